@@ -1,0 +1,187 @@
+"""Every error a user can cause: one family, one form, near names.
+
+The form is that of a compiler: code and short text, the place, the line with carets under the span, then help.
+Nothing here imports anything but the standard library.
+"""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "CardError",
+    "CheckpointError",
+    "DataError",
+    "ErrorGroup",
+    "InstructionError",
+    "OfasysError",
+    "Place",
+    "ShapeError",
+    "did_you_mean",
+    "nearest",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a mistake stands: a file (or None for text typed by hand), 1-based line and column, the line, the width.
+
+    Attributes:
+        file: Path as the user wrote it; None for a line typed on the command line.
+        line: 1-based line number in `file`; 0 if unknown.
+        column: 1-based column of the first marked character in `text`; 0 marks nothing.
+        text: The one line of text that is shown; empty shows none.
+        width: Number of marked characters, at least 1.
+        file_column: 1-based column in `file`, where it differs from `column` (indented literal blocks); 0 if equal.
+    """
+
+    file: str | None = None
+    line: int = 0
+    column: int = 0
+    text: str = ""
+    width: int = 1
+    file_column: int = 0
+
+    def header(self) -> str:
+        """`file:line:column`, as far as known; empty for text without a file."""
+        if self.file is None:
+            return ""
+        column = self.file_column or self.column
+        parts = [self.file] + ([str(self.line)] if self.line else []) + ([str(column)] if self.line and column else [])
+        return ":".join(parts)
+
+    def carets(self) -> str:
+        """The padding and carets that stand under the marked characters (wide characters counted as two cells)."""
+        before = self.text[: self.column - 1]
+        marked = self.text[self.column - 1 : self.column - 1 + self.width]
+        return " " * _cells(before) + "^" * max(1, _cells(marked), 1 if not marked else 0)
+
+
+def _cells(text: str) -> int:
+    """Number of terminal cells `text` takes."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    zero = sum(unicodedata.combining(c) > 0 for c in text)
+    return len(text) + wide - zero
+
+
+class OfasysError(ValueError):
+    """A mistake the user can mend; printed without a traceback by every command.
+
+    Attributes:
+        code: Stable code such as `E105`; empty where the message needs none.
+        message: What is wrong, in one short sentence.
+        place: Where, or None.
+        help: What is allowed and what to do; may be empty.
+    """
+
+    def __init__(self, message: str, *, code: str = "", place: Place | None = None, help: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.place = place
+        self.help = help
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # loader workers pickle their errors; keyword-only arguments need help with that
+        return _rebuild, (type(self), self.message, self.code, self.place, self.help)
+
+    def render(self) -> str:
+        """The whole message: `error[CODE]: ...`, place, line with carets, help."""
+        lines = [f"error[{self.code}]: {self.message}" if self.code else self.message]
+        if self.place is not None:
+            header = self.place.header()
+            if header:
+                lines.append(f"  {header}")
+            if self.place.text:
+                lines.append(f"  {self.place.text}")
+                if self.place.column:
+                    lines.append(f"  {self.place.carets()}")
+        if self.help:
+            lines.append(f"  help: {self.help}")
+        return "\n".join(lines)
+
+
+def _rebuild(kind: type[OfasysError], message: str, code: str, place: Place | None, help: str) -> OfasysError:
+    return kind(message, code=code, place=place, help=help)
+
+
+class InstructionError(OfasysError):
+    """An instruction line that does not parse, or does not make sense."""
+
+
+class CardError(OfasysError):
+    """A task, modality or preset file, or a configuration value, that is wrong."""
+
+
+class DataError(OfasysError):
+    """A data source, row or value that cannot be read as the line asks."""
+
+
+class ShapeError(OfasysError):
+    """Arrays that do not fit what the plan counts."""
+
+
+class CheckpointError(OfasysError):
+    """A checkpoint, export or run folder that cannot be used as asked."""
+
+
+class ErrorGroup(OfasysError):
+    """Several mistakes found in one go; prints them all.
+
+    Attributes:
+        errors: The single errors, in the order of the checks.
+    """
+
+    def __init__(self, errors: Sequence[OfasysError]) -> None:
+        super().__init__(f"{len(errors)} errors")
+        self.errors = tuple(errors)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return ErrorGroup, (self.errors,)
+
+    def render(self) -> str:
+        """All messages, one after another, and their number at the end."""
+        body = "\n\n".join(error.render() for error in self.errors)
+        return body if len(self.errors) == 1 else f"{body}\n\n{len(self.errors)} errors"
+
+
+def raise_all(errors: Sequence[OfasysError]) -> None:
+    """Raises the only error as itself, several as an ErrorGroup, none not at all."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ErrorGroup(errors)
+
+
+def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The choice most like `name` (case ignored), or None if none is near.
+
+    Example:
+        >>> nearest("acuracy", ["accuracy", "bleu"])
+        'accuracy'
+    """
+    by_fold: dict[str, str] = {}
+    for choice in choices:
+        by_fold.setdefault(choice.casefold(), choice)
+    found = difflib.get_close_matches(name.casefold(), list(by_fold), n=1, cutoff=cutoff)
+    return by_fold[found[0]] if found else None
+
+
+def did_you_mean(name: str, choices: Iterable[str], label: str = "allowed") -> str:
+    """Help text: the near name if there is one, then everything that is allowed (at most 40 names).
+
+    Example:
+        >>> did_you_mean("acuracy", ["accuracy", "bleu"])
+        'did you mean `accuracy`? allowed: accuracy, bleu'
+    """
+    names = list(choices)
+    near = nearest(name, names)
+    shown = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
+    listing = f"{label}: {shown}" if names else f"{label}: none"
+    return f"did you mean `{near}`? {listing}" if near is not None else listing
