@@ -1,0 +1,1 @@
+"""One file per modality: arrays -> embeddings; states -> loss; states -> arrays."""

@@ -1,0 +1,85 @@
+"""The contract of a modality's model side: `Adapter` fills rows of a stream from a `Part`.
+
+Shapes: P rows of the part, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ofasys_lite.data.types import Part
+from ofasys_lite.errors import ShapeError
+
+__all__ = ["Adapter", "Embedded", "Shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the generalist hands to every adapter.
+
+    Attributes:
+        width: D.
+        embedding: The token table, shared by handing over the same module.
+        dropout: Dropout probability of the preset.
+    """
+
+    width: int
+    embedding: nn.Embedding
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Embeddings and the stream rows they fill; checks itself against the plan's count.
+
+    Attributes:
+        x_PD: (P, D).
+        rows_P: (P,) stream rows.
+        adapter: Name for the message.
+    """
+
+    x_PD: Tensor
+    rows_P: Tensor
+    adapter: str
+
+    def __post_init__(self) -> None:
+        if len(self.x_PD) != len(self.rows_P):
+            raise ShapeError(
+                f"{self.adapter} adapter returned {len(self.x_PD)} rows, the plan counts {len(self.rows_P)}"
+            )
+
+
+class Adapter(nn.Module):
+    """Base of all adapters; subclasses are named by dotted path in a modality card.
+
+    Args:
+        settings: The modality card's settings, with the preset's overrides merged in.
+        shared: Width and shared modules.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
+        super().__init__()
+        self.settings = dict(settings)
+        self.width = shared.width
+
+    def embed(self, part: Part) -> Tensor:
+        """(P, D) embeddings of all pieces of the part, in order. Arrays are tensors on the model's device.
+
+        Pieces must not see each other: the result for a piece may not depend on what else is in the pack.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how to embed")
+
+    def touch(self) -> Tensor:
+        """A zero-valued scalar that touches all parameters, for packs without this adapter's pieces.
+
+        Every rank then has the same graph. Override only where summing empty slices of the parameters will not do.
+        """
+        total = torch.zeros((), device=next(self.parameters()).device)
+        for parameter in self.parameters():
+            total = total + parameter.reshape(-1)[:0].sum()
+        return total

@@ -1,0 +1,135 @@
+"""What a card holds, once read and checked. A card is data: modality cards say how a modality is read, task cards what to learn.
+
+Loading lives in `ofasys_lite.cards.load`; nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ofasys_lite.instruction.places import Origin
+
+__all__ = ["AttributeSpec", "MetricSpec", "ModalityCard", "TaskCard"]
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeSpec:
+    """One attribute a slot of a modality takes.
+
+    Attributes:
+        key: Name in the line.
+        type: `flag`, `int`, `float`, `str`, `choice`, `list`, `call` or `any`; `flag` stands without a value
+            (`key=true|false` is accepted too).
+        low: Smallest number allowed, or None.
+        high: Largest number allowed, or None.
+        choices: Names allowed for `choice`, and names of calls allowed for `call`.
+        side: `source`, `target` or `both`.
+        help: One sentence for explain and for error messages.
+        default: Value used where the line gives none; None means absent.
+    """
+
+    key: str
+    type: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    side: str = "both"
+    help: str = ""
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityCard:
+    """How one modality is read, embedded and written.
+
+    Attributes:
+        name: Type name in capitals.
+        aliases: Other type names that mean this one (`BOUNDING_BOX`).
+        preprocess: Dotted path per preprocess name; `default` is the one used without `preprocess=`.
+        adapter: Dotted path per adapter name; `default` is the one used without `adapter=`.
+        attributes: What its slots take beside the language's own attributes.
+        reads: True if a source slot may have this type.
+        writes: `now`, `later` (plans and explains, `cannot be trained yet`) or `never` on the target side.
+        losses: Names of `loss=` objectives it takes, each `now` or `later`.
+        settings: Free settings for its preprocess and adapter; presets may override single keys.
+        metric: Default metric of a target slot of this modality; empty if it has none.
+        path: The file it came from.
+    """
+
+    name: str
+    preprocess: Mapping[str, str]
+    adapter: Mapping[str, str]
+    aliases: tuple[str, ...] = ()
+    attributes: tuple[AttributeSpec, ...] = ()
+    reads: bool = True
+    writes: str = "now"
+    losses: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A metric of a task: its name, the column it judges, the trivial baselines and classical references beside it.
+
+    Attributes:
+        name: Metric name or dotted path of a function.
+        column: Target column judged; empty means the only learned target.
+        baselines: Names of trivial baselines (majority, question_only, copy, mean_box ...).
+        references: Names of classical references (nearest_pixels, nearest_tfidf ...): printed beside, beaten or not.
+        options: Options handed to the metric.
+    """
+
+    name: str
+    column: str = ""
+    baselines: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCard:
+    """One task: a line, its data, how it is judged, how often it is drawn.
+
+    Attributes:
+        name: Task name, unique in a run.
+        instruction: The line, as text (unresolved, byte for byte).
+        data: Source per split; `train` is needed for training, `valid` and `test` come from it by the sha1 rule if absent.
+        columns: Slot column -> data column.
+        sets: Named closed sets for `closed_set=name`.
+        metrics: Metrics; the first one is the task's headline. Empty: the modality's default.
+        decoding: Decoding options (beam, temperature, length_penalty, max_length ...).
+        weight: How often the task is drawn: a number, or [[step, weight], ...] piecewise.
+        epochs: Cap on passes over the data, or None.
+        group: Data column that names the group a sample is resampled and split by; empty: each row its own.
+        loss_on_words: True lets words right of the arrow carry loss.
+        stream: True accepts a source without length or random access.
+        version: Card version.
+        reference: Paper or source the task comes from.
+        help: One sentence.
+        origin: Where the instruction text stands, for error places.
+        path: The file it came from; empty for tasks given on the command line or in Python.
+        settings: Anything a user's own preprocess wants; handed through.
+    """
+
+    name: str
+    instruction: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    metrics: tuple[MetricSpec, ...] = ()
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    weight: Any = 1.0
+    epochs: int | None = None
+    group: str = ""
+    loss_on_words: bool = False
+    stream: bool = False
+    version: int = 1
+    reference: str = ""
+    help: str = ""
+    origin: Origin | None = None
+    path: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)

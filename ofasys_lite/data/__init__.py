@@ -1,0 +1,1 @@
+"""Rows (readers, index), check (plan against rows), mixture (which sample when), batch (flat collation)."""

@@ -1,0 +1,184 @@
+"""What travels from rows to the model: `Example` (one row, numpy), `Batch` (one pack of flat streams, numpy).
+
+Shapes: S source rows, T target rows, P rows of one part, L target rows with loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.preprocess.base import Piece
+
+__all__ = ["Batch", "Example", "Part", "Side", "SideLoss", "Stream", "Target", "TargetPiece", "Term"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One loss term: (task, slot).
+
+    Attributes:
+        task: Task name.
+        slot: Slot key, with `:ctc` and the like for an objective that is not cross entropy.
+        unit: `token`, `frame`, `position`, `sample` or `pair`.
+        weight: The slot's weight.
+    """
+
+    task: str
+    slot: str
+    unit: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPiece:
+    """A piece on the target side and the term its learned rows count for (None: read, not learned)."""
+
+    piece: Piece
+    term: Term | None
+
+
+@dataclass(frozen=True, slots=True)
+class SideLoss:
+    """An objective on the encoder's states of one source piece.
+
+    Attributes:
+        kind: `ctc`.
+        piece: Index of the source piece whose rows it judges.
+        term: The term it counts for.
+        labels: Label ids.
+    """
+
+    kind: str
+    piece: int
+    term: Term
+    labels: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One source sequence: its pieces in order."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return sum(p.count for p in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One target sequence: its pieces in order. A row less than elements plus one: the last element is never fed back."""
+
+    pieces: tuple[TargetPiece, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of rows (one per element)."""
+        return sum(p.piece.count for p in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row after preprocessing.
+
+    Attributes:
+        task: Task name.
+        id: Sample id.
+        sources: Source sequences (one; two for `<->`).
+        targets: Target sequences (`;;`: one each).
+        losses: Objectives on source pieces.
+        terms: All terms the task can have, also those without units in this row.
+    """
+
+    task: str
+    id: str
+    sources: tuple[Side, ...]
+    targets: tuple[Target, ...]
+    losses: tuple[SideLoss, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """All pieces of a pack that one adapter embeds, in stream order.
+
+    Attributes:
+        adapter: Adapter name.
+        rows_P: Row of the stream that each embedded row fills.
+        counts: Rows per piece (sums to P).
+        arrays: The pieces' arrays, concatenated along axis 0. (numpy; tensors after `Batch.to`.)
+        sizes: Per array name, its length along axis 0 in each piece.
+    """
+
+    adapter: str
+    rows_P: Any
+    counts: tuple[int, ...]
+    arrays: Mapping[str, Any]
+    sizes: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Rows of all samples laid end to end.
+
+    Attributes:
+        positions_S3: (time, row, column) of each row; every sequence starts at 0.
+        lengths: Rows per sequence, on the host.
+        parts: What fills the rows.
+    """
+
+    positions_S3: Any
+    lengths: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return sum(self.lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One pack.
+
+    Attributes:
+        source: Source stream.
+        target: Target stream, shifted: row t holds what was before and predicts element t.
+        cross: (target rows, source rows) per encoding, in stream order: the lengths of cross-attention.
+        causal_rows: Number of leading target rows that are causal.
+        loss_rows_L: Target rows with loss.
+        labels_L: What they must predict.
+        terms_L: Index into `terms` for each of them.
+        side: Objectives on the encoder: (kind, term index, source rows, labels) each.
+        terms: The loss terms met in the pack.
+        samples: (task, id) per sample, in stream order.
+    """
+
+    source: Stream
+    target: Stream
+    cross: tuple[tuple[int, int], ...]
+    causal_rows: int
+    loss_rows_L: Any
+    labels_L: Any
+    terms_L: Any
+    side: tuple[tuple[str, int, Any, Any], ...]
+    terms: tuple[Term, ...]
+    samples: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        for name, stream in (("source", self.source), ("target", self.target)):
+            filled = sum(len(p.rows_P) for p in stream.parts)
+            if filled != stream.count or len(stream.positions_S3) != stream.count:
+                raise ShapeError(
+                    f"{name} stream of {stream.count} rows has {filled} filled rows and {len(stream.positions_S3)} positions"
+                )
+        if sum(s for _, s in self.cross) != self.source.count and self.target.count:
+            raise ShapeError("the lengths of cross-attention do not add up to the source rows")

@@ -1,0 +1,1 @@
+"""Tree + cards -> Plan; explain. No torch."""

@@ -1,0 +1,127 @@
+"""What a target may look like, in token ids: the language in which preprocessors tell the automaton what is legal.
+
+A `Constraint` is a small regular (or, for `Json`, pushdown) description over ids of the vocabulary. Preprocessors build it for one slot, the plan's
+target becomes a `Sequence` of them, and `ofasys_lite.decoding` compiles it to the one automaton that masks decoding
+and splits finished output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Constraint", "Forced", "Free", "Json", "OneOf", "Optional", "Range", "Repeat", "Series", "Slotted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """Exactly these ids, without a choice (words, `no_loss` values)."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Any ids of [low, high), between `least` and `most` of them, then `close`.
+
+    At `most` ids only `close` is legal; before `least` it is not.
+
+    Attributes:
+        low: First allowed id.
+        high: One past the last allowed id.
+        least: Fewest ids before `close`.
+        most: Most ids before `close`.
+        close: The control token that ends it.
+        ids: Further allowed ids outside [low, high) (phones and the like).
+    """
+
+    low: int
+    high: int
+    least: int
+    most: int
+    close: int
+    ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of several id sequences (a trie). No sequence may be a prefix of another (the preprocess adds a close token)."""
+
+    sequences: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """One id of [low, high)."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Parts one after another."""
+
+    parts: tuple[Constraint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """Either nothing, said by the id `absent`, or the id `present` and then the part."""
+
+    part: Constraint
+    present: int
+    absent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Between `least` and `most` elements; each opens with the id of its alternative, `end` closes the group.
+
+    Attributes:
+        alternatives: Part per alternative.
+        openers: Control id that opens an element, one per alternative (all distinct).
+        end: Control id that ends the group. Illegal before `least` elements; the only legal id after `most`.
+    """
+
+    alternatives: tuple[Constraint, ...]
+    openers: tuple[int, ...]
+    end: int
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """Any JSON value in the linear form of STRUCT (see `ofasys_lite.preprocess.struct`), at most `most` ids long.
+
+    value  = record | list | string | number | TRUE | FALSE | NULL
+    record = RECORD { KEY text CLOSE value } END      list = LIST { value } END
+    string = STRING text CLOSE                        number = NUMBER { digit ids } CLOSE   (a JSON number's grammar)
+    text   = any ids of [low, high)
+
+    Attributes:
+        low: First id of text.
+        high: One past the last id of text.
+        controls: Ids by name: record, list, key, string, number, true, false, null, close, end.
+        digits: Ids by character of `0123456789+-.eE` as single text pieces.
+        most: Longest form in ids; near it only what closes soonest is legal, so every output parses.
+        depth: Deepest nesting.
+    """
+
+    low: int
+    high: int
+    controls: tuple[tuple[str, int], ...]
+    digits: tuple[tuple[str, int], ...]
+    most: int = 512
+    depth: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Slotted:
+    """A part whose ids belong to the slot `key`: `split` returns them under that name."""
+
+    key: str
+    part: Constraint
+
+
+Constraint = Forced | Free | OneOf | Range | Series | Optional | Repeat | Json | Slotted

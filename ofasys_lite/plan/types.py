@@ -1,0 +1,209 @@
+"""The plan: what a line means once cards have given its words a meaning. Hashable, printable, free of torch.
+
+A plan is built by `ofasys_lite.plan.build.build_plan` and is everything the rooms below need to know of a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ofasys_lite.instruction.nodes import Span
+
+__all__ = [
+    "ClosedSet",
+    "GroupSegment",
+    "LossSpec",
+    "Options",
+    "Plan",
+    "PlannedTemplate",
+    "Segment",
+    "SlotSegment",
+    "WordsSegment",
+    "option",
+]
+
+# Options are a sorted tuple of pairs, so that plans hash; `option(options, key, default)` reads one.
+Options = tuple[tuple[str, object], ...]
+
+
+def option(options: Options, key: str, default: object = None) -> object:
+    """The value of `key`, or `default`."""
+    for name, value in options:
+        if name == key:
+            return value
+    return default
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """One objective of a slot.
+
+    Attributes:
+        name: `cross_entropy` (target slots), `ctc`, or a later one (`mlm`, `mae`, `dpo`, `diffusion`, `contrastive`).
+        unit: What one loss unit is: `token`, `frame`, `position`, `sample` or `pair`.
+        weight: Factor on this objective.
+        options: Arguments of the call, e.g. (("column", "text"),) for `ctc(text)`.
+    """
+
+    name: str
+    unit: str
+    weight: float = 1.0
+    options: Options = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedSet:
+    """The values a target slot may take.
+
+    Attributes:
+        kind: `column` (values of the training column, frozen in the run), `inline`, `named`, `file`, `candidates` (per row).
+        name: Set name, file name or candidates column; empty for `column` and `inline`.
+        values: The values; empty for `column` until frozen, and for `candidates`.
+    """
+
+    kind: str
+    name: str = ""
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WordsSegment:
+    """Prompt text."""
+
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSegment:
+    """One slot.
+
+    Attributes:
+        key: Name of the slot within its task: the column, with `over.` before it inside a group with `over=`.
+            The loss term of a target slot is (task, key).
+        modality: Canonical modality name.
+        column: Data column (the slot's number as text if unnamed).
+        exact: The column was quoted: no nested path.
+        optional: A row without the column drops the slot.
+        rejected: Second column of a preference pair, or None.
+        preprocess: Dotted path of the Preprocess.
+        adapter: Dotted path of the Adapter.
+        options: Typed values of the attributes (sorted pairs), defaults of the card included.
+        learned: True if the slot's elements carry loss (target side, no `no_loss`).
+        losses: Objectives: cross entropy on learned target slots, `ctc` and later ones on source slots.
+        weight: Factor on the slot's losses.
+        closed: Closed set, or None.
+        drop: Probability with which the slot is emptied in training.
+        span: Place in the line.
+    """
+
+    key: str
+    modality: str
+    column: str
+    exact: bool
+    optional: bool
+    rejected: str | None
+    preprocess: str
+    adapter: str
+    options: Options
+    learned: bool
+    losses: tuple[LossSpec, ...]
+    weight: float
+    closed: ClosedSet | None
+    drop: float
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSegment:
+    """A repeated group.
+
+    Attributes:
+        alternatives: One tuple of segments per alternative.
+        over: List column whose records are walked; None: the slots' columns are lists of equal length.
+        by: Field of a record that names the alternative; None with one alternative.
+        spellings: (value in lower case, alternative index) pairs for `by`.
+        least: Smallest number of elements promised.
+        most: Largest number promised, or None.
+        cut: Elements above this number are cut (`max=`), or None.
+        keep: Which elements a cut keeps: `first`, `last` or `random`.
+        order: `given` or `random`.
+        span: Place in the line.
+    """
+
+    alternatives: tuple[tuple[Segment, ...], ...]
+    over: str | None
+    by: str | None
+    spellings: tuple[tuple[str, int], ...]
+    least: int
+    most: int | None
+    cut: int | None
+    keep: str
+    order: str
+    span: Span
+
+
+Segment = WordsSegment | SlotSegment | GroupSegment
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTemplate:
+    """One paraphrase: source segments, one tuple of segments per target (`;;`), or two aligned sides (`<->`)."""
+
+    source: tuple[Segment, ...]
+    targets: tuple[tuple[Segment, ...], ...]
+    align: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the rooms below need to know of a task's line.
+
+    Attributes:
+        task: Task name.
+        line: Canonical text of the line.
+        templates: One per paraphrase; targets are the same in all.
+        loss_on_words: Words right of the arrow carry loss.
+        cannot_train: Reasons, each one sentence, why this line plans but cannot be trained yet; empty if it can.
+        notes: Warnings for explain and check (accepted old spellings and the like).
+    """
+
+    task: str
+    line: str
+    templates: tuple[PlannedTemplate, ...]
+    loss_on_words: bool = False
+    cannot_train: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits of the plan with its frozen closed sets; places in the line play no part."""
+        text = repr((self.task, self.line, self.loss_on_words, [_frozen(t) for t in self.templates]))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def slots(self) -> tuple[SlotSegment, ...]:
+        """All slots of the first template: source, then targets; groups opened."""
+        first = self.templates[0]
+        return tuple(s for side in (first.source, *first.targets) for s in walk(side))
+
+    def target_slots(self) -> tuple[SlotSegment, ...]:
+        """All slots right of the arrow of the first template; groups opened."""
+        return tuple(s for side in self.templates[0].targets for s in walk(side))
+
+
+def walk(segments: tuple[Segment, ...]) -> tuple[SlotSegment, ...]:
+    """The slots in `segments`, groups opened, in order."""
+    found: list[SlotSegment] = []
+    for segment in segments:
+        if isinstance(segment, SlotSegment):
+            found.append(segment)
+        elif isinstance(segment, GroupSegment):
+            for alternative in segment.alternatives:
+                found.extend(walk(alternative))
+    return tuple(found)
+
+
+def _frozen(template: PlannedTemplate) -> object:
+    sets = [s.closed for side in (template.source, *template.targets) for s in walk(side)]
+    return (template.align, len(template.source), [len(t) for t in template.targets], sets)

@@ -1,0 +1,1 @@
+"""One file per modality: raw value <-> arrays, on CPU workers. numpy only."""

@@ -1,0 +1,135 @@
+"""The contract of a modality's CPU side: `Preprocess` turns a raw value into a `Piece` of rows, and ids back into a value.
+
+Shapes: P rows of one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.plan.constraints import Constraint
+from ofasys_lite.plan.types import Options
+from ofasys_lite.preprocess.vocabulary import Vocabulary
+
+__all__ = ["Context", "Piece", "Preprocess", "line_positions"]
+
+Array = npt.NDArray[Any]
+
+
+def line_positions(count: int) -> npt.NDArray[np.int64]:
+    """(P, 3) positions of `count` rows in a line: 0, 1, 2 ... equal on the three axes, as text has them (Qwen2-VL)."""
+    return np.repeat(np.arange(count, dtype=np.int64)[:, None], 3, axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One value after preprocessing: the rows it will fill in a stream, and the arrays its adapter fills them from.
+
+    Attributes:
+        adapter: Name under which the generalist holds the adapter that fills the rows (`text` for everything made of
+            token ids; otherwise the modality's name in small letters, plus `:name` for a named adapter).
+        positions_P3: Relative (time, row, column) positions; collation adds the running start (M-RoPE).
+        arrays: What the adapter needs. Arrays of the same name are concatenated along axis 0 over all pieces of a pack.
+            Token pieces have `ids` (P,) int64, and may have `inputs` (P,) where what is fed back differs from what is learned
+            (`noise_ratio`).
+        learn_P: For target pieces: True where the row carries loss; None learns all rows of a learned slot.
+    """
+
+    adapter: str
+    positions_P3: npt.NDArray[np.int64]
+    arrays: Mapping[str, Array]
+    learn_P: npt.NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.positions_P3.ndim != 2 or self.positions_P3.shape[1] != 3:
+            raise ShapeError(
+                f"{self.adapter} piece: positions have shape {self.positions_P3.shape}, expected (rows, 3)"
+            )
+        if self.adapter == "text" and len(self.arrays["ids"]) != len(self.positions_P3):
+            raise ShapeError(f"text piece: {len(self.arrays['ids'])} ids for {len(self.positions_P3)} rows")
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.positions_P3)
+
+    @staticmethod
+    def of_ids(ids: Iterable[int], positions_P3: npt.NDArray[np.int64] | None = None) -> Piece:
+        """A token piece in a line (or at `positions_P3`)."""
+        array = np.fromiter(ids, dtype=np.int64)
+        return Piece("text", line_positions(len(array)) if positions_P3 is None else positions_P3, {"ids": array})
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a Preprocess is built with.
+
+    Attributes:
+        settings: The modality card's settings, with the preset's overrides merged in.
+        vocabulary: The one vocabulary of the run.
+        adapter: Name of the adapter that will read its pieces.
+        folder: Folder against which relative media paths are resolved, or None.
+    """
+
+    settings: Mapping[str, Any]
+    vocabulary: Vocabulary
+    adapter: str = "text"
+    folder: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Preprocess:
+    """Base of all preprocessors; subclasses are named by dotted path in a modality card.
+
+    A subclass must give `encode`; one that can be written (target side) also `constraint` and `decode`.
+    `rng` is None where nothing may be random (validation, inference); then no augmentation and no masking noise
+    is applied, except masking that defines the task (`mask_ratio`), for which the caller always hands a generator.
+    """
+
+    #: Sources of text for the tokenizer: True if values of this modality are text that the pieces should be trained on.
+    text: ClassVar[bool] = False
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.settings = context.settings
+        self.vocabulary = context.vocabulary
+
+    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+        """The piece of `value`; raises DataError (without place: the caller adds task, row and column) if unreadable."""
+        raise TypeError(f"{type(self).__name__} does not say how to encode a value")
+
+    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+        """What ids a target slot with `options` may hold; `candidates` are the row's own (`closed_set=@column`).
+
+        For every legal value, `encode(value).arrays["ids"]` must satisfy it, closing control included.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be written")
+
+    def decode(self, ids: npt.NDArray[np.int64], options: Options) -> Any:
+        """The value that `ids` (legal under `constraint`, closing control included) spell."""
+        raise TypeError(f"{type(self).__name__} cannot be written")
+
+    @classmethod
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises DataError if `value` is of a kind this modality can never read; looks, does not decode media."""
+
+    @classmethod
+    def texts(cls, value: Any) -> Iterable[str]:
+        """Texts in `value` that the tokenizer should be trained on (none for media)."""
+        return (value,) if cls.text and isinstance(value, str) else ()
+
+    @classmethod
+    def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:
+        """Names of vocabulary rows that `value` needs beside pieces (phones, categories); collected over training data."""
+        return ()
+
+    @classmethod
+    def length_hint(cls, raw: Any, options: Options, settings: Mapping[str, Any]) -> int:
+        """Cheap estimate of the rows of `raw` without decoding it (text bytes / 4, image header, audio header)."""
+        return max(1, len(raw) // 4) if isinstance(raw, (str, bytes)) else 8

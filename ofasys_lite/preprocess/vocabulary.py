@@ -1,0 +1,212 @@
+"""The one vocabulary of a run: rows by name, in this order: controls, text pieces, box bins, declared rows.
+
+One SentencePiece model: byte fallback, identity normalisation, white space kept, no dummy prefix; decode(encode(x)) = x
+for every string. Rows are only ever appended, and a checkpoint stores names, not only sizes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.errors import CheckpointError, DataError
+
+__all__ = ["CONTROLS", "Vocabulary", "train_pieces"]
+
+#: Control rows: their ids are the same in every vocabulary.
+CONTROLS: tuple[str, ...] = (
+    "<pad>",
+    "<start>",  # row 0 of every target sequence reads this
+    "<close>",  # ends a slot of free length
+    "<end>",  # ends a group, a record, a list
+    "<next>",  # opens the next element of a group with one alternative
+    "<absent>",  # an optional target slot that is not there
+    "<present>",  # an optional target slot that is there
+    "<mask>",  # masked text, and the dropped slot of classifier-free guidance
+    "<blank>",  # CTC
+    "<record>",
+    "<list>",
+    "<key>",
+    "<string>",
+    "<number>",
+    "<true>",
+    "<false>",
+    "<null>",
+    "<cell>",  # an empty cell of a grid
+    *(f"<alternative {i}>" for i in range(8)),  # opens an element of a group with several alternatives
+    *(f"<reserved {i}>" for i in range(6)),
+)
+
+
+class Vocabulary:
+    """Names and ids of all token rows, and the text model.
+
+    Args:
+        model: Serialized SentencePiece model.
+        bins: Number of box bins.
+        declared: Names of the rows after the bins, in order.
+    """
+
+    def __init__(self, model: bytes, bins: int = 1000, declared: Sequence[str] = ()) -> None:
+        self.model = model
+        self.bins = bins
+        self.declared = tuple(declared)
+        self._index = {name: i for i, name in enumerate(self.declared)}
+        if len(self._index) != len(self.declared):
+            raise CheckpointError("vocabulary: a declared row has two entries", help="rename one of the rows")
+        self._processor: Any = None
+        self.text_low = len(CONTROLS)
+        self.text_high = self.text_low + int(self._sentencepiece().get_piece_size())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model, "bins": self.bins, "declared": self.declared}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Vocabulary.__init__(self, state["model"], state["bins"], state["declared"])
+
+    def _sentencepiece(self) -> Any:
+        if self._processor is None:
+            import sentencepiece
+
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
+        return self._processor
+
+    @property
+    def box_low(self) -> int:
+        """First id of the box bins."""
+        return self.text_high
+
+    @property
+    def declared_low(self) -> int:
+        """First id of the declared rows."""
+        return self.text_high + self.bins
+
+    def __len__(self) -> int:
+        return self.declared_low + len(self.declared)
+
+    def control(self, name: str) -> int:
+        """Id of a control such as `close` (written without the angle brackets)."""
+        return _control_ids()[name]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the pieces of `text`; decode gives the same string back."""
+        low = self.text_low
+        return [i + low for i in self._sentencepiece().encode(text)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of piece ids; broken UTF-8 (possible in free generation) becomes U+FFFD."""
+        low = self.text_low
+        return str(self._sentencepiece().decode([int(i) - low for i in ids]))
+
+    def find(self, name: str) -> int | None:
+        """Id of a declared row, or None."""
+        place = self._index.get(name)
+        return None if place is None else self.declared_low + place
+
+    def name(self, id: int) -> str:
+        """Name of any row, for explain and error messages."""
+        if id < self.text_low:
+            return CONTROLS[id]
+        if id < self.text_high:
+            return str(self._sentencepiece().id_to_piece(id - self.text_low))
+        if id < self.declared_low:
+            return f"<bin {id - self.box_low}>"
+        return self.declared[id - self.declared_low]
+
+    def extended(self, names: Iterable[str]) -> Vocabulary:
+        """This vocabulary with the `names` it lacks appended; existing ids never move."""
+        fresh = [n for n in dict.fromkeys(names) if n not in self._index]
+        return Vocabulary(self.model, self.bins, (*self.declared, *fresh)) if fresh else self
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that identify the text model, the bins and the declared names."""
+        digest = hashlib.sha256(self.model)
+        digest.update(json.dumps([self.bins, self.declared]).encode())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer.model and vocabulary.json into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.model").write_bytes(self.model)
+        content = {"bins": self.bins, "controls": CONTROLS, "declared": self.declared, "hash": self.hash}
+        (folder / "vocabulary.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> Vocabulary:
+        """The vocabulary saved in `folder`; CheckpointError if it is missing, changed or of another version."""
+        try:
+            model = (folder / "tokenizer.model").read_bytes()
+            content = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"no tokenizer in {folder}: {Path(str(error.filename)).name} is missing",
+                help="name a run folder (runs/x), an export folder, or a folder saved by save_pretrained",
+            ) from None
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f"{folder}/vocabulary.json is not JSON: {error}") from None
+        if tuple(content.get("controls", ())) != CONTROLS:
+            raise CheckpointError(
+                f"{folder}/vocabulary.json was written with other control rows",
+                help="load it with the version that wrote it",
+            )
+        found = Vocabulary(model, int(content["bins"]), content["declared"])
+        if found.hash != content["hash"]:
+            raise CheckpointError(f"{folder}: tokenizer.model and vocabulary.json do not belong together")
+        return found
+
+
+@functools.cache
+def _control_ids() -> dict[str, int]:
+    return {name.strip("<>"): i for i, name in enumerate(CONTROLS)}
+
+
+def train_pieces(texts: Iterable[str], size: int, limit: int = 10_000_000) -> bytes:
+    """A serialized SentencePiece model trained on at most `limit` characters of `texts`, drawn by hash.
+
+    Args:
+        texts: Texts of all training splits.
+        size: Number of pieces wanted; small data gives fewer (`hard_vocab_limit` is off).
+        limit: Most characters used. Texts are kept in the order of the sha1 of their bytes until it is reached, so the
+            choice depends on the texts alone, not on their order.
+    """
+    import sentencepiece
+
+    distinct = sorted(set(texts), key=lambda t: hashlib.sha1(t.encode("utf-8", "surrogatepass")).digest())
+    kept: list[str] = []
+    used = 0
+    for text in distinct:
+        if used >= limit:
+            break
+        if text and "\x00" not in text and len(text.encode("utf-8", "ignore")) < 16_000:
+            kept.append(text.replace("\n", " "))
+            used += len(text)
+    if not kept:
+        raise DataError("no text to train the tokenizer on", help="name a tokenizer: tokenizer=runs/x")
+    buffer = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(kept),
+        model_writer=buffer,
+        model_type="unigram",
+        vocab_size=size,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
+        allow_whitespace_only_pieces=True,
+        character_coverage=0.9995,
+        max_sentence_length=16_384,
+        unk_surface="\ufffd",
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        num_threads=1,  # the model must not depend on the number of threads
+        minloglevel=2,
+    )
+    return buffer.getvalue()
