@@ -17,11 +17,13 @@ __all__ = [
     "DataError",
     "ErrorGroup",
     "InstructionError",
+    "InstructionErrors",
     "OfasysError",
     "Place",
     "ShapeError",
     "did_you_mean",
     "nearest",
+    "raise_all",
 ]
 
 
@@ -35,7 +37,8 @@ class Place:
         column: 1-based column of the first marked character in `text`; 0 marks nothing.
         text: The one line of text that is shown; empty shows none.
         width: Number of marked characters, at least 1.
-        file_column: 1-based column in `file`, where it differs from `column` (indented literal blocks); 0 if equal.
+        file_column: 1-based column in `file`, where it differs from `column` (indented literal blocks);
+            0 if equal, -1 if unknown.
     """
 
     file: str | None = None
@@ -50,7 +53,8 @@ class Place:
         if self.file is None:
             return ""
         column = self.file_column or self.column
-        parts = [self.file] + ([str(self.line)] if self.line else []) + ([str(column)] if self.line and column else [])
+        parts = [self.file] + ([str(self.line)] if self.line else [])
+        parts += [str(column)] if self.line and column > 0 else []
         return ":".join(parts)
 
     def carets(self) -> str:
@@ -143,7 +147,7 @@ class ErrorGroup(OfasysError):
         self.errors = tuple(errors)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return ErrorGroup, (self.errors,)
+        return type(self), (self.errors,)
 
     def render(self) -> str:
         """All messages, one after another, and their number at the end."""
@@ -151,12 +155,16 @@ class ErrorGroup(OfasysError):
         return body if len(self.errors) == 1 else f"{body}\n\n{len(self.errors)} errors"
 
 
+class InstructionErrors(InstructionError, ErrorGroup):
+    """Several mistakes of one line: caught by `except InstructionError` as a single one is."""
+
+
 def raise_all(errors: Sequence[OfasysError]) -> None:
-    """Raises the only error as itself, several as an ErrorGroup, none not at all."""
+    """Raises the only error as itself, several as an ErrorGroup (of a line: InstructionErrors), none not at all."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise ErrorGroup(errors)
+        raise (InstructionErrors if all(isinstance(e, InstructionError) for e in errors) else ErrorGroup)(errors)
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -1,0 +1,200 @@
+"""Attributes and their values: `key`, `key=value`, lists and calls, inside a slot or a quantifier's `<...>`."""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from ofasys_lite.instruction.codes import MOST_DEPTH
+from ofasys_lite.instruction.nodes import Argument, Attribute, Bare, Call, ListValue, Number, Span, Value
+from ofasys_lite.instruction.reader import NAME, Reader, name_end, next_word
+
+__all__ = ["BAREWORD_MARKS", "is_bareword", "is_number", "read_attributes"]
+
+BAREWORD_MARKS = "./:@+-"
+
+_KEY = re.compile(rf"\s*({NAME}(?:[-.]{NAME})*)\s*(=?)\s*")
+_BARE = re.compile(r"[^\s\x00-*,;-?\[-^`{-\x7f]+")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z")
+
+
+def is_number(text: str) -> bool:
+    """Whether a bareword is read as a number."""
+    return _NUMBER.match(text) is not None
+
+
+def is_bareword(text: str) -> bool:
+    """Whether `text` can stand as a value without quotes."""
+    found = _BARE.match(text)
+    return found is not None and found.end() == len(text) == name_end(text, 0, len(text), BAREWORD_MARKS)
+
+
+def read_attributes(reader: Reader, position: int, close: str) -> tuple[tuple[Attribute, ...], int]:
+    """The attributes from `position` on and the offset after `close`.
+
+    Raises:
+        Broken: What stands there cannot be read on.
+    """
+    text = reader.text
+    attributes: list[Attribute] = []
+    while True:
+        attribute, position = _attribute(reader, position, close)
+        if attribute is not None:
+            attributes.append(attribute)
+        mark = text[position : position + 1]
+        if mark == ",":
+            position += 1
+        elif mark == close:
+            return tuple(attributes), position + 1
+        else:
+            _refuse_rest(reader, position, close)
+
+
+def _attribute(reader: Reader, position: int, close: str) -> tuple[Attribute | None, int]:
+    """One attribute (None if its name is missing) and the offset of what follows it."""
+    found = _KEY.match(reader.text, position)
+    if found is None:
+        position = reader.skip(position)
+        if reader.text[position : position + 1] not in (",", close, "="):
+            _refuse_rest(reader, position, close, "an attribute name")
+        reader.fail(
+            "E019",
+            f"an attribute name is missing before `{reader.text[position]}`",
+            Span(position, position + 1),
+            "attributes are written `key` or `key=value`, with one comma between them",
+        )
+        if reader.text[position] == "=":
+            _, position = _value(reader, reader.skip(position + 1), close, 0)
+        return None, reader.skip(position)
+    start, end = found.span(1)
+    if not found.group(1).isascii() and name_end(reader.text, start, end, "-.") < end:
+        _refuse_rest(reader, name_end(reader.text, start, end, "-."), close)
+    key, key_span, position = found.group(1), Span(start, end), found.end()
+    if not found.group(2):
+        return Attribute(key, None, key_span, key_span), position
+    value, position = _value(reader, position, close, 0)
+    return Attribute(key, value, Span(start, position), key_span), reader.skip(position)
+
+
+def _refuse_rest(reader: Reader, position: int, close: str, wanted: str = "") -> NoReturn:
+    """Refuses what stands at `position` instead of a comma or the closing mark."""
+    at_end = reader.skip(position) >= len(reader.text)
+    if close == ">" and (at_end or reader.text[reader.skip(position)] in "[]"):
+        reader.broken(
+            "E031",
+            "the attributes of the quantifier are not closed",
+            next_word(reader.text, position),
+            "`<` at once after a quantifier opens attributes and `>` closes them; as prompt text it is written `\\<`",
+        )
+    if at_end or (close == "]" and reader.text[reader.skip(position)] == "["):
+        reader.broken(
+            "E013",
+            f"the slot is not closed: expected `]`, found {reader.found(position)}",
+            next_word(reader.text, position),
+            "a slot ends with `]`",
+        )
+    reader.broken(
+        "E026",
+        f"expected {wanted or f'`,` or `{close}`'}, found {reader.found(position)}",
+        next_word(reader.text, position),
+        "attributes are separated by commas; a value or name with other characters is written in quotes",
+    )
+
+
+def _value(reader: Reader, position: int, close: str, depth: int) -> tuple[Value, int]:
+    """The value at `position` and the offset after it."""
+    text = reader.text
+    first = text[position : position + 1]
+    if first in ('"', "'"):
+        quoted = reader.quoted(position)
+        return quoted, quoted.span.end
+    if first == "(":
+        items, end = _arguments(reader, position, close, depth, keyed=False)
+        return ListValue(tuple(item.value for item in items), Span(position, end)), end
+    found = _BARE.match(text, position)
+    end = name_end(text, position, found.end(), BAREWORD_MARKS) if found else position
+    if end == position:
+        return _missing_value(reader, position, close), position
+    word, span = text[position:end], Span(position, end)
+    opening = reader.skip(end)
+    if text[opening : opening + 1] == "(":
+        arguments, end = _arguments(reader, opening, close, depth, keyed=True)
+        return Call(word, arguments, Span(position, end)), end
+    return (Number(word, span) if is_number(word) else Bare(word, span)), end
+
+
+def _missing_value(reader: Reader, position: int, close: str) -> Value:
+    """A stand-in after an error on record where nothing stands; leaves where something unreadable does."""
+    mark = reader.text[position : position + 1]
+    if mark and mark not in (",", ")", close):
+        reader.broken(
+            "E021",
+            f"expected a value, found {reader.found(position)}",
+            next_word(reader.text, position),
+            'a value is a number, a word of letters, digits and _ . / : @ + -, "quoted text", (a,list) or call(x=1)',
+        )
+    reader.fail(
+        "E020",
+        f"a value is missing, found {reader.found(position)}",
+        next_word(reader.text, position),
+        'write `key=value`, or the key alone for a switch; an empty value is written in quotes: ""',
+    )
+    return Bare("", Span(position, position))
+
+
+def _arguments(
+    reader: Reader, opening: int, close: str, depth: int, *, keyed: bool
+) -> tuple[tuple[Argument, ...], int]:
+    """The arguments of a list or call whose parenthesis stands at `opening`, and the offset after `)`."""
+    text = reader.text
+    if depth >= MOST_DEPTH:
+        reader.broken(
+            "E025",
+            f"lists and calls are nested more than {MOST_DEPTH} deep",
+            Span(opening, opening + 1),
+            "values in a line are small; put large ones into the card",
+        )
+    position = reader.skip(opening + 1)
+    if text[position : position + 1] == ")":
+        if not keyed:
+            reader.fail("E022", "the list is empty", Span(opening, position + 1), "write its values: (a,b)")
+        return (), position + 1
+    arguments: list[Argument] = []
+    while True:
+        argument, position = _argument(reader, position, close, depth, keyed)
+        arguments.append(argument)
+        mark = text[position : position + 1]
+        if mark == ")":
+            return tuple(arguments), position + 1
+        if mark != ",":
+            if mark in ("", "[", close):
+                what = "call" if keyed else "list"
+                reader.broken(
+                    "E023",
+                    f"the {what} is not closed: expected `)`, found {reader.found(position)}",
+                    next_word(text, position),
+                    f"the {what} opened at column {opening + 1 - (text.rfind(chr(10), 0, opening) + 1)}",
+                )
+            _refuse_argument(reader, position)
+        position = reader.skip(position + 1)
+
+
+def _argument(reader: Reader, position: int, close: str, depth: int, keyed: bool) -> tuple[Argument, int]:
+    """One argument, `value` or (in a call) `key=value`, and the offset of what follows it."""
+    value, end = _value(reader, position, close, depth + 1)
+    after = reader.skip(end)
+    if not keyed or reader.text[after : after + 1] != "=" or isinstance(value, (ListValue, Call)):
+        return Argument(None, value, Span(position, end)), after
+    key = value.text
+    value, end = _value(reader, reader.skip(after + 1), close, depth + 1)
+    return Argument(key, value, Span(position, end)), reader.skip(end)
+
+
+def _refuse_argument(reader: Reader, position: int) -> NoReturn:
+    """Refuses what stands at `position` instead of a comma or the closing parenthesis."""
+    reader.broken(
+        "E026",
+        f"expected `,` or `)`, found {reader.found(position)}",
+        next_word(reader.text, position),
+        'a value with spaces or other characters is written in quotes: "new york"',
+    )
