@@ -1,4 +1,4 @@
-"""What a card holds, once read and checked. A card is data: modality cards say how a modality is read, task cards what to learn.
+"""What a card holds, once read and checked: modality cards say how a modality is read, task cards what to learn.
 
 Loading lives in `ofasys_lite.cards.load`; nothing here opens a file.
 """
@@ -97,7 +97,8 @@ class TaskCard:
     Attributes:
         name: Task name, unique in a run.
         instruction: The line, as text (unresolved, byte for byte).
-        data: Source per split; `train` is needed for training, `valid` and `test` come from it by the sha1 rule if absent.
+        data: Source per split; `train` is needed for training, `valid` and `test` come from it by the
+            sha1 rule if absent.
         columns: Slot column -> data column.
         sets: Named closed sets for `closed_set=name`.
         metrics: Metrics; the first one is the task's headline. Empty: the modality's default.

@@ -76,7 +76,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One target sequence: its pieces in order. A row less than elements plus one: the last element is never fed back."""
+    """One target sequence: its pieces in order. The last element is predicted but never fed back."""
 
     pieces: tuple[TargetPiece, ...]
 
@@ -178,7 +178,8 @@ class Batch:
             filled = sum(len(p.rows_P) for p in stream.parts)
             if filled != stream.count or len(stream.positions_S3) != stream.count:
                 raise ShapeError(
-                    f"{name} stream of {stream.count} rows has {filled} filled rows and {len(stream.positions_S3)} positions"
+                    f"{name} stream of {stream.count} rows has {filled} filled rows and "
+                    f"{len(stream.positions_S3)} positions"
                 )
         if sum(s for _, s in self.cross) != self.source.count and self.target.count:
             raise ShapeError("the lengths of cross-attention do not add up to the source rows")

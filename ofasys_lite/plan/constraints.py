@@ -1,15 +1,27 @@
 """What a target may look like, in token ids: the language in which preprocessors tell the automaton what is legal.
 
-A `Constraint` is a small regular (or, for `Json`, pushdown) description over ids of the vocabulary. Preprocessors build it for one slot, the plan's
-target becomes a `Sequence` of them, and `ofasys_lite.decoding` compiles it to the one automaton that masks decoding
-and splits finished output.
+A `Constraint` is a small regular (or, for `Json`, pushdown) description over ids of the vocabulary. Preprocessors build
+it for one slot, the plan's target becomes a `Series` of them, and `ofasys_lite.decoding` compiles it to the one automaton
+that masks decoding and splits finished output.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Constraint", "Forced", "Free", "Json", "OneOf", "Optional", "Range", "Repeat", "Series", "Slotted"]
+__all__ = [
+    "Constraint",
+    "Forced",
+    "Free",
+    "Json",
+    "OneOf",
+    "Optional",
+    "Placed",
+    "Range",
+    "Repeat",
+    "Series",
+    "Slotted",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +56,10 @@ class Free:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """One of several id sequences (a trie). No sequence may be a prefix of another (the preprocess adds a close token)."""
+    """One of several id sequences (a trie).
+
+    No sequence may be a prefix of another (the preprocess adds a close token).
+    """
 
     sequences: tuple[tuple[int, ...], ...]
 
@@ -124,4 +139,17 @@ class Slotted:
     part: Constraint
 
 
-Constraint = Forced | Free | OneOf | Range | Series | Optional | Repeat | Json | Slotted
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A part of fixed length whose elements stand at given positions instead of in a line.
+
+    Attributes:
+        part: The part; every legal output of it has `len(positions)` ids.
+        positions: Relative (time, row, column) per element, as in `Piece.positions_P3`.
+    """
+
+    part: Constraint
+    positions: tuple[tuple[int, int, int], ...]
+
+
+Constraint = Forced | Free | OneOf | Range | Series | Optional | Repeat | Json | Slotted | Placed

@@ -57,7 +57,8 @@ class ClosedSet:
     """The values a target slot may take.
 
     Attributes:
-        kind: `column` (values of the training column, frozen in the run), `inline`, `named`, `file`, `candidates` (per row).
+        kind: `column` (values of the training column, frozen in the run), `inline`, `named`, `file`,
+            `candidates` (per row).
         name: Set name, file name or candidates column; empty for `column` and `inline`.
         values: The values; empty for `column` until frozen, and for `candidates`.
     """

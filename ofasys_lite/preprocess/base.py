@@ -1,4 +1,4 @@
-"""The contract of a modality's CPU side: `Preprocess` turns a raw value into a `Piece` of rows, and ids back into a value.
+"""The contract of a modality's CPU side: `Preprocess` turns a raw value into a `Piece`, and ids back into a value.
 
 Shapes: P rows of one piece.
 """
@@ -36,8 +36,8 @@ class Piece:
             token ids; otherwise the modality's name in small letters, plus `:name` for a named adapter).
         positions_P3: Relative (time, row, column) positions; collation adds the running start (M-RoPE).
         arrays: What the adapter needs. Arrays of the same name are concatenated along axis 0 over all pieces of a pack.
-            Token pieces have `ids` (P,) int64, and may have `inputs` (P,) where what is fed back differs from what is learned
-            (`noise_ratio`).
+            Token pieces have `ids` (P,) int64, and may have `inputs` (P,) where what is fed back differs from
+            what is learned (`noise_ratio`).
         learn_P: For target pieces: True where the row carries loss; None learns all rows of a learned slot.
     """
 
@@ -101,7 +101,7 @@ class Preprocess:
         self.vocabulary = context.vocabulary
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
-        """The piece of `value`; raises DataError (without place: the caller adds task, row and column) if unreadable."""
+        """The piece of `value`; raises DataError if unreadable (the caller adds task, row and column)."""
         raise TypeError(f"{type(self).__name__} does not say how to encode a value")
 
     def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
@@ -126,7 +126,7 @@ class Preprocess:
 
     @classmethod
     def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:
-        """Names of vocabulary rows that `value` needs beside pieces (phones, categories); collected over training data."""
+        """Names of vocabulary rows that `value` needs beside pieces (phones, categories); collected over training."""
         return ()
 
     @classmethod
