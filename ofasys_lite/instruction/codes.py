@@ -15,7 +15,7 @@ __all__ = ["MOST_DEPTH", "MOST_ERRORS", "SYNTAX_CODES"]
 MOST_DEPTH = 16
 
 #: Reading stops after this many errors in one line.
-MOST_ERRORS = 20
+MOST_ERRORS = 10
 
 SYNTAX_CODES: Mapping[str, str] = MappingProxyType(
     {

@@ -62,7 +62,7 @@ def place_of(text: str, span: Span, origin: Origin | None = None) -> Place:
         file=origin.file,
         line=origin.line + before if origin.exact else origin.line,
         column=column,
-        text=shown,
+        text=shown if shown.strip() else "",
         width=max(1, min(span.end, line_start + len(shown)) - start),
         file_column=column + shift if origin.exact else -1,
     )

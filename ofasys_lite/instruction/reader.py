@@ -17,11 +17,12 @@ __all__ = ["NAME", "Broken", "Reader", "TooManyErrors", "name_end", "next_word",
 #: one by one in `name_end`, because `\w` misses the vowel signs of many scripts.
 NAME = r"[^\s\x00-\x2f:-@\[-^`{-\x7f]+"
 
-SPACE = re.compile(r"\s*")
+_SPACE = re.compile(r"\s+")
 _QUOTED = {mark: re.compile(rf"{mark}((?:[^{mark}\\]|\\.)*){mark}", re.DOTALL) for mark in "\"'"}
 _QUOTED_ESCAPE = re.compile(r"""\\(["'\\])""")
 _FOUND = re.compile(rf"\s*({NAME}|\S)")
 _STOP = re.compile(r"[\[\]]")
+_CLOSING_ANGLE = re.compile(r"(?<!-)>")
 _MARK = re.compile(r"\|\|\||<->|->|;;")
 
 
@@ -110,7 +111,9 @@ class Reader:
 
     def skip(self, position: int) -> int:
         """The offset of the first character from `position` on that is no white space."""
-        found = SPACE.match(self.text, position)
+        if not self.text[position : position + 1].isspace():
+            return position
+        found = _SPACE.match(self.text, position)
         return found.end() if found else position
 
     def found(self, position: int) -> str:
@@ -140,6 +143,14 @@ class Reader:
             inner = _QUOTED_ESCAPE.sub(r"\1", inner)
         return Quoted(inner, Span(position, found.end()))
 
+    def closes(self, position: int, close: str) -> bool:
+        """Whether `close` stands after `position` and before another slot opens."""
+        bracket = _STOP.search(self.text, position)
+        if close == "]":
+            return bracket is not None and bracket.group() == "]"
+        limit = bracket.start() if bracket else len(self.text)
+        return _CLOSING_ANGLE.search(self.text, position, limit) is not None
+
     def resume(self, position: int, close: str = "]") -> int:
         """The offset where reading goes on after a broken slot (or `<...>`): after its closing mark if it has one.
 
@@ -152,9 +163,9 @@ class Reader:
                 self.lost_mark = self.lost_mark or _MARK.search(self.text, position, limit) is not None
                 return bracket.end()
         else:
-            closing = self.text.find(close, position, limit)
-            if closing >= 0:
-                return closing + 1
+            closing = _CLOSING_ANGLE.search(self.text, position, limit)
+            if closing is not None:
+                return closing.end()
         mark = _MARK.search(self.text, position, limit)
         return mark.start() if mark else limit
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NoReturn
 
 from ofasys_lite.errors import nearest
 from ofasys_lite.instruction.nodes import Attribute, Quantifier, Slot, Span
@@ -17,6 +18,8 @@ QUANTIFIER_START = re.compile(r"\*|\{\s*,?\s*[0-9]")
 _QUANTIFIER = re.compile(r"\*|\{\s*([0-9]+)\s*(,?)\s*([0-9]*)\s*\}")
 _QUANTIFIER_TEXT = re.compile(r"\{[\s0-9,]*\}?")
 _COLUMN = re.compile(rf"{NAME}(?:[.-]{NAME})*")
+_MISPLACED_ATTRIBUTE = re.compile(rf";?\s*({NAME})\s*=")
+_SPACED_COLUMN = re.compile(r"[^\s\[\]\"',>?\\]+(?: [^\s\[\]\"',>?\\]+)+(?=\s*[\],])")
 _MOST_DIGITS = 9
 _PROSE = "a bracket of prompt text is written `\\[`"
 
@@ -95,14 +98,13 @@ def _slot(reader: Reader, opening: int, name: str, type_span: Span, position: in
     elif mark == "]":
         end = position + 1
     else:
-        _refuse_rest(reader, name, column, position)
-        end = position
+        _refuse_rest(reader, name, None if column is None else column_span, position)
     span = Span(opening, end)
     slot = Slot(name, column, exact, optional, rejected, rejected_exact, attributes, span, type_span, column_span)
     return slot, end
 
 
-def _refuse_second_mark(reader: Reader, position: int) -> None:
+def _refuse_second_mark(reader: Reader, position: int) -> NoReturn:
     reader.broken(
         "E017",
         f"`{reader.text[position]}` cannot stand here",
@@ -111,23 +113,26 @@ def _refuse_second_mark(reader: Reader, position: int) -> None:
     )
 
 
-def _refuse_rest(reader: Reader, name: str, column: str | None, position: int) -> None:
+def _refuse_rest(reader: Reader, name: str, column: Span | None, position: int) -> NoReturn:
     """Refuses what stands after the type or the column of a slot."""
-    text, span = reader.text, next_word(reader.text, position)
-    here = reader.found(position)
-    if position >= len(text) or text[position] == "[":
+    text, span, here = reader.text, next_word(reader.text, position), reader.found(position)
+    if not reader.closes(position, "]"):
         reader.broken("E013", f"the slot is not closed: expected `]`, found {here}", span, "a slot ends with `]`")
     if column is None:
         word = text[span.start : span.end]
         example = f"`[{name}:{word}]`" if word.isidentifier() and len(word) <= 40 else f"`[{name}:column]`"
         help = f"a column follows a colon, attributes follow a comma: {example}; {_PROSE}"
         reader.broken("E012", f"expected `:`, `,` or `]` after `{name}`, found {here}", span, help)
-    reader.broken(
-        "E026",
-        f"expected `,` or `]` after the column, found {here}",
-        span,
-        f'a column name with spaces or other characters is written in quotes: `[{name}:"column name"]`',
-    )
+    written = shorten(text[column.start : column.end])
+    spaced, attribute = _SPACED_COLUMN.match(text, column.start), _MISPLACED_ATTRIBUTE.match(text, position)
+    if attribute:
+        help = f"attributes follow a comma: `[{name}:{written},{shorten(attribute.group(1))}=...]`"
+    elif text.startswith("->", position):
+        help = f"a preference pair is written `[{name}:{written}>worse]`; a column name with other characters in quotes"
+    else:
+        example = shorten(spaced.group()) if spaced else "column name"
+        help = f'a column name with spaces or other characters is written in quotes: `[{name}:"{example}"]`'
+    reader.broken("E026", f"expected `,` or `]` after the column, found {here}", span, help)
 
 
 def _column(reader: Reader, position: int, missing: str, name: str) -> tuple[str, bool, Span]:
@@ -141,12 +146,10 @@ def _column(reader: Reader, position: int, missing: str, name: str) -> tuple[str
         return quoted.text, True, quoted.span
     found = _COLUMN.match(text, position)
     if found is None:
-        which = "a column name" if missing == "E014" else "the second column of the pair"
-        help = (
-            f"write `[{name}:column]`, or `[{name}]` for a slot without a name"
-            if missing == "E014"
-            else f"the first column is preferred to the second: `[{name}:better>worse]`"
-        )
+        if missing == "E014":
+            which, help = "a column name", f"write `[{name}:column]`, or `[{name}]` for a slot without a name"
+        else:
+            which, help = "the second column of the pair", f"write both: `[{name}:better>worse]`"
         reader.broken(missing, f"{which} is missing, found {reader.found(position)}", next_word(text, position), help)
     column = found.group()
     if not column.isidentifier() and column_problem(column):

@@ -78,26 +78,17 @@ def _attribute(reader: Reader, position: int, close: str) -> tuple[Attribute | N
 
 def _refuse_rest(reader: Reader, position: int, close: str, wanted: str = "") -> NoReturn:
     """Refuses what stands at `position` instead of a comma or the closing mark."""
-    at_end = reader.skip(position) >= len(reader.text)
-    if close == ">" and (at_end or reader.text[reader.skip(position)] in "[]"):
-        reader.broken(
-            "E031",
-            "the attributes of the quantifier are not closed",
-            next_word(reader.text, position),
-            "`<` at once after a quantifier opens attributes and `>` closes them; as prompt text it is written `\\<`",
-        )
-    if at_end or (close == "]" and reader.text[reader.skip(position)] == "["):
-        reader.broken(
-            "E013",
-            f"the slot is not closed: expected `]`, found {reader.found(position)}",
-            next_word(reader.text, position),
-            "a slot ends with `]`",
-        )
+    span, here = next_word(reader.text, position), reader.found(position)
+    if not reader.closes(position, close):
+        if close == "]":
+            reader.broken("E013", f"the slot is not closed: expected `]`, found {here}", span, "a slot ends with `]`")
+        help = "`<` at once after a quantifier opens attributes and `>` closes them; as prompt text it is written `\\<`"
+        reader.broken("E031", f"the attributes are not closed: expected `>`, found {here}", span, help)
     reader.broken(
         "E026",
-        f"expected {wanted or f'`,` or `{close}`'}, found {reader.found(position)}",
-        next_word(reader.text, position),
-        "attributes are separated by commas; a value or name with other characters is written in quotes",
+        f"expected {wanted or f'`,` or `{close}`'}, found {here}",
+        span,
+        'attributes are written `key=value`, with commas between them; a value with other characters in quotes: "a b"',
     )
 
 
@@ -125,20 +116,12 @@ def _value(reader: Reader, position: int, close: str, depth: int) -> tuple[Value
 
 def _missing_value(reader: Reader, position: int, close: str) -> Value:
     """A stand-in after an error on record where nothing stands; leaves where something unreadable does."""
-    mark = reader.text[position : position + 1]
+    mark, here, span = reader.text[position : position + 1], reader.found(position), next_word(reader.text, position)
     if mark and mark not in (",", ")", close):
-        reader.broken(
-            "E021",
-            f"expected a value, found {reader.found(position)}",
-            next_word(reader.text, position),
-            'a value is a number, a word of letters, digits and _ . / : @ + -, "quoted text", (a,list) or call(x=1)',
-        )
-    reader.fail(
-        "E020",
-        f"a value is missing, found {reader.found(position)}",
-        next_word(reader.text, position),
-        'write `key=value`, or the key alone for a switch; an empty value is written in quotes: ""',
-    )
+        help = 'a value is a number, a word of letters, digits and _ . / : @ + -, "quoted text", (a,list) or call(x=1)'
+        reader.broken("E021", f"expected a value, found {here}", span, help)
+    help = 'write `key=value`, or the key alone for a switch; an empty value is written in quotes: ""'
+    reader.fail("E020", f"a value is missing, found {here}", span, help)
     return Bare("", Span(position, position))
 
 
@@ -161,6 +144,8 @@ def _arguments(
         return (), position + 1
     arguments: list[Argument] = []
     while True:
+        if text[position : position + 1] in ("", close):
+            _refuse_end(reader, opening, position, keyed)
         argument, position = _argument(reader, position, close, depth, keyed)
         arguments.append(argument)
         mark = text[position : position + 1]
@@ -168,13 +153,7 @@ def _arguments(
             return tuple(arguments), position + 1
         if mark != ",":
             if mark in ("", "[", close):
-                what = "call" if keyed else "list"
-                reader.broken(
-                    "E023",
-                    f"the {what} is not closed: expected `)`, found {reader.found(position)}",
-                    next_word(text, position),
-                    f"the {what} opened at column {opening + 1 - (text.rfind(chr(10), 0, opening) + 1)}",
-                )
+                _refuse_end(reader, opening, position, keyed)
             _refuse_argument(reader, position)
         position = reader.skip(position + 1)
 
@@ -198,3 +177,11 @@ def _refuse_argument(reader: Reader, position: int) -> NoReturn:
         next_word(reader.text, position),
         'a value with spaces or other characters is written in quotes: "new york"',
     )
+
+
+def _refuse_end(reader: Reader, opening: int, position: int, keyed: bool) -> NoReturn:
+    """Refuses the end of the slot inside a list or call."""
+    what = "call" if keyed else "list"
+    message = f"the {what} is not closed: expected `)`, found {reader.found(position)}"
+    help = f"the {what} opened at column {opening - reader.text.rfind(chr(10), 0, opening)} ends with `)`"
+    reader.broken("E023", message, next_word(reader.text, position), help)
