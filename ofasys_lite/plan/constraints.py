@@ -1,8 +1,8 @@
 """What a target may look like, in token ids: the language in which preprocessors tell the automaton what is legal.
 
 A `Constraint` is a small regular (or, for `Json`, pushdown) description over ids of the vocabulary. Preprocessors build
-it for one slot, the plan's target becomes a `Series` of them, and `ofasys_lite.decoding` compiles it to the one automaton
-that masks decoding and splits finished output.
+it for one slot, the plan's target becomes a `Series` of them, and `ofasys_lite.decoding` compiles it to the one
+automaton that masks decoding and splits finished output.
 """
 
 from __future__ import annotations

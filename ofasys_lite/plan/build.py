@@ -1,0 +1,185 @@
+"""Tree + cards -> Plan, with every mistake of a line found at once, in the order syntax, types, attributes, sense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.errors import raise_all
+from ofasys_lite.instruction import parse, unparse
+from ofasys_lite.instruction.nodes import Group, Node, Sentence, Slot, Template, Words
+from ofasys_lite.plan.language import GROUP
+from ofasys_lite.plan.slots import Builder, read_attributes
+from ofasys_lite.plan.types import ClosedSet, GroupSegment, Plan, PlannedTemplate, Segment, WordsSegment, walk
+from ofasys_lite.plan.values import CallValue
+
+__all__ = ["build_plan", "freeze"]
+
+
+def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
+    """The plan of a task's line.
+
+    Args:
+        card: The task; only its line, sets, path and origin matter here.
+        modalities: Modality cards by name and alias.
+
+    Raises:
+        InstructionError: One mistake, or an ErrorGroup with all of them.
+    """
+    tree = parse(card.instruction, types=frozenset(modalities), origin=card.origin)
+    builder = Builder(card, modalities)
+    templates = tuple(_template(builder, template) for template in tree.templates)
+    _check_paraphrases(builder, tree.templates, templates)
+    for template, node in zip(templates[:1], tree.templates[:1], strict=True):
+        _check_sense(builder, template, node)
+    raise_all(builder.errors)
+    return Plan(
+        task=card.name,
+        line=unparse(tree),
+        templates=templates,
+        loss_on_words=card.loss_on_words,
+        cannot_train=tuple(builder.later),
+        notes=tuple(builder.notes),
+    )
+
+
+def freeze(plan: Plan, values: Mapping[str, tuple[str, ...]]) -> Plan:
+    """The plan with its `column` closed sets frozen to `values` (by slot key); other sets stay as they are."""
+
+    def frozen(segment: Segment) -> Segment:
+        if isinstance(segment, GroupSegment):
+            return replace(segment, alternatives=tuple(tuple(map(frozen, side)) for side in segment.alternatives))
+        if isinstance(segment, WordsSegment) or segment.closed is None or segment.key not in values:
+            return segment
+        if segment.closed.kind != "column":
+            return segment
+        return replace(segment, closed=ClosedSet("column", values=values[segment.key]))
+
+    templates = tuple(
+        replace(t, source=tuple(map(frozen, t.source)), targets=tuple(tuple(map(frozen, side)) for side in t.targets))
+        for t in plan.templates
+    )
+    return replace(plan, templates=templates)
+
+
+def _template(builder: Builder, template: Template) -> PlannedTemplate:
+    number = [0]
+    source = _sentence(builder, template.source, number, target=False, prefix="")
+    # both sides of `<->` are read
+    targets = tuple(_sentence(builder, t, number, target=not template.align, prefix="") for t in template.targets)
+    if template.align:
+        builder.not_yet("alignment (`<->`) is planned for a later version")
+    return PlannedTemplate(source, targets, template.align)
+
+
+def _sentence(
+    builder: Builder, sentence: Sentence, number: list[int], *, target: bool, prefix: str
+) -> tuple[Segment, ...]:
+    found: list[Segment] = []
+    for node in sentence.nodes:
+        segment = _node(builder, node, number, target=target, prefix=prefix)
+        if segment is not None:
+            found.append(segment)
+    return tuple(found)
+
+
+def _node(builder: Builder, node: Node, number: list[int], *, target: bool, prefix: str) -> Segment | None:
+    if isinstance(node, Words):
+        return WordsSegment(node.text, node.span)
+    if isinstance(node, Slot):
+        place = number[0]
+        number[0] += 1
+        return builder.slot(node, place, target, prefix)
+    return _group(builder, node, number, target=target, prefix=prefix)
+
+
+def _group(builder: Builder, group: Group, number: list[int], *, target: bool, prefix: str) -> GroupSegment:
+    quantifier = group.quantifier
+    specs = {spec.key: spec for spec in GROUP}
+    values = read_attributes(builder, quantifier.attributes, specs, "a group", target)
+    over = values.get("over")
+    name = None if over is None else str(over)
+    inner = f"{prefix}{name}." if name is not None else prefix
+    alternatives = tuple(
+        _sentence(builder, a, number, target=target, prefix=inner) for a in group.alternatives if a.nodes
+    )
+    by, spellings = _by(builder, group, alternatives, values.get("by"))
+    for alternative in alternatives:
+        for segment in alternative:
+            if isinstance(segment, GroupSegment) and name is None and segment.over is None:
+                builder.error(
+                    "E205", "a group in a group needs `over=`", group.span, "name the list column of each group"
+                )
+    cut = values.get("max")
+    if isinstance(cut, int) and cut < quantifier.least:
+        builder.error("E207", f"`max={cut}` is below the {quantifier.least} elements promised", quantifier.span)
+    return GroupSegment(
+        alternatives=alternatives,
+        over=name,
+        by=by,
+        spellings=spellings,
+        least=quantifier.least,
+        most=quantifier.most,
+        cut=cut if isinstance(cut, int) else None,
+        keep=str(values.get("keep", "first")),
+        order=str(values.get("order", "given")),
+        span=group.span,
+    )
+
+
+def _by(
+    builder: Builder, group: Group, alternatives: tuple[tuple[Segment, ...], ...], value: object
+) -> tuple[str | None, tuple[tuple[str, int], ...]]:
+    if value is None:
+        if len(group.alternatives) > 1:
+            help = "write <over=column,by=field>: the record's field names the alternative"
+            builder.error("E204", "alternatives without `by=` cannot be told apart", group.span, help)
+        return None, ()
+    attribute = next(a for a in group.quantifier.attributes if a.key == "by")
+    if len(group.alternatives) > 8:
+        builder.error("E204", f"{len(group.alternatives)} alternatives", group.span, "a group has at most 8")
+    call = value if isinstance(value, CallValue) else CallValue(str(value))
+    table: dict[str, int] = {}
+    for index, alternative in enumerate(alternatives):
+        slots = walk(alternative)
+        for name in () if not slots else (slots[0].modality, slots[0].column):
+            # two alternatives may share a modality; their columns then tell them apart
+            table.setdefault(name.lower(), index)
+    for key, place in call.keyed:
+        if not isinstance(place, int) or not 1 <= place <= len(group.alternatives):
+            help = f"write {call.name}(value=1): alternatives are numbered from 1 to {len(group.alternatives)}"
+            builder.error("E204", f"`{key}` names no alternative", attribute.span, help)
+        else:
+            table[str(key).lower()] = place - 1
+    return call.name, tuple(sorted(table.items()))
+
+
+def _signature(sentence: Sentence) -> tuple[object, ...]:
+    return tuple(n for n in sentence.nodes if not isinstance(n, Words))
+
+
+def _columns(template: PlannedTemplate) -> set[str]:
+    return {s.key for side in (template.source, *template.targets) for s in walk(side)}
+
+
+def _check_paraphrases(builder: Builder, nodes: tuple[Template, ...], templates: tuple[PlannedTemplate, ...]) -> None:
+    first = tuple(_signature(t) for t in nodes[0].targets)
+    columns = _columns(templates[0])
+    for node, template in zip(nodes[1:], templates[1:], strict=True):
+        if node.align != nodes[0].align or tuple(_signature(t) for t in node.targets) != first:
+            help = "paraphrases of one task have the same slots right of the arrow; another target is another task"
+            builder.error("E202", "this paraphrase has other targets than the first", node.span, help)
+        extra = sorted(_columns(template) - columns)
+        if extra:
+            help = f"the first template has {', '.join(sorted(columns))}"
+            builder.error("E203", f"this paraphrase reads `{extra[0]}`, the first does not", node.span, help)
+
+
+def _check_sense(builder: Builder, template: PlannedTemplate, node: Template) -> None:
+    sources = walk(template.source)
+    targets = tuple(s for side in template.targets for s in walk(side))
+    learned = any(s.learned for s in targets) or any(s.losses for s in sources)
+    if not learned and not template.align and not builder.errors:
+        help = "put a slot without `no_loss` right of the arrow, or give a source slot an objective (loss=...)"
+        builder.error("E201", "nothing would be learned from this line", node.span, help)

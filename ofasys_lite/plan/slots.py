@@ -1,0 +1,261 @@
+"""One slot of the tree -> one SlotSegment, with every mistake in its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ofasys_lite.cards.types import AttributeSpec, ModalityCard, TaskCard
+from ofasys_lite.errors import InstructionError, Place, did_you_mean, nearest
+from ofasys_lite.instruction.nodes import Attribute, ListValue, Slot, Span
+from ofasys_lite.instruction.places import place_of
+from ofasys_lite.plan.language import LANGUAGE, LOSS_UNITS, REFUSED, RENAMED
+from ofasys_lite.plan.types import ClosedSet, LossSpec, Options, SlotSegment
+from ofasys_lite.plan.values import CallValue, plain, scalar_text, typed
+
+__all__ = ["Builder", "read_attributes"]
+
+
+@dataclass(slots=True)
+class Builder:
+    """What is known and found while one line is planned.
+
+    Attributes:
+        card: The task card.
+        modalities: Cards by name and alias.
+        errors: Mistakes found so far.
+        notes: Notes found so far.
+        later: Reasons why the line cannot be trained yet.
+    """
+
+    card: TaskCard
+    modalities: Mapping[str, ModalityCard]
+    errors: list[InstructionError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
+
+    def place(self, span: Span) -> Place:
+        """The place of `span` in the card's line."""
+        return place_of(self.card.instruction, span, self.card.origin)
+
+    def error(self, code: str, message: str, span: Span, help: str = "") -> None:
+        """Notes a mistake."""
+        self.errors.append(InstructionError(message, code=code, place=self.place(span), help=help))
+
+    def note(self, text: str) -> None:
+        """Notes a remark, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def not_yet(self, reason: str) -> None:
+        """Notes why the line cannot be trained yet, once."""
+        if reason not in self.later:
+            self.later.append(reason)
+
+    def slot(self, slot: Slot, number: int, target: bool, prefix: str) -> SlotSegment | None:
+        """The planned slot, or None where its modality is unknown (the parser has said so)."""
+        modality = self.modalities.get(slot.type)
+        if modality is None:
+            names = sorted(self.modalities)
+            self.error(
+                "E102", f"no card declares the modality {slot.type}", slot.type_span, did_you_mean(slot.type, names)
+            )
+            return None
+        self._side(modality, slot, target)
+        values = read_attributes(self, slot.attributes, self._specs(modality), modality.name, target)
+        column = slot.column if slot.column is not None else str(number)
+        preprocess = self._named(values, "preprocess", modality.preprocess, modality, slot)
+        adapter = self._named(values, "adapter", modality.adapter, modality, slot)
+        no_loss = bool(values.pop("no_loss", False))
+        weight = values.pop("weight", 1.0)
+        drop = values.pop("drop", 0.0)
+        learned = target and not no_loss
+        if slot.rejected is not None:
+            self.not_yet("preference pairs (`chosen>rejected`) are planned for a later version")
+            if not target:
+                self.error("E109", "a preference pair stands on the target side", slot.span, "move it right of `->`")
+        closed = self._closed(values.pop("closed_set", None), slot)
+        losses = self._losses(values.pop("loss", None), modality, slot, learned, target)
+        for key in ("decode", "codec"):
+            if key == "codec" and key in values:
+                self.not_yet(f"`codec=` of {modality.name} is planned for a later version")
+        options: Options = tuple(sorted({**_defaults(modality, target), **values}.items(), key=lambda pair: pair[0]))
+        return SlotSegment(
+            key=f"{prefix}{column}",
+            modality=modality.name,
+            column=column,
+            exact=slot.exact,
+            optional=slot.optional,
+            rejected=slot.rejected,
+            preprocess=preprocess,
+            adapter=adapter,
+            options=options,
+            learned=learned,
+            losses=losses,
+            weight=float(str(weight)),
+            closed=closed,
+            drop=float(str(drop)),
+            span=slot.span,
+        )
+
+    def _side(self, modality: ModalityCard, slot: Slot, target: bool) -> None:
+        read_only = target and any(a.key == "no_loss" for a in slot.attributes)
+        can = modality.reads if not target or read_only else modality.writes
+        if can == "never":
+            verb = "written" if target else "read"
+            self.error(
+                "E102", f"{modality.name} cannot be {verb}", slot.type_span, "put it on the other side of the arrow"
+            )
+        elif can == "later":
+            verb = "generating" if target else "reading"
+            self.not_yet(f"{verb} {modality.name} is planned for a later version")
+
+    def _specs(self, modality: ModalityCard) -> dict[str, AttributeSpec]:
+        return {spec.key: spec for spec in (*LANGUAGE, *modality.attributes)}
+
+    def _named(
+        self, values: dict[str, object], key: str, table: Mapping[str, str], modality: ModalityCard, slot: Slot
+    ) -> str:
+        name = str(values.pop(key, "default"))
+        if name in table:
+            return table[name]
+        if key == "preprocess":
+            for other in self.modalities.values():
+                # `[TEXT:text,preprocess=text_phone]`: OFASys lets a slot be read by another modality's preprocess
+                if name in other.preprocess and name != "default":
+                    return other.preprocess[name]
+        span = next((a.span for a in slot.attributes if RENAMED.get(a.key, (a.key,))[0] == key), slot.span)
+        help = did_you_mean(name, [n for n in table if n != "default"], f"{modality.name} declares")
+        self.error("E110", f"unknown {key} `{name}`", span, help)
+        return next(iter(table.values()), "")
+
+    def _closed(self, value: object, slot: Slot) -> ClosedSet | None:
+        if not isinstance(value, Attribute):
+            return None
+        found = value.value
+        if found is None:
+            return ClosedSet("column")
+        if isinstance(found, ListValue):
+            texts = [scalar_text(item) for item in found.items]
+            names = [t for t in texts if t is not None]
+            doubled = sorted({n for n in names if names.count(n) > 1})
+            if len(names) < len(texts) or doubled:
+                what = (
+                    f"`{doubled[0]}` stands twice in the closed set" if doubled else "a closed set holds plain values"
+                )
+                self.error("E206", what, value.span)
+            return ClosedSet("inline", values=tuple(names))
+        text = scalar_text(found)
+        if text is None:
+            self.error("E106", "`closed_set` takes nothing, (a,b), a name, a file or @column", value.span)
+            return ClosedSet("column")
+        if text.startswith("@"):
+            return ClosedSet("candidates", name=text[1:])
+        if "." in text or "/" in text:
+            return self._set_file(text, value.span)
+        if text not in self.card.sets:
+            help = did_you_mean(text, sorted(self.card.sets), "the card's sets")
+            self.error("E206", f"the card has no set `{text}`", value.span, help)
+            return ClosedSet("named", name=text)
+        return ClosedSet("named", name=text, values=tuple(self.card.sets[text]))
+
+    def _set_file(self, name: str, span: Span) -> ClosedSet:
+        path = (Path(self.card.path).parent if self.card.path else Path()) / name
+        try:
+            values = [line.rstrip("\r") for line in path.read_text(encoding="utf-8").split("\n")]
+        except (OSError, UnicodeDecodeError) as error:
+            self.error(
+                "E206", f"cannot read the closed set {path}: {error}", span, "one value a line, UTF-8, beside the card"
+            )
+            return ClosedSet("file", name=name)
+        values = [v for v in values if v]
+        doubled = sorted({v for v in values if values.count(v) > 1})[:1] if len(values) < 10_000 else []
+        if not values or doubled:
+            self.error("E206", f"{path} is empty" if not values else f"{path}: `{doubled[0]}` stands twice", span)
+        return ClosedSet("file", name=name, values=tuple(values))
+
+    def _losses(
+        self, value: object, modality: ModalityCard, slot: Slot, learned: bool, target: bool
+    ) -> tuple[LossSpec, ...]:
+        standard = (LossSpec("cross_entropy", "token"),) if learned else ()
+        if not isinstance(value, Attribute) or value.value is None:
+            if isinstance(value, Attribute):
+                self.error("E106", "`loss` takes an objective such as ctc(text)", value.span)
+            return standard
+        call = plain(value.value)
+        call = call if isinstance(call, CallValue) else CallValue(str(call))
+        state = modality.losses.get(call.name)
+        if state is None:
+            help = did_you_mean(call.name, sorted(modality.losses), f"{modality.name} takes")
+            self.error("E111", f"{modality.name} has no objective `{call.name}`", value.span, help)
+            return standard
+        if state == "later":
+            self.not_yet(f"the objective {call.name} of {modality.name} is planned for a later version")
+            return (LossSpec(call.name, LOSS_UNITS.get(call.name, "sample"), options=call.keyed),)
+        if call.name == "ctc":
+            return self._ctc(call, value.span, target)
+        return (LossSpec(call.name, LOSS_UNITS.get(call.name, "token"), options=call.keyed),)
+
+    def _ctc(self, call: CallValue, span: Span, target: bool) -> tuple[LossSpec, ...]:
+        if target:
+            self.error("E109", "`loss=ctc(...)` is an objective of a source slot", span, "move it left of `->`")
+        unknown = [k for k, _ in call.keyed if k != "weight"]
+        weight = call.get("weight", 1.0)
+        if len(call.positional) != 1 or unknown or not isinstance(weight, (int, float)) or weight < 0:
+            self.error(
+                "E106", "ctc takes one column and a weight", span, "write loss=ctc(text) or loss=ctc(text,weight=0.3)"
+            )
+            return ()
+        return (LossSpec("ctc", "sample", float(weight), (("column", str(call.positional[0])),)),)
+
+
+def _defaults(modality: ModalityCard, target: bool) -> dict[str, object]:
+    side = "target" if target else "source"
+    return {s.key: s.default for s in modality.attributes if s.default is not None and s.side in ("both", side)}
+
+
+def read_attributes(
+    builder: Builder, attributes: tuple[Attribute, ...], specs: Mapping[str, AttributeSpec], owner: str, target: bool
+) -> dict[str, object]:
+    """Typed values by key; `closed_set` and `loss` stay attributes, since their forms are read by the slot."""
+    values: dict[str, object] = {}
+    for attribute in attributes:
+        key, noted = RENAMED.get(attribute.key, (attribute.key, False))
+        if noted:
+            builder.note(f"`{attribute.key}=` is read as `{key}=`")
+        if attribute.key in REFUSED:
+            builder.error("E112", f"`{attribute.key}` means nothing here", attribute.key_span, REFUSED[attribute.key])
+            continue
+        spec = specs.get(key)
+        if spec is None:
+            _unknown(builder, attribute, specs, owner)
+            continue
+        if key in values:
+            builder.error("E108", f"`{attribute.key}` is given twice", attribute.span, "keep one of them")
+            continue
+        if spec.side not in ("both", "target" if target else "source"):
+            side = "target (right of `->`)" if spec.side == "target" else "source (left of `->`)"
+            builder.error("E109", f"`{attribute.key}` belongs to a {side} slot", attribute.key_span, spec.help)
+            continue
+        if key in ("closed_set", "loss"):
+            values[key] = attribute
+            continue
+        try:
+            values[key] = typed(attribute, spec, builder.place(attribute.span))
+        except InstructionError as error:
+            builder.errors.append(error)
+    return values
+
+
+def _unknown(builder: Builder, attribute: Attribute, specs: Mapping[str, AttributeSpec], owner: str) -> None:
+    names = sorted(specs)
+    near = nearest(attribute.key, names)
+    others = sorted(m.name for m in builder.modalities.values() if attribute.key in {s.key for s in m.attributes})
+    if near is not None:
+        help = f"did you mean `{near}`? {owner} takes: {', '.join(names)}"
+    elif others:
+        help = f"{' and '.join(dict.fromkeys(others))} take it; {owner} takes: {', '.join(names)}"
+    else:
+        help = f"{owner} takes: {', '.join(names)}"
+    builder.error("E105", f"unknown slot attribute `{attribute.key}`", attribute.key_span, help)
