@@ -1,0 +1,31 @@
+"""The encoder-decoder on flat streams of vectors: knows no task and no modality."""
+
+from ofasys_lite.model.attention import attend
+from ofasys_lite.model.borders import BACKENDS, Borders
+from ofasys_lite.model.cache import DecodeCache
+from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.model.cost import flops, parameters
+from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
+from ofasys_lite.model.probe import Precision, probe_precision
+from ofasys_lite.model.rotary import RotaryAxes, axial_axes, mrope_axes, rotary_angles, rotary_table, rotate
+
+__all__ = [
+    "BACKENDS",
+    "Borders",
+    "DecodeCache",
+    "EncoderDecoder",
+    "ModelConfig",
+    "Precision",
+    "RotaryAxes",
+    "Tap",
+    "Taps",
+    "attend",
+    "axial_axes",
+    "flops",
+    "mrope_axes",
+    "parameters",
+    "probe_precision",
+    "rotary_angles",
+    "rotary_table",
+    "rotate",
+]

@@ -1,0 +1,164 @@
+"""Attention between flat streams: the one place with back-ends, all equal to a plain masked reference.
+
+Shape suffixes: Q rows of the query stream, K rows of the key stream, H query heads, G key and value heads, C channels
+of a head, N sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.model.borders import Borders, choose_backend
+from ofasys_lite.model.exact import exact
+from ofasys_lite.model.varlen import varlen
+
+__all__ = ["attend", "attend_parts", "attend_within"]
+
+
+def attend(
+    q_QHC: Tensor,
+    k_KGC: Tensor,
+    v_KGC: Tensor,
+    q_lengths: Sequence[int],
+    k_lengths: Sequence[int],
+    causal: bool,
+    backend: str | None = None,
+) -> Tensor:
+    """What each query row reads from the keys of its own sequence: (Q, H, C).
+
+    A sequence without keys gets zeros, in output and gradients, in every back-end.
+
+    Args:
+        q_QHC: Queries of all sequences, end to end.
+        k_KGC: Keys of all sequences, end to end; H is a multiple of G.
+        v_KGC: Values beside the keys.
+        q_lengths: Rows of each query sequence.
+        k_lengths: Rows of each key sequence.
+        causal: Whether row i of a sequence sees only its keys 0 to i.
+        backend: One of BACKENDS to force it, None to choose by device, type and length.
+
+    Raises:
+        ShapeError: Lengths and rows do not agree, or H is no multiple of G.
+    """
+    return attend_within(q_QHC, k_KGC, v_KGC, Borders(q_lengths, k_lengths, causal, backend))
+
+
+def attend_within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
+    """The same as `attend`, with the lengths prepared once for all layers."""
+    borders.check(q_QHC.shape[0], k_KGC.shape[0])
+    if q_QHC.shape[1] % max(1, k_KGC.shape[1]) or k_KGC.shape != v_KGC.shape:
+        raise ShapeError(f"attention: heads of q {tuple(q_QHC.shape)}, k {tuple(k_KGC.shape)}, v {tuple(v_KGC.shape)}")
+    if borders.q_rows == 0 or borders.k_rows == 0:
+        nothing: Tensor = _Nothing.apply(q_QHC, k_KGC, v_KGC)  # type: ignore[no-untyped-call]
+        return nothing
+    name = borders.backend or choose_backend(q_QHC.device, q_QHC.dtype, borders.longest_k, q_QHC.shape[2])
+    return _BACKENDS[name](q_QHC, k_KGC, v_KGC, borders)
+
+
+def attend_parts(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, parts: Sequence[Borders]) -> Tensor:
+    """Self-attention over a stream made of parts laid end to end (causal sequences first, then the others)."""
+    if len(parts) == 1:
+        return attend_within(q_QHC, k_KGC, v_KGC, parts[0])
+    rows = [part.q_rows for part in parts]
+    pieces = zip(
+        q_QHC.split_with_sizes(rows), k_KGC.split_with_sizes(rows), v_KGC.split_with_sizes(rows), parts, strict=True
+    )
+    return torch.cat([attend_within(q, k, v, part) for q, k, v, part in pieces])
+
+
+class _Nothing(torch.autograd.Function):
+    """Zeros for queries without any key; every input gets a gradient of zeros, so no parameter is left untouched."""
+
+    @staticmethod
+    def forward(ctx: Any, q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor) -> Tensor:
+        ctx.shapes = (q_QHC.shape, k_KGC.shape)
+        return torch.zeros_like(q_QHC, memory_format=torch.contiguous_format)
+
+    @staticmethod
+    def backward(ctx: Any, grad_QHC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q_shape, k_shape = ctx.shapes
+        return grad_QHC.new_zeros(q_shape), grad_QHC.new_zeros(k_shape), grad_QHC.new_zeros(k_shape)
+
+
+def _reference(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
+    """One dense masked product over everything: slow, plain, what the others are tested against."""
+    device = q_QHC.device
+    owner = [torch.arange(len(n)).repeat_interleave(torch.tensor(n)) for n in (borders.q_lengths, borders.k_lengths)]
+    place = [torch.cat([torch.arange(n) for n in side]) for side in (borders.q_lengths, borders.k_lengths)]
+    allowed_QK = owner[0].unsqueeze(1) == owner[1]
+    if borders.causal:
+        allowed_QK &= place[0].unsqueeze(1) >= place[1]
+    allowed_QK = allowed_QK.to(device)
+    repeat = q_QHC.shape[1] // k_KGC.shape[1]
+    k_KHC, v_KHC = k_KGC.repeat_interleave(repeat, 1), v_KGC.repeat_interleave(repeat, 1)
+    scores_HQK = torch.einsum("qhc,khc->hqk", q_QHC, k_KHC) * q_QHC.shape[2] ** -0.5
+    # a finite floor keeps rows without keys free of NaN in both directions; the second mask makes them zero
+    scores_HQK = torch.where(allowed_QK, scores_HQK, torch.finfo(scores_HQK.dtype).min)
+    weights_HQK = torch.where(allowed_QK, scores_HQK.softmax(-1), 0.0)
+    return torch.einsum("hqk,khc->qhc", weights_HQK, v_KHC)
+
+
+def _sdpa(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
+    """The fused kernel, sequence by sequence: for long ones, whose scores would not fit in memory."""
+    pieces = zip(
+        q_QHC.split_with_sizes(borders.q_lengths),
+        k_KGC.split_with_sizes(borders.k_lengths),
+        v_KGC.split_with_sizes(borders.k_lengths),
+        strict=True,
+    )
+    return torch.cat([_sdpa_one(q, k, v, borders.causal) for q, k, v in pieces])
+
+
+def _sdpa_one(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, causal: bool) -> Tensor:
+    if q_QHC.shape[0] == 0 or k_KGC.shape[0] == 0:
+        nothing: Tensor = _Nothing.apply(q_QHC, k_KGC, v_KGC)  # type: ignore[no-untyped-call]
+        return nothing
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_QHC, k_KGC, v_KGC))
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)[0].transpose(0, 1)
+
+
+def _padded(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
+    """Masked dense attention over padded grids: any device and type, for what has no variable-length kernel."""
+    device, count = q_QHC.device, len(borders.q_lengths)
+
+    def grid(x_RHC: Tensor, side: str, longest: int) -> Tensor:
+        flat = x_RHC.new_zeros((count * longest, *x_RHC.shape[1:])).index_copy(0, borders.slots(side, device), x_RHC)
+        return flat.view(count, longest, *flat.shape[1:]).transpose(1, 2)
+
+    q_NHQC = grid(q_QHC, "q", borders.longest_q)
+    k_NGKC, v_NGKC = (grid(x, "k", borders.longest_k) for x in (k_KGC, v_KGC))
+    mask_NQK = borders.mask(device)
+    seen_NQ1 = mask_NQK.any(-1, keepdim=True)
+    # rows that see nothing look at their first key instead and are set to zero afterwards: no NaN either way
+    mask_NQK = torch.cat([mask_NQK[..., :1] | ~seen_NQ1, mask_NQK[..., 1:]], dim=-1)
+    grouped = q_NHQC.shape[1] != k_NGKC.shape[1]
+    out_NHQC = F.scaled_dot_product_attention(
+        q_NHQC, k_NGKC, v_NGKC, attn_mask=mask_NQK.unsqueeze(1), enable_gqa=grouped
+    )
+    out_NHQC = torch.where(seen_NQ1.unsqueeze(1), out_NHQC, 0.0)
+    return out_NHQC.transpose(1, 2).flatten(0, 1).index_select(0, borders.slots("q", device))
+
+
+def _varlen(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
+    """The CUDA kernel on the rows that have keys; the others get zeros."""
+    if not borders.empty_keys:
+        return varlen(q_QHC, k_KGC, v_KGC, borders)
+    rows = borders.rows_with_keys(q_QHC.device)
+    seen = varlen(q_QHC.index_select(0, rows), k_KGC, v_KGC, borders.with_keys)
+    return torch.zeros_like(q_QHC).index_copy(0, rows, seen)
+
+
+_BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Borders], Tensor]] = {
+    "reference": _reference,
+    "exact": exact,
+    "sdpa": _sdpa,
+    "padded": _padded,
+    "varlen": _varlen,
+}

@@ -1,0 +1,141 @@
+"""Where the sequences of two flat streams begin and end, and which back-end attends between them.
+
+Lengths are plain ints on the host; what a device kernel needs of them is made once per pack and kept for all layers.
+Shape suffixes: N sequences, Q rows of the query stream, K rows of the key stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from ofasys_lite.errors import CardError, ShapeError, did_you_mean
+
+__all__ = ["BACKENDS", "Borders", "choose_backend"]
+
+BACKENDS = ("reference", "exact", "sdpa", "padded", "varlen")
+
+# Longest sequence for which explicit products beat the fused CPU kernel; beyond it their (Q, K) scores cost memory.
+EXACT_LIMIT = {torch.float32: 448, torch.bfloat16: 1024}
+DEFAULT_EXACT_LIMIT = 448
+
+
+def choose_backend(device: torch.device, dtype: torch.dtype, longest: int, head_width: int) -> str:
+    """The name of the fastest back-end for this device, type and longest sequence."""
+    if device.type != "cuda":
+        return "exact" if longest <= EXACT_LIMIT.get(dtype, DEFAULT_EXACT_LIMIT) else "sdpa"
+    half = dtype in (torch.float16, torch.bfloat16)
+    return "varlen" if half and head_width % 8 == 0 and head_width <= 256 and has_varlen(device) else "padded"
+
+
+def has_varlen(device: torch.device) -> bool:
+    """Whether this torch and this GPU have the variable-length kernel (torch 2.10, compute capability 8.0)."""
+    try:
+        from torch.nn.attention import varlen  # noqa: F401
+    except ImportError:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+class Borders:
+    """The lengths of N query sequences and their N key sequences, laid end to end in two flat streams.
+
+    Attributes:
+        q_lengths: Rows of each query sequence.
+        k_lengths: Rows of the key sequence each of them sees; 0 gives zeros.
+        causal: Whether row i of a sequence sees only keys 0 to i of it.
+        backend: Forced back-end, or None to choose by device and type.
+    """
+
+    def __init__(
+        self, q_lengths: Sequence[int], k_lengths: Sequence[int], causal: bool = False, backend: str | None = None
+    ) -> None:
+        self.q_lengths = tuple(q_lengths)
+        self.k_lengths = tuple(k_lengths)
+        self.causal = causal
+        self.backend = backend
+        if backend is not None and backend not in BACKENDS:
+            raise CardError(f"attention back-end `{backend}` is not known", help=did_you_mean(backend, BACKENDS))
+        if len(self.q_lengths) != len(self.k_lengths):
+            raise ShapeError(
+                f"attention: {len(self.q_lengths)} query sequences and {len(self.k_lengths)} key sequences",
+                help="give one key length, 0 if there are no keys, per query sequence",
+            )
+        if any(n < 0 for n in self.q_lengths + self.k_lengths):
+            raise ShapeError("attention: a sequence has a negative length")
+        if causal and self.q_lengths != self.k_lengths:
+            raise ShapeError("attention: causal sequences need as many keys as queries")
+        self.q_rows = sum(self.q_lengths)
+        self.k_rows = sum(self.k_lengths)
+        self.longest_q = max(self.q_lengths, default=0)
+        self.longest_k = max(self.k_lengths, default=0)
+        self._on_device: dict[tuple[str, torch.device], Tensor] = {}
+
+    @cached_property
+    def empty_keys(self) -> bool:
+        """Whether some sequence has queries and no keys."""
+        return any(q and not k for q, k in zip(self.q_lengths, self.k_lengths, strict=True))
+
+    @cached_property
+    def with_keys(self) -> Borders:
+        """The same without the sequences that have no keys; its query rows are those of `rows_with_keys`."""
+        kept = [(q, k) for q, k in zip(self.q_lengths, self.k_lengths, strict=True) if k]
+        return Borders([q for q, _ in kept], [k for _, k in kept], self.causal, self.backend)
+
+    def check(self, q_rows: int, k_rows: int) -> None:
+        """Raises ShapeError unless the streams have as many rows as the lengths add up to."""
+        for what, rows, counted in (("query", q_rows, self.q_rows), ("key", k_rows, self.k_rows)):
+            if rows != counted:
+                raise ShapeError(f"attention: {rows} {what} rows, the lengths add up to {counted}")
+
+    def rows_with_keys(self, device: torch.device) -> Tensor:
+        """Rows of the query stream whose sequence has keys, as an index on `device`."""
+        return self._keep("rows_with_keys", device, self._rows_with_keys)
+
+    def offsets(self, side: str, device: torch.device) -> Tensor:
+        """Start of each sequence of side `q` or `k`, and the end of the last: (N + 1,) int32 on `device`."""
+        return self._keep(f"offsets_{side}", device, lambda: torch.tensor(self._starts(side), dtype=torch.int32))
+
+    def slots(self, side: str, device: torch.device) -> Tensor:
+        """Where each row of side `q` or `k` stands in an (N, longest) grid: an index of its rows on `device`."""
+        longest = self.longest_q if side == "q" else self.longest_k
+        return self._keep(f"slots_{side}", device, lambda: self._slots(side, longest))
+
+    def mask(self, device: torch.device) -> Tensor:
+        """True where a query may look at a key in (N, longest q, longest k) grids; all False in empty rows."""
+        return self._keep("mask", device, self._mask)
+
+    def _keep(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
+        found = self._on_device.get((name, device))
+        if found is None:
+            made: Tensor = make()
+            found = made if device.type == "cpu" else made.pin_memory().to(device, non_blocking=True)
+            self._on_device[name, device] = found
+        return found
+
+    def _lengths(self, side: str) -> tuple[int, ...]:
+        return self.q_lengths if side == "q" else self.k_lengths
+
+    def _starts(self, side: str) -> list[int]:
+        return [0, *accumulate(self._lengths(side))]
+
+    def _slots(self, side: str, longest: int) -> Tensor:
+        lengths = torch.tensor(self._lengths(side), dtype=torch.long)
+        starts = torch.tensor(self._starts(side)[:-1], dtype=torch.long)
+        shift = torch.arange(len(lengths)) * longest - starts
+        return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
+
+    def _rows_with_keys(self) -> Tensor:
+        kept = torch.tensor([k > 0 for k in self.k_lengths], dtype=torch.bool)
+        return kept.repeat_interleave(torch.tensor(self.q_lengths, dtype=torch.long)).nonzero().flatten()
+
+    def _mask(self) -> Tensor:
+        q_N1 = torch.tensor(self.q_lengths, dtype=torch.long).unsqueeze(1)
+        k_N1 = torch.tensor(self.k_lengths, dtype=torch.long).unsqueeze(1)
+        row_q, row_k = torch.arange(self.longest_q), torch.arange(self.longest_k)
+        mask_NQK = (row_q < q_N1).unsqueeze(2) & (row_k < k_N1).unsqueeze(1)
+        return mask_NQK & (row_q.unsqueeze(1) >= row_k) if self.causal else mask_NQK

@@ -1,0 +1,172 @@
+"""Sizes and switches of the encoder-decoder, checked when they are written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+from ofasys_lite.errors import CardError, did_you_mean
+
+__all__ = ["MLPS", "NORMS", "ModelConfig"]
+
+NORMS = ("rmsnorm", "layernorm")
+MLPS = ("swiglu", "gelu")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes and named choices of one encoder-decoder; a wrong value raises CardError with what is allowed.
+
+    Attributes:
+        width: Channels D of the residual stream.
+        encoder_layers: Blocks that read the source; 0 makes a decoder-only model.
+        decoder_layers: Blocks that write the target; 0 makes an encoder-only model.
+        heads: Query heads H; each has width / heads channels.
+        kv_heads: Key and value heads G, a divisor of `heads` (grouped queries, arXiv 2305.13245); None means `heads`.
+        ffn: Channels inside the feed-forward layer; None means 4 x width for gelu and 8/3 x width (to 64) for swiglu.
+        norm: `rmsnorm` or `layernorm` (about three times faster on a CPU).
+        mlp: `swiglu` or `gelu` (about 1.3 times faster on a CPU).
+        bias: Whether linear layers and LayerNorms have biases.
+        dropout: Probability with which what a sublayer adds is dropped in training.
+        rotary_theta: Base of the rotary frequency ladder.
+        rotary_sections: Pairs of channels that turn by time, row and column (M-RoPE, arXiv 2409.12191); they sum to
+            half the head; None means a quarter for time and three eighths each for row and column.
+        cross_rotary: Whether cross-attention turns queries by target and keys by source position.
+        qk_norm: Whether queries and keys are normalised per head before they turn.
+        gradient_checkpointing: Whether training recomputes blocks in the backward pass instead of keeping them.
+        compile_blocks: Whether each block goes through torch.compile.
+    """
+
+    width: int = 512
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    heads: int = 8
+    kv_heads: int | None = None
+    ffn: int | None = None
+    norm: str = "rmsnorm"
+    mlp: str = "swiglu"
+    bias: bool = False
+    dropout: float = 0.0
+    rotary_theta: float = 10000.0
+    rotary_sections: tuple[int, int, int] | None = None
+    cross_rotary: bool = True
+    qk_norm: bool = False
+    gradient_checkpointing: bool = False
+    compile_blocks: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        self._check_sizes()
+        _one_of("norm", self.norm, NORMS)
+        _one_of("mlp", self.mlp, MLPS)
+        if not 0.0 <= self.dropout < 1.0:
+            raise CardError(f"model: dropout is {self.dropout}", help="write a number from 0 to below 1")
+        if self.rotary_theta <= 1.0:
+            raise CardError(f"model: rotary_theta is {self.rotary_theta}", help="write a number above 1, often 10000")
+        self._fill_in()
+
+    def _check_types(self) -> None:
+        whole = ("width", "encoder_layers", "decoder_layers", "heads", "kv_heads", "ffn")
+        switches = ("bias", "cross_rotary", "qk_norm", "gradient_checkpointing", "compile_blocks")
+        for name in whole:
+            value = getattr(self, name)
+            optional = name in ("kv_heads", "ffn")
+            if isinstance(value, bool) or not (isinstance(value, int) or (optional and value is None)):
+                raise CardError(f"model: {name} is {value!r}", help=f"{name} is a whole number")
+        for name in switches:
+            if not isinstance(getattr(self, name), bool):
+                raise CardError(f"model: {name} is {getattr(self, name)!r}", help=f"{name} is true or false")
+        for name in ("dropout", "rotary_theta"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise CardError(f"model: {name} is {value!r}", help=f"{name} is a number")
+
+    def _check_sizes(self) -> None:
+        for name in ("width", "heads"):
+            if getattr(self, name) < 1:
+                raise CardError(f"model: {name} is {getattr(self, name)}", help=f"{name} is at least 1")
+        for name in ("encoder_layers", "decoder_layers"):
+            if getattr(self, name) < 0:
+                raise CardError(f"model: {name} is {getattr(self, name)}", help=f"{name} is at least 0")
+        if self.encoder_layers == 0 and self.decoder_layers == 0:
+            raise CardError("model: it has no layers", help="give encoder_layers or decoder_layers at least 1")
+        if self.width % (2 * self.heads):
+            near = self.width // (2 * self.heads) * 2 * self.heads or 2 * self.heads
+            raise CardError(
+                f"model: width {self.width} does not split into {self.heads} heads of an even number of channels",
+                help=f"width is a multiple of 2 x heads = {2 * self.heads}, for example {near}",
+            )
+        if self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
+            allowed = ", ".join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)
+            raise CardError(
+                f"model: kv_heads {self.kv_heads} does not divide heads {self.heads}", help=f"allowed: {allowed}"
+            )
+        if self.ffn is not None and self.ffn < 1:
+            raise CardError(f"model: ffn is {self.ffn}", help="ffn is at least 1, often 4 x width")
+
+    def _fill_in(self) -> None:
+        """Replaces what was left to the default by its value, so that a stored config says everything."""
+        half = self.head_width // 2
+        if self.kv_heads is None:
+            object.__setattr__(self, "kv_heads", self.heads)
+        if self.ffn is None:
+            gated = -(-self.width * 8 // (3 * 64)) * 64
+            object.__setattr__(self, "ffn", gated if self.mlp == "swiglu" else 4 * self.width)
+        if self.rotary_sections is None:
+            side = half * 3 // 8
+            object.__setattr__(self, "rotary_sections", (half - 2 * side, side, side))
+        sections = tuple(self.rotary_sections or ())
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in sections)
+        if len(sections) != 3 or not whole or sum(sections) != half:
+            raise CardError(
+                f"model: rotary_sections {list(sections)} do not fit heads of {self.head_width} channels",
+                help=f"three whole numbers (time, row, column) that sum to half the head, {half}",
+            )
+        object.__setattr__(self, "rotary_sections", sections)
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one head."""
+        return self.width // self.heads
+
+    @property
+    def kv_groups(self) -> int:
+        """Key and value heads G, `kv_heads` as a plain int."""
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def inner(self) -> int:
+        """Channels inside the feed-forward layer, `ffn` as a plain int."""
+        return 4 * self.width if self.ffn is None else self.ffn
+
+    @property
+    def sections(self) -> tuple[int, int, int]:
+        """Pairs of channels per axis (time, row, column), `rotary_sections` never None."""
+        half = self.head_width // 2
+        return self.rotary_sections if self.rotary_sections is not None else (half, 0, 0)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values (numbers, strings, one list) that `from_dict` and JSON take."""
+        values = asdict(self)
+        values["rotary_sections"] = list(self.sections)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> ModelConfig:
+        """The config written by `to_dict`; an unknown key raises CardError with the nearest name."""
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise CardError(f"model: unknown key `{key}`", help=did_you_mean(key, known))
+        given = dict(values)
+        sections = given.get("rotary_sections")
+        if isinstance(sections, (list, tuple)):
+            given["rotary_sections"] = tuple(sections)
+        elif sections is not None:
+            raise CardError(f"model: rotary_sections is {sections!r}", help="write three whole numbers, as [4, 6, 6]")
+        return cls(**given)  # type: ignore[arg-type]
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise CardError(f"model: {name} `{value}` is not known", help=did_you_mean(str(value), allowed))

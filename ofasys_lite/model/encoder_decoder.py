@@ -1,0 +1,239 @@
+"""The encoder-decoder: vectors in, vectors out; it knows no task and no modality.
+
+Shape suffixes: S source rows, T target rows, B live rows in decoding, D width; positions are (rows, 3): time, row and
+column. Streams are flat: sequences lie end to end, their lengths are plain ints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.model.borders import Borders
+from ofasys_lite.model.cache import DecodeCache
+from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, initialise, make_norm
+from ofasys_lite.model.rotary import Rotation, rotary_table
+
+__all__ = ["EncoderDecoder", "Tap", "Taps"]
+
+Tap = Callable[[Tensor], Tensor | None]
+Taps = Mapping[int, Tap]
+
+
+class EncoderDecoder(nn.Module):
+    """A pre-norm Transformer over flat streams; encoder-only and decoder-only models are the same with 0 layers.
+
+    Weights are drawn with deviation fan_in ** -0.5; layers that add to the residual stream are divided by the square
+    root of their number in the stack. Dropout is the only randomness.
+
+    Attributes:
+        config: Sizes and switches.
+        backend: Attention back-end forced for tests, None to choose by device, type and length.
+    """
+
+    def __init__(self, config: ModelConfig, backend: str | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.backend = backend
+        self.encoder = nn.ModuleList(EncoderBlock(config) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_layers))
+        self.encoder_norm = make_norm(config, config.width) if config.encoder_layers else None
+        self.decoder_norm = make_norm(config, config.width) if config.decoder_layers else None
+        initialise(self.encoder, depth=2 * max(1, config.encoder_layers))
+        initialise(self.decoder, depth=(3 if config.encoder_layers else 2) * max(1, config.decoder_layers))
+        if config.compile_blocks:
+            for block in (*self.encoder, *self.decoder):
+                block.compile()
+
+    def encode(self, x_SD: Tensor, positions_S3: Tensor, lengths: Sequence[int]) -> Tensor:
+        """States (S, D) of all source rows, each seeing the whole of its own sequence.
+
+        Args:
+            x_SD: Embedded source rows, sequences end to end.
+            positions_S3: Time, row and column of each row.
+            lengths: Rows of each source sequence.
+
+        Raises:
+            ShapeError: Rows, positions and lengths do not agree, or the model has no encoder and there are rows.
+        """
+        self._check("source", x_SD, positions_S3, lengths)
+        if self.encoder_norm is None:
+            if x_SD.shape[0]:
+                raise ShapeError("this model has no encoder and got source rows", help="set encoder_layers above 0")
+            return x_SD
+        rotation = rotary_table(positions_S3, self.config)
+        parts = (Borders(lengths, lengths, backend=self.backend),)
+        for block in self.encoder:
+            x_SD = self._run(block, x_SD, rotation, parts)
+        states_SD: Tensor = self.encoder_norm(x_SD)
+        return states_SD
+
+    def decode(
+        self,
+        x_TD: Tensor,
+        positions_T3: Tensor,
+        states_SD: Tensor | None = None,
+        source_positions_S3: Tensor | None = None,
+        *,
+        lengths: Sequence[int],
+        cross_lengths: Sequence[tuple[int, int]] = (),
+        causal_rows: int | None = None,
+        taps: Taps | None = None,
+    ) -> Tensor:
+        """States (T, D) of all target rows.
+
+        Args:
+            x_TD: Embedded target rows, sequences end to end, the causal ones first.
+            positions_T3: Time, row and column of each row.
+            states_SD: What `encode` gave; None in a decoder-only model.
+            source_positions_S3: Positions of the source rows.
+            lengths: Rows of each target sequence.
+            cross_lengths: Per encoding, in order: its target rows (all its target sequences) and its source rows.
+            causal_rows: Leading rows whose sequences are causal; None means all.
+            taps: Per layer, what is called with the states (T, D) behind that block; what it returns is added.
+
+        Raises:
+            ShapeError: Rows, positions, lengths or layers of taps do not agree.
+        """
+        self._check("target", x_TD, positions_T3, lengths)
+        self._check_taps(taps)
+        if self.decoder_norm is None:
+            if x_TD.shape[0]:
+                raise ShapeError("this model has no decoder and got target rows", help="set decoder_layers above 0")
+            return x_TD
+        if states_SD is None:
+            states_SD, source_positions_S3 = x_TD.new_zeros(0, x_TD.shape[1]), positions_T3[:0]
+            cross_lengths = cross_lengths or [(x_TD.shape[0], 0)]
+        if source_positions_S3 is None:
+            raise ShapeError("decode got source states without their positions")
+        rotation_T = rotary_table(positions_T3, self.config)
+        rotation_S = rotary_table(source_positions_S3, self.config)
+        parts = self._parts(lengths, sum(lengths) if causal_rows is None else causal_rows)
+        cross = Borders([t for t, _ in cross_lengths], [s for _, s in cross_lengths], backend=self.backend)
+        if self.config.encoder_layers:
+            cross.check(x_TD.shape[0], states_SD.shape[0])
+        for layer, block in enumerate(self.decoder):
+            x_TD = self._run(block, x_TD, rotation_T, parts, states_SD, rotation_S, cross)
+            x_TD = _tapped(x_TD, layer, taps)
+        states_TD: Tensor = self.decoder_norm(x_TD)
+        return states_TD
+
+    def start(
+        self,
+        states_SD: Tensor | None = None,
+        source_positions_S3: Tensor | None = None,
+        source_lengths: Sequence[int] = (),
+    ) -> DecodeCache:
+        """A cache with one live row per source, nothing written yet; `reorder` makes more or fewer rows of them.
+
+        A decoder-only model gives no states and one length 0 per row.
+        """
+        memories: list[tuple[Tensor, Tensor] | None] = [None] * len(self.decoder)
+        if states_SD is not None and source_positions_S3 is not None:
+            self._check("source", states_SD, source_positions_S3, source_lengths)
+            rotation_S = rotary_table(source_positions_S3, self.config)
+            for layer, block in enumerate(self.decoder):
+                if isinstance(block, DecoderBlock) and block.cross is not None:
+                    memories[layer] = block.cross.memory(states_SD, rotation_S)
+        elif any(source_lengths):
+            raise ShapeError("start got source lengths without states and positions")
+        return DecodeCache(memories, source_lengths)
+
+    def step(self, x_BD: Tensor, positions_B3: Tensor, cache: DecodeCache, taps: Taps | None = None) -> Tensor:
+        """States (B, D) of one new position of every live row, which `cache` then holds."""
+        self._check("live", x_BD, positions_B3, [1] * cache.rows)
+        self._check_taps(taps)
+        rotation = rotary_table(positions_B3, self.config)
+        for layer, block in enumerate(self.decoder):
+            x_BD = _tapped(_step(block, layer, x_BD, rotation, cache), layer, taps)
+        cache.advance([1] * cache.rows)
+        return x_BD if self.decoder_norm is None else self.decoder_norm(x_BD)
+
+    def prefill(
+        self, x_TD: Tensor, positions_T3: Tensor, lengths: Sequence[int], cache: DecodeCache, taps: Taps | None = None
+    ) -> Tensor:
+        """States (T, D) of forced first positions of every live row, in one pass; the cache must be empty.
+
+        Args:
+            x_TD: Embedded prefixes of all live rows, end to end, rows of a source beside each other.
+            positions_T3: Time, row and column of each position.
+            lengths: Positions per live row, 0 allowed.
+            cache: From `start`, with any number of rows and nothing written.
+            taps: As in `decode`.
+        """
+        self._check("prefix", x_TD, positions_T3, lengths)
+        self._check_taps(taps)
+        if len(lengths) != cache.rows or any(cache.lengths):
+            raise ShapeError(
+                f"prefill of {len(lengths)} rows into a cache of {cache.rows} with {cache.lengths} written"
+            )
+        rotation = rotary_table(positions_T3, self.config)
+        parts, cross = self._parts(lengths, sum(lengths)), cache.cross_of(lengths)
+        for layer, block in enumerate(self.decoder):
+            if isinstance(block, DecoderBlock):
+                q, k, v = block.attention.project(block.attention_norm(x_TD), rotation)
+                cache.write_prefix(layer, k, v, lengths)
+                x_TD = x_TD + block.attention.finish(q, k, v, parts)
+                x_TD = _tapped(block.rest(x_TD, rotation, cache.memory(layer), cross), layer, taps)
+        cache.advance(lengths)
+        return x_TD if self.decoder_norm is None else self.decoder_norm(x_TD)
+
+    def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
+        if self.config.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            out = checkpoint(block, *inputs, use_reentrant=False)
+        else:
+            out = block(*inputs)
+        states: Tensor = out
+        return states
+
+    def _parts(self, lengths: Sequence[int], causal_rows: int) -> tuple[Borders, ...]:
+        """Self-attention borders: the sequences of the leading `causal_rows`, then the others."""
+        count, rows = 0, 0
+        while count < len(lengths) and rows < causal_rows:
+            rows += lengths[count]
+            count += 1
+        if rows != causal_rows:
+            raise ShapeError(f"{causal_rows} causal rows end inside of a sequence", help="count whole sequences")
+        halves = ((lengths[:count], True), (lengths[count:], False))
+        parts = tuple(Borders(part, part, causal, self.backend) for part, causal in halves if len(part))
+        return parts or (Borders((), (), True, self.backend),)
+
+    def _check(self, what: str, x_RD: Tensor, positions_R3: Tensor, lengths: Sequence[int]) -> None:
+        rows = x_RD.shape[0]
+        if x_RD.ndim != 2 or x_RD.shape[1] != self.config.width:
+            raise ShapeError(f"{what} rows have shape {tuple(x_RD.shape)}", help=f"give (rows, {self.config.width})")
+        if tuple(positions_R3.shape) != (rows, 3):
+            raise ShapeError(f"{what}: {rows} rows and positions of shape {tuple(positions_R3.shape)}")
+        if sum(lengths) != rows:
+            raise ShapeError(f"{what}: {rows} rows, the lengths add up to {sum(lengths)}")
+
+    def _check_taps(self, taps: Taps | None) -> None:
+        for layer in taps or ():
+            if not 0 <= layer < self.config.decoder_layers:
+                last = self.config.decoder_layers - 1
+                raise ShapeError(f"a tap asks for layer {layer}", help=f"layers of the decoder are 0 to {last}")
+
+
+def _tapped(x_TD: Tensor, layer: int, taps: Taps | None) -> Tensor:
+    tap = None if taps is None else taps.get(layer)
+    added = None if tap is None else tap(x_TD)
+    return x_TD if added is None else x_TD + added
+
+
+def _step(block: nn.Module, layer: int, x_BD: Tensor, rotation: Rotation, cache: DecodeCache) -> Tensor:
+    if not isinstance(block, DecoderBlock):
+        return x_BD
+    q_BHC, k_BGC, v_BGC = block.attention.project(block.attention_norm(x_BD), rotation)
+    cache.write(layer, k_BGC, v_BGC)
+    x_BD = x_BD + block.attention.out(cache.attend(layer, q_BHC).flatten(1))
+    if block.cross is not None and block.cross_norm is not None:
+        q_BHC = block.cross.queries(block.cross_norm(x_BD), rotation)
+        x_BD = x_BD + block.cross.out(cache.read(q_BHC, layer).flatten(1))
+    out_BD: Tensor = x_BD + block.mlp(block.mlp_norm(x_BD))
+    return out_BD

@@ -1,0 +1,197 @@
+"""Norms, feed-forward layers, attention layers and blocks of the pre-norm Transformer, all on flat streams.
+
+Shape suffixes: S source rows, T target rows, R rows of either, B live rows in decoding, D width, H query heads,
+G key and value heads, C channels of a head, F channels inside the feed-forward layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ofasys_lite.model.attention import attend_parts, attend_within
+from ofasys_lite.model.borders import Borders
+from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.model.rotary import Rotation, rotate
+
+__all__ = ["CrossAttention", "DecoderBlock", "EncoderBlock", "Gelu", "SelfAttention", "Swiglu", "make_mlp", "make_norm"]
+
+EPSILON = 1e-6
+
+
+def make_norm(config: ModelConfig, width: int) -> nn.Module:
+    """The norm that the config names, over `width` channels."""
+    if config.norm == "layernorm":
+        return nn.LayerNorm(width, eps=EPSILON, bias=config.bias)
+    return nn.RMSNorm(width, eps=EPSILON)
+
+
+class Swiglu(nn.Module):
+    """(R, D) -> (R, D): silu(gate) * value, then back to the width (arXiv 2002.05202); one product for both."""
+
+    def __init__(self, width: int, inner: int, bias: bool) -> None:
+        super().__init__()
+        self.inner = inner
+        self.into = nn.Linear(width, 2 * inner, bias=bias)
+        self.out = nn.Linear(inner, width, bias=bias)
+
+    def forward(self, x_RD: Tensor) -> Tensor:
+        """(R, D): every row on its own."""
+        gate_RF, value_RF = self.into(x_RD).chunk(2, dim=-1)
+        out_RD: Tensor = self.out(F.silu(gate_RF) * value_RF)
+        return out_RD
+
+
+class Gelu(nn.Module):
+    """(R, D) -> (R, D): a linear layer, gelu, a linear layer."""
+
+    def __init__(self, width: int, inner: int, bias: bool) -> None:
+        super().__init__()
+        self.into = nn.Linear(width, inner, bias=bias)
+        self.out = nn.Linear(inner, width, bias=bias)
+
+    def forward(self, x_RD: Tensor) -> Tensor:
+        """(R, D): every row on its own."""
+        out_RD: Tensor = self.out(F.gelu(self.into(x_RD)))
+        return out_RD
+
+
+def make_mlp(config: ModelConfig) -> Swiglu | Gelu:
+    """The feed-forward layer that the config names."""
+    kind = Swiglu if config.mlp == "swiglu" else Gelu
+    return kind(config.width, config.inner, config.bias)
+
+
+class SelfAttention(nn.Module):
+    """Attention of a stream within each of its sequences; queries, keys and values are one product."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.groups, self.channels = config.heads, config.kv_groups, config.head_width
+        self.qkv = nn.Linear(config.width, (self.heads + 2 * self.groups) * self.channels, bias=config.bias)
+        self.out = nn.Linear(config.width, config.width, bias=config.bias)
+        self.q_norm = nn.RMSNorm(self.channels, eps=EPSILON) if config.qk_norm else None
+        self.k_norm = nn.RMSNorm(self.channels, eps=EPSILON) if config.qk_norm else None
+
+    def project(self, x_RD: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Turned queries (R, H, C), turned keys and plain values (R, G, C)."""
+        qkv_RHC = self.qkv(x_RD).unflatten(-1, (self.heads + 2 * self.groups, self.channels))
+        if self.q_norm is None or self.k_norm is None:
+            qk_RHC, v_RGC = qkv_RHC.split_with_sizes((self.heads + self.groups, self.groups), dim=1)
+            q_RHC, k_RGC = rotate(qk_RHC, rotation).split_with_sizes((self.heads, self.groups), dim=1)
+            return q_RHC, k_RGC, v_RGC
+        q_RHC, k_RGC, v_RGC = qkv_RHC.split_with_sizes((self.heads, self.groups, self.groups), dim=1)
+        return rotate(self.q_norm(q_RHC), rotation), rotate(self.k_norm(k_RGC), rotation), v_RGC
+
+    def forward(self, x_RD: Tensor, rotation: Rotation, parts: Sequence[Borders]) -> Tensor:
+        """(R, D): what each row reads from its own sequence."""
+        return self.finish(*self.project(x_RD, rotation), parts)
+
+    def finish(self, q_RHC: Tensor, k_RGC: Tensor, v_RGC: Tensor, parts: Sequence[Borders]) -> Tensor:
+        """What attention over projected queries, keys and values adds to the stream: (R, D)."""
+        out_RD: Tensor = self.out(attend_parts(q_RHC, k_RGC, v_RGC, parts).flatten(1))
+        return out_RD
+
+
+class CrossAttention(nn.Module):
+    """Attention of target rows to the source rows of their encoding; turned by position where the config says so."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.groups, self.channels = config.heads, config.kv_groups, config.head_width
+        self.rotary = config.cross_rotary
+        self.q = nn.Linear(config.width, self.heads * self.channels, bias=config.bias)
+        self.kv = nn.Linear(config.width, 2 * self.groups * self.channels, bias=config.bias)
+        self.out = nn.Linear(config.width, config.width, bias=config.bias)
+        self.q_norm = nn.RMSNorm(self.channels, eps=EPSILON) if config.qk_norm else None
+        self.k_norm = nn.RMSNorm(self.channels, eps=EPSILON) if config.qk_norm else None
+
+    def queries(self, x_TD: Tensor, rotation_T: Rotation) -> Tensor:
+        """Queries (T, H, C), turned by target position."""
+        q_THC: Tensor = self.q(x_TD).unflatten(-1, (self.heads, self.channels))
+        q_THC = q_THC if self.q_norm is None else self.q_norm(q_THC)
+        return rotate(q_THC, rotation_T) if self.rotary else q_THC
+
+    def memory(self, states_SD: Tensor, rotation_S: Rotation) -> tuple[Tensor, Tensor]:
+        """Keys, turned by source position, and values, both (S, G, C): they do not depend on the target."""
+        kv_SGC = self.kv(states_SD).unflatten(-1, (2 * self.groups, self.channels))
+        k_SGC, v_SGC = kv_SGC.split_with_sizes((self.groups, self.groups), dim=1)
+        k_SGC = k_SGC if self.k_norm is None else self.k_norm(k_SGC)
+        return (rotate(k_SGC, rotation_S) if self.rotary else k_SGC), v_SGC
+
+    def read(self, x_TD: Tensor, rotation_T: Rotation, memory: tuple[Tensor, Tensor], borders: Borders) -> Tensor:
+        """What target rows read from a memory made before: (T, D)."""
+        out_TD: Tensor = self.out(attend_within(self.queries(x_TD, rotation_T), *memory, borders).flatten(1))
+        return out_TD
+
+
+class EncoderBlock(nn.Module):
+    """(S, D) -> (S, D): self-attention and feed-forward, each behind a norm and added to the stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config, config.width)
+        self.attention = SelfAttention(config)
+        self.mlp_norm = make_norm(config, config.width)
+        self.mlp = make_mlp(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_SD: Tensor, rotation: Rotation, parts: Sequence[Borders]) -> Tensor:
+        """(S, D): the stream behind this block."""
+        x_SD = x_SD + self.dropout(self.attention(self.attention_norm(x_SD), rotation, parts))
+        added_SD: Tensor = self.dropout(self.mlp(self.mlp_norm(x_SD)))
+        return x_SD + added_SD
+
+
+class DecoderBlock(nn.Module):
+    """(T, D) -> (T, D): self-attention, cross-attention where the model has an encoder, feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config, config.width)
+        self.attention = SelfAttention(config)
+        cross = config.encoder_layers > 0
+        self.cross_norm = make_norm(config, config.width) if cross else None
+        self.cross = CrossAttention(config) if cross else None
+        self.mlp_norm = make_norm(config, config.width)
+        self.mlp = make_mlp(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x_TD: Tensor,
+        rotation_T: Rotation,
+        parts: Sequence[Borders],
+        states_SD: Tensor,
+        rotation_S: Rotation,
+        cross: Borders,
+    ) -> Tensor:
+        """(T, D): the stream behind this block."""
+        x_TD = x_TD + self.dropout(self.attention(self.attention_norm(x_TD), rotation_T, parts))
+        memory = None if self.cross is None else self.cross.memory(states_SD, rotation_S)
+        return self.rest(x_TD, rotation_T, memory, cross)
+
+    def rest(self, x_TD: Tensor, rotation_T: Rotation, memory: tuple[Tensor, Tensor] | None, cross: Borders) -> Tensor:
+        """What follows self-attention, for whole targets and for single steps alike: (T, D)."""
+        if self.cross is not None and self.cross_norm is not None and memory is not None:
+            x_TD = x_TD + self.dropout(self.cross.read(self.cross_norm(x_TD), rotation_T, memory, cross))
+        added_TD: Tensor = self.dropout(self.mlp(self.mlp_norm(x_TD)))
+        return x_TD + added_TD
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, depth: int) -> None:
+    """Draws all linear weights of `module` from normals of deviation fan_in ** -0.5; biases 0, norms 1.
+
+    Layers that add to the residual stream (`out`) are divided by sqrt(depth), depth the number of such layers in their
+    stack, so that the stream's variance does not grow with depth (GPT-2).
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Linear):
+            scale = depth**-0.5 if name.rpartition(".")[2] == "out" else 1.0
+            part.weight.normal_(0.0, scale * part.in_features**-0.5)
+            if part.bias is not None:
+                part.bias.zero_()

@@ -1,0 +1,132 @@
+"""Rotary positions as data: per pair of channels one axis and one inverse frequency, plus the pairing.
+
+Shape suffixes: S rows of a stream, A position axes, H heads, C channels of a head, P = C / 2 pairs of channels.
+RoFormer, arXiv 2104.09864; several axes: Qwen2-VL (M-RoPE), arXiv 2409.12191; DnD-Transformer, arXiv 2410.01912.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ofasys_lite.errors import CardError, ShapeError
+from ofasys_lite.model.config import ModelConfig
+
+__all__ = ["RotaryAxes", "Rotation", "axial_axes", "mrope_axes", "rotary_angles", "rotary_table", "rotate"]
+
+Rotation = tuple[Tensor, Tensor]
+PAIRINGS = ("halves", "neighbours")
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryAxes:
+    """Which axis turns each pair of channels, and how fast.
+
+    Attributes:
+        axes_P: Index of the position axis per pair.
+        inverse_frequencies_P: Radians per position per pair.
+        pairing: `halves` pairs channel i with i + C/2, `neighbours` pairs 2i with 2i + 1.
+    """
+
+    axes_P: tuple[int, ...]
+    inverse_frequencies_P: tuple[float, ...]
+    pairing: str = "halves"
+
+    def __post_init__(self) -> None:
+        if len(self.axes_P) != len(self.inverse_frequencies_P):
+            raise ShapeError(f"rotary: {len(self.axes_P)} axes for {len(self.inverse_frequencies_P)} frequencies")
+        if self.pairing not in PAIRINGS:
+            raise CardError(f"rotary: pairing `{self.pairing}` is not known", help=f"allowed: {', '.join(PAIRINGS)}")
+
+
+@lru_cache(maxsize=32)
+def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float) -> RotaryAxes:
+    """One frequency ladder over the head; the i-th section of it turns by axis i % 3 (Qwen2-VL)."""
+    half = head_width // 2
+    axes = tuple(i % 3 for i, pairs in enumerate(sections) for _ in range(pairs))
+    return RotaryAxes(axes, tuple(theta ** (-i / half) for i in range(half)))
+
+
+@lru_cache(maxsize=32)
+def axial_axes(head_width: int, axes: int, theta: float) -> RotaryAxes:
+    """A ladder of its own per axis, the head cut in `axes` equal parts, neighbouring channels paired (DnD)."""
+    if head_width % (2 * axes):
+        raise CardError(
+            f"rotary: {head_width} channels do not split over {axes} axes", help="use a multiple of 2 x axes"
+        )
+    pairs = head_width // (2 * axes)
+    ladder = tuple(theta ** (-i / pairs) for i in range(pairs))
+    return RotaryAxes(tuple(a for a in range(axes) for _ in range(pairs)), ladder * axes, "neighbours")
+
+
+def rotary_angles(positions_SA: Tensor, axes: RotaryAxes) -> Rotation:
+    """Cosine and sine of every row's angle per pair, each (S, P) in fp32.
+
+    Args:
+        positions_SA: Position of each row on each axis, whole or broken numbers.
+        axes: Axis and inverse frequency per pair.
+    """
+    if positions_SA.ndim != 2 or (axes.axes_P and positions_SA.shape[1] <= max(axes.axes_P)):
+        need = max(axes.axes_P, default=0) + 1
+        raise ShapeError(
+            f"positions have shape {tuple(positions_SA.shape)}", help=f"give one row of {need} per position"
+        )
+    device = positions_SA.device
+    index_P = torch.tensor(axes.axes_P, dtype=torch.long, device=device)
+    inverse_P = torch.tensor(axes.inverse_frequencies_P, dtype=torch.float32, device=device)
+    angles_SP = positions_SA.to(torch.float32).index_select(1, index_P) * inverse_P
+    return angles_SP.cos(), angles_SP.sin()
+
+
+def rotary_table(positions_S3: Tensor, config: ModelConfig) -> Rotation:
+    """Cosine and sine, each (S, P) in fp32, of rows at (time, row, column) for the heads of `config`."""
+    return rotary_angles(positions_S3, mrope_axes(config.head_width, config.sections, float(config.rotary_theta)))
+
+
+def rotate(x_SHC: Tensor, rotation: Rotation, pairing: str = "halves") -> Tensor:
+    """`x_SHC` with each pair of channels turned by its row's angle, in the type of `x_SHC`."""
+    cos_S1P, sin_S1P = (table.unsqueeze(-2).to(x_SHC.dtype) for table in rotation)
+    if x_SHC.is_cpu and not torch.compiler.is_compiling():
+        turned: Tensor = _Turn.apply(x_SHC, cos_S1P, sin_S1P, pairing)  # type: ignore[no-untyped-call]
+        return turned
+    first, second = _pairs(x_SHC, pairing)
+    turned_pair = (first * cos_S1P - second * sin_S1P, second * cos_S1P + first * sin_S1P)
+    return torch.cat(turned_pair, dim=-1) if pairing == "halves" else torch.stack(turned_pair, dim=-1).flatten(-2)
+
+
+def _pairs(x_SHC: Tensor, pairing: str) -> tuple[Tensor, Tensor]:
+    if pairing == "halves":
+        first, second = x_SHC.chunk(2, dim=-1)
+        return first, second
+    return x_SHC[..., 0::2], x_SHC[..., 1::2]
+
+
+def _turn(x_SHC: Tensor, cos_S1P: Tensor, sin_S1P: Tensor, pairing: str, sign: int) -> Tensor:
+    """Two passes over memory instead of seven: the CPU has no fusion of its own."""
+    out_SHC = torch.empty(x_SHC.shape, dtype=x_SHC.dtype, device=x_SHC.device)
+    first, second = _pairs(x_SHC, pairing)
+    out_first, out_second = _pairs(out_SHC, pairing)
+    torch.mul(first, cos_S1P, out=out_first).addcmul_(second, sin_S1P, value=-sign)
+    torch.mul(second, cos_S1P, out=out_second).addcmul_(first, sin_S1P, value=sign)
+    return out_SHC
+
+
+class _Turn(torch.autograd.Function):
+    """A rotation; its gradient is the rotation back."""
+
+    @staticmethod
+    def forward(ctx: Any, x_SHC: Tensor, cos_S1P: Tensor, sin_S1P: Tensor, pairing: str) -> Tensor:
+        ctx.save_for_backward(cos_S1P, sin_S1P)
+        ctx.pairing = pairing
+        return _turn(x_SHC, cos_S1P, sin_S1P, pairing, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_SHC: Tensor) -> tuple[Tensor, None, None, None]:
+        cos_S1P, sin_S1P = ctx.saved_tensors
+        return _turn(grad_SHC, cos_S1P, sin_S1P, ctx.pairing, -1), None, None, None
