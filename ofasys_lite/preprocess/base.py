@@ -88,6 +88,11 @@ class Preprocess:
     """Base of all preprocessors; subclasses are named by dotted path in a modality card.
 
     A subclass must give `encode`; one that can be written (target side) also `constraint` and `decode`.
+
+    `options` are the slot's typed attributes plus what only the row knows: `side` (`source`: read, no closing control;
+    `target`: written, closing control included; forced target values are read too), `closed_values` (tuple of str, for
+    slots with a closed set) and `frame` ((width, height) in pixels of the row's first image, where there is one).
+
     `rng` is None where nothing may be random (validation, inference); then no augmentation and no masking noise
     is applied, except masking that defines the task (`mask_ratio`), for which the caller always hands a generator.
     """

@@ -1,0 +1,63 @@
+"""CATEGORY: one of a set of names <-> one vocabulary row a name (labels, items, actions)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.plan.constraints import Constraint, OneOf
+from ofasys_lite.plan.types import Options, option
+from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
+from ofasys_lite.preprocess.text import closed_value, decode_closed, read_text
+
+__all__ = ["CategoryPreprocess"]
+
+
+class CategoryPreprocess(Preprocess):
+    """A name <-> the row `=name`, declared over the training data; never spelt out on the source side."""
+
+    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+        """One id (on the target side under a set without rows: pieces and `<close>`)."""
+        text = read_text(value, "CATEGORY")
+        values = option(options, "closed_values")
+        if isinstance(values, tuple) and option(options, "side") == "target":
+            return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, values), values))
+        row = self.vocabulary.find(f"={text}")
+        if row is None:
+            known = [n[1:] for n in self.vocabulary.declared if n.startswith("=")]
+            raise DataError(f"category `{text}` is not in the training data", help=did_you_mean(text, known, "known"))
+        return Piece.of_ids([row])
+
+    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+        """One of the closed values."""
+        values = candidates if candidates is not None else option(options, "closed_values")
+        if not isinstance(values, tuple):
+            raise DataError("a CATEGORY target needs a closed set", help="write [CATEGORY:x,closed_set]")
+        return OneOf(closed_sequences(self.vocabulary, values))
+
+    def decode(self, ids: npt.NDArray[np.int64], options: Options) -> str:
+        """The name."""
+        values = option(options, "closed_values")
+        if not isinstance(values, tuple):
+            return self.vocabulary.name(int(ids[0]))[1:]
+        return decode_closed(ids, values, closed_sequences(self.vocabulary, values))
+
+    @classmethod
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises DataError if `value` is not a name."""
+        read_text(value, "CATEGORY")
+
+    @classmethod
+    def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:
+        """The row of the name."""
+        return (f"={read_text(value, 'CATEGORY')}",)
+
+    @classmethod
+    def length_hint(cls, raw: Any, options: Options, settings: Mapping[str, Any]) -> int:
+        """One row."""
+        return 1

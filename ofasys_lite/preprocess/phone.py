@@ -1,0 +1,71 @@
+"""PHONE: phones separated by white space (ARPAbet and the like) <-> one vocabulary row a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.plan.constraints import Constraint, Free
+from ofasys_lite.plan.types import Options, option
+from ofasys_lite.preprocess.base import Piece, Preprocess
+
+__all__ = ["PhonePreprocess"]
+
+_PREFIX = "phone:"
+
+
+def _phones(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return value.split()
+    if isinstance(value, (list, tuple, np.ndarray)) and all(isinstance(v, str) for v in value):
+        return list(value)
+    raise DataError(f"PHONE reads phones separated by spaces, or a list of them; found {type(value).__name__}")
+
+
+class PhonePreprocess(Preprocess):
+    """Phones <-> rows named `phone:X`, collected over the training data."""
+
+    def _rows(self) -> dict[str, int]:
+        vocabulary = self.vocabulary
+        low = vocabulary.declared_low
+        return {n[len(_PREFIX) :]: low + i for i, n in enumerate(vocabulary.declared) if n.startswith(_PREFIX)}
+
+    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+        """One id per phone; on the target side followed by `<close>`."""
+        rows = self._rows()
+        ids: list[int] = []
+        for phone in _phones(value)[: self._limit(options)]:
+            if phone not in rows:
+                raise DataError(f"phone `{phone}` is not in the training data", help=did_you_mean(phone, rows, "known"))
+            ids.append(rows[phone])
+        if option(options, "side") == "target":
+            ids.append(self.vocabulary.control("close"))
+        return Piece.of_ids(ids)
+
+    def _limit(self, options: Options) -> int:
+        return int(str(option(options, "max_length") or self.settings.get("max_length", 256)))
+
+    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+        """Any phones, then `<close>`."""
+        least = int(str(option(options, "min_length") or 0))
+        ids = tuple(sorted(self._rows().values()))
+        return Free(0, 0, least, self._limit(options), self.vocabulary.control("close"), ids)
+
+    def decode(self, ids: npt.NDArray[np.int64], options: Options) -> str:
+        """Phones separated by spaces."""
+        close = self.vocabulary.control("close")
+        return " ".join(self.vocabulary.name(int(i))[len(_PREFIX) :] for i in ids if i != close)
+
+    @classmethod
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises DataError if `value` is not a sequence of phones."""
+        _phones(value)
+
+    @classmethod
+    def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:
+        """A row per phone."""
+        return (_PREFIX + phone for phone in _phones(value))

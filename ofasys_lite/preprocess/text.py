@@ -1,0 +1,165 @@
+"""TEXT: words <-> piece ids, with masking for infilling and noise on what the decoder is fed.
+
+Sources: BART's text infilling (arXiv 1910.13461), MASS' contiguous spans (arXiv 1905.02450).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.plan.constraints import Constraint, Free, OneOf
+from ofasys_lite.plan.types import Options, option
+from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
+from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
+
+__all__ = ["TextPreprocess", "closed_value", "mask_ids", "read_text"]
+
+Ids = npt.NDArray[np.int64]
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+#: Mean length of a masked span in tokens, as in BART.
+_SPAN = 3.0
+
+
+def read_text(value: Any, modality: str = "TEXT") -> str:
+    """`value` as text: text as it is, numbers as Python prints them; DataError for anything else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"{modality} reads text; found {len(value)} bytes that are not UTF-8") from None
+    found = "a list" if isinstance(value, (list, tuple, np.ndarray)) else type(value).__name__
+    help = "name the list in a group: ([TEXT:...])*<over=column>" if found == "a list" else ""
+    raise DataError(f"{modality} reads text or a number; found {found}", help=help)
+
+
+def closed_value(text: str, values: tuple[str, ...]) -> str:
+    """`text` if it is one of the closed set's values; DataError with near names otherwise."""
+    if text not in values:
+        raise DataError(f"`{text}` is not in the closed set", help=did_you_mean(text, values))
+    return text
+
+
+def decode_closed(ids: Ids, values: tuple[str, ...], sequences: tuple[tuple[int, ...], ...]) -> str:
+    """The value whose sequence `ids` are."""
+    wanted = tuple(int(i) for i in ids)
+    for value, sequence in zip(values, sequences, strict=True):
+        if sequence == wanted:
+            return value
+    raise DataError("decoded ids spell no value of the closed set", help="decode under the slot's automaton")
+
+
+def mask_ids(ids: list[int], ratio: float, style: str, mask: int, rng: np.random.Generator) -> list[int]:
+    """`ids` with about `ratio` of them masked.
+
+    Args:
+        ids: Piece ids.
+        ratio: Share of ids to mask, 0 to 1; at least one id is masked if `ratio` > 0.
+        style: `bart`: spans of Poisson(3) length, each replaced by one mask; `token`: single ids, each replaced by a
+            mask; `mass`: one contiguous span, each id replaced by a mask.
+        mask: Id of the mask.
+        rng: The sample's generator.
+    """
+    total = len(ids)
+    budget = min(total, max(1, round(total * ratio))) if ratio > 0 and total else 0
+    if budget == 0:
+        return ids
+    masked = np.zeros(total, dtype=bool)
+    if style == "mass":
+        start = int(rng.integers(0, total - budget + 1))
+        masked[start : start + budget] = True
+    elif style == "token":
+        masked[rng.choice(total, size=budget, replace=False)] = True
+    else:
+        while (left := budget - int(masked.sum())) > 0:
+            length = min(left, max(1, int(rng.poisson(_SPAN))))
+            start = int(rng.integers(0, total - length + 1))
+            masked[start : start + length] = True
+    out: list[int] = []
+    for place, id in enumerate(ids):
+        if not masked[place]:
+            out.append(id)
+        elif style != "bart" or place == 0 or not masked[place - 1]:
+            out.append(mask)
+    return out
+
+
+class TextPreprocess(Preprocess):
+    """Text <-> ids of the one vocabulary; closed sets cost one id a value where the run declared rows for them."""
+
+    text: ClassVar[bool] = True
+
+    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+        """Ids of the text; on the target side followed by `<close>`, unless the set is closed."""
+        text = read_text(value)
+        target = option(options, "side") == "target"
+        closed = option(options, "closed_values")
+        if closed is not None and target:
+            values = tuple(closed) if isinstance(closed, tuple) else ()
+            return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, values), values))
+        ids = self.vocabulary.encode(self._normal(text, options))[: self._limit(options)]
+        if target:
+            return self._target(ids, options, rng if train else None)
+        ratio = float(str(option(options, "mask_ratio", 0.0)))
+        if ratio > 0 and rng is not None:
+            style = str(option(options, "mask_style", "bart"))
+            ids = mask_ids(ids, ratio, style, self.vocabulary.control("mask"), rng)
+        return Piece.of_ids(ids)
+
+    def _target(self, ids: list[int], options: Options, rng: np.random.Generator | None) -> Piece:
+        array = np.array([*ids, self.vocabulary.control("close")], dtype=np.int64)
+        ratio = float(str(option(options, "noise_ratio", 0.0)))
+        arrays = {"ids": array}
+        if ratio > 0 and rng is not None:
+            # what the decoder is fed is disturbed, what it must predict is not (OFASys' noise_ratio)
+            low, high = self.vocabulary.text_low, self.vocabulary.text_high
+            hit = rng.random(len(array)) < ratio
+            hit[-1] = False
+            arrays["inputs"] = np.where(hit, rng.integers(low, high, len(array)), array)
+        return Piece("text", line_positions(len(array)), arrays)
+
+    def _normal(self, text: str, options: Options) -> str:
+        if option(options, "uncased"):
+            text = text.lower()
+        if option(options, "no_punctuation"):
+            text = text.translate(_NO_PUNCTUATION)
+        return text
+
+    def _limit(self, options: Options) -> int:
+        return int(str(option(options, "max_length") or self.settings.get("max_length", 512)))
+
+    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+        """Free text of `min_length` to `max_length` pieces, or one value of the closed set."""
+        closed = candidates if candidates is not None else option(options, "closed_values")
+        if isinstance(closed, tuple):
+            return OneOf(closed_sequences(self.vocabulary, closed))
+        least = int(str(option(options, "min_length") or 0))
+        vocabulary = self.vocabulary
+        return Free(vocabulary.text_low, vocabulary.text_high, least, self._limit(options), vocabulary.control("close"))
+
+    def decode(self, ids: Ids, options: Options) -> str:
+        """The text that `ids` spell."""
+        closed = option(options, "closed_values")
+        if isinstance(closed, tuple):
+            return decode_closed(ids, closed, closed_sequences(self.vocabulary, closed))
+        close = self.vocabulary.control("close")
+        return self.vocabulary.decode(i for i in ids if i != close)
+
+    @classmethod
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises DataError if `value` is neither text nor a number."""
+        read_text(value)
+
+    @classmethod
+    def texts(cls, value: Any) -> Iterable[str]:
+        """The text itself."""
+        return (read_text(value),)
