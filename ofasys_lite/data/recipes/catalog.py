@@ -1,0 +1,37 @@
+"""The recipes by name."""
+
+from __future__ import annotations
+
+from ofasys_lite.data.recipes import digits, easy_vqa, g2p, intents, sudoku
+from ofasys_lite.data.recipes.base import Recipe, RecipeInfo
+from ofasys_lite.errors import DataError, did_you_mean
+
+__all__ = ["describe", "get", "recipe_names"]
+
+_RECIPES = (
+    digits.RECIPE,
+    easy_vqa.VQA,
+    easy_vqa.ENTAILMENT,
+    easy_vqa.CAPTION,
+    g2p.RECIPE,
+    intents.RECIPE,
+    sudoku.RECIPE,
+)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The names of all recipes."""
+    return tuple(recipe.info.name for recipe in _RECIPES)
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name; DataError with the nearest name if there is none."""
+    for recipe in _RECIPES:
+        if recipe.info.name == name:
+            return recipe
+    raise DataError(f"unknown recipe `{name}`", help=did_you_mean(name, recipe_names(), "recipes"))
+
+
+def describe(name: str) -> RecipeInfo:
+    """What the recipe of that name makes; DataError with the nearest name if there is none."""
+    return get(name).info

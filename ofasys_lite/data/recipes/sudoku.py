@@ -1,0 +1,125 @@
+"""Sudoku 4 x 4 with unique solutions, made by a generator; solutions of the test split are never seen in training."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from functools import cache
+
+from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
+from ofasys_lite.data.recipes.fetch import Wheels
+
+__all__ = ["RECIPE", "build", "solution_grids", "unique"]
+
+SIDE = 4
+Grid = tuple[int, ...]
+
+
+def _peers(cell: int) -> frozenset[int]:
+    row, column = divmod(cell, SIDE)
+    box = (row // 2, column // 2)
+    near = (
+        other
+        for other in range(SIDE * SIDE)
+        if other // SIDE == row or other % SIDE == column or (other // SIDE // 2, other % SIDE // 2) == box
+    )
+    return frozenset(near) - {cell}
+
+
+PEERS = tuple(_peers(cell) for cell in range(SIDE * SIDE))
+
+
+def _solutions(grid: list[int], most: int) -> list[Grid]:
+    """Up to `most` solutions of a grid (0 is blank), by the blank with the fewest choices first."""
+    blanks = [cell for cell in range(SIDE * SIDE) if grid[cell] == 0]
+    if not blanks:
+        return [tuple(grid)]
+    choices = {cell: [d for d in range(1, SIDE + 1) if all(grid[p] != d for p in PEERS[cell])] for cell in blanks}
+    cell = min(blanks, key=lambda blank: len(choices[blank]))
+    found: list[Grid] = []
+    for digit in choices[cell]:
+        grid[cell] = digit
+        found += _solutions(grid, most - len(found))
+        grid[cell] = 0
+        if len(found) >= most:
+            break
+    return found
+
+
+@cache
+def solution_grids() -> tuple[Grid, ...]:
+    """All 288 complete grids, in order."""
+    return tuple(sorted(_solutions([0] * SIDE * SIDE, 1000)))
+
+
+def unique(puzzle: Grid) -> bool:
+    """Whether a puzzle has exactly one solution."""
+    return len(_solutions(list(puzzle), 2)) == 1
+
+
+def _puzzles(solution: Grid, count: int) -> list[Grid]:
+    """`count` different puzzles of one solution with 4 to 10 clues and no other solution."""
+    generator = random.Random(f"sudoku {solution}")
+    found: dict[Grid, None] = {}
+    for clues in itertools.cycle(range(4, 11)):
+        kept = set(sorted(range(SIDE * SIDE), key=lambda _: generator.random())[:clues])
+        puzzle = tuple(digit if cell in kept else 0 for cell, digit in enumerate(solution))
+        if unique(puzzle):
+            found.setdefault(puzzle)
+        if len(found) == count:
+            break
+    return list(found)
+
+
+def _rows(grid: Grid) -> list[list[int]]:
+    return [list(grid[start : start + SIDE]) for start in range(0, SIDE * SIDE, SIDE)]
+
+
+def _text(grid: Grid) -> str:
+    return " / ".join(" ".join(str(digit) for digit in row) for row in _rows(grid))
+
+
+def build(wheels: Wheels, limits: Limits) -> Built:
+    """The same number of puzzles for each solution of a split."""
+    del wheels
+    parts: dict[str, list[Grid]] = {"train": [], "valid": [], "test": []}
+    for solution in solution_grids():
+        parts[split_of(_text(solution))].append(solution)
+    rows: list[Row] = []
+    for split, solutions in parts.items():
+        each = -(-limits.of(split) // len(solutions))
+        rows += [
+            {
+                "group": _text(solution),
+                "puzzle": _rows(puzzle),
+                "solution": _rows(solution),
+                "puzzle_text": _text(puzzle),
+                "solution_text": _text(solution),
+            }
+            for solution in solutions
+            for puzzle in _puzzles(solution, each)
+        ]
+    return Built(assemble("sudoku", rows, limits))
+
+
+RECIPE = Recipe(
+    RecipeInfo(
+        name="sudoku",
+        title="sudoku 4 x 4 with one solution each",
+        sources=(),
+        licence="Apache-2.0 (generated here)",
+        columns=(
+            Column("puzzle", "grid", "4 rows of 4 digits, 0 is blank; 4 to 10 clues"),
+            Column("solution", "grid", "4 rows of 4 digits"),
+            Column("puzzle_text", "text", "the puzzle as `1 0 0 4 / ...`"),
+            Column("solution_text", "text", "the solution as `1 2 3 4 / ...`"),
+        ),
+        group="the solution",
+        limits=Limits(train=16_000),
+        counts={},
+        size_mb=0.0,
+        generated="all of it",
+        note="split by solution: of the 288 complete grids those of valid and test never occur in training",
+    ),
+    build,
+)
