@@ -1,0 +1,90 @@
+"""Baselines fitted on training rows and applied to test rows.
+
+`trivial` ones (constant, blind to an input, copying the source) are what a task must clear; `reference` ones are
+classical methods printed beside, beaten or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.metrics.baselines import constant, nearest, textual
+from ofasys_lite.metrics.baselines.problem import Problem
+from ofasys_lite.metrics.score import Row, Value
+
+__all__ = ["TARGET_KINDS", "baseline_kind", "baseline_names", "fit_predict"]
+
+TARGET_KINDS = ("text", "category", "phone", "box", "detection", "struct")
+
+_TRIVIAL: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
+    {
+        "best_box": constant.best_box,
+        "bigram_infill": textual.bigram_infill,
+        "constant_list": constant.constant_list,
+        "copy": constant.copy,
+        "label_blind_box": constant.label_blind_box,
+        "majority": constant.majority,
+        "mean_box": constant.mean_box,
+        "question_only": textual.question_only,
+        "unigram": constant.unigram,
+    }
+)
+_REFERENCE: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
+    {
+        "letter_phones": textual.letter_phones,
+        "nearest_audio": nearest.nearest_audio,
+        "nearest_pixels": nearest.nearest_pixels,
+        "nearest_tfidf": nearest.nearest_tfidf,
+    }
+)
+_NEEDS_KIND = {"mean_box": "box", "best_box": "box", "label_blind_box": "box", "constant_list": "detection"}
+_NEEDS_INPUT = {"nearest_pixels": "image", "nearest_audio": "audio", "nearest_tfidf": "text", "copy": "text"}
+
+
+def baseline_names() -> tuple[str, ...]:
+    """Names of all baselines, sorted."""
+    return tuple(sorted({**_TRIVIAL, **_REFERENCE}))
+
+
+def baseline_kind(name: str) -> str:
+    """`trivial` or `reference`; raises CardError with the near name for an unknown one."""
+    if name in _TRIVIAL:
+        return "trivial"
+    if name in _REFERENCE:
+        return "reference"
+    raise CardError(f"baseline `{name}` is not known", help=did_you_mean(name, baseline_names()))
+
+
+def fit_predict(
+    name: str,
+    train_rows: Sequence[Row],
+    test_rows: Sequence[Row],
+    inputs: Sequence[str],
+    target: str,
+    target_kind: str,
+    seed: int = 0,
+) -> list[Value]:
+    """One value per test row by the named baseline, learned from the training rows; test targets are never read.
+
+    Raises CardError for an unknown name or kind, and for a baseline that cannot answer such a task.
+    """
+    baseline_kind(name)
+    if target_kind not in TARGET_KINDS:
+        raise CardError(f"target kind `{target_kind}` is not known", help=did_you_mean(target_kind, TARGET_KINDS))
+    needed = _NEEDS_KIND.get(name, target_kind)
+    if needed != target_kind:
+        raise CardError(
+            f"baseline `{name}` predicts {needed}, but `{target}` is {target_kind}",
+            help="majority serves every kind of target",
+        )
+    problem = Problem(train_rows, test_rows, tuple(inputs), target, target_kind, seed)
+    kind = _NEEDS_INPUT.get(name)
+    if kind is not None and train_rows and not problem.columns(kind):
+        raise CardError(
+            f"baseline `{name}` needs a column of {kind}; none of the inputs holds any: {', '.join(inputs) or 'none'}",
+            help="majority serves every kind of input",
+        )
+    function = _TRIVIAL[name] if name in _TRIVIAL else _REFERENCE[name]
+    return function(problem)

@@ -1,0 +1,137 @@
+"""What every baseline gets: training and test rows with the names of their columns, and readers of their values."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ofasys_lite.metrics.score import Row, Value
+from ofasys_lite.metrics.values import as_text, canonical
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Problem", "image_of", "media_kind", "most_frequent"]
+
+_IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
+_AUDIO_STARTS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"FORM")
+_SUFFIXES = {
+    "image": {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"},
+    "audio": {".wav", ".flac", ".ogg", ".mp3", ".opus"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One task as a baseline sees it.
+
+    Attributes:
+        train_rows: Rows to learn from, as dicts of plain values.
+        test_rows: Rows to answer; their target column is never looked at.
+        inputs: Names of the source columns.
+        target: Name of the target column.
+        target_kind: `text`, `category`, `phone`, `box`, `detection` or `struct`.
+        seed: Seed of baselines that draw.
+    """
+
+    train_rows: Sequence[Row]
+    test_rows: Sequence[Row]
+    inputs: tuple[str, ...]
+    target: str
+    target_kind: str
+    seed: int = 0
+
+    def targets(self) -> list[Value]:
+        """Target value of every training row."""
+        return [row.get(self.target) for row in self.train_rows]
+
+    def columns(self, kind: str) -> list[str]:
+        """Input columns whose values are of a kind: `text`, `image` or `audio`."""
+        rows = [*self.train_rows[:20], *self.test_rows[:5]]
+        found = []
+        for name in self.inputs:
+            values = (row[name] for row in rows if row.get(name) is not None)
+            first = next(values, None)
+            if first is not None and media_kind(first) == kind:
+                found.append(name)
+        return found
+
+    def texts(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+        """Texts (and structures as JSON) of each row's inputs, in the order of the columns; empty strings for gaps."""
+        columns = self.columns("text")
+        return [tuple(as_text(row.get(name)) for name in columns) for row in rows]
+
+    def questions(self, rows: Sequence[Row]) -> list[str]:
+        """All texts of each row as one."""
+        return [" ".join(parts) for parts in self.texts(rows)]
+
+
+def media_kind(value: Value) -> str:
+    """`image`, `audio` or `text` (anything that is neither), by type, first bytes or suffix of an existing file."""
+    value = _unwrapped(value)
+    if isinstance(value, bytes):
+        return _kind_of_bytes(value)
+    if isinstance(value, (str, Path)):
+        suffix = Path(value).suffix.lower() if len(str(value)) < 1000 else ""
+        kinds = [kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes]
+        return kinds[0] if kinds and Path(value).is_file() else "text"
+    if hasattr(value, "getbbox") or (hasattr(value, "ndim") and value.ndim in (2, 3)):
+        return "image"
+    if (isinstance(value, tuple) and hasattr(value[0], "ndim")) or getattr(value, "ndim", 0) == 1:
+        return "audio"
+    return "audio" if isinstance(value, Mapping) and "array" in value else "text"
+
+
+def _kind_of_bytes(data: bytes) -> str:
+    if data[:4] == b"RIFF":
+        return "image" if data[8:12] == b"WEBP" else "audio"
+    if data.startswith(_IMAGE_STARTS):
+        return "image"
+    return "audio" if data.startswith(_AUDIO_STARTS) else "text"
+
+
+def _unwrapped(value: Any) -> Any:
+    """The bytes or path inside the {"bytes", "path"} record of Hugging Face datasets."""
+    if isinstance(value, Mapping) and "bytes" in value:
+        return value["bytes"] if value["bytes"] is not None else value.get("path")
+    return value
+
+
+def media_source(value: Value) -> Any:
+    """The value as a file-like object where it is bytes, as a path where it names a file, else unchanged."""
+    value = _unwrapped(value)
+    return io.BytesIO(value) if isinstance(value, bytes) else value
+
+
+def image_of(value: Value) -> Image.Image | None:
+    """The PIL image in a value, not yet decoded; None where there is none that can be opened."""
+    from PIL import Image, UnidentifiedImageError
+
+    source = media_source(value)
+    if isinstance(source, Image.Image):
+        return source
+    if hasattr(source, "ndim"):
+        return Image.fromarray(source)
+    if source is None:
+        return None
+    try:
+        return Image.open(source)
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+        return None
+
+
+def most_frequent(values: Iterable[Value]) -> Value:
+    """The most frequent value; of equals the one that comes first in canonical order. None for no values."""
+    kept: dict[str, Value] = {}
+    counts: Counter[str] = Counter()
+    for value in values:
+        key = canonical(value)
+        kept.setdefault(key, value)
+        counts[key] += 1
+    if not counts:
+        return None
+    return kept[min(counts, key=lambda key: (-counts[key], key))]

@@ -1,0 +1,215 @@
+"""From a metric's name to a score with its interval, and from two sets of predictions to the margin between them.
+
+Legend: N items, B bootstrap samples.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofasys_lite.errors import CardError, DataError, did_you_mean, nearest
+from ofasys_lite.metrics import boxes, edits, sql, structures, text, translation
+from ofasys_lite.metrics.bootstrap import group_numbers, interval, resample_function, resample_statistics
+from ofasys_lite.metrics.score import Array, Margin, MetricFunction, Row, Score, Statistics, Value
+
+__all__ = ["METRICS", "evaluate_metric", "find_metric", "margin", "metric_names"]
+
+METRICS: Mapping[str, MetricFunction] = MappingProxyType(
+    {
+        "accuracy": text.accuracy,
+        "bleu": translation.bleu,
+        "cer": edits.cer,
+        "chrf": translation.chrf,
+        "detection_f1": boxes.detection_f1,
+        "exact_match": text.exact_match,
+        "iou_at_0.5": boxes.iou_at_half,
+        "macro_f1": text.macro_f1,
+        "mean_iou": boxes.mean_iou,
+        "per": edits.per,
+        "record_f1": structures.record_f1,
+        "slot_f1": structures.slot_f1,
+        "sql_execution": sql.sql_execution,
+        "struct_exact": structures.struct_exact,
+        "sudoku_solved": structures.sudoku_solved,
+        "token_accuracy": text.token_accuracy,
+        "wer": edits.wer,
+    }
+)
+
+
+def metric_names() -> tuple[str, ...]:
+    """Names of all built-in metrics, sorted."""
+    return tuple(sorted(METRICS))
+
+
+def find_metric(name: str) -> MetricFunction:
+    """The function of a built-in name or of a dotted path `module.function`.
+
+    Raises CardError for a name that is neither, with the near name.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    module_name, _, attribute = name.rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in name.split(".")):
+        near = nearest(name, METRICS)
+        question = f" Did you mean `{near}`?" if near else ""
+        help = (
+            f"allowed: {', '.join(metric_names())}, or the dotted path of a function of yours, `my_metrics.my_function`"
+        )
+        raise CardError(f"metric `{name}` is not known.{question}", help=help)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise CardError(
+            f"metric `{name}`: cannot import `{module_name}`: {error}",
+            help="the module must lie in the working directory or be installed",
+        ) from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        functions = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
+        raise CardError(
+            f"metric `{name}`: module `{module_name}` has no function `{attribute}`",
+            help=did_you_mean(attribute, functions, label="it has"),
+        )
+    return function  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """Predictions and references of one task with their groups, checked to be of one length."""
+
+    predictions: Sequence[Value]
+    references: Sequence[Value]
+    rows: Sequence[Row]
+    groups_N: NDArray[np.int64]
+    seed: int
+    samples: int
+
+    @property
+    def groups(self) -> int:
+        return int(self.groups_N.max()) + 1 if len(self.groups_N) else 0
+
+    def take(self, chosen: NDArray[np.int64]) -> tuple[list[Value], list[Value], list[Row]]:
+        lists = (self.predictions, self.references, self.rows)
+        predictions, references, rows = ([part[i] for i in chosen] for part in lists)
+        return predictions, references, rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    value: float
+    values_B: Array
+    unit: str
+    higher_is_better: bool
+    details: Mapping[str, Any]
+
+
+def evaluate_metric(
+    name: str,
+    predictions: Sequence[Value],
+    references: Sequence[Value],
+    groups: Sequence[str] | None = None,
+    rows: Sequence[Row] | None = None,
+    seed: int = 0,
+    samples: int = 1000,
+) -> Score:
+    """The metric on all items with its 95 % bootstrap interval over groups (items, where `groups` is None).
+
+    Raises CardError for an unknown metric, DataError where the lists differ in length or a metric function of the
+    user returns something else than numbers.
+    """
+    items = _items(predictions, references, groups, rows, seed, samples)
+    measured = _measure(name, find_metric(name), items)
+    low, high = interval(measured.values_B, items.groups)
+    count = len(items.references)
+    return Score(
+        name, measured.value, low, high, count, items.groups, measured.unit, measured.higher_is_better, measured.details
+    )
+
+
+def margin(
+    name: str,
+    predictions: Sequence[Value],
+    baseline_predictions: Sequence[Value],
+    references: Sequence[Value],
+    groups: Sequence[str] | None = None,
+    rows: Sequence[Row] | None = None,
+    seed: int = 0,
+    samples: int = 1000,
+) -> Margin:
+    """How much better the predictions are than the baseline's, by a paired bootstrap: same groups for both sides.
+
+    Raises what `evaluate_metric` raises.
+    """
+    function = find_metric(name)
+    ours = _measure(name, function, items := _items(predictions, references, groups, rows, seed, samples))
+    theirs = _measure(name, function, _items(baseline_predictions, references, groups, rows, seed, samples))
+    sign = 1 if ours.higher_is_better else -1
+    low, high = interval(sign * (ours.values_B - theirs.values_B), items.groups)
+    return Margin(sign * (ours.value - theirs.value), low, high, ours.unit)
+
+
+def _items(
+    predictions: Sequence[Value],
+    references: Sequence[Value],
+    groups: Sequence[str] | None,
+    rows: Sequence[Row] | None,
+    seed: int,
+    samples: int,
+) -> _Items:
+    given = {"predictions": predictions, "groups": groups, "rows": rows}
+    for what, values in given.items():
+        if values is not None and len(values) != len(references):
+            raise DataError(f"{len(values)} {what} for {len(references)} references")
+    rows = [{}] * len(references) if rows is None else rows
+    return _Items(predictions, references, rows, group_numbers(groups, len(references)), seed, samples)
+
+
+def _measure(name: str, function: MetricFunction, items: _Items) -> _Measured:
+    """The value and its bootstrap values, whichever of the three forms the metric function returns."""
+    if not len(items.references):
+        return _Measured(0.0, np.zeros(1), "share", True, {"note": "no items"})
+    call = _caller(function)
+    result = call(items.predictions, items.references, items.rows)
+    if isinstance(result, numbers.Real):
+        drawn_B = resample_function(
+            lambda chosen: float(call(*items.take(chosen))),
+            items.groups_N,
+            items.seed,
+            items.samples,
+        )
+        return _Measured(float(result), drawn_B, "share", True, {})
+    statistics = result if isinstance(result, Statistics) else _per_item(name, result, len(items.references))
+    value = float(statistics.combine(statistics.sums_NK.sum(0)))
+    values_B = resample_statistics(statistics, items.groups_N, items.seed, items.samples)
+    return _Measured(value, values_B, statistics.unit, statistics.higher_is_better, statistics.details)
+
+
+def _per_item(name: str, result: object, count: int) -> Statistics:
+    try:
+        values_N = np.asarray(result, dtype=np.float64)
+    except (TypeError, ValueError):
+        values_N = np.zeros(())
+    if values_N.shape != (count,):
+        raise DataError(
+            f"metric `{name}` returned {type(result).__name__}, not {count} numbers",
+            help="return one number for all items, one number per item, or ofasys_lite.metrics.Statistics",
+        )
+    return Statistics.mean(values_N)
+
+
+def _caller(function: MetricFunction) -> Callable[..., Any]:
+    """`function` with three arguments: a metric of the user may leave out `rows`."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.name == "rows" or p.kind in (p.VAR_POSITIONAL,) for p in parameters):
+        return function
+    return lambda predictions, references, rows: function(predictions, references)

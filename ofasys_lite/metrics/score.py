@@ -1,0 +1,151 @@
+"""What a metric returns: sums per item that can be added up, and the scores made of them.
+
+Legend: N items, K sums kept per item, B bootstrap samples, G groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Margin", "MetricFunction", "Row", "Score", "Statistics", "Value", "normalised"]
+
+Array: TypeAlias = NDArray[np.float64]
+Value: TypeAlias = object
+Row: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What one metric function counts: `sums_NK` per item and how their totals become the value.
+
+    A metric that is a mean, a ratio of sums, an F1 or BLEU differs only in `combine`; bootstrap samples are then
+    weighted totals, without scoring any item twice.
+
+    Attributes:
+        sums_NK: One row of summable counts per item.
+        combine: Totals (..., K) -> values (...); must not fail on totals of zero.
+        unit: `share` (0 to 1), `points` (0 to 100) or what one error is counted per, such as `errors per word`.
+        higher_is_better: False for error rates.
+        details: Further figures worth printing, such as counts.
+    """
+
+    sums_NK: Array
+    combine: Callable[[Array], Array]
+    unit: str = "share"
+    higher_is_better: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def mean(values_N: Sequence[float] | Array, **keywords: Any) -> Statistics:
+        """Statistics of a plain mean over the items; keywords are those of the class."""
+        values = np.asarray(values_N, dtype=np.float64).reshape(-1)
+        return Statistics.ratio(values, np.ones_like(values), **keywords)
+
+    @staticmethod
+    def ratio(above_N: Sequence[float] | Array, below_N: Sequence[float] | Array, **keywords: Any) -> Statistics:
+        """Statistics of sum(above) / sum(below); 0 where nothing is below; keywords are those of the class."""
+        columns = [np.asarray(column, dtype=np.float64).reshape(-1) for column in (above_N, below_N)]
+        return Statistics(np.stack(columns, axis=1), _ratio, **keywords)
+
+    @staticmethod
+    def f1(hits_N: Sequence[float], extra_N: Sequence[float], missed_N: Sequence[float], **keywords: Any) -> Statistics:
+        """Statistics of a micro F1 from true positives, false positives and false negatives of each item."""
+        columns = [np.asarray(column, dtype=np.float64).reshape(-1) for column in (hits_N, extra_N, missed_N)]
+        hits, extra, missed = (float(column.sum()) for column in columns)
+        details = {
+            "precision": hits / (hits + extra) if hits + extra else 0.0,
+            "recall": hits / (hits + missed) if hits + missed else 0.0,
+            **keywords.pop("details", {}),
+        }
+        return Statistics(np.stack(columns, axis=1), _f1, details=details, **keywords)
+
+
+def divide(above: Array, below: Array) -> Array:
+    """above / below, 0 where below is 0."""
+    out = np.zeros(np.broadcast_shapes(above.shape, below.shape), dtype=np.float64)
+    return np.divide(above, below, out=out, where=below > 0)
+
+
+def _ratio(sums: Array) -> Array:
+    return divide(sums[..., 0], sums[..., 1])
+
+
+def _f1(sums: Array) -> Array:
+    return divide(2 * sums[..., 0], 2 * sums[..., 0] + sums[..., 1] + sums[..., 2])
+
+
+# A metric: (predictions, references, rows) -> Statistics, one number per item, or one number for all of them.
+MetricFunction: TypeAlias = Callable[..., "Statistics | Sequence[float] | Array | float"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric of one task: the value with its 95 % bootstrap interval over groups.
+
+    Attributes:
+        name: Name of the metric as the card has it.
+        value: The metric on all items.
+        low: 2.5 % percentile over resampled groups; NaN where fewer than two groups make that meaningless.
+        high: 97.5 % percentile, likewise.
+        items: Number of items.
+        groups: Number of groups that were resampled.
+        unit: `share`, `points` or `errors per ...`.
+        higher_is_better: False for error rates.
+        details: Further figures, such as counts, precision and recall.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    items: int
+    groups: int
+    unit: str = "share"
+    higher_is_better: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        digits = 1 if self.unit == "points" else 3
+        text = f"{self.name} {self.value:.{digits}f}"
+        return text if math.isnan(self.low) else f"{text} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How much better a model is than a baseline on the same items; positive is better, whatever the metric's sense.
+
+    Attributes:
+        value: Difference on all items, in the metric's unit.
+        low: 2.5 % percentile of the difference over the same resampled groups for both sides; NaN below two groups.
+        high: 97.5 % percentile, likewise.
+        unit: Unit of the metric.
+    """
+
+    value: float
+    low: float
+    high: float
+    unit: str = "share"
+
+    @property
+    def clear(self) -> bool:
+        """True if the whole interval lies above zero."""
+        return self.low > 0
+
+
+def normalised(score: Score) -> float:
+    """The score in [0, 1], higher is better: points / 100, error rates as 1 - rate, cut at both ends.
+
+    Example:
+        >>> normalised(Score("wer", 0.25, 0.2, 0.3, 10, 10, "errors per word", higher_is_better=False))
+        0.75
+    """
+    if math.isnan(score.value):
+        return 0.0
+    value = score.value / 100 if score.unit == "points" else score.value
+    return min(1.0, max(0.0, value if score.higher_is_better else 1 - value))

@@ -1,0 +1,99 @@
+"""Values of predictions and references brought to comparable forms; nothing here ever raises on a bad prediction."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from ofasys_lite.metrics.score import Value
+
+__all__ = ["as_box", "as_objects", "as_struct", "as_text", "as_texts", "canonical", "normalised_text"]
+
+
+def as_text(value: Value) -> str:
+    """The value as one string: None gives the empty string, structures their canonical JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else canonical(value)
+
+
+def as_texts(value: Value) -> list[str]:
+    """All accepted texts of a reference: a list of strings holds alternatives, anything else is one."""
+    if isinstance(value, (list, tuple)) and value and all(isinstance(part, str) for part in value):
+        return list(value)
+    return [as_text(value)]
+
+
+def normalised_text(value: Value) -> str:
+    """Text in NFKC, case folded, punctuation dropped, white space single; unchanged where that leaves nothing.
+
+    Example:
+        >>> normalised_text("  It's  A cat. ")
+        'its a cat'
+    """
+    text = unicodedata.normalize("NFKC", as_text(value)).casefold()
+    bare = "".join(c for c in text if not unicodedata.category(c).startswith("P"))
+    return " ".join(bare.split()) or " ".join(text.split())
+
+
+def canonical(value: Value) -> str:
+    """JSON with sorted keys, numbers and strings kept apart from nothing: 3, 3.0 and "3" are the same leaf."""
+    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
+
+
+def _plain(value: Value) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):  # numpy arrays and scalars
+        return _plain(value.tolist())
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def as_struct(value: Value) -> Value:
+    """The structure in `value`: JSON text is read, other text and None stay what they are."""
+    if isinstance(value, str) and value.strip()[:1] in ("{", "["):
+        try:
+            found: Value = json.loads(value)
+            return found
+        except ValueError:
+            return value
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def as_box(value: Value) -> tuple[float, float, float, float] | None:
+    """(x0, y0, x1, y1) in pixels, or None where the value is no box of positive size."""
+    if isinstance(value, Mapping):
+        value = value.get("box")
+    if value is not None and hasattr(value, "tolist"):
+        value = value.tolist()
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or len(value) != 4:
+        return None
+    try:
+        x0, y0, x1, y1 = (float(number) for number in value)
+    except (TypeError, ValueError):
+        return None
+    if not all(map(math.isfinite, (x0, y0, x1, y1))) or x1 <= x0 or y1 <= y0:
+        return None
+    return x0, y0, x1, y1
+
+
+def as_objects(value: Value) -> list[tuple[tuple[float, float, float, float] | None, str]]:
+    """(box, label) of each object of a detection; a box that is none stays in the list as None and matches nothing."""
+    value = as_struct(value)
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        return []
+    objects = []
+    for record in value:
+        label = as_text(record.get("label")) if isinstance(record, Mapping) else ""
+        objects.append((as_box(record), label.strip()))
+    return objects

@@ -1,0 +1,189 @@
+import io
+import wave
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ofasys_lite.errors import CardError
+from ofasys_lite.metrics import baseline_kind, baseline_names, evaluate_metric, fit_predict, iou
+from ofasys_lite.metrics.baselines.problem import media_kind
+
+
+def png(colour, size=(32, 24)):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def tone(hertz, seconds=0.5, rate=8000):
+    samples = np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes((samples * 20000).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def rows(column, values, target, answers):
+    return [{column: value, target: answer} for value, answer in zip(values, answers, strict=True)]
+
+
+def test_an_unknown_baseline_or_kind_is_refused_with_the_nearest_name():
+    with pytest.raises(CardError, match="did you mean `majority`"):
+        fit_predict("majorty", [], [], ["q"], "a", "text")
+    with pytest.raises(CardError, match="did you mean `detection`"):
+        fit_predict("majority", [], [], ["q"], "a", "detections")
+    with pytest.raises(CardError, match="baseline `mean_box` predicts box, but `a` is text"):
+        fit_predict("mean_box", [], [], ["q"], "a", "text")
+    with pytest.raises(CardError, match="`nearest_pixels` needs a column of image"):
+        fit_predict("nearest_pixels", [{"q": "x", "a": "y"}], [{"q": "x"}], ["q"], "a", "text")
+
+
+def test_every_baseline_is_trivial_or_a_reference():
+    assert {baseline_kind(name) for name in baseline_names()} == {"trivial", "reference"}
+    assert baseline_kind("nearest_tfidf") == "reference"
+
+
+@pytest.mark.parametrize("name", baseline_names())
+def test_without_training_rows_every_baseline_answers_nothing(name):
+    kinds = {"mean_box": "box", "best_box": "box", "label_blind_box": "box", "constant_list": "detection"}
+    assert len(fit_predict(name, [], [{"q": "a"}, {"q": "b"}], ["q"], "a", kinds.get(name, "text"))) == 2
+
+
+def test_majority_serves_values_of_any_kind():
+    train = rows("q", "abc", "a", [{"x": [1, 2]}, {"x": [1, 2]}, {}])
+    assert fit_predict("majority", train, train[:2], ["q"], "a", "struct") == [{"x": [1, 2]}] * 2
+
+
+def test_unigram_repeats_the_commonest_token_to_the_usual_length():
+    train = rows("q", "abc", "a", ["the cat", "the dog", "a cat the"])
+    assert fit_predict("unigram", train, train[:1], ["q"], "a", "text") == ["the the"]
+
+
+def test_copy_takes_the_first_text_column_not_the_image():
+    test = [{"img": png("red"), "q": "hello"}]
+    assert fit_predict("copy", test, test, ["img", "q"], "a", "text") == ["hello"]
+
+
+def test_the_question_alone_answers_by_frequency_then_by_words():
+    train = [
+        {"img": png("red"), "q": question, "a": answer}
+        for question, answer in [
+            ("what colour is it?", "red"),
+            ("what colour is it?", "red"),
+            ("what colour is it?", "blue"),
+            ("is it round?", "yes"),
+            ("is it square?", "yes"),
+        ]
+    ]
+    test = [{"img": png("red"), "q": question} for question in ("what colour is it?", "is it big?", "which colour?")]
+    assert fit_predict("question_only", train, test, ["img", "q"], "a", "category") == ["red", "yes", "red"]
+
+
+def test_with_many_answers_the_nearest_question_answers():
+    train = rows("q", [f"item {i} of the list" for i in range(300)], "a", [f"answer {i}" for i in range(300)])
+    test = [{"q": "the list, item 217"}]
+    assert fit_predict("question_only", train, test, ["q"], "a", "text") == ["answer 217"]
+    assert fit_predict("nearest_tfidf", train, test, ["q"], "a", "text") == ["answer 217"]
+
+
+def test_the_mean_box_scales_with_the_image():
+    train = [
+        {"img": png("red", (100, 50)), "box": [10, 10, 30, 20]},
+        {"img": png("red", (200, 100)), "box": [60, 20, 100, 60]},
+    ]
+    test = [{"img": png("red", (10, 10))}]
+    (box,) = fit_predict("mean_box", train, test, ["img"], "box", "box")
+    assert box == pytest.approx([2, 2, 4, 5])
+    without = fit_predict("mean_box", train, [{"q": "x"}], ["q"], "box", "box")
+    assert without[0] == pytest.approx([35, 15, 65, 40])
+
+
+def test_the_best_constant_box_beats_the_mean_of_two_far_apart():
+    left, right = [0, 0, 10, 10], [90, 0, 100, 10]
+    train = rows("q", "abcde", "box", [left, left, left, right, right])
+    (mean,) = fit_predict("mean_box", train, train[:1], ["q"], "box", "box")
+    (best,) = fit_predict("best_box", train, train[:1], ["q"], "box", "box")
+    assert iou(mean, left) == 0
+    assert best == left
+
+
+def test_blind_to_the_label_a_random_object_of_the_scene_is_named():
+    scene = [{"box": [i * 10, 0, i * 10 + 9, 9], "label": str(i)} for i in range(4)]
+    test = [{"label": str(i % 4), "objects": scene, "box": scene[i % 4]["box"]} for i in range(400)]
+    found = fit_predict("label_blind_box", test, test, ["label"], "box", "box")
+    share = evaluate_metric("iou_at_0.5", found, [row["box"] for row in test], samples=2).value
+    assert share == pytest.approx(0.25, abs=0.07)
+    bare = [{"label": "1"}]
+    assert fit_predict("label_blind_box", test, bare, ["label"], "box", "box") == fit_predict(
+        "best_box", test, bare, ["label"], "box", "box"
+    )
+
+
+def test_the_constant_list_holds_the_usual_labels_at_their_mean_places():
+    def scene(shift):
+        return [{"box": [20, 0, 30 + shift, 9], "label": "b"}, {"box": [0, 0, 9, 9], "label": "a"}]
+
+    train = rows("q", "abc", "objects", [scene(0), scene(2), [{"box": [0, 0, 1, 1], "label": "z"}]])
+    (found,) = fit_predict("constant_list", train, train[:1], ["q"], "objects", "detection")
+    assert found == [{"box": [0, 0, 9, 9], "label": "a"}, {"box": [20, 0, 31, 9], "label": "b"}]
+
+
+def test_letters_get_the_phones_they_usually_stand_for():
+    words = ["bad", "dab", "cab", "bead", "dace", "abbacad", "add", "back", "deck"]
+    phones = ["B A D", "D A B", "K A B", "B E D", "D A S", "A B A K A D", "A D", "B A K", "D E K"]
+    train = rows("word", words, "phones", phones)
+    (found,) = fit_predict("letter_phones", train, [{"word": "bacd"}], ["word"], "phones", "phone")
+    assert found == "B A K D"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_blanks_are_filled_from_both_neighbours(whole):
+    train = [
+        {"q": f"{a} ___ {c}", "a": f"{a} {b} {c}" if whole else b}
+        for a, b, c in [("red", "hot", "soup"), ("red", "big", "car"), ("ice", "cold", "soup"), ("one", "big", "car")]
+    ]
+    test = [{"q": "red ___ car"}, {"q": "ice <mask> soup"}]
+    expected = ["red big car", "ice cold soup"] if whole else ["big", "cold"]
+    assert fit_predict("bigram_infill", train, test, ["q"], "a", "text") == expected
+
+
+def test_the_nearest_picture_answers_among_those_with_the_same_question():
+    train = [
+        {"img": png(colour), "q": question, "a": f"{question}:{colour}"}
+        for colour in ("red", "blue") for question in ("x", "y")
+    ]  # fmt: skip
+    test = [{"img": png((0, 0, 200)), "q": "y"}, {"img": png((200, 0, 0)), "q": "new"}]
+    found = fit_predict("nearest_pixels", train, test, ["img", "q"], "a", "text")
+    assert found == ["y:blue", "x:red"]
+
+
+def test_an_unreadable_picture_is_answered_all_the_same():
+    train = [{"img": png("red"), "a": "red"}]
+    test = [{"img": png("red")[:40]}, {"img": None}]
+    assert fit_predict("nearest_pixels", train, test, ["img"], "a", "text") == ["red"] * 2
+
+
+def test_the_nearest_sound_answers_by_its_spectrum_in_every_form():
+    train = [{"wav": tone(hertz), "a": str(hertz)} for hertz in (300, 900, 2500)]
+    array = np.sin(2 * np.pi * 2400 * np.arange(4000) / 8000)
+    test = [
+        {"wav": tone(880)},
+        {"wav": (array, 8000)},
+        {"wav": {"array": array, "sampling_rate": 8000}},
+        {"wav": b"RIFF"},
+    ]
+    assert fit_predict("nearest_audio", train, test, ["wav"], "a", "text")[:3] == ["900", "2500", "2500"]
+
+
+def test_media_are_known_by_their_bytes_types_and_files(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png("red"))
+    images = [png("red"), Image.new("L", (2, 2)), np.zeros((2, 2)), str(path), {"bytes": png("red"), "path": None}]
+    assert [media_kind(value) for value in images] == ["image"] * 5
+    sounds = [tone(100), np.zeros(9), (np.zeros(9), 8000)]
+    assert [media_kind(value) for value in sounds] == ["audio"] * 3
+    assert [media_kind(value) for value in ("absent.png", {"a": 1}, [1, 2], 3, b"text")] == ["text"] * 5

@@ -1,0 +1,179 @@
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from ofasys_lite.errors import CardError, DataError
+from ofasys_lite.metrics import Score, Statistics, evaluate_metric, find_metric, margin, metric_names, normalised
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "it", "rains", "in", "spain"]
+
+
+def sentences(count, seed=0):
+    generator = np.random.default_rng(seed)
+    return [" ".join(generator.choice(WORDS, size=generator.integers(1, 12))) for _ in range(count)]
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest_name():
+    with pytest.raises(CardError, match=r"metric `acuracy` is not known\. Did you mean `accuracy`\?"):
+        find_metric("acuracy")
+
+
+def test_a_dotted_path_without_module_or_function_says_which_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "lonely_metrics.py").write_text("def shortness(predictions, references):\n    return [1.0]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CardError, match="cannot import `nowhere_metrics`"):
+        find_metric("nowhere_metrics.shortness")
+    with pytest.raises(CardError, match="did you mean `shortness`"):
+        find_metric("lonely_metrics.shortnes")
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        ("return [float(len(p) < 3) for p in predictions]", 0.5),
+        ("return sum(len(p) < 3 for p in predictions) / len(predictions)", 0.5),
+        (
+            "from ofasys_lite.metrics import Statistics\n"
+            "    return Statistics.ratio([len(p) for p in predictions], [10, 10])",
+            0.35,
+        ),
+    ],
+)
+def test_a_metric_of_the_user_is_one_function_of_any_of_three_forms(tmp_path, monkeypatch, body, value):
+    (tmp_path / "own_metrics.py").write_text(f"def brief(predictions, references):\n    {body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_metrics", raising=False)
+    score = evaluate_metric("own_metrics.brief", ["ab", "abcde"], ["", ""], samples=200)
+    assert score.value == pytest.approx(value)
+    assert score.low <= value <= score.high
+    monkeypatch.delitem(sys.modules, "own_metrics")
+
+
+def test_a_metric_of_the_user_that_returns_something_else_is_named(tmp_path, monkeypatch):
+    (tmp_path / "odd_metrics.py").write_text("def odd(predictions, references, rows):\n    return 'good'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataError, match=r"metric `odd_metrics\.odd` returned str, not 2 numbers"):
+        evaluate_metric("odd_metrics.odd", ["a", "b"], ["a", "b"])
+
+
+def test_lists_of_different_length_are_refused():
+    with pytest.raises(DataError, match="1 predictions for 2 references"):
+        evaluate_metric("accuracy", ["a"], ["a", "b"])
+    with pytest.raises(DataError, match="1 groups for 2 references"):
+        evaluate_metric("accuracy", ["a", "b"], ["a", "b"], groups=["x"])
+
+
+def test_the_interval_resamples_groups_not_items():
+    right = [True] * 50 + [False] * 50
+    predictions = ["yes" if ok else "no" for ok in right]
+    references = ["yes"] * 100
+    by_item = evaluate_metric("accuracy", predictions, references)
+    by_group = evaluate_metric("accuracy", predictions, references, groups=[str(i // 25) for i in range(100)])
+    assert (by_item.items, by_item.groups, by_group.groups) == (100, 100, 4)
+    assert by_group.high - by_group.low > 3 * (by_item.high - by_item.low)
+
+
+def test_the_bootstrap_agrees_with_the_binomial_interval():
+    predictions = ["a"] * 300 + ["b"] * 700
+    score = evaluate_metric("accuracy", predictions, ["a"] * 1000, samples=4000)
+    half = 1.96 * math.sqrt(0.3 * 0.7 / 1000)
+    assert score.low == pytest.approx(0.3 - half, abs=0.004)
+    assert score.high == pytest.approx(0.3 + half, abs=0.004)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    predictions, references = sentences(60), sentences(60, seed=1)
+    first, second = (evaluate_metric("chrf", predictions, references, seed=3) for _ in range(2))
+    assert first == second
+    assert evaluate_metric("chrf", predictions, references, seed=4).low != first.low
+
+
+def test_sums_give_the_same_bootstrap_values_as_scoring_every_sample_anew(tmp_path, monkeypatch):
+    (tmp_path / "slow_metrics.py").write_text(
+        "import sacrebleu\n\n\ndef bleu(predictions, references):\n"
+        "    return sacrebleu.corpus_bleu(predictions, [references]).score\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    references = sentences(30)
+    predictions = [line + " dog" if i % 2 else line for i, line in enumerate(references)]
+    groups = [str(i // 2) for i in range(30)]
+    fast = evaluate_metric("bleu", predictions, references, groups, samples=40)
+    slow = evaluate_metric("slow_metrics.bleu", predictions, references, groups, samples=40)
+    assert (fast.value, fast.low, fast.high) == pytest.approx((slow.value, slow.low, slow.high))
+
+
+def test_one_group_or_no_items_have_no_interval():
+    one = evaluate_metric("accuracy", ["a", "b"], ["a", "a"], groups=["g", "g"])
+    none = evaluate_metric("wer", [], [])
+    assert (one.value, none.value, none.items, none.groups) == (0.5, 0.0, 0, 0)
+    assert all(map(math.isnan, (one.low, one.high, none.low, none.high)))
+
+
+def test_a_margin_pairs_the_groups_and_is_tighter_than_two_intervals():
+    generator = np.random.default_rng(0)
+    references = ["x"] * 400
+    hard = generator.random(400) < 0.5
+    baseline = ["x" if easy else "o" for easy in ~hard]
+    ours = ["x" if b == "x" or lucky else "o" for b, lucky in zip(baseline, generator.random(400) < 0.1, strict=True)]
+    found = margin("accuracy", ours, baseline, references)
+    score = evaluate_metric("accuracy", ours, references)
+    assert found.clear
+    assert found.value == pytest.approx(score.value - evaluate_metric("accuracy", baseline, references).value)
+    assert found.high - found.low < score.high - score.low
+
+
+def test_a_margin_is_positive_for_the_better_side_of_an_error_rate():
+    references = sentences(50)
+    better = margin("wer", references, ["spam"] * 50, references)
+    assert better.clear
+    assert better.unit == "errors per word"
+    worse = margin("wer", ["spam"] * 50, references, references)
+    assert worse.value == pytest.approx(-better.value)
+    assert not worse.clear
+
+
+@pytest.mark.parametrize("name", [name for name in metric_names() if name != "sql_execution"])
+@pytest.mark.parametrize("nothing", [None, "", [], {}, "%$#", [[1, 2], None], {"box": "x"}, 7, [1, 2, 3, math.nan]])
+def test_empty_and_senseless_predictions_never_crash_and_earn_nothing(name, nothing):
+    references = {
+        "iou_at_0.5": [0, 0, 5, 5],
+        "mean_iou": [0, 0, 5, 5],
+        "detection_f1": [{"box": [0, 0, 5, 5], "label": "cat"}],
+        "slot_f1": {"room": "kitchen"},
+        "record_f1": [{"room": "kitchen"}],
+        "struct_exact": {"room": "kitchen"},
+        "sudoku_solved": [[1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]],
+    }
+    reference = references.get(name, "the quick fox")
+    score = evaluate_metric(name, [nothing] * 3, [reference] * 3, samples=20)
+    assert normalised(score) == pytest.approx(0, abs=0.05 if name == "chrf" else 1e-9)  # chrF credits single letters
+
+
+@pytest.mark.parametrize("name", [name for name in metric_names() if name != "sql_execution"])
+def test_a_prediction_equal_to_its_reference_earns_everything(name):
+    references = {
+        "iou_at_0.5": [0, 0, 5, 5],
+        "mean_iou": [0, 0, 5, 5],
+        "detection_f1": [{"box": [0, 0, 5, 5], "label": "cat"}, {"box": [1, 0, 5, 5], "label": "cat"}],
+        "slot_f1": {"room": "kitchen", "lights": ["a", "b"]},
+        "record_f1": [{"room": "kitchen"}],
+        "struct_exact": '{"room": "kitchen"}',
+        "sudoku_solved": "1234\n3412\n2143\n4321",
+    }
+    reference = references.get(name, "the quick brown fox jumps")
+    score = evaluate_metric(name, [reference] * 3, [reference] * 3, samples=20)
+    assert normalised(score) == pytest.approx(1)
+    assert score.low == pytest.approx(score.value) == pytest.approx(score.high)
+
+
+def test_normalised_scores_lie_in_zero_to_one_with_more_being_better():
+    assert normalised(Score("bleu", 25.0, 20, 30, 9, 9, "points")) == 0.25
+    assert normalised(Score("wer", 1.7, 1, 2, 9, 9, "errors per word", higher_is_better=False)) == 0.0
+    assert normalised(Score("accuracy", math.nan, math.nan, math.nan, 0, 0)) == 0.0
+
+
+def test_statistics_of_no_counts_combine_to_zero():
+    for statistics in (Statistics.f1([0], [0], [0]), Statistics.ratio([0], [0])):
+        assert float(statistics.combine(statistics.sums_NK.sum(0))) == 0.0
