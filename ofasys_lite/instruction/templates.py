@@ -90,8 +90,8 @@ def _refuse_arrows(reader: Reader, marks: Sequence[Mark], arrows: Sequence[Mark]
 
 
 def _inside_a_word(text: str, arrow: Mark) -> bool:
-    before, after = text[arrow.start - 1 : arrow.start] if arrow.start else "", text[arrow.span.end :][:1]
-    return before.isalnum() and after.isalnum()
+    start, end = arrow.span.start, arrow.span.end
+    return start > 0 and text[start - 1].isalnum() and text[end : end + 1].isalnum()
 
 
 def _check_further_targets(reader: Reader, template: Template, marks: Sequence[Mark], arrow: Mark) -> None:

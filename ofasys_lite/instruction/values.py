@@ -105,7 +105,7 @@ def _value(reader: Reader, position: int, close: str, depth: int) -> tuple[Value
     found = _BARE.match(text, position)
     end = name_end(text, position, found.end(), BAREWORD_MARKS) if found else position
     if end == position:
-        return _missing_value(reader, position, close), position
+        return _missing_value(reader, position, close, depth), position
     word, span = text[position:end], Span(position, end)
     opening = reader.skip(end)
     if text[opening : opening + 1] == "(":
@@ -114,13 +114,14 @@ def _value(reader: Reader, position: int, close: str, depth: int) -> tuple[Value
     return (Number(word, span) if is_number(word) else Bare(word, span)), end
 
 
-def _missing_value(reader: Reader, position: int, close: str) -> Value:
+def _missing_value(reader: Reader, position: int, close: str, depth: int) -> Value:
     """A stand-in after an error on record where nothing stands; leaves where something unreadable does."""
     mark, here, span = reader.text[position : position + 1], reader.found(position), next_word(reader.text, position)
     if mark and mark not in (",", ")", close):
         help = 'a value is a number, a word of letters, digits and _ . / : @ + -, "quoted text", (a,list) or call(x=1)'
         reader.broken("E021", f"expected a value, found {here}", span, help)
-    help = 'write `key=value`, or the key alone for a switch; an empty value is written in quotes: ""'
+    help = "write values with one comma between them" if depth else "write `key=value`, or the key alone for a switch"
+    help += '; an empty value is written in quotes: ""'
     reader.fail("E020", f"a value is missing, found {here}", span, help)
     return Bare("", Span(position, position))
 

@@ -1,0 +1,70 @@
+"""Writes the error table of docs/language.md from the table of bad lines that the tests check.
+
+    python docs/make_language_errors.py          writes the section between the markers
+    python docs/make_language_errors.py --check  exits 1 if the section is out of date
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ofasys_lite.instruction import SYNTAX_CODES
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = ROOT / "tests" / "instruction" / "bad_lines.txt"
+PAGE = ROOT / "docs" / "language.md"
+BEGIN, END = "<!-- errors:begin -->", "<!-- errors:end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that does not parse, the codes of its errors in order, and the exact message."""
+
+    codes: tuple[str, ...]
+    line: str
+    message: str
+
+
+def read_bad_lines(path: Path = TABLE) -> list[BadLine]:
+    """All blocks of the table: `=== CODES`, the line (it may take several), `---`, the message."""
+    blocks = ("\n" + path.read_text(encoding="utf-8")).split("\n=== ")[1:]
+    table = []
+    for block in blocks:
+        codes, _, rest = block.partition("\n")
+        line, _, message = rest.partition("\n---\n")
+        table.append(BadLine(tuple(codes.split()), line, message.rstrip("\n")))
+    return table
+
+
+def section(table: list[BadLine]) -> str:
+    """The Markdown between the markers: every code with its meaning and the messages of its examples."""
+    parts = [BEGIN]
+    for code, meaning in SYNTAX_CODES.items():
+        examples = [bad.message for bad in table if bad.codes[0] == code]
+        examples = examples or [bad.message for bad in table if code in bad.codes]
+        fence = "\n\n".join(examples)
+        parts.append(f"**{code}** {meaning}\n\n```text\n{fence}\n```")
+    return "\n\n".join([*parts, END])
+
+
+def page_with_section(page: str, table: list[BadLine]) -> str:
+    """The page with its section renewed."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + section(table) + after
+
+
+def main(arguments: list[str]) -> int:
+    """0; with `--check` 1 if the page would change."""
+    page = PAGE.read_text(encoding="utf-8")
+    renewed = page_with_section(page, read_bad_lines())
+    if "--check" in arguments:
+        return int(page != renewed)
+    PAGE.write_text(renewed, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
