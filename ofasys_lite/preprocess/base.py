@@ -120,6 +120,10 @@ class Preprocess:
         """The value that `ids` (legal under `constraint`, closing control included) spell."""
         raise TypeError(f"{type(self).__name__} cannot be written")
 
+    def frame(self, value: Any) -> tuple[int, int] | None:
+        """(width, height) in pixels of `value` if it is a picture that boxes can refer to; header only."""
+        return None
+
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises DataError if `value` is of a kind this modality can never read; looks, does not decode media."""

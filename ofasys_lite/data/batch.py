@@ -1,0 +1,168 @@
+"""Flat collation: examples -> one Batch, with rows and positions of every segment decided here, in numpy.
+
+Positions are M-RoPE's (Qwen2-VL, arXiv 2409.12191): the next piece starts at the largest position so far + 1, and every
+sequence starts at 0. Shapes: S source rows, T target rows, P rows of a part, L target rows with loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ofasys_lite.data.types import Batch, Example, Part, Stream, Target, Term
+from ofasys_lite.preprocess.base import Piece
+from ofasys_lite.preprocess.vocabulary import CONTROLS
+
+__all__ = ["collate"]
+
+Ints = npt.NDArray[np.int64]
+_START = CONTROLS.index("<start>")
+
+
+class _Parts:
+    """Gathers pieces by adapter, in stream order."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[str, list[tuple[Piece, Ints]]] = {}
+
+    def add(self, piece: Piece, rows_P: Ints) -> None:
+        self.pieces.setdefault(piece.adapter, []).append((piece, rows_P))
+
+    def build(self) -> tuple[Part, ...]:
+        return tuple(_part(adapter, self.pieces[adapter]) for adapter in sorted(self.pieces))
+
+
+def _part(adapter: str, pieces: list[tuple[Piece, Ints]]) -> Part:
+    names = list(pieces[0][0].arrays)
+    return Part(
+        adapter=adapter,
+        rows_P=np.concatenate([rows for _, rows in pieces]),
+        counts=tuple(len(rows) for _, rows in pieces),
+        arrays={n: np.concatenate([p.arrays[n] for p, _ in pieces]) for n in names},
+        sizes={n: tuple(len(p.arrays[n]) for p, _ in pieces) for n in names},
+    )
+
+
+def _placed(pieces: Sequence[Piece]) -> Ints:
+    """(rows, 3) positions of pieces laid one after another, from 0."""
+    start = 0
+    found: list[Ints] = []
+    for piece in pieces:
+        if piece.count:
+            positions = piece.positions_P3 + start
+            start = int(positions.max()) + 1
+            found.append(positions)
+    return np.concatenate(found) if found else np.zeros((0, 3), dtype=np.int64)
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """One pack of `examples`, laid end to end in the given order; an empty pack is legal."""
+    sources, source_lengths, source_positions, source_row = _Parts(), list[int](), list[Ints](), 0
+    side: list[tuple[str, int, Ints, Ints]] = []
+    terms: dict[Term, int] = {}
+    targets = _TargetStream(terms)
+    cross: list[tuple[int, int]] = []
+    for example in examples:
+        first_rows: list[int] = []
+        for sequence in example.sources:
+            source_positions.append(_placed(sequence.pieces))
+            source_lengths.append(sequence.count)
+            for piece in sequence.pieces:
+                first_rows.append(source_row)
+                if piece.count:
+                    sources.add(piece, np.arange(source_row, source_row + piece.count))
+                source_row += piece.count
+        for loss in example.losses:
+            piece = example.sources[0].pieces[loss.piece]
+            judged = example.sources[0].pieces[loss.piece].count
+            rows = np.arange(first_rows[loss.piece], first_rows[loss.piece] + judged)
+            side.append((loss.kind, terms.setdefault(loss.term, len(terms)), rows, loss.labels))
+        written = sum(targets.add(target) for target in example.targets)
+        cross.append((written, sum(sequence.count for sequence in example.sources)))
+    stream = Stream(_stack(source_positions), tuple(source_lengths), sources.build())
+    return Batch(
+        source=stream,
+        target=targets.stream(),
+        cross=tuple(cross),
+        causal_rows=targets.row,
+        loss_rows_L=_join(targets.loss_rows),
+        labels_L=_join(targets.labels),
+        terms_L=_join(targets.terms_found),
+        side=tuple(side),
+        terms=tuple(terms),
+        samples=tuple((e.task, e.id) for e in examples),
+    )
+
+
+class _TargetStream:
+    """Lays target sequences end to end, shifted: row t holds element t-1, stands at the place of element t."""
+
+    def __init__(self, terms: dict[Term, int]) -> None:
+        self.terms = terms
+        self.parts = _Parts()
+        self.row = 0
+        self.lengths: list[int] = []
+        self.positions: list[Ints] = []
+        self.loss_rows: list[Ints] = []
+        self.labels: list[Ints] = []
+        self.terms_found: list[Ints] = []
+
+    def add(self, target: Target) -> int:
+        """Appends one sequence; returns its number of rows."""
+        total = target.count
+        if total == 0:
+            return 0
+        first = self.row
+        inputs: list[tuple[Piece, Ints]] = [(Piece.of_ids([_START]), np.array([first]))]
+        place = 0
+        for item in target.pieces:
+            piece = item.piece
+            if piece.count == 0:
+                continue
+            rows = np.arange(first + place, first + place + piece.count)
+            if item.term is not None:
+                self._learn(piece, item.term, rows)
+            fed = rows + 1
+            if fed[-1] == first + total:
+                # the last element is predicted, never fed back
+                fed = fed[:-1]
+            if len(fed):
+                inputs.append((_fed(piece, len(fed)), fed))
+            place += piece.count
+        for piece, rows in inputs:
+            self.parts.add(piece, rows)
+        self.positions.append(_placed([item.piece for item in target.pieces]))
+        self.lengths.append(total)
+        self.row += total
+        return total
+
+    def _learn(self, piece: Piece, term: Term, rows: Ints) -> None:
+        labels = piece.arrays["ids"]
+        if piece.learn_P is not None:
+            rows, labels = rows[piece.learn_P], labels[piece.learn_P]
+        index = self.terms.setdefault(term, len(self.terms))
+        self.loss_rows.append(rows)
+        self.labels.append(labels)
+        self.terms_found.append(np.full(len(rows), index, dtype=np.int64))
+
+    def stream(self) -> Stream:
+        """The finished stream."""
+        return Stream(_stack(self.positions), tuple(self.lengths), self.parts.build())
+
+
+def _fed(piece: Piece, count: int) -> Piece:
+    """The first `count` rows of a token piece as the decoder is fed them; other pieces are fed whole."""
+    if piece.adapter != "text":
+        return piece
+    ids = piece.arrays.get("inputs", piece.arrays["ids"])
+    return Piece("text", piece.positions_P3[:count], {"ids": ids[:count]})
+
+
+def _stack(positions: Sequence[Ints]) -> Ints:
+    return np.concatenate(positions) if positions else np.zeros((0, 3), dtype=np.int64)
+
+
+def _join(arrays: Sequence[Ints]) -> Ints:
+    return np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)

@@ -1,0 +1,389 @@
+"""A raw row -> an Example by a plan, and back: what a target may look like, and which values its ids spell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ofasys_lite.data.fields import MISSING, as_list, field, is_empty, missing
+from ofasys_lite.data.types import Example, Side, SideLoss, Target, TargetPiece, Term
+from ofasys_lite.errors import DataError
+from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
+from ofasys_lite.plan.types import (
+    GroupSegment,
+    Options,
+    Plan,
+    PlannedTemplate,
+    Segment,
+    SlotSegment,
+    WordsSegment,
+    walk,
+)
+from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.vocabulary import Vocabulary
+
+__all__ = ["ExampleMaker", "group_key"]
+
+#: Most elements of a group in decoding where the line gives no bound.
+_MOST = 64
+
+
+def group_key(group: GroupSegment) -> str:
+    """Name of a group among its target's values: the list column, or the first slot's column."""
+    if group.over is not None:
+        return group.over
+    slots = walk(tuple(s for a in group.alternatives for s in a))
+    return slots[0].key if slots else "group"
+
+
+class _Walk:
+    """State while one row is laid out: the row, its generator, what was found."""
+
+    def __init__(self, row: Any, rng: np.random.Generator | None, train: bool, frame: tuple[int, int] | None) -> None:
+        self.row = row
+        self.rng = rng
+        self.train = train
+        self.frame = frame
+        self.dropped = False
+        self.pieces: list[TargetPiece] = []
+        self.losses: list[SideLoss] = []
+
+
+class ExampleMaker:
+    """Lays rows of one task out as Examples.
+
+    Args:
+        plan: The task's plan, closed sets frozen.
+        preprocess: Preprocessors by (dotted path, adapter path) of the plan's slots.
+        vocabulary: The run's vocabulary.
+    """
+
+    def __init__(self, plan: Plan, preprocess: Mapping[tuple[str, str], Preprocess], vocabulary: Vocabulary) -> None:
+        self.plan = plan
+        self.preprocess = preprocess
+        self.vocabulary = vocabulary
+        self._words: dict[str, Piece] = {}
+
+    def terms(self) -> tuple[Term, ...]:
+        """Every loss term the task can have."""
+        found: dict[Term, None] = {}
+        for side in self.plan.templates[0].targets:
+            for segment in side:
+                self._terms(segment, found)
+        for slot in walk(self.plan.templates[0].source):
+            for loss in slot.losses:
+                found[self._term(slot, loss.name, loss.weight)] = None
+        return tuple(found)
+
+    def _terms(self, segment: Segment, found: dict[Term, None]) -> None:
+        if isinstance(segment, WordsSegment):
+            if self.plan.loss_on_words:
+                found[self._words_term()] = None
+        elif isinstance(segment, SlotSegment):
+            if segment.learned:
+                found[self._term(segment)] = None
+        else:
+            if any(s.learned for s in walk((segment,))):
+                found[self._group_term(segment)] = None
+            for alternative in segment.alternatives:
+                for inner in alternative:
+                    self._terms(inner, found)
+
+    def _words_term(self) -> Term:
+        return Term(self.plan.task, "words", "token", 1.0)
+
+    def _group_term(self, group: GroupSegment) -> Term:
+        return Term(self.plan.task, f"{group_key(group)}:next", "token", 1.0)
+
+    def _term(self, slot: SlotSegment, objective: str = "cross_entropy", weight: float | None = None) -> Term:
+        if objective == "cross_entropy":
+            return Term(self.plan.task, slot.key, "token", slot.weight)
+        return Term(self.plan.task, f"{slot.key}:{objective}", "sample", slot.weight if weight is None else weight)
+
+    def example(self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None, train: bool) -> Example:
+        """The Example of `row`; DataError names the task, the id and the column if something cannot be read.
+
+        Args:
+            row: Raw values by column.
+            id: Sample id.
+            rng: The sample's generator (paraphrase, masking, augmentation); None where nothing may be random.
+            train: Augmentation, paraphrases, `drop` and noise apply.
+        """
+        templates = self.plan.templates
+        choice = int(rng.integers(len(templates))) if train and rng is not None and len(templates) > 1 else 0
+        template = templates[choice]
+        frame = self._frame(template, row)
+        source = _Walk(row, rng, train, frame)
+        drop = max((s.drop for s in walk(template.source)), default=0.0)
+        source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
+        try:
+            for segment in template.source:
+                self._segment(source, segment, row, target=False)
+            targets = []
+            for side in template.targets:
+                state = _Walk(row, rng, train, frame)
+                for segment in side:
+                    self._segment(state, segment, row, target=True)
+                targets.append(Target(tuple(state.pieces)))
+        except DataError as error:
+            message = f"task {self.plan.task}, id {id}: {error.message}"
+            raise DataError(message, code=error.code, help=error.help) from error
+        pieces = tuple(p.piece for p in source.pieces)
+        return Example(self.plan.task, id, (Side(pieces),), tuple(targets), tuple(source.losses))
+
+    def source(self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None = None) -> Example:
+        """The Example without targets, for inference: target columns need not be there."""
+        template = self.plan.templates[0]
+        state = _Walk(row, rng, False, self._frame(template, row))
+        try:
+            for segment in template.source:
+                self._segment(state, segment, row, target=False)
+        except DataError as error:
+            raise DataError(f"task {self.plan.task}, id {id}: {error.message}", help=error.help) from error
+        return Example(self.plan.task, id, (Side(tuple(p.piece for p in state.pieces)),), ())
+
+    def _segment(self, state: _Walk, segment: Segment, row: Any, target: bool) -> None:
+        if isinstance(segment, WordsSegment):
+            term = self._words_term() if target and self.plan.loss_on_words else None
+            state.pieces.append(TargetPiece(self._word_piece(segment.text), term))
+        elif isinstance(segment, SlotSegment):
+            self._slot(state, segment, row, target)
+        else:
+            self._group(state, segment, row, target)
+
+    def _word_piece(self, text: str) -> Piece:
+        if text not in self._words:
+            self._words[text] = Piece.of_ids(self.vocabulary.encode(text))
+        return self._words[text]
+
+    def _control(self, name: str) -> Piece:
+        return Piece.of_ids([self.vocabulary.control(name)])
+
+    def _slot(self, state: _Walk, slot: SlotSegment, row: Any, target: bool) -> None:
+        value = field(row, slot.column, slot.exact)
+        absent = is_empty(value)
+        term = self._term(slot) if slot.learned else None
+        if slot.optional:
+            if target:
+                state.pieces.append(TargetPiece(self._control("absent" if absent else "present"), term))
+            if absent:
+                return
+        if value is MISSING or value is None:
+            raise missing(slot.column, row)
+        if state.dropped and slot.drop > 0:
+            return
+        try:
+            tool = self.preprocess[slot.preprocess, slot.adapter]
+            piece = tool.encode(value, self.options(slot, row, state.frame, target), state.rng, state.train)
+        except DataError as error:
+            message = f"column `{slot.column}`: {error.message}"
+            raise DataError(message, code=error.code, help=error.help) from error
+        state.pieces.append(TargetPiece(piece, term))
+        if not target:
+            for loss in slot.losses:
+                state.losses.append(self._side_loss(state, slot, loss.name, loss.weight, dict(loss.options), row))
+
+    def _side_loss(
+        self, state: _Walk, slot: SlotSegment, name: str, weight: float, options: Mapping[str, object], row: Any
+    ) -> SideLoss:
+        column = str(options["column"])
+        value = field(row, column)
+        if value is MISSING or value is None:
+            raise missing(column, row)
+        reader = next((s for s in self.plan.slots() if s.column == column and s is not slot), None)
+        if reader is None:
+            ids = np.asarray(self.vocabulary.encode(str(value)), dtype=np.int64)
+        else:
+            plain = tuple(p for p in reader.options if p[0] not in ("mask_ratio", "noise_ratio"))
+            tool = self.preprocess[reader.preprocess, reader.adapter]
+            ids = np.asarray(tool.encode(value, (*plain, ("side", "source")), None, False).arrays["ids"])
+        return SideLoss(name, len(state.pieces) - 1, self._term(slot, name, weight), ids)
+
+    def options(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None, target: bool) -> Options:
+        """The slot's options with what only the row knows: side, closed values, frame."""
+        found: Options = (*slot.options, ("side", "target" if target and slot.learned else "source"))
+        if slot.closed is not None:
+            values = slot.closed.values
+            if slot.closed.kind == "candidates":
+                listed = field(row, slot.closed.name)
+                if listed is MISSING:
+                    raise missing(slot.closed.name, row)
+                values = tuple(str(v) for v in as_list(listed, slot.closed.name))
+            found = (*found, ("closed_values", values))
+        return found if frame is None else (*found, ("frame", frame))
+
+    def _frame(self, template: PlannedTemplate, row: Mapping[str, Any]) -> tuple[int, int] | None:
+        for slot in walk(template.source):
+            tool = self.preprocess.get((slot.preprocess, slot.adapter))
+            value = field(row, slot.column, slot.exact)
+            if tool is not None and not is_missing(value):
+                frame = tool.frame(value)
+                if frame is not None:
+                    return frame
+        return None
+
+    def elements(self, group: GroupSegment, row: Any) -> list[tuple[int, Any]]:
+        """(alternative, record) per element of `group` in `row`, in given order, before any cut."""
+        if group.over is not None:
+            value = field(row, group.over)
+            if value is MISSING or value is None:
+                raise missing(group.over, row)
+            records = list(as_list(value, group.over))
+        else:
+            records = self._columns(group, row)
+        return [(self._alternative(group, record), record) for record in records]
+
+    def _columns(self, group: GroupSegment, row: Any) -> list[Any]:
+        lists: dict[str, Any] = {}
+        for slot in walk(tuple(s for a in group.alternatives for s in a)):
+            value = field(row, slot.column, slot.exact)
+            if value is MISSING or value is None:
+                raise missing(slot.column, row)
+            lists[slot.column] = as_list(value, slot.column)
+        lengths = {len(v) for v in lists.values()}
+        if len(lengths) > 1:
+            shown = ", ".join(f"`{k}` has {len(v)}" for k, v in lists.items())
+            raise DataError(f"the lists of a group must be equally long: {shown}")
+        return [{k: v[i] for k, v in lists.items()} for i in range(lengths.pop() if lengths else 0)]
+
+    def _alternative(self, group: GroupSegment, record: Any) -> int:
+        if group.by is None:
+            return 0
+        value = field(record, group.by)
+        table = dict(group.spellings)
+        if value is MISSING or str(value).lower() not in table:
+            shown = "is missing" if value is MISSING else f"is `{value}`"
+            raise DataError(
+                f"`{group.by}` of a record of `{group.over}` {shown}", help=f"it names one of: {', '.join(table)}"
+            )
+        return table[str(value).lower()]
+
+    def _group(self, state: _Walk, group: GroupSegment, row: Any, target: bool) -> None:
+        elements = self.elements(group, row)
+        if len(elements) < group.least or (group.most is not None and len(elements) > group.most):
+            most = "any number" if group.most is None else str(group.most)
+            raise DataError(
+                f"group `{group_key(group)}` has {len(elements)} elements; promised {group.least} to {most}"
+            )
+        rng = state.rng if state.train else None
+        if group.cut is not None and len(elements) > group.cut:
+            elements = _cut(elements, group.cut, group.keep, rng)
+        if group.order == "random" and rng is not None:
+            elements = [elements[i] for i in rng.permutation(len(elements))]
+        learned = target and any(s.learned for s in walk((group,)))
+        term = self._group_term(group) if learned else None
+        for alternative, record in elements:
+            state.pieces.append(TargetPiece(self._control(_opener(group, alternative)), term))
+            for segment in group.alternatives[alternative]:
+                self._segment(state, segment, record, target)
+        if target:
+            state.pieces.append(TargetPiece(self._control("end"), term))
+
+    def constraint(self, target: int, row: Mapping[str, Any]) -> Constraint:
+        """What the ids of target number `target` may be, given the row's forced and candidate values."""
+        template = self.plan.templates[0]
+        frame = self._frame(template, row)
+        return self._series(template.targets[target], row, frame)
+
+    def _series(self, segments: tuple[Segment, ...], row: Any, frame: tuple[int, int] | None) -> Constraint:
+        return Series(tuple(self._part(s, row, frame) for s in segments))
+
+    def _part(self, segment: Segment, row: Any, frame: tuple[int, int] | None) -> Constraint:
+        if isinstance(segment, WordsSegment):
+            return Forced(tuple(self.vocabulary.encode(segment.text)))
+        if isinstance(segment, GroupSegment):
+            return self._repeat(segment, row, frame)
+        tool = self.preprocess[segment.preprocess, segment.adapter]
+        control = self.vocabulary.control
+        if not segment.learned:
+            return self._forced(segment, row, frame)
+        options = self.options(segment, row, frame, target=True)
+        candidates = (
+            dict(options).get("closed_values") if segment.closed and segment.closed.kind == "candidates" else None
+        )
+        part: Constraint = tool.constraint(options, candidates if isinstance(candidates, tuple) else None)
+        if segment.optional:
+            part = Optional(part, control("present"), control("absent"))
+        return Slotted(segment.key, part)
+
+    def _forced(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None) -> Constraint:
+        state = _Walk(row, None, False, frame)
+        self._slot(state, slot, row, target=True)
+        if any(p.piece.adapter != "text" for p in state.pieces):
+            raise DataError(f"slot `{slot.key}`: a forced {slot.modality} on the target side cannot be decoded yet")
+        return Forced(tuple(int(i) for p in state.pieces for i in p.piece.arrays["ids"]))
+
+    def _repeat(self, group: GroupSegment, row: Any, frame: tuple[int, int] | None) -> Constraint:
+        if not any(s.learned for s in walk((group,))):
+            state = _Walk(row, None, False, frame)
+            self._group(state, group, row, target=True)
+            return Forced(tuple(int(i) for p in state.pieces for i in p.piece.arrays["ids"]))
+        bounds = [b for b in (group.most, group.cut) if b is not None]
+        control = self.vocabulary.control
+        repeat = Repeat(
+            alternatives=tuple(self._series(a, row, frame) for a in group.alternatives),
+            openers=tuple(control(_opener(group, i)) for i in range(len(group.alternatives))),
+            end=control("end"),
+            least=group.least,
+            most=max(group.least, min(bounds) if bounds else _MOST),
+        )
+        return Slotted(group_key(group), repeat)
+
+    def values(self, target: int, split: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+        """Column -> value of what `split` (ids by slot key, as the automaton gives them) spells."""
+        template = self.plan.templates[0]
+        return self._values(template.targets[target], split, row, self._frame(template, row))
+
+    def _values(
+        self, segments: tuple[Segment, ...], split: Mapping[str, Any], row: Any, frame: tuple[int, int] | None
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for segment in segments:
+            if isinstance(segment, SlotSegment) and segment.learned:
+                found[segment.column] = self._value(segment, split.get(segment.key), row, frame)
+            elif isinstance(segment, GroupSegment) and group_key(segment) in split:
+                found.update(self._group_values(segment, split[group_key(segment)], row, frame))
+        return found
+
+    def _value(self, slot: SlotSegment, ids: Any, row: Any, frame: tuple[int, int] | None) -> Any:
+        if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):
+            return None
+        ids = ids[1:] if slot.optional else ids
+        tool = self.preprocess[slot.preprocess, slot.adapter]
+        return tool.decode(np.asarray(ids, dtype=np.int64), self.options(slot, row, frame, target=True))
+
+    def _group_values(
+        self, group: GroupSegment, elements: Any, row: Any, frame: tuple[int, int] | None
+    ) -> dict[str, Any]:
+        records: list[Any] = []
+        for alternative, split in elements:
+            segments = group.alternatives[alternative]
+            record = self._values(segments, split, row, frame)
+            if group.by is not None:
+                names = [name for name, index in group.spellings if index == alternative]
+                record[group.by] = names[0]
+            records.append(record)
+        if group.over is not None:
+            bare = all(len(r) == 1 and next(iter(r)).isdigit() for r in records) and records
+            return {group.over: [next(iter(r.values())) for r in records] if bare else records}
+        columns = [s.column for s in walk(tuple(s for a in group.alternatives for s in a))]
+        return {c: [r.get(c) for r in records] for c in columns}
+
+
+def is_missing(value: Any) -> bool:
+    """True where a column is not there or None."""
+    return value is MISSING or value is None
+
+
+def _opener(group: GroupSegment, alternative: int) -> str:
+    return "next" if len(group.alternatives) == 1 else f"alternative {alternative}"
+
+
+def _cut(elements: list[Any], most: int, keep: str, rng: np.random.Generator | None) -> list[Any]:
+    if keep == "last":
+        return elements[-most:]
+    if keep == "random" and rng is not None:
+        return [elements[i] for i in sorted(rng.choice(len(elements), size=most, replace=False))]
+    return elements[:most]
