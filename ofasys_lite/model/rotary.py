@@ -73,9 +73,7 @@ def rotary_angles(positions_SA: Tensor, axes: RotaryAxes) -> Rotation:
     """
     if positions_SA.ndim != 2 or (axes.axes_P and positions_SA.shape[1] <= max(axes.axes_P)):
         need = max(axes.axes_P, default=0) + 1
-        raise ShapeError(
-            f"positions have shape {tuple(positions_SA.shape)}", help=f"give one row of {need} per position"
-        )
+        raise ShapeError(f"positions have shape {tuple(positions_SA.shape)}", help=f"give {need} numbers per row")
     device = positions_SA.device
     index_P = torch.tensor(axes.axes_P, dtype=torch.long, device=device)
     inverse_P = torch.tensor(axes.inverse_frequencies_P, dtype=torch.float32, device=device)

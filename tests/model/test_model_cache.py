@@ -1,0 +1,163 @@
+"""Decoding with a cache equals decoding without one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from model_packs import Pack, build, make_pack
+from torch import Tensor
+
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.model import DecodeCache, EncoderDecoder
+
+SOURCES = (5, 0, 7)
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def _start(model: EncoderDecoder) -> tuple[Pack, Tensor, DecodeCache]:
+    pack = make_pack(SOURCES, ((), (), ()))
+    states_SD = model.encode(pack.x_SD, pack.positions_S3, SOURCES)
+    return pack, states_SD, model.start(states_SD, pack.positions_S3, SOURCES)
+
+
+def _whole(model: EncoderDecoder, pack: Pack, states_SD: Tensor, rows: list[Tensor], source_B: list[int]) -> Tensor:
+    """Last states of rows decoded without a cache, each alone."""
+    last = []
+    offsets = [0, 5, 5, 12]
+    for y_TD, source in zip(rows, source_B, strict=True):
+        span = slice(offsets[source], offsets[source + 1])
+        positions = torch.arange(len(y_TD)).unsqueeze(1).expand(-1, 3)
+        out = model.decode(
+            y_TD,
+            positions,
+            states_SD[span],
+            pack.positions_S3[span],
+            lengths=[len(y_TD)],
+            cross_lengths=[(len(y_TD), SOURCES[source])],
+        )
+        last.append(out[-1])
+    return torch.stack(last)
+
+
+def _at(rows: list[Tensor]) -> Tensor:
+    return torch.tensor([[len(row) - 1] * 3 for row in rows])
+
+
+@pytest.mark.parametrize("changes", [{}, {"kv_heads": 2, "qk_norm": True}, {"cross_rotary": False, "bias": True}])
+@torch.no_grad()
+def test_steps_with_reorder_and_keep_equal_whole_passes(changes: dict[str, object]) -> None:
+    model = build(**changes).eval()
+    pack, states_SD, cache = _start(model)
+    generator = torch.Generator().manual_seed(5)
+    rows: list[Tensor] = [torch.zeros(0, 48) for _ in SOURCES]
+    source_B = [0, 1, 2]
+    moves: dict[int, list[int]] = {
+        2: [0, 0, 0, 1, 1, 2, 2],
+        4: [1, 0, 0, 4, 4, 6, 5],
+        7: [6, 1, 3, 0],
+        20: [2, 0],
+    }
+    for step in range(24):
+        if step in moves:
+            parents = moves[step]
+            rows, source_B = [rows[p] for p in parents], [source_B[p] for p in parents]
+            cache.keep(parents) if step == 20 else cache.reorder(torch.tensor(parents))
+        new_BD = torch.randn(len(rows), 48, generator=generator)
+        rows = [torch.cat([row, new.unsqueeze(0)]) for row, new in zip(rows, new_BD, strict=True)]
+        got = model.step(new_BD, _at(rows), cache)
+        if step in (0, 1, 2, 4, 7, 16, 17, 20, 23):
+            torch.testing.assert_close(got, _whole(model, pack, states_SD, rows, source_B), **TOLERANCE)
+    assert cache.source_B == source_B
+    assert cache.lengths == [24, 24]
+
+
+@torch.no_grad()
+def test_prefixes_of_different_length_equal_whole_passes() -> None:
+    model = build(kv_heads=2).eval()
+    pack, states_SD, cache = _start(model)
+    cache.reorder([0, 0, 1, 2])
+    source_B, lengths = [0, 0, 1, 2], [3, 0, 20, 1]
+    y_TD = torch.randn(24, 48, generator=torch.Generator().manual_seed(6))
+    positions = torch.cat([torch.arange(n) for n in lengths]).unsqueeze(1).expand(-1, 3)
+    out_TD = model.prefill(y_TD, positions, lengths, cache)
+    rows = list(y_TD.split(lengths))
+    ends = [2, 22, 23]
+    begun = [row for row in rows if len(row)]
+    torch.testing.assert_close(out_TD[ends], _whole(model, pack, states_SD, begun, [0, 1, 2]), **TOLERANCE)
+    for seed in range(3):
+        new_BD = torch.randn(4, 48, generator=torch.Generator().manual_seed(seed))
+        rows = [torch.cat([row, new.unsqueeze(0)]) for row, new in zip(rows, new_BD, strict=True)]
+        got = model.step(new_BD, _at(rows), cache)
+        torch.testing.assert_close(got, _whole(model, pack, states_SD, rows, source_B), **TOLERANCE)
+    cache.reorder([2, 3, 0])
+    rows, source_B = [rows[i] for i in (2, 3, 0)], [1, 2, 0]
+    new_BD = torch.randn(3, 48)
+    rows = [torch.cat([row, new.unsqueeze(0)]) for row, new in zip(rows, new_BD, strict=True)]
+    got = model.step(new_BD, _at(rows), cache)
+    torch.testing.assert_close(got, _whole(model, pack, states_SD, rows, source_B), **TOLERANCE)
+
+
+@torch.no_grad()
+def test_a_decoder_alone_steps_as_it_decodes() -> None:
+    model = build(encoder_layers=0).eval()
+    cache = model.start(source_lengths=[0, 0])
+    y = torch.randn(2, 6, 48)
+    for t in range(6):
+        got = model.step(y[:, t], torch.full((2, 3), t), cache)
+    positions = torch.arange(6).repeat(2).unsqueeze(1).expand(-1, 3)
+    whole = model.decode(y.flatten(0, 1), positions, lengths=[6, 6])
+    torch.testing.assert_close(got, whole[[5, 11]], **TOLERANCE)
+
+
+@torch.no_grad()
+def test_taps_work_in_steps_as_in_whole_passes() -> None:
+    model = build().eval()
+    pack, states_SD, cache = _start(model)
+    taps = {0: lambda x: x.tanh(), 1: lambda x: None}
+    y = torch.randn(3, 4, 48)
+    for t in range(4):
+        got = model.step(y[:, t], torch.full((3, 3), t), cache, taps)
+    whole = model.decode(
+        y.flatten(0, 1),
+        torch.arange(4).repeat(3).unsqueeze(1).expand(-1, 3),
+        states_SD,
+        pack.positions_S3,
+        lengths=[4, 4, 4],
+        cross_lengths=[(4, s) for s in SOURCES],
+        taps=taps,
+    )
+    torch.testing.assert_close(got, whole[[3, 7, 11]], **TOLERANCE)
+
+
+@torch.no_grad()
+def test_no_live_rows_give_no_states() -> None:
+    model = build().eval()
+    _, _, cache = _start(model)
+    model.step(torch.randn(3, 48), torch.zeros(3, 3), cache)
+    cache.keep([])
+    assert cache.rows == 0
+    assert model.step(torch.zeros(0, 48), torch.zeros(0, 3), cache).shape == (0, 48)
+
+
+@torch.no_grad()
+def test_beams_share_what_they_read_of_the_source() -> None:
+    model = build().eval()
+    _, _, cache = _start(model)
+    before = cache.memory(0)
+    cache.reorder([0] * 4 + [1] * 4 + [2] * 4)
+    assert cache.memory(0) is before
+    assert before is not None
+    assert before[0].shape[0] == sum(SOURCES)
+
+
+@torch.no_grad()
+def test_wrong_uses_of_the_cache_are_refused() -> None:
+    model = build().eval()
+    _, _, cache = _start(model)
+    with pytest.raises(ShapeError, match="outside of the 3 live rows"):
+        cache.reorder([0, 3])
+    with pytest.raises(ShapeError, match="lengths add up to 3"):
+        model.step(torch.zeros(2, 48), torch.zeros(2, 3), cache)
+    model.step(torch.zeros(3, 48), torch.zeros(3, 3), cache)
+    with pytest.raises(ShapeError, match="prefill of 3 rows"):
+        model.prefill(torch.zeros(3, 48), torch.zeros(3, 3), [1, 1, 1], cache)

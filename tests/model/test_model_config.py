@@ -1,0 +1,68 @@
+"""A model config says everything and refuses what cannot be built."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ofasys_lite.errors import CardError
+from ofasys_lite.model import ModelConfig, probe_precision
+from ofasys_lite.model.probe import cpu_flags
+
+
+def test_a_config_survives_json() -> None:
+    config = ModelConfig(width=96, heads=6, kv_heads=2, mlp="gelu", rotary_sections=(2, 3, 3))
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_what_is_left_out_is_filled_in() -> None:
+    config = ModelConfig(width=512, heads=8)
+    assert (config.kv_heads, config.ffn, config.rotary_sections) == (8, 1408, (8, 12, 12))
+    assert ModelConfig(width=512, mlp="gelu").ffn == 2048
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm": "layernrm"}, "did you mean `layernorm`"),
+        ({"mlp": "relu"}, "allowed: swiglu, gelu"),
+        ({"width": 100, "heads": 8}, "multiple of 2 x heads = 16, for example 96"),
+        ({"kv_heads": 3}, "allowed: 1, 2, 4, 8"),
+        ({"rotary_sections": (1, 2, 3)}, "sum to half the head, 32"),
+        ({"dropout": 1.0}, "below 1"),
+        ({"encoder_layers": 0, "decoder_layers": 0}, "no layers"),
+        ({"encoder_layers": -1}, "at least 0"),
+        ({"heads": 0}, "at least 1"),
+        ({"width": "512"}, "width is a whole number"),
+        ({"bias": 1}, "true or false"),
+        ({"dropout": "no"}, "dropout is a number"),
+        ({"rotary_theta": 1.0}, "above 1"),
+        ({"ffn": 0}, "often 4 x width"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_allowed(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(CardError, match=message):
+        ModelConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(CardError, match="did you mean `width`"):
+        ModelConfig.from_dict({"widht": 512})
+    with pytest.raises(CardError, match="three whole numbers"):
+        ModelConfig.from_dict({"rotary_sections": "4,6,6"})
+
+
+def test_the_package_itself_imports_no_torch() -> None:
+    code = "import ofasys_lite, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_precision_is_measured_once_and_follows_from_the_ratio() -> None:
+    found = probe_precision("cpu")
+    assert probe_precision("cpu") is found
+    assert found.dtype == ("bf16" if found.ratio >= 1.2 else "fp32")
+    assert found.flags == cpu_flags()
+    assert str(found.torch_dtype) == ("torch.bfloat16" if found.dtype == "bf16" else "torch.float32")

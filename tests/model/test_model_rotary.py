@@ -1,0 +1,75 @@
+"""Rotary values equal those of the published implementations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ofasys_lite.errors import CardError, ShapeError
+from ofasys_lite.model import ModelConfig, RotaryAxes, axial_axes, mrope_axes, rotary_angles, rotary_table, rotate
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "positions"
+
+
+@pytest.mark.parametrize("layout", ["text_image_text", "video_t_gt_hw"])
+def test_mrope_equals_qwen2_vl(layout: str) -> None:
+    want = {
+        key.removeprefix(f"{layout}."): value
+        for key, value in load_file(FIXTURES / "mrope_rotary.safetensors").items()
+        if key.startswith(layout)
+    }
+    config = ModelConfig(width=128, heads=4, rotary_sections=(4, 6, 6), rotary_theta=1e6)
+    positions_S3 = want["position_ids"][:, 0].T
+    cos, sin = rotary_table(positions_S3, config)
+    torch.testing.assert_close(torch.cat([cos, cos], -1), want["cos"][0])
+    torch.testing.assert_close(torch.cat([sin, sin], -1), want["sin"][0])
+    for name in ("q", "k"):
+        turned = rotate(want[name][0].transpose(0, 1), (cos, sin))
+        torch.testing.assert_close(turned, want[f"{name}_embed"][0].transpose(0, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_two_axes_with_a_ladder_each_equal_the_dnd_transformer() -> None:
+    want_SP2 = load_file(FIXTURES / "dnd_rotary.safetensors")["cos_sin"][1:]
+    cells = torch.arange(16)
+    cos, sin = rotary_angles(torch.stack([cells // 4, cells % 4], 1), axial_axes(16, 2, 10000.0))
+    torch.testing.assert_close(torch.stack([cos, sin], -1), want_SP2)
+
+
+def test_neighbours_turn_as_complex_numbers() -> None:
+    x_SHC = torch.randn(5, 3, 8)
+    rotation = rotary_angles(torch.arange(10).reshape(5, 2), axial_axes(8, 2, 100.0))
+    turn = torch.polar(torch.ones_like(rotation[0]), torch.atan2(rotation[1], rotation[0]))
+    want = torch.view_as_real(torch.view_as_complex(x_SHC.view(5, 3, 4, 2)) * turn.unsqueeze(1)).flatten(-2)
+    torch.testing.assert_close(rotate(x_SHC, rotation, "neighbours"), want)
+
+
+@pytest.mark.parametrize("pairing", ["halves", "neighbours"])
+def test_the_written_gradient_is_the_right_one(pairing: str) -> None:
+    x = torch.randn(4, 2, 6, dtype=torch.float64, requires_grad=True)
+    table = mrope_axes(6, (1, 1, 1), 10.0)
+    cos, sin = (t.double() for t in rotary_angles(torch.randint(0, 5, (4, 3)), table))
+    assert torch.autograd.gradcheck(lambda x: rotate(x, (cos, sin), pairing), (x,))
+
+
+def test_scores_depend_on_differences_of_positions_only() -> None:
+    config = ModelConfig(width=32, heads=1)
+    q, k = torch.randn(1, 1, 32), torch.randn(1, 1, 32)
+    scores = []
+    for shift in (0, 50):
+        at = [rotary_table(torch.tensor([[p + shift] * 3]), config) for p in (3, 11)]
+        scores.append((rotate(q, at[0]) * rotate(k, at[1])).sum())
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-4, atol=1e-4)
+
+
+def test_wrong_tables_and_positions_are_refused() -> None:
+    with pytest.raises(ShapeError, match="2 axes for 1 frequencies"):
+        RotaryAxes((0, 1), (1.0,))
+    with pytest.raises(CardError, match="allowed: halves, neighbours"):
+        RotaryAxes((0,), (1.0,), "thirds")
+    with pytest.raises(ShapeError, match="give 2 numbers per row"):
+        rotary_angles(torch.zeros(4, 1), axial_axes(8, 2, 10.0))
+    with pytest.raises(CardError, match="do not split over 3 axes"):
+        axial_axes(8, 3, 10.0)
