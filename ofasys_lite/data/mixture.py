@@ -1,0 +1,258 @@
+"""Which sample is drawn when: a pure function (seed, tasks and weights, step) -> samples of that step.
+
+Nothing is iterated and nothing is stored: step 10,000,000 costs what step 0 costs, so resuming needs only the number
+of the step, and every rank and every loader worker computes the same draws by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from ofasys_lite.data.allotment import Allotment, whole_weights
+from ofasys_lite.data.permutation import key_of, permute, permute_many, sample_rng, sides
+from ofasys_lite.data.schedule import Schedule, stairs
+from ofasys_lite.errors import CardError, did_you_mean
+
+__all__ = ["Draw", "Mixture", "MixtureTask", "Schedule", "sample_rng"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One sample of a step.
+
+    Attributes:
+        task: Index of the task in the mixture.
+        epoch: How often the task's data had been gone through before.
+        index: Row of the task's data.
+        ordinal: How many samples of the task were drawn before this one, over the whole run.
+    """
+
+    task: int
+    epoch: int
+    index: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureTask:
+    """One task of a mixture.
+
+    Attributes:
+        name: Task name; it keys the task's shuffles, so adding another task never changes this one's order.
+        size: Number of rows of its training split.
+        weight: How often it is drawn, against the other tasks, in samples; a number or a schedule over steps.
+        epochs: At most so many passes over its rows, then its share goes to the other tasks; None: no limit.
+        block: Samples drawn at a time, all in one step.
+    """
+
+    name: str
+    size: int
+    weight: float | Schedule = 1.0
+    epochs: int | None = None
+    block: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise CardError(f"task {self.name} has no rows to train on", help="give it data, or leave it out")
+        if self.epochs is not None and self.epochs < 1:
+            raise CardError(
+                f"task {self.name}: epochs is {self.epochs}", help="epochs is 1 or more; leave it out for no limit"
+            )
+        if self.block < 1:
+            raise CardError(f"task {self.name}: block is {self.block}", help="block is 1 or more samples")
+
+    @property
+    def limit(self) -> int | None:
+        """Samples that may be drawn of it in the whole run; None: no limit."""
+        return None if self.epochs is None else self.epochs * self.size
+
+
+class Mixture:
+    """The samples of every step, in exact proportions and closed form.
+
+    Args:
+        tasks: The tasks, at least one, with different names.
+        seed: Seed of the shuffles.
+        samples_per_step: Samples of one step, over all ranks; a multiple of every task's block.
+
+    Attributes:
+        steps: Number of full steps that the tasks' `epochs` allow; None: endless.
+
+    Raises:
+        CardError: On tasks, weights or blocks that make no mixture.
+    """
+
+    def __init__(self, tasks: Sequence[MixtureTask], seed: int, samples_per_step: int) -> None:
+        self.tasks = tuple(tasks)
+        self.seed = seed
+        self.samples_per_step = samples_per_step
+        _check(self.tasks, samples_per_step)
+        parts = _parts(self.tasks)
+        mean = [float(sum(weights[t] for _, weights in parts)) / len(parts) for t in range(len(self.tasks))]
+        self._allotment = Allotment([task.block for task in self.tasks], mean)
+        self._unit = self._allotment.sizes[0]
+        self._ends: dict[int, int] = {}  # task -> unit at which it has used its epochs
+        self._stop = self._lay(parts)
+        units_per_step = samples_per_step // self._unit
+        self.steps = None if self._stop is None else self._stop // units_per_step
+        self._table = np.array([(task.size, *sides(task.size)) for task in self.tasks], np.int64)
+
+    def _lay(self, parts: Sequence[tuple[int, list[Fraction]]]) -> int | None:
+        """Lays the pieces of constant weights, cut where a task's epochs end; returns the unit where all have ended."""
+        per_step = self.samples_per_step // self._unit
+        for number, (step, weights) in enumerate(parts):
+            start = step * per_step
+            stop = parts[number + 1][0] * per_step if number + 1 < len(parts) else None
+            while stop is None or start < stop:
+                live = [Fraction(0) if task in self._ends else weight for task, weight in enumerate(weights)]
+                if not any(live):
+                    return start
+                self._allotment.add_piece(start, whole_weights(live))
+                end = self._next_end(start, stop)
+                if end is None:
+                    break
+                start = end
+        return None
+
+    def _next_end(self, start: int, stop: int | None) -> int | None:
+        """The first unit in [start, stop) at which some task has used its epochs; notes which."""
+        found: list[tuple[int, int]] = []
+        for number, task in enumerate(self.tasks):
+            if task.limit is None or number in self._ends:
+                continue
+            unit = self._allotment.full_at(number, task.limit // task.block, start, stop)
+            if unit is not None:
+                found.append((unit, number))
+        if not found:
+            return None
+        unit = min(found)[0]
+        self._ends |= {number: unit for at, number in found if at == unit}
+        return unit
+
+    def draw(self, step: int) -> tuple[Draw, ...]:
+        """The samples of `step`, tasks interleaved; the same on every machine.
+
+        Raises:
+            CardError: If `step` is negative, or every task has used its epochs before the end of it.
+        """
+        if step < 0:
+            raise CardError(f"step {step} is before the first step, 0")
+        if self.steps is not None and step >= self.steps:
+            raise CardError(
+                f"every task has used its epochs after step {self.steps}; step {step} has no samples left",
+                help="raise `epochs`, take it away from one task, or train for fewer steps",
+            )
+        units = self.samples_per_step // self._unit
+        task_N, ordinal_N = self._allotment.route(step * units, units)
+        rows_N = self._table[task_N]
+        epoch_N, place_N = np.divmod(ordinal_N, rows_N[:, 0])
+        key_N = np.array([self._key(t, e) for t, e in zip(task_N.tolist(), epoch_N.tolist(), strict=True)], np.uint64)
+        index_N = permute_many(place_N, rows_N[:, 0], rows_N[:, 1], rows_N[:, 2], key_N)
+        return tuple(map(Draw, task_N.tolist(), epoch_N.tolist(), index_N.tolist(), ordinal_N.tolist()))
+
+    def _key(self, task: int, epoch: int) -> int:
+        """The key of one task's shuffle in one epoch."""
+        return key_of("shuffle", self.seed, self.tasks[task].name, epoch)
+
+    def spare(self, task: int, epoch: int, attempt: int, index: int) -> int:
+        """The row that stands in for row `index`, which cannot be read, at its `attempt`-th replacement (from 1 on).
+
+        It is the row at the same place of a permutation keyed (task, epoch, attempt): equal on every rank and worker.
+        """
+        card = self.tasks[task]
+        return permute(index, card.size, key_of("spare", self.seed, card.name, epoch, attempt))
+
+    def counts(self, step: int) -> tuple[int, ...]:
+        """Samples of every task that the steps before `step` hold."""
+        units = step * (self.samples_per_step // self._unit)
+        return tuple(n * t.block for n, t in zip(self._allotment.counts(units), self.tasks, strict=True))
+
+    def shares(self, step: int) -> tuple[float, ...]:
+        """The share of every task among the samples drawn at `step` (sums to 1)."""
+        piece = self._allotment.piece_at(step * (self.samples_per_step // self._unit))
+        total = sum(piece.weights)
+        return tuple(weight / total for weight in piece.weights)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a log should say: tasks whose epochs end and when, tasks drawn less than once a step."""
+        out: list[str] = []
+        per_step = self.samples_per_step // self._unit
+        for number, task in enumerate(self.tasks):
+            share = self.shares(0)[number]
+            if 0 < share * self.samples_per_step < task.block:
+                every = task.block / (share * self.samples_per_step)
+                what = "sample" if task.block == 1 else f"block of {task.block} samples"
+                out.append(f"task {task.name}: one {what} about every {every:.1f} steps")
+            if number in self._ends:
+                out.append(
+                    f"task {task.name}: its epochs ({task.epochs}) end in step {self._ends[number] // per_step}; "
+                    "from there its share goes to the other tasks"
+                )
+        if self.steps is not None:
+            out.append(f"every task has used its epochs after step {self.steps}: the mixture ends there")
+        return tuple(out)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides which sample is when; equal fingerprints draw equal samples."""
+        facts = (self.tasks, self.seed, self.samples_per_step)
+        return hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
+
+    def index_of(self, name: str) -> int:
+        """The index of the task called `name`.
+
+        Raises:
+            CardError: If there is none.
+        """
+        names = [task.name for task in self.tasks]
+        if name not in names:
+            raise CardError(f"no task `{name}` in the mixture", help=did_you_mean(name, names, "tasks"))
+        return names.index(name)
+
+
+def _check(tasks: Sequence[MixtureTask], samples_per_step: int) -> None:
+    """Raises CardError on tasks that make no mixture."""
+    if not tasks:
+        raise CardError("a mixture needs at least one task")
+    names = [task.name for task in tasks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CardError(f"task {twice[0]} is in the mixture twice", help="give each task a name of its own")
+    if samples_per_step < 1:
+        raise CardError(f"{samples_per_step} samples per step", help="a step has 1 sample or more")
+    by_block = sorted({task.block: task.name for task in tasks}.items())
+    for block, name in by_block:
+        if samples_per_step % block:
+            raise CardError(
+                f"task {name} is drawn in blocks of {block}, and a step of {samples_per_step} samples "
+                "holds no whole number of them",
+                help=f"let a step have a multiple of {block} samples, or change `block`",
+            )
+    for (small, one), (large, two) in itertools.pairwise(by_block):
+        if large % small:
+            raise CardError(
+                f"blocks of {small} (task {one}) and of {large} (task {two}) do not fit one another",
+                help="let the larger block be a multiple of the smaller",
+            )
+
+
+def _parts(tasks: Sequence[MixtureTask]) -> list[tuple[int, list[Fraction]]]:
+    """(first step, weight of every task) of the stretches with constant weights.
+
+    Raises:
+        CardError: If in one of them no task has a weight.
+    """
+    schedules = [Schedule.parse(task.weight, f"task {task.name}: weight") for task in tasks]
+    parts = stairs(schedules)
+    for step, weights in parts:
+        if not any(weights):
+            raise CardError(
+                f"every task has weight 0 at step {step}: nothing can be drawn", help="give one of them a weight"
+            )
+    return parts
