@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.data.types import Batch, Example, Part, Stream, Target, Term
+from ofasys_lite.data.types import Batch, Example, Part, SideRows, Stream, Target, Term
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
@@ -60,11 +60,11 @@ def _placed(pieces: Sequence[Piece]) -> Ints:
 def collate(examples: Sequence[Example]) -> Batch:
     """One pack of `examples`, laid end to end in the given order; an empty pack is legal."""
     sources, source_lengths, source_positions, source_row = _Parts(), list[int](), list[Ints](), 0
-    side: list[tuple[str, int, Ints, Ints]] = []
+    side: list[SideRows] = []
     terms: dict[Term, int] = {}
     targets = _TargetStream(terms)
     cross: list[tuple[int, int]] = []
-    for example in examples:
+    for number, example in enumerate(examples):
         first_rows: list[int] = []
         for sequence in example.sources:
             source_positions.append(_placed(sequence.pieces))
@@ -78,8 +78,8 @@ def collate(examples: Sequence[Example]) -> Batch:
             piece = example.sources[0].pieces[loss.piece]
             judged = example.sources[0].pieces[loss.piece].count
             rows = np.arange(first_rows[loss.piece], first_rows[loss.piece] + judged)
-            side.append((loss.kind, terms.setdefault(loss.term, len(terms)), rows, loss.labels))
-        written = sum(targets.add(target) for target in example.targets)
+            side.append(SideRows(loss.kind, terms.setdefault(loss.term, len(terms)), number, rows, loss.labels))
+        written = sum(targets.add(target, number) for target in example.targets)
         cross.append((written, sum(sequence.count for sequence in example.sources)))
     stream = Stream(_stack(source_positions), tuple(source_lengths), sources.build())
     return Batch(
@@ -90,6 +90,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         loss_rows_L=_join(targets.loss_rows),
         labels_L=_join(targets.labels),
         terms_L=_join(targets.terms_found),
+        samples_L=_join(targets.samples),
         side=tuple(side),
         terms=tuple(terms),
         samples=tuple((e.task, e.id) for e in examples),
@@ -108,9 +109,10 @@ class _TargetStream:
         self.loss_rows: list[Ints] = []
         self.labels: list[Ints] = []
         self.terms_found: list[Ints] = []
+        self.samples: list[Ints] = []
 
-    def add(self, target: Target) -> int:
-        """Appends one sequence; returns its number of rows."""
+    def add(self, target: Target, sample: int) -> int:
+        """Appends one sequence of sample number `sample`; returns its number of rows."""
         total = target.count
         if total == 0:
             return 0
@@ -123,7 +125,7 @@ class _TargetStream:
                 continue
             rows = np.arange(first + place, first + place + piece.count)
             if item.term is not None:
-                self._learn(piece, item.term, rows)
+                self._learn(piece, item.term, rows, sample)
             fed = rows + 1
             if fed[-1] == first + total:
                 # the last element is predicted, never fed back
@@ -138,7 +140,7 @@ class _TargetStream:
         self.row += total
         return total
 
-    def _learn(self, piece: Piece, term: Term, rows: Ints) -> None:
+    def _learn(self, piece: Piece, term: Term, rows: Ints, sample: int) -> None:
         labels = piece.arrays["ids"]
         if piece.learn_P is not None:
             rows, labels = rows[piece.learn_P], labels[piece.learn_P]
@@ -146,6 +148,7 @@ class _TargetStream:
         self.loss_rows.append(rows)
         self.labels.append(labels)
         self.terms_found.append(np.full(len(rows), index, dtype=np.int64))
+        self.samples.append(np.full(len(rows), sample, dtype=np.int64))
 
     def stream(self) -> Stream:
         """The finished stream."""

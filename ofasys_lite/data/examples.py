@@ -100,7 +100,7 @@ class ExampleMaker:
     def _term(self, slot: SlotSegment, objective: str = "cross_entropy", weight: float | None = None) -> Term:
         if objective == "cross_entropy":
             return Term(self.plan.task, slot.key, "token", slot.weight)
-        return Term(self.plan.task, f"{slot.key}:{objective}", "sample", slot.weight if weight is None else weight)
+        return Term(self.plan.task, f"{slot.key}:{objective}", "token", slot.weight if weight is None else weight)
 
     def example(self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None, train: bool) -> Example:
         """The Example of `row`; DataError names the task, the id and the column if something cannot be read.
@@ -199,6 +199,13 @@ class ExampleMaker:
             plain = tuple(p for p in reader.options if p[0] not in ("mask_ratio", "noise_ratio"))
             tool = self.preprocess[reader.preprocess, reader.adapter]
             ids = np.asarray(tool.encode(value, (*plain, ("side", "source")), None, False).arrays["ids"])
+        # CTC (Graves et al. 2006) needs a row per label and one more between equal neighbours
+        needed = len(ids) + int((ids[1:] == ids[:-1]).sum())
+        rows = state.pieces[-1].piece.count
+        if rows < needed or len(ids) == 0:
+            raise DataError(
+                f"column `{slot.column}`: {rows} rows cannot be aligned with {len(ids)} labels of `{column}`"
+            )
         return SideLoss(name, len(state.pieces) - 1, self._term(slot, name, weight), ids)
 
     def options(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None, target: bool) -> Options:

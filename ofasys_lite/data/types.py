@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.preprocess.base import Piece
 
-__all__ = ["Batch", "Example", "Part", "Side", "SideLoss", "Stream", "Target", "TargetPiece", "Term"]
+__all__ = ["Batch", "Example", "Part", "Side", "SideLoss", "SideRows", "Stream", "Target", "TargetPiece", "Term"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -146,6 +146,25 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
+class SideRows:
+    """An objective on the encoder's states of one piece, in a pack.
+
+    Attributes:
+        kind: `ctc`.
+        term: Index into the pack's terms.
+        sample: Index into the pack's samples.
+        rows: Source rows it judges.
+        labels: Label ids; each is one loss unit.
+    """
+
+    kind: str
+    term: int
+    sample: int
+    rows: Any
+    labels: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One pack.
 
@@ -157,7 +176,8 @@ class Batch:
         loss_rows_L: Target rows with loss.
         labels_L: What they must predict.
         terms_L: Index into `terms` for each of them.
-        side: Objectives on the encoder: (kind, term index, source rows, labels) each.
+        samples_L: Index into `samples` for each of them.
+        side: Objectives on the encoder.
         terms: The loss terms met in the pack.
         samples: (task, id) per sample, in stream order.
     """
@@ -169,7 +189,8 @@ class Batch:
     loss_rows_L: Any
     labels_L: Any
     terms_L: Any
-    side: tuple[tuple[str, int, Any, Any], ...]
+    samples_L: Any
+    side: tuple[SideRows, ...]
     terms: tuple[Term, ...]
     samples: tuple[tuple[str, str], ...]
 

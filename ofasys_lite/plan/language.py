@@ -59,7 +59,7 @@ REFUSED = {"is_label": "a target slot is learned unless it says `no_loss`; leave
 #: Unit of each objective.
 LOSS_UNITS = {
     "cross_entropy": "token",
-    "ctc": "sample",
+    "ctc": "token",
     "mlm": "token",
     "mae": "position",
     "dpo": "pair",

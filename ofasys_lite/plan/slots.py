@@ -207,7 +207,7 @@ class Builder:
                 "E106", "ctc takes one column and a weight", span, "write loss=ctc(text) or loss=ctc(text,weight=0.3)"
             )
             return ()
-        return (LossSpec("ctc", "sample", float(weight), (("column", str(call.positional[0])),)),)
+        return (LossSpec("ctc", "token", float(weight), (("column", str(call.positional[0])),)),)
 
 
 def _defaults(modality: ModalityCard, target: bool) -> dict[str, object]:

@@ -1,0 +1,50 @@
+"""Token ids -> embeddings by one lookup for the whole pack; states -> loss by the tied head.
+
+Shapes: P rows of a part, L rows with loss, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ofasys_lite.adapters.base import Adapter, Shared
+from ofasys_lite.data.types import Part
+
+__all__ = ["TextAdapter"]
+
+
+class TextAdapter(Adapter):
+    """One table for reading and writing: rows of the vocabulary, scaled by the root of the width when read."""
+
+    def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
+        super().__init__(settings, shared)
+        self.embedding = shared.embedding
+        self.scale = shared.width**0.5
+
+    def embed(self, part: Part) -> Tensor:
+        """(P, D) rows of the table."""
+        return self.lookup(part.arrays["ids"])
+
+    def lookup(self, ids_P: Tensor) -> Tensor:
+        """(P, D) rows of the table for ids."""
+        rows: Tensor = self.embedding(ids_P)
+        return rows * self.scale
+
+    def scores(self, states_LD: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Logits (L, V), or (L, len(ids)) of some ids only."""
+        weight = self.embedding.weight if ids is None else self.embedding.weight[ids]
+        return F.linear(states_LD, weight)
+
+    def loss(self, states_LD: Tensor, labels_L: Tensor, smoothing: float = 0.0) -> Tensor:
+        """(L,) cross entropy of each row, in nats, fp32."""
+        logits = self.scores(states_LD).float()
+        return F.cross_entropy(logits, labels_L, reduction="none", label_smoothing=smoothing)
+
+    def touch(self) -> Tensor:
+        """Zero; the table is touched by the head."""
+        nothing: Tensor = self.embedding.weight.reshape(-1)[:0].sum()
+        return nothing

@@ -1,0 +1,1 @@
+"""Adapters + encoder-decoder, driven by plans; from_pretrained, save_pretrained."""

@@ -1,0 +1,172 @@
+"""The generalist's network: adapters fill two flat streams, one encoder-decoder reads and writes them, the head judges.
+
+Shapes: S source rows, T target rows, L target rows with loss, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ofasys_lite.adapters.base import Adapter, Embedded, Shared
+from ofasys_lite.adapters.text import TextAdapter
+from ofasys_lite.data.types import Batch, SideRows, Stream
+from ofasys_lite.errors import CardError, CheckpointError
+from ofasys_lite.model import EncoderDecoder, ModelConfig
+from ofasys_lite.preprocess.vocabulary import CONTROLS
+
+__all__ = ["AdapterSpec", "Losses", "Network", "load_class"]
+
+_BLANK = CONTROLS.index("<blank>")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """What is needed to build an adapter again: dotted path and plain settings."""
+
+    path: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What a pack costs, unit by unit.
+
+    Attributes:
+        token_L: Cross entropy of each target row with loss.
+        side: One scalar per objective on the encoder, summed over its units.
+        touch: Zero; keeps every parameter in the graph.
+    """
+
+    token_L: Tensor
+    side: tuple[Tensor, ...]
+    touch: Tensor
+
+
+def load_class(path: str, base: type, what: str) -> Any:
+    """The class that a card names by dotted path; CardError if it is not there or not a `base`."""
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not module.startswith(error.name):
+            raise CardError(
+                f"{what} {path} needs the package `{error.name}`", help=f"pip install {error.name}"
+            ) from None
+        help = "give the folder on PYTHONPATH, or run the command from it"
+        raise CardError(f"{what} {path}: no module `{module}`", help=help) from None
+    except AttributeError:
+        raise CardError(f"{what} {path}: the module has no `{name}`") from None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise CardError(
+            f"{what} {path} is not a {base.__name__}", help=f"derive it from {base.__module__}.{base.__name__}"
+        )
+    return found
+
+
+class Network(nn.Module):
+    """All weights of a generalist.
+
+    Args:
+        config: Sizes of the encoder-decoder.
+        rows: Vocabulary rows V.
+        adapters: Adapter by name; `text` is always there.
+    """
+
+    def __init__(self, config: ModelConfig, rows: int, adapters: Mapping[str, AdapterSpec]) -> None:
+        super().__init__()
+        self.config = config
+        self.specs = dict(adapters)
+        self.embedding = nn.Embedding(rows, config.width)
+        nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
+        shared = Shared(config.width, self.embedding, config.dropout)
+        self.text = TextAdapter({}, shared)
+        self.adapters = nn.ModuleDict()
+        for name, spec in sorted(adapters.items()):
+            if name != "text":
+                self.adapters[name] = load_class(spec.path, Adapter, "adapter")(spec.settings, shared)
+        self.dropout = nn.Dropout(config.dropout)
+        self.body = EncoderDecoder(config)
+
+    def grow(self, rows: int) -> None:
+        """Appends vocabulary rows, drawn like the first ones; existing rows never move."""
+        old = self.embedding.weight
+        if rows < len(old):
+            raise CheckpointError(f"a vocabulary of {rows} rows is smaller than the {len(old)} rows trained")
+        if rows > len(old):
+            fresh = torch.empty(rows - len(old), old.shape[1], device=old.device, dtype=old.dtype)
+            nn.init.normal_(fresh, std=old.shape[1] ** -0.5)
+            self.embedding.weight = nn.Parameter(torch.cat([old.detach(), fresh]))
+            self.embedding.num_embeddings = rows
+
+    def embed(self, stream: Stream) -> Tensor:
+        """(S, D) embeddings of a stream; each adapter sees all its pieces of the pack at once."""
+        weight = self.embedding.weight
+        x_SD = weight.new_zeros(stream.count, self.config.width)
+        for part in stream.parts:
+            embedded = Embedded(self._adapter(part.adapter).embed(part), part.rows_P, part.adapter)
+            x_SD = x_SD.index_copy(0, embedded.rows_P, embedded.x_PD.to(x_SD.dtype))
+        dropped: Tensor = self.dropout(x_SD)
+        return dropped
+
+    def _adapter(self, name: str) -> Adapter:
+        if name == "text":
+            return self.text
+        if name not in self.adapters:
+            known = ", ".join(["text", *self.adapters])
+            raise CheckpointError(
+                f"this model has no adapter `{name}`", help=f"it was trained with: {known}; train it with such a task"
+            )
+        return cast(Adapter, self.adapters[name])
+
+    def touch(self, batch: Batch) -> Tensor:
+        """A zero that touches the adapters the pack does not use, so that every rank has the same graph."""
+        used = {p.adapter for stream in (batch.source, batch.target) for p in stream.parts}
+        total = self.embedding.weight.new_zeros(())
+        for name, adapter in self.adapters.items():
+            if name not in used:
+                total = total + cast(Adapter, adapter).touch()
+        return total
+
+    def encode(self, source: Stream) -> Tensor:
+        """(S, D) states of the source stream."""
+        return self.body.encode(self.embed(source), source.positions_S3, source.lengths)
+
+    def decode(self, batch: Batch, states_SD: Tensor) -> Tensor:
+        """(T, D) states of the target stream."""
+        return self.body.decode(
+            self.embed(batch.target),
+            batch.target.positions_S3,
+            states_SD,
+            batch.source.positions_S3,
+            lengths=batch.target.lengths,
+            cross_lengths=batch.cross,
+            causal_rows=batch.causal_rows,
+        )
+
+    def forward(self, batch: Batch, smoothing: float = 0.0) -> Losses:
+        """The losses of a pack, unit by unit; weights and means are the accounting's business."""
+        states_SD = self.encode(batch.source)
+        states_TD = self.decode(batch, states_SD)
+        token_L = self.text.loss(states_TD[batch.loss_rows_L], batch.labels_L, smoothing)
+        side = tuple(self._side(states_SD, s) for s in batch.side)
+        return Losses(token_L, side, self.touch(batch))
+
+    def _side(self, states_SD: Tensor, side: SideRows) -> Tensor:
+        # CTC over the shared head: the blank is a control row, so encoder and decoder speak of the same pieces
+        logits = self.text.scores(states_SD[side.rows]).float()
+        loss: Tensor = F.ctc_loss(
+            F.log_softmax(logits, dim=-1),
+            side.labels[None],
+            torch.tensor([len(side.rows)]),
+            torch.tensor([len(side.labels)]),
+            blank=_BLANK,
+            reduction="sum",
+        )
+        return loss

@@ -1,0 +1,38 @@
+"""numpy packs -> tensors on a device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ofasys_lite.data.types import Batch, Part, Stream
+
+__all__ = ["to_device"]
+
+
+def _tensor(array: Any, device: torch.device) -> Any:
+    if isinstance(array, np.ndarray):
+        return torch.from_numpy(array).to(device, non_blocking=True)
+    return array.to(device, non_blocking=True) if isinstance(array, torch.Tensor) else array
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The pack with tensors on `device`; lengths and terms stay plain ints on the host."""
+
+    def part(p: Part) -> Part:
+        return replace(p, rows_P=_tensor(p.rows_P, device), arrays={k: _tensor(v, device) for k, v in p.arrays.items()})
+
+    def stream(s: Stream) -> Stream:
+        return replace(s, positions_S3=_tensor(s.positions_S3, device), parts=tuple(part(p) for p in s.parts))
+
+    return replace(
+        batch,
+        source=stream(batch.source),
+        target=stream(batch.target),
+        loss_rows_L=_tensor(batch.loss_rows_L, device),
+        labels_L=_tensor(batch.labels_L, device),
+        side=tuple(replace(s, rows=_tensor(s.rows, device), labels=_tensor(s.labels, device)) for s in batch.side),
+    )
