@@ -50,7 +50,7 @@ class ModalityCard:
         preprocess: Dotted path per preprocess name; `default` is the one used without `preprocess=`.
         adapter: Dotted path per adapter name; `default` is the one used without `adapter=`.
         attributes: What its slots take beside the language's own attributes.
-        reads: True if a source slot may have this type.
+        reads: `now`, `later` (plans and explains, `cannot be trained yet`) or `never` on the source side.
         writes: `now`, `later` (plans and explains, `cannot be trained yet`) or `never` on the target side.
         losses: Names of `loss=` objectives it takes, each `now` or `later`.
         settings: Free settings for its preprocess and adapter; presets may override single keys.
@@ -63,7 +63,7 @@ class ModalityCard:
     adapter: Mapping[str, str]
     aliases: tuple[str, ...] = ()
     attributes: tuple[AttributeSpec, ...] = ()
-    reads: bool = True
+    reads: str = "now"
     writes: str = "now"
     losses: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Modality cards: one YAML file per modality."""

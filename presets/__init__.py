@@ -1,0 +1,1 @@
+"""Root of the Hydra configuration: one YAML file per command, and groups of presets."""

@@ -1,0 +1,1 @@
+"""Task cards: one YAML file per task."""
