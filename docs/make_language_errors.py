@@ -1,7 +1,7 @@
 """Writes the error table of docs/language.md from the table of bad lines that the tests check.
 
-    python docs/make_language_errors.py          writes the section between the markers
-    python docs/make_language_errors.py --check  exits 1 if the section is out of date
+python docs/make_language_errors.py          writes the section between the markers
+python docs/make_language_errors.py --check  exits 1 if the section is out of date
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ofasys_lite.instruction import SYNTAX_CODES
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "tests" / "instruction" / "bad_lines.txt"
 PAGE = ROOT / "docs" / "language.md"
+MOST_EXAMPLES = 3
 BEGIN, END = "<!-- errors:begin -->", "<!-- errors:end -->"
 
 
@@ -39,12 +40,14 @@ def read_bad_lines(path: Path = TABLE) -> list[BadLine]:
 
 
 def section(table: list[BadLine]) -> str:
-    """The Markdown between the markers: every code with its meaning and the messages of its examples."""
+    """The Markdown between the markers: every code with its meaning and a few messages."""
     parts = [BEGIN]
     for code, meaning in SYNTAX_CODES.items():
-        examples = [bad.message for bad in table if bad.codes[0] == code]
-        examples = examples or [bad.message for bad in table if code in bad.codes]
-        fence = "\n\n".join(examples)
+        messages = [message for bad in table for message in bad.message.split("\n\n")]
+        examples = [message for message in messages if message.startswith(f"error[{code}]")]
+        # one of each wording: what is said and what help is given, whatever the line
+        unlike = {(message.split("\n")[0], message.split("\n")[-1]): message for message in reversed(examples)}
+        fence = "\n\n".join(list(reversed(unlike.values()))[:MOST_EXAMPLES])
         parts.append(f"**{code}** {meaning}\n\n```text\n{fence}\n```")
     return "\n\n".join([*parts, END])
 

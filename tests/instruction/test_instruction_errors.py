@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from instruction_lines import error_table_maker
 
@@ -44,6 +46,25 @@ def test_codes_of_syntax_errors_stay_below_e100() -> None:
 
 def test_the_error_table_of_the_docs_is_up_to_date() -> None:
     assert MAKER.main(["--check"]) == 0, "run: python docs/make_language_errors.py"
+
+
+PAGE = MAKER.PAGE.read_text(encoding="utf-8").partition(MAKER.BEGIN)[0]
+
+
+def test_every_line_shown_on_the_language_page_parses() -> None:
+    prose = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
+    lines = [line for line in prose.splitlines() if line.startswith("    ")]
+    assert len(lines) >= 9
+    for line in lines:
+        parse(line)
+
+
+def test_the_code_of_the_language_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "language.md", "exec"), {})
+    assert "did you mean `IMAGE`?" in capsys.readouterr().out
 
 
 def test_a_misspelt_type_is_refused_with_the_nearest_name() -> None:
