@@ -37,7 +37,8 @@ class TextAdapter(Adapter):
     def scores(self, states_LD: Tensor, ids: Tensor | None = None) -> Tensor:
         """Logits (L, V), or (L, len(ids)) of some ids only."""
         weight = self.embedding.weight if ids is None else self.embedding.weight[ids]
-        return F.linear(states_LD, weight)
+        logits: Tensor = F.linear(states_LD, weight)
+        return logits
 
     def loss(self, states_LD: Tensor, labels_L: Tensor, smoothing: float = 0.0) -> Tensor:
         """(L,) cross entropy of each row, in nats, fp32."""

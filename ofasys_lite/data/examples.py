@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ofasys_lite.data.fields import MISSING, as_list, field, is_empty, missing
+from ofasys_lite.data.groups import cut, group_key, opener, records
 from ofasys_lite.data.types import Example, Side, SideLoss, Target, TargetPiece, Term
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
@@ -24,18 +25,10 @@ from ofasys_lite.plan.types import (
 from ofasys_lite.preprocess.base import Piece, Preprocess
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["ExampleMaker", "group_key"]
+__all__ = ["ExampleMaker"]
 
 #: Most elements of a group in decoding where the line gives no bound.
 _MOST = 64
-
-
-def group_key(group: GroupSegment) -> str:
-    """Name of a group among its target's values: the list column, or the first slot's column."""
-    if group.over is not None:
-        return group.over
-    slots = walk(tuple(s for a in group.alternatives for s in a))
-    return slots[0].key if slots else "group"
 
 
 class _Walk:
@@ -225,50 +218,14 @@ class ExampleMaker:
         for slot in walk(template.source):
             tool = self.preprocess.get((slot.preprocess, slot.adapter))
             value = field(row, slot.column, slot.exact)
-            if tool is not None and not is_missing(value):
+            if tool is not None and value is not MISSING and value is not None:
                 frame = tool.frame(value)
                 if frame is not None:
                     return frame
         return None
 
-    def elements(self, group: GroupSegment, row: Any) -> list[tuple[int, Any]]:
-        """(alternative, record) per element of `group` in `row`, in given order, before any cut."""
-        if group.over is not None:
-            value = field(row, group.over)
-            if value is MISSING or value is None:
-                raise missing(group.over, row)
-            records = list(as_list(value, group.over))
-        else:
-            records = self._columns(group, row)
-        return [(self._alternative(group, record), record) for record in records]
-
-    def _columns(self, group: GroupSegment, row: Any) -> list[Any]:
-        lists: dict[str, Any] = {}
-        for slot in walk(tuple(s for a in group.alternatives for s in a)):
-            value = field(row, slot.column, slot.exact)
-            if value is MISSING or value is None:
-                raise missing(slot.column, row)
-            lists[slot.column] = as_list(value, slot.column)
-        lengths = {len(v) for v in lists.values()}
-        if len(lengths) > 1:
-            shown = ", ".join(f"`{k}` has {len(v)}" for k, v in lists.items())
-            raise DataError(f"the lists of a group must be equally long: {shown}")
-        return [{k: v[i] for k, v in lists.items()} for i in range(lengths.pop() if lengths else 0)]
-
-    def _alternative(self, group: GroupSegment, record: Any) -> int:
-        if group.by is None:
-            return 0
-        value = field(record, group.by)
-        table = dict(group.spellings)
-        if value is MISSING or str(value).lower() not in table:
-            shown = "is missing" if value is MISSING else f"is `{value}`"
-            raise DataError(
-                f"`{group.by}` of a record of `{group.over}` {shown}", help=f"it names one of: {', '.join(table)}"
-            )
-        return table[str(value).lower()]
-
     def _group(self, state: _Walk, group: GroupSegment, row: Any, target: bool) -> None:
-        elements = self.elements(group, row)
+        elements = records(group, row)
         if len(elements) < group.least or (group.most is not None and len(elements) > group.most):
             most = "any number" if group.most is None else str(group.most)
             raise DataError(
@@ -276,13 +233,13 @@ class ExampleMaker:
             )
         rng = state.rng if state.train else None
         if group.cut is not None and len(elements) > group.cut:
-            elements = _cut(elements, group.cut, group.keep, rng)
+            elements = cut(elements, group.cut, group.keep, rng)
         if group.order == "random" and rng is not None:
             elements = [elements[i] for i in rng.permutation(len(elements))]
         learned = target and any(s.learned for s in walk((group,)))
         term = self._group_term(group) if learned else None
         for alternative, record in elements:
-            state.pieces.append(TargetPiece(self._control(_opener(group, alternative)), term))
+            state.pieces.append(TargetPiece(self._control(opener(group, alternative)), term))
             for segment in group.alternatives[alternative]:
                 self._segment(state, segment, record, target)
         if target:
@@ -331,7 +288,7 @@ class ExampleMaker:
         control = self.vocabulary.control
         repeat = Repeat(
             alternatives=tuple(self._series(a, row, frame) for a in group.alternatives),
-            openers=tuple(control(_opener(group, i)) for i in range(len(group.alternatives))),
+            openers=tuple(control(opener(group, i)) for i in range(len(group.alternatives))),
             end=control("end"),
             least=group.least,
             most=max(group.least, min(bounds) if bounds else _MOST),
@@ -364,33 +321,16 @@ class ExampleMaker:
     def _group_values(
         self, group: GroupSegment, elements: Any, row: Any, frame: tuple[int, int] | None
     ) -> dict[str, Any]:
-        records: list[Any] = []
+        found: list[Any] = []
         for alternative, split in elements:
             segments = group.alternatives[alternative]
             record = self._values(segments, split, row, frame)
             if group.by is not None:
                 names = [name for name, index in group.spellings if index == alternative]
                 record[group.by] = names[0]
-            records.append(record)
+            found.append(record)
         if group.over is not None:
-            bare = all(len(r) == 1 and next(iter(r)).isdigit() for r in records) and records
-            return {group.over: [next(iter(r.values())) for r in records] if bare else records}
+            bare = all(len(r) == 1 and next(iter(r)).isdigit() for r in found) and found
+            return {group.over: [next(iter(r.values())) for r in found] if bare else found}
         columns = [s.column for s in walk(tuple(s for a in group.alternatives for s in a))]
-        return {c: [r.get(c) for r in records] for c in columns}
-
-
-def is_missing(value: Any) -> bool:
-    """True where a column is not there or None."""
-    return value is MISSING or value is None
-
-
-def _opener(group: GroupSegment, alternative: int) -> str:
-    return "next" if len(group.alternatives) == 1 else f"alternative {alternative}"
-
-
-def _cut(elements: list[Any], most: int, keep: str, rng: np.random.Generator | None) -> list[Any]:
-    if keep == "last":
-        return elements[-most:]
-    if keep == "random" and rng is not None:
-        return [elements[i] for i in sorted(rng.choice(len(elements), size=most, replace=False))]
-    return elements[:most]
+        return {c: [r.get(c) for r in found] for c in columns}

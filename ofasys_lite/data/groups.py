@@ -1,0 +1,88 @@
+"""Repeated groups in a row: which records they walk, which alternative each takes, and all raw values of a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ofasys_lite.data.fields import MISSING, as_list, field, missing
+from ofasys_lite.errors import DataError
+from ofasys_lite.plan.types import GroupSegment, Segment, SlotSegment, walk
+
+__all__ = ["cut", "group_key", "opener", "raw_values", "records"]
+
+
+def group_key(group: GroupSegment) -> str:
+    """Name of a group among its target's values: the list column, or the first slot's column."""
+    if group.over is not None:
+        return group.over
+    slots = _slots(group)
+    return slots[0].key if slots else "group"
+
+
+def _slots(group: GroupSegment) -> tuple[SlotSegment, ...]:
+    return walk(tuple(s for a in group.alternatives for s in a))
+
+
+def opener(group: GroupSegment, alternative: int) -> str:
+    """Name of the control that opens an element."""
+    return "next" if len(group.alternatives) == 1 else f"alternative {alternative}"
+
+
+def records(group: GroupSegment, row: Any) -> list[tuple[int, Any]]:
+    """(alternative, record) per element of `group` in `row`, in given order, before any cut."""
+    if group.over is None:
+        return [(_alternative(group, record), record) for record in _columns(group, row)]
+    value = field(row, group.over)
+    if value is MISSING or value is None:
+        raise missing(group.over, row)
+    return [(_alternative(group, record), record) for record in as_list(value, group.over)]
+
+
+def _columns(group: GroupSegment, row: Any) -> list[Any]:
+    lists: dict[str, Any] = {}
+    for slot in _slots(group):
+        value = field(row, slot.column, slot.exact)
+        if value is MISSING or value is None:
+            raise missing(slot.column, row)
+        lists[slot.column] = as_list(value, slot.column)
+    lengths = {len(v) for v in lists.values()}
+    if len(lengths) > 1:
+        shown = ", ".join(f"`{k}` has {len(v)}" for k, v in lists.items())
+        raise DataError(f"the lists of a group must be equally long: {shown}")
+    return [{k: v[i] for k, v in lists.items()} for i in range(lengths.pop() if lengths else 0)]
+
+
+def _alternative(group: GroupSegment, record: Any) -> int:
+    if group.by is None:
+        return 0
+    value = field(record, group.by)
+    table = dict(group.spellings)
+    if value is MISSING or str(value).lower() not in table:
+        shown = "is missing" if value is MISSING else f"is `{value}`"
+        help = f"it names one of: {', '.join(table)}"
+        raise DataError(f"`{group.by}` of a record of `{group.over}` {shown}", help=help)
+    return table[str(value).lower()]
+
+
+def cut(elements: list[Any], most: int, keep: str, rng: np.random.Generator | None) -> list[Any]:
+    """At most `most` of the elements, in their order: the `first`, the `last` or, where `rng` is given, `random` ones."""
+    if keep == "last":
+        return elements[-most:]
+    if keep == "random" and rng is not None:
+        return [elements[i] for i in sorted(rng.choice(len(elements), size=most, replace=False))]
+    return elements[:most]
+
+
+def raw_values(segments: tuple[Segment, ...], row: Any) -> Iterator[tuple[SlotSegment, Any]]:
+    """(slot, raw value) of every slot that `row` fills, groups opened; absent columns are left out."""
+    for segment in segments:
+        if isinstance(segment, SlotSegment):
+            value = field(row, segment.column, segment.exact)
+            if value is not MISSING and value is not None:
+                yield segment, value
+        elif isinstance(segment, GroupSegment):
+            for alternative, record in records(segment, row):
+                yield from raw_values(segment.alternatives[alternative], record)

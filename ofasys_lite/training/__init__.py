@@ -1,0 +1,1 @@
+"""LightningModule, DataModule, optimizers, callbacks: everything that knows the Lightning framework."""

@@ -1,0 +1,124 @@
+"""How a run trains: one frozen dataclass, checked when it is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.training.accounting import MODES
+
+__all__ = ["TrainSettings"]
+
+_PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """Settings of a training run.
+
+    Attributes:
+        steps: Optimizer steps; None leaves the end to `minutes`.
+        minutes: Wall time of training; None leaves the end to `steps`. Whichever ends first.
+        seed: Seed of the mixture, the samples' generators, the weights and dropout.
+        samples_per_step: Samples of a step, over all packs and ranks.
+        source_budget: Source rows of a pack.
+        target_budget: Target rows of a pack.
+        lr: Peak learning rate.
+        weight_decay: On matrices; embeddings, norms and biases have none.
+        betas: AdamW's two averages.
+        warmup: Share of the run (0 to 1) with rising learning rate.
+        final: Learning rate at the end, as a share of the peak (cosine in between).
+        clip: Largest gradient norm; 0 does not clip.
+        label_smoothing: Of target slots.
+        ema: Decay of the averaged weights that are evaluated and exported; 0 keeps none.
+        accounting: `share`, `token` or `sample`.
+        precision: `auto` (a probe decides), `fp32` or `bf16`.
+        accelerator: `auto`, `cpu` or `cuda`.
+        devices: Number of devices.
+        nodes: Number of machines.
+        strategy: Lightning's strategy: `auto`, `ddp`.
+        workers: Loader workers per rank.
+        threads: Compute threads; 0 leaves it to torch.
+        log_every: Steps between rows of metrics.jsonl.
+        valid_every: Steps between validations; 0 validates at the end only.
+        valid_samples: Samples per task in a validation during training.
+        checkpoint_every: Minutes between checkpoints.
+        quarantine: Share of a task's samples that may be unreadable before the run stops.
+        progress: Show the progress bar.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    samples_per_step: int = 64
+    source_budget: int = 16_384
+    target_budget: int = 8_192
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup: float = 0.05
+    final: float = 0.02
+    clip: float = 1.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    accounting: str = "share"
+    precision: str = "auto"
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    workers: int = 1
+    threads: int = 0
+    log_every: int = 20
+    valid_every: int = 0
+    valid_samples: int = 64
+    checkpoint_every: float = 2.0
+    quarantine: float = 0.01
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            raise CardError("training has no end", help="say steps=1000 or minutes=10 (whichever comes first ends it)")
+        for name in ("samples_per_step", "source_budget", "target_budget", "devices", "nodes", "log_every"):
+            if getattr(self, name) < 1:
+                raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is at least 1")
+        for name in ("steps", "minutes", "lr", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise CardError(f"trainer: {name} is {value}", help=f"{name} is above 0")
+        for name in ("warmup", "final", "label_smoothing", "ema", "quarantine"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is a share from 0 to 1")
+        for name in ("workers", "threads", "weight_decay", "clip", "valid_every", "valid_samples"):
+            if getattr(self, name) < 0:
+                raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is 0 or more")
+        _one_of("accounting", self.accounting, MODES)
+        _one_of("precision", self.precision, _PRECISIONS)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values that `from_dict` and JSON take."""
+        return {**asdict(self), "betas": list(self.betas)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> TrainSettings:
+        """The settings written by `to_dict`; an unknown key raises CardError with the nearest name."""
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise CardError(f"trainer: unknown key `{key}`", help=did_you_mean(str(key), known))
+        given = dict(values)
+        if "betas" in given:
+            betas = given["betas"]
+            if not isinstance(betas, (list, tuple)) or len(betas) != 2:
+                raise CardError(f"trainer: betas is {betas!r}", help="two numbers, as [0.9, 0.98]")
+            given["betas"] = tuple(betas)
+        try:
+            return cls(**given)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise CardError(f"trainer: {error}", help="numbers stand without quotes") from None
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise CardError(f"trainer: {name} `{value}` is not known", help=did_you_mean(value, allowed))
