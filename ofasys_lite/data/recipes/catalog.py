@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from ofasys_lite.data.recipes import digits, easy_vqa, g2p, intents, sudoku
+from ofasys_lite.data.recipes import (
+    digits,
+    easy_vqa,
+    g2p,
+    infilling,
+    intents,
+    scenes,
+    speech,
+    sudoku,
+    text_to_sql,
+    translation,
+    ui_translation,
+)
 from ofasys_lite.data.recipes.base import Recipe, RecipeInfo
 from ofasys_lite.errors import DataError, did_you_mean
 
@@ -13,8 +25,15 @@ _RECIPES = (
     easy_vqa.VQA,
     easy_vqa.ENTAILMENT,
     easy_vqa.CAPTION,
+    scenes.GROUNDING,
+    scenes.DETECTION,
     g2p.RECIPE,
     intents.RECIPE,
+    translation.RECIPE,
+    ui_translation.RECIPE,
+    text_to_sql.RECIPE,
+    infilling.RECIPE,
+    speech.RECIPE,
     sudoku.RECIPE,
 )
 

@@ -84,9 +84,11 @@ def matches(folder: Path, info: RecipeInfo) -> bool:
         manifest = load_manifest(folder)
     except DataError:
         return False
-    pinned = [{**source.wheels} for source in info.sources]
-    used = [(each["file"], each["sha256"]) for each in manifest.sources]
-    same = len(pinned) == len(used) and all(wheels.get(file) == sha for wheels, (file, sha) in zip(pinned, used))
+    pinned = {source.package: source.wheels for source in info.sources}
+    used = {each["package"]: each for each in manifest.sources}
+    same = pinned.keys() == used.keys() and all(
+        pinned[package].get(each["file"]) == each["sha256"] for package, each in used.items()
+    )
     files = all((folder / name).is_file() and (folder / name).stat().st_size == n for name, n in manifest.files.items())
     return same and files and (manifest.recipe, manifest.version) == (info.name, info.version)
 

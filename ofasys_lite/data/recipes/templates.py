@@ -1,6 +1,7 @@
 """Sentence templates as Home Assistant writes them, expanded by chance into sentences with slot values.
 
-`(a|b)` one of them, `[a]` maybe, `(a;b)` all in any order, `<rule>` a named template, `{list}` or `{list:slot}` a value.
+`(a|b)` one of them, `[a]` maybe, `(a;b)` all in any order, `<rule>` a named template, `{list}` or `{list:slot}` a
+value.
 """
 
 from __future__ import annotations

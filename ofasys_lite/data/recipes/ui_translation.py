@@ -1,0 +1,87 @@
+"""User interface strings of Django in four languages: short free translation, hard to learn from so few pairs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, Source, assemble
+from ofasys_lite.data.recipes.fetch import Wheels
+from ofasys_lite.data.recipes.spelling import LANGUAGES
+
+__all__ = ["DJANGO", "RECIPE", "build", "parse_po", "read_strings"]
+
+DJANGO = Source(
+    "django",
+    "5.2.19",
+    {"django-5.2.19-py3-none-any.whl": "5965d974a5218a2b68a11dd1276434707f23886525c23f0598eccedaf4f4ca00"},
+    "BSD-3-Clause",
+)
+TARGETS = ("de", "fr", "es", "nl")
+LONGEST = 200
+
+
+def parse_po(text: str) -> Iterator[tuple[str, str]]:
+    """(msgid, msgstr) of every translated entry of a gettext file, without plurals, fuzzy and obsolete ones."""
+    for block in re.split(r"\n\s*\n", text):
+        lines = [line for line in block.splitlines() if not line.startswith("#~")]
+        if any(line.startswith("#,") and "fuzzy" in line for line in lines):
+            continue
+        fields: dict[str, str] = {}
+        key = ""
+        for line in lines:
+            found = re.match(r'(?:(msg\w+(?:\[\d+\])?)\s+)?(".*")\s*$', line)
+            if found is not None:
+                key = found.group(1) or key
+                fields[key] = fields.get(key, "") + str(ast.literal_eval(found.group(2)))
+        if fields.get("msgid") and fields.get("msgstr") and "msgid_plural" not in fields:
+            yield fields["msgid"], fields["msgstr"]
+
+
+def read_strings(wheels: Wheels, language: str) -> dict[str, str]:
+    """Translation of every English string of the wheel, the first found one kept, white space made single."""
+    names = [n for n in wheels.names("django") if re.search(rf"/locale/{language}/LC_MESSAGES/\w+\.po$", n)]
+    strings: dict[str, str] = {}
+    for content in wheels.read_all("django", names).values():
+        for source, target in parse_po(content.decode("utf-8")):
+            strings.setdefault(" ".join(source.split()), " ".join(target.split()))
+    return {source: target for source, target in strings.items() if len(source) <= LONGEST and len(target) <= LONGEST}
+
+
+def build(wheels: Wheels, limits: Limits) -> Built:
+    """One row per string and target language."""
+    rows: list[Row] = [
+        {
+            "group": source.casefold(),
+            "source": source,
+            "target": target,
+            "source_language": LANGUAGES["en"],
+            "target_language": LANGUAGES[language],
+        }
+        for language in TARGETS
+        for source, target in sorted(read_strings(wheels, language).items())
+    ]
+    return Built(assemble("ui_translation", rows, limits))
+
+
+RECIPE = Recipe(
+    RecipeInfo(
+        name="ui_translation",
+        title="translation of Django's interface strings from English to German, French, Spanish and Dutch",
+        sources=(DJANGO,),
+        licence="BSD-3-Clause",
+        columns=(
+            Column("source", "text", "English string"),
+            Column("target", "text", "its translation"),
+            Column("source_language", "text", "English"),
+            Column("target_language", "text", "English name of the language"),
+        ),
+        group="the English string, case ignored",
+        limits=Limits(train=5000),
+        counts={},
+        size_mb=0.0,
+        note="split by English string; unseen strings are hard, and copying the source is a strong baseline",
+    ),
+    build,
+)
