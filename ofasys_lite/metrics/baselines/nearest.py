@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ofasys_lite.metrics.baselines.problem import Problem, image_of, media_source
 from ofasys_lite.metrics.score import Value
 
-__all__ = ["TfIdf", "nearest_audio", "nearest_pixels", "nearest_tfidf", "words"]
+__all__ = ["TfIdf", "nearest_audio", "nearest_pixels", "nearest_tfidf", "waveform", "words"]
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -83,7 +83,7 @@ def _pixels(value: Value) -> Floats:
 
 def _spectrum(value: Value) -> Floats:
     """Log power (192,) of 24 mel-spaced bands in 8 equal parts of the recording, less its mean."""
-    samples, rate = _waveform(value)
+    samples, rate = waveform(value)
     size = max(16, round(_FRAME_SECONDS * rate))
     if len(samples) < size:
         samples = np.pad(samples, (0, size - len(samples)))
@@ -100,9 +100,9 @@ def _spectrum(value: Value) -> Floats:
     return features
 
 
-def _waveform(value: Any) -> tuple[NDArray[np.float64], int]:
+def waveform(value: Any) -> tuple[NDArray[np.float64], int]:
     """(samples, rate in Hz) of one channel; a bare array is taken at 16,000 Hz; silence if unreadable."""
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     if isinstance(value, dict) and "array" in value:
         value = (value["array"], value.get("sampling_rate", 16_000))

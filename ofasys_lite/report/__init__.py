@@ -1,0 +1,20 @@
+"""Reports: tables, plots and one self-contained HTML page per run."""
+
+from ofasys_lite.report.html import render_report, write_report
+from ofasys_lite.report.sheet import sample_sheet
+from ofasys_lite.report.table import metrics_json, print_table
+from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
+
+__all__ = [
+    "Baseline",
+    "Quarantined",
+    "RunResults",
+    "Sample",
+    "SampleInput",
+    "TaskResult",
+    "metrics_json",
+    "print_table",
+    "render_report",
+    "sample_sheet",
+    "write_report",
+]

@@ -1,0 +1,122 @@
+"""Values of samples as blocks that the template lays out: text, picture, sound, table, pairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ofasys_lite.metrics.baselines.problem import media_kind
+from ofasys_lite.metrics.values import as_box, as_struct, as_text
+from ofasys_lite.report.pictures import boxes_of, data_uri, picture, spectrogram, wav_uri
+from ofasys_lite.report.types import Sample, SampleInput
+
+__all__ = ["Block", "SampleView", "sample_view", "value_block"]
+
+_LONGEST = 600  # characters of a text that are shown
+_MOST_ROWS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One thing to show.
+
+    Attributes:
+        kind: `text`, `picture`, `sound`, `table`, `pairs` or `nothing`.
+        label: Small caption, such as the column.
+        text: The text.
+        picture: Data URI of a picture (or of a sound's spectrogram).
+        sound: Data URI of a sound.
+        head: Column names of a table.
+        rows: Cells of a table, or (key, value) pairs.
+        boxed: True if predicted and reference boxes are drawn in the picture.
+    """
+
+    kind: str
+    label: str = ""
+    text: str = ""
+    picture: str = ""
+    sound: str = ""
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    boxed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SampleView:
+    """A sample ready to be laid out: `mark` is `right`, `wrong` or empty."""
+
+    inputs: tuple[Block, ...]
+    prediction: Block | None
+    reference: Block
+    mark: str
+    id: str
+
+
+def sample_view(sample: Sample) -> SampleView:
+    """The sample's blocks; boxes of both sides are drawn into its first picture."""
+    sides = (boxes_of(sample.prediction), boxes_of(sample.reference))
+    inputs, drawn = [], False
+    for value in sample.inputs:
+        boxes = ((), ()) if drawn else sides
+        inputs.append(_input_block(value, *boxes))
+        drawn = drawn or inputs[-1].kind == "picture"
+    mark = {True: "right", False: "wrong", None: ""}[sample.correct]
+    prediction = None if sample.prediction is None else value_block(sample.prediction)
+    return SampleView(tuple(inputs), prediction, value_block(sample.reference), mark, sample.id)
+
+
+def _input_block(source: SampleInput, predicted: Sequence[Any], reference: Sequence[Any]) -> Block:
+    label = f"{source.modality}:{source.column}"
+    kind = media_kind(source.value) if source.modality in ("IMAGE", "AUDIO") else "text"
+    if source.modality == "IMAGE" and kind == "image":
+        image = picture(source.value, predicted, reference)
+        if image is not None:
+            return Block("picture", label, picture=data_uri(image), boxed=bool(predicted or reference))
+    if source.modality == "AUDIO" and kind == "audio":
+        return Block("sound", label, picture=data_uri(spectrogram(source.value)), sound=wav_uri(source.value))
+    if isinstance(source.value, bytes):
+        return Block("text", label, text=f"({len(source.value):,} bytes that cannot be shown)")
+    return value_block(source.value, label)
+
+
+def value_block(value: Any, label: str = "") -> Block:
+    """A value that is no picture or sound: grids and lists of records as tables, records as pairs, else text."""
+    value = as_struct(value)
+    if value is None or value == "" or value == [] or value == {}:
+        return Block("nothing", label)
+    box = as_box(value) if isinstance(value, (list, tuple)) else None
+    if box is not None:
+        return Block("text", label, text=", ".join(f"{number:.0f}" for number in box))
+    if isinstance(value, Mapping):
+        pairs = tuple((str(key), _cell(inner)) for key, inner in value.items())
+        return Block("pairs", label, rows=pairs[:_MOST_ROWS])
+    if isinstance(value, (list, tuple)):
+        return _list_block(value, label)
+    return Block("text", label, text=_short(as_text(value) if isinstance(value, str) else str(value)))
+
+
+def _list_block(value: Sequence[Any], label: str) -> Block:
+    if all(isinstance(row, Mapping) for row in value):
+        head = tuple(dict.fromkeys(str(key) for row in value for key in row))
+        rows = tuple(tuple(_cell(row.get(key, "")) for key in head) for row in value[:_MOST_ROWS])
+        return Block("table", label, head=head, rows=rows)
+    if all(isinstance(row, (list, tuple)) for row in value):
+        return Block("table", label, rows=tuple(tuple(map(_cell, row)) for row in value[:_MOST_ROWS]))
+    return Block("text", label, text=_short(", ".join(map(_cell, value))))
+
+
+def _cell(value: Any) -> str:
+    box = as_box(value) if isinstance(value, (list, tuple)) else None
+    if box is not None:
+        return ", ".join(f"{number:.0f}" for number in box)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple, Mapping)):
+        return _short(json.dumps(value, ensure_ascii=False, default=str))
+    return _short("" if value is None else str(value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

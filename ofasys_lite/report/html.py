@@ -1,0 +1,78 @@
+"""One self-contained report.html: every chart, picture and sound is inside the file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from ofasys_lite.report.blocks import SampleView, sample_view
+from ofasys_lite.report.charts import Chart, curve_charts, mixture_chart, score_chart, speed_chart
+from ofasys_lite.report.extra import needs
+from ofasys_lite.report.numbers import margin_text, score_interval, score_value, unit_mark
+from ofasys_lite.report.pictures import PREDICTED, REFERENCE
+from ofasys_lite.report.types import RunResults, TaskResult
+
+__all__ = ["render_report", "write_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task ready to be laid out."""
+
+    result: TaskResult
+    curve: Chart | None
+    samples: tuple[SampleView, ...]
+    boxed: bool
+
+
+def write_report(run: RunResults, path: str | os.PathLike[str]) -> Path:
+    """The path of the written report; the file is replaced in one go, so a reader never sees half of it.
+
+    Raises OfasysError where matplotlib or jinja2 is missing.
+    """
+    target = Path(path)
+    page = render_report(run)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def render_report(run: RunResults) -> str:
+    """The report as HTML text."""
+    jinja2 = needs("jinja2")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    source = resources.files("ofasys_lite.report").joinpath("report.html").read_text("utf-8")
+    curves = curve_charts(run)
+    views = [_task_view(task, curves.get(task.task)) for task in run.tasks]
+    page: str = environment.from_string(source).render(
+        run=run,
+        views=views,
+        scores=score_chart(run.tasks) if run.tasks else None,
+        mixture=mixture_chart(run),
+        speed=speed_chart(run),
+        value=score_value,
+        interval=score_interval,
+        margin_text=margin_text,
+        mark=unit_mark,
+        predicted=PREDICTED,
+        reference=REFERENCE,
+    )
+    return page
+
+
+def _task_view(task: TaskResult, curve: Chart | None) -> TaskView:
+    samples = tuple(map(sample_view, task.samples))
+    return TaskView(task, curve, samples, any(block.boxed for sample in samples for block in sample.inputs))

@@ -1,0 +1,120 @@
+"""Pictures and sounds of samples as PIL images and data URIs: images with boxes, spectrograms, players."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ofasys_lite.metrics.baselines.nearest import waveform
+from ofasys_lite.metrics.baselines.problem import image_of
+from ofasys_lite.metrics.values import as_box, as_objects
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["PREDICTED", "REFERENCE", "boxes_of", "data_uri", "picture", "spectrogram", "wav_uri"]
+
+PREDICTED = "#ff7a1a"
+REFERENCE = "#12b886"
+_LEAST, _MOST = 224, 448  # pixels of a picture's longer side
+_SECONDS = 20  # longest sound that is embedded
+_BANDS = 96
+
+
+def picture(value: Any, predicted: Sequence[Any] = (), reference: Sequence[Any] = ()) -> Image.Image | None:
+    """The image at 224 to 448 pixels with boxes drawn in; None if it cannot be read.
+
+    Args:
+        value: Image as PIL, bytes, array or path.
+        predicted: (box, label) pairs in pixels of the original, drawn solid in orange.
+        reference: The same, drawn in green around them.
+    """
+    from PIL import Image, ImageDraw
+
+    image = image_of(value)
+    if image is None:
+        return None
+    try:
+        image = image.convert("RGB")
+    except OSError:  # truncated file
+        return None
+    longest = max(image.size)
+    scale = 1.0
+    if longest < _LEAST:
+        scale = float(-(-_LEAST // longest))  # whole factors keep small images crisp
+        image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.NEAREST)
+    elif longest > _MOST:
+        scale = _MOST / longest
+        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    draw = ImageDraw.Draw(image)
+    for pairs, colour, grow in ((reference, REFERENCE, 2), (predicted, PREDICTED, -1)):
+        for box, label in pairs:
+            _draw(draw, [number * scale for number in box], label, colour, grow)
+    return image
+
+
+def _draw(draw: Any, box: Sequence[float], label: str, colour: str, grow: int) -> None:
+    x0, y0, x1, y1 = box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow
+    draw.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=3)
+    if label:
+        below = grow < 0  # predicted labels inside at the foot, reference labels at the head
+        place = (x0 + 5, max(y0, y1) - 5) if below else (x0 + 5, y0 + 4)
+        anchor = "ls" if below else "lt"
+        spot = draw.textbbox(place, label, font_size=15, anchor=anchor)
+        draw.rectangle((spot[0] - 2, spot[1] - 2, spot[2] + 2, spot[3] + 2), fill="#000000")
+        draw.text(place, label, fill=colour, font_size=15, anchor=anchor)
+
+
+def boxes_of(value: Any) -> list[tuple[tuple[float, float, float, float], str]]:
+    """(box, label) pairs in a value: one box, a record with a box, or a list of such records; else nothing."""
+    box = as_box(value)
+    if box is not None:
+        return [(box, "")]
+    return [(found, label) for found, label in as_objects(value) if found is not None]
+
+
+def data_uri(image: Image.Image) -> str:
+    """The image as a PNG data URI."""
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return uri(file.getvalue(), "image/png")
+
+
+def uri(data: bytes, mime: str) -> str:
+    """Bytes as a base64 data URI."""
+    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def wav_uri(value: Any) -> str:
+    """The first 20 seconds of a sound as a 16-bit WAV data URI."""
+    import soundfile
+
+    samples, rate = waveform(value)
+    samples = samples[: _SECONDS * rate]
+    loudest = float(np.abs(samples).max()) if len(samples) else 0.0
+    file = io.BytesIO()
+    soundfile.write(file, samples / loudest if loudest > 1 else samples, rate, format="WAV", subtype="PCM_16")
+    return uri(file.getvalue(), "audio/wav")
+
+
+def spectrogram(value: Any, width: int = 448, height: int = 112) -> Image.Image:
+    """Log power over time (left to right) and frequency (up to half the rate), bright is loud."""
+    from PIL import Image
+
+    samples, rate = waveform(value)
+    samples = samples[: _SECONDS * rate]
+    size = max(32, int(0.025 * rate))
+    samples = np.pad(samples, (0, max(0, 2 * size - len(samples))))
+    step = max(1, min(size // 2, (len(samples) - size) // width + 1))
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::step] * np.hanning(size)
+    power = np.log10(np.abs(np.fft.rfft(frames, axis=1)).T[::-1] ** 2 + 1e-10)
+    top = float(power.max())
+    grey = np.clip((power - top + 6) / 6, 0, 1)  # 60 dB
+    stops = np.array([[13, 8, 35], [88, 24, 110], [200, 62, 90], [252, 160, 60], [252, 250, 190]], dtype=np.float64)
+    places = np.linspace(0, 1, len(stops))
+    colours = np.stack([np.interp(grey, places, stops[:, channel]) for channel in range(3)], axis=-1)
+    return Image.fromarray(colours.astype(np.uint8)).resize((width, height))

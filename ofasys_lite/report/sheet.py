@@ -1,0 +1,125 @@
+"""A contact sheet of samples as one PNG: pictures with boxes, spectrograms, texts, predictions and references."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ofasys_lite.metrics.baselines.problem import media_kind
+from ofasys_lite.report.blocks import Block, value_block
+from ofasys_lite.report.pictures import PREDICTED, REFERENCE, boxes_of, picture, spectrogram
+from ofasys_lite.report.types import Sample
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+__all__ = ["sample_sheet"]
+
+_WIDTH, _GAP = 260, 12  # pixels of a cell and between cells
+_SIZE = 14
+_MOST_LINES = 7
+
+
+def sample_sheet(samples: Sequence[Sample], path: str | os.PathLike[str], columns: int = 4) -> Path:
+    """The path of the written PNG: one cell per sample, `columns` in a row, rows as high as their highest cell."""
+    from PIL import Image
+
+    cells = [_cell(sample) for sample in samples]
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    heights = [max(cell.height for cell in row) for row in rows]
+    wide = max(1, min(columns, len(cells)))
+    sheet = Image.new("RGB", (wide * (_WIDTH + _GAP) + _GAP, sum(heights) + _GAP * (len(rows) + 1)), "#e9ecef")
+    top = _GAP
+    for row, height in zip(rows, heights, strict=True):
+        for number, cell in enumerate(row):
+            sheet.paste(cell, (_GAP + number * (_WIDTH + _GAP), top))
+        top += height + _GAP
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(target, "PNG")
+    return target
+
+
+def _cell(sample: Sample) -> Image.Image:
+    from PIL import Image
+
+    parts: list[Image.Image] = []
+    boxes = (boxes_of(sample.prediction), boxes_of(sample.reference))
+    for source in sample.inputs:
+        kind = media_kind(source.value) if source.modality in ("IMAGE", "AUDIO") else "text"
+        image = None
+        if kind == "image":
+            image = picture(source.value, *boxes)
+        elif kind == "audio":
+            image = spectrogram(source.value, _WIDTH - 16, 80)
+        if image is not None:
+            image.thumbnail((_WIDTH - 16, _WIDTH - 16))
+            parts.append(image)
+        elif not isinstance(source.value, bytes):
+            parts.append(_text(f"{source.column}: {_flat(value_block(source.value))}", "#212529"))
+    if sample.prediction is not None:
+        mark = {True: "✓ ", False: "✗ ", None: ""}[sample.correct]
+        parts.append(_text(f"{mark}{_flat(value_block(sample.prediction))}", _dark(PREDICTED)))
+    parts.append(_text(_flat(value_block(sample.reference)), _dark(REFERENCE)))
+    cell = Image.new("RGB", (_WIDTH, 12 + sum(part.height + 6 for part in parts)), "#ffffff")
+    top = 8
+    for part in parts:
+        cell.paste(part, (8, top))
+        top += part.height + 6
+    return cell
+
+
+def _flat(block: Block) -> str:
+    """A block as lines of text."""
+    if block.kind == "pairs":
+        return "\n".join(f"{key}: {inner}" for key, inner in block.rows)
+    if block.kind == "table":
+        return "\n".join(" ".join(row) for row in ((block.head,) if block.head else ()) + block.rows)
+    return block.text if block.kind == "text" else "(empty)"
+
+
+def _text(text: str, colour: str) -> Image.Image:
+    """The text in lines no wider than a cell, at most seven."""
+    from PIL import Image, ImageDraw
+
+    font = _font()
+    lines = [line for part in text.splitlines() or [""] for line in _wrapped(part, font)]
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[: _MOST_LINES - 1], "…"]
+    image = Image.new("RGB", (_WIDTH - 16, (_SIZE + 4) * len(lines)), "#ffffff")
+    draw = ImageDraw.Draw(image)
+    for number, line in enumerate(lines):
+        draw.text((0, number * (_SIZE + 4)), line, fill=colour, font=font)
+    return image
+
+
+def _wrapped(text: str, font: FreeTypeFont | ImageFont) -> list[str]:
+    lines, rest = [], text
+    while font.getlength(rest) > _WIDTH - 16:
+        end = len(rest) - 1
+        while end > 1 and font.getlength(rest[:end]) > _WIDTH - 16:
+            end -= 1
+        space = rest.rfind(" ", 1, end + 1)
+        cut = space if space > 0 else end
+        lines.append(rest[:cut])
+        rest = rest[cut:].lstrip()
+    return [*lines, rest]
+
+
+def _font() -> Any:
+    """DejaVu Sans, which comes with matplotlib and knows most alphabets, else Pillow's own font."""
+    from PIL import ImageFont
+
+    try:
+        import matplotlib
+    except ImportError:
+        return ImageFont.load_default(_SIZE)
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), _SIZE)
+
+
+def _dark(colour: str) -> str:
+    """The colour at two thirds of its brightness, for text on white."""
+    return "#" + "".join(f"{int(colour[i : i + 2], 16) * 2 // 3:02x}" for i in (1, 3, 5))

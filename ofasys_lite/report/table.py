@@ -1,0 +1,105 @@
+"""The results of a run as a terminal table and as plain data for metrics.json."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ofasys_lite.metrics import Score, normalised
+from ofasys_lite.report.numbers import margin_text, score_interval, score_value, unit_mark
+from ofasys_lite.report.types import Baseline, RunResults, TaskResult
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+__all__ = ["metrics_json", "print_table"]
+
+
+def print_table(run: RunResults, console: Console) -> None:
+    """Prints one line per task: metric with interval, strongest trivial baseline, margin, best reference."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{run.name} on {run.split}", header_style="bold", pad_edge=False)
+    table.add_column("task", overflow="fold")
+    table.add_column("metric", no_wrap=True)
+    for title in ("score", "trivial baseline", "margin", "reference"):
+        table.add_column(title, justify="right")
+    for task in run.tasks:
+        table.add_row(
+            Text(task.task),
+            Text(f"{task.metric.name} {unit_mark(task.metric)}"),
+            _score(task.metric),
+            _baseline(task.strongest()),
+            _margin(task),
+            _baseline(task.strongest("reference")),
+        )
+    console.print(table)
+    console.print(f"{run.clear} of {len(run.tasks)} tasks clear their strongest trivial baseline (95 % interval).")
+    if run.quarantine:
+        count = len(run.quarantine)
+        console.print(f"{count} row{' was' if count == 1 else 's were'} left out; the report lists them.")
+
+
+def _score(score: Score) -> Text:
+    from rich.text import Text
+
+    return Text.assemble((score_value(score), "bold"), "\n", (score_interval(score), "dim"))
+
+
+def _baseline(baseline: Baseline | None) -> Text:
+    from rich.text import Text
+
+    if baseline is None:
+        return Text("–", "dim")
+    return Text.assemble(score_value(baseline.score), "\n", (baseline.name, "dim"))
+
+
+def _margin(task: TaskResult) -> Text:
+    from rich.text import Text
+
+    if task.margin is None:
+        return Text("–", "dim")
+    value, between = margin_text(task.margin)
+    return Text.assemble(
+        (f"{value} {'✓' if task.clear else '✗'}", "green" if task.clear else "red"), "\n", (between, "dim")
+    )
+
+
+def metrics_json(run: RunResults) -> dict[str, Any]:
+    """Everything but samples and history as plain data that json.dump writes; NaN becomes None."""
+    tasks = {task.task: _task_json(task) for task in run.tasks}
+    plain = {
+        "name": run.name,
+        "split": run.split,
+        "facts": dict(run.facts),
+        "clear": run.clear,
+        "mean_normalised": sum(normalised(task.metric) for task in run.tasks) / max(1, len(run.tasks)),
+        "tasks": tasks,
+        "quarantine": [asdict(row) for row in run.quarantine],
+    }
+    cleaned: dict[str, Any] = _without_nan(plain)
+    return cleaned
+
+
+def _task_json(task: TaskResult) -> dict[str, Any]:
+    return {
+        "instruction": task.instruction,
+        "metric": _score_json(task.metric),
+        "baselines": [{"kind": b.kind, "baseline": b.name, **_score_json(b.score)} for b in task.baselines],
+        "margin": None if task.margin is None else {**asdict(task.margin), "clear": task.clear},
+    }
+
+
+def _score_json(score: Score) -> dict[str, Any]:
+    return {**asdict(score), "details": dict(score.details), "normalised": normalised(score)}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,115 @@
+"""What a report is made of: the results of one run, task by task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ofasys_lite.metrics import Margin, Score, normalised
+
+__all__ = ["Baseline", "Quarantined", "RunResults", "Sample", "SampleInput", "TaskResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleInput:
+    """One source value of a sample: column `column` of modality `modality` (IMAGE, AUDIO, TEXT ...) holds `value`."""
+
+    column: str
+    modality: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row with what the model made of it.
+
+    Attributes:
+        inputs: Source values in reading order.
+        prediction: What the model said: text, box, list of objects, structure; None shows only the reference.
+        reference: What the data says.
+        correct: True or False where that can be said of one sample, else None.
+        id: Name of the row, for finding it again.
+    """
+
+    inputs: Sequence[SampleInput]
+    prediction: Any
+    reference: Any
+    correct: bool | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Score of one baseline on the task's own test rows; `kind` is `trivial` or `reference`."""
+
+    name: str
+    kind: str
+    score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """One task: its metric, what it is held against, and samples to look at.
+
+    Attributes:
+        task: Name of the task.
+        instruction: Its line.
+        metric: Score on the evaluated split.
+        baselines: Trivial baselines and classical references on the same rows.
+        margin: Model minus the strongest trivial baseline, paired bootstrap; None without a trivial baseline.
+        samples: A few rows with predictions.
+    """
+
+    task: str
+    instruction: str
+    metric: Score
+    baselines: tuple[Baseline, ...] = ()
+    margin: Margin | None = None
+    samples: tuple[Sample, ...] = ()
+
+    def strongest(self, kind: str = "trivial") -> Baseline | None:
+        """The best baseline of a kind, or None if there is none."""
+        return max((b for b in self.baselines if b.kind == kind), key=lambda b: normalised(b.score), default=None)
+
+    @property
+    def clear(self) -> bool:
+        """True if the margin's whole interval lies above zero."""
+        return self.margin is not None and self.margin.clear
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A row that could not be read: task, id of the row, reason."""
+
+    task: str
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResults:
+    """All that is known of one run.
+
+    Attributes:
+        name: Name of the run.
+        facts: What to print at the head, in order: model, parameters, data, time, precision, machine ...
+        tasks: Results in the order of the table.
+        history: Rows of metrics.jsonl. `kind` is `train` (step, time in s, task, slot, loss; optional chance, tokens
+            and samples since the row before), `step` (step, time, tokens_per_second) or `valid` (step, time, task,
+            value: a normalised score).
+        quarantine: Rows that were left out.
+        split: Name of the evaluated split.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    tasks: tuple[TaskResult, ...]
+    history: Sequence[Mapping[str, Any]] = ()
+    quarantine: Sequence[Quarantined] = field(default=())
+    split: str = "test"
+
+    @property
+    def clear(self) -> int:
+        """Number of tasks that clear their strongest trivial baseline."""
+        return sum(task.clear for task in self.tasks)
