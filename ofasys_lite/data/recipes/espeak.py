@@ -1,4 +1,4 @@
-"""espeak-ng in this process: its library is unpacked from the espeakng-loader wheel into the cache, called by ctypes."""
+"""espeak-ng in this process: its library comes out of the espeakng-loader wheel and is called through ctypes."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def speaker_split(voice: str) -> str:
 
 def finish(wave: NDArray[np.int16], rate: int, seed: str) -> NDArray[np.int16]:
     """The clip at 8 kHz: silence cut, loudness drawn by chance, a little noise (30 to 45 dB below the speech)."""
-    samples = wave.astype(np.float32) / 32768
+    samples = wave.astype(np.float64) / 32768
     loud = np.flatnonzero(np.abs(samples) > 0.02)
     margin = rate // 50
     samples = samples[max(0, loud[0] - margin) : loud[-1] + margin] if len(loud) else samples
@@ -57,11 +57,12 @@ def finish(wave: NDArray[np.int16], rate: int, seed: str) -> NDArray[np.int16]:
     return np.clip(coarse, -32768, 32767).astype(np.int16)
 
 
-def _resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+def _resample(samples: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
     """Band-limited to 8 kHz through the Fourier transform."""
     length = round(len(samples) * RATE / rate)
     spectrum = np.fft.rfft(samples)[: length // 2 + 1]
-    return (np.fft.irfft(spectrum, length) * (length / len(samples))).astype(np.float32)
+    resampled: NDArray[np.float64] = np.fft.irfft(spectrum, length) * (length / len(samples))
+    return resampled
 
 
 def flac(samples: NDArray[np.int16]) -> bytes:

@@ -43,16 +43,17 @@ class Draw:
             if not isinstance(value, str) or (len(value) <= LONGEST_NAME and not set("'\"") & set(value)):
                 return value
 
-    def condition(self, table: Table) -> tuple[str, str]:
-        """A phrase and its SQL condition on one column."""
-        if table.words and self.generator.random() < 0.6:
-            column = self.pick(table.words)
+    def condition(self, table: Table, but: str = "") -> tuple[str, str]:
+        """A phrase and its SQL condition on one column other than `but`."""
+        words = [column for column in table.words if column != but]
+        if words and self.generator.random() < 0.6:
+            column = self.pick(words)
             value = self.value(table, column)
             return f"{table.words[column]} {value}", f"{column} = '{value}'"
-        column = self.pick(table.numbers)
+        column = self.pick([each for each in table.numbers if each != but])
         value = self.value(table, column)
-        words, mark = self.pick([("above", ">"), ("more than", ">"), ("below", "<"), ("less than", "<"), ("of", "=")])
-        return f"with {table.numbers[column]} {words} {value}", f"{column} {mark} {value}"
+        than, mark = self.pick([("above", ">"), ("more than", ">"), ("below", "<"), ("less than", "<"), ("of", "=")])
+        return f"with {table.numbers[column]} {than} {value}", f"{column} {mark} {value}"
 
 
 Pair = tuple[str, str]
@@ -97,7 +98,7 @@ def _names_both(draw: Draw, table: Table) -> Pair:
 def _extreme(draw: Draw, table: Table) -> Pair:
     column = draw.pick(table.numbers)
     words, order = draw.pick([("highest", " desc"), ("largest", " desc"), ("lowest", ""), ("smallest", "")])
-    phrase, condition = draw.condition(table)
+    phrase, condition = draw.condition(table, column)
     asked = f"which {table.one} {phrase} has the {words} {table.numbers[column]}?"
     where = f" where {condition}"
     return asked, f"select {table.key} from {table.name}{where} order by {column}{order} limit 1"
@@ -120,7 +121,7 @@ def _number(draw: Draw, table: Table) -> Pair:
     words, call = draw.pick(
         [("average", "avg"), ("mean", "avg"), ("highest", "max"), ("lowest", "min"), ("total", "sum")]
     )
-    phrase, condition = draw.condition(table)
+    phrase, condition = draw.condition(table, column)
     asked = draw.pick(
         [
             f"what is the {words} {table.numbers[column]} of {table.many} {phrase}?",
@@ -134,13 +135,13 @@ def _between(draw: Draw, table: Table) -> Pair:
     column = draw.pick(table.numbers)
     low, high = sorted(float(draw.value(table, column)) for _ in range(2))
     low, high = (int(x) if x == int(x) else x for x in (low, high))
-    asked = f"how many {table.many} have a {table.numbers[column]} between {low} and {high}?"
+    asked = f"how many {table.many} have {table.numbers[column]} between {low} and {high}?"
     return asked, f"select count(*) from {table.name} where {column} between {low} and {high}"
 
 
 def _kinds(draw: Draw, table: Table) -> Pair:
     column = draw.pick(table.words)
-    words, condition = draw.condition(table)
+    words, condition = draw.condition(table, column)
     asked = draw.pick(
         [
             f"how many different {column} values have {table.many} {words}?",
@@ -152,7 +153,7 @@ def _kinds(draw: Draw, table: Table) -> Pair:
 
 def _groups(draw: Draw, table: Table) -> Pair:
     column = draw.pick(table.words)
-    words, condition = draw.condition(table)
+    words, condition = draw.condition(table, column)
     asked = draw.pick(
         [f"how many {table.many} {words} per {column}?", f"for each {column}, count {table.many} {words}"]
     )
@@ -180,7 +181,7 @@ def questions(tables: dict[str, list[tuple[Value, ...]]], count: int) -> Iterato
     """`count` (question, SQL, table) with different questions; the answers are not looked at yet."""
     draw = Draw(tables, random.Random("text_to_sql"))
     by_share = [table for table in TABLES for _ in range(SHARES[table.name])]
-    seen = set()
+    seen: set[str] = set()
     while len(seen) < count:
         table: Table = draw.pick(by_share)
         templates = ANY + (NAMED if table.key else ()) + (WORDED if table.words else ())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import random
-from collections.abc import Callable
 
 from ofasys_lite.data.recipes import spelling
 from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
@@ -12,44 +12,44 @@ from ofasys_lite.data.recipes.fetch import Wheels
 
 __all__ = ["RECIPE", "build"]
 
+CODES = tuple(spelling.LANGUAGES)
 FIRST_DAY, DAYS = datetime.date(1950, 1, 1), 36_524
 COUNTS = {"date": 6000, "number": 6000, "time": 144}
 PAIRS = {"date": 2, "number": 2, "time": 20}
 
 
-def _values(kind: str) -> dict[str, Callable[[str], str]]:
-    """Values of a kind by name, each as a function from language to text."""
+def _texts(kind: str) -> dict[str, dict[str, str]]:
+    """Text by language of every value of a kind, by the value's name."""
     generator = random.Random(f"translation {kind}")
+    found: dict[str, dict[str, str]] = {}
     if kind == "time":
-        clock = [(hour, minute) for hour in range(1, 13) for minute in range(0, 60, 5)]
-        return {f"time {h}:{m:02d}": lambda language, h=h, m=m: spelling.time(h, m, language) for h, m in clock}
-    found: dict[str, Callable[[str], str]] = {}
+        for hour, minute in itertools.product(range(1, 13), range(0, 60, 5)):
+            found[f"time {hour}:{minute:02d}"] = {each: spelling.time(hour, minute, each) for each in CODES}
     while len(found) < COUNTS[kind]:
         if kind == "date":
             day = FIRST_DAY + datetime.timedelta(days=int(generator.random() * DAYS))
-            found[f"date {day}"] = lambda language, day=day: spelling.date(day, language)
+            found[f"date {day}"] = {each: spelling.date(day, each) for each in CODES}
         else:
-            # as many numbers below a thousand as above
+            # small numbers are rare among the first ten thousand: drawn more often
             value = int(generator.random() * (1000 if generator.random() < 0.15 else 10_000))
-            found[f"number {value}"] = lambda language, value=value: spelling.number(value, language)
+            found[f"number {value}"] = {each: spelling.number(value, each) for each in CODES}
     return found
 
 
 def build(wheels: Wheels, limits: Limits) -> Built:
     """Several language pairs of every value."""
     del wheels
-    codes = list(spelling.LANGUAGES)
-    every = [(one, other) for one in codes for other in codes if one != other]
+    every = list(itertools.permutations(CODES, 2))
     rows: list[Row] = []
     for kind, count in PAIRS.items():
-        for group, text in _values(kind).items():
+        for group, text in _texts(kind).items():
             generator = random.Random(group)
             for one, other in sorted(every, key=lambda _: generator.random())[:count]:
                 rows.append(
                     {
                         "group": group,
-                        "source": text(one),
-                        "target": text(other),
+                        "source": text[one],
+                        "target": text[other],
                         "source_language": spelling.LANGUAGES[one],
                         "target_language": spelling.LANGUAGES[other],
                         "kind": kind,

@@ -1,0 +1,168 @@
+"""A contact sheet of a prepared data set: pictures with their boxes, sounds drawn, texts and records written out."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ofasys_lite.data.recipes.base import Row
+from ofasys_lite.data.recipes.store import Manifest, load_manifest, read_split
+from ofasys_lite.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+__all__ = ["contact_sheet", "spectrogram"]
+
+CELL, GAP, COLUMNS = 250, 10, 4  # pixels, pixels, cells in a row
+PICTURE = 192  # smallest height of an enlarged picture, in pixels
+WAVE, SPECTROGRAM = 44, 80  # heights in pixels
+LETTERS, LINES = 40, 6  # of one value
+HIDDEN = ("id", "group")
+
+
+def contact_sheet(folder: Path, split: str, path: Path, rows: int = 24) -> Path:
+    """The written PNG with the first `rows` rows of a split, each in a cell with all its columns.
+
+    Raises:
+        DataError: The folder is not prepared, has no such split, or no row is asked for.
+    """
+    from PIL import Image, ImageDraw
+
+    if rows < 1:
+        raise DataError(f"a contact sheet of {rows} rows shows nothing", help="ask for at least 1 row")
+    manifest = load_manifest(folder)
+    cells = [_cell(row, manifest) for row in read_split(folder, split, rows)]
+    lines = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
+    heights = [max(cell.height for cell in line) for line in lines]
+    wide, head = COLUMNS * (CELL + GAP) + GAP, 54
+    sheet = Image.new("RGB", (wide, head + sum(heights) + GAP * (len(lines) + 1)), "#dfe3e8")
+    draw = ImageDraw.Draw(sheet)
+    counts = ", ".join(f"{name} {count:,}" for name, count in manifest.splits.items())
+    draw.text((GAP, 8), f"{manifest.recipe}: {manifest.title}", "#111111", _font(16))
+    draw.text((GAP, 30), f"{split} (of {counts} rows) - {manifest.licence}", "#444444", _font(13))
+    top = head
+    for line, height in zip(lines, heights, strict=True):
+        for place, cell in enumerate(line):
+            sheet.paste(cell, (GAP + place * (CELL + GAP), top))
+        top += height + GAP
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, "PNG")
+    return path
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _cell(row: Row, manifest: Manifest) -> Image:
+    """One row as a white card: pictures and sounds first, then each other column by name."""
+    from PIL import Image
+
+    kinds = {name: kind for name, kind in manifest.columns.items() if name not in HIDDEN}
+    boxes = _boxes(row, kinds)
+    parts = [_picture(row[name], boxes) for name, kind in kinds.items() if kind == "image"]
+    parts += [_sound(row[name]) for name, kind in kinds.items() if kind == "audio"]
+    parts += [_text(name, _written(row[name], kind)) for name, kind in kinds.items() if kind not in ("image", "audio")]
+    card = Image.new("RGB", (CELL, sum(part.height + 6 for part in parts) + 8), "white")
+    top = 6
+    for part in parts:
+        card.paste(part, ((CELL - part.width) // 2, top))
+        top += part.height + 6
+    return card
+
+
+def _boxes(row: Row, kinds: dict[str, str]) -> list[tuple[Sequence[float], str]]:
+    found: list[tuple[Sequence[float], str]] = []
+    for name, kind in kinds.items():
+        if kind == "box":
+            found.append((row[name], str(row.get("label", ""))))
+        elif kind == "objects":
+            found += [(each["box"], each["label"]) for each in row[name]]
+    return found
+
+
+def _picture(content: bytes, boxes: Sequence[tuple[Sequence[float], str]]) -> Image:
+    """The picture, enlarged by a whole number so that its pixels show, with its boxes."""
+    from PIL import Image, ImageDraw
+
+    with Image.open(io.BytesIO(content)) as image:
+        plain = image.convert("RGB")
+    scale = max(1, min((CELL - 16) // plain.width, PICTURE // plain.height))
+    picture = plain.resize((plain.width * scale, plain.height * scale), Image.Resampling.NEAREST)
+    picture.thumbnail((CELL - 16, CELL - 16))
+    factor = picture.width / plain.width
+    draw = ImageDraw.Draw(picture)
+    for place, (box, label) in enumerate(boxes):
+        red, green, blue = colorsys.hsv_to_rgb(place * 0.61 % 1, 0.75, 1)
+        colour = (int(255 * red), int(255 * green), int(255 * blue))
+        x0, y0, x1, y1 = (value * factor for value in box)
+        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=2)
+        draw.text((x0 + 3, y0 + 1), label, colour, _font(12))
+    return picture
+
+
+def spectrogram(samples: NDArray[np.float32], window: int = 256, hop: int = 64) -> NDArray[np.uint8]:
+    """Grey (frequency, time) picture of the last 60 dB below the loudest, low frequencies at the bottom."""
+    padded = np.pad(samples, (0, max(0, window - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop] * np.hanning(window)
+    power = 20 * np.log10(np.abs(np.fft.rfft(frames)) + 1e-6)
+    scaled = np.clip((power - power.max() + 60) / 60, 0, 1)
+    grey: NDArray[np.uint8] = (255 * (1 - scaled.T[::-1])).astype(np.uint8)
+    return grey
+
+
+def _sound(content: bytes) -> Image:
+    """The wave form over the spectrogram, with duration and rate."""
+    import soundfile
+    from PIL import Image, ImageDraw
+
+    samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+    wide = CELL - 16
+    picture = Image.new("RGB", (wide, WAVE + SPECTROGRAM + 16), "white")
+    draw = ImageDraw.Draw(picture)
+    pieces = np.array_split(samples, wide)
+    for x, piece in enumerate(pieces):
+        low, high = (float(piece.min()), float(piece.max())) if len(piece) else (0.0, 0.0)
+        draw.line((x, WAVE / 2 * (1 - high), x, WAVE / 2 * (1 - low)), fill="#1f6feb")
+    grey = Image.fromarray(spectrogram(samples)).resize((wide, SPECTROGRAM))
+    picture.paste(grey, (0, WAVE))
+    draw.text((0, WAVE + SPECTROGRAM), f"{len(samples) / rate:.2f} s, {rate} Hz", "#666666", _font(11))
+    return picture
+
+
+def _written(value: Any, kind: str) -> str:
+    """A value as text: records key by key, grids row by row with dots for blanks, boxes as whole pixels."""
+    if kind == "record":
+        return "\n".join(f"{key}: {', '.join(v) if isinstance(v, list) else v}" for key, v in value.items())
+    if kind == "grid":
+        return "\n".join(" ".join(str(digit or "·") for digit in line) for line in value)
+    if kind == "box":
+        return ", ".join(f"{number:g}" for number in value)
+    if kind == "objects":
+        return "; ".join(f"{each['label']} ({', '.join(f'{n:g}' for n in each['box'])})" for each in value)
+    return "; ".join(value) if kind == "list" else str(value)
+
+
+def _text(name: str, value: str) -> Image:
+    """The column's name in grey and its value below, folded and cut."""
+    from PIL import Image, ImageDraw
+
+    lines = [piece for line in value.split("\n") for piece in textwrap.wrap(line, LETTERS) or [""]]
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], "..."]
+    picture = Image.new("RGB", (CELL - 16, 14 + 16 * len(lines)), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((0, 0), name, "#888888", _font(11))
+    for place, line in enumerate(lines):
+        draw.text((0, 13 + 16 * place), line, "#111111", _font(13))
+    return picture
