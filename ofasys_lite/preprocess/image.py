@@ -1,0 +1,255 @@
+"""IMAGE on the CPU side: any value that holds an image -> uint8 pixels at the image's own resolution, and its cells.
+
+An image keeps its proportions and is resized to whole cells of 2 x 2 patches (`smart_resize` of Qwen2-VL, arXiv
+2409.12191), so images of different size cost different numbers of rows. Pixels travel as uint8, flattened, and are
+normalised on the device. Shapes: P cells (rows of the stream), h and w pixels, f pixels a cell is wide and high.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ofasys_lite.errors import CardError, DataError, InstructionError
+from ofasys_lite.plan.types import Options, option
+from ofasys_lite.preprocess.base import Array, Piece, Preprocess
+from ofasys_lite.preprocess.media import setting
+
+__all__ = ["ImagePreprocess", "ImageSettings", "cell_mask", "cell_size", "grid_positions", "picture", "smart_resize"]
+
+_MAX_RATIO = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """The numbers of the card that decide how an image is read.
+
+    Attributes:
+        patch: Side of a patch in pixels; a row of the stream is a cell of 2 x 2 patches.
+        min_pixels: Smaller images are enlarged to about this many pixels.
+        max_pixels: Larger images are reduced to about this many pixels.
+        max_megapixels: Images above this size are refused by their header.
+    """
+
+    patch: int
+    min_pixels: int
+    max_pixels: int
+    max_megapixels: float
+
+    @staticmethod
+    def of(settings: Mapping[str, Any], options: Options = ()) -> ImageSettings:
+        """The settings, with `max_pixels` of the slot; raises CardError for a wrong type or range."""
+        patch = setting(settings, "patch", 4, 1, 1024)
+        cell = (2 * patch) ** 2
+        most = option(options, "max_pixels")
+        chosen = dict(settings) if most is None else {**settings, "max_pixels": most}
+        max_pixels = setting(chosen, "max_pixels", 256 * cell, cell)
+        if most is not None:
+            chosen["min_pixels"] = min(setting(settings, "min_pixels", cell), max_pixels)
+        least = setting(chosen, "min_pixels", cell, 1)
+        if least > max_pixels:
+            raise CardError(f"setting `min_pixels` is {least}, above `max_pixels`, {max_pixels}")
+        return ImageSettings(patch, least, max_pixels, setting(settings, "max_megapixels", 100.0, 1e-6))
+
+    @property
+    def cell(self) -> int:
+        """Side of a cell in pixels."""
+        return 2 * self.patch
+
+
+def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """(height, width) in multiples of `factor` with about the same proportions, within the pixel bounds.
+
+    Equals the published function of Qwen2-VL (arXiv 2409.12191) to the last case, Python's rounding of halves to the
+    even number included. As there, the sides are held at `factor` only in the first step, so that a very long image
+    above `max_pixels` can come out with a side of 0: `cell_size` is what callers want.
+
+    Raises:
+        ValueError: One side is more than 200 times the other.
+
+    Example:
+        >>> smart_resize(28, 28, 8, 64, 4096)
+        (32, 32)
+    """
+    if max(height, width) / min(height, width) > _MAX_RATIO:
+        raise ValueError(f"{width} x {height}: one side is more than {_MAX_RATIO} times the other")
+    new_height = max(factor, round(height / factor) * factor)
+    new_width = max(factor, round(width / factor) * factor)
+    if new_height * new_width > max_pixels:
+        beta = math.sqrt(height * width / max_pixels)
+        new_height = math.floor(height / beta / factor) * factor
+        new_width = math.floor(width / beta / factor) * factor
+    elif new_height * new_width < min_pixels:
+        beta = math.sqrt(min_pixels / (height * width))
+        new_height = math.ceil(height * beta / factor) * factor
+        new_width = math.ceil(width * beta / factor) * factor
+    return new_height, new_width
+
+
+def cell_size(height: int, width: int, options: Options, chosen: ImageSettings) -> tuple[int, int]:
+    """(height, width) in pixels that an image of this size is resized to: at least one cell on each side.
+
+    Raises:
+        DataError: One side is more than 200 times the other.
+        InstructionError: `size=` is no multiple of the cell.
+    """
+    cell = chosen.cell
+    fixed = option(options, "size")
+    if fixed is not None:
+        if not isinstance(fixed, int) or fixed < cell or fixed % cell:
+            near = max(cell, round(fixed / cell) * cell) if isinstance(fixed, (int, float)) else cell
+            raise InstructionError(
+                f"`size={fixed}` is no multiple of {cell} pixels, the side of a cell (2 x patch {chosen.patch})",
+                help=f"write `size={near}`",
+            )
+        return fixed, fixed
+    try:
+        new_height, new_width = smart_resize(height, width, cell, chosen.min_pixels, chosen.max_pixels)
+    except ValueError as error:
+        raise DataError(f"cannot read image: {error}", help="cut it, or drop the row") from error
+    return max(cell, new_height), max(cell, new_width)
+
+
+def grid_positions(lines: int, columns: int) -> npt.NDArray[np.int64]:
+    """(P, 3) positions of an image's cells, line by line: (0, line, column)."""
+    positions_P3 = np.zeros((lines * columns, 3), dtype=np.int64)
+    positions_P3[:, 1] = np.repeat(np.arange(lines), columns)
+    positions_P3[:, 2] = np.tile(np.arange(columns), lines)
+    return positions_P3
+
+
+def cell_mask(lines: int, columns: int, ratio: float, style: str, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """(P,) True at the round(ratio * P) masked cells: single `cells`, or rectangles (`block`, BEiT, arXiv 2106.08254).
+
+    A ratio above 0 masks at least one cell.
+    """
+    total = lines * columns
+    wanted = min(total, max(1, round(ratio * total))) if ratio > 0 else 0
+    mask_P = np.zeros(total, dtype=np.bool_)
+    if style == "cells":
+        mask_P[rng.permutation(total)[:wanted]] = True
+        return mask_P
+    grid = mask_P.reshape(lines, columns)
+    while (missing := wanted - int(grid.sum())) > 0:
+        aspect = math.exp(rng.uniform(math.log(0.3), math.log(1 / 0.3)))
+        area = rng.uniform(min(4, missing), missing + 1)
+        high = min(lines, max(1, round(math.sqrt(area * aspect))))
+        wide = min(columns, max(1, round(math.sqrt(area / aspect))))
+        top, left = rng.integers(lines - high + 1), rng.integers(columns - wide + 1)
+        block = grid[top : top + high, left : left + wide]
+        free = np.flatnonzero(~block.reshape(-1))[:missing]
+        block[np.unravel_index(free, block.shape)] = True
+    return mask_P
+
+
+def picture(piece: Piece) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) pixels of an image piece, for reports and contact sheets."""
+    lines = len(piece.arrays["lines"])
+    high = math.isqrt(len(piece.arrays["pixels"]) * lines // max(1, piece.count // lines))
+    pixels: npt.NDArray[np.uint8] = piece.arrays["pixels"].reshape(high, -1, 3)
+    return pixels
+
+
+class ImagePreprocess(Preprocess):
+    """Reads images; the piece holds these arrays.
+
+    - `pixels` (h * w, 3) uint8, line by line;
+    - `lines` (h / f,) int64: the number of cells in each line of cells. Its length is the image's height in cells,
+      known on the host without asking the device;
+    - `mask` (P,) bool, True at masked cells; empty without `mask_ratio`.
+
+    Attributes of a slot: `mask_ratio`, `mask_style=cells|block`, `size`, `max_pixels`, `augment=none|light`.
+    """
+
+    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+        """The piece of an image: P = h / f * w / f rows at (0, line, column).
+
+        Raises:
+            DataError: No image, broken, missing, too large, or far too long.
+        """
+        from ofasys_lite.preprocess.image_decode import open_image, resized, turned
+
+        chosen = ImageSettings.of(self.settings, options)
+        image = open_image(value, self.context.folder, chosen.max_megapixels)
+        orientation = turned(image)
+        width, height = image.size if orientation < 5 else image.size[::-1]
+        high, wide = cell_size(height, width, options, chosen)
+        light = train and rng is not None and option(options, "augment", "none") == "light"
+        box = _light_box(rng) if light and rng is not None else None
+        pixels = resized(image, high, wide, orientation, box, draft=image is not value)
+        if light and rng is not None:
+            pixels = _light_colour(pixels, rng)
+        lines, columns = high // chosen.cell, wide // chosen.cell
+        arrays: dict[str, Array] = {
+            "pixels": pixels.reshape(-1, 3),
+            "lines": np.full(lines, columns, dtype=np.int64),
+            "mask": _mask(lines, columns, options, rng),
+        }
+        return Piece(self.context.adapter, grid_positions(lines, columns), arrays)
+
+    @classmethod
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises DataError if `value` holds no image or one that is too large; reads headers only.
+
+        Relative paths are looked up in `settings["folder"]`, and passed over if that is not given.
+        """
+        from ofasys_lite.preprocess.image_decode import header_size
+
+        chosen = ImageSettings.of(settings, options)
+        if _elsewhere(value, settings):
+            return
+        cell_size(*header_size(value, settings.get("folder"), chosen.max_megapixels), options, chosen)
+
+    @classmethod
+    def length_hint(cls, raw: Any, options: Options, settings: Mapping[str, Any]) -> int:
+        """Rows of the image, from its header; `max_pixels` worth of them where the header cannot be read."""
+        from ofasys_lite.preprocess.image_decode import header_size
+
+        chosen = ImageSettings.of(settings, options)
+        try:
+            height, width = header_size(raw, settings.get("folder"), chosen.max_megapixels)
+            high, wide = cell_size(height, width, options, chosen)
+        except DataError:
+            return max(1, chosen.max_pixels // chosen.cell**2)
+        return high // chosen.cell * (wide // chosen.cell)
+
+
+def _elsewhere(value: Any, settings: Mapping[str, Any]) -> bool:
+    """True for texts that need a folder or a network to be looked at, as far as `check` may know."""
+    if isinstance(value, Mapping) and value.get("bytes") is None:
+        value = value.get("path")
+    if not isinstance(value, str):
+        return False
+    is_url = "://" in value[:16] and not value.startswith("file://")
+    relative = settings.get("folder") is None and not value.startswith("/") and len(value) < 256
+    return is_url or (relative and not value.startswith("data:"))
+
+
+def _mask(lines: int, columns: int, options: Options, rng: np.random.Generator | None) -> npt.NDArray[np.bool_]:
+    ratio = option(options, "mask_ratio", 0.0)
+    if not ratio:
+        return np.zeros(0, dtype=np.bool_)
+    if rng is None:
+        raise TypeError("`mask_ratio` defines the task: encode needs a generator for it in every split")
+    return cell_mask(lines, columns, float(str(ratio)), str(option(options, "mask_style", "cells")), rng)
+
+
+def _light_box(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """A window of 90 to 100 % of each side, anywhere inside the image: a tiny crop and shift."""
+    wide, high = 1 - 0.1 * rng.random(2)
+    left, top = rng.random(2) * (1 - np.array([wide, high]))
+    return float(left), float(top), float(left + wide), float(top + high)
+
+
+def _light_colour(pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Brightness, contrast and channel gains changed by up to 10 %; by a table of 256 entries per channel."""
+    gain = (1 + rng.uniform(-0.1, 0.1)) * (1 + rng.uniform(-0.05, 0.05, 3))
+    shift = rng.uniform(-12.8, 12.8)
+    levels = np.arange(256)[:, None]
+    table = np.clip(np.rint((levels - 127.5) * gain + 127.5 + shift), 0, 255).astype(np.uint8)
+    return np.stack([table[:, c][pixels[:, :, c]] for c in range(3)], axis=-1)

@@ -1,0 +1,158 @@
+"""Where media values come from: bytes of a path, URL, base64 text or dictionary; and typed settings of a card.
+
+Shared by images and audio; decoding is their own business.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ofasys_lite.errors import CardError, DataError, nearest
+
+__all__ = ["Source", "found", "locate", "read_bytes", "setting"]
+
+Number = TypeVar("Number", int, float)
+
+#: What `locate` gives: a local path, or the bytes themselves.
+Source = Path | bytes
+
+
+def setting(settings: Mapping[str, Any], key: str, default: Number, low: float = 0, high: float = 1e12) -> Number:
+    """The number `settings[key]` (or `default`), of the default's type; raises CardError for another type or range."""
+    value = settings.get(key, default)
+    whole = isinstance(default, int)
+    fits = isinstance(value, int) if whole else isinstance(value, (int, float))
+    if isinstance(value, bool) or not fits or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        raise CardError(
+            f"setting `{key}` is {value!r}", help=f"write {kind} from {low:g} to {high:g}; the default is {default:g}"
+        )
+    return type(default)(value)
+
+
+def found(value: object) -> str:
+    """A few words that say what `value` is, for messages: type, and size or beginning."""
+    if isinstance(value, (bytes, bytearray)):
+        return f"{len(value)} bytes" + (f" that begin with {bytes(value[:8])!r}" if value else "")
+    if isinstance(value, str):
+        return f"text {value[:60]!r}" + ("..." if len(value) > 60 else "")
+    if isinstance(value, Mapping):
+        return "a dictionary with " + (", ".join(f"`{key}`" for key in list(value)[:8]) or "no keys")
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"an array of shape {tuple(shape)} and type {getattr(value, 'dtype', '?')}"
+    return f"a value of type {type(value).__name__}"
+
+
+def locate(value: Any, folder: str | None, kind: str, base64_heads: Iterable[str] = ()) -> Source | None:
+    """The local path or the bytes behind `value`; None if it is neither text, path, bytes nor such a dictionary.
+
+    Args:
+        value: Path (relative ones are resolved against `folder`), fsspec URL, `data:` URL, base64 text, bytes, or a
+            dictionary with `bytes` and `path` as Hugging Face datasets give it.
+        folder: Folder of relative paths, or None for the working directory.
+        kind: `image` or `audio`, for messages.
+        base64_heads: Beginnings by which base64 text of this kind is told from a path.
+
+    Raises:
+        DataError: Missing file (with the near name in its folder), broken base64, URL that cannot be read, no bytes.
+    """
+    if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
+        inner = value.get("bytes")
+        value = inner if inner is not None else value.get("path")
+        if value is None:
+            raise DataError(
+                f"cannot read {kind}: `bytes` and `path` are both empty", help="one of the two must hold a value"
+            )
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _filled(bytes(value), kind)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        return None
+    return _from_text(value, folder, kind, tuple(base64_heads))
+
+
+def read_bytes(source: Source, kind: str) -> bytes:
+    """The bytes of `source`; raises DataError if the file cannot be read or is empty."""
+    if isinstance(source, bytes):
+        return source
+    try:
+        return _filled(source.read_bytes(), kind)
+    except OSError as error:
+        raise DataError(f"cannot read {kind} {source}: {error.strerror or error}") from error
+
+
+def _filled(content: bytes, kind: str) -> bytes:
+    if not content:
+        raise DataError(f"cannot read {kind}: it is empty (0 bytes)", help="write the file again or drop the row")
+    return content
+
+
+def _from_text(text: str, folder: str | None, kind: str, heads: tuple[str, ...]) -> Source:
+    if not text.strip():
+        raise DataError(f"cannot read {kind}: the value is an empty text", help=f"give the path of the {kind}")
+    if text.startswith("data:"):
+        header, comma, body = text.partition(",")
+        if not comma or not header.endswith(";base64"):
+            raise DataError(f"cannot read {kind}: {found(text)} is no data URL", help="form: data:TYPE;base64,DATA")
+        return _filled(_decode64(body, kind), kind)
+    if "://" in text[:16]:
+        return _filled(_fetch(text, kind), kind)
+    if len(text) >= 32 and text.startswith(heads):
+        return _filled(_decode64(text, kind), kind)
+    return _existing(text, folder, kind)
+
+
+def _decode64(text: str, kind: str) -> bytes:
+    compact = "".join(text.split()).replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except binascii.Error as error:
+        raise DataError(f"cannot read {kind}: {found(text)} is no base64 ({error})") from error
+
+
+def _fetch(url: str, kind: str) -> bytes:
+    if url.startswith("file://"):
+        return read_bytes(Path(url[7:]), kind)
+    try:
+        import fsspec
+    except ImportError as error:
+        raise DataError(
+            f"cannot read {kind} {url}: URLs need fsspec", help="pip install 'ofasys_lite[data]'"
+        ) from error
+    try:
+        with fsspec.open(url, "rb") as file:
+            content: bytes = file.read()
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(f"cannot read {kind} {url}: {error}") from error
+    return content
+
+
+def _existing(text: str, folder: str | None, kind: str) -> Path:
+    path = Path(folder, text) if folder is not None else Path(text)
+    try:
+        if path.is_file():
+            return path
+        is_folder = path.is_dir()
+        names = sorted(os.listdir(path.parent)) if path.parent.is_dir() and not is_folder else []
+    except (OSError, ValueError):  # too long for a file name, or a null character in it
+        is_folder, names = False, []
+    if len(text) > 255 and "." not in text[-8:]:
+        raise DataError(f"cannot read {kind}: {found(text)} is neither a path nor base64 of a known {kind} format")
+    if is_folder:
+        raise DataError(f"cannot read {kind} {path}: it is a folder", help=f"give the path of one {kind} file")
+    raise DataError(f"cannot read {kind} {path}: no such file", help=_near(path, names))
+
+
+def _near(path: Path, names: list[str]) -> str:
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist; relative paths start at the folder of the data file"
+    near = nearest(path.name, names)
+    shown = ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "") if names else "nothing"
+    return (f"did you mean `{near}`? " if near is not None else "") + f"{path.parent} holds: {shown}"
