@@ -1,0 +1,95 @@
+"""What all benchmarks share: process CPU time, interleaved repetitions, medians with range, the machine, JSON rows."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+FLAGS = ("amx_bf16", "amx_int8", "amx_tile", "avx512_bf16", "avx512_fp16", "avx512f", "avx2")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median and range of one figure over repetitions."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.low:.3g}-{self.high:.3g})"
+
+    def to_dict(self) -> dict[str, float]:
+        return {"median": self.median, "low": self.low, "high": self.high}
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and range of `values`."""
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of this process (all its threads) that `work` takes."""
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
+
+
+def interleave(sides: Mapping[str, Callable[[int], object]], repetitions: int) -> dict[str, list[float]]:
+    """CPU seconds of every side per repetition, A B A B; side(-1) is the warm-up and is not counted."""
+    for side in sides.values():
+        side(-1)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for repetition in range(repetitions):
+        for name, side in sides.items():
+            seconds[name].append(cpu_seconds(lambda side=side, repetition=repetition: side(repetition)))  # type: ignore[misc]
+    return seconds
+
+
+def machine(*packages: str) -> dict[str, object]:
+    """Versions, CPU model and those of its flags that decide the speed of products."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    lines = [line.partition(":") for line in text.splitlines()]
+    words = next((value.split() for key, _, value in lines if key.strip() in ("flags", "Features")), [])
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+        "cpu": next((value.strip() for key, _, value in lines if key.strip() == "model name"), platform.machine()),
+        "flags": [flag for flag in FLAGS if flag in words],
+    }
+
+
+def peak_flops(dtype_name: str, side: int = 2048, repetitions: int = 5) -> float:
+    """Operations per second of the best of a few square matrix products of random data, in CPU time."""
+    import torch
+
+    dtype = getattr(torch, dtype_name)
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(side, side, generator=generator).to(dtype) for _ in range(2))
+    torch.mm(a, b)
+    return 2.0 * side**3 / min(cpu_seconds(lambda: torch.mm(a, b)) for _ in range(repetitions))
+
+
+def write_row(name: str, row: Mapping[str, object], folder: Path | None = None) -> Path:
+    """Writes `row` with the date to results/<name>.json and returns where."""
+    path = (folder or RESULTS) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dated = {"benchmark": name, "date": time.strftime("%Y-%m-%d", time.gmtime()), **row}
+    path.write_text(json.dumps(dated, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
