@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -110,8 +110,6 @@ def _marker(baseline: Baseline, palette: Palette) -> dict[str, Any]:
 
 def _range(task: TaskResult) -> tuple[float, float]:
     """The interval's ends as normalised scores; the value itself where there is none."""
-    from dataclasses import replace
-
     ends = [replace(task.metric, value=end) for end in (task.metric.low, task.metric.high) if end == end]
     values = [normalised(end) for end in ends] or [normalised(task.metric)]
     return min(values), max(values)
@@ -151,11 +149,11 @@ def _curve(task: str, losses: Mapping[str, Points], chances: Mapping[str, float]
         axes.set_ylabel("loss")
         axes.grid(linewidth=0.4)
         if len(losses) > 1:
-            axes.legend(frameon=False, fontsize=8, loc="upper right")
+            axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0)
         if scores:
             right = axes.twinx()
             right.plot(*zip(*scores, strict=True), "o-", color=palette.trivial, markersize=3.5, linewidth=1)
-            right.set_ylim(0, 1.02)
+            right.set_ylim(0, 1.04)
             right.set_ylabel("validation score", color=palette.trivial)
             right.tick_params(axis="y", colors=palette.trivial)
 
@@ -189,7 +187,7 @@ def mixture_chart(run: RunResults) -> Chart | None:
         axes.set_ylim(len(tasks) - 0.5, -0.5)
         axes.tick_params(length=0)
         axes.set_xlabel("share of the mixture, %")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
 
     return _chart("Shares of the mixture", 5.4, 0.8 + 0.31 * len(counts), draw)
 

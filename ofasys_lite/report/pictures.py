@@ -51,22 +51,32 @@ def picture(value: Any, predicted: Sequence[Any] = (), reference: Sequence[Any] 
         scale = _MOST / longest
         image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     draw = ImageDraw.Draw(image)
-    for pairs, colour, grow in ((reference, REFERENCE, 2), (predicted, PREDICTED, -1)):
-        for box, label in pairs:
-            _draw(draw, [number * scale for number in box], label, colour, grow)
+    sides = ((reference, REFERENCE, 2, "lt"), (predicted, PREDICTED, -1, "rb"))
+    placed = [
+        (_outline(draw, [number * scale for number in box], colour, grow), label, colour, anchor)
+        for pairs, colour, grow, anchor in sides
+        for box, label in pairs
+    ]
+    for box, label, colour, anchor in placed:  # after all outlines, so that none crosses a label
+        if label:
+            _label(draw, box, label, colour, anchor)
     return image
 
 
-def _draw(draw: Any, box: Sequence[float], label: str, colour: str, grow: int) -> None:
+def _outline(draw: Any, box: Sequence[float], colour: str, grow: int) -> tuple[float, float, float, float]:
+    """The corners of the rectangle that was drawn, `grow` pixels outside the box."""
     x0, y0, x1, y1 = box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow
-    draw.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=3)
-    if label:
-        below = grow < 0  # predicted labels inside at the foot, reference labels at the head
-        place = (x0 + 5, max(y0, y1) - 5) if below else (x0 + 5, y0 + 4)
-        anchor = "ls" if below else "lt"
-        spot = draw.textbbox(place, label, font_size=15, anchor=anchor)
-        draw.rectangle((spot[0] - 2, spot[1] - 2, spot[2] + 2, spot[3] + 2), fill="#000000")
-        draw.text(place, label, fill=colour, font_size=15, anchor=anchor)
+    corners = (x0, y0, max(x0, x1), max(y0, y1))
+    draw.rectangle(corners, outline=colour, width=3)
+    return corners
+
+
+def _label(draw: Any, box: Sequence[float], label: str, colour: str, anchor: str) -> None:
+    """Draws the label into the upper left (anchor `lt`) or lower right (`rb`) corner of the box."""
+    place = (box[0] + 5, box[1] + 5) if anchor == "lt" else (box[2] - 5, box[3] - 5)
+    spot = draw.textbbox(place, label, font_size=15, anchor=anchor)
+    draw.rectangle((spot[0] - 2, spot[1] - 2, spot[2] + 2, spot[3] + 2), fill="#000000")
+    draw.text(place, label, fill=colour, font_size=15, anchor=anchor)
 
 
 def boxes_of(value: Any) -> list[tuple[tuple[float, float, float, float], str]]:

@@ -62,8 +62,9 @@ def _cell(sample: Sample) -> Image.Image:
             parts.append(_text(f"{source.column}: {_flat(value_block(source.value))}", "#212529"))
     if sample.prediction is not None:
         mark = {True: "✓ ", False: "✗ ", None: ""}[sample.correct]
-        parts.append(_text(f"{mark}{_flat(value_block(sample.prediction))}", _dark(PREDICTED)))
-    parts.append(_text(_flat(value_block(sample.reference)), _dark(REFERENCE)))
+        parts.append(_text(f"{mark}model: {_flat(value_block(sample.prediction))}", _dark(PREDICTED)))
+    head = "" if sample.prediction is None else "reference: "
+    parts.append(_text(head + _flat(value_block(sample.reference)), _dark(REFERENCE)))
     cell = Image.new("RGB", (_WIDTH, 12 + sum(part.height + 6 for part in parts)), "#ffffff")
     top = 8
     for part in parts:
@@ -77,7 +78,7 @@ def _flat(block: Block) -> str:
     if block.kind == "pairs":
         return "\n".join(f"{key}: {inner}" for key, inner in block.rows)
     if block.kind == "table":
-        return "\n".join(" ".join(row) for row in ((block.head,) if block.head else ()) + block.rows)
+        return "\n".join("  ".join(row) for row in ((block.head,) if block.head else ()) + block.rows)
     return block.text if block.kind == "text" else "(empty)"
 
 
