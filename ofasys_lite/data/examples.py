@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ofasys_lite.data.costs import row_lengths
 from ofasys_lite.data.fields import MISSING, as_list, field, is_empty, missing
 from ofasys_lite.data.groups import cut, group_key, opener, records
+from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.types import Example, Side, SideLoss, Target, TargetPiece, Term
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
@@ -69,6 +71,10 @@ class ExampleMaker:
             for loss in slot.losses:
                 found[self._term(slot, loss.name, loss.weight)] = None
         return tuple(found)
+
+    def lengths(self, source: RowSource, index: int) -> tuple[int, int]:
+        """(source rows, target rows) of a row, estimated without decoding it."""
+        return row_lengths(self.plan, self.preprocess, source, index)
 
     def _terms(self, segment: Segment, found: dict[Term, None]) -> None:
         if isinstance(segment, WordsSegment):

@@ -68,7 +68,7 @@ def _alternative(group: GroupSegment, record: Any) -> int:
 
 
 def cut(elements: list[Any], most: int, keep: str, rng: np.random.Generator | None) -> list[Any]:
-    """At most `most` of the elements, in their order: the `first`, the `last` or, where `rng` is given, `random` ones."""
+    """At most `most` elements, in their order: the `first`, the `last` or, where `rng` is given, `random` ones."""
     if keep == "last":
         return elements[-most:]
     if keep == "random" and rng is not None:

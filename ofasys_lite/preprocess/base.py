@@ -99,6 +99,8 @@ class Preprocess:
 
     #: Sources of text for the tokenizer: True if values of this modality are text that the pieces should be trained on.
     text: ClassVar[bool] = False
+    #: What `RowSource.length_hint` measures for it: `text` (bytes), `image` (pixels), `audio` (samples) or `list`.
+    length_kind: ClassVar[str] = "text"
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -138,7 +140,6 @@ class Preprocess:
         """Names of vocabulary rows that `value` needs beside pieces (phones, categories); collected over training."""
         return ()
 
-    @classmethod
-    def length_hint(cls, raw: Any, options: Options, settings: Mapping[str, Any]) -> int:
-        """Cheap estimate of the rows of `raw` without decoding it (text bytes / 4, image header, audio header)."""
-        return max(1, len(raw) // 4) if isinstance(raw, (str, bytes)) else 8
+    def rows_of(self, length: int, options: Options) -> int:
+        """Rows that a value of `length` (in units of `length_kind`) will fill, estimated without decoding it."""
+        return 1 + length // 3

@@ -91,8 +91,3 @@ class BoxPreprocess(Preprocess):
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises DataError if `value` is not a box."""
         read_box(value, str(option(options, "format", "xyxy")))
-
-    @classmethod
-    def length_hint(cls, raw: Any, options: Options, settings: Mapping[str, Any]) -> int:
-        """Four rows."""
-        return 4

@@ -56,8 +56,3 @@ class CategoryPreprocess(Preprocess):
     def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:
         """The row of the name."""
         return (f"={read_text(value, 'CATEGORY')}",)
-
-    @classmethod
-    def length_hint(cls, raw: Any, options: Options, settings: Mapping[str, Any]) -> int:
-        """One row."""
-        return 1

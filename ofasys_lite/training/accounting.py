@@ -3,7 +3,7 @@
 `share`: sum over tasks t of (n_t / N) * sum over slots s of weight_s * (sum of losses of (t, s)) / (units of (t, s)).
 `token`: every unit of every slot weighs the same (times weight_s).
 `sample`: every sample weighs the same; within a sample, every unit of a slot.
-A term without units is zero, never 0/0. Counts are known before the first forward pass, so two packs of 8 equal one of 16.
+A term without units is zero, never 0/0. Counts are known before the first forward pass: two packs of 8 equal one of 16.
 """
 
 from __future__ import annotations

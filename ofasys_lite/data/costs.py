@@ -1,0 +1,48 @@
+"""Rows a sample will have, estimated from cheap lengths: how steps are dealt to ranks and packs without decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ofasys_lite.data.source import RowSource
+from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, option, walk
+from ofasys_lite.preprocess.base import Preprocess
+
+__all__ = ["row_lengths"]
+
+#: Bytes of text that make about one piece.
+_BYTES = 3
+#: Rows of an element's parts beside its text.
+_ELEMENT = 6
+
+
+def row_lengths(
+    plan: Plan, tools: Mapping[tuple[str, str], Preprocess], source: RowSource, index: int
+) -> tuple[int, int]:
+    """(source rows, target rows) of row `index`, estimated alike on every rank."""
+    template = plan.templates[0]
+    read = sum(_segment(s, tools, source, index) for s in template.source)
+    written = sum(_segment(s, tools, source, index) for side in template.targets for s in side)
+    return read, written
+
+
+def _segment(segment: Segment, tools: Mapping[tuple[str, str], Preprocess], source: RowSource, index: int) -> int:
+    if isinstance(segment, WordsSegment):
+        return 1 + len(segment.text) // _BYTES
+    if isinstance(segment, GroupSegment):
+        column = segment.over or walk((segment,))[0].column
+        elements = source.length_hint(index, column, "list") or 1
+        return 1 + min(elements, segment.cut or elements) * _ELEMENT * len(walk((segment,)))
+    return _slot(segment, tools, source, index)
+
+
+def _slot(slot: SlotSegment, tools: Mapping[tuple[str, str], Preprocess], source: RowSource, index: int) -> int:
+    if slot.closed is not None or slot.modality == "CATEGORY":
+        return 1
+    if slot.modality == "BOX":
+        return 4
+    tool = tools[slot.preprocess, slot.adapter]
+    length = source.length_hint(index, slot.column, tool.length_kind) or 0
+    rows = tool.rows_of(length, slot.options)
+    limit = option(slot.options, "max_length")
+    return min(rows, limit) if isinstance(limit, int) else rows

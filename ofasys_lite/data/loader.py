@@ -1,0 +1,106 @@
+"""Steps of a run as a map-style dataset: item k is one rank's share of step k, a list of packs.
+
+A step's samples are named by the mixture, so the item follows from its number alone: any worker, any resume, any order
+of loading gives the same packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ofasys_lite.data.batch import collate
+from ofasys_lite.data.deal import deal
+from ofasys_lite.data.mixture import Draw, Mixture, sample_rng
+from ofasys_lite.data.ready import ReadyTask
+from ofasys_lite.data.types import Batch, Example
+from ofasys_lite.errors import DataError
+
+__all__ = ["Refused", "Share", "Steps"]
+
+#: Spare rows tried before a task counts as unreadable.
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that could not be read."""
+
+    task: str
+    index: int
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One rank's part of a step.
+
+    Attributes:
+        step: Number of the step.
+        packs: What goes through the model, one after another.
+        refused: Rows that were replaced by spare ones.
+    """
+
+    step: int
+    packs: tuple[Batch, ...]
+    refused: tuple[Refused, ...]
+
+
+class Steps:
+    """Item k -> Share of step k.
+
+    Args:
+        tasks: The tasks, in the mixture's order.
+        mixture: Names the samples of a step.
+        seed: Seed of the samples' generators.
+        rank: This rank.
+        ranks: Number of ranks.
+        budgets: Source and target rows of a pack.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[ReadyTask],
+        mixture: Mixture,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        budgets: tuple[int, int] = (16_384, 8_192),
+    ) -> None:
+        self.tasks = tuple(tasks)
+        self.mixture = mixture
+        self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
+        self.budgets = budgets
+
+    def __getitem__(self, step: int) -> Share:
+        draws = self.mixture.draw(step)
+        sources, targets = zip(*(self._lengths(d) for d in draws), strict=True)
+        packs = deal(draws, sources, targets, self.ranks, self.budgets[0], self.budgets[1])[self.rank]
+        refused: list[Refused] = []
+        batches = tuple(collate([self._example(draws[i], refused) for i in pack]) for pack in packs)
+        return Share(step, batches, tuple(refused))
+
+    def _lengths(self, draw: Draw) -> tuple[int, int]:
+        """Rows of the source and the target, estimated without decoding, alike on every rank."""
+        task = self.tasks[draw.task]
+        return task.maker.lengths(task.sources["train"], draw.index)
+
+    def _example(self, draw: Draw, refused: list[Refused]) -> Example:
+        task = self.tasks[draw.task]
+        source = task.sources["train"]
+        index = draw.index
+        for attempt in range(1, _ATTEMPTS + 1):
+            id = source.ids(index)
+            try:
+                rng = sample_rng(self.seed, task.card.name, id, draw.epoch)
+                return task.maker.example(source.row(index), id, rng, train=True)
+            except DataError as error:
+                refused.append(Refused(task.card.name, index, id, error.message))
+                index = self.mixture.spare(draw.task, draw.epoch, attempt, draw.index)
+        raise DataError(
+            f"task {task.card.name}: {_ATTEMPTS} rows in a row cannot be read; the last: {refused[-1].reason}",
+            help=f"run: ofasys-lite check {task.card.name}",
+        )

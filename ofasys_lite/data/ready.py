@@ -1,0 +1,304 @@
+"""Cards -> tasks ready to be drawn from: plans with frozen closed sets, sources, one vocabulary for all of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.examples import ExampleMaker
+from ofasys_lite.data.groups import raw_values
+from ofasys_lite.data.source import RowSource
+from ofasys_lite.data.sources import open_splits
+from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
+from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
+from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment
+from ofasys_lite.preprocess.base import Context, Preprocess
+from ofasys_lite.preprocess.text import read_text
+from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
+
+__all__ = ["DataSettings", "Ready", "ReadyTask", "adapter_name", "make_ready", "makers_for", "preprocess_class"]
+
+#: Closed sets above this size are spelt in pieces instead of one row a value.
+MOST_CLOSED_ROWS = 4096
+#: Rows per task that the tokenizer is trained on (drawn evenly over the split).
+_TOKENIZER_ROWS = 20_000
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """How a run reads its data.
+
+    Attributes:
+        pieces: Text pieces of the tokenizer.
+        bins: Box bins.
+        tokenizer: Folder of a run or export whose vocabulary is used again, or None.
+        modalities: Per modality name, settings that override its card's.
+    """
+
+    pieces: int = 2000
+    bins: int = 1000
+    tokenizer: str | None = None
+    modalities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyTask:
+    """One task ready to be drawn from.
+
+    Attributes:
+        card: Its card.
+        plan: Its plan, closed sets frozen.
+        sources: Rows per split.
+        maker: Lays rows out as examples.
+        notes: What the user should be told (splits made by rule, order not reproducible ...).
+    """
+
+    card: TaskCard
+    plan: Plan
+    sources: Mapping[str, RowSource]
+    maker: ExampleMaker
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """All tasks of a run, their vocabulary, and the adapters the model needs.
+
+    Attributes:
+        tasks: The tasks.
+        vocabulary: The one vocabulary.
+        adapters: Per adapter name, its dotted path and settings.
+    """
+
+    tasks: tuple[ReadyTask, ...]
+    vocabulary: Vocabulary
+    adapters: Mapping[str, tuple[str, Mapping[str, Any]]]
+
+
+def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
+    """Name under which the slot's adapter stands in the model: `text`, `image`, `image:timm` ..."""
+    if slot.adapter.endswith(".text.TextAdapter"):
+        return "text"
+    base = modality.name.lower()
+    return base if slot.adapter == modality.adapter["default"] else f"{base}:{slot.adapter.rpartition('.')[2].lower()}"
+
+
+def preprocess_class(path: str) -> type[Preprocess]:
+    """The Preprocess a card names by dotted path; CardError if there is none."""
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise CardError(
+            f"preprocess {path}: no module `{error.name}`", help="give the folder on PYTHONPATH, or run from it"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Preprocess)):
+        raise CardError(
+            f"preprocess {path} is not a Preprocess", help="derive it from ofasys_lite.preprocess.Preprocess"
+        )
+    return found
+
+
+def settings_of(modality: ModalityCard, settings: DataSettings) -> Mapping[str, Any]:
+    """The card's settings with the preset's overrides merged in."""
+    return {**modality.settings, **settings.modalities.get(modality.name, {})}
+
+
+def makers_for(
+    plan: Plan,
+    card: TaskCard,
+    modalities: Mapping[str, ModalityCard],
+    vocabulary: Vocabulary,
+    settings: DataSettings,
+    folder: str | None = None,
+) -> ExampleMaker:
+    """The ExampleMaker of a plan: one Preprocess per (preprocess, adapter) its slots name."""
+    tools: dict[tuple[str, str], Preprocess] = {}
+    for slot in plan.slots():
+        key = (slot.preprocess, slot.adapter)
+        if key not in tools:
+            modality = modalities[slot.modality]
+            context = Context(
+                settings_of(modality, settings), vocabulary, adapter_name(slot, modality), folder, card.settings
+            )
+            tools[key] = preprocess_class(slot.preprocess)(context)
+    return ExampleMaker(plan, tools, vocabulary)
+
+
+def make_ready(
+    cards: Sequence[TaskCard],
+    modalities: Mapping[str, ModalityCard],
+    settings: DataSettings,
+    vocabulary: Vocabulary | None = None,
+    progress: Progress | None = None,
+) -> Ready:
+    """Tasks ready to be drawn from; every mistake of every card and source is told at once.
+
+    Args:
+        cards: The tasks.
+        modalities: Modality cards by name and alias.
+        settings: Tokenizer and box bins.
+        vocabulary: The vocabulary of a trained model, which grows by what the tasks declare; None trains one.
+        progress: Called with (what, done, all) while data is read.
+    """
+    plans, sources, notes = _open_all(cards, modalities)
+    if settings.tokenizer is not None and vocabulary is None:
+        vocabulary = _vocabulary_in(Path(settings.tokenizer))
+    scans = [
+        _scan(plan, source["train"], modalities, settings, vocabulary is None, progress)
+        for plan, source in zip(plans, sources, strict=True)
+    ]
+    plans = [freeze(plan, scan.closed) for plan, scan in zip(plans, scans, strict=True)]
+    declared = dict.fromkeys(name for scan in scans for name in scan.declared)
+    for plan in plans:
+        declared.update(dict.fromkeys(_closed_rows(plan)))
+    if vocabulary is None:
+        if progress is not None:
+            progress("training the tokenizer", 0, 0)
+        texts = [text for scan in scans for text in scan.texts]
+        vocabulary = Vocabulary(train_pieces(texts, settings.pieces), settings.bins, tuple(declared))
+    else:
+        vocabulary = vocabulary.extended(declared)
+    tasks = []
+    for card, plan, source, note in zip(cards, plans, sources, notes, strict=True):
+        folder = source["train"].base or None
+        maker = makers_for(plan, card, modalities, vocabulary, settings, folder)
+        tasks.append(ReadyTask(card, plan, source, maker, note))
+    return Ready(tuple(tasks), vocabulary, adapters_of(plans, modalities, settings))
+
+
+def adapters_of(
+    plans: Sequence[Plan], modalities: Mapping[str, ModalityCard], settings: DataSettings
+) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Adapter name -> (dotted path, settings) of all slots of the plans."""
+    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for plan in plans:
+        for slot in plan.slots():
+            modality = modalities[slot.modality]
+            found[adapter_name(slot, modality)] = (slot.adapter, settings_of(modality, settings))
+    return found
+
+
+def _open_all(
+    cards: Sequence[TaskCard], modalities: Mapping[str, ModalityCard]
+) -> tuple[list[Plan], list[Mapping[str, RowSource]], list[tuple[str, ...]]]:
+    plans: list[Plan] = []
+    sources: list[Mapping[str, RowSource]] = []
+    notes: list[tuple[str, ...]] = []
+    errors: list[OfasysError] = []
+    for card in cards:
+        try:
+            plan = build_plan(card, modalities)
+            if plan.cannot_train:
+                raise CardError(f"task {card.name} cannot be trained yet: {'; '.join(plan.cannot_train)}")
+            opened, told = open_splits(card)
+            plans.append(plan)
+            sources.append(opened)
+            notes.append((*plan.notes, *told))
+        except OfasysError as error:
+            errors.append(error)
+    raise_all(errors)
+    return plans, sources, notes
+
+
+def _vocabulary_in(folder: Path) -> Vocabulary:
+    for place in (folder, folder / "tokenizer", folder / "export"):
+        if (place / "vocabulary.json").exists():
+            return Vocabulary.load(place)
+    return Vocabulary.load(folder)
+
+
+@dataclass(slots=True)
+class _Scan:
+    """What a pass over a training split found."""
+
+    closed: dict[str, tuple[str, ...]]
+    declared: list[str]
+    texts: list[str]
+
+
+def _scan(
+    plan: Plan,
+    source: RowSource,
+    modalities: Mapping[str, ModalityCard],
+    settings: DataSettings,
+    want_texts: bool,
+    progress: Progress | None,
+) -> _Scan:
+    """One pass over the light columns of a training split: closed values, rows to declare, texts for the tokenizer."""
+    template = plan.templates[0]
+    columns = _light_columns(template)
+    closed: dict[str, dict[str, None]] = {}
+    declared: dict[str, None] = {}
+    texts: dict[str, None] = dict.fromkeys(_words(plan))
+    stride = max(1, len(source) // _TOKENIZER_ROWS)
+    tools = {s.key: preprocess_class(s.preprocess) for s in plan.slots()}
+    plain = {s.key: settings_of(modalities[s.modality], settings) for s in plan.slots()}
+    for number in range(len(source)):
+        row = {column: source.value(number, column) for column in columns}
+        if progress is not None and number % 5000 == 0:
+            progress(f"reading {plan.task}", number, len(source))
+        try:
+            for side in (template.source, *template.targets):
+                for slot, value in raw_values(side, row):
+                    if slot.closed is not None and slot.closed.kind == "column":
+                        closed.setdefault(slot.key, {})[read_text(value)] = None
+                        continue
+                    tool = tools[slot.key]
+                    declared.update(dict.fromkeys(tool.declare(value, slot.options, plain[slot.key])))
+                    if want_texts and number % stride == 0:
+                        texts.update(dict.fromkeys(tool.texts(value)))
+        except DataError:
+            # a row that cannot be read is quarantined when it is drawn; here it only declares nothing
+            continue
+    return _Scan({k: tuple(sorted(v)) for k, v in closed.items()}, list(declared), list(texts))
+
+
+def _light_columns(template: PlannedTemplate) -> tuple[str, ...]:
+    """Top-level columns of the slots whose values are small (everything but media)."""
+    heavy = {"IMAGE", "AUDIO", "VIDEO", "MOTION"}
+    found: dict[str, None] = {}
+
+    def visit(segment: Segment) -> None:
+        if isinstance(segment, SlotSegment):
+            if segment.modality not in heavy:
+                found[segment.column] = None
+        elif isinstance(segment, GroupSegment):
+            if segment.over is not None:
+                found[segment.over] = None
+            else:
+                for alternative in segment.alternatives:
+                    for inner in alternative:
+                        visit(inner)
+
+    for side in (template.source, *template.targets):
+        for segment in side:
+            visit(segment)
+    return tuple(found)
+
+
+def _words(plan: Plan) -> Iterator[str]:
+    def visit(segments: tuple[Segment, ...]) -> Iterator[str]:
+        for segment in segments:
+            if isinstance(segment, WordsSegment):
+                yield segment.text
+            elif isinstance(segment, GroupSegment):
+                for alternative in segment.alternatives:
+                    yield from visit(alternative)
+
+    for template in plan.templates:
+        for side in (template.source, *template.targets):
+            yield from visit(side)
+
+
+def _closed_rows(plan: Plan) -> Iterator[str]:
+    for slot in plan.slots():
+        values = slot.closed.values if slot.closed is not None else ()
+        if len(values) <= MOST_CLOSED_ROWS:
+            yield from (f"={value}" for value in values)
