@@ -101,7 +101,8 @@ def _feistel(x_N: UInt64, a_N: UInt64, b_N: UInt64, key_N: UInt64) -> UInt64:
 
 def _mix(value_N: UInt64, salt_N: UInt64) -> UInt64:
     """31 well mixed bits of (value, salt): the finalizer of SplitMix64 (Steele et al. 2014)."""
-    z_N: UInt64 = (value_N + np.uint64(1)) * _GOLDEN ^ salt_N
+    z_N = (value_N + np.uint64(1)) * _GOLDEN ^ salt_N
     z_N = (z_N ^ (z_N >> np.uint64(30))) * _MIX1
     z_N = (z_N ^ (z_N >> np.uint64(27))) * _MIX2
-    return z_N >> np.uint64(33)
+    bits_N: UInt64 = z_N >> np.uint64(33)
+    return bits_N

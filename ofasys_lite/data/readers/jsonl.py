@@ -1,0 +1,114 @@
+"""jsonl: one object per line, with random access; json: one list of objects, held in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets, scan_records
+from ofasys_lite.data.readers.memory import ListSource
+from ofasys_lite.data.source import RowSource, combined, row_error
+from ofasys_lite.errors import DataError
+
+__all__ = ["JsonLinesSource", "json_source", "stream_json_lines"]
+
+# columns are those of the first rows together: a row may leave some out
+_LOOK = 1000
+_HELP = 'each line holds one row, such as {"image": "a.png", "answer": "red"}'
+
+
+class JsonLinesSource(RowSource):
+    """Rows of a jsonl file.
+
+    Args:
+        file: The file.
+        encoding: Text encoding.
+        progress: Called while the file is indexed for the first time.
+
+    Raises:
+        DataError: If it is empty, or its first line is no object.
+    """
+
+    def __init__(self, file: DataFile, encoding: str = "utf-8", progress: Progress | None = None) -> None:
+        self.file = file
+        self.encoding = check_encoding(encoding, file.name)
+        self.name = file.name
+        self.base = file.folder
+        self._records = record_offsets(file, b"", b"", progress)
+        if not len(self._records):
+            raise DataError(f"{file.name} is empty", help=_HELP)
+        names = dict.fromkeys(self.row(0))
+        for i in range(1, min(len(self), _LOOK)):
+            try:
+                names.update(dict.fromkeys(self.row(i)))
+            except DataError:
+                continue  # a broken row is reported where it is used
+        self._columns = tuple(names)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys met in the first 1000 rows."""
+        return self._columns
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the file."""
+        return combined("jsonl", self.file.digest(), self.encoding)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Row `i`: what its JSON object holds."""
+        start, stop = self._records[self.check_row(i)]
+        return _parse(self.file.read(int(start), int(stop)), self.encoding, self.place(i))
+
+
+def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:
+    """The object of one line; DataError with the place if it is none."""
+    text = decode(record, encoding, place)
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        shown = text[max(0, error.pos - 20) : error.pos + 20]
+        raise row_error(
+            place, f"bad JSON at character {error.pos + 1}: {error.msg} (near `{shown}`)", help=_HELP
+        ) from None
+    if not isinstance(found, dict):
+        raise row_error(place, f"found {type(found).__name__} `{text[:40]}`, not an object", help=_HELP)
+    return found
+
+
+def json_source(file: DataFile) -> ListSource:
+    """The rows of a json file that holds one list of objects.
+
+    Raises:
+        DataError: If it is not JSON, not a list, or an element is no object.
+    """
+    with file.open() as handle:
+        content = handle.read()
+    if not content.strip():
+        raise DataError(f"{file.name} is empty", help="it holds one list of objects, or is a jsonl file")
+    try:
+        rows = json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        where = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            where = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise DataError(
+            f"{file.name}: bad JSON at {where}", help="for one object per line give `format: jsonl`"
+        ) from None
+    if not isinstance(rows, list):
+        raise DataError(
+            f"{file.name} holds one {type(rows).__name__}, not a list of rows", help='write [{"a": 1}, {"a": 2}]'
+        )
+    return ListSource(rows, file.name, base=file.folder, fingerprint=combined("json", file.digest()))
+
+
+def stream_json_lines(file: DataFile, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:
+    """The rows of a jsonl file from first to last, without an index."""
+    with file.open() as handle:
+        for number, (_, _, record) in enumerate(scan_records(handle, file.name, b"", b""), 1):
+            yield _parse(record, encoding, f"{file.name}, row {number}")

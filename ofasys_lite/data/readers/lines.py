@@ -1,0 +1,137 @@
+"""Where the records of a text file start and end: scanned once, kept by content hash."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofasys_lite.data.cache import Arrays, cached_arrays
+from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.source import combined
+from ofasys_lite.errors import DataError
+
+__all__ = ["Progress", "check_encoding", "decode", "record_offsets", "scan_records"]
+
+# (what is being done, bytes done, bytes in all)
+Progress = Callable[[str, int, int], None]
+
+_BOM8 = b"\xef\xbb\xbf"
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
+_EVERY = 1 << 22
+
+
+def check_encoding(encoding: str, name: str) -> str:
+    """`encoding`, if its line ends and separators are single bytes as in ASCII.
+
+    Raises:
+        DataError: If it is unknown, or a wide one such as UTF-16.
+    """
+    try:
+        plain = ',"\t\n{}'.encode(encoding) == b',"\t\n{}'
+    except LookupError:
+        raise DataError(f"{name}: unknown encoding `{encoding}`", help="such as utf-8, latin-1, cp1252") from None
+    if not plain:
+        raise DataError(f"{name}: encoding `{encoding}` cannot be read at random places", help="save it as UTF-8")
+    return encoding
+
+
+def record_offsets(
+    file: DataFile, separator: bytes, quote: bytes, progress: Progress | None = None
+) -> NDArray[np.int64]:
+    """(records, 2) start and end of every record without its line end, from the cache or a scan.
+
+    Args:
+        file: The file.
+        separator: Field separator; empty where records are whole lines.
+        quote: Quote character in which line ends do not count; empty for none.
+        progress: Called now and then with the bytes done.
+
+    Raises:
+        DataError: On a quote that never closes, or a file that is not plain text of one-byte line ends.
+    """
+
+    def build() -> Arrays:
+        found = array("q")
+        with file.open() as handle:
+            for start, stop, _ in scan_records(handle, file.name, separator, quote, progress, file.size()):
+                found.append(start)
+                found.append(stop)
+        return {"records": np.array(found, np.int64).reshape(-1, 2)}
+
+    return cached_arrays("lines-1", combined(file.digest(), separator, quote), build)["records"]
+
+
+def scan_records(
+    lines: Iterable[bytes], name: str, separator: bytes, quote: bytes, progress: Progress | None = None, size: int = 0
+) -> Iterator[tuple[int, int, bytes]]:
+    """(start, end, bytes) of every record in an open file; empty lines are none."""
+    offset = start = 0
+    inside = False
+    kept: list[bytes] = []
+    number = reported = 0
+    for line in lines:
+        if offset == 0:
+            if line[:2] in _WIDE:
+                raise DataError(f"{name} is UTF-16 text", help="save it as UTF-8")
+            if line[:3] == _BOM8:
+                offset = start = 3
+                line = line[3:]
+        if quote and (inside or quote in line):
+            inside = _ends_inside(line, separator, quote, inside)
+        kept.append(line)
+        offset += len(line)
+        if inside:
+            continue
+        record = b"".join(kept) if len(kept) > 1 else line
+        body = record.rstrip(b"\r\n")
+        if body:
+            number += 1
+            yield start, start + len(body), body
+        start = offset
+        kept = []
+        if progress is not None and offset - reported >= _EVERY:
+            reported = offset
+            progress(f"index of {name}", offset, size)
+    if inside:
+        raise DataError(
+            f"{name}, record {number + 1} (from byte {start}): a quote opens and never closes",
+            help="close it, double quotes inside a quoted field, or give `quote: ''` where quotes have no meaning",
+        )
+
+
+def _ends_inside(line: bytes, separator: bytes, quote: bytes, inside: bool) -> bool:
+    """True if a quoted field is still open at the end of `line` (`inside`: one was open at its start)."""
+    at = 0
+    while True:
+        if not inside:
+            if line[at : at + 1] != quote:  # an unquoted field: quotes in it are ordinary characters
+                found = line.find(separator, at)
+                if found < 0:
+                    return False
+                at = found + len(separator)
+                continue
+            at += 1
+        close = line.find(quote, at)
+        while close >= 0 and line[close + 1 : close + 2] == quote:
+            close = line.find(quote, close + 2)
+        if close < 0:
+            return True
+        inside = False
+        found = line.find(separator, close + 1)
+        if found < 0:
+            return False
+        at = found + len(separator)
+
+
+def decode(record: bytes, encoding: str, place: str) -> str:
+    """The text of a record; DataError with the place and the byte if it is not in that encoding."""
+    try:
+        return record.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{place}: byte {record[error.start]:#04x} at position {error.start + 1} is not {encoding}",
+            help="save the file as UTF-8, or name its encoding, such as `encoding: latin-1`",
+        ) from None

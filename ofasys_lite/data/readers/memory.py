@@ -1,0 +1,229 @@
+"""Rows that Python objects give: lists of dicts, torch-style map datasets, Hugging Face datasets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ofasys_lite.data.source import RowSource, combined, row_error
+from ofasys_lite.errors import DataError, did_you_mean
+
+__all__ = ["DatasetSource", "HuggingFaceSource", "ListSource", "hugging_face_rows", "plain_media"]
+
+# a fingerprint looks at all rows up to this many, else at as many spread over the data
+_LOOK = 10_000
+_SAMPLE = 64
+
+
+class ListSource(RowSource):
+    """Rows of a list of dicts.
+
+    Args:
+        rows: The rows.
+        name: Name for messages.
+        base: Folder of relative media paths.
+        fingerprint: Hash of the content, if it is known already.
+
+    Raises:
+        DataError: If there are none, or one is no dict.
+    """
+
+    def __init__(
+        self, rows: Sequence[Mapping[str, Any]], name: str = "list", base: str = "", fingerprint: str = ""
+    ) -> None:
+        if not rows:
+            raise DataError(f"{name} has no rows")
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, Mapping):
+                raise DataError(
+                    f"{name}, row {number}: found {type(row).__name__}, not a dict",
+                    help='such as {"q": "...", "a": "..."}',
+                )
+        self.rows = rows
+        self.name = name
+        self.base = base
+        self._columns = tuple(dict.fromkeys(str(key) for row in rows for key in row))
+        self._fingerprint = fingerprint
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All keys of all rows."""
+        return self._columns
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the rows (of some, spread over them, where there are more than 10,000)."""
+        if not self._fingerprint:
+            self._fingerprint = _hash_rows(self)
+        return self._fingerprint
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """A copy of row `i`."""
+        return dict(self.rows[self.check_row(i)])
+
+
+class DatasetSource(RowSource):
+    """Rows of any object with `__len__` and `__getitem__` that gives dicts, such as a torch Dataset.
+
+    Raises:
+        DataError: If it is empty, has no length, or its first item is no dict.
+    """
+
+    def __init__(self, dataset: Any, name: str = "") -> None:
+        self.dataset = dataset
+        self.name = name or type(dataset).__name__
+        if not len(dataset):
+            raise DataError(f"{self.name} has no rows")
+        self._fingerprint = ""
+        self._columns = tuple(self.row(0))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys of its first item."""
+        return self._columns
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of its class, length and rows (some, spread over them, where there are more than 10,000)."""
+        if not self._fingerprint:
+            kind = type(self.dataset)
+            self._fingerprint = combined(kind.__module__, kind.__qualname__, _hash_rows(self))
+        return self._fingerprint
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Item `i`; DataError if it is no dict."""
+        found = self.dataset[self.check_row(i)]
+        if not isinstance(found, Mapping):
+            raise row_error(
+                self.place(i),
+                f"`{type(self.dataset).__name__}[{i}]` gives {type(found).__name__}, not a dict",
+                help="let __getitem__ give a dict of columns",
+            )
+        return dict(found)
+
+
+class HuggingFaceSource(RowSource):
+    """Rows of a `datasets.Dataset`; images and audio come as bytes or path, not decoded.
+
+    Raises:
+        DataError: If it is empty.
+    """
+
+    def __init__(self, dataset: Any, name: str = "") -> None:
+        if not len(dataset):
+            raise DataError(f"{name or 'dataset'} has no rows")
+        self._fingerprint = combined("datasets", dataset._fingerprint)
+        self.dataset, self._media = _undecoded(dataset)
+        self.name = name or f"dataset {dataset.info.dataset_name or dataset._fingerprint}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The dataset's columns."""
+        return tuple(self.dataset.column_names)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint that the datasets library keeps: a hash of the data and all that was done to it."""
+        return self._fingerprint
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Row `i`."""
+        row = dict(self.dataset[self.check_row(i)])
+        for name in self._media:
+            row[name] = plain_media(row[name])
+        return row
+
+
+def _undecoded(dataset: Any) -> tuple[Any, tuple[str, ...]]:
+    """(the dataset with decoding of media switched off, its media columns)."""
+    media = []
+    for name, feature in list(dataset.features.items()):
+        if type(feature).__name__ in ("Image", "Audio") and hasattr(feature, "decode"):
+            dataset = dataset.cast_column(name, type(feature)(decode=False))
+            media.append(name)
+    return dataset, tuple(media)
+
+
+def plain_media(value: Any) -> Any:
+    """The bytes, else the path, of the record {bytes, path} by which media are stored; anything else as it is."""
+    if isinstance(value, dict) and value.keys() == {"bytes", "path"}:
+        return value["bytes"] if value["bytes"] is not None else value["path"]
+    if isinstance(value, list):
+        return [plain_media(one) for one in value]
+    return value
+
+
+def hugging_face_rows(name: str, split: str, config: str | None = None, streaming: bool = False) -> Any:
+    """The `datasets` object of a saved folder, of a data set in the local cache, or of one on the hub.
+
+    Raises:
+        DataError: If the datasets library is missing, nothing is found, or there is no such split.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise DataError("`hf:` needs the datasets library", help="pip install 'ofasys_lite[data]'") from None
+    from pathlib import Path
+
+    folder = Path(name).expanduser()
+    try:
+        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
+            found = datasets.load_from_disk(str(folder))
+            if isinstance(found, datasets.DatasetDict):
+                if split not in found:
+                    raise DataError(
+                        f"hf:{name} has no split `{split}`", help=did_you_mean(split, list(found), "splits")
+                    )
+                found = found[split]
+            return found.to_iterable_dataset() if streaming else found
+        return datasets.load_dataset(name, config, split=split, streaming=streaming)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"hf:{name}:{split} cannot be opened: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            help="name a folder made by save_to_disk, or a data set of the hub that is in the local cache or reachable",
+        ) from None
+
+
+def _hash_rows(source: RowSource) -> str:
+    """Hash over the rows of a source, or over some spread over it."""
+    count = len(source)
+    step = 1 if count <= _LOOK else count // _SAMPLE
+    state = hashlib.blake2b(f"{count}".encode(), digest_size=16)
+    for i in range(0, count, step):
+        _feed(state, source.row(i))
+    return state.hexdigest()
+
+
+def _feed(state: Any, value: Any) -> None:
+    """Adds one value to a hash: by content where Python or numpy knows it."""
+    state.update(type(value).__name__.encode() + b":")
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _feed(state, str(key))
+            _feed(state, part)
+    elif isinstance(value, (list, tuple)):
+        state.update(f"{len(value)}".encode())
+        for part in value:
+            _feed(state, part)
+    elif isinstance(value, bytes):
+        state.update(f"{len(value)}:".encode() + value)
+    elif hasattr(value, "tobytes"):  # numpy arrays and PIL images
+        shape = getattr(value, "shape", getattr(value, "size", ""))
+        state.update(f"{shape}{getattr(value, 'dtype', getattr(value, 'mode', ''))}".encode() + value.tobytes())
+    elif hasattr(value, "numpy"):  # torch tensors
+        _feed(state, value.numpy())
+    elif value is None or isinstance(value, (str, int, float)):
+        text = str(value).encode("utf-8", "surrogatepass")
+        state.update(f"{len(text)}:".encode() + text)

@@ -1,0 +1,207 @@
+"""WebDataset shards: files of one tar that share a key are one row, the rest of the name is the column."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofasys_lite.data.cache import Arrays, cached_arrays
+from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.readers.lines import Progress, decode
+from ofasys_lite.data.source import RowSource, combined, row_error
+from ofasys_lite.errors import DataError
+
+__all__ = ["TarSource", "stream_tar"]
+
+_TEXT = frozenset({"txt", "text", "transcript", "cls", "cls2", "class", "count", "index", "id", "caption", "label"})
+_KEY = "__key__"
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+
+
+class TarSource(RowSource):
+    """Rows of one tar of samples (WebDataset), read at their offsets.
+
+    `a/001.jpg`, `a/001.txt` and `a/001.seg.png` are the row with key `a/001` and the columns jpg, txt and seg.png.
+    Text and json files are read as such, npy as arrays, everything else stays bytes.
+
+    Args:
+        file: The tar, not compressed.
+        progress: Called while the tar is indexed for the first time.
+
+    Raises:
+        DataError: If it is empty, broken, compressed, or holds a sample twice.
+    """
+
+    def __init__(self, file: DataFile, progress: Progress | None = None) -> None:
+        self.file = file
+        self.name = file.name
+        self.base = ""
+        arrays = cached_arrays("tar-1", file.digest(), lambda: _index(file, progress))
+        self._keys = _texts(arrays["keys"], arrays["key_ends"])
+        self._names = _texts(arrays["names"], arrays["name_ends"])
+        self._first = arrays["first"]
+        self._members_M3 = arrays["members"]  # (column, start, stop) of each file
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """`__key__`, then every extension met."""
+        return (_KEY, *self._names)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the tar."""
+        return combined("tar", self.file.digest())
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def ids(self, i: int) -> str:
+        """The key of sample `i`."""
+        return self._keys[self.check_row(i)]
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Row `i`: key and files."""
+        out: dict[str, Any] = {_KEY: self._keys[self.check_row(i)]}
+        for number, start, stop in self._members_M3[self._first[i] : self._first[i + 1]].tolist():
+            name = self._names[number]
+            out[name] = _value(name, self.file.read(start, stop), self.place(i))
+        return out
+
+    def value(self, i: int, column: str) -> Any:
+        """One file of row `i`; the others are not read."""
+        if column in self._names:
+            for number, start, stop in self._members_M3[self._first[i] : self._first[i + 1]].tolist():
+                if self._names[number] == column:
+                    return _value(column, self.file.read(start, stop), self.place(i))
+        return super().value(i, column)
+
+
+def _value(name: str, content: bytes, place: str) -> Any:
+    """What a file of a sample holds, told by its extension."""
+    kind = name.rpartition(".")[2].lower()
+    if kind in _TEXT:
+        return decode(content, "utf-8", f"{place}, file {name}")
+    if kind == "json":
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise row_error(place, f"bad JSON: {error}", column=name) from None
+    if kind == "npy":
+        try:
+            return np.load(io.BytesIO(content), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise row_error(place, f"cannot read array: {error}", column=name) from None
+    return content
+
+
+def _split_name(path: str) -> tuple[str, str] | None:
+    """(key, column) of a file in a tar; None where the name has no extension."""
+    folder, slash, name = path.rpartition("/")
+    stem, dot, rest = name.partition(".")
+    return (folder + slash + stem, rest) if dot and stem and rest else None
+
+
+def _index(file: DataFile, progress: Progress | None) -> Arrays:
+    """Keys, columns and offsets of all samples of a tar."""
+    keys: list[str] = []
+    names: dict[str, int] = {}
+    first: list[int] = []
+    members: list[tuple[int, int, int]] = []
+    seen: set[str] = set()
+    held: set[str] = set()
+    size = file.size()
+    with file.open() as handle:
+        _refuse_compressed(handle.read(6), file.name)
+        handle.seek(0)
+        for member in _members(handle, file.name, "r:"):
+            parts = _split_name(member.name)
+            if parts is None:
+                continue
+            key, name = parts
+            if not keys or key != keys[-1]:
+                if key in seen:
+                    raise DataError(
+                        f"{file.name}: the files of sample {key} do not stand together",
+                        help="sort the tar by name: tar --sort=name -cf shard.tar folder",
+                    )
+                seen.add(key)
+                keys.append(key)
+                first.append(len(members))
+                held = set()
+            if name in held:
+                raise DataError(f"{file.name}: sample {key} has the file .{name} twice")
+            held.add(name)
+            start = member.offset_data
+            members.append((names.setdefault(name, len(names)), start, start + member.size))
+            if progress is not None and len(members) % 4096 == 0:
+                progress(f"index of {file.name}", start, size)
+    if not keys:
+        raise DataError(f"{file.name} holds no samples", help="files such as 0001.jpg and 0001.txt make a sample")
+    out = {
+        "first": np.array([*first, len(members)], np.int64),
+        "members": np.array(members, np.int64).reshape(-1, 3),
+    }
+    for label, texts in (("key", keys), ("name", list(names))):
+        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+        out[f"{label}s"] = np.frombuffer(b"".join(encoded), np.uint8).astype(np.int64)
+        out[f"{label}_ends"] = np.cumsum([len(one) for one in encoded], dtype=np.int64)
+    return out
+
+
+def _texts(letters: NDArray[np.int64], ends: NDArray[np.int64]) -> list[str]:
+    """The texts that one array of bytes and one of ends hold."""
+    content = letters.astype(np.uint8).tobytes()
+    starts = [0, *ends.tolist()]
+    return [content[start:stop].decode("utf-8", "surrogateescape") for start, stop in pairwise(starts)]
+
+
+def _refuse_compressed(head: bytes, name: str) -> None:
+    """Raises DataError if a file begins like a compressed one."""
+    if head.startswith(_PACKED):
+        raise DataError(
+            f"{name} is compressed: it has no random access",
+            help="unpack it once (gunzip, unzstd ...), or read it in order with `stream: true`",
+        )
+
+
+def _members(handle: Any, name: str, mode: str) -> Iterator[tarfile.TarInfo]:
+    """The files of an open tar in order; DataError if it is broken or cut off."""
+    try:
+        with tarfile.open(fileobj=handle, mode=mode) as tar:  # type: ignore[call-overload]
+            for member in tar:
+                if member.isfile():
+                    yield member
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{name} is no complete tar: {error}", help="fetch or write it again") from None
+
+
+def stream_tar(file: DataFile) -> Iterator[dict[str, Any]]:
+    """The rows of a tar, compressed or not, from first to last, without an index."""
+    row: dict[str, Any] = {}
+    number = 0
+    with file.open() as handle:
+        try:
+            with tarfile.open(fileobj=handle, mode="r|*") as tar:
+                for member in tar:
+                    parts = _split_name(member.name) if member.isfile() else None
+                    content = tar.extractfile(member) if parts else None
+                    if parts is None or content is None:
+                        continue
+                    key, name = parts
+                    if row.get(_KEY) != key:
+                        if row:
+                            yield row
+                        row = {_KEY: key}
+                        number += 1
+                    row[name] = _value(name, content.read(), f"{file.name}, row {number}")
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise DataError(f"{file.name} is no complete tar: {error}", help="fetch or write it again") from None
+    if row:
+        yield row

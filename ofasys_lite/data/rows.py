@@ -1,0 +1,207 @@
+"""Opens whatever a card's `data:` names: files of every format, prepared folders, Hugging Face data, Python objects."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.data.files import DataFile, expand
+from ofasys_lite.data.readers.arrow import ArrowSource, stream_arrow
+from ofasys_lite.data.readers.delimited import DelimitedSource, stream_delimited
+from ofasys_lite.data.readers.jsonl import JsonLinesSource, json_source, stream_json_lines
+from ofasys_lite.data.readers.lines import Progress
+from ofasys_lite.data.readers.memory import DatasetSource, HuggingFaceSource, ListSource, hugging_face_rows
+from ofasys_lite.data.readers.stream import StreamSource
+from ofasys_lite.data.readers.tar import TarSource, stream_tar
+from ofasys_lite.data.source import Chained, Mapped, RowSource, as_record
+from ofasys_lite.data.spec import FORMATS, PACKED, PREPARED, Spec, file_format, is_paths, is_stream, parse_spec
+from ofasys_lite.errors import DataError, did_you_mean
+
+__all__ = ["FORMATS", "RowSource", "StreamSource", "as_record", "is_stream", "open_source", "open_stream"]
+
+
+def open_source(
+    spec: Any, *, base: Path | None = None, columns: Mapping[str, str] | None = None, progress: Progress | None = None
+) -> RowSource:
+    """The rows that `spec` names.
+
+    Args:
+        spec: Path or fsspec URL (csv, tsv, jsonl, json, parquet, arrow, feather, tar; `{00..09}`, `*` and lists read
+            as one table); `<recipe>:<split>` of prepared data; `hf:<name or folder>:<split>`; a dict with `path` or
+            `hf` and format, separator, quote, encoding, header; a list of dicts; a `datasets.Dataset`; any object
+            with `__len__` and `__getitem__` that gives dicts; a RowSource.
+        base: Folder that relative paths are looked for in first, such as a card's.
+        columns: Slot column -> data column.
+        progress: Called (what, done, in all) while an index is made for the first time.
+
+    Raises:
+        DataError: On everything that cannot be opened, with what to do.
+    """
+    source = _open(spec, base, progress)
+    return Mapped(source, columns) if columns else source
+
+
+def _open(spec: Any, base: Path | None, progress: Progress | None) -> RowSource:
+    if isinstance(spec, RowSource):
+        return spec
+    if isinstance(spec, (str, Path, Mapping)) or is_paths(spec):
+        asked = parse_spec(spec)
+        if asked.stream:
+            raise DataError(
+                f"{asked.path or asked.hf} is given as a stream", help="this needs rows by number: leave `stream` out"
+            )
+        if asked.hf:
+            return HuggingFaceSource(
+                hugging_face_rows(asked.hf, asked.split, asked.config), f"hf:{asked.hf}:{asked.split}"
+            )
+        sources = [_open_file(DataFile(path), asked, progress) for path in _paths(asked, base)]
+        return sources[0] if len(sources) == 1 else Chained(sources)
+    if isinstance(spec, Sequence):
+        return ListSource(spec)
+    if type(spec).__module__.partition(".")[0] == "datasets" and hasattr(spec, "column_names"):
+        if isinstance(spec, dict) or not hasattr(spec, "__len__"):
+            raise _no_rows(spec)
+        return HuggingFaceSource(spec)
+    if hasattr(spec, "__len__") and hasattr(spec, "__getitem__"):
+        return DatasetSource(spec)
+    raise _no_rows(spec)
+
+
+def _no_rows(spec: Any) -> DataError:
+    """The error for a Python object that is no source of rows by number."""
+    kind = type(spec).__name__
+    if kind.endswith("DatasetDict"):
+        return DataError(
+            f"{kind} holds several splits", help=f"choose one, such as dataset[{next(iter(spec), 'train')!r}]"
+        )
+    if hasattr(spec, "__iter__"):
+        return DataError(
+            f"{kind} has neither length nor random access",
+            help="give it as {'path': ..., 'stream': True}, or a list of it",
+        )
+    return DataError(
+        f"{kind} is no source of rows",
+        help="give a path, URL, `recipe:split`, `hf:name:split`, a list of dicts or a map-style dataset",
+    )
+
+
+def _paths(asked: Spec, base: Path | None) -> list[str]:
+    """The files of a source; prepared data found by recipe and split."""
+    if isinstance(asked.path, str) and PREPARED.fullmatch(asked.path):
+        return [str(_prepared(asked.path))]
+    if not asked.path:
+        raise DataError("a data source has an empty path", help="name a file, `recipe:split` or `hf:name:split`")
+    found = expand(asked.path, base)
+    return [inner for path in found for inner in _folder(path)]
+
+
+def _folder(path: str) -> list[str]:
+    """`path`, or an error that says what to write where it is a folder."""
+    if not Path(path).is_dir():
+        return [path]
+    if any((Path(path) / name).exists() for name in ("state.json", "dataset_dict.json")):
+        raise DataError(f"{path} is a folder of a Hugging Face data set", help=f"write hf:{path}:<split>")
+    inner = sorted(one.name for one in Path(path).iterdir() if one.suffix[1:] in FORMATS)
+    what = f"name its files, such as {path}/{inner[0]} or {path}/*{Path(inner[0]).suffix}" if inner else "name a file"
+    raise DataError(f"{path} is a folder", help=what)
+
+
+def _prepared(text: str) -> Path:
+    """The file of prepared data that `recipe:split` names."""
+    from ofasys_lite.data.recipes.prepare import data_root
+
+    name, _, split = text.partition(":")
+    root = data_root()
+    path = root / name / f"{split}.parquet"
+    if path.exists():
+        return path
+    if (root / name).is_dir():
+        splits = sorted(one.stem for one in (root / name).glob("*.parquet"))
+        raise DataError(f"prepared data `{name}` has no split `{split}`", help=did_you_mean(split, splits, "splits"))
+    from ofasys_lite.data.recipes import recipe_names
+
+    known = list(recipe_names())
+    if name in known:
+        raise DataError(f"data `{name}` is not prepared in {root}", help=f"run: ofasys-lite data prepare {name}")
+    raise DataError(
+        f"no prepared data `{name}` in {root}, and no recipe of that name", help=did_you_mean(name, known, "recipes")
+    )
+
+
+def _open_file(file: DataFile, asked: Spec, progress: Progress | None) -> RowSource:
+    """The rows of one file."""
+    kind = file_format(file.path, asked)
+    if file.path.lower().endswith(PACKED) and kind != "tar":
+        raise DataError(
+            f"{file.path} is compressed: it has no random access",
+            help="unpack it once (gunzip, unzstd ...), or read it in order with `stream: true`",
+        )
+    if kind in ("csv", "tsv"):
+        return DelimitedSource(file, asked.dialect(kind), progress)
+    if kind == "jsonl":
+        return JsonLinesSource(file, asked.encoding, progress)
+    if kind == "json":
+        return json_source(file)
+    if kind == "tar":
+        return TarSource(file, progress)
+    return ArrowSource(file, kind, progress)
+
+
+def open_stream(
+    spec: Any, *, base: Path | None = None, columns: Mapping[str, str] | None = None, seed: int = 0
+) -> StreamSource:
+    """The endless stream of rows that `spec` names; compressed files are read as they are.
+
+    Args:
+        spec: What `open_source` takes, with `stream: true` and maybe `buffer` (rows held for shuffling); or an
+            iterable dataset whose iterator gives dicts.
+        base: Folder that relative paths are looked for in first.
+        columns: Slot column -> data column.
+        seed: Seed of the shuffle.
+
+    Raises:
+        DataError: As `open_source`.
+    """
+    if not isinstance(spec, (str, Path, Mapping)) and not is_paths(spec):
+        if not hasattr(spec, "__iter__"):
+            raise _no_rows(spec)
+        return StreamSource(partial(iter, spec), type(spec).__name__, seed=seed, columns=columns)
+    asked = parse_spec(spec)
+    if asked.hf:
+        rows = hugging_face_rows(asked.hf, asked.split, asked.config, streaming=True)
+        return StreamSource(partial(iter, rows), f"hf:{asked.hf}:{asked.split}", asked.buffer, seed, columns)
+    paths = _paths(asked, base)
+    name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    return StreamSource(partial(_stream_files, paths, asked), name, asked.buffer, seed, columns)
+
+
+def _stream_files(paths: Sequence[str], asked: Spec) -> Iterator[dict[str, Any]]:
+    """The rows of some files, one after another."""
+    for path in paths:
+        kind = file_format(path, asked)
+        file = _Unpacked(path) if path.lower().endswith(".gz") and kind != "tar" else DataFile(path)
+        if kind in ("csv", "tsv"):
+            yield from stream_delimited(file, asked.dialect(kind))
+        elif kind == "jsonl":
+            yield from stream_json_lines(file, asked.encoding)
+        elif kind == "tar":
+            yield from stream_tar(file)
+        elif kind == "json":
+            source = json_source(file)
+            yield from (source.row(i) for i in range(len(source)))
+        else:
+            yield from stream_arrow(file, kind)
+
+
+class _Unpacked(DataFile):
+    """A gzip file whose content is read unpacked, from the start."""
+
+    def open(self) -> Any:
+        """The unpacked content."""
+        raw = super().open()
+        unpacked = gzip.GzipFile(fileobj=raw, mode="rb")
+        cast(Any, unpacked).myfileobj = raw  # closed together
+        return unpacked

@@ -1,0 +1,258 @@
+"""Rows by number: what every reader gives, and what is made of several of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from ofasys_lite.data.fields import MISSING, field
+from ofasys_lite.errors import DataError, did_you_mean
+
+__all__ = ["Chained", "Mapped", "RowSource", "as_record", "combined", "has_column", "row_error"]
+
+
+class RowSource(ABC):
+    """Rows with a length, random access and a content hash; it can be pickled, and opens its files where it is used.
+
+    Attributes:
+        name: Name for messages, such as `qa.csv`.
+        base: Folder that relative media paths in the rows start from; empty: the working directory.
+        reproducible: True: row i is the same in every run.
+    """
+
+    name: str
+    base: str = ""
+    reproducible: bool = True
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in the order of the data."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of the content: equal rows that are read alike have equal fingerprints."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    @abstractmethod
+    def row(self, i: int) -> dict[str, Any]:
+        """Row `i` (0-based) with raw values; raises DataError with source and row number if it cannot be read."""
+
+    def value(self, i: int, column: str) -> Any:
+        """The raw value of `column` (dotted names open records) in row `i`; MISSING if the row has none."""
+        return field(self.row(i), column)
+
+    def ids(self, i: int) -> str:
+        """The sample id of row `i`: its column `id` where there is one, else its number from 0 on."""
+        if "id" in self.columns:
+            found = self.value(i, "id")
+            if found is not MISSING and found is not None and found != "":
+                return str(found)
+        return str(i)
+
+    def place(self, i: int) -> str:
+        """Where row `i` stands, for messages: `qa.csv, row 17` (rows count from 1)."""
+        return f"{self.name}, row {i + 1}"
+
+    def length_hint(self, i: int, column: str, kind: str) -> int | None:
+        """A cheap length of one value, from the source's index; None if it cannot be told.
+
+        The first call for a column measures all rows once and keeps the result by content hash.
+
+        Args:
+            i: Row number from 0 on.
+            column: Column, dotted names allowed.
+            kind: `text` (UTF-8 bytes), `image` (pixels), `width`, `height`, `audio` (frames) or `list` (elements).
+        """
+        from ofasys_lite.data.lengths import column_lengths
+
+        found = int(column_lengths(self, column, kind)[i])
+        return None if found < 0 else found
+
+    def check_row(self, i: int) -> int:
+        """`i`, if there is such a row.
+
+        Raises:
+            IndexError: If not; this is a mistake of the caller, not of the data.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"{self.name} has {len(self)} rows; there is no row {i}")
+        return i
+
+
+def row_error(place: str, what: str, *, column: str = "", help: str = "") -> DataError:
+    """A DataError with the place of the row before the message: `qa.csv, row 17, column answer: ...`."""
+    where = f"{place}, column {column}" if column else place
+    return DataError(f"{where}: {what}", help=help)
+
+
+def as_record(value: Any, column: str = "value") -> Any:
+    """The list or record that `value` is, or that its JSON text spells (a cell of a csv file).
+
+    Raises:
+        DataError: On text that is not the JSON of a list or record, and on any other value.
+    """
+    if isinstance(value, (list, tuple, dict)):
+        return value
+    if isinstance(value, (str, bytes)):
+        try:
+            found = json.loads(value)
+        except ValueError as error:
+            raise DataError(
+                f"column {column} must hold a list or record; the text `{value[:40]!r}` is not JSON: {error}",
+                help='write it as JSON, such as ["a", "b"] or {"a": 1}',
+            ) from None
+        if isinstance(found, (list, dict)):
+            return found
+        value = found
+    raise DataError(
+        f"column {column} must hold a list or record; found {type(value).__name__} {str(value)[:40]!r}",
+        help='in a text file write it as JSON, such as ["a", "b"] or {"a": 1}',
+    )
+
+
+def combined(*parts: object) -> str:
+    """One hash over the texts of `parts`."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        text = str(part).encode("utf-8", "surrogatepass")
+        state.update(f"{len(text)}:".encode() + text)
+    return state.hexdigest()
+
+
+def has_column(columns: Sequence[str], name: str) -> bool:
+    """True if `name`, or a record that its dots open, is among `columns`."""
+    parts = name.split(".")
+    return any(".".join(parts[:count]) in columns for count in range(1, len(parts) + 1))
+
+
+class Mapped(RowSource):
+    """A source whose rows also have slot columns, taken from data columns.
+
+    Args:
+        source: Where the rows come from.
+        columns: Slot column -> data column; dots open records unless the whole name is a column.
+
+    Raises:
+        DataError: If a data column is not there; the nearest name is offered.
+    """
+
+    def __init__(self, source: RowSource, columns: Mapping[str, str]) -> None:
+        for slot, column in columns.items():
+            if not has_column(source.columns, column):
+                raise DataError(
+                    f"column `{slot}` is to come from `{column}`, which {source.name} does not have",
+                    help=did_you_mean(column, source.columns, "columns"),
+                )
+        self.source = source
+        self.mapping = dict(columns)
+        self.name = source.name
+        self.base = source.base
+        self.reproducible = source.reproducible
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The data's columns, then the slot columns that are new."""
+        own = self.source.columns
+        return own + tuple(slot for slot in self.mapping if slot not in own)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content and the mapping."""
+        return combined("mapped", self.source.fingerprint, sorted(self.mapping.items()))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Row `i` with the slot columns added; a slot whose value is not in this row is left out."""
+        raw = self.source.row(i)
+        out = {name: value for name, value in raw.items() if name not in self.mapping}
+        for slot, column in self.mapping.items():
+            value = field(raw, column)
+            if value is not MISSING:
+                out[slot] = value
+        return out
+
+    def value(self, i: int, column: str) -> Any:
+        """The value of a slot column or data column in row `i`."""
+        if column in self.mapping:
+            return self.source.value(i, self.mapping[column])
+        head, dot, rest = column.partition(".")
+        if dot and head in self.mapping and column not in self.source.columns:
+            return self.source.value(i, f"{self.mapping[head]}.{rest}")
+        return self.source.value(i, column)
+
+    def ids(self, i: int) -> str:
+        """The id that the data gives."""
+        return self.source.ids(i)
+
+    def place(self, i: int) -> str:
+        """Where row `i` stands in its file."""
+        return self.source.place(i)
+
+
+class Chained(RowSource):
+    """Several sources, one after another: shards of one table.
+
+    Args:
+        sources: At least one; all with the same columns, in any order.
+
+    Raises:
+        DataError: If the columns of two differ.
+    """
+
+    def __init__(self, sources: Sequence[RowSource]) -> None:
+        first = sources[0]
+        for other in sources[1:]:
+            if set(other.columns) != set(first.columns):
+                odd = sorted(set(other.columns) ^ set(first.columns))[0]
+                raise DataError(
+                    f"{first.name} and {other.name} are read as one table, and only one of them has column `{odd}`",
+                    help=f"{first.name} has {', '.join(first.columns)}; {other.name} has {', '.join(other.columns)}",
+                )
+        self.sources = tuple(sources)
+        self.ends = list(accumulate(len(source) for source in sources))
+        self.name = f"{first.name} and {len(sources) - 1} more" if len(sources) > 1 else first.name
+        self.base = first.base
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the first source."""
+        return self.sources[0].columns
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the contents in order."""
+        return combined("chained", *(source.fingerprint for source in self.sources))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def _find(self, i: int) -> tuple[RowSource, int]:
+        number = bisect_right(self.ends, self.check_row(i))
+        return self.sources[number], i - (self.ends[number - 1] if number else 0)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Row `i`, counted over all sources."""
+        source, inner = self._find(i)
+        return source.row(inner)
+
+    def value(self, i: int, column: str) -> Any:
+        """The value of `column` in row `i`, counted over all sources."""
+        source, inner = self._find(i)
+        return source.value(inner, column)
+
+    def place(self, i: int) -> str:
+        """The shard and the row in it."""
+        source, inner = self._find(i)
+        return source.place(inner)

@@ -1,0 +1,185 @@
+"""Train, valid and test: given by the card, or set aside from train by a hash that never changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofasys_lite.data.cache import cached_arrays
+from ofasys_lite.data.fields import MISSING
+from ofasys_lite.data.readers.lines import Progress
+from ofasys_lite.data.rows import open_source
+from ofasys_lite.data.source import RowSource, combined, has_column
+from ofasys_lite.errors import DataError, did_you_mean
+
+__all__ = ["SPLITS", "SplitView", "open_splits", "split_of"]
+
+SPLITS = ("train", "valid", "test")
+_PERCENT = {"train": "80", "valid": "10", "test": "10"}
+
+
+def split_of(key: str) -> str:
+    """The split of a key, for ever: `train` (80 of 100), `valid` (10) or `test` (10) by its sha1.
+
+    Example:
+        >>> split_of("cat")
+        'train'
+    """
+    percent = int.from_bytes(hashlib.sha1(key.encode("utf-8", "surrogatepass")).digest(), "big") % 100
+    return "train" if percent < 80 else "valid" if percent < 90 else "test"
+
+
+class SplitView(RowSource):
+    """The rows of a source that belong to one split.
+
+    Args:
+        source: All rows.
+        split: `train`, `valid` or `test`.
+        group_column: Column whose value keys the hash, so that rows of one group stay together; None: the sample id.
+        missing: Splits that have no source of their own; `train` keeps all rows of the others.
+
+    Attributes:
+        note: What was done, for logs.
+
+    Raises:
+        DataError: On an unknown split or column.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        split: str,
+        group_column: str | None = None,
+        missing: Collection[str] = ("valid", "test"),
+    ) -> None:
+        if split not in SPLITS:
+            raise DataError(f"unknown split `{split}`", help=did_you_mean(split, SPLITS, "splits"))
+        if group_column and not has_column(source.columns, group_column):
+            raise DataError(
+                f"{source.name} has no column `{group_column}` to split by",
+                help=did_you_mean(group_column, source.columns, "columns"),
+            )
+        self.source = source
+        self.split = split
+        self.base = source.base
+        self.reproducible = source.reproducible
+        self.name = f"{source.name} ({split})"
+        key = combined(source.fingerprint, group_column or "")
+        split_N = cached_arrays("splits-1", key, lambda: {"split": _splits(source, group_column)})["split"]
+        wanted = [SPLITS.index(split)]
+        if split == "train":
+            wanted += [number for number, name in enumerate(SPLITS) if name not in missing and number]
+        self._rows = np.flatnonzero(np.isin(split_N, wanted))
+        self._key = combined(source.fingerprint, group_column or "", *map(str, wanted))
+        by = f"column `{group_column}`" if group_column else "sample id"
+        aside = " and ".join(name for name in SPLITS if name in missing)
+        if split == "train":
+            self.note = f"{source.name}: {len(self)} of {len(source)} rows train; {aside} are set aside by sha1 of {by}"
+        else:
+            self.note = (
+                f"{split} comes from {source.name}: {len(self)} of {len(source)} rows "
+                f"(about {_PERCENT[split]} %, by sha1 of {by})"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The source's columns."""
+        return self.source.columns
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the source's content and the choice of rows."""
+        return self._key
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def original(self, i: int) -> int:
+        """The number of row `i` in the source."""
+        return int(self._rows[self.check_row(i)])
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Row `i` of the split."""
+        return self.source.row(self.original(i))
+
+    def value(self, i: int, column: str) -> Any:
+        """The value of `column` in row `i` of the split."""
+        return self.source.value(self.original(i), column)
+
+    def ids(self, i: int) -> str:
+        """The id that the source gives."""
+        return self.source.ids(self.original(i))
+
+    def place(self, i: int) -> str:
+        """Where row `i` of the split stands in its file."""
+        return self.source.place(self.original(i))
+
+    def length_hint(self, i: int, column: str, kind: str) -> int | None:
+        """The length that the source's index holds."""
+        return self.source.length_hint(self.original(i), column, kind)
+
+
+def _splits(source: RowSource, group_column: str | None) -> NDArray[np.int64]:
+    """The split (as its number in SPLITS) of every row; rows that cannot be read, or have no group, go by their id."""
+    out = np.zeros(len(source), np.int64)
+    for i in range(len(source)):
+        key: Any = MISSING
+        if group_column:
+            try:
+                key = source.value(i, group_column)
+            except DataError:
+                key = MISSING
+        if key is MISSING or key is None:
+            try:
+                key = source.ids(i)
+            except DataError:
+                key = str(i)
+        out[i] = SPLITS.index(split_of(str(key)))
+    return out
+
+
+def open_splits(
+    data: Mapping[str, Any],
+    *,
+    base: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    group_column: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[str, RowSource], tuple[str, ...]]:
+    """(source of train, valid and test, notes) of a card's `data`; what it does not name comes from its train rows.
+
+    Args:
+        data: Split -> what `open_source` takes; `train` is needed.
+        base: Folder of relative paths.
+        columns: Slot column -> data column.
+        group_column: Column that keeps rows together when valid or test are set aside.
+        progress: Called while an index is made for the first time.
+
+    Raises:
+        DataError: On an unknown split, no train source, or train left without rows.
+    """
+    for split in data:
+        if split not in SPLITS:
+            raise DataError(f"unknown split `{split}`", help=did_you_mean(str(split), SPLITS, "splits"))
+    if "train" not in data:
+        raise DataError("no data to train on", help="name it: `data: {train: my.csv}`")
+    given = {
+        split: open_source(spec, base=base, columns=columns, progress=progress)
+        for split, spec in data.items()
+        if spec is not None
+    }
+    missing = tuple(split for split in SPLITS if split not in given)
+    if not missing:
+        return given, ()
+    whole = given["train"]
+    views = {split: SplitView(whole, split, group_column, missing) for split in ("train", *missing)}
+    if not len(views["train"]):
+        raise DataError(
+            f"{whole.name}: all {len(whole)} rows fall into {' and '.join(missing)}", help="name them in `data`"
+        )
+    return {split: views.get(split) or given[split] for split in SPLITS}, tuple(view.note for view in views.values())
