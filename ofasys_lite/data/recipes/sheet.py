@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import colorsys
+import importlib.util
 import io
-import textwrap
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,12 @@ __all__ = ["contact_sheet", "spectrogram"]
 CELL, GAP, COLUMNS = 250, 10, 4  # pixels, pixels, cells in a row
 PICTURE = 192  # smallest height of an enlarged picture, in pixels
 WAVE, SPECTROGRAM = 44, 80  # heights in pixels
-LETTERS, LINES = 40, 6  # of one value
+LINES = 6  # of one value
 HIDDEN = ("id", "group")
 
 
 def contact_sheet(folder: Path, split: str, path: Path, rows: int = 24) -> Path:
-    """The written PNG with the first `rows` rows of a split, each in a cell with all its columns.
+    """The written PNG: `rows` rows spread evenly over a split, each in a cell with all its columns.
 
     Raises:
         DataError: The folder is not prepared, has no such split, or no row is asked for.
@@ -39,7 +40,9 @@ def contact_sheet(folder: Path, split: str, path: Path, rows: int = 24) -> Path:
     if rows < 1:
         raise DataError(f"a contact sheet of {rows} rows shows nothing", help="ask for at least 1 row")
     manifest = load_manifest(folder)
-    cells = [_cell(row, manifest) for row in read_split(folder, split, rows)]
+    found = read_split(folder, split)
+    shown = [found[place * len(found) // rows] for place in range(rows)] if len(found) > rows else found
+    cells = [_cell(row, manifest) for row in shown]
     lines = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
     heights = [max(cell.height for cell in line) for line in lines]
     wide, head = COLUMNS * (CELL + GAP) + GAP, 54
@@ -47,7 +50,7 @@ def contact_sheet(folder: Path, split: str, path: Path, rows: int = 24) -> Path:
     draw = ImageDraw.Draw(sheet)
     counts = ", ".join(f"{name} {count:,}" for name, count in manifest.splits.items())
     draw.text((GAP, 8), f"{manifest.recipe}: {manifest.title}", "#111111", _font(16))
-    draw.text((GAP, 30), f"{split} (of {counts} rows) - {manifest.licence}", "#444444", _font(13))
+    draw.text((GAP, 30), f"{len(shown)} rows of {split} ({counts}) - {manifest.licence}", "#444444", _font(13))
     top = head
     for line, height in zip(lines, heights, strict=True):
         for place, cell in enumerate(line):
@@ -58,10 +61,36 @@ def contact_sheet(folder: Path, split: str, path: Path, rows: int = 24) -> Path:
     return path
 
 
+@cache
 def _font(size: int) -> Any:
+    """DejaVu Sans, which knows most alphabets, from matplotlib's files or the system's, else Pillow's own font."""
     from PIL import ImageFont
 
+    found = importlib.util.find_spec("matplotlib")
+    base = Path(found.origin or "").parent if found is not None else Path()
+    for name in (base / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", "DejaVuSans.ttf"):
+        try:
+            return ImageFont.truetype(str(name), size)
+        except OSError:
+            continue
     return ImageFont.load_default(size)
+
+
+def _folded(text: str, font: Any) -> list[str]:
+    """Lines no wider than a cell; what is wider than a whole line is cut between letters."""
+    lines = [""]
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if font.getlength(joined) <= CELL - 16:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if font.getlength(lines[-1] + letter) > CELL - 16:
+                lines.append("")
+            lines[-1] += letter
+    return lines
 
 
 def _cell(row: Row, manifest: Manifest) -> Image:
@@ -95,8 +124,7 @@ def _picture(content: bytes, boxes: Sequence[tuple[Sequence[float], str]]) -> Im
     """The picture, enlarged by a whole number so that its pixels show, with its boxes."""
     from PIL import Image, ImageDraw
 
-    with Image.open(io.BytesIO(content)) as image:
-        plain = image.convert("RGB")
+    plain = Image.open(io.BytesIO(content)).convert("RGB")
     scale = max(1, min((CELL - 16) // plain.width, PICTURE // plain.height))
     picture = plain.resize((plain.width * scale, plain.height * scale), Image.Resampling.NEAREST)
     picture.thumbnail((CELL - 16, CELL - 16))
@@ -157,7 +185,7 @@ def _text(name: str, value: str) -> Image:
     """The column's name in grey and its value below, folded and cut."""
     from PIL import Image, ImageDraw
 
-    lines = [piece for line in value.split("\n") for piece in textwrap.wrap(line, LETTERS) or [""]]
+    lines = [piece for line in value.split("\n") for piece in _folded(line, _font(13))]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], "..."]
     picture = Image.new("RGB", (CELL - 16, 14 + 16 * len(lines)), "white")

@@ -240,8 +240,8 @@ RECIPE = Recipe(
         ),
         group="the query",
         limits=Limits(train=12_000),
-        counts={},
-        size_mb=0.0,
+        counts={"train": 9446, "valid": 500, "test": 1000},
+        size_mb=0.9,
         generated="the questions, from 13 templates with paraphrases; the rows are real",
         note="split by query: test queries are new combinations of known templates, columns and values; no answer "
         "is empty, null or zero",
