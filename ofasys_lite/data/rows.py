@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ofasys_lite.data.files import DataFile, expand
 from ofasys_lite.data.readers.arrow import ArrowSource, stream_arrow

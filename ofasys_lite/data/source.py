@@ -54,7 +54,10 @@ class RowSource(ABC):
     def ids(self, i: int) -> str:
         """The sample id of row `i`: its column `id` where there is one, else its number from 0 on."""
         if "id" in self.columns:
-            found = self.value(i, "id")
+            try:
+                found = self.value(i, "id")
+            except DataError:
+                return str(i)  # an unreadable row must still have a name in the ledger
             if found is not MISSING and found is not None and found != "":
                 return str(found)
         return str(i)

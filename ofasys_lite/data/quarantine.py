@@ -1,0 +1,127 @@
+"""Rows that could not be read: noted with the reason, replaced by spare rows, and counted against a limit."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.data.cache import atomic
+from ofasys_lite.errors import DataError
+
+__all__ = ["Ledger", "Quarantined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One row that could not be read.
+
+    Attributes:
+        task: Task name.
+        row: Row number in the task's training split, from 0 on.
+        id: Sample id.
+        reason: What is wrong with it.
+        attempts: How often it was drawn.
+    """
+
+    task: str
+    row: int
+    id: str
+    reason: str
+    attempts: int = 1
+
+
+class Ledger:
+    """All rows that a run could not read; above the limit the run stops.
+
+    Args:
+        sizes: Task -> number of rows of its training split.
+        limit: Largest share of a task's rows that may be unreadable, 0 to 1.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], limit: float = 0.01) -> None:
+        if not 0 <= limit <= 1:
+            raise DataError(f"a quarantine limit of {limit:g}", help="it is a share of the rows: 0 to 1, such as 0.01")
+        self.sizes = dict(sizes)
+        self.limit = limit
+        self._entries: dict[tuple[str, int], Quarantined] = {}
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def entries(self) -> tuple[Quarantined, ...]:
+        """The rows, by task and row number."""
+        return tuple(self._entries[key] for key in sorted(self._entries))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Task -> number of different rows in quarantine, tasks with none left out."""
+        return dict(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, task: str, row: int, id: str, reason: str) -> str:
+        """Notes a row; the line for the log.
+
+        Raises:
+            DataError: If more of the task's rows cannot be read than the limit allows.
+        """
+        return self.merge((Quarantined(task, row, id, reason),))[0]
+
+    def merge(self, reports: Iterable[Quarantined]) -> list[str]:
+        """Notes what workers or ranks report; one line for the log per report.
+
+        Raises:
+            DataError: If more of a task's rows cannot be read than the limit allows; all reports are noted before.
+        """
+        noted: list[Quarantined] = []
+        for report in reports:
+            known = self._entries.get((report.task, report.row))
+            if known is None:
+                self._counts[report.task] += 1
+            else:
+                report = replace(report, attempts=known.attempts + report.attempts)
+            self._entries[report.task, report.row] = report
+            noted.append(report)
+        for report in noted:
+            size = self._size(report.task)
+            if self._counts[report.task] > self.limit * size:
+                raise DataError(
+                    self.line(report),
+                    help="too many rows cannot be read: mend or remove them (`ofasys-lite check` lists them), "
+                    "or allow more by a higher quarantine limit",
+                )
+        return [self.line(report) for report in noted]
+
+    def line(self, entry: Quarantined) -> str:
+        """What a log says of one row: task, row (from 1 on), id, reason, and how many there are."""
+        reason = entry.reason.strip().rstrip(".")
+        return (
+            f"task {entry.task}, row {entry.row + 1} (id {entry.id}): {reason}. "
+            f"Quarantined ({self._counts[entry.task]} of {self._size(entry.task)} rows, limit {self.limit * 100:g} %)."
+        )
+
+    def _size(self, task: str) -> int:
+        """Rows of a task."""
+        if task not in self.sizes:
+            raise DataError(f"the quarantine ledger knows no task `{task}`", help=f"tasks: {', '.join(self.sizes)}")
+        return self.sizes[task]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All entries as plain values, for checkpoints."""
+        return {"entries": [asdict(entry) for entry in self.entries]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over the entries of a checkpoint, in place of its own; rows of tasks that are gone stay listed."""
+        entries = [Quarantined(**entry) for entry in state["entries"]]
+        self._entries = {(entry.task, entry.row): entry for entry in entries}
+        self._counts = Counter(entry.task for entry in entries)
+
+    def write(self, path: Path) -> None:
+        """Writes the entries as jsonl, whole or not at all."""
+        lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in self.entries]
+        with atomic(path) as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")

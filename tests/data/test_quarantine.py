@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ofasys_lite.data.quarantine import Ledger, Quarantined
+from ofasys_lite.errors import DataError
+
+
+def test_a_noted_row_gives_the_line_of_the_log() -> None:
+    ledger = Ledger({"asr": 812})
+    line = ledger.add("asr", 811, "1272-0003", "cannot read audio: file is empty")
+    assert line == (
+        "task asr, row 812 (id 1272-0003): cannot read audio: file is empty. Quarantined (1 of 812 rows, limit 1 %)."
+    )
+
+
+def test_a_row_met_again_counts_once_and_its_attempts_add_up() -> None:
+    ledger = Ledger({"asr": 812})
+    for _ in range(3):
+        ledger.add("asr", 7, "x", "broken")
+    assert ledger.counts == {"asr": 1}
+    assert ledger.entries == (Quarantined("asr", 7, "x", "broken", 3),)
+
+
+def test_above_the_limit_the_run_stops_with_the_last_row_and_what_to_do() -> None:
+    ledger = Ledger({"asr": 200, "vqa": 10}, limit=0.01)
+    ledger.add("asr", 0, "a", "broken")
+    ledger.add("asr", 1, "b", "broken")
+    with pytest.raises(
+        DataError, match=r"task asr, row 3 \(id c\): broken. Quarantined \(3 of 200 rows, limit 1 %\)"
+    ) as caught:
+        ledger.add("asr", 2, "c", "broken")
+    assert "mend or remove them" in caught.value.help
+    assert len(ledger) == 3
+
+
+def test_reports_of_workers_are_all_noted_before_the_run_stops() -> None:
+    ledger = Ledger({"asr": 100})
+    with pytest.raises(DataError, match="2 of 100"):
+        ledger.merge([Quarantined("asr", 1, "a", "x"), Quarantined("asr", 2, "b", "y")])
+    assert [entry.row for entry in ledger.entries] == [1, 2]
+
+
+def test_a_ledger_goes_through_a_checkpoint(tmp_path: Path) -> None:
+    ledger = Ledger({"asr": 1000})
+    ledger.add("asr", 5, "e", "käputt")
+    ledger.add("asr", 2, "b", "broken")
+    other = Ledger({"asr": 1000})
+    other.load_state_dict(json.loads(json.dumps(ledger.state_dict())))
+    assert other.entries == ledger.entries
+    assert other.counts == {"asr": 2}
+    other.write(tmp_path / "runs" / "quarantine.jsonl")
+    lines = (tmp_path / "runs" / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["b", "e"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["quarantine.jsonl"]
+
+
+def test_a_limit_that_is_no_share_is_refused() -> None:
+    with pytest.raises(DataError, match="a quarantine limit of 5"):
+        Ledger({}, limit=5)
+
+
+def test_a_task_that_is_not_in_the_run_is_refused() -> None:
+    with pytest.raises(DataError, match="knows no task `asr`"):
+        Ledger({"vqa": 3}).add("asr", 0, "a", "x")
