@@ -35,7 +35,7 @@ class Fields:
         """Notes a mistake."""
         place: Place | None = where.place if where is not None else None
         # a value from the command line or Python has no line: then the owner says where
-        text = message if place is not None or message.startswith(self.owner) else f"{self.owner}: {message}"
+        text = message if place is not None or self.owner in message else f"{self.owner}: {message}"
         self.errors.append(CardError(text, place=place, help=help))
 
     def finish(self) -> None:

@@ -11,7 +11,7 @@ from ofasys_lite.cards.nodes import Item, literal_block
 from ofasys_lite.errors import CardError
 from ofasys_lite.instruction.places import Origin
 
-__all__ = ["InstructionLine", "instruction_text", "load_instructions"]
+__all__ = ["InstructionLine", "instruction_lines", "instruction_text", "load_instructions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +111,17 @@ def load_instructions(folder: Path) -> dict[str, tuple[InstructionLine, ...]]:
     """
     if not folder.is_dir():
         raise CardError(f"{folder}: no such folder")
-    found: dict[str, tuple[InstructionLine, ...]] = {}
-    for path in sorted(folder.glob("*.txt")):
-        try:
-            lines = re.split(r"\r\n|\r|\n", path.read_bytes().decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise CardError(f"{path} is not UTF-8 (byte {error.start})", help="save it as UTF-8") from None
-        found[path.stem] = tuple(
-            InstructionLine(path.stem, line, Origin(str(path), number))
-            for number, line in enumerate(lines, 1)
-            if line.strip() and not line.startswith("#")
-        )
-    return found
+    return {path.stem: instruction_lines(path) for path in sorted(folder.glob("*.txt"))}
+
+
+def instruction_lines(path: Path) -> tuple[InstructionLine, ...]:
+    """The lines of one file of the library; CardError if it is not UTF-8."""
+    try:
+        lines = re.split(r"\r\n|\r|\n", path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise CardError(f"{path} is not UTF-8 (byte {error.start})", help="save it as UTF-8") from None
+    return tuple(
+        InstructionLine(path.stem, line, Origin(str(path), number))
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.startswith("#")
+    )

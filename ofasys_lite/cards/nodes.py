@@ -167,8 +167,8 @@ def _says(item: Item, value: Any) -> bool:
     if item.kind == "map":
         return isinstance(value, Mapping) and bool(plain(item) == value)
     found = plain(item)
-    alike: bool = type(found) is type(value) and found == value
-    return alike or spelling(item) == value
+    typed: bool = type(found) is type(value) and found == value
+    return typed or spelling(item) == value
 
 
 def spelling(item: Item) -> str | None:

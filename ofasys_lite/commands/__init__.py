@@ -1,0 +1,1 @@
+"""Thin verbs of `ofasys-lite`; the only room that knows Hydra."""

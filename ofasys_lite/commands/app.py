@@ -1,0 +1,78 @@
+"""`ofasys-lite VERB ...`: finds the verb, imports it alone, prints mistakes without a traceback."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from ofasys_lite import __version__
+from ofasys_lite.errors import OfasysError, did_you_mean
+
+__all__ = ["VERBS", "main"]
+
+#: Verb -> (module with `main(arguments) -> exit code`, one line of help).
+VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "fmt": ("ofasys_lite.commands.fmt", "write lines and cards in their canonical form"),
+        "data": ("ofasys_lite.commands.data", "list, prepare and show the data sets of the quickstart"),
+    }
+)
+
+
+def usage() -> str:
+    """What `--help` prints."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {help}" for verb, (_, help) in VERBS.items())
+    return (
+        "usage: ofasys-lite VERB ...\n\n"
+        "One line of text declares a multi-modal task; one shared encoder-decoder learns all the tasks at once.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        "`ofasys-lite VERB --help` says more; `ofasys-lite --version` prints the version."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code of one command: 0, 1 for a mistake that was printed, 2 for a verb that does not exist, 130 for Ctrl-C.
+
+    Args:
+        argv: Arguments after the program's name; those of the process if not given.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"ofasys_lite {__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        print(f"ofasys-lite: unknown verb `{verb}`\n  help: {did_you_mean(verb, VERBS, 'verbs')}", file=sys.stderr)
+        return 2
+    _see_working_directory()
+    return _run(VERBS[verb][0], rest)
+
+
+def _run(module: str, arguments: list[str]) -> int:
+    """Runs a verb and turns what a user can cause into messages and exit codes."""
+    try:
+        code: int = importlib.import_module(module).main(arguments)
+    except OfasysError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output went away (`| head`); Python would complain once more while it closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _see_working_directory() -> None:
+    """Puts the working directory on the import path: a console script does not see modules there by itself."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())

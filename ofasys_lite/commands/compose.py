@@ -1,0 +1,209 @@
+"""Hydra's edge: command line -> composed configuration -> plain values; its errors in the project's own form."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ofasys_lite.cards.find import content_folder, task_names
+from ofasys_lite.commands.config import RunConfig, run_config
+from ofasys_lite.commands.sources import cards_as_groups, escape
+from ofasys_lite.errors import CardError, did_you_mean
+
+__all__ = ["compose", "load_run_config", "run_hydra", "user_folders"]
+
+PRESETS = "pkg://ofasys_lite.presets"
+_TASK = re.compile(r"\+{0,2}(?P<key>tasks\.[^=\s]+)=(?P<value>.*)", re.DOTALL)
+_CARDS = re.compile(r"\+{0,2}data\.cards=(?P<value>.*)")
+
+
+def load_run_config(overrides: Sequence[str], config_dir: str | Path | None = None) -> RunConfig:
+    """The run that `ofasys-lite train` with these overrides would start.
+
+    Args:
+        overrides: As on the command line: `["experiment=quickstart", "trainer.workers=0"]`.
+        config_dir: The user's own folder of presets and cards, as `--config-dir` gives it.
+
+    Raises:
+        CardError: An unknown group, key or card, or a wrong value.
+    """
+    folders = user_folders(overrides, config_dir)
+    return run_config(compose("train", overrides, config_dir), folders)
+
+
+def compose(verb: str, overrides: Sequence[str], config_dir: str | Path | None = None) -> dict[str, Any]:
+    """The composed configuration of a verb as plain values; strings of tasks and modalities stay escaped."""
+    with (
+        _searching(verb, overrides, config_dir),
+        hydra.initialize_config_module("ofasys_lite.presets", job_name="ofasys_lite", version_base="1.3"),
+    ):
+        extra = [] if config_dir is None else [f"hydra.searchpath=[{_quoted(f'file://{Path(config_dir).resolve()}')}]"]
+        return _plain(hydra.compose(verb, [*_literal_lines(overrides), *extra]))
+
+
+def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str, Any], int | None], None]) -> None:
+    """Runs `function(configuration, job)` as the command line asks: once, once per job of a multirun, or not at all.
+
+    Args:
+        verb: `train` or `evaluate`: the name of the file in presets/.
+        arguments: What follows the verb: overrides and Hydra's flags.
+        function: Gets plain values, and the job's number in a multirun (else None).
+    """
+
+    def job(config: DictConfig) -> None:
+        own = HydraConfig.get()
+        function(_plain(config), own.job.num if own.mode == RunMode.MULTIRUN else None)
+
+    config_dir = _flag(arguments, "--config-dir", "-cd")
+    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    with _searching(verb, arguments, config_dir):
+        sys.argv = [f"ofasys-lite {verb}", *_literal_lines(arguments)]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed with a traceback
+        try:
+            hydra.main(version_base="1.3", config_path=PRESETS, config_name=verb)(job)()
+        finally:
+            sys.argv = before
+            os.environ.pop("HYDRA_FULL_ERROR") if full is None else os.environ.update(HYDRA_FULL_ERROR=full)
+
+
+def user_folders(arguments: Sequence[str], config_dir: str | Path | None = None) -> tuple[str, ...]:
+    """Users' folders of cards: `--config-dir`, and what `data.cards=` names."""
+    given = config_dir if config_dir is not None else _flag(arguments, "--config-dir", "-cd")
+    found = [] if given is None else [str(given)]
+    for argument in arguments:
+        match = _CARDS.fullmatch(argument)
+        if match is not None:
+            value = _parsed(argument)
+            found += [str(each) for each in (value if isinstance(value, list) else [value]) if each is not None]
+    for folder in found:
+        if not Path(folder).is_dir():
+            raise CardError(f"{folder}: no such folder", help="name a folder that holds tasks/, modalities/ or presets")
+    return tuple(dict.fromkeys(found))
+
+
+@contextmanager
+def _searching(verb: str, arguments: Sequence[str], config_dir: str | Path | None) -> Iterator[None]:
+    """Hydra with our groups, its state cleared before and after, its errors translated."""
+    folders = user_folders(arguments, config_dir)
+    if config_dir is not None:
+        _refuse_doubles(Path(config_dir))
+    GlobalHydra.instance().clear()
+    try:
+        if verb == "train":
+            with cards_as_groups(folders):
+                yield
+        else:
+            yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _translated(error, verb, arguments, config_dir) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _refuse_doubles(folder: Path) -> None:
+    """Hydra would silently take ours of two presets with one name."""
+    own = content_folder("presets")
+    for path in sorted(folder.rglob("*.yaml")):
+        name = path.relative_to(folder)
+        if name.parts[0] not in ("tasks", "modalities") and (own / name).is_file():
+            raise CardError(f"{name.with_suffix('')} is ambiguous: {own / name} and {path}", help="rename yours")
+
+
+def _literal_lines(arguments: Sequence[str]) -> list[str]:
+    """Arguments with instruction lines quoted and escaped, so that Hydra reads every character as text.
+
+    Keys of tasks need no `+`: the card's own reader knows which keys there are, and offers the near name.
+    """
+    return [_literal_line(argument) for argument in arguments]
+
+
+def _literal_line(argument: str) -> str:
+    found = _TASK.fullmatch(argument)
+    if found is None:
+        return argument
+    text = found["value"]
+    if not found["key"].endswith(".instruction"):
+        return f"++{found['key']}={text}"
+    if text[:1] in ("'", '"') and text[-1:] == text[:1] and len(text) > 1:
+        try:
+            text = str(_parsed(f"instruction={text}"))
+        except HydraException:
+            text = found["value"]  # quotes inside that close early: then they belong to the line
+    return f"++{found['key']}={_quoted(escape(text))}"
+
+
+def _quoted(text: str) -> str:
+    return QuotedString(text, Quote.double).with_quotes()
+
+
+def _parsed(override: str) -> Any:
+    """The value of one override, quotes taken off."""
+    return OverridesParser.create().parse_override(override.lstrip("+")).value()
+
+
+def _flag(arguments: Sequence[str], *names: str) -> str | None:
+    """The value of a flag, written `--flag value` or `--flag=value`."""
+    for number, argument in enumerate(arguments):
+        for name in names:
+            if argument == name and number + 1 < len(arguments):
+                return arguments[number + 1]
+            if argument.startswith(f"{name}="):
+                return argument[len(name) + 1 :]
+    return None
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """Plain values: interpolations resolved everywhere but in tasks and modalities, whose strings stay escaped."""
+    literal = ("tasks", "modalities")
+    raw = OmegaConf.to_container(config, resolve=False)
+    kept = {key: raw[key] for key in literal if isinstance(raw, dict) and key in raw}
+    rest = OmegaConf.masked_copy(config, [str(key) for key in config if key not in (*literal, "hydra")])
+    resolved = OmegaConf.to_container(rest, resolve=True, throw_on_missing=True)
+    return {**{str(key): value for key, value in dict(resolved).items()}, **kept}  # type: ignore[arg-type]
+
+
+def _translated(error: Exception, verb: str, arguments: Sequence[str], config_dir: str | Path | None) -> CardError:
+    """Hydra's error in our form, with the nearest name where a name is wrong."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        options = [each for each in error.options or () if each != "all"]
+        if group == "tasks":
+            options = task_names(user_folders(arguments, config_dir))
+        return CardError(f"{group}={name}: there is no {group}/{name}", help=did_you_mean(name, options, group))
+    if isinstance(error, OverrideParseException):
+        help = "write key=value; quote a value with spaces or marks: 'key=\"a value\"'"
+        return CardError(f"cannot read the argument `{error.override}`", help=help)
+    text = str(error).strip()
+    wrong = re.search(r"Could not (?:override|append to config)[^']*'(?P<key>[^']+)'", text)
+    if wrong is not None and "No match in the defaults list" not in text and "already at" not in text:
+        return _unknown_key(wrong["key"], verb, config_dir)
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing is not None:
+        return CardError(f"`{missing[1]}` is not given", help=f"write {missing[1]}=...")
+    return CardError(text.splitlines()[0] if text else type(error).__name__, help=" ".join(text.splitlines()[1:2]))
+
+
+def _unknown_key(key: str, verb: str, config_dir: str | Path | None) -> CardError:
+    """A key that the configuration does not have, with the nearest one of the same mapping."""
+    parents, _, last = key.rpartition(".")
+    values: Any = compose(verb, [], config_dir)
+    for part in parents.split(".") if parents else ():
+        values = values.get(part, {}) if isinstance(values, Mapping) else {}
+    names = [str(each) for each in values] if isinstance(values, Mapping) else []
+    help = did_you_mean(last, names) if names else f"add it with +{key}=..."
+    return CardError(f"unknown key `{key}`", help=help)

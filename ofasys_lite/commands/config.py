@@ -1,0 +1,166 @@
+"""What a run is, once Hydra has composed it: cards and plain values. Nothing below commands/ sees a DictConfig."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.cards.find import modalities, task_names
+from ofasys_lite.cards.load import load_task_card
+from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.commands.sources import CARD, unescaped
+from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean, raise_all
+
+__all__ = ["RunConfig", "run_config"]
+
+_CHOOSE = (
+    "choose an experiment (experiment=quickstart), tasks (tasks=[caption,vqa]) or give a line: "
+    "'+tasks.mine.instruction=\"[TEXT:q] -> [TEXT:a]\"' +tasks.mine.data.train=qa.csv"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything `train` was asked for.
+
+    Attributes:
+        tasks: Task cards, in the order they were chosen.
+        modalities: Modality cards by name and alias, their settings as the presets changed them.
+        model: Fields of ModelConfig.
+        trainer: Keys of presets/trainer.
+        data: Keys of presets/data.
+        logger: Options per chosen logger (csv, tensorboard).
+        name: Folder under runs/.
+        seed: Seed of the mixture, the weights and dropout.
+        steps: Most steps, or None.
+        minutes: Most minutes, or None.
+        resume: False, True (from runs/<name>) or the path of a run.
+        folders: Users' folders of cards.
+        resolved: The whole configuration as plain values, to be written into the run's folder.
+    """
+
+    tasks: tuple[TaskCard, ...]
+    modalities: Mapping[str, ModalityCard]
+    model: Mapping[str, Any]
+    trainer: Mapping[str, Any]
+    data: Mapping[str, Any]
+    logger: Mapping[str, Mapping[str, Any]]
+    name: str
+    seed: int
+    steps: int | None
+    minutes: float | None
+    resume: bool | str
+    folders: tuple[str, ...] = ()
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: int | None = None) -> RunConfig:
+    """The run that a composed configuration describes; every mistake is told at once.
+
+    Args:
+        content: The composed configuration: plain values, instruction lines still escaped.
+        folders: Users' folders of cards.
+        job: Number of this run in a multirun, else None.
+
+    Raises:
+        CardError: A wrong value, or several as an ErrorGroup.
+    """
+    errors: list[OfasysError] = []
+    tasks = _tasks(content.get("tasks") or {}, folders, errors)
+    seed = _number(content, "seed", int, errors)
+    steps = _number(content, "steps", int, errors)
+    minutes = _number(content, "minutes", float, errors)
+    if content.get("steps") is None and content.get("minutes") is None:
+        errors.append(CardError("nothing ends the run", help="give steps=5000 or minutes=10"))
+    raise_all(errors)
+    name = _name(content, tasks, job)
+    shown = {key: value for key, value in content.items() if key != "tasks"}
+    lines = {key: {**unescaped(task)} for key, task in (content.get("tasks") or {}).items()}
+    return RunConfig(
+        tasks=tasks,
+        modalities=_modalities(content.get("modalities") or {}, folders),
+        model=content.get("model") or {},
+        trainer=content.get("trainer") or {},
+        data=content.get("data") or {},
+        logger=content.get("logger") or {},
+        name=name,
+        seed=0 if seed is None else int(seed),
+        steps=None if steps is None else int(steps),
+        minutes=minutes,
+        resume=content.get("resume") or False,
+        folders=folders,
+        resolved={**shown, "tasks": lines, "name": name},
+    )
+
+
+def _tasks(content: Mapping[str, Any], folders: tuple[str, ...], errors: list[OfasysError]) -> tuple[TaskCard, ...]:
+    if not isinstance(content, Mapping):
+        raise CardError("`tasks` is not a mapping of names to cards", help=_CHOOSE)
+    if not content:
+        names = ", ".join(task_names(folders)) or "none"
+        raise CardError("there is no task to train", help=f"{_CHOOSE}\n        tasks: {names}")
+    cards: list[TaskCard] = []
+    for name, value in content.items():
+        try:
+            cards.append(_task(str(name), value, folders))
+        except ErrorGroup as group:
+            errors.extend(group.errors)
+        except OfasysError as error:
+            errors.append(error)
+    return tuple(cards)
+
+
+def _task(name: str, value: Any, folders: tuple[str, ...]) -> TaskCard:
+    if not isinstance(value, Mapping):
+        raise CardError(f"task {name} is `{value}`, not a card", help=_CHOOSE)
+    given = dict(unescaped(dict(value)))
+    path = given.pop(CARD, None)
+    if path is None and "instruction" not in given:
+        names = task_names(folders)
+        near = did_you_mean(name, names, "cards") if names else "there are no cards"
+        raise CardError(
+            f"task {name} has no instruction",
+            help=f"give +tasks.{name}.instruction=..., or choose a card: tasks=[NAME]; {near}",
+        )
+    card = load_task_card(given if path is None else Path(str(path)), name=name, overrides=given if path else None)
+    if not card.data.get("train"):
+        raise CardError(f"task {name} has no training data", help=f"name a source: +tasks.{name}.data.train=FILE")
+    return card
+
+
+def _modalities(content: Mapping[str, Any], folders: tuple[str, ...]) -> dict[str, ModalityCard]:
+    """All modality cards, with the settings that the run changed."""
+    cards = modalities(folders)
+    for key in content:
+        if key not in cards:
+            raise CardError(f"unknown modality {key}", help=did_you_mean(str(key), sorted(cards)))
+    changed = {
+        name: replace(card, settings=unescaped(content[name])) for name, card in cards.items() if name in content
+    }
+    return {key: changed.get(card.name, card) for key, card in cards.items()}
+
+
+def _number(content: Mapping[str, Any], key: str, kind: type, errors: list[OfasysError]) -> float | None:
+    value = content.get(key)
+    if value is None:
+        return None
+    allowed = (int,) if kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed) or value < 0 or (value == 0 and key != "seed"):
+        wanted = "a whole number" if kind is int else "a number"
+        errors.append(
+            CardError(f"`{key}` is `{value}`", help=f"{key} is {wanted}{'' if key == 'seed' else ' above 0'}")
+        )
+        return None
+    return value
+
+
+def _name(content: Mapping[str, Any], tasks: tuple[TaskCard, ...], job: int | None) -> str:
+    """The folder under runs/: what was given, else the tasks' names; the job's number below it in a multirun."""
+    given = content.get("name")
+    base = str(given) if given is not None else "-".join(task.name for task in tasks)[:60]
+    if not re.fullmatch(r"[\w.+=-]+(/[\w.+=-]+)*", base) or ".." in base.split("/"):
+        raise CardError(f"`name` is `{base}`", help="letters, digits and _ . + = - (and / for folders)")
+    return base if job is None else f"{base if given is not None else 'sweep'}/{job}"

@@ -1,0 +1,130 @@
+"""`ofasys-lite fmt`: instruction lines in their canonical form, typed by hand or inside cards and instructions/."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ofasys_lite.cards.fields import Fields
+from ofasys_lite.cards.find import modalities
+from ofasys_lite.cards.lines import instruction_lines, instruction_text
+from ofasys_lite.cards.nodes import read_yaml
+from ofasys_lite.errors import CardError, OfasysError
+from ofasys_lite.instruction import parse, unparse
+from ofasys_lite.instruction.places import Origin
+
+__all__ = ["formatted_card", "formatted_lines", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Formatted:
+    """The text of a file before and after."""
+
+    path: Path
+    before: str
+    after: str
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0; with `--check` 1 if anything would change."""
+    parser = argparse.ArgumentParser("ofasys-lite fmt", description=__doc__)
+    parser.add_argument("what", nargs="+", help="a line, a card (.yaml), a file of lines (.txt), or a folder of them")
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if something would change")
+    parser.add_argument("--config-dir", action="append", default=[], help="a folder with modalities/ of your own")
+    given = parser.parse_args(list(arguments))
+    types = frozenset(modalities(given.config_dir))
+    paths = [path for each in given.what for path in _files(each)]
+    changed = 0
+    for each in given.what:
+        if not _files(each):
+            line = unparse(parse(each, types=types))
+            changed += line != each
+            print(line)
+    for path in paths:
+        found = (formatted_card if path.suffix == ".yaml" else formatted_lines)(path, types)
+        changed += found.changed
+        if found.changed and not given.check:
+            _replace(path, found.after)
+        if found.changed:
+            print(f"{path}: {'would change' if given.check else 'changed'}")
+    if paths:
+        print(f"{len(paths)} files, {changed} {'would change' if given.check else 'changed'}", file=sys.stderr)
+    return 1 if given.check and changed else 0
+
+
+def _files(text: str) -> list[Path]:
+    """The files that an argument names; none if it is a line."""
+    path = Path(text) if len(text) < 4096 and "\n" not in text and "\0" not in text else Path()
+    if text and path.is_dir() and "->" not in text:
+        return sorted([*path.rglob("*.yaml"), *path.rglob("*.txt")])
+    if path.suffix in (".yaml", ".txt") and "->" not in text:
+        if not path.is_file():
+            raise CardError(f"{path}: no such file")
+        return [path]
+    return []
+
+
+def formatted_card(path: Path, types: frozenset[str]) -> _Formatted:
+    """A card with its line in canonical form, in a literal block; everything else stays byte for byte.
+
+    A YAML file without `instruction` is left as it is.
+    """
+    before = path.read_bytes().decode("utf-8")
+    item = read_yaml(path)
+    line = item.get("instruction") if item.kind == "map" else None
+    if line is None or line.place is None:
+        return _Formatted(path, before, before)
+    fields = Fields(item, f"task {path.stem}")
+    text, origin = instruction_text(fields)
+    fields.finish()
+    canonical = unparse(parse(text, types=types, origin=origin))
+    if canonical == text:
+        return _Formatted(path, before, before)
+    if line.style == ">" or (line.style and not origin.exact) or (line.style != "|" and "\n" in canonical):
+        raise CardError(
+            "fmt rewrites literal blocks and plain one-line scalars only", place=line.place, help="use a literal block"
+        )
+    rows = before.splitlines(keepends=True)
+    first = origin.line - 1
+    if line.style == "|":
+        count = text.count("\n") + 1
+        end = "\r\n" if rows[first].endswith("\r\n") else "\n"
+        block = [" " * origin.indent + each + end if each else end for each in canonical.split("\n")]
+        after = "".join([*rows[:first], *block, *rows[first + count :]])
+        return _Formatted(path, before, after)
+    start = origin.column - 1
+    rows[first] = rows[first][:start] + canonical + rows[first][start + len(text) :]
+    return _Formatted(path, before, "".join(rows))
+
+
+def formatted_lines(path: Path, types: frozenset[str]) -> _Formatted:
+    """A file of lines with each in canonical form; comments and empty lines stay."""
+    before = path.read_bytes().decode("utf-8")
+    rows = before.splitlines(keepends=True)
+    errors: list[OfasysError] = []
+    for line in instruction_lines(path):
+        number = line.origin.line - 1
+        try:
+            canonical = unparse(parse(line.text, types=types, origin=Origin(str(path), number + 1)))
+        except OfasysError as error:
+            errors.append(error)
+            continue
+        rows[number] = rows[number].replace(line.text, canonical, 1)
+    if errors:
+        raise errors[0]
+    return _Formatted(path, before, "".join(rows))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file at once or not at all."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_bytes(text.encode("utf-8"))
+    os.replace(partial, path)
