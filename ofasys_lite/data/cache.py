@@ -49,7 +49,7 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, NDArray[
     """
     path = cache_folder() / "index" / f"{kind}-{key}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         pass  # not there, or broken by a full disk: built again

@@ -1,4 +1,4 @@
-"""A step's samples dealt to ranks and cut into packs, from lengths alone: every rank computes the same deal by itself."""
+"""A step's samples dealt to ranks and cut into packs, from lengths alone: every rank computes the same deal."""
 
 from __future__ import annotations
 

@@ -111,14 +111,14 @@ def as_record(value: Any, column: str = "value") -> Any:
             found = json.loads(value)
         except ValueError as error:
             raise DataError(
-                f"column {column} must hold a list or record; the text `{value[:40]!r}` is not JSON: {error}",
+                f"column {column} must hold a list or record; the text `{value[:40]!s}` is not JSON: {error}",
                 help='write it as JSON, such as ["a", "b"] or {"a": 1}',
             ) from None
         if isinstance(found, (list, dict)):
             return found
         value = found
     raise DataError(
-        f"column {column} must hold a list or record; found {type(value).__name__} {str(value)[:40]!r}",
+        f"column {column} must hold a list or record; found {type(value).__name__} `{str(value)[:40]}`",
         help='in a text file write it as JSON, such as ["a", "b"] or {"a": 1}',
     )
 

@@ -78,10 +78,11 @@ class DelimitedSource(RowSource):
 
     def __init__(self, file: DataFile, dialect: Dialect, progress: Progress | None = None) -> None:
         self.file = file
+        self._digest = file.digest()
         self.dialect = dialect.check(file.name)
         self.name = file.name
         self.base = file.folder
-        records = record_offsets(file, dialect.separator.encode(), dialect.quote.encode(), progress)
+        records = record_offsets(file, self._digest, dialect.separator.encode(), dialect.quote.encode(), progress)
         if not len(records):
             raise DataError(
                 f"{file.name} is empty", help="its first line holds the column names, each other line a row"
@@ -102,7 +103,7 @@ class DelimitedSource(RowSource):
     @property
     def fingerprint(self) -> str:
         """Hash of the file and the dialect."""
-        return combined("delimited", self.file.digest(), self.dialect)
+        return combined("delimited", self._digest, self.dialect)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -33,10 +33,11 @@ class JsonLinesSource(RowSource):
 
     def __init__(self, file: DataFile, encoding: str = "utf-8", progress: Progress | None = None) -> None:
         self.file = file
+        self._digest = file.digest()
         self.encoding = check_encoding(encoding, file.name)
         self.name = file.name
         self.base = file.folder
-        self._records = record_offsets(file, b"", b"", progress)
+        self._records = record_offsets(file, self._digest, b"", b"", progress)
         if not len(self._records):
             raise DataError(f"{file.name} is empty", help=_HELP)
         names = dict.fromkeys(self.row(0))
@@ -55,7 +56,7 @@ class JsonLinesSource(RowSource):
     @property
     def fingerprint(self) -> str:
         """Hash of the file."""
-        return combined("jsonl", self.file.digest(), self.encoding)
+        return combined("jsonl", self._digest, self.encoding)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -39,12 +39,13 @@ def check_encoding(encoding: str, name: str) -> str:
 
 
 def record_offsets(
-    file: DataFile, separator: bytes, quote: bytes, progress: Progress | None = None
+    file: DataFile, digest: str, separator: bytes, quote: bytes, progress: Progress | None = None
 ) -> NDArray[np.int64]:
     """(records, 2) start and end of every record without its line end, from the cache or a scan.
 
     Args:
         file: The file.
+        digest: Hash of its content.
         separator: Field separator; empty where records are whole lines.
         quote: Quote character in which line ends do not count; empty for none.
         progress: Called now and then with the bytes done.
@@ -61,7 +62,7 @@ def record_offsets(
                 found.append(stop)
         return {"records": np.array(found, np.int64).reshape(-1, 2)}
 
-    return cached_arrays("lines-1", combined(file.digest(), separator, quote), build)["records"]
+    return cached_arrays("lines-1", combined(digest, separator, quote), build)["records"]
 
 
 def scan_records(

@@ -41,9 +41,10 @@ class TarSource(RowSource):
 
     def __init__(self, file: DataFile, progress: Progress | None = None) -> None:
         self.file = file
+        self._digest = file.digest()
         self.name = file.name
         self.base = ""
-        arrays = cached_arrays("tar-1", file.digest(), lambda: _index(file, progress))
+        arrays = cached_arrays("tar-1", self._digest, lambda: _index(file, progress))
         self._keys = _texts(arrays["keys"], arrays["key_ends"])
         self._names = _texts(arrays["names"], arrays["name_ends"])
         self._first = arrays["first"]
@@ -57,7 +58,7 @@ class TarSource(RowSource):
     @property
     def fingerprint(self) -> str:
         """Hash of the tar."""
-        return combined("tar", self.file.digest())
+        return combined("tar", self._digest)
 
     def __len__(self) -> int:
         return len(self._keys)

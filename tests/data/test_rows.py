@@ -1,0 +1,417 @@
+"""Every reader gives the same rows for the same table; indexes are built once; sources travel to workers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ofasys_lite.data import cache
+from ofasys_lite.data.readers.delimited import Dialect
+from ofasys_lite.data.readers.lines import scan_records
+from ofasys_lite.data.rows import RowSource, as_record, open_source
+from ofasys_lite.errors import DataError
+
+TABLE = [
+    {"id": "a1", "question": "what is it?", "answer": "a red, round ball"},
+    {"id": "b2", "question": 'who said "hi"?', "answer": "ünï ☃"},
+    {"id": "c3", "question": "two\nlines", "answer": ""},
+    {"id": "d4", "question": " spaces kept ", "answer": "{x}\\n\t'"},
+]
+COLUMNS = ("id", "question", "answer")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFASYS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def write_csv(path: Path, separator: str = ",", line_end: str = "\n") -> Path:
+    with open(path, "w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out, delimiter=separator, lineterminator=line_end)
+        writer.writerow(COLUMNS)
+        writer.writerows(row.values() for row in TABLE)
+    return path
+
+
+def write_jsonl(path: Path) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in TABLE), encoding="utf-8")
+    return path
+
+
+def write_tar(path: Path, rows: list[dict[str, Any]] = TABLE, kind: str = "txt") -> Path:
+    with tarfile.open(path, "w") as tar:
+        for row in rows:
+            for name, value in row.items():
+                content = value if isinstance(value, bytes) else str(value).encode()
+                info = tarfile.TarInfo(f"data/{row['id']}.{name}" + (f".{kind}" if kind else ""))
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def table() -> Any:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(TABLE)
+
+
+def write_parquet(path: Path) -> Path:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table(), path, row_group_size=2)
+    return path
+
+
+def write_arrow(path: Path, stream: bool = False) -> Path:
+    import pyarrow as pa
+
+    opener = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with opener(str(path), table().schema) as out:
+        out.write_table(table(), max_chunksize=3)
+    return path
+
+
+class MapDataset:
+    def __len__(self) -> int:
+        return len(TABLE)
+
+    def __getitem__(self, i: int) -> dict[str, str]:
+        return TABLE[i]
+
+
+def hugging_face(folder: Path) -> Any:
+    import datasets
+
+    return datasets.Dataset.from_list(TABLE)
+
+
+def saved_hugging_face(folder: Path) -> str:
+    import datasets
+
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(TABLE)}).save_to_disk(str(folder / "saved"))
+    return f"hf:{folder / 'saved'}:train"
+
+
+def in_memory_url(folder: Path) -> str:
+    import fsspec
+
+    with fsspec.open("memory://rows/table.csv", "wb") as out:
+        out.write(write_csv(folder / "m.csv").read_bytes())
+    return "memory://rows/table.csv"
+
+
+def parquet_url(folder: Path) -> str:
+    import fsspec
+
+    with fsspec.open("memory://rows/table.parquet", "wb") as out:
+        out.write(write_parquet(folder / "m.parquet").read_bytes())
+    return "memory://rows/table.parquet"
+
+
+def shards(folder: Path) -> str:
+    for number in (0, 1):
+        path = folder / f"part-{number:02}.jsonl"
+        lines = [json.dumps(row) + "\n" for row in TABLE[2 * number : 2 * number + 2]]
+        path.write_text("".join(lines))
+    return str(folder / "part-{00..01}.jsonl")
+
+
+def write_json(folder: Path) -> Path:
+    path = folder / "t.json"
+    path.write_text(json.dumps(TABLE, indent=1), encoding="utf-8")
+    return path
+
+
+MAKERS: dict[str, Callable[[Path], Any]] = {
+    "csv": lambda folder: write_csv(folder / "t.csv"),
+    "csv with Windows line ends": lambda folder: write_csv(folder / "t.csv", line_end="\r\n"),
+    "csv with semicolons": lambda folder: {"path": str(write_csv(folder / "t.csv", ";")), "separator": ";"},
+    "quoted tsv": lambda folder: {"path": str(write_csv(folder / "t.tsv", "\t")), "quote": '"'},
+    "jsonl": lambda folder: str(write_jsonl(folder / "t.jsonl")),
+    "json": write_json,
+    "parquet": lambda folder: write_parquet(folder / "t.parquet"),
+    "arrow file": lambda folder: write_arrow(folder / "t.arrow"),
+    "arrow stream": lambda folder: write_arrow(folder / "t.arrow", stream=True),
+    "feather by format": lambda folder: {"path": str(write_arrow(folder / "t.bin")), "format": "feather"},
+    "list of dicts": lambda folder: TABLE,
+    "map dataset": lambda folder: MapDataset(),
+    "datasets": hugging_face,
+    "datasets on disk": saved_hugging_face,
+    "memory URL": in_memory_url,
+    "parquet at a URL": parquet_url,
+    "shards": shards,
+    "list of paths": lambda folder: [shards(folder).replace("{00..01}", n) for n in ("00", "01")],
+}
+
+
+@pytest.fixture(params=MAKERS, ids=list(MAKERS))
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> RowSource:
+    return open_source(MAKERS[request.param](tmp_path))
+
+
+def test_every_reader_gives_the_same_rows(source: RowSource) -> None:
+    assert source.columns == COLUMNS
+    assert [source.row(i) for i in range(len(source))] == TABLE
+    assert source.row(2) == TABLE[2]
+    assert [source.ids(i) for i in range(len(source))] == ["a1", "b2", "c3", "d4"]
+    assert [source.value(i, "answer") for i in (3, 0)] == [TABLE[3]["answer"], TABLE[0]["answer"]]
+    assert source.length_hint(1, "answer", "text") == len(TABLE[1]["answer"].encode())
+    assert source.reproducible
+    with pytest.raises(IndexError, match="there is no row 4"):
+        source.row(4)
+
+
+def test_every_source_travels_to_workers(source: RowSource) -> None:
+    copy = pickle.loads(pickle.dumps(source))
+    assert [copy.row(i) for i in range(len(copy))] == TABLE
+    assert copy.fingerprint == source.fingerprint
+    assert copy.columns == source.columns
+
+
+def test_a_tar_of_samples_is_read_at_its_offsets(tmp_path: Path) -> None:
+    rows = [{"id": f"{n:03}", "png": bytes([n]) * 1000, "json": json.dumps({"caption": f"cap {n}"})} for n in range(5)]
+    source = open_source(write_tar(tmp_path / "s-00.tar", rows, kind=""), columns={"cap": "json.caption"})
+    assert source.columns == ("__key__", "id", "png", "json", "cap")
+    assert source.row(3)["png"] == b"\x03" * 1000
+    assert source.row(3)["cap"] == "cap 3"
+    assert source.value(4, "cap") == "cap 4"
+    assert source.ids(3) == "data/003"
+    assert source.length_hint(2, "cap", "text") == 5
+
+
+def test_shards_of_tars_read_as_one_source(tmp_path: Path) -> None:
+    for number in range(3):
+        write_tar(tmp_path / f"s-{number}.tar", [{"id": f"{number}{k}", "txt": f"{number}-{k}"} for k in range(2)], "")
+    source = open_source(str(tmp_path / "s-{0..2}.tar"))
+    assert [source.row(i)["txt"] for i in range(6)] == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1"]
+    assert source.place(5) == f"{tmp_path}/s-2.tar, row 2"
+
+
+def test_numbers_lists_and_records_of_a_table_stay_what_they_are(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"n": 3, "x": 0.5, "list": [1, 2], "rec": {"a": {"b": "deep"}}, "img": {"bytes": b"png", "path": None}}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    source = open_source(tmp_path / "t.parquet", columns={"b": "rec.a.b", "second": "list.1"})
+    assert source.row(0) == {"n": 3, "x": 0.5, "list": [1, 2], "rec": {"a": {"b": "deep"}}, "img": b"png", "b": "deep"}
+    assert source.value(0, "rec.a.b") == "deep"
+    assert source.length_hint(0, "list", "list") == 2
+
+
+def test_media_of_hugging_face_data_are_not_decoded() -> None:
+    import datasets
+    from PIL import Image
+
+    features = datasets.Features({"img": datasets.Image(), "n": datasets.Value("int64")})
+    data = datasets.Dataset.from_dict({"img": [Image.new("RGB", (5, 4))], "n": [1]}, features=features)
+    source = open_source(data)
+    assert isinstance(source.row(0)["img"], bytes)
+    assert source.length_hint(0, "img", "image") == 20
+    assert (source.length_hint(0, "img", "width"), source.length_hint(0, "img", "height")) == (5, 4)
+
+
+def test_lengths_of_media_come_from_their_headers(tmp_path: Path) -> None:
+    import soundfile
+    from PIL import Image
+
+    Image.new("L", (30, 20)).save(tmp_path / "a.png")
+    soundfile.write(tmp_path / "a.wav", np.zeros(1234), 8000)
+    (tmp_path / "t.csv").write_text("image,wav\na.png,a.wav\nmissing.png,\n")
+    source = open_source(tmp_path / "t.csv")
+    assert source.length_hint(0, "image", "image") == 600
+    assert source.length_hint(0, "wav", "audio") == 1234
+    assert source.length_hint(1, "image", "image") is None
+    assert source.length_hint(1, "wav", "audio") is None
+    arrays = open_source(
+        [{"wav": {"array": np.zeros(77), "sampling_rate": 8000}, "img": np.zeros((3, 9, 3), np.uint8)}]
+    )
+    assert arrays.length_hint(0, "wav", "audio") == 77
+    assert arrays.length_hint(0, "img", "width") == 9
+    with pytest.raises(DataError, match="unknown kind of length `pixels`"):
+        arrays.length_hint(0, "img", "pixels")
+
+
+def test_an_index_is_built_once_and_again_when_the_content_changes(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv")
+    calls: list[tuple[str, int, int]] = []
+
+    def scans() -> list[Path]:
+        return sorted((cache.cache_folder() / "index").glob("lines-*"))
+
+    one = open_source(path, progress=lambda *told: calls.append(told))
+    (stored,) = scans()
+    before = stored.stat().st_mtime_ns
+    assert open_source(path).fingerprint == one.fingerprint
+    assert scans() == [stored]
+    assert stored.stat().st_mtime_ns == before
+    os.utime(path, ns=(1, 1))
+    with open(path, "a") as out:
+        out.write("e5,new,row\n")
+    again = open_source(path)
+    assert len(again) == 5
+    assert again.fingerprint != one.fingerprint
+    assert len(scans()) == 2
+
+
+def test_a_broken_index_is_built_again(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv")
+    open_source(path)
+    (stored,) = (cache.cache_folder() / "index").glob("lines-*")
+    stored.write_bytes(stored.read_bytes()[:40])
+    assert open_source(path).row(3) == TABLE[3]
+
+
+@pytest.mark.parametrize("maker", ["csv", "parquet", "jsonl"])
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    maker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("OFASYS_CACHE", str(tmp_path / "file" / "cache"))
+    source = open_source(MAKERS[maker](tmp_path))
+    assert [source.row(i) for i in range(4)] == TABLE
+    assert pickle.loads(pickle.dumps(source)).row(1) == TABLE[1]
+
+
+def test_progress_is_told_for_large_files(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n" + "x" * 1000 + ",y\n" * 1 + ("z" * 1000 + ",y\n") * 9000)
+    told: list[tuple[str, int, int]] = []
+    open_source(tmp_path / "t.csv", progress=lambda *one: told.append(one))
+    assert told
+    assert all("index of" in what and done <= total for what, done, total in told)
+
+
+def _row_of(arguments: tuple[RowSource, int]) -> dict[str, Any]:
+    return arguments[0].row(arguments[1])
+
+
+def test_forked_workers_read_the_right_rows_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps({"n": n, "pad": "x" * (n % 50)}) + "\n" for n in range(2000)))
+    source = open_source(path)
+    assert source.row(0)["n"] == 0  # the file is open before the fork
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        found = pool.map(_row_of, [(source, i) for i in range(0, 2000, 7)])
+    assert [row["n"] for row in found] == list(range(0, 2000, 7))
+
+
+def test_a_header_may_be_given_by_the_card(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text('1\tcat "x\n2\tdog\n')
+    source = open_source({"path": str(tmp_path / "t.tsv"), "header": ["n", "text"]})
+    assert [source.row(i) for i in range(2)] == [{"n": "1", "text": 'cat "x'}, {"n": "2", "text": "dog"}]
+
+
+def test_a_byte_order_mark_and_empty_lines_are_no_content(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfq,a\r\n\r\n1,2\r\n\r\n")
+    source = open_source(tmp_path / "t.csv")
+    assert source.columns == ("q", "a")
+    assert [source.row(i) for i in range(len(source))] == [{"q": "1", "a": "2"}]
+
+
+def test_another_encoding_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("q,a\nfür,ä\n".encode("latin-1"))
+    assert open_source({"path": str(tmp_path / "t.csv"), "encoding": "latin-1"}).row(0) == {"q": "für", "a": "ä"}
+
+
+CELLS = st.text(st.sampled_from('ab",\n\r; é'), max_size=6)
+
+
+@given(st.lists(st.lists(CELLS, min_size=2, max_size=2), min_size=1, max_size=8), st.sampled_from([",", ";"]))
+@settings(max_examples=150, deadline=None)
+def test_records_are_cut_where_the_csv_module_cuts_them(rows: list[list[str]], separator: str) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=separator, quoting=csv.QUOTE_ALL).writerows(rows)
+    content = text.getvalue().encode()
+    dialect = Dialect(separator)
+    records = [record for _, _, record in scan_records(io.BytesIO(content), "x", separator.encode(), b'"')]
+    assert [dialect.split(record, "x") for record in records] == rows
+
+
+def test_cells_longer_than_the_csv_modules_limit_are_read(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    (tmp_path / "t.csv").write_text('q,a\n"' + "x" * 300_000 + '",b\n')
+    assert len(open_source(tmp_path / "t.csv").row(0)["q"]) == 300_000
+    assert csv.field_size_limit() == limit
+
+
+def test_slot_columns_come_from_data_columns_and_the_exact_name_wins() -> None:
+    rows = [{"a.b": "exact", "a": {"b": "nested", "c": ["x", "y"]}, "j": '{"k": [1, 2]}'}]
+    source = open_source(rows, columns={"one": "a.b", "two": "a.c", "three": "j.k", "four": "a.zzz"})
+    assert source.row(0) == rows[0] | {"one": "exact", "two": ["x", "y"], "three": [1, 2]}
+    assert source.value(0, "one") == "exact"
+    assert source.columns == ("a.b", "a", "j", "one", "two", "three", "four")
+
+
+def test_a_slot_may_take_the_name_of_another_column() -> None:
+    source = open_source([{"text": "t", "label": "l"}], columns={"text": "label", "label": "text"})
+    assert source.row(0) == {"text": "l", "label": "t"}
+
+
+def test_a_record_in_a_cell_is_read_on_demand() -> None:
+    assert as_record('[{"a": 1}]') == [{"a": 1}]
+    assert as_record({"a": 1}) == {"a": 1}
+    with pytest.raises(DataError, match=r"column boxes must hold a list or record; the text `\[1, 2` is not JSON"):
+        as_record("[1, 2", "boxes")
+    with pytest.raises(DataError, match="found int `3`"):
+        as_record("3")
+
+
+def test_fingerprints_follow_the_content(tmp_path: Path) -> None:
+    class Same(MapDataset):
+        pass
+
+    assert open_source(TABLE).fingerprint == open_source([dict(row) for row in TABLE]).fingerprint
+    assert open_source(TABLE).fingerprint != open_source(TABLE[:3]).fingerprint
+    assert open_source([{"x": np.zeros(3)}]).fingerprint != open_source([{"x": np.ones(3)}]).fingerprint
+    assert open_source(TABLE).fingerprint != open_source(TABLE, columns={"q": "question"}).fingerprint
+    assert open_source(MapDataset()).fingerprint != open_source(Same()).fingerprint
+    csv_one, csv_two = write_csv(tmp_path / "a.csv"), write_csv(tmp_path / "b.csv")
+    assert open_source(csv_one).fingerprint == open_source(csv_two).fingerprint
+
+
+def test_prepared_data_is_named_by_recipe_and_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFASYS_DATA", str(tmp_path))
+    (tmp_path / "digits").mkdir()
+    write_parquet(tmp_path / "digits" / "train.parquet")
+    assert open_source("digits:train").row(0) == TABLE[0]
+
+
+def test_paths_are_looked_for_beside_the_card_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "cards" / "x.csv").write_text("a\nbeside\n")
+    (tmp_path / "x.csv").write_text("a\nhere\n")
+    (tmp_path / "y.csv").write_text("a\nhere\n")
+    monkeypatch.chdir(tmp_path)
+    assert open_source("x.csv", base=tmp_path / "cards").row(0) == {"a": "beside"}
+    assert open_source("y.csv", base=tmp_path / "cards").row(0) == {"a": "here"}
+    assert open_source("x.csv").base == "."
+    assert len(open_source(str(tmp_path / "*.csv"))) == 2
+
+
+def test_core_formats_need_no_heavy_library(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv")
+    write_jsonl(tmp_path / "t.jsonl")
+    write_tar(tmp_path / "t.tar")
+    code = (
+        "import sys; from ofasys_lite.data.rows import open_source\n"
+        "import ofasys_lite.data.mixture, ofasys_lite.data.splits, ofasys_lite.data.deal, ofasys_lite.data.quarantine\n"
+        f"for e in ('csv', 'jsonl', 'tar'): open_source(r'{tmp_path}/t.' + e).row(0)\n"
+        "heavy = {'torch', 'lightning', 'pyarrow', 'datasets', 'fsspec', 'pandas', 'PIL', 'soundfile'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
