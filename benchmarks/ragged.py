@@ -1,4 +1,4 @@
-"""The ragged multi-task mixture of the training benchmarks: lengths of text, image and audio tasks, ids for adapters."""
+"""The ragged mixture of the training benchmarks: lengths of text, image and audio tasks, ids for adapters."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def draw(batches: int, size: int = 16, seed: int = 0, vocabulary: int = VOCABULA
 
 
 def bucket(batches: list[list[Sample]], repetitions: int) -> list[list[list[Sample]]]:
-    """All samples sorted by length and cut into batches again, dealt to `repetitions` so that each spans all lengths."""
+    """All samples sorted by length and cut into batches again, dealt so that each repetition spans all lengths."""
     size = len(batches[0])
     ordered = sorted((s for batch in batches for s in batch), key=lambda s: (len(s.source), len(s.target)))
     cut = [ordered[i : i + size] for i in range(0, len(ordered), size)]

@@ -10,7 +10,6 @@ time. Ours in flat packs with the head on target rows; theirs padded, in random 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -19,12 +18,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-
 from common import Spread, interleave, machine, peak_flops, spread, table, write_row
 from ragged import Sample, bucket, draw, padding, shuffle, useful
+from torch import Tensor, nn
 
 from ofasys_lite.model import EncoderDecoder, ModelConfig, flops, probe_precision
 
@@ -54,7 +50,7 @@ class Flat(nn.Module):
         super().__init__()
         layers = {"encoder_layers": sizes.layers, "decoder_layers": sizes.layers}
         shape = {"width": sizes.width, "heads": sizes.heads, "ffn": sizes.ffn, **layers}
-        self.config = ModelConfig(**shape, norm="layernorm", mlp="gelu")  # type: ignore[arg-type]
+        self.config = ModelConfig(**shape, norm="layernorm", mlp="gelu")
         self.embedding = nn.Embedding(sizes.vocabulary, sizes.width)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.model = EncoderDecoder(self.config)
@@ -85,10 +81,15 @@ class Padded(nn.Module):
         super().__init__()
         from transformers import BartConfig, BartForConditionalGeneration
 
-        both = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in
+        both: dict[str, Any] = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in
                 (("layers", sizes.layers), ("attention_heads", sizes.heads), ("ffn_dim", sizes.ffn))}  # fmt: skip
-        none = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
-        ids = {"pad_token_id": PAD, "bos_token_id": START, "eos_token_id": 2, "decoder_start_token_id": START}
+        none: dict[str, Any] = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+        ids: dict[str, Any] = {
+            "pad_token_id": PAD,
+            "bos_token_id": START,
+            "eos_token_id": 2,
+            "decoder_start_token_id": START,
+        }
         self.model = BartForConditionalGeneration(
             BartConfig(vocab_size=sizes.vocabulary, d_model=sizes.width, use_cache=False, **both, **none, **ids)
         )
@@ -213,8 +214,8 @@ def report(row: dict[str, Any]) -> str:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=Sizes.repetitions)
-    parser.add_argument("--batches", type=int, default=Sizes.per_repetition, help="batches per repetition")
+    parser.add_argument("--repetitions", type=int, default=Sizes().repetitions)
+    parser.add_argument("--batches", type=int, default=Sizes().per_repetition, help="batches per repetition")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--smoke", action="store_true", help="toy sizes, two repetitions, for tests")
     parser.add_argument("--out", type=Path, default=None, help="folder of the JSON row, default benchmarks/results")

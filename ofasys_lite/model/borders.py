@@ -7,21 +7,27 @@ Shape suffixes: N sequences, Q rows of the query stream, K rows of the key strea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
 
-__all__ = ["BACKENDS", "Borders", "choose_backend"]
+__all__ = ["BACKENDS", "Borders", "Piece", "choose_backend"]
 
 BACKENDS = ("reference", "exact", "sdpa", "padded", "varlen")
 
 # Longest sequence for which explicit products beat the fused CPU kernel; beyond it their (Q, K) scores cost memory.
 EXACT_LIMIT = {torch.float32: 448, torch.bfloat16: 1024}
 DEFAULT_EXACT_LIMIT = 448
+
+# So many sequences of equal lengths, queries and keys together at most so long, go through one product together:
+# gathering their rows then costs less than calls of their own.
+GROUP_COUNT = 4
+GROUP_LIMIT = 32
 
 
 def choose_backend(device: torch.device, dtype: torch.dtype, longest: int, head_width: int) -> str:
@@ -39,6 +45,25 @@ def has_varlen(device: torch.device) -> bool:
     except ImportError:
         return False
     return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Sequences of equal lengths that go through one batched product.
+
+    Attributes:
+        count: Number of sequences.
+        q_length: Rows of each query sequence, at least 1.
+        k_length: Rows of each key sequence, at least 1.
+        q_rows: Where they stand in the query stream: a slice for one sequence, an index for several.
+        k_rows: The same in the key stream.
+    """
+
+    count: int
+    q_length: int
+    k_length: int
+    q_rows: slice | Tensor
+    k_rows: slice | Tensor
 
 
 class Borders:
@@ -79,6 +104,28 @@ class Borders:
     def empty_keys(self) -> bool:
         """Whether some sequence has queries and no keys."""
         return any(q and not k for q, k in zip(self.q_lengths, self.k_lengths, strict=True))
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """All sequences that have queries and keys; short ones of equal lengths together."""
+        same: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        pieces: list[Piece] = []
+        starts = zip(self._starts("q"), self._starts("k"), strict=True)
+        for q, k, (q_start, k_start) in zip(self.q_lengths, self.k_lengths, starts, strict=False):
+            if q and k and q + k <= GROUP_LIMIT:
+                same.setdefault((q, k), []).append((q_start, k_start))
+            elif q and k:
+                pieces.append(Piece(1, q, k, slice(q_start, q_start + q), slice(k_start, k_start + k)))
+        for (q, k), at in same.items():
+            for part in [at] if len(at) >= GROUP_COUNT else [[pair] for pair in at]:
+                q_rows, k_rows = (_rows([pair[i] for pair in part], (q, k)[i]) for i in (0, 1))
+                pieces.append(Piece(len(part), q, k, q_rows, k_rows))
+        return pieces
+
+    @cached_property
+    def covers_all(self) -> bool:
+        """Whether every row of both streams is in one of the `pieces`."""
+        return all((q > 0) == (k > 0) for q, k in zip(self.q_lengths, self.k_lengths, strict=True))
 
     @cached_property
     def with_keys(self) -> Borders:
@@ -139,3 +186,10 @@ class Borders:
         row_q, row_k = torch.arange(self.longest_q), torch.arange(self.longest_k)
         mask_NQK = (row_q < q_N1).unsqueeze(2) & (row_k < k_N1).unsqueeze(1)
         return mask_NQK & (row_q.unsqueeze(1) >= row_k) if self.causal else mask_NQK
+
+
+def _rows(starts: list[int], length: int) -> slice | Tensor:
+    """Rows of sequences of one length: a slice where they lie side by side, else an index."""
+    if all(b - a == length for a, b in pairwise(starts)):
+        return slice(starts[0], starts[-1] + length)
+    return (torch.tensor(starts).unsqueeze(1) + torch.arange(length)).flatten()
