@@ -32,7 +32,8 @@ class TextAdapter(Adapter):
     def lookup(self, ids_P: Tensor) -> Tensor:
         """(P, D) rows of the table for ids."""
         rows: Tensor = self.embedding(ids_P)
-        return rows * self.scale
+        scaled: Tensor = rows * self.scale
+        return scaled
 
     def scores(self, states_LD: Tensor, ids: Tensor | None = None) -> Tensor:
         """Logits (L, V), or (L, len(ids)) of some ids only."""

@@ -121,9 +121,7 @@ class Logs(L.Callback):
                         | {"samples": int(module.samples[module.ledger.task_index(term.task)])}
                     )
             lr = learning_rate(module.settings, module.progress_share())
-            self.folder.log(
-                {"kind": "step", "step": step, "time": seconds, "tokens_per_second": self.speed, "lr": lr}
-            )
+            self.folder.log({"kind": "step", "step": step, "time": seconds, "tokens_per_second": self.speed, "lr": lr})
             for logger in trainer.loggers:
                 logger.log_metrics({**logged, "tokens_per_second": self.speed, "lr": lr}, step=step)
         self.latest = logged

@@ -1,0 +1,166 @@
+"""One model with everything it needs to be used: weights, vocabulary, the tasks it learned and their modalities."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.examples import ExampleMaker
+from ofasys_lite.data.ready import DataSettings, adapter_name, makers_for
+from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
+from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.plan import Plan, build_plan
+from ofasys_lite.preprocess.vocabulary import Vocabulary
+
+__all__ = ["Generalist", "TaskEntry"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEntry:
+    """A task as a model knows it: its card, and its plan with frozen closed sets."""
+
+    card: TaskCard
+    plan: Plan
+
+
+class Generalist:
+    """A network and what gives its rows a meaning.
+
+    Args:
+        network: The weights.
+        vocabulary: Names of the token rows.
+        tasks: Tasks by name.
+        modalities: Modality cards by name and alias.
+        data: Settings of preprocessors (box bins and the modalities' overrides).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        vocabulary: Vocabulary,
+        tasks: Mapping[str, TaskEntry],
+        modalities: Mapping[str, ModalityCard],
+        data: DataSettings,
+    ) -> None:
+        self.network = network
+        self.vocabulary = vocabulary
+        self.tasks = dict(tasks)
+        self.modalities = modalities
+        self.data = data
+        self._makers: dict[str, ExampleMaker] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.embedding.weight.device
+
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    def entry(self, name: str) -> TaskEntry:
+        """A task by name; CheckpointError with the nearest name if the model has not learned it."""
+        if name not in self.tasks:
+            raise CheckpointError(
+                f"this model has not learned the task `{name}`", help=did_you_mean(name, self.tasks, "it learned")
+            )
+        return self.tasks[name]
+
+    def maker(self, name: str, folder: str | None = None) -> ExampleMaker:
+        """The ExampleMaker of a task; media paths are looked up in `folder`."""
+        entry = self.entry(name)
+        key = f"{name}\n{folder}"
+        if key not in self._makers:
+            self._makers[key] = makers_for(entry.plan, entry.card, self.modalities, self.vocabulary, self.data, folder)
+        return self._makers[key]
+
+    def task_of_line(self, line: str) -> str:
+        """Name of the task that a line stands for: one the model learned with this line, or a new entry for it.
+
+        A new line may use closed sets of its own (`closed_set=(yes,no)`), and adapters the model has. Where a slot's
+        closed set is that of the training column, the set of a learned task with an equal target is taken.
+        """
+        name = "line-" + hashlib.sha256(line.encode()).hexdigest()[:12]
+        if name in self.tasks:
+            return name
+        plan = build_plan(TaskCard(name=name, instruction=line), self.modalities)
+        for known, entry in self.tasks.items():
+            if any(template_line == plan.line for template_line in (entry.plan.line, *entry.plan.line.split(" ||| "))):
+                return known
+        if plan.cannot_train:
+            raise OfasysError(f"this line cannot be used yet: {'; '.join(plan.cannot_train)}")
+        plan = self._borrow_sets(plan)
+        for slot in plan.slots():
+            adapter = adapter_name(slot, self.modalities[slot.modality])
+            if adapter != "text" and adapter not in self.network.adapters:
+                known_names = ", ".join(["text", *self.network.adapters])
+                raise CheckpointError(
+                    f"this model has no adapter for {slot.modality}", help=f"it was trained with: {known_names}"
+                )
+        self.tasks[name] = TaskEntry(TaskCard(name=name, instruction=line), plan)
+        return name
+
+    def _borrow_sets(self, plan: Plan) -> Plan:
+        from ofasys_lite.plan.build import freeze
+
+        wanted = [s for s in plan.slots() if s.closed is not None and s.closed.kind == "column"]
+        found: dict[str, tuple[str, ...]] = {}
+        for slot in wanted:
+            sets = {
+                s.closed.values
+                for entry in self.tasks.values()
+                for s in entry.plan.slots()
+                if s.closed is not None and s.column == slot.column and s.modality == slot.modality
+            }
+            if len(sets) != 1:
+                what = "no learned task has" if not sets else "several learned tasks have different"
+                raise CheckpointError(
+                    f"slot [{slot.modality}:{slot.column},closed_set]: {what} a closed set for `{slot.column}`",
+                    help="write the values: closed_set=(yes,no)",
+                )
+            found[slot.key] = sets.pop()
+        return freeze(plan, found)
+
+    def extended(
+        self,
+        vocabulary: Vocabulary,
+        adapters: Mapping[str, AdapterSpec],
+        tasks: Mapping[str, TaskEntry],
+        modalities: Mapping[str, ModalityCard],
+        data: DataSettings,
+    ) -> Generalist:
+        """This model, ready to learn further tasks: rows appended, adapters added, what it knows kept."""
+        old = self.network
+        specs = {**old.specs, **{n: s for n, s in adapters.items() if n not in old.specs}}
+        network = Network(old.config, len(self.vocabulary), specs)
+        state = network.state_dict()
+        state.update(old.state_dict())
+        network.load_state_dict(state)
+        network.grow(len(vocabulary))
+        cards = {**self.modalities, **modalities}
+        merged = replace(data, bins=vocabulary.bins, modalities={**self.data.modalities, **data.modalities})
+        return Generalist(network, vocabulary, {**self.tasks, **tasks}, cards, merged)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes a self-contained export: config.json, model.safetensors, tokenizer; returns the folder."""
+        from ofasys_lite.generalist.store import save
+
+        return save(self, Path(folder))
+
+    def save_weights(self, path: str | Path) -> None:
+        """Writes the weights alone (safetensors), atomically."""
+        from ofasys_lite.generalist.store import save_weights
+
+        save_weights(self.network, Path(path))
+
+    @staticmethod
+    def from_pretrained(path: str | Path) -> Generalist:
+        """The model in a run folder, an export folder, or a Hugging Face repository (downloaded once)."""
+        from ofasys_lite.generalist.store import load
+
+        return load(path)

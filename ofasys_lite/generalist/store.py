@@ -1,0 +1,200 @@
+"""Exports: config.json + model.safetensors + tokenizer, loadable without Hydra and without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ofasys_lite import __version__
+from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.data.ready import DataSettings
+from ofasys_lite.errors import CheckpointError
+from ofasys_lite.generalist.generalist import Generalist, TaskEntry
+from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.model import ModelConfig
+from ofasys_lite.plan import build_plan, freeze
+from ofasys_lite.preprocess.vocabulary import Vocabulary
+
+__all__ = ["load", "save", "save_weights"]
+
+_FORMAT = 1
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON takes; Python objects (a data source in memory) are named, not stored."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return _plain(asdict(value)) if is_dataclass(value) and not isinstance(value, type) else f"<{type(value).__name__}>"
+
+
+def _card(card: TaskCard) -> dict[str, Any]:
+    skipped = {"origin"}
+    return {f.name: _plain(getattr(card, f.name)) for f in fields(card) if f.name not in skipped}
+
+
+def _config(model: Generalist) -> dict[str, Any]:
+    used = {s.modality for e in model.tasks.values() for s in e.plan.slots()}
+    cards = {c.name: c for c in model.modalities.values()}
+    tasks = {}
+    for name, entry in model.tasks.items():
+        closed = {s.key: list(s.closed.values) for s in entry.plan.slots() if s.closed and s.closed.kind == "column"}
+        tasks[name] = {"card": _card(entry.card), "closed": closed, "plan": entry.plan.hash}
+    return {
+        "format": _FORMAT,
+        "ofasys_lite": __version__,
+        "model": model.network.config.to_dict(),
+        "vocabulary": {"rows": len(model.vocabulary), "hash": model.vocabulary.hash},
+        "adapters": {n: {"path": s.path, "settings": _plain(s.settings)} for n, s in model.network.specs.items()},
+        "data": _plain(model.data),
+        "modalities": {n: _plain(asdict(cards[n])) for n in sorted(used)},
+        "tasks": tasks,
+    }
+
+
+def save_weights(network: Network, path: Path) -> None:
+    """Writes the weights to `path` (safetensors), atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    # the head is the token table: one tensor, stored once
+    tensors = {n: p.detach().cpu().contiguous() for n, p in network.named_parameters()}
+    tensors.update({n: b.detach().cpu().contiguous() for n, b in network.named_buffers()})
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    os.replace(temporary, path)
+
+
+def save(model: Generalist, folder: Path) -> Path:
+    """Writes the export; an older one in `folder` stays until the new one is complete."""
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_weights(model.network, temporary / "model.safetensors")
+    model.vocabulary.save(temporary)
+    text = json.dumps(_config(model), indent=1, ensure_ascii=False)
+    (temporary / "config.json").write_text(text, encoding="utf-8")
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _find(path: str | Path) -> Path:
+    place = Path(path)
+    for folder in (place, place / "export"):
+        if (folder / "config.json").exists():
+            return folder
+    if place.exists():
+        held = ", ".join(sorted(p.name for p in place.iterdir())[:8]) if place.is_dir() else "a file"
+        raise CheckpointError(
+            f"{path} holds no model: config.json is missing (found: {held or 'nothing'})",
+            help="name a finished run (runs/x) or a folder written by save_pretrained",
+        )
+    text = str(path)
+    if text.count("/") == 1 and not text.startswith((".", "/", "~", "runs/")):
+        return _download(text)
+    raise CheckpointError(f"{path}: no such folder", help="name a finished run (runs/x) or an export folder")
+
+
+def _download(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ModuleNotFoundError:
+        raise CheckpointError(
+            f"{name} is not a folder; to load it from Hugging Face the package huggingface_hub is needed",
+            help="pip install huggingface_hub",
+        ) from None
+    try:
+        return Path(snapshot_download(name))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{name} is neither a folder nor a repository that can be reached: {error}",
+            help="check the name, or download it elsewhere and name the folder",
+        ) from None
+
+
+def load(path: str | Path) -> Generalist:
+    """The model in a run folder, an export folder, or a Hugging Face repository."""
+    folder = _find(path)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{folder}/config.json is not JSON: {error}") from None
+    if config.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{folder}/config.json has format {config.get('format')!r}; this version reads {_FORMAT}",
+            help="load it with the version that wrote it" if "format" in config else "is it an ofasys_lite export?",
+        )
+    vocabulary = Vocabulary.load(folder)
+    if vocabulary.hash != config["vocabulary"]["hash"]:
+        raise CheckpointError(f"{folder}: config.json and the tokenizer do not belong together")
+    specs = {n: AdapterSpec(v["path"], v["settings"]) for n, v in config["adapters"].items()}
+    network = Network(ModelConfig.from_dict(config["model"]), len(vocabulary), specs)
+    _fill(network, folder / "model.safetensors")
+    modalities = _modalities(config["modalities"])
+    tasks = {name: _entry(name, value, modalities) for name, value in config["tasks"].items()}
+    data = DataSettings(**config["data"])
+    network.eval()
+    return Generalist(network, vocabulary, tasks, _with_others(modalities), data)
+
+
+def _fill(network: Network, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}", help="copy it again, or export the run again") from None
+    own = dict(network.state_dict(keep_vars=True))
+    wanted = {n for n, _ in network.named_parameters()} | {n for n, _ in network.named_buffers()}
+    missing, extra = sorted(wanted - set(tensors)), sorted(set(tensors) - set(own))
+    wrong = [n for n in wanted & set(tensors) if own[n].shape != tensors[n].shape]
+    if missing or extra or wrong:
+        what = f"missing {missing[:3]}" if missing else f"unknown {extra[:3]}" if extra else f"other sizes {wrong[:3]}"
+        raise CheckpointError(f"{path} does not fit config.json: {what}", help="do not mix files of two exports")
+    network.load_state_dict(tensors, strict=False)
+
+
+def _modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
+    found: dict[str, ModalityCard] = {}
+    for name, value in values.items():
+        given = dict(value)
+        given["attributes"] = tuple(AttributeSpec(**{**a, "choices": tuple(a["choices"])}) for a in given["attributes"])
+        given["aliases"] = tuple(given["aliases"])
+        card = ModalityCard(**given)
+        for alias in (name, *card.aliases):
+            found[alias] = card
+    return found
+
+
+def _with_others(stored: dict[str, ModalityCard]) -> dict[str, ModalityCard]:
+    """The stored cards, and today's for modalities the export does not use: new lines may name them in messages."""
+    from ofasys_lite.cards import modalities
+
+    return {**modalities(), **stored}
+
+
+def _entry(name: str, value: Mapping[str, Any], modalities: Mapping[str, ModalityCard]) -> TaskEntry:
+    given = dict(value["card"])
+    given["sets"] = {k: tuple(v) for k, v in given["sets"].items()}
+    metrics = []
+    for m in given["metrics"]:
+        metrics.append(MetricSpec(**{**m, "baselines": tuple(m["baselines"]), "references": tuple(m["references"])}))
+    given["metrics"] = tuple(metrics)
+    card = TaskCard(**given)
+    plan = freeze(build_plan(card, modalities), {k: tuple(v) for k, v in value["closed"].items()})
+    return TaskEntry(card, plan)
