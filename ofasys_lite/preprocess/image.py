@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,18 +43,21 @@ class ImageSettings:
 
     @staticmethod
     def of(settings: Mapping[str, Any], options: Options = ()) -> ImageSettings:
-        """The settings, with `max_pixels` of the slot; raises CardError for a wrong type or range."""
+        """The settings; `max_pixels` and `min_pixels` of the slot go before them, and each moves the other's setting.
+
+        Raises:
+            CardError: A number of the wrong type or range, or bounds that leave nothing.
+        """
         patch = setting(settings, "patch", 4, 1, 1024)
         cell = (2 * patch) ** 2
-        most = option(options, "max_pixels")
-        chosen = dict(settings) if most is None else {**settings, "max_pixels": most}
-        max_pixels = setting(chosen, "max_pixels", 256 * cell, cell)
-        if most is not None:
-            chosen["min_pixels"] = min(setting(settings, "min_pixels", cell), max_pixels)
-        least = setting(chosen, "min_pixels", cell, 1)
-        if least > max_pixels:
-            raise CardError(f"setting `min_pixels` is {least}, above `max_pixels`, {max_pixels}")
-        return ImageSettings(patch, least, max_pixels, setting(settings, "max_megapixels", 100.0, 1e-6))
+        slot = {key: value for key in ("min_pixels", "max_pixels") if (value := option(options, key)) is not None}
+        least = setting({**settings, **slot}, "min_pixels", cell, 1)
+        most = setting({**settings, **slot}, "max_pixels", 256 * cell, cell)
+        if least > most and len(slot) == 1:
+            least, most = (most, most) if "max_pixels" in slot else (least, least)
+        if least > most:
+            raise CardError(f"`min_pixels` is {least}, above `max_pixels`, {most}")
+        return ImageSettings(patch, least, most, setting(settings, "max_megapixels", 100.0, 1e-6))
 
     @property
     def cell(self) -> int:
@@ -124,17 +127,32 @@ def grid_positions(lines: int, columns: int) -> npt.NDArray[np.int64]:
 
 
 def cell_mask(lines: int, columns: int, ratio: float, style: str, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """(P,) True at the round(ratio * P) masked cells: single `cells`, or rectangles (`block`, BEiT, arXiv 2106.08254).
+    """(P,) True at the round(ratio * P) hidden cells; a ratio above 0 hides at least one.
 
-    A ratio above 0 masks at least one cell.
+    Args:
+        lines: Cells from top to bottom.
+        columns: Cells from left to right.
+        ratio: Share of the cells to hide.
+        style: `patches` (random cells, MAE, arXiv 2111.06377), `block` (random rectangles, BEiT, arXiv 2106.08254) or
+            `center` (the cells nearest to the middle, a square of them).
+        rng: Source of the drawing; `center` draws nothing.
     """
     total = lines * columns
     wanted = min(total, max(1, round(ratio * total))) if ratio > 0 else 0
     mask_P = np.zeros(total, dtype=np.bool_)
-    if style == "cells":
+    if style == "patches":
         mask_P[rng.permutation(total)[:wanted]] = True
-        return mask_P
-    grid = mask_P.reshape(lines, columns)
+    elif style == "center":
+        away = np.abs(np.indices((lines, columns)) - (np.array([lines, columns]) - 1)[:, None, None] / 2)
+        mask_P[np.argsort(away.max(axis=0).reshape(-1), kind="stable")[:wanted]] = True
+    else:
+        _draw_blocks(mask_P.reshape(lines, columns), wanted, rng)
+    return mask_P
+
+
+def _draw_blocks(grid: npt.NDArray[np.bool_], wanted: int, rng: np.random.Generator) -> None:
+    """Sets random rectangles of `grid` until exactly `wanted` cells are set."""
+    lines, columns = grid.shape
     while (missing := wanted - int(grid.sum())) > 0:
         aspect = math.exp(rng.uniform(math.log(0.3), math.log(1 / 0.3)))
         area = rng.uniform(min(4, missing), missing + 1)
@@ -144,7 +162,6 @@ def cell_mask(lines: int, columns: int, ratio: float, style: str, rng: np.random
         block = grid[top : top + high, left : left + wide]
         free = np.flatnonzero(~block.reshape(-1))[:missing]
         block[np.unravel_index(free, block.shape)] = True
-    return mask_P
 
 
 def picture(piece: Piece) -> npt.NDArray[np.uint8]:
@@ -163,8 +180,11 @@ class ImagePreprocess(Preprocess):
       known on the host without asking the device;
     - `mask` (P,) bool, True at masked cells; empty without `mask_ratio`.
 
-    Attributes of a slot: `mask_ratio`, `mask_style=cells|block`, `size`, `max_pixels`, `augment=none|light`.
+    Attributes of a slot: `mask_ratio`, `mask_style=patches|block|center`, `size`, `max_pixels`,
+    `min_pixels`, `augment=none|light|strong` (in training only; never mirrors).
     """
+
+    length_kind: ClassVar[str] = "image"
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """The piece of an image: P = h / f * w / f rows at (0, line, column).
@@ -179,11 +199,12 @@ class ImagePreprocess(Preprocess):
         orientation = turned(image)
         width, height = image.size if orientation < 5 else image.size[::-1]
         high, wide = cell_size(height, width, options, chosen)
-        light = train and rng is not None and option(options, "augment", "none") == "light"
-        box = _light_box(rng) if light and rng is not None else None
+        drawn = rng if train and option(options, "augment", "none") != "none" else None
+        strong = option(options, "augment") == "strong"
+        box = None if drawn is None else _window(0.3 if strong else 0.1, drawn)
         pixels = resized(image, high, wide, orientation, box, draft=image is not value)
-        if light and rng is not None:
-            pixels = _light_colour(pixels, rng)
+        if drawn is not None:
+            pixels = _recoloured(pixels, 0.3 if strong else 0.1, drawn)
         lines, columns = high // chosen.cell, wide // chosen.cell
         arrays: dict[str, Array] = {
             "pixels": pixels.reshape(-1, 3),
@@ -205,18 +226,20 @@ class ImagePreprocess(Preprocess):
             return
         cell_size(*header_size(value, settings.get("folder"), chosen.max_megapixels), options, chosen)
 
-    @classmethod
-    def length_hint(cls, raw: Any, options: Options, settings: Mapping[str, Any]) -> int:
-        """Rows of the image, from its header; `max_pixels` worth of them where the header cannot be read."""
-        from ofasys_lite.preprocess.image_decode import header_size
+    def frame(self, value: Any) -> tuple[int, int] | None:
+        """(width, height) in pixels as shown, from the header alone: what boxes of the row refer to."""
+        from ofasys_lite.preprocess.image_decode import open_image, turned
 
-        chosen = ImageSettings.of(settings, options)
-        try:
-            height, width = header_size(raw, settings.get("folder"), chosen.max_megapixels)
-            high, wide = cell_size(height, width, options, chosen)
-        except DataError:
-            return max(1, chosen.max_pixels // chosen.cell**2)
-        return high // chosen.cell * (wide // chosen.cell)
+        image = open_image(value, self.context.folder, ImageSettings.of(self.settings).max_megapixels)
+        width, height = image.size if turned(image) < 5 else image.size[::-1]
+        return width, height
+
+    def rows_of(self, length: int, options: Options) -> int:
+        """Cells of an image of `length` pixels."""
+        chosen = ImageSettings.of(self.settings, options)
+        size = option(options, "size")
+        pixels = size * size if isinstance(size, int) else min(max(length, chosen.min_pixels), chosen.max_pixels)
+        return max(1, pixels // chosen.cell**2)
 
 
 def _elsewhere(value: Any, settings: Mapping[str, Any]) -> bool:
@@ -236,20 +259,20 @@ def _mask(lines: int, columns: int, options: Options, rng: np.random.Generator |
         return np.zeros(0, dtype=np.bool_)
     if rng is None:
         raise TypeError("`mask_ratio` defines the task: encode needs a generator for it in every split")
-    return cell_mask(lines, columns, float(str(ratio)), str(option(options, "mask_style", "cells")), rng)
+    return cell_mask(lines, columns, float(str(ratio)), str(option(options, "mask_style", "patches")), rng)
 
 
-def _light_box(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """A window of 90 to 100 % of each side, anywhere inside the image: a tiny crop and shift."""
-    wide, high = 1 - 0.1 * rng.random(2)
+def _window(most: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom), in shares, of a window that leaves out up to `most` of each side: crop and shift."""
+    wide, high = 1 - most * rng.random(2)
     left, top = rng.random(2) * (1 - np.array([wide, high]))
     return float(left), float(top), float(left + wide), float(top + high)
 
 
-def _light_colour(pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Brightness, contrast and channel gains changed by up to 10 %; by a table of 256 entries per channel."""
-    gain = (1 + rng.uniform(-0.1, 0.1)) * (1 + rng.uniform(-0.05, 0.05, 3))
-    shift = rng.uniform(-12.8, 12.8)
+def _recoloured(pixels: npt.NDArray[np.uint8], most: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Brightness and contrast changed by up to `most`, channels by up to half of it; by a table of 256 levels each."""
+    gain = (1 + rng.uniform(-most, most)) * (1 + rng.uniform(-most / 2, most / 2, 3))
+    shift = rng.uniform(-128 * most, 128 * most)
     levels = np.arange(256)[:, None]
     table = np.clip(np.rint((levels - 127.5) * gain + 127.5 + shift), 0, 255).astype(np.uint8)
     return np.stack([table[:, c][pixels[:, :, c]] for c in range(3)], axis=-1)

@@ -7,6 +7,7 @@ little more than its thumbnail. Shapes: HWC uint8.
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 import warnings
@@ -33,6 +34,8 @@ _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, OverflowError),
     *(AttributeError, MemoryError, zlib.error, struct.error),
 )
+#: A JPEG may be decoded this much smaller than wanted: enlarging by a tenth costs no detail that one could see.
+_SLACK = 0.9
 _ORIENTATION = 0x0112
 #: EXIF orientation -> how to turn the stored image upright.
 _TURNS = {
@@ -106,7 +109,7 @@ def header_size(value: Any, folder: str | None, limit: float) -> tuple[int, int]
 
 def turned(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; from 5 on, height and width are swapped."""
-    with _reading("its EXIF block"):
+    with _reading(_name(image)):  # some formats keep EXIF behind the pixels and are decoded here
         orientation = image.getexif().get(_ORIENTATION, 1)
     return orientation if orientation in _TURNS else 1
 
@@ -130,10 +133,11 @@ def resized(
         draft: Let a JPEG decode at a smaller scale, which changes `image`: only for images opened here.
     """
     stored = (height, width) if orientation >= 5 else (width, height)
-    with _reading(f"the {image.format or 'PIL'} image of {image.size[0]} x {image.size[1]}"):
+    with _reading(_name(image)):
         cover = 1.0 if box is None else min(box[2] - box[0], box[3] - box[1])
         if draft and image.format in ("JPEG", "MPO"):
-            image.draft(None, (round(stored[0] / cover), round(stored[1] / cover)))
+            wanted = _SLACK / cover
+            image.draft(None, (math.ceil(stored[0] * wanted), math.ceil(stored[1] * wanted)))
         image.load()
         flat = _to_rgb(image)
         part = None
@@ -146,6 +150,10 @@ def resized(
     return np.asarray(flat)
 
 
+def _name(image: Image.Image) -> str:
+    return f"the {image.format or 'PIL'} image of {image.size[0]} x {image.size[1]}"
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     """`image` in mode RGB: transparency on white, 16 bits scaled (not clipped) to 8."""
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -154,7 +162,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        return _from_array(np.asarray(image))
+        return _from_array(np.asarray(image)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))

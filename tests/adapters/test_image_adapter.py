@@ -1,0 +1,145 @@
+"""The image adapter: packed equals one by one, masks hide, every parameter learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ofasys_lite.adapters.base import Embedded, Shared
+from ofasys_lite.adapters.image import ImageAdapter
+from ofasys_lite.data.types import Part
+from ofasys_lite.errors import CardError, ShapeError
+from ofasys_lite.preprocess.base import Context, Piece
+from ofasys_lite.preprocess.image import ImagePreprocess
+
+D = 48
+
+
+def pack(pieces: Sequence[Piece]) -> Part:
+    """The part that collation makes of image pieces."""
+    names = ("pixels", "lines", "mask")
+    joined = {
+        "pixels": [p.arrays["pixels"] for p in pieces] or [np.zeros((0, 3), np.uint8)],
+        "lines": [p.arrays["lines"] for p in pieces] or [np.zeros(0, np.int64)],
+        "mask": [p.arrays["mask"] for p in pieces] or [np.zeros(0, np.bool_)],
+    }
+    return Part(
+        "image",
+        torch.arange(sum(p.count for p in pieces)),
+        tuple(p.count for p in pieces),
+        {name: torch.from_numpy(np.concatenate(joined[name])) for name in names},
+        {name: tuple(len(p.arrays[name]) for p in pieces) for name in names},
+    )
+
+
+def pieces(sizes: Sequence[tuple[int, int]], masked: bool = False, **settings: Any) -> list[Piece]:
+    rng = np.random.default_rng(0)
+    preprocess = ImagePreprocess(Context(settings, None, adapter="image"))  # type: ignore[arg-type]
+    made = []
+    for i, size in enumerate(sizes):
+        options = (("mask_ratio", 0.5),) if masked and i % 2 else ()
+        made.append(preprocess.encode(rng.integers(0, 256, (*size, 3)).astype(np.uint8), options, rng, True))
+    return made
+
+
+def adapter(**settings: Any) -> ImageAdapter:
+    torch.manual_seed(0)
+    return ImageAdapter(settings, Shared(D, nn.Embedding(4, D)))
+
+
+RAGGED = [(64, 64), (48, 64), (64, 64), (64, 48), (8, 8), (64, 64), (8, 40)]
+STEMS: dict[str, dict[str, Any]] = {
+    "conv": {},
+    "linear": {"stem": "linear"},
+    "odd patch": {"patch": 7, "widths": [16]},
+    "no coordinates": {"coordinates": False},
+}
+
+
+@pytest.mark.parametrize("name", STEMS)
+@pytest.mark.parametrize("sizes", [RAGGED, [(64, 48)] * 3], ids=["ragged", "equal"])
+def test_packed_images_equal_images_one_by_one_in_values_and_gradients(name: str, sizes: list[tuple[int, int]]) -> None:
+    model = adapter(**STEMS[name])
+    images = pieces(sizes, masked=True, patch=STEMS[name].get("patch", 4))
+    judge = torch.randn(sum(p.count for p in images), D)
+    packed = model.embed(pack(images))
+    (packed * judge).sum().backward()
+    gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
+    model.zero_grad()
+    single = torch.cat([model.embed(pack([image])) for image in images])
+    (single * judge).sum().backward()
+    torch.testing.assert_close(packed, single, rtol=1e-5, atol=1e-5)
+    for key, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[key], parameter.grad, rtol=1e-3, atol=1e-3, msg=key)
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_every_parameter_learns_from_a_pack_with_a_mask(name: str) -> None:
+    model = adapter(**STEMS[name])
+    images = pieces(RAGGED, masked=True, patch=STEMS[name].get("patch", 4))
+    model.embed(pack(images)).square().sum().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert key == "norm.bias" or parameter.grad.abs().sum() > 0, key
+
+
+def test_a_pack_without_images_gives_no_rows_and_touches_every_parameter() -> None:
+    model = adapter()
+    rows = model.embed(pack([]))
+    assert rows.shape == (0, D)
+    rows.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.touch().item() == 0
+
+
+def test_a_pack_without_a_mask_still_touches_the_mask() -> None:
+    model = adapter()
+    model.embed(pack(pieces([(16, 16)]))).sum().backward()
+    assert model.mask.grad is not None
+
+
+def test_hidden_pixels_are_seen_nowhere() -> None:
+    model = adapter()
+    (piece,) = pieces([(32, 32)])
+    mask = np.zeros(16, np.bool_)
+    mask[5] = True
+    pixels = piece.arrays["pixels"].reshape(32, 32, 3).copy()
+    pixels[8:16, 8:16] = 255
+    other = pixels.copy()
+    other[8:16, 8:16] = 0
+    first, second = (
+        model.embed(pack([Piece("image", piece.positions_P3, {**piece.arrays, "mask": mask, "pixels": x})]))
+        for x in (pixels.reshape(-1, 3), other.reshape(-1, 3))
+    )
+    assert torch.equal(first, second)
+
+
+def test_bf16_autocast_gives_nearly_the_same() -> None:
+    model = adapter()
+    part = pack(pieces(RAGGED, masked=True))
+    full = model.embed(part)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.embed(part)
+    assert (full - half).abs().mean() < 0.03
+    model.to(torch.bfloat16)
+    assert model.embed(part).dtype == torch.bfloat16
+
+
+def test_pixels_that_do_not_fill_the_cells_are_refused() -> None:
+    part = pack(pieces([(16, 16)], patch=8))
+    with pytest.raises(ShapeError, match="256 pixels in 1 lines do not fill 1 cells of 8 x 8"):
+        adapter().embed(part)
+    with pytest.raises(ShapeError, match="image adapter returned 1 rows, the plan counts 2"):
+        Embedded(torch.zeros(1, D), torch.arange(2), "image")
+
+
+def test_settings_that_fit_no_stem_are_refused() -> None:
+    with pytest.raises(CardError, match="`stem` of IMAGE is 'vit'"):
+        adapter(stem="vit")
+    with pytest.raises(CardError, match=r"`widths` of IMAGE has 1 entries for patch 4\n  help: write 2: one per step"):
+        adapter(widths=[8])
