@@ -111,7 +111,7 @@ def _folder(path: str) -> list[str]:
 
 def _prepared(text: str) -> Path:
     """The file of prepared data that `recipe:split` names."""
-    from ofasys_lite.data.recipes.prepare import data_root
+    from ofasys_lite.data.recipes.preparation import data_root
 
     name, _, split = text.partition(":")
     root = data_root()

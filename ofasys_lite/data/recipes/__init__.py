@@ -2,7 +2,7 @@
 
 from ofasys_lite.data.recipes.base import Column, Limits, RecipeInfo, Source
 from ofasys_lite.data.recipes.catalog import describe, recipe_names
-from ofasys_lite.data.recipes.prepare import Progress, data_root, prepare
+from ofasys_lite.data.recipes.preparation import Progress, data_root, prepare
 from ofasys_lite.data.recipes.sheet import contact_sheet
 from ofasys_lite.data.recipes.store import Manifest, load_manifest, read_split
 
