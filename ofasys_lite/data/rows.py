@@ -47,6 +47,10 @@ def open_source(
 def _open(spec: Any, base: Path | None, progress: Progress | None) -> RowSource:
     if isinstance(spec, RowSource):
         return spec
+    if type(spec).__module__.partition(".")[0] == "datasets" and hasattr(spec, "column_names"):
+        if isinstance(spec, dict) or not hasattr(spec, "__len__"):
+            raise _no_rows(spec)
+        return HuggingFaceSource(spec)
     if isinstance(spec, (str, Path, Mapping)) or is_paths(spec):
         asked = parse_spec(spec)
         if asked.stream:
@@ -61,10 +65,6 @@ def _open(spec: Any, base: Path | None, progress: Progress | None) -> RowSource:
         return sources[0] if len(sources) == 1 else Chained(sources)
     if isinstance(spec, Sequence):
         return ListSource(spec)
-    if type(spec).__module__.partition(".")[0] == "datasets" and hasattr(spec, "column_names"):
-        if isinstance(spec, dict) or not hasattr(spec, "__len__"):
-            raise _no_rows(spec)
-        return HuggingFaceSource(spec)
     if hasattr(spec, "__len__") and hasattr(spec, "__getitem__"):
         return DatasetSource(spec)
     raise _no_rows(spec)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import pytest
+
+from ofasys_lite.data.rows import open_source
+from ofasys_lite.data.splits import SPLITS, SplitView, open_splits, split_of
+from ofasys_lite.errors import DataError
+
+ROWS = [{"id": f"r{n}", "image": f"i{n // 4}", "q": f"question {n}"} for n in range(1200)]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFASYS_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_key_has_one_split_for_ever() -> None:
+    percent = int(hashlib.sha1(b"cat").hexdigest(), 16) % 100
+    assert split_of("cat") == ("train" if percent < 80 else "valid" if percent < 90 else "test")
+    counts = [sum(split_of(str(n)) == split for n in range(10_000)) for split in SPLITS]
+    assert [round(count / 100) for count in counts] == pytest.approx([80, 10, 10], abs=1.5)
+
+
+def test_prepared_data_and_splits_use_one_rule() -> None:
+    from ofasys_lite.data.recipes.base import split_of as prepared
+
+    assert all(split_of(str(n)) == prepared(str(n)) for n in range(1000))
+
+
+def test_views_part_the_rows_and_keep_groups_together() -> None:
+    source = open_source(ROWS)
+    views = [SplitView(source, split, "image") for split in SPLITS]
+    ids = [{view.ids(i) for i in range(len(view))} for view in views]
+    assert sum(map(len, ids)) == len(ROWS)
+    groups = [{view.value(i, "image") for i in range(len(view))} for view in views]
+    assert not groups[0] & groups[1]
+    assert not groups[0] & groups[2]
+    assert not groups[1] & groups[2]
+    assert len({view.fingerprint for view in views}) == 3
+    assert "valid comes from list" in views[1].note
+    assert "by sha1 of column `image`" in views[1].note
+
+
+def test_a_view_names_rows_as_their_file_does() -> None:
+    view = SplitView(open_source(ROWS), "test")
+    row = view.original(3)
+    assert view.place(3) == f"list, row {row + 1}"
+    assert view.row(3) == ROWS[row]
+    assert view.length_hint(3, "q", "text") == len(ROWS[row]["q"])
+    assert pickle.loads(pickle.dumps(view)).row(3) == ROWS[row]
+
+
+def test_splits_that_the_card_does_not_name_come_from_train() -> None:
+    splits, notes = open_splits({"train": ROWS}, group_column="image")
+    assert [len(splits[split]) for split in SPLITS] == pytest.approx([960, 120, 120], abs=60)
+    assert sum(len(splits[split]) for split in SPLITS) == 1200
+    assert len(notes) == 3
+
+
+def test_train_keeps_the_rows_of_a_split_that_has_a_source_of_its_own() -> None:
+    splits, notes = open_splits({"train": ROWS, "test": ROWS[:5]})
+    assert len(splits["test"]) == 5
+    assert len(splits["train"]) + len(splits["valid"]) == 1200
+    assert "valid are set aside" in notes[0]
+
+
+def test_nothing_is_taken_from_train_if_all_splits_are_named() -> None:
+    splits, notes = open_splits({"train": ROWS, "valid": ROWS[:7], "test": ROWS[:5]}, columns={"text": "q"})
+    assert [len(splits[split]) for split in SPLITS] == [1200, 7, 5]
+    assert notes == ()
+    assert splits["test"].row(0)["text"] == "question 0"
+
+
+def test_rows_without_a_group_go_by_their_id(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,g\n" + "".join(f"r{n},a\n" for n in range(9)) + "cut\n")
+    views = [SplitView(open_source(tmp_path / "t.csv"), split, "g") for split in SPLITS]
+    assert sum(map(len, views)) == 10
+
+
+def test_wrong_splits_are_refused_with_the_near_name() -> None:
+    source = open_source(ROWS)
+    with pytest.raises(DataError, match="unknown split `vald`"):
+        SplitView(source, "vald")
+    with pytest.raises(DataError, match="no column `imag` to split by") as caught:
+        SplitView(source, "valid", "imag")
+    assert "did you mean `image`" in caught.value.help
+    with pytest.raises(DataError, match="unknown split `tran`") as caught:
+        open_splits({"tran": ROWS})
+    assert "did you mean `train`" in caught.value.help
+    with pytest.raises(DataError, match="no data to train on"):
+        open_splits({"test": ROWS})
+    with pytest.raises(DataError, match="all 1 rows fall into valid and test"):
+        open_splits({"train": [{"id": next(str(n) for n in range(99) if split_of(str(n)) == "test")}]})
