@@ -1,0 +1,261 @@
+"""Constraint -> Automaton: masks decoding, says where elements stand, splits finished output into columns.
+
+Deterministic: a state and an id give the next state. States are made on demand and shared, so a step costs
+microseconds whatever the size of the closed sets; a constraint is compiled once and cached.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ofasys_lite.decoding.allowed import Allowed
+from ofasys_lite.decoding.json_part import JsonPart
+from ofasys_lite.decoding.nodes import END, Node, PlacedNode
+from ofasys_lite.decoding.parts import (
+    ForcedPart,
+    FreePart,
+    OneOfPart,
+    OptionalPart,
+    Owner,
+    Part,
+    PlacedPart,
+    RangePart,
+    RepeatPart,
+    SeriesPart,
+)
+from ofasys_lite.errors import DataError, ShapeError
+from ofasys_lite.plan.constraints import (
+    Constraint,
+    Forced,
+    Free,
+    Json,
+    OneOf,
+    Optional,
+    Placed,
+    Range,
+    Repeat,
+    Series,
+    Slotted,
+)
+
+__all__ = ["Automaton", "State", "compile", "random_walk"]
+
+
+class State(NamedTuple):
+    """Where a sequence stands; hashable, equal if everything that may follow is equal and stands at equal positions.
+
+    Attributes:
+        node: Place in the automaton.
+        offset: Largest position so far + 1; inside a placed part, the position where that part starts.
+    """
+
+    node: Node
+    offset: int
+
+
+class Automaton:
+    """What the ids of one target sequence may be.
+
+    Attributes:
+        start: The first state.
+        max_length: Most ids of a legal sequence.
+        min_length: Fewest ids of a legal sequence.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self.start = State(part.enter(END), 0)
+        self.max_length = part.most
+        self.min_length = self.start.node.shortest
+
+    def allowed(self, state: State) -> Allowed:
+        """The legal ids; none at the end."""
+        return state.node.allowed
+
+    def within(self, state: State, low: int, high: int) -> Allowed:
+        """The legal ids from which the sequence can end with `low` to `high` more ids in all.
+
+        Where none can, those that come nearest, `high` before `low`: so a budget always ends in a legal sequence.
+        """
+        return state.node.within(low, high)
+
+    def choices(self, state: State) -> bool:
+        """True if more than one id is legal: then the element carries loss."""
+        return state.node.allowed.count > 1
+
+    def step(self, state: State, id: int) -> State:
+        """The state behind `id`; DataError if `id` is not legal in `state`."""
+        node = state.node
+        return State(node.follow(id), state.offset + node.advance)
+
+    def done(self, state: State) -> bool:
+        """True if the sequence is over."""
+        return state.node is END
+
+    def position(self, state: State) -> tuple[int, int, int]:
+        """(time, row, column) of the next element: in a line the largest so far + 1, else its own place."""
+        offset, relative = state.offset, state.node.relative
+        if relative is None:
+            return offset, offset, offset
+        return offset + relative[0], offset + relative[1], offset + relative[2]
+
+    def shortest(self, state: State) -> int:
+        """Fewest ids to the end."""
+        return state.node.shortest
+
+    def longest(self, state: State) -> int:
+        """Most ids to the end (within JSON an upper bound, at most 2 above the truth)."""
+        return state.node.longest
+
+    def forced(self, state: State) -> tuple[int, ...] | None:
+        """All ids to the end if none leaves a choice (empty at the end), else None."""
+        return state.node.tail()
+
+    def walk(self, ids: Iterable[int]) -> list[State]:
+        """The state before each id, and the last one; DataError names the place of an id that is not legal."""
+        states = [self.start]
+        for place, id in enumerate(ids):
+            try:
+                states.append(self.step(states[-1], int(id)))
+            except DataError as error:
+                raise DataError(f"element {place}: {error.message}", help=error.help) from None
+        return states
+
+    def accepts(self, ids: Iterable[int]) -> bool:
+        """True if `ids` are one whole legal sequence."""
+        try:
+            return self.done(self.walk(ids)[-1])
+        except DataError:
+            return False
+
+    def split(self, ids: Iterable[int]) -> dict[str, Any]:
+        """Ids by slot: key -> int64 array; a group's key -> list of (alternative, dict of the element's slots).
+
+        Ids of words belong to nobody. A slot written twice counts where it stands first.
+
+        Raises:
+            DataError: The ids are not legal, or stop before the end.
+        """
+        listed = [int(i) for i in ids]
+        states = self.walk(listed)
+        if not self.done(states[-1]):
+            raise DataError(f"the target stops after {len(listed)} ids and before its end")
+        frames: list[dict[Owner, Any]] = [{}]
+        for id, (node, _) in zip(listed, states, strict=False):
+            part = _innermost(node)
+            owner = part.owner
+            if owner is None:
+                continue
+            del frames[owner.depth + 1 :]
+            if not owner.group or not isinstance(part, RepeatPart):
+                frames[owner.depth].setdefault(owner, []).append(id)
+                continue
+            elements = frames[owner.depth].setdefault(owner, [])
+            if id != part.end:
+                frames.append({})
+                elements.append((part.openers.index(id), frames[-1]))
+        return _named(frames[0])
+
+
+def _innermost(node: Node) -> Part:
+    while isinstance(node, PlacedNode):
+        node = node.inner
+    if node.part is None:
+        raise ShapeError("ids behind the end of the target")
+    return node.part
+
+
+def _named(frame: dict[Owner, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for owner, content in frame.items():
+        if owner.group:
+            found.setdefault(owner.key, [(alternative, _named(inner)) for alternative, inner in content])
+        else:
+            found.setdefault(owner.key, np.array(content, dtype=np.int64))
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def compile(constraint: Constraint) -> Automaton:
+    """The automaton of `constraint`; equal constraints share one.
+
+    Raises:
+        ShapeError: The constraint contradicts itself (a value of a closed set is the beginning of another, a part with
+            positions has no fixed length, ...).
+    """
+    return Automaton(_part(constraint, None, 0))
+
+
+def _part(constraint: Constraint, owner: Owner | None, depth: int) -> Part:
+    match constraint:
+        case Forced():
+            return ForcedPart(owner, constraint)
+        case Free():
+            return FreePart(owner, constraint)
+        case OneOf():
+            return OneOfPart(owner, constraint)
+        case Range():
+            return RangePart(owner, constraint)
+        case Json():
+            return JsonPart(owner, constraint)
+        case Series(parts):
+            return SeriesPart(tuple(_part(p, owner, depth) for p in parts))
+        case Optional(part, present, absent):
+            return OptionalPart(owner, _part(part, owner, depth), present, absent)
+        case Placed(part):
+            return PlacedPart(owner, _part(part, owner, depth), constraint)
+        case Slotted(key, Repeat() as group):
+            return _repeat(group, Owner(key, depth, group=True), depth)
+        case Slotted(key, part):
+            return _part(part, Owner(key, depth), depth)
+        case Repeat():
+            return _repeat(constraint, owner, depth)
+    raise ShapeError(f"{type(constraint).__name__} is not a constraint")
+
+
+def _repeat(group: Repeat, owner: Owner | None, depth: int) -> Part:
+    named = owner is not None and owner.group
+    if not named and any(_has_slot(a) for a in group.alternatives):
+        raise ShapeError("a group with slots has no name", help="write Slotted(key, Repeat(...))")
+    inner = (None, depth + 1) if named else (owner, depth)
+    alternatives = tuple(_part(a, *inner) for a in group.alternatives)
+    return RepeatPart(owner, alternatives, group.openers, group.end, (group.least, group.most))
+
+
+def _has_slot(constraint: Constraint) -> bool:
+    match constraint:
+        case Slotted():
+            return True
+        case Series(parts):
+            return any(map(_has_slot, parts))
+        case Optional(part) | Placed(part):
+            return _has_slot(part)
+        case Repeat(alternatives):
+            return any(map(_has_slot, alternatives))
+    return False
+
+
+def random_walk(automaton: Automaton, rng: np.random.Generator, max_length: int | None = None) -> list[int]:
+    """The ids of a random legal sequence of at most `max_length` ids (or the fewest possible, if those are more).
+
+    Half of the walks draw uniformly from the legal ids, so that free text runs to its limit; half draw first which way
+    to go, so that short and nested outputs are met too.
+    """
+    budget = automaton.max_length if max_length is None else max_length
+    uniform = bool(rng.random() < 0.5)
+    state, ids = automaton.start, list[int]()
+    while not automaton.done(state):
+        legal = automaton.within(state, 0, budget - len(ids))
+        if not uniform and legal is state.node.allowed:
+            arcs = state.node.arcs
+            ranges = arcs[int(rng.integers(len(arcs)))].ranges
+            low, high = ranges[int(rng.integers(len(ranges)))]
+            ids.append(int(rng.integers(low, high)))
+        else:
+            ids.append(legal.pick(int(rng.integers(legal.count))))
+        state = automaton.step(state, ids[-1])
+    return ids

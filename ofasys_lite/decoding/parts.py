@@ -1,0 +1,360 @@
+"""Parts of a compiled constraint: one small class per kind, each a factory of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from ofasys_lite.decoding.nodes import END, Arc, LocalNode, Node, PlacedNode, illegal
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.plan.constraints import Forced, Free, OneOf, Placed, Range
+
+__all__ = [
+    "ForcedPart",
+    "FreePart",
+    "OneOfPart",
+    "OptionalPart",
+    "Owner",
+    "Part",
+    "PlacedPart",
+    "RangePart",
+    "RepeatPart",
+    "SeriesPart",
+    "one",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Owner:
+    """To whom ids belong: a slot or a group, `depth` groups deep. Compared by identity: a key may stand twice."""
+
+    key: str
+    depth: int
+    group: bool = False
+
+
+def one(id: int) -> tuple[tuple[int, int], ...]:
+    """The range that holds only `id`."""
+    return ((id, id + 1),)
+
+
+class Part:
+    """Base of the parts.
+
+    Attributes:
+        owner: Slot its ids belong to; None for words.
+        least: Fewest ids.
+        most: Most ids.
+    """
+
+    def __init__(self, owner: Owner | None, least: int, most: int) -> None:
+        self.owner = owner
+        self.least = least
+        self.most = most
+        self._nodes: dict[tuple[Hashable, Node], Node] = {}
+
+    def enter(self, then: Node) -> Node:
+        """The node at the beginning of this part, with `then` behind it."""
+        raise TypeError(type(self).__name__)
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id` at `node`, one of this part's nodes."""
+        raise TypeError(type(self).__name__)
+
+    def node(self, local: Hashable, then: Node) -> Node:
+        """The one node at `local` with `then` behind the part."""
+        key = (local, then)
+        found = self._nodes.get(key)
+        if found is None:
+            found = self._nodes[key] = self.make(local, then)
+        return found
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """A fresh node at `local`."""
+        raise TypeError(type(self).__name__)
+
+
+class ForcedPart(Part):
+    """Exactly these ids."""
+
+    def __init__(self, owner: Owner | None, constraint: Forced) -> None:
+        super().__init__(owner, len(constraint.ids), len(constraint.ids))
+        self.ids = constraint.ids
+
+    def enter(self, then: Node) -> Node:
+        """The first id, or `then` if there is none."""
+        return self.node(0, then) if self.ids else then
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node at `local`."""
+        place = int(str(local))
+        left = len(self.ids) - place - 1
+        return LocalNode(self, place, then, (Arc(one(self.ids[place]), left + then.shortest, left + then.longest),))
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id`."""
+        place, then = _place(node)
+        if id != self.ids[place]:
+            raise illegal(node, id)
+        return self.node(place + 1, then) if place + 1 < len(self.ids) else then
+
+
+class RangePart(Part):
+    """One id of a range."""
+
+    def __init__(self, owner: Owner | None, constraint: Range) -> None:
+        super().__init__(owner, 1, 1)
+        if constraint.high <= constraint.low:
+            raise ShapeError(f"a range of ids from {constraint.low} to {constraint.high} is empty")
+        self.ranges = ((constraint.low, constraint.high),)
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first id, or `then`."""
+        return self.node(0, then)
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node at `local`."""
+        return LocalNode(self, local, then, (Arc(self.ranges, then.shortest, then.longest),))
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id`."""
+        ((low, high),) = self.ranges
+        if not low <= id < high:
+            raise illegal(node, id)
+        return _place(node)[1]
+
+
+class FreePart(Part):
+    """Free text and its close."""
+
+    def __init__(self, owner: Owner | None, constraint: Free) -> None:
+        super().__init__(owner, constraint.least + 1, constraint.most + 1)
+        self.constraint = constraint
+        self.ranges = ((constraint.low, constraint.high), *(one(i)[0] for i in sorted(constraint.ids)))
+        self.further = frozenset(constraint.ids)
+        if constraint.low <= constraint.close < constraint.high or constraint.close in self.further:
+            raise ShapeError(f"the id {constraint.close} that closes free text is one of its own ids")
+        if not 0 <= constraint.least <= constraint.most:
+            raise ShapeError(
+                f"free text of {constraint.least} to {constraint.most} ids", help="give 0 <= least <= most"
+            )
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first id, or `then`."""
+        return self.node(0, then)
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node at `local`."""
+        count, c = int(str(local)), self.constraint
+        arcs: list[Arc] = []
+        if count < c.most:
+            least = max(0, c.least - count - 1) + 1
+            arcs.append(Arc(self.ranges, least + then.shortest, c.most - count + then.longest))
+        if count >= c.least:
+            arcs.append(Arc(one(c.close), then.shortest, then.longest))
+        return LocalNode(self, count, then, tuple(arcs), text=count)
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id`."""
+        count, then = _place(node)
+        c = self.constraint
+        if id == c.close and count >= c.least:
+            return then
+        if count >= c.most or not (c.low <= id < c.high or id in self.further):
+            raise illegal(node, id)
+        return self.node(count + 1, then)
+
+
+class _Trie:
+    """A place in the trie: children by id (None behind the last id of a value), fewest and most ids from here."""
+
+    __slots__ = ("children", "least", "most")
+
+    def __init__(self) -> None:
+        self.children: dict[int, _Trie | None] = {}
+        self.least = self.most = 0
+
+
+def _trie(sequences: tuple[tuple[int, ...], ...]) -> _Trie:
+    """The root of the trie of `sequences`."""
+    root = _Trie()
+    places = [root]
+    for sequence in sequences:
+        place = root
+        for id in sequence[:-1]:
+            child = place.children.get(id, place)
+            if child is place:
+                child = place.children[id] = _Trie()
+                places.append(child)
+            if child is None:
+                raise ShapeError("one value of a closed set is the beginning of another", help="close each value")
+            place = child
+        if place.children.setdefault(sequence[-1], None) is not None:
+            raise ShapeError("one value of a closed set is the beginning of another", help="close each value")
+    for place in reversed(places):  # children were made after their parents
+        place.least = 1 + min(0 if c is None else c.least for c in place.children.values())
+        place.most = 1 + max(0 if c is None else c.most for c in place.children.values())
+    return root
+
+
+class OneOfPart(Part):
+    """One of several sequences."""
+
+    def __init__(self, owner: Owner | None, constraint: OneOf) -> None:
+        if not constraint.sequences or not all(constraint.sequences):
+            raise ShapeError("a closed set needs at least one value, and each value at least one id")
+        self.trie = _trie(constraint.sequences)
+        super().__init__(owner, self.trie.least, self.trie.most)
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first id, or `then`."""
+        return self.node(self.trie, then)
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node at `local`."""
+        trie = local if isinstance(local, _Trie) else self.trie
+        # children that lead equally far share an arc: a set of thousands of one-id values is one arc
+        grouped: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for id, child in trie.children.items():
+            span = (0, 0) if child is None else (child.least, child.most)
+            grouped.setdefault(span, []).append((id, id + 1))
+        arcs = tuple(Arc(tuple(ids), a + then.shortest, b + then.longest) for (a, b), ids in grouped.items())
+        return LocalNode(self, trie, then, arcs)
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id`."""
+        trie, then = (node.local, node.then) if isinstance(node, LocalNode) else (self.trie, node.then)
+        if not isinstance(trie, _Trie) or then is None or id not in trie.children:
+            raise illegal(node, id)
+        child = trie.children[id]
+        return then if child is None else self.node(child, then)
+
+
+class SeriesPart(Part):
+    """Parts one after another; it has no nodes of its own."""
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        super().__init__(None, sum(p.least for p in parts), sum(p.most for p in parts))
+        self.parts = parts
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first id, or `then`."""
+        for part in reversed(self.parts):
+            then = part.enter(then)
+        return then
+
+
+class OptionalPart(Part):
+    """Absent, or present and the part."""
+
+    def __init__(self, owner: Owner | None, part: Part, present: int, absent: int) -> None:
+        super().__init__(owner, 1, 1 + part.most)
+        if present == absent:
+            raise ShapeError(f"present and absent share the id {present}")
+        self.part, self.present, self.absent = part, present, absent
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first id, or `then`."""
+        return self.node(0, then)
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node at `local`."""
+        inside = Arc(one(self.present), self.part.least + then.shortest, self.part.most + then.longest)
+        return LocalNode(self, local, then, (inside, Arc(one(self.absent), then.shortest, then.longest)))
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id`."""
+        then = _place(node)[1]
+        if id == self.present:
+            return self.part.enter(then)
+        if id != self.absent:
+            raise illegal(node, id)
+        return then
+
+
+class RepeatPart(Part):
+    """Elements, each behind its opener, then the end."""
+
+    def __init__(
+        self,
+        owner: Owner | None,
+        alternatives: tuple[Part, ...],
+        openers: tuple[int, ...],
+        end: int,
+        bounds: tuple[int, int],
+    ) -> None:
+        if not alternatives or len({*openers, end}) != len(alternatives) + 1 or len(openers) != len(alternatives):
+            raise ShapeError(f"a group of {len(alternatives)} alternatives with openers {openers} and end {end}")
+        if not 0 <= bounds[0] <= bounds[1]:
+            raise ShapeError(f"a group of {bounds[0]} to {bounds[1]} elements")
+        self.alternatives, self.openers, self.end, self.bounds = alternatives, openers, end, bounds
+        self.short = 1 + min(p.least for p in alternatives)
+        self.long = 1 + max(p.most for p in alternatives)
+        super().__init__(owner, bounds[0] * self.short + 1, bounds[1] * self.long + 1)
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first id, or `then`."""
+        return self.node(0, then)
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node at `local`."""
+        count, (fewest, most) = int(str(local)), self.bounds
+        arcs: list[Arc] = []
+        if count < most:
+            least = max(0, fewest - count - 1) * self.short + 1 + then.shortest
+            longest = (most - count - 1) * self.long + 1 + then.longest
+            for part, id in zip(self.alternatives, self.openers, strict=True):
+                arcs.append(Arc(one(id), part.least + least, part.most + longest))
+        if count >= fewest:
+            arcs.append(Arc(one(self.end), then.shortest, then.longest))
+        return LocalNode(self, count, then, tuple(arcs))
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id`."""
+        count, then = _place(node)
+        if id == self.end and count >= self.bounds[0]:
+            return then
+        if id not in self.openers or count >= self.bounds[1]:
+            raise illegal(node, id)
+        successors = node.successors if isinstance(node, LocalNode) else {}
+        if id not in successors:
+            part = self.alternatives[self.openers.index(id)]
+            successors[id] = part.enter(self.node(count + 1, then))
+        return successors[id]
+
+
+class PlacedPart(Part):
+    """A part whose elements stand at given positions."""
+
+    def __init__(self, owner: Owner | None, part: Part, constraint: Placed) -> None:
+        count = len(constraint.positions)
+        if part.least != count or part.most != count:
+            raise ShapeError(f"{count} positions for a part of {part.least} to {part.most} ids")
+        super().__init__(owner, count, count)
+        self.part, self.positions = part, constraint.positions
+        # what follows stands behind the largest position of the part
+        self.span = 1 + max((max(p) for p in self.positions), default=-1)
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first id, or `then`."""
+        return self.node((self.part.enter(END), 0), then) if self.positions else then
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node at `local`."""
+        inner, index = local if isinstance(local, tuple) else (self.part.enter(END), 0)
+        advance = self.span if index + 1 == len(self.positions) else 0
+        return PlacedNode(inner, self, index, then, self.positions[index], advance)
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id`."""
+        if not isinstance(node, PlacedNode) or node.then is None:
+            raise illegal(node, id)
+        inner = node.inner.follow(id)
+        return self.node((inner, node.index + 1), node.then) if inner.arcs else node.then
+
+
+def _place(node: Node) -> tuple[int, Node]:
+    """The count that a node stands at, and what is behind its part."""
+    if not isinstance(node, LocalNode) or node.then is None or not isinstance(node.local, int):
+        raise ShapeError("a node was handed to a part that did not make it")
+    return node.local, node.then
