@@ -1,7 +1,13 @@
-"""Keys and values of decoding: the source's once, the target's in buffers that grow by doubling.
+"""Keys and values of decoding: the source's once, the target's in buffers that grow by doubling and are never copied
+when beams change places.
 
-Shape suffixes: N sources, B live rows, S source rows, P places of a buffer, D width, H query heads, G key and value
-heads, C channels of a head. Rows belong to sources by an index, so beams share what they read.
+Every live row has a home: a physical source and a slot among the rows of that source. A step writes the keys of all
+rows at the next place of their homes. Who continues whom is kept in a small table (per row and place, the slot that
+holds its history); rows of a source look at the places of all its slots, and the table masks what is not their own.
+The bytes read are the same as for rows of their own, and a beam search moves no keys.
+
+Shape suffixes: N physical sources, B live rows, J slots of a source, P places, S source rows, H query heads, G key and
+value heads, R = H / G, C channels of a head, X = N * J.
 """
 
 from __future__ import annotations
@@ -21,11 +27,11 @@ FIRST_PLACES = 16
 
 
 class DecodeCache:
-    """State of B rows that are written step by step, each from one of N sources.
+    """State of B rows that are written step by step, each from one of several sources; for use without gradients.
 
     Attributes:
-        lengths: Positions written so far, per row.
         source_B: Source of each row, as plain ints on the host.
+        lengths: Positions written so far, per row.
     """
 
     def __init__(self, memories: list[tuple[Tensor, Tensor] | None], source_lengths: Sequence[int]) -> None:
@@ -33,8 +39,12 @@ class DecodeCache:
         self._source_lengths = tuple(source_lengths)
         self.source_B: list[int] = list(range(len(self._source_lengths)))
         self.lengths: list[int] = [0] * len(self._source_lengths)
+        self._layout = _Layout(self.source_B, list(self.source_B), 1)
+        self._places = 0
+        self._history_BP: Tensor | None = None
         self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * len(memories)
         self._cross: tuple[Borders, list[int] | None] | None = None
+        self._mask: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -48,14 +58,13 @@ class DecodeCache:
             raise ShapeError(f"cache: parents {parents} point outside of the {self.rows} live rows")
         if parents == list(range(self.rows)):
             return
-        places = max(self.lengths, default=0)
-        for layer, buffers in enumerate(self._buffers):
-            if buffers is not None and places:
-                self._buffers[layer] = _select(buffers, parents, self.rows, places)
         self.lengths = [self.lengths[p] for p in parents]
         sources = [self.source_B[p] for p in parents]
+        if self._history_BP is not None:
+            index = torch.tensor(parents, dtype=torch.long, device=self._history_BP.device)
+            self._history_BP = self._history_BP.index_select(0, index)
         if sources != self.source_B:
-            self.source_B, self._cross = sources, None
+            self._settle(sources)
 
     def keep(self, rows: Tensor | Sequence[int]) -> None:
         """Drops every live row that `rows` does not name (finished ones); order as given."""
@@ -69,61 +78,48 @@ class DecodeCache:
         """Borders between rows sorted by source and the sources; the sorting, None where rows are sorted already."""
         if self._cross is None:
             order = sorted(range(self.rows), key=self.source_B.__getitem__)
-            counts = [0] * len(self._source_lengths)
-            for source in self.source_B:
-                counts[source] += 1
-            sorted_already = order == list(range(self.rows))
-            self._cross = (Borders(counts, self._source_lengths), None if sorted_already else order)
+            self._cross = (self._borders([1] * self.rows), None if order == list(range(self.rows)) else order)
         return self._cross
 
     def cross_of(self, lengths: Sequence[int]) -> Borders:
         """Borders between whole prefixes (one per row, rows sorted by source) and the sources."""
         if self.cross()[1] is not None:
             raise ShapeError("cache: prefill wants rows sorted by source", help="prefill before rows are reordered")
-        counts = [0] * len(self._source_lengths)
-        for source, length in zip(self.source_B, lengths, strict=True):
-            counts[source] += length
-        return Borders(counts, self._source_lengths)
+        return self._borders(lengths)
 
-    def advance(self, lengths: Sequence[int]) -> None:
-        """Counts positions that all layers have written."""
-        self.lengths = [old + new for old, new in zip(self.lengths, lengths, strict=True)]
+    def begin(self, device: torch.device) -> None:
+        """Prepares the next place of every row, once for all layers of a step."""
+        history_BP = self._history(device, self._places + 1)
+        history_BP[:, self._places] = self._layout.slots_of_rows(device)
+        beams, places = self._layout.beams, self._places + 1
+        if beams == 1 and min(self.lengths, default=0) == self._places:
+            self._mask = None
+            return
+        slots_J = torch.arange(beams, device=device)
+        hidden_BPJ = history_BP[:, :places].unsqueeze(2) != slots_J
+        mask_BX = torch.zeros(hidden_BPJ.shape, device=device).masked_fill_(hidden_BPJ, float("-inf")).flatten(1)
+        self._mask = self._layout.grid(mask_BX)
 
     def write(self, layer: int, k_BGC: Tensor, v_BGC: Tensor) -> None:
-        """Puts one new key and value per row behind the row's last."""
-        keys, values = self._room(layer, k_BGC, max(self.lengths, default=0) + 1)
-        if len(set(self.lengths)) <= 1:
-            place = self.lengths[0] if self.lengths else 0
-            keys[:, :, place], values[:, :, place] = k_BGC, v_BGC
-            return
-        rows = torch.arange(self.rows, device=k_BGC.device)
-        places = torch.tensor(self.lengths, device=k_BGC.device)
-        keys[rows, :, places], values[rows, :, places] = k_BGC, v_BGC
-
-    def write_prefix(self, layer: int, k_TGC: Tensor, v_TGC: Tensor, lengths: Sequence[int]) -> None:
-        """Puts the keys and values of whole prefixes, laid end to end, into empty rows."""
-        keys, values = self._room(layer, k_TGC, max(lengths, default=0) + 1)
-        pieces = zip(k_TGC.split_with_sizes(list(lengths)), v_TGC.split_with_sizes(list(lengths)), strict=True)
-        for row, (k_LGC, v_LGC) in enumerate(pieces):
-            keys[row, :, : len(k_LGC)], values[row, :, : len(v_LGC)] = k_LGC.transpose(0, 1), v_LGC.transpose(0, 1)
+        """Puts one new key and value per row at the place that `begin` prepared."""
+        for buffer, x_BGC in zip(self._room(layer, k_BGC, self._places + 1), (k_BGC, v_BGC), strict=True):
+            buffer[: self._layout.count, :, self._places] = self._layout.grid(x_BGC).transpose(1, 2)
 
     def attend(self, layer: int, q_BHC: Tensor) -> Tensor:
         """What each row's newest query reads from the row's keys, the newest among them: (B, H, C)."""
-        buffers = self._buffers[layer]
+        buffers, count, beams = self._buffers[layer], self._layout.count, self._layout.beams
         if buffers is None or not self.rows:
             return torch.zeros_like(q_BHC)
-        places = max(self.lengths) + 1
-        keys, values = (x[: self.rows, :, :places].flatten(0, 1) for x in buffers)
-        groups = keys.shape[0] // self.rows
-        q_XRC = q_BHC.reshape(keys.shape[0], -1, keys.shape[2]) * q_BHC.shape[2] ** -0.5
-        scores_XRP = torch.bmm(q_XRC, keys.transpose(1, 2))
-        if min(self.lengths) + 1 < places:
-            last_B = torch.tensor(self.lengths, device=q_BHC.device)
-            hidden_BP = torch.arange(places, device=q_BHC.device) > last_B.unsqueeze(1)
-            scores_XRP.masked_fill_(hidden_BP.repeat_interleave(groups, 0).unsqueeze(1), float("-inf"))
-        return torch.bmm(scores_XRP.softmax(-1), values).reshape(q_BHC.shape)
+        places, groups, channels = self._places + 1, buffers[0].shape[1], q_BHC.shape[2]
+        keys, values = (x[:count, :, :places].reshape(count * groups, places * beams, channels) for x in buffers)
+        q_NJGRC = (self._layout.grid(q_BHC) * channels**-0.5).reshape(count, beams, groups, -1, channels)
+        scores = torch.bmm(q_NJGRC.transpose(1, 2).reshape(count * groups, -1, channels), keys.transpose(1, 2))
+        if self._mask is not None:
+            scores.view(count, groups, beams, -1, places * beams).add_(self._mask.unsqueeze(1).unsqueeze(3))
+        out = torch.bmm(scores.softmax(-1), values).view(count, groups, beams, -1, channels).transpose(1, 2)
+        return self._layout.rows_of(out.reshape(count * beams, -1, channels))
 
-    def read(self, q_BHC: Tensor, layer: int) -> Tensor:
+    def read(self, layer: int, q_BHC: Tensor) -> Tensor:
         """What each row's newest query reads from its source: (B, H, C); zeros where the source has no rows."""
         memory = self._memories[layer]
         if memory is None:
@@ -135,35 +131,122 @@ class DecodeCache:
         sorted_BHC = attend_within(q_BHC.index_select(0, index), *memory, borders)
         return torch.empty_like(sorted_BHC).index_copy(0, index, sorted_BHC)
 
+    def advance(self) -> None:
+        """Counts the position that all layers have written."""
+        self._places += 1
+        self.lengths = [length + 1 for length in self.lengths]
+
+    def write_prefix(self, layer: int, k_TGC: Tensor, v_TGC: Tensor, lengths: Sequence[int]) -> None:
+        """Puts the keys and values of whole prefixes, laid end to end, into empty rows."""
+        buffers = self._room(layer, k_TGC, max(lengths, default=0) + 1)
+        for buffer, x_TGC in zip(buffers, (k_TGC, v_TGC), strict=True):
+            pieces = x_TGC.split_with_sizes(list(lengths))
+            for (source, slot), x_LGC in zip(self._layout.homes, pieces, strict=True):
+                buffer[source, :, : len(x_LGC), slot] = x_LGC.transpose(0, 1)
+
+    def advance_prefix(self, lengths: Sequence[int], device: torch.device) -> None:
+        """Counts whole prefixes that all layers have written; shorter ones leave places that nobody sees."""
+        self._places, self.lengths = max(lengths, default=0), list(lengths)
+        history_BP = self._history(device, self._places)
+        for row, ((_, slot), length) in enumerate(zip(self._layout.homes, lengths, strict=True)):
+            history_BP[row, :length] = slot
+
+    def _borders(self, rows_B: Sequence[int]) -> Borders:
+        counts = [0] * len(self._source_lengths)
+        for source, rows in zip(self.source_B, rows_B, strict=True):
+            counts[source] += rows
+        return Borders(counts, self._source_lengths)
+
+    def _settle(self, sources: list[int]) -> None:
+        """Gives new rows their homes: sources without rows make room, sources with more rows get more slots."""
+        old = self._layout
+        live = set(sources)
+        order = [s for s in old.sources if s in live]
+        tail = [s for s in old.sources[len(order) :] if s in live]
+        into = [i for i, s in enumerate(old.sources[: len(order)]) if s not in live]
+        order = list(old.sources[: len(order)])
+        for place, source in zip(into, tail, strict=True):
+            order[place] = source
+        self.source_B, self._cross = sources, None
+        beams = max(old.beams, max((sources.count(s) for s in live), default=1))
+        self._layout = _Layout(sources, order, beams)
+        moved = [old.sources.index(s) for s in tail]
+        for layer, buffers in enumerate(self._buffers):
+            if buffers is not None:
+                self._buffers[layer] = (
+                    self._resettle(buffers[0], into, moved),
+                    self._resettle(buffers[1], into, moved),
+                )
+
+    def _resettle(self, buffer: Tensor, into: list[int], moved: list[int]) -> Tensor:
+        """The buffer with sources `moved` at places `into`, and as many slots as the layout has."""
+        used = buffer[:, :, : self._places]
+        if into:
+            used[torch.tensor(into, device=buffer.device)] = used[torch.tensor(moved, device=buffer.device)]
+        beams = self._layout.beams
+        if buffer.shape[3] == beams:
+            return buffer
+        grown = buffer.new_zeros((self._layout.count, *buffer.shape[1:3], beams, buffer.shape[4]))
+        grown[:, :, : self._places, : buffer.shape[3]] = used[: self._layout.count]
+        return grown
+
+    def _history(self, device: torch.device, places: int) -> Tensor:
+        """The table of slots (B, P): -1 where a row has nothing."""
+        if self._history_BP is None:
+            self._history_BP = torch.full((self.rows, max(FIRST_PLACES, places)), -1, device=device)
+        elif self._history_BP.shape[1] < places:
+            old = self._history_BP
+            self._history_BP = torch.cat([old, torch.full((self.rows, places), -1, device=device)], dim=1)
+        return self._history_BP
+
     def _room(self, layer: int, like: Tensor, places: int) -> tuple[Tensor, Tensor]:
-        """The layer's buffers (B, G, P, C), P at least `places`: made at first, doubled when full."""
+        """The layer's buffers (N, G, P, J, C), P at least `places`: made at first, doubled when full."""
         buffers = self._buffers[layer]
         if buffers is not None and buffers[0].shape[2] >= places:
-            return buffers[0][: self.rows], buffers[1][: self.rows]
-        room = max(FIRST_PLACES, 2 * places if buffers is not None else places)
-        shape = (self.rows, like.shape[1], room, like.shape[2])
+            return buffers
+        room = max(FIRST_PLACES, places if buffers is None else 2 * places)
+        shape = (self._layout.count, like.shape[1], room, self._layout.beams, like.shape[2])
         grown = (like.new_zeros(shape), like.new_zeros(shape))
         if buffers is not None:
             for new, old in zip(grown, buffers, strict=True):
-                new[:, :, : old.shape[2]] = old[: self.rows]
+                new[:, :, : self._places] = old[: self._layout.count, :, : self._places]
         self._buffers[layer] = grown
         return grown
 
 
-def _select(buffers: tuple[Tensor, Tensor], parents: list[int], rows: int, places: int) -> tuple[Tensor, Tensor]:
-    """Buffers whose row i holds row `parents[i]`; in place, and only rows that change, where the room suffices."""
-    device = buffers[0].device
-    if len(parents) <= buffers[0].shape[0]:
-        changed = [i for i, parent in enumerate(parents) if i != parent]
-        if changed:
-            into = torch.tensor(changed, device=device)
-            source = torch.tensor([parents[i] for i in changed], device=device)
-            for buffer in buffers:
-                used = buffer[:, :, :places]
-                used[into] = used[source]
-        return buffers
-    index = torch.tensor(parents, device=device)
-    grown = tuple(buffer.new_zeros((len(parents), *buffer.shape[1:])) for buffer in buffers)
-    for new, old in zip(grown, buffers, strict=True):
-        new[:, :, :places] = old[:rows, :, :places].index_select(0, index)
-    return grown[0], grown[1]
+class _Layout:
+    """Homes of the live rows: a grid of N physical sources with J slots each."""
+
+    def __init__(self, source_B: Sequence[int], sources: list[int], beams: int) -> None:
+        self.sources = sources
+        self.beams = beams
+        self.count = len(sources)
+        physical = {source: n for n, source in enumerate(sources)}
+        taken = dict.fromkeys(sources, 0)
+        self.homes: list[tuple[int, int]] = []
+        for source in source_B:
+            self.homes.append((physical[source], taken[source]))
+            taken[source] += 1
+        flat = [n * beams + slot for n, slot in self.homes]
+        self._whole = flat == list(range(self.count * beams))
+        self._flat = torch.tensor(flat, dtype=torch.long)
+        self._slots = torch.tensor([slot for _, slot in self.homes], dtype=torch.long)
+
+    def slots_of_rows(self, device: torch.device) -> Tensor:
+        """The slot of each row: (B,)."""
+        self._slots = self._slots.to(device)
+        return self._slots
+
+    def grid(self, x_B: Tensor) -> Tensor:
+        """Rows at their homes: (N, J, ...), zeros where nobody lives."""
+        if not self._whole:
+            self._flat = self._flat.to(x_B.device)
+            x_B = x_B.new_zeros((self.count * self.beams, *x_B.shape[1:])).index_copy_(0, self._flat, x_B)
+        return x_B.reshape(self.count, self.beams, *x_B.shape[1:])
+
+    def rows_of(self, grid_X: Tensor) -> Tensor:
+        """Live rows out of a flattened grid: (B, ...)."""
+        if self._whole:
+            return grid_X
+        self._flat = self._flat.to(grid_X.device)
+        return grid_X.index_select(0, self._flat)

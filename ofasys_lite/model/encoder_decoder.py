@@ -150,9 +150,10 @@ class EncoderDecoder(nn.Module):
         self._check("live", x_BD, positions_B3, [1] * cache.rows)
         self._check_taps(taps)
         rotation = rotary_table(positions_B3, self.config)
+        cache.begin(x_BD.device)
         for layer, block in enumerate(self.decoder):
             x_BD = _tapped(_step(block, layer, x_BD, rotation, cache), layer, taps)
-        cache.advance([1] * cache.rows)
+        cache.advance()
         return x_BD if self.decoder_norm is None else self.decoder_norm(x_BD)
 
     def prefill(
@@ -181,7 +182,7 @@ class EncoderDecoder(nn.Module):
                 cache.write_prefix(layer, k, v, lengths)
                 x_TD = x_TD + block.attention.finish(q, k, v, parts)
                 x_TD = _tapped(block.rest(x_TD, rotation, cache.memory(layer), cross), layer, taps)
-        cache.advance(lengths)
+        cache.advance_prefix(lengths, x_TD.device)
         return x_TD if self.decoder_norm is None else self.decoder_norm(x_TD)
 
     def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
@@ -234,6 +235,6 @@ def _step(block: nn.Module, layer: int, x_BD: Tensor, rotation: Rotation, cache:
     x_BD = x_BD + block.attention.out(cache.attend(layer, q_BHC).flatten(1))
     if block.cross is not None and block.cross_norm is not None:
         q_BHC = block.cross.queries(block.cross_norm(x_BD), rotation)
-        x_BD = x_BD + block.cross.out(cache.read(q_BHC, layer).flatten(1))
+        x_BD = x_BD + block.cross.out(cache.read(layer, q_BHC).flatten(1))
     out_BD: Tensor = x_BD + block.mlp(block.mlp_norm(x_BD))
     return out_BD
