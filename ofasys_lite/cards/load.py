@@ -225,7 +225,8 @@ def load_modality_card(source: str | Path | Mapping[str, Any] | Item, *, name: s
     aliases = fields.texts("aliases")
     for each in (found, *aliases):
         if not re.fullmatch(r"[A-Z][A-Z0-9_]*", each):
-            fields.wrong(given, f"a modality cannot be called `{each}`", "its name is in capitals: letters, digits, _")
+            where = fields.get("aliases") if each in aliases else given
+            fields.wrong(where, f"a modality cannot be called `{each}`", "its name is in capitals: letters, digits, _")
     card = ModalityCard(
         name=found,
         preprocess=_paths(fields, "preprocess"),

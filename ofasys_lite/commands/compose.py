@@ -23,12 +23,29 @@ from omegaconf.errors import OmegaConfBaseException
 from ofasys_lite.cards.find import content_folder, task_names
 from ofasys_lite.commands.config import RunConfig, run_config
 from ofasys_lite.commands.sources import cards_as_groups, escape
-from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
 
 __all__ = ["compose", "load_run_config", "run_hydra", "user_folders"]
 
 PRESETS = "pkg://ofasys_lite.presets"
 _TASK = re.compile(r"\+{0,2}(?P<key>tasks\.[^=\s]+)=(?P<value>.*)", re.DOTALL)
+#: Hydra's flags that take a value.
+_VALUED = frozenset(
+    [
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+        "--config-path",
+        "-cp",
+        "--config-name",
+        "-cn",
+        "--config-dir",
+        "-cd",
+        "--info",
+        "-i",
+    ]
+)
 _CARDS = re.compile(r"\+{0,2}data\.cards=(?P<value>.*)")
 
 
@@ -56,29 +73,40 @@ def compose(verb: str, overrides: Sequence[str], config_dir: str | Path | None =
         return _plain(hydra.compose(verb, [*_literal_lines(overrides), *extra]))
 
 
-def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str, Any], int | None], None]) -> None:
+def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str, Any], str | None], None]) -> None:
     """Runs `function(configuration, job)` as the command line asks: once, once per job of a multirun, or not at all.
 
     Args:
         verb: `train` or `evaluate`: the name of the file in presets/.
         arguments: What follows the verb: overrides and Hydra's flags.
-        function: Gets plain values, and the job's number in a multirun (else None).
+        function: Gets plain values, and in a multirun the job's folder under runs/ (else None).
+
+    Raises:
+        OfasysError: What was wrong with the arguments or in the jobs, all of it at the end of a multirun.
     """
+
+    errors: list[OfasysError] = []
 
     def job(config: DictConfig) -> None:
         own = HydraConfig.get()
-        function(_plain(config), own.job.num if own.mode == RunMode.MULTIRUN else None)
+        many = own.mode == RunMode.MULTIRUN
+        folder = f"{own.sweep.dir}/{own.job.num}".removeprefix("runs/") if many else None
+        try:
+            function(_plain(config), folder)
+        except OfasysError as error:  # Hydra would print its own lines around it; the other jobs of a sweep go on
+            errors.append(error)
 
     config_dir = _flag(arguments, "--config-dir", "-cd")
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     with _searching(verb, arguments, config_dir):
-        sys.argv = [f"ofasys-lite {verb}", *_literal_lines(arguments)]
+        sys.argv = [f"ofasys-lite {verb}", *_flags_first(_literal_lines(arguments))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed with a traceback
         try:
             hydra.main(version_base="1.3", config_path=PRESETS, config_name=verb)(job)()
         finally:
             sys.argv = before
             os.environ.pop("HYDRA_FULL_ERROR") if full is None else os.environ.update(HYDRA_FULL_ERROR=full)
+    raise_all(errors)
 
 
 def user_folders(arguments: Sequence[str], config_dir: str | Path | None = None) -> tuple[str, ...]:
@@ -165,6 +193,18 @@ def _flag(arguments: Sequence[str], *names: str) -> str | None:
             if argument.startswith(f"{name}="):
                 return argument[len(name) + 1 :]
     return None
+
+
+def _flags_first(arguments: Sequence[str]) -> list[str]:
+    """The same arguments, flags and their values before the overrides, which Hydra wants in one piece."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    before = ""
+    for argument in arguments:
+        value = before in _VALUED and "=" not in argument
+        (flags if value or argument.startswith("-") else overrides).append(argument)
+        before = argument
+    return flags + overrides
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -57,13 +57,13 @@ class RunConfig:
     resolved: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: int | None = None) -> RunConfig:
+def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: str | None = None) -> RunConfig:
     """The run that a composed configuration describes; every mistake is told at once.
 
     Args:
         content: The composed configuration: plain values, instruction lines still escaped.
         folders: Users' folders of cards.
-        job: Number of this run in a multirun, else None.
+        job: Folder of this run under runs/ in a multirun, else None.
 
     Raises:
         CardError: A wrong value, or several as an ErrorGroup.
@@ -150,17 +150,18 @@ def _number(content: Mapping[str, Any], key: str, kind: type, errors: list[Ofasy
     allowed = (int,) if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, allowed) or value < 0 or (value == 0 and key != "seed"):
         wanted = "a whole number" if kind is int else "a number"
-        errors.append(
-            CardError(f"`{key}` is `{value}`", help=f"{key} is {wanted}{'' if key == 'seed' else ' above 0'}")
-        )
+        least = "of at least 0" if key == "seed" else "above 0"
+        errors.append(CardError(f"`{key}` is `{value}`", help=f"{key} is {wanted} {least}"))
         return None
     return value
 
 
-def _name(content: Mapping[str, Any], tasks: tuple[TaskCard, ...], job: int | None) -> str:
+def _name(content: Mapping[str, Any], tasks: tuple[TaskCard, ...], job: str | None) -> str:
     """The folder under runs/: what was given, else the tasks' names; the job's number below it in a multirun."""
     given = content.get("name")
     base = str(given) if given is not None else "-".join(task.name for task in tasks)[:60]
     if not re.fullmatch(r"[\w.+=-]+(/[\w.+=-]+)*", base) or ".." in base.split("/"):
         raise CardError(f"`name` is `{base}`", help="letters, digits and _ . + = - (and / for folders)")
-    return base if job is None else f"{base if given is not None else 'sweep'}/{job}"
+    if job is None:
+        return base
+    return job if given is None else f"{base}/{job.rpartition('/')[2]}"

@@ -1,0 +1,237 @@
+"""Composition of a run: every trap of Hydra that the design names."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ofasys_lite.commands.compose import load_run_config, run_hydra
+from ofasys_lite.commands.config import RunConfig
+from ofasys_lite.commands.sources import escape, unescape
+from ofasys_lite.errors import CardError, OfasysError
+from ofasys_lite.instruction.places import Origin
+
+MINE = ('+tasks.mine.instruction="[TEXT:q] -> [TEXT:a]"', "+tasks.mine.data.train=qa.csv")
+QA = """\
+instruction: |
+  what ${a b} is it? [TEXT:q] -> [TEXT:a,closed_set=answers]
+data: {train: qa.csv}
+sets: {answers: [yes, no, 007]}
+weight: 2
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for each in ("tasks", "modalities", "experiment"):
+        (tmp_path / each).mkdir()
+    (tmp_path / "tasks" / "qa.yaml").write_text(QA)
+    (tmp_path / "modalities" / "sensor.yaml").write_text(
+        "name: SENSOR\npreprocess: my.Preprocess\nadapter: my.Adapter\nsettings: {rate: 16, unit: '${x}'}\n"
+    )
+    (tmp_path / "experiment" / "own.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /tasks: [qa]\n  - override /model: tiny\n"
+        "  - override /trainer: gpu\nname: own\nsteps: 10\ntrainer:\n  workers: 0\n"
+    )
+    return tmp_path
+
+
+def refused(*overrides: str, folder: Path | None = None) -> str:
+    with pytest.raises(OfasysError) as caught:
+        load_run_config(overrides, folder)
+    return str(caught.value)
+
+
+def test_a_line_and_a_file_are_a_run() -> None:
+    run = load_run_config(MINE)
+    assert isinstance(run, RunConfig)
+    (task,) = run.tasks
+    assert (task.name, task.instruction, task.data) == ("mine", "[TEXT:q] -> [TEXT:a]", {"train": "qa.csv"})
+    assert (run.name, run.seed, run.steps, run.minutes, run.resume) == ("mine", 0, 5000, None, False)
+    assert run.model["width"] == 512
+    assert run.trainer["optimizer"]["betas"] == [0.9, 0.98]
+    assert list(run.logger) == ["csv"]
+    assert run.resolved["tasks"]["mine"]["instruction"] == "[TEXT:q] -> [TEXT:a]"
+    assert run.resolved["name"] == "mine"
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "draw ${x y} [TEXT:a] \\${b} \\\\${c} #1 -> [TEXT:b]",
+        "say \"hi\" and 'ho' [TEXT:a,closed_set=(007,yes)] -> [TEXT:b,weight=0.5]",
+        "a=b, {c: d} $e %(f)s [TEXT:a] -> [TEXT:b] ||| [TEXT:a] -> [TEXT:b]",
+        "two\nrows [TEXT:a] -> [TEXT:b]",
+    ],
+)
+def test_every_character_of_a_typed_line_is_text(plus: str, line: str) -> None:
+    run = load_run_config([f"{plus}tasks.mine.instruction={line}", f"{plus}tasks.mine.data.train=qa.csv"])
+    assert run.tasks[0].instruction == line
+
+
+@given(st.text(alphabet="\\${}ab'\" ,=[]", max_size=20))
+@settings(max_examples=200)
+def test_escaping_loses_nothing(text: str) -> None:
+    assert unescape(escape(text)) == text
+
+
+def test_a_task_of_the_command_line_trains_alone_unless_others_are_named(folder: Path) -> None:
+    assert [task.name for task in load_run_config(MINE, folder).tasks] == ["mine"]
+    both = load_run_config(["tasks=[qa]", *MINE], folder)
+    assert [task.name for task in both.tasks] == ["qa", "mine"]
+    assert both.name == "qa-mine"
+
+
+def test_without_a_task_it_says_what_to_choose(folder: Path) -> None:
+    found = refused(folder=folder)
+    assert "there is no task to train" in found
+    assert "experiment=quickstart" in found
+    assert "qa" in found
+
+
+def test_a_card_of_a_users_folder_keeps_its_places_and_labels(folder: Path) -> None:
+    (task,) = load_run_config(["tasks=[qa]"], folder).tasks
+    path = folder / "tasks" / "qa.yaml"
+    assert task.instruction == "what ${a b} is it? [TEXT:q] -> [TEXT:a,closed_set=answers]"
+    assert task.origin == Origin(str(path), 2, 3, 2)
+    assert task.sets == {"answers": ("yes", "no", "007")}
+    assert (task.weight, task.path) == (2, str(path))
+
+
+def test_the_command_line_changes_and_adds_keys_of_a_card(folder: Path) -> None:
+    given = ["tasks=[qa]", "tasks.qa.weight=3", "tasks.qa.epochs=2", "tasks.qa.data.test=t.csv"]
+    (task,) = load_run_config(given, folder).tasks
+    assert (task.weight, task.epochs, task.data) == (3, 2, {"train": "qa.csv", "test": "t.csv"})
+    assert task.sets == {"answers": ("yes", "no", "007")}
+    assert task.origin is not None
+    assert task.origin.line == 2
+    found = refused("tasks=[qa]", "tasks.qa.wieght=3", folder=folder)
+    assert "unknown key `wieght` in task qa" in found
+    assert "did you mean `weight`?" in found
+
+
+def test_cards_of_a_folder_named_by_data_cards_are_seen(folder: Path) -> None:
+    for value in (f"{folder}", f"[{folder}]"):
+        run = load_run_config(["tasks=[qa]", f"data.cards={value}"])
+        assert run.tasks[0].name == "qa"
+        assert run.folders == (str(folder),)
+        assert "SENSOR" in run.modalities
+    assert "no such folder" in refused("tasks=[qa]", f"data.cards={folder / 'none'}")
+
+
+def test_an_experiment_of_a_users_folder_names_tasks_model_and_trainer(folder: Path) -> None:
+    run = load_run_config(["experiment=own"], folder)
+    assert [task.name for task in run.tasks] == ["qa"]
+    assert (run.name, run.steps, run.model["width"]) == ("own", 10, 128)
+    assert (run.trainer["precision"], run.trainer["workers"]) == ("bf16", 0)
+    assert run.trainer["optimizer"] == {"lr": 0.0005, "betas": [0.9, 0.98], "eps": 1e-08, "weight_decay": 0.05}
+
+
+def test_settings_of_modalities_are_overridden_key_by_key(folder: Path) -> None:
+    run = load_run_config([*MINE, "modalities.SENSOR.rate=8", "modalities.TEXT.max_length=64"], folder)
+    assert run.modalities["SENSOR"].settings == {"rate": 8, "unit": "${x}"}
+    assert run.modalities["TEXT"].settings["max_length"] == 64
+    assert "did you mean `max_length`?" in refused(*MINE, "modalities.TEXT.max_lenght=64")
+    assert "did you mean `TEXT`?" in refused(*MINE, "+modalities.TXET.max_length=64")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("tasks=[qaa]", "did you mean `qa`?"),
+        ("experiment=quickstrat", "did you mean `quickstart`?"),
+        ("model=tinny", "did you mean `tiny`?"),
+        ("trainer.precison=bf16", "did you mean `precision`?"),
+        ("trainer.optimizer.lrr=1", "did you mean `lr`?"),
+        ("modle=tiny", "did you mean `model`?"),
+        ("stpes=3", "did you mean `steps`?"),
+        ("steps=many", "steps is a whole number above 0"),
+        ("seed=-1", "seed is a whole number of at least 0"),
+        ("name=../x", "letters, digits"),
+        ("foo bar", "write key=value"),
+        ("seed=1,2", "seed=1,2"),
+        ("steps=null", "give steps=5000 or minutes=10"),
+        ("tasks.qq.data.train=x", "task qq has no instruction"),
+        ("+tasks.x.instruction=-> [TEXT:a]", "task x has no training data"),
+    ],
+)
+def test_a_wrong_name_or_value_is_refused_with_help(folder: Path, override: str, expected: str) -> None:
+    assert expected in refused(*MINE, override, folder=folder)
+
+
+def test_two_cards_of_one_name_are_refused_with_both_paths(folder: Path, tmp_path_factory: Any) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "tasks").mkdir()
+    (other / "tasks" / "qa.yaml").write_text(QA)
+    found = refused("tasks=[qa]", f"data.cards={other}", folder=folder)
+    assert f"tasks/qa is ambiguous: {folder}/tasks/qa.yaml and {other}/tasks/qa.yaml" in found
+    (other / "model").mkdir()
+    (other / "model" / "tiny.yaml").write_text("width: 1\n")
+    assert "model/tiny is ambiguous" in refused(*MINE, "model=tiny", folder=other)
+
+
+def test_a_broken_card_is_shown_at_its_place(folder: Path) -> None:
+    path = folder / "tasks" / "bad.yaml"
+    path.write_text("instruction: draw [TEXT:a] #1 -> [TEXT:b]\ndata: {train: a.csv}\n")
+    assert f"{path}:1:14" in refused("tasks=[bad]", folder=folder)
+    path.write_text("instruction: [TEXT:a] -> [TEXT:b]\n")
+    assert f"{path}:1:14" in refused("tasks=[bad]", folder=folder)
+
+
+def test_multirun_runs_each_combination_in_a_folder_of_its_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ofasys_lite.commands.config import run_config
+
+    monkeypatch.chdir(tmp_path)
+    found: list[RunConfig] = []
+
+    def job(content: dict[str, Any], job: str | None) -> None:
+        found.append(run_config(content, (str(folder),), job))
+
+    before = list(sys.argv)
+    arguments = ["-m", "tasks=[qa]", "--config-dir", str(folder), "seed=3,4", "name=sweep_of_mine"]
+    run_hydra("train", arguments, job)
+    assert [(run.seed, run.name) for run in found] == [(3, "sweep_of_mine/0"), (4, "sweep_of_mine/1")]
+    assert [run.tasks[0].instruction for run in found] == [QA.splitlines()[1].strip()] * 2
+    assert sys.argv == before
+    found.clear()
+    run_hydra("train", [*MINE], job)
+    assert [run.name for run in found] == ["mine"]
+
+
+def test_help_names_groups_flags_and_keys(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_hydra("train", ["--help", "--config-dir", str(folder)], lambda content, job: None)
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert "experiment: own, quickstart, showcase" in out
+    assert "model: base, huge, large, quick, small, tiny" in out
+    assert "qa" in out
+    assert "--config-dir FOLDER" in out
+    assert "samples_per_step: 64" in out
+    assert "Powered by Hydra" not in out
+
+
+def test_evaluate_takes_names_of_tasks_and_needs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found: list[dict[str, Any]] = []
+    run_hydra("evaluate", ["run=runs/x", "tasks=[mine]"], lambda content, job: found.append(content))
+    assert (found[0]["run"], found[0]["tasks"], found[0]["split"]) == ("runs/x", ["mine"], "test")
+    with pytest.raises(CardError, match="`run` is not given"):
+        run_hydra("evaluate", [], lambda content, job: None)
+
+
+def test_composing_imports_no_torch() -> None:
+    import subprocess
+
+    code = (
+        "import sys; from ofasys_lite.commands.compose import load_run_config;"
+        f"load_run_config({list(MINE)!r});"
+        "heavy = {'torch', 'lightning', 'pyarrow', 'datasets'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
