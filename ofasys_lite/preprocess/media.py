@@ -62,7 +62,7 @@ def locate(value: Any, folder: str | None, kind: str, base64_heads: Iterable[str
     Raises:
         DataError: Missing file (with the near name in its folder), broken base64, URL that cannot be read, no bytes.
     """
-    if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
+    if isinstance(value, Mapping) and "array" not in value and ("bytes" in value or "path" in value):
         inner = value.get("bytes")
         value = inner if inner is not None else value.get("path")
         if value is None:
