@@ -17,8 +17,7 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import lcm
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +29,14 @@ Int64 = NDArray[np.int64]
 _MOST = 2**30
 
 
-def whole_weights(weights: Sequence[Fraction]) -> list[int]:
-    """Whole numbers in the proportions of `weights`: exact if they sum to less than 2**30, else rounded (not to 0)."""
-    scale = lcm(*(weight.denominator for weight in weights)) if weights else 1
-    whole = [int(weight * scale) for weight in weights]
-    total = sum(whole)
+def whole_weights(weights: Sequence[int]) -> list[int]:
+    """`weights` divided by what they have in common; rounded (not to 0) where they would sum to 2**30 or more."""
+    common = gcd(*weights) or 1
+    total = sum(weights) // common
     if total < _MOST:
-        return whole
-    return [max(1, round(Fraction(number * (_MOST // 2), total))) if number else 0 for number in whole]
+        return [weight // common for weight in weights]
+    scaled = [(weight // common * (_MOST // 2) * 2 + total) // (2 * total) for weight in weights]
+    return [max(1, number) if weight else 0 for number, weight in zip(scaled, weights, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

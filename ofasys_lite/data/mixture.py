@@ -10,7 +10,6 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
@@ -94,7 +93,8 @@ class Mixture:
         self.samples_per_step = samples_per_step
         _check(self.tasks, samples_per_step)
         parts = _parts(self.tasks)
-        mean = [float(sum(weights[t] for _, weights in parts)) / len(parts) for t in range(len(self.tasks))]
+        shares = [[weight / sum(weights) for weight in weights] for _, weights in parts]
+        mean = [sum(share[t] for share in shares) / len(parts) for t in range(len(self.tasks))]
         self._allotment = Allotment([task.block for task in self.tasks], mean)
         self._unit = self._allotment.sizes[0]
         self._ends: dict[int, int] = {}  # task -> unit at which it has used its epochs
@@ -103,14 +103,14 @@ class Mixture:
         self.steps = None if self._stop is None else self._stop // units_per_step
         self._table = np.array([(task.size, *sides(task.size)) for task in self.tasks], np.int64)
 
-    def _lay(self, parts: Sequence[tuple[int, list[Fraction]]]) -> int | None:
+    def _lay(self, parts: Sequence[tuple[int, list[int]]]) -> int | None:
         """Lays the pieces of constant weights, cut where a task's epochs end; returns the unit where all have ended."""
         per_step = self.samples_per_step // self._unit
         for number, (step, weights) in enumerate(parts):
             start = step * per_step
             stop = parts[number + 1][0] * per_step if number + 1 < len(parts) else None
             while stop is None or start < stop:
-                live = [Fraction(0) if task in self._ends else weight for task, weight in enumerate(weights)]
+                live = [0 if task in self._ends else weight for task, weight in enumerate(weights)]
                 if not any(live):
                     return start
                 self._allotment.add_piece(start, whole_weights(live))
@@ -242,7 +242,7 @@ def _check(tasks: Sequence[MixtureTask], samples_per_step: int) -> None:
             )
 
 
-def _parts(tasks: Sequence[MixtureTask]) -> list[tuple[int, list[Fraction]]]:
+def _parts(tasks: Sequence[MixtureTask]) -> list[tuple[int, list[int]]]:
     """(first step, weight of every task) of the stretches with constant weights.
 
     Raises:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from math import lcm
 
 from ofasys_lite.errors import CardError
 
@@ -14,7 +15,7 @@ __all__ = ["Schedule", "stairs"]
 
 _HELP = "write a number (`weight: 2`) or points (`weight: [[0, 1], [1000, 0.2]]`, a straight line between them)"
 # a ramp is a staircase of at most this many flat parts in all ramps of a mixture together, so that counts stay exact
-MAX_STAIRS = 2048
+MAX_STAIRS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Schedule:
             if not value:
                 raise CardError(f"{what} is an empty list", help=_HELP)
             points = tuple(_point(item, number, what) for number, item in enumerate(value, 1))
-            for (before, _), (after, _) in itertools.pairwise(points):
+            for (before, _), (after, _) in pairwise(points):
                 if after < before:
                     raise CardError(f"{what}: step {after} comes after step {before}", help="sort the points by step")
             return cls(points)
@@ -54,23 +55,16 @@ class Schedule:
 
     def at(self, step: int) -> float:
         """The weight at `step`."""
-        return float(self.exact(Fraction(step)))
+        return float(self.line(step)[0])
 
-    def exact(self, step: Fraction) -> Fraction:
-        """The weight at `step` as an exact fraction of the decimal numbers in the card."""
+    def line(self, step: int) -> tuple[Fraction, Fraction]:
+        """(weight at `step`, change per step up to the next point), exact for the decimal numbers in the card."""
         before = [point for point in self.points if point[0] <= step]
-        if not before:
-            return Fraction(str(self.points[0][1]))
-        s0, w0 = before[-1]
-        if len(before) == len(self.points):
-            return Fraction(str(w0))
-        s1, w1 = self.points[len(before)]
-        start, end = Fraction(str(w0)), Fraction(str(w1))
-        return start + (end - start) * (step - s0) / (s1 - s0)
-
-    def ramps(self, start: int, end: int) -> bool:
-        """True if the weight moves between the steps `start` and `end` (no point lies between them)."""
-        return self.exact(Fraction(start)) != self.exact(Fraction(end - 1))
+        if not before or len(before) == len(self.points):
+            return Fraction(str((before or self.points[:1])[-1][1])), Fraction(0)
+        (s0, w0), (s1, w1) = before[-1], self.points[len(before)]
+        slope = (Fraction(str(w1)) - Fraction(str(w0))) / (s1 - s0)
+        return Fraction(str(w0)) + slope * (step - s0), slope
 
 
 def _point(item: object, number: int, what: str) -> tuple[int, float]:
@@ -92,22 +86,25 @@ def _weight(value: object, what: str) -> float:
     return value
 
 
-def stairs(schedules: Sequence[Schedule]) -> list[tuple[int, list[Fraction]]]:
-    """(first step, weight of every schedule) of the flat parts that all schedules together have, in order.
+def stairs(schedules: Sequence[Schedule]) -> list[tuple[int, list[int]]]:
+    """(first step, weights as whole numbers of one unit) of the flat parts that all schedules together have, in order.
 
     Where any weight moves, the interval is cut into flat parts of equal length, each with the weights at its middle:
     one part per step where there are few steps, and never more than MAX_STAIRS in all. The last part never ends.
     """
     edges = sorted({0} | {step for schedule in schedules for step, _ in schedule.points})
-    intervals = list(itertools.pairwise(edges))
-    moving = [any(schedule.ramps(start, end) for schedule in schedules) for start, end in intervals]
+    intervals = [(start, end, [schedule.line(start) for schedule in schedules]) for start, end in pairwise(edges)]
+    moving = [any(slope for _, slope in lines) for _, _, lines in intervals]
     most = max(1, MAX_STAIRS // max(1, sum(moving)))
-    parts: list[tuple[int, list[Fraction]]] = []
-    for (start, end), moves in zip(intervals, moving, strict=True):
+    parts: list[tuple[int, list[int]]] = []
+    for (start, end, lines), moves in zip(intervals, moving, strict=True):
         count = min(end - start, most) if moves else 1
-        cuts = [start + (end - start) * j // count for j in range(count + 1)]
-        for first, stop in itertools.pairwise(cuts):
-            middle = Fraction(first + stop - 1, 2)
-            parts.append((first, [schedule.exact(middle) for schedule in schedules]))
-    parts.append((edges[-1], [schedule.exact(Fraction(edges[-1])) for schedule in schedules]))
+        unit = lcm(*(number.denominator for line in lines for number in line))
+        whole = [(int(weight * unit) * 2, int(slope * unit)) for weight, slope in lines]
+        for first, stop in pairwise(start + (end - start) * j // count for j in range(count + 1)):
+            twice = first + stop - 1 - 2 * start  # twice the distance of the middle from the start, a whole number
+            parts.append((first, [weight + slope * twice for weight, slope in whole]))
+    last = [schedule.line(edges[-1])[0] for schedule in schedules]
+    unit = lcm(*(weight.denominator for weight in last))
+    parts.append((edges[-1], [int(weight * unit) for weight in last]))
     return parts

@@ -206,8 +206,10 @@ def test_many_ramps_stay_within_the_stated_number_of_stairs() -> None:
 
 
 def test_weights_of_many_digits_become_whole_numbers_and_none_vanishes() -> None:
-    assert whole_weights([Fraction("0.3"), Fraction("0.7")]) == [3, 7]
-    large = whole_weights([Fraction(1, 3**30), Fraction("1e9"), Fraction(0)])
+    mixture = Mixture([MixtureTask("a", 5, 0.3), MixtureTask("b", 5, 0.7)], 0, 10)
+    assert mixture.counts(3) == (9, 21)
+    assert whole_weights([30, 70, 0]) == [3, 7, 0]
+    large = whole_weights([1, 10**30, 0])
     assert sum(large) < 2**30
     assert large[0] == 1
     assert large[2] == 0
