@@ -182,4 +182,6 @@ def open_splits(
         raise DataError(
             f"{whole.name}: all {len(whole)} rows fall into {' and '.join(missing)}", help="name them in `data`"
         )
-    return {split: views.get(split) or given[split] for split in SPLITS}, tuple(view.note for view in views.values())
+    return {split: views[split] if split in views else given[split] for split in SPLITS}, tuple(
+        view.note for view in views.values()
+    )

@@ -61,6 +61,13 @@ def test_splits_that_the_card_does_not_name_come_from_train() -> None:
     assert len(notes) == 3
 
 
+def test_a_tiny_table_may_leave_a_split_empty_and_says_so() -> None:
+    keys = [key for key in map(str, range(99)) if split_of(key) == "train"][:3]
+    splits, notes = open_splits({"train": [{"id": key} for key in keys]})
+    assert [len(splits[split]) for split in SPLITS] == [3, 0, 0]
+    assert "valid comes from list: 0 of 3 rows" in notes[1]
+
+
 def test_train_keeps_the_rows_of_a_split_that_has_a_source_of_its_own() -> None:
     splits, notes = open_splits({"train": ROWS, "test": ROWS[:5]})
     assert len(splits["test"]) == 5
