@@ -91,8 +91,8 @@ class Ledger:
             if self._counts[report.task] > self.limit * size:
                 raise DataError(
                     self.line(report),
-                    help="too many rows cannot be read: mend or remove them (`ofasys-lite check` lists them), "
-                    "or allow more by a higher quarantine limit",
+                    help="too many rows cannot be read: mend or remove them, or allow a larger share of them "
+                    "(`quarantine`, now " + f"{self.limit:g})",
                 )
         return [self.line(report) for report in noted]
 
