@@ -60,6 +60,8 @@ class ExampleMaker:
         self.preprocess = preprocess
         self.vocabulary = vocabulary
         self._words: dict[str, Piece] = {}
+        # boxes are bins of the image's own size; other lines need not look at it
+        self._boxes = any(s.modality == "BOX" for s in plan.slots())
 
     def terms(self) -> tuple[Term, ...]:
         """Every loss term the task can have."""
@@ -221,6 +223,8 @@ class ExampleMaker:
         return found if frame is None else (*found, ("frame", frame))
 
     def _frame(self, template: PlannedTemplate, row: Mapping[str, Any]) -> tuple[int, int] | None:
+        if not self._boxes:
+            return None
         for slot in walk(template.source):
             tool = self.preprocess.get((slot.preprocess, slot.adapter))
             value = field(row, slot.column, slot.exact)

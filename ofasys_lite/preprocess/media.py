@@ -24,7 +24,9 @@ Source = Path | bytes
 
 def setting(settings: Mapping[str, Any], key: str, default: Number, low: float = 0, high: float = 1e12) -> Number:
     """The number `settings[key]` (or `default`), of the default's type; raises CardError for another type or range."""
-    value = settings.get(key, default)
+    value = settings.get(key)
+    # a card may name a setting and leave it open: null is the default
+    value = default if value is None else value
     whole = isinstance(default, int)
     fits = isinstance(value, int) if whole else isinstance(value, (int, float))
     if isinstance(value, bool) or not fits or not low <= value <= high:

@@ -1,0 +1,161 @@
+"""Rows in, predictions out: batched over samples of different tasks, each under its own automaton."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ofasys_lite.data.batch import collate
+from ofasys_lite.data.examples import ExampleMaker
+from ofasys_lite.data.fields import MISSING, field
+from ofasys_lite.data.permutation import sample_rng
+from ofasys_lite.data.types import Example
+from ofasys_lite.decoding.automaton import Automaton, compile
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.decoding.search import Hypothesis, decode
+from ofasys_lite.errors import DataError, ErrorGroup
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.prediction import Prediction
+from ofasys_lite.generalist.session import NetworkSession
+from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.plan.types import walk
+
+__all__ = ["Request", "predict"]
+
+#: Source rows decoded at once.
+_BUDGET = 16_384
+_MOST = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sample to be predicted.
+
+    Attributes:
+        task: Task name in the model.
+        row: Raw values by column; targets need not be there, except `no_loss` ones.
+        id: Sample id.
+        options: Decoding; None takes the task card's.
+        folder: Folder of relative media paths.
+    """
+
+    task: str
+    row: Mapping[str, Any]
+    id: str = "0"
+    options: DecodeOptions | None = None
+    folder: str | None = None
+
+
+def predict(
+    model: Generalist,
+    requests: Sequence[Request],
+    progress: Callable[[int], None] | None = None,
+    skip_unreadable: bool = False,
+    bf16: bool = False,
+) -> list[Prediction | None]:
+    """A prediction per request, in order.
+
+    Args:
+        model: The model.
+        requests: Samples of any mixture of tasks.
+        progress: Called with the number of samples done.
+        skip_unreadable: Give None for rows that cannot be read, instead of raising.
+        bf16: Run matrix products in bfloat16.
+
+    Raises:
+        DataError: Rows that cannot be read (all of them at once).
+    """
+    prepared: list[tuple[int, Example]] = []
+    errors: list[DataError] = []
+    for number, request in enumerate(requests):
+        maker = model.maker(request.task, request.folder)
+        # masking that defines a task (`mask_ratio`) is drawn by sample id, alike in every evaluation
+        rng = sample_rng(0, request.task, request.id, 0)
+        try:
+            prepared.append((number, maker.source(request.row, request.id, rng)))
+        except DataError as error:
+            errors.append(error)
+    if errors and not skip_unreadable:
+        raise errors[0] if len(errors) == 1 else ErrorGroup(errors)
+    results: list[Prediction | None] = [None] * len(requests)
+    done = 0
+    # samples of like length run together, so that rows finish together
+    prepared.sort(key=lambda pair: (requests[pair[0]].task, pair[1].sources[0].count))
+    for chunk in _chunks(prepared):
+        numbers = [n for n, _ in chunk]
+        found = _predict_chunk(model, [requests[n] for n in numbers], [e for _, e in chunk], bf16)
+        for number, prediction in zip(numbers, found, strict=True):
+            results[number] = prediction
+        done += len(chunk)
+        if progress is not None:
+            progress(done)
+    return results
+
+
+def _chunks(prepared: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:
+    chunk: list[tuple[int, Example]] = []
+    rows = 0
+    for item in prepared:
+        count = item[1].sources[0].count
+        if chunk and (rows + count > _BUDGET or len(chunk) >= _MOST):
+            yield chunk
+            chunk, rows = [], 0
+        chunk.append(item)
+        rows += count
+    if chunk:
+        yield chunk
+
+
+@torch.inference_mode()
+def _predict_chunk(
+    model: Generalist, requests: Sequence[Request], examples: Sequence[Example], bf16: bool
+) -> list[Prediction]:
+    network = model.network
+    network.eval()
+    batch = to_device(collate(examples), model.device)
+    makers = [model.maker(r.task, r.folder) for r in requests]
+    options = [r.options or DecodeOptions.of(model.entry(r.task).card.decoding) for r in requests]
+    keys = [int.from_bytes(hashlib.sha256(f"{r.task}\n{r.id}".encode()).digest()[:6], "big") for r in requests]
+    targets = [len(model.entry(r.task).plan.templates[0].targets) for r in requests]
+    values: list[dict[str, Any]] = [{} for _ in requests]
+    scores = [0.0] * len(requests)
+    best: list[list[dict[str, Any]]] = [[] for _ in requests]
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        states_SD = network.encode(batch.source)
+        for target in range(max(targets, default=0)):
+            live = [i for i, count in enumerate(targets) if count > target]
+            session = NetworkSession(network, batch.source, states_SD)
+            if len(live) < len(requests):
+                session.select(torch.tensor(live))
+            automata = [compile(makers[i].constraint(target, requests[i].row)) for i in live]
+            found = decode(session, automata, [options[i] for i in live], [keys[i] for i in live], model.device)
+            for i, automaton, hypothesis in zip(live, automata, found, strict=True):
+                values[i].update(_values(makers[i], target, automaton, hypothesis, requests[i].row))
+                scores[i] += hypothesis.score
+                if len(targets) and targets[i] == 1:
+                    best[i] = [_values(makers[i], target, automaton, h, requests[i].row) for h in hypothesis.n_best]
+    return [_prediction(model, r, v, s, b) for r, v, s, b in zip(requests, values, scores, best, strict=True)]
+
+
+def _values(
+    maker: ExampleMaker, target: int, automaton: Automaton, hypothesis: Hypothesis, row: Mapping[str, Any]
+) -> dict[str, Any]:
+    return maker.values(target, automaton.split(hypothesis.ids), row)
+
+
+def _prediction(
+    model: Generalist, request: Request, values: dict[str, Any], score: float, best: list[dict[str, Any]]
+) -> Prediction:
+    plan = model.entry(request.task).plan
+    modalities = {s.column: s.modality for s in plan.target_slots()}
+    image = None
+    for slot in walk(plan.templates[0].source):
+        if slot.modality == "IMAGE" and image is None:
+            found = field(request.row, slot.column, slot.exact)
+            image = None if found is MISSING else found
+    one = Prediction(request.task, request.id, values, score, modalities, image)
+    return replace(one, n_best=tuple(replace(one, values=v) for v in best)) if len(best) > 1 else one

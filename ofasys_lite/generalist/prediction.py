@@ -1,0 +1,102 @@
+"""What a model says about one sample; it knows how to show and save itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.errors import DataError
+
+__all__ = ["Prediction"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One sample's output.
+
+    Attributes:
+        task: Task name.
+        id: Sample id.
+        values: Value per target column: text, [x0, y0, x1, y1], a record, a list of records of a group.
+        score: Length-normalised log probability of the decoding.
+        modalities: Modality per target column.
+        image: The row's first image as it was given, for `save_box`; None without one.
+        n_best: Further hypotheses, this one first, if they were asked for.
+    """
+
+    task: str
+    id: str
+    values: Mapping[str, Any]
+    score: float
+    modalities: Mapping[str, str] = field(default_factory=dict)
+    image: Any = None
+    n_best: tuple[Prediction, ...] = ()
+
+    @property
+    def value(self) -> Any:
+        """The only target's value, or all values by column if there are several."""
+        return next(iter(self.values.values())) if len(self.values) == 1 else dict(self.values)
+
+    @property
+    def text(self) -> str:
+        """The value as text: text as it is, everything else as JSON."""
+        value = self.value
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    @property
+    def boxes(self) -> list[tuple[list[float], str]]:
+        """(box in pixels, label) of every box among the values; the label may be empty."""
+        found: list[tuple[list[float], str]] = []
+        for column, value in self.values.items():
+            if self.modalities.get(column) == "BOX":
+                found.append((value, ""))
+            for record in value if isinstance(value, list) else ():
+                if isinstance(record, Mapping):
+                    box = next((v for v in record.values() if _is_box(v)), None)
+                    label = next((str(v) for v in record.values() if isinstance(v, str)), "")
+                    if box is not None:
+                        found.append((box, label))
+        return found
+
+    def save_box(self, path: str | Path) -> Path:
+        """Writes the image with the predicted boxes drawn on it; returns the path."""
+        boxes = self.boxes
+        if not boxes or self.image is None:
+            what = "no box" if not boxes else "no image"
+            raise DataError(
+                f"this prediction has {what} to draw", help="save_box is for lines with IMAGE in and BOX out"
+            )
+        from PIL import Image, ImageDraw
+
+        from ofasys_lite.preprocess.image_decode import open_image
+
+        picture = open_image(self.image, None, 100.0).convert("RGB")
+        factor = max(1, 256 // max(picture.size))
+        big = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+        draw = ImageDraw.Draw(big)
+        for box, label in boxes:
+            corners = [v * factor for v in box]
+            draw.rectangle(corners, outline=(220, 40, 40), width=max(1, factor // 2))
+            if label:
+                draw.text((corners[0] + 2, corners[1] + 2), label, fill=(220, 40, 40))
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        big.save(place)
+        return place
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the values: `.json` as JSON, image endings with boxes drawn, anything else as text."""
+        place = Path(path)
+        if place.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+            return self.save_box(place)
+        text = json.dumps(dict(self.values), ensure_ascii=False, indent=1) if place.suffix == ".json" else self.text
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text + "\n", encoding="utf-8")
+        return place
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(isinstance(v, float) for v in value)
