@@ -1,0 +1,95 @@
+"""How a task's targets are decoded; imports no torch, so that cards are checked early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ofasys_lite.errors import CardError, Place, did_you_mean
+
+__all__ = ["METHODS", "DecodeOptions"]
+
+METHODS = ("greedy", "beam", "sample")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """Decoding of one sample; CardError if a value is of the wrong type or out of range.
+
+    Attributes:
+        method: `greedy`, `beam` or `sample`.
+        beam: Live hypotheses of `beam`; 1 is greedy.
+        n_best: Hypotheses returned by `beam`, at most `beam`.
+        length_penalty: alpha of score = sum of log probabilities / chosen ids ** alpha; 0 compares sums.
+        exact: `beam` goes on until no live hypothesis can beat the finished ones at any length, not only at its own.
+        temperature: Divides the scores of `sample`.
+        top_k: `sample` draws among the k best legal ids; 0 among all.
+        top_p: `sample` draws among the best ids that together hold this probability (arXiv 1904.09751).
+        no_repeat_ngram: No n-gram of this length stands twice in one free text; 0 allows all.
+        min_length: Fewest ids of the target where the line allows that many.
+        max_length: Most ids of the target, or None for what the line allows; a target that cannot be that short has
+            the fewest ids that it can have.
+        seed: Seed of `sample`, mixed with the sample's key.
+    """
+
+    method: str = "greedy"
+    beam: int = 1
+    n_best: int = 1
+    length_penalty: float = 1.0
+    exact: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    no_repeat_ngram: int = 0
+    min_length: int = 0
+    max_length: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise CardError(f"decoding: method `{self.method}` is not known", help=did_you_mean(self.method, METHODS))
+        for key, low in (("beam", 1), ("n_best", 1), ("top_k", 0), ("no_repeat_ngram", 0), ("min_length", 0)):
+            self._whole(key, low)
+        self._whole("seed", 0)
+        if self.max_length is not None:
+            self._whole("max_length", 1)
+            if self.max_length < self.min_length:
+                raise CardError(f"decoding: max_length {self.max_length} is below min_length {self.min_length}")
+        self._number("length_penalty", 0.0, 10.0)
+        self._number("temperature", 1e-3, 100.0)
+        self._number("top_p", 1e-6, 1.0)
+        if not isinstance(self.exact, bool):
+            raise CardError(f"decoding: exact is {self.exact!r}", help="allowed: true, false")
+        if self.method != "beam" and self.beam > 1:
+            raise CardError(f"decoding: beam {self.beam} with method {self.method}", help="write method: beam")
+        if self.n_best > self.beam:
+            raise CardError(f"decoding: n_best {self.n_best} of a beam of {self.beam}", help="n_best is at most beam")
+
+    def _whole(self, key: str, low: int) -> None:
+        value = getattr(self, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise CardError(f"decoding: {key} is {value!r}", help=f"allowed: whole numbers from {low}")
+
+    def _number(self, key: str, low: float, high: float) -> None:
+        value = getattr(self, key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise CardError(f"decoding: {key} is {value!r}", help=f"allowed: {low:g} to {high:g}")
+
+    @staticmethod
+    def of(values: Mapping[str, Any], place: Place | None = None) -> DecodeOptions:
+        """The options that a card's `decoding` names; without `method`, a beam above 1 means `beam`.
+
+        Raises:
+            CardError: Unknown key (near name offered), wrong type or range; it carries `place`.
+        """
+        known = [f.name for f in fields(DecodeOptions)]
+        for key in values:
+            if key not in known:
+                raise CardError(f"decoding: unknown key `{key}`", place=place, help=did_you_mean(str(key), known))
+        beam = values.get("beam", 1)
+        method = values.get("method", "beam" if isinstance(beam, int) and beam > 1 else "greedy")
+        try:
+            return DecodeOptions(**{**values, "method": method})
+        except CardError as error:
+            raise CardError(error.message, place=place, help=error.help) from None

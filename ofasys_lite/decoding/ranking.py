@@ -1,0 +1,172 @@
+"""Scores of legal ids only: log probabilities renormalised over what each row may say.
+
+Shapes: B live rows, R rows scored together, W ids scored (V for the whole vocabulary), D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ofasys_lite.decoding.allowed import Allowed
+from ofasys_lite.decoding.session import Session
+
+Ids = npt.NDArray[np.int64]
+
+__all__ = ["Asked", "Ranked", "Ranker"]
+
+#: Rows with at most this many legal ids are scored on the union of their ids, not on the whole vocabulary.
+NARROW = 1024
+#: Unions kept.
+_UNIONS = 64
+_ILLEGAL = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One live row whose next id is a choice.
+
+    Attributes:
+        row: Index among the live rows.
+        legal: What it may say.
+        banned: Ids taken out of it (repeated n-grams).
+        best: How many of the best ids are wanted; 0 asks for a draw.
+        temperature: Divides the scores of a draw.
+        top_k: Draw among the k best; 0 among all.
+        top_p: Draw among the best that hold this probability.
+        draw: Uniform number of [0, 1) that decides the draw.
+    """
+
+    row: int
+    legal: Allowed
+    banned: tuple[int, ...] = ()
+    best: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    draw: float = 0.0
+
+
+#: Per asked row: (id, log probability) pairs, best first; one pair for a draw.
+Ranked = list[list[tuple[int, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Union:
+    """Ids scored together, ascending, and which of them each set holds."""
+
+    ids: Ids
+    tensor: Tensor
+    masks: dict[Allowed, npt.NDArray[np.bool_]]
+
+
+class Ranker:
+    """Ranks the next ids of live rows; keeps masks on the device."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._masks: dict[Allowed, Tensor] = {}
+        self._unions: dict[tuple[Allowed, ...], _Union] = {}
+
+    def rank(self, states_BD: Tensor, asked: Sequence[Asked]) -> Ranked:
+        """The wanted ids of every asked row, scored with as few ids of the vocabulary as is worth it."""
+        narrow = [i for i, a in enumerate(asked) if a.legal.count <= NARROW]
+        wide = [i for i, a in enumerate(asked) if a.legal.count > NARROW]
+        found: Ranked = [[] for _ in asked]
+        for places, whole in ((narrow, False), (wide, True)):
+            if places:
+                group = [asked[i] for i in places]
+                for place, pairs in zip(places, self._group(states_BD, group, whole), strict=True):
+                    found[place] = pairs
+        return found
+
+    def _group(self, states_BD: Tensor, group: list[Asked], whole: bool) -> Ranked:
+        rows = [a.row for a in group]
+        device = states_BD.device
+        states_RD = states_BD
+        if rows != list(range(states_BD.shape[0])):
+            states_RD = states_BD.index_select(0, torch.tensor(rows, device=device))
+        if whole:
+            scores_RW, ids = self.session.scores(states_RD, None).float(), None
+            legal_RW = self._whole_masks(group, scores_RW.shape[1], device)
+        else:
+            union = self._union(tuple(dict.fromkeys(a.legal for a in group)), device)
+            scores_RW, ids = self.session.scores(states_RD, union.tensor).float(), union.ids
+            legal_RW = None
+            if len(union.masks) > 1:
+                legal_RW = torch.from_numpy(np.stack([union.masks[a.legal] for a in group])).to(device)
+        if legal_RW is not None:
+            scores_RW = scores_RW.masked_fill(~legal_RW, _ILLEGAL)
+        return _choose(_without_banned(scores_RW, group, ids), group, ids)
+
+    def _union(self, distinct: tuple[Allowed, ...], device: torch.device) -> _Union:
+        """All ids of `distinct`; the same tensor object for the same sets, so that a session can keep its rows."""
+        found = self._unions.get(distinct)
+        if found is None:
+            ids = distinct[0].ids if len(distinct) == 1 else np.unique(np.concatenate([d.ids for d in distinct]))
+            masks = {d: np.isin(ids, d.ids, assume_unique=True) for d in distinct}
+            found = _Union(ids, torch.tensor(ids, device=device), masks)
+            if len(self._unions) >= _UNIONS:
+                self._unions.clear()
+            self._unions[distinct] = found
+        return found
+
+    def _whole_masks(self, group: list[Asked], size: int, device: torch.device) -> Tensor:
+        distinct = list(dict.fromkeys(a.legal for a in group))
+        for legal in distinct:
+            if legal not in self._masks:
+                self._masks[legal] = torch.from_numpy(legal.mask(size)).to(device)
+        if len(distinct) == 1:
+            return self._masks[distinct[0]].unsqueeze(0)
+        return torch.stack([self._masks[a.legal] for a in group])
+
+
+def _without_banned(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Tensor:
+    rows, columns = list[int](), list[int]()
+    for row, a in enumerate(group):
+        for id in a.banned:
+            rows.append(row)
+            columns.append(id if ids is None else int(np.searchsorted(ids, id)))
+    if not rows:
+        return scores_RW
+    device = scores_RW.device
+    index = (torch.tensor(rows, device=device), torch.tensor(columns, device=device))
+    return scores_RW.index_put(index, scores_RW.new_tensor(_ILLEGAL))
+
+
+def _choose(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Ranked:
+    """Best ids of ranked rows in one top-k, draws row by row (their settings differ)."""
+    log_RW = scores_RW.log_softmax(-1)
+    wanted = min(max(a.best for a in group), log_RW.shape[1])
+    found: Ranked = []
+    if wanted:
+        top = log_RW.max(-1, keepdim=True) if wanted == 1 else log_RW.topk(wanted, dim=-1)
+        values, columns = top[0].tolist(), top[1].tolist()
+    for row, a in enumerate(group):
+        if a.best == 0:
+            column = _draw(scores_RW[row], a)
+            pairs = [(column, float(log_RW[row, column]))]
+        else:
+            count = min(a.best, a.legal.count - len(a.banned))
+            pairs = list(zip(columns[row][:count], values[row][:count], strict=True))
+        found.append(pairs if ids is None else [(int(ids[c]), v) for c, v in pairs])
+    return found
+
+
+def _draw(scores_W: Tensor, a: Asked) -> int:
+    """The column that `a.draw` falls on, in order of falling probability (so that top-k and top-p are prefixes)."""
+    sorted_W, order_W = (scores_W / a.temperature).sort(descending=True, stable=True)
+    kept = a.legal.count - len(a.banned)
+    kept = min(kept, a.top_k) if a.top_k else kept
+    sums_W = sorted_W[:kept].double().softmax(0).cumsum(0)
+    if a.top_p < 1.0:
+        # the id that crosses top_p is kept (nucleus sampling)
+        sums_W = sums_W[: int((sums_W < a.top_p).sum()) + 1]
+    target = a.draw * float(sums_W[-1])
+    place = int(torch.searchsorted(sums_W, sums_W.new_tensor(target), right=True))
+    return int(order_W[min(place, len(sums_W) - 1)])

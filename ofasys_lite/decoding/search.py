@@ -1,0 +1,287 @@
+"""Greedy, beam and sampling over a step function, batched over samples of different tasks.
+
+Every sample has its own automaton and options. A row whose next id is forced is not scored; a row whose rest is forced,
+or that is over, is dropped. Log probabilities are renormalised over the ids that are legal at that place (automaton,
+length limits and repeated n-grams taken together): a closed answer's score is its probability within the set, and a
+forced id costs nothing. Score of a hypothesis: sum / chosen ids ** length_penalty, as fairseq and transformers have it,
+so published settings carry over; only ids that were a choice count as length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ofasys_lite.decoding.automaton import Automaton, State
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.decoding.ranking import Asked, Ranker
+from ofasys_lite.decoding.session import Session
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.preprocess.vocabulary import CONTROLS
+
+__all__ = ["Hypothesis", "beam", "decode", "greedy", "sample"]
+
+START = CONTROLS.index("<start>")
+GREEDY = DecodeOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One decoded target.
+
+    Attributes:
+        ids: The whole legal sequence, forced ids included.
+        score: Sum of log probabilities / chosen ids ** length_penalty.
+        finished: The automaton is at its end (always, since length limits lead to an end).
+        n_best: The best hypotheses, this one first, if the options ask for several.
+    """
+
+    ids: tuple[int, ...]
+    score: float
+    finished: bool = True
+    n_best: tuple[Hypothesis, ...] = ()
+
+
+@dataclass(slots=True)
+class _Row:
+    """A live row: its sample, where it stands, what it said, sum of log probabilities, number of choices."""
+
+    sample: int
+    state: State
+    ids: list[int]
+    total: float = 0.0
+    chosen: int = 0
+
+
+@dataclass(slots=True)
+class _Sample:
+    """A sample in work: its settings and finished hypotheses, best first."""
+
+    automaton: Automaton
+    options: DecodeOptions
+    limit: int
+    rng: np.random.Generator | None
+    pool: list[Hypothesis] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        return self.options.beam if self.options.method == "beam" else 1
+
+    def score(self, total: float, chosen: int) -> float:
+        return float(total / max(1, chosen) ** self.options.length_penalty)
+
+    def add(self, row: _Row, tail: tuple[int, ...]) -> None:
+        self.pool.append(Hypothesis((*row.ids, *tail), self.score(row.total, row.chosen)))
+        self.pool.sort(key=lambda h: -h.score)
+        del self.pool[self.width :]
+
+    def over(self, live: list[_Row]) -> bool:
+        """True if no live row can still enter the kept hypotheses."""
+        if len(self.pool) < self.width:
+            return not live
+        worst = self.pool[self.options.n_best - 1].score
+        for row in live:
+            length = row.chosen
+            if self.options.exact:
+                length += min(self.limit - len(row.ids), self.automaton.longest(row.state))
+            # totals only fall; divided by the greatest length they fall least
+            if self.score(row.total, length) > worst:
+                return False
+        return True
+
+
+def decode(
+    session: Session,
+    automata: Sequence[Automaton],
+    options: DecodeOptions | Sequence[DecodeOptions] = GREEDY,
+    keys: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
+) -> list[Hypothesis]:
+    """The best hypothesis of every sample, in order; each is legal and complete.
+
+    Args:
+        session: A fresh session with one live row per sample.
+        automata: One per sample.
+        options: One for all, or one per sample.
+        keys: A number per sample that its draws depend on, beside the seed (its place if None): the draws of a sample
+            do not depend on what it is batched with.
+        device: Where ids and positions are made.
+
+    Raises:
+        ShapeError: Samples, options and keys do not agree in number.
+    """
+    samples = _samples(automata, options, keys)
+    rows, first = list[_Row](), list[int]()
+    for number, sample_ in enumerate(samples):
+        row = _Row(number, sample_.automaton.start, [])
+        tail = sample_.automaton.forced(row.state)
+        if tail is None:
+            rows.append(row)
+            first.append(number)
+        else:
+            sample_.add(row, tail)
+    if rows and len(rows) < len(samples):
+        session.select(torch.tensor(first, device=device))
+    ranker = Ranker(session)
+    while rows:
+        rows = _step(session, ranker, samples, rows, device)
+    return [_best(s) for s in samples]
+
+
+def greedy(
+    session: Session,
+    automata: Sequence[Automaton],
+    max_length: int | None = None,
+    device: torch.device | str = "cpu",
+) -> list[Hypothesis]:
+    """The hypothesis of every sample that takes the best legal id at each place."""
+    return decode(session, automata, DecodeOptions(max_length=max_length), device=device)
+
+
+def beam(
+    session: Session,
+    automata: Sequence[Automaton],
+    beam_size: int = 4,
+    length_penalty: float = 1.0,
+    max_length: int | None = None,
+    device: torch.device | str = "cpu",
+) -> list[Hypothesis]:
+    """The best hypothesis of every sample that a beam of `beam_size` finds, and the others in its `n_best`."""
+    options = DecodeOptions(
+        "beam", beam=beam_size, n_best=beam_size, length_penalty=length_penalty, max_length=max_length
+    )
+    return decode(session, automata, options, device=device)
+
+
+def sample(
+    session: Session,
+    automata: Sequence[Automaton],
+    options: DecodeOptions,
+    keys: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
+) -> list[Hypothesis]:
+    """A drawn hypothesis of every sample; `options.method` must be `sample`."""
+    if options.method != "sample":
+        raise ShapeError(f"sample got options for {options.method}", help="DecodeOptions('sample', ...)")
+    return decode(session, automata, options, keys, device)
+
+
+def _samples(
+    automata: Sequence[Automaton], options: DecodeOptions | Sequence[DecodeOptions], keys: Sequence[int] | None
+) -> list[_Sample]:
+    listed = [options] * len(automata) if isinstance(options, DecodeOptions) else list(options)
+    keyed = list(range(len(automata))) if keys is None else list(keys)
+    if not len(automata) == len(listed) == len(keyed):
+        raise ShapeError(f"{len(automata)} automata, {len(listed)} options and {len(keyed)} keys")
+    found = []
+    for automaton, option, key in zip(automata, listed, keyed, strict=True):
+        limit = automaton.max_length if option.max_length is None else option.max_length
+        rng = np.random.default_rng([option.seed, key]) if option.method == "sample" else None
+        found.append(_Sample(automaton, option, max(limit, automaton.min_length), rng))
+    return found
+
+
+def _step(
+    session: Session, ranker: Ranker, samples: list[_Sample], rows: list[_Row], device: torch.device | str
+) -> list[_Row]:
+    """Feeds every live row once; the rows that live on."""
+    fed = torch.tensor([r.ids[-1] if r.ids else START for r in rows], device=device)
+    at = torch.tensor([samples[r.sample].automaton.position(r.state) for r in rows], device=device)
+    states_BD = session.advance(fed, at)
+    candidates: list[list[tuple[int, float]]] = [[] for _ in rows]
+    asked: list[Asked] = []
+    for number, row in enumerate(rows):
+        question = _ask(samples[row.sample], row, number)
+        if isinstance(question, int):
+            candidates[number] = [(question, 0.0)]
+        else:
+            asked.append(question)
+    if asked:
+        for a, pairs in zip(asked, ranker.rank(states_BD, asked), strict=True):
+            candidates[a.row] = pairs
+    choices = {a.row for a in asked}
+    parents, live = list[int](), list[_Row]()
+    start = 0
+    while start < len(rows):
+        end = start
+        while end < len(rows) and rows[end].sample == rows[start].sample:
+            end += 1
+        for parent, row in _grow(samples[rows[start].sample], rows, range(start, end), candidates, choices):
+            parents.append(parent)
+            live.append(row)
+        start = end
+    if live and parents != list(range(len(rows))):
+        session.select(torch.tensor(parents, device=device))
+    return live
+
+
+def _ask(sample_: _Sample, row: _Row, number: int) -> Asked | int:
+    """What is to be ranked for `row`, or the only id it may say."""
+    options, automaton = sample_.options, sample_.automaton
+    used = len(row.ids)
+    legal = automaton.within(row.state, options.min_length - used, sample_.limit - used)
+    if legal.single is not None:
+        return legal.single
+    banned = _banned(row, options.no_repeat_ngram)
+    if banned:
+        banned = {id for id in banned if id in legal}
+        left = legal.count - len(banned)
+        if left == 0:
+            banned = set()
+        elif left == 1:
+            return next(int(i) for i in legal.ids if int(i) not in banned)
+    if sample_.rng is None:
+        # twice the width: half of them may end here
+        best = 1 if sample_.width == 1 else 2 * sample_.width
+        return Asked(number, legal, tuple(banned), best)
+    draw = float(sample_.rng.random())
+    return Asked(number, legal, tuple(banned), 0, options.temperature, options.top_k, options.top_p, draw)
+
+
+def _banned(row: _Row, size: int) -> set[int]:
+    """Ids that would repeat an n-gram of `size` ids within the free text that `row` is writing."""
+    count = row.state.node.text
+    if size == 0 or count < size:
+        return set()
+    text = row.ids[len(row.ids) - count :]
+    tail = text[count - size + 1 :]
+    return {text[i + size - 1] for i in range(count - size + 1) if text[i : i + size - 1] == tail}
+
+
+def _grow(
+    sample_: _Sample,
+    rows: list[_Row],
+    numbers: range,
+    candidates: list[list[tuple[int, float]]],
+    choices: set[int],
+) -> list[tuple[int, _Row]]:
+    """The rows of one sample that live on, with the rows they continue; ended ones go to the sample's pool."""
+    ranked = [(rows[n].total + log, n, id) for n in numbers for id, log in candidates[n]]
+    if len(ranked) > 1:
+        ranked.sort(key=lambda c: -c[0])
+    automaton, width = sample_.automaton, sample_.width
+    live: list[tuple[int, _Row]] = []
+    for total, number, id in ranked:
+        if len(live) == width:
+            break
+        old = rows[number]
+        chosen = old.chosen + (number in choices)
+        row = _Row(old.sample, automaton.step(old.state, id), [*old.ids, id], total, chosen)
+        tail = automaton.forced(row.state)
+        if tail is None:
+            live.append((number, row))
+        else:
+            sample_.add(row, tail)
+            if width == 1:
+                return []
+    return [] if sample_.over([r for _, r in live]) else live
+
+
+def _best(sample_: _Sample) -> Hypothesis:
+    first = sample_.pool[0]
+    if sample_.options.n_best == 1:
+        return first
+    return Hypothesis(first.ids, first.score, n_best=tuple(sample_.pool[: sample_.options.n_best]))
