@@ -1,0 +1,143 @@
+"""The table of rooms, read from the imports themselves: a room imports only rooms above it, heavy libraries lazily."""
+
+import ast
+import configparser
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "ofasys_lite"
+CONTENT = ("instructions", "tasks", "modalities", "presets")
+
+#: Top to bottom. What shares a line has no say over the other.
+ROOMS = (
+    "errors",
+    "instruction",
+    "cards",
+    "plan",
+    "preprocess",
+    "data",
+    "model",
+    "adapters",
+    "decoding",
+    "generalist",
+    "metrics",
+    "training",
+    "interop",
+    "report",
+    "commands",
+)
+
+#: Rooms that leave these out of their module level (and of what they import there).
+LIGHT = {
+    "errors": (),
+    "instruction": (),
+    "cards": ("yaml",),
+    "plan": ("numpy",),
+    "preprocess": ("numpy", "PIL"),
+}
+#: Libraries that are never imported at module level anywhere but in the rooms named.
+HEAVY = {
+    "torch": ("model", "adapters", "decoding", "generalist", "training", "interop"),
+    "lightning": ("training",),
+    "hydra": ("commands",),
+    "omegaconf": ("commands",),
+    "yaml": ("cards", "training", "commands"),
+    "pyarrow": (),
+    "datasets": (),
+    "fsspec": (),
+    "timm": (),
+    "torchvision": (),
+    "torchaudio": (),
+    "transformers": (),
+    "fairseq": (),
+    "av": (),
+    "matplotlib": ("report",),
+    "jinja2": ("report",),
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST, everywhere: bool) -> Iterator[tuple[str, int]]:
+    """(module, line) of imports: all of them, or those that run when the module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            if everywhere:
+                yield from imports(node, everywhere)
+        elif everywhere or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from imports(node, everywhere)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        return
+    assert room in ROOMS, f"{room} is not in the table of rooms"
+    for name, line in imports(ast.parse(path.read_text(encoding="utf-8")), everywhere=True):
+        parts = name.split(".")
+        if parts[0] == "ofasys_lite" and len(parts) > 1 and parts[1] in ROOMS:
+            above = ROOMS.index(parts[1]) <= ROOMS.index(room)
+            assert above, f"{path.relative_to(ROOT)}:{line}: {room} imports {parts[1]}, which stands below it"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
+    room = room_of(path)
+    for name, line in imports(ast.parse(path.read_text(encoding="utf-8")), everywhere=False):
+        library = name.split(".")[0]
+        where = f"{path.relative_to(ROOT)}:{line}"
+        if library in HEAVY:
+            assert room in HEAVY[library], f"{where}: {library} at module level; import it inside the function"
+        if room in LIGHT and library not in sys.stdlib_module_names and library != "ofasys_lite":
+            assert library in LIGHT[room], f"{where}: {room} uses {library}"
+
+
+def test_what_needs_no_torch_imports_none() -> None:
+    light = [p for p in modules() if room_of(p) in (*LIGHT, "__init__")]
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in light]
+    names += ["ofasys_lite.commands.app", "ofasys_lite.commands.fmt", "ofasys_lite.commands.data"]
+    code = (
+        f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
+        "heavy = {'torch', 'lightning', 'pyarrow', 'datasets', 'hydra'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_are_of_a_size_one_can_read(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_content_folders_hold_no_code() -> None:
+    for folder in CONTENT:
+        for path in (ROOT / folder).rglob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            assert path.name == "__init__.py"
+            assert [type(node) for node in tree.body] == [ast.Expr], f"{path} holds more than a docstring"
+
+
+def test_setup_names_every_package_and_no_other() -> None:
+    config = configparser.RawConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    named = {line.strip() for line in config["options"]["packages"].splitlines() if line.strip()}
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert named == found | {f"ofasys_lite.{folder}" for folder in CONTENT}
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
