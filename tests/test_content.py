@@ -85,7 +85,7 @@ def test_a_preset_composes(path: Path) -> None:
 
 def read_tasks(path: Path) -> bool:
     defaults = read_yaml(path).get("defaults")
-    items = [] if defaults is None else [dict((k.text, v) for k, v in each.pairs()) for each in defaults.value]
+    items = [] if defaults is None else [{k.text: v for k, v in each.pairs()} for each in defaults.value]
     return any(each["override /tasks"].value for each in items if "override /tasks" in each)
 
 
