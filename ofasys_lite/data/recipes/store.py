@@ -7,6 +7,7 @@ files, so it does not depend on the parquet writer's version.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -95,6 +96,7 @@ def matches(folder: Path, info: RecipeInfo) -> bool:
 
 def write(folder: Path, info: RecipeInfo, built: Built, wheels: Mapping[str, Path]) -> Manifest:
     """Writes the prepared folder into a temporary one beside it and moves it into place; returns its manifest."""
+    _need_pyarrow()
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
@@ -183,6 +185,12 @@ def _plain(value: object) -> str:
     raise TypeError(f"a prepared row holds {type(value).__name__}")
 
 
+def _need_pyarrow() -> None:
+    """DataError that says how to install pyarrow where it is missing."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise DataError("prepared data need pyarrow", help="pip install 'ofasys_lite[data]'")
+
+
 def _schema(columns: Iterable[Column], built: Built) -> pa.Schema:
     import pyarrow as pa
 
@@ -225,6 +233,7 @@ def read_split(folder: Path, split: str, rows: int | None = None) -> list[Row]:
     manifest = load_manifest(folder)
     if split not in manifest.splits:
         raise DataError(f"{folder.name} has no split `{split}`", help=f"allowed: {', '.join(manifest.splits)}")
+    _need_pyarrow()
     import pyarrow.parquet as pq
 
     table = pq.read_table(folder / f"{split}.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterator
 from functools import cache
 
 from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
@@ -29,32 +30,29 @@ def _peers(cell: int) -> frozenset[int]:
 PEERS = tuple(_peers(cell) for cell in range(SIDE * SIDE))
 
 
-def _solutions(grid: list[int], most: int) -> list[Grid]:
-    """Up to `most` solutions of a grid (0 is blank), by the blank with the fewest choices first."""
-    blanks = [cell for cell in range(SIDE * SIDE) if grid[cell] == 0]
-    if not blanks:
-        return [tuple(grid)]
-    choices = {cell: [d for d in range(1, SIDE + 1) if all(grid[p] != d for p in PEERS[cell])] for cell in blanks}
-    cell = min(blanks, key=lambda blank: len(choices[blank]))
-    found: list[Grid] = []
-    for digit in choices[cell]:
-        grid[cell] = digit
-        found += _solutions(grid, most - len(found))
-        grid[cell] = 0
-        if len(found) >= most:
-            break
-    return found
+def _solutions(grid: list[int], cell: int = 0) -> Iterator[Grid]:
+    """All completions of a grid whose cells from `cell` on are blank."""
+    if cell == SIDE * SIDE:
+        yield tuple(grid)
+        return
+    for digit in range(1, SIDE + 1):
+        if all(grid[peer] != digit for peer in PEERS[cell]):
+            grid[cell] = digit
+            yield from _solutions(grid, cell + 1)
+            grid[cell] = 0
 
 
 @cache
 def solution_grids() -> tuple[Grid, ...]:
     """All 288 complete grids, in order."""
-    return tuple(sorted(_solutions([0] * SIDE * SIDE, 1000)))
+    return tuple(_solutions([0] * SIDE * SIDE))
 
 
 def unique(puzzle: Grid) -> bool:
-    """Whether a puzzle has exactly one solution."""
-    return len(_solutions(list(puzzle), 2)) == 1
+    """Whether exactly one complete grid agrees with the clues."""
+    clues = [(cell, digit) for cell, digit in enumerate(puzzle) if digit]
+    fitting = (grid for grid in solution_grids() if all(grid[cell] == digit for cell, digit in clues))
+    return next(fitting, None) is not None and next(fitting, None) is None
 
 
 def _puzzles(solution: Grid, count: int) -> list[Grid]:
