@@ -17,6 +17,7 @@ __all__ = ["VERBS", "main"]
 VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "fmt": ("ofasys_lite.commands.fmt", "write lines and cards in their canonical form"),
+        "train": ("ofasys_lite.commands.train", "train one model on one or many tasks"),
         "data": ("ofasys_lite.commands.data", "list, prepare and show the data sets of the quickstart"),
     }
 )

@@ -41,13 +41,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config-dir", action="append", default=[], help="a folder with modalities/ of your own")
     given = parser.parse_args(list(arguments))
     types = frozenset(modalities(given.config_dir))
-    paths = [path for each in given.what for path in _files(each)]
+    paths: list[Path] = []
     changed = 0
     for each in given.what:
-        if not _files(each):
+        files = _files(each)
+        if files is None:
             line = unparse(parse(each, types=types))
             changed += line != each
             print(line)
+        paths += files or []
     for path in paths:
         found = (formatted_card if path.suffix == ".yaml" else formatted_lines)(path, types)
         changed += found.changed
@@ -60,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if given.check and changed else 0
 
 
-def _files(text: str) -> list[Path]:
-    """The files that an argument names; none if it is a line."""
+def _files(text: str) -> list[Path] | None:
+    """The files that an argument names; None if it is a line."""
     path = Path(text) if len(text) < 4096 and "\n" not in text and "\0" not in text else Path()
     if text and path.is_dir() and "->" not in text:
         return sorted([*path.rglob("*.yaml"), *path.rglob("*.txt")])
@@ -69,7 +71,7 @@ def _files(text: str) -> list[Path]:
         if not path.is_file():
             raise CardError(f"{path}: no such file")
         return [path]
-    return []
+    return None
 
 
 def formatted_card(path: Path, types: frozenset[str]) -> _Formatted:

@@ -157,20 +157,28 @@ class Quarantining(L.Callback):
 
 
 class Validating(L.Callback):
-    """Calls a function every n steps with the averaged weights in place.
+    """Calls a function every few minutes with the averaged weights in place.
 
     Args:
-        every: Steps between validations; 0 never.
+        minutes: Minutes between validations.
         function: Called with (step, seconds).
     """
 
-    def __init__(self, every: int, function: Callable[[int, float], None]) -> None:
-        self.every = every
+    def __init__(self, minutes: float, function: Callable[[int, float], None]) -> None:
+        self.seconds = 60 * minutes
         self.function = function
+        self.last = time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Starts the clock."""
+        self.last = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        """Validates when it is time, on rank 0, with the averaged weights."""
-        if not self.every or not isinstance(module, TrainingModule) or trainer.global_step % self.every:
+        """Validates when it is time (rank 0 decides, and computes), with the averaged weights."""
+        due = time.monotonic() - self.last >= self.seconds
+        if trainer.world_size > 1:
+            due = bool(trainer.strategy.broadcast(due))
+        if not due or not isinstance(module, TrainingModule):
             return
         if trainer.is_global_zero:
             with module.averaged():
@@ -178,6 +186,7 @@ class Validating(L.Callback):
                 self.function(trainer.global_step, module.seconds())
                 module.network.train()
         trainer.strategy.barrier()
+        self.last = time.monotonic()
 
 
 class Progressing(L.Callback):

@@ -35,13 +35,13 @@ class TrainSettings:
         accounting: `share`, `token` or `sample`.
         precision: `auto` (a probe decides), `fp32` or `bf16`.
         accelerator: `auto`, `cpu` or `cuda`.
-        devices: Number of devices.
+        devices: Number of devices; -1 takes all.
         nodes: Number of machines.
         strategy: Lightning's strategy: `auto`, `ddp`.
         workers: Loader workers per rank.
         threads: Compute threads; 0 leaves it to torch.
         log_every: Steps between rows of metrics.jsonl.
-        valid_every: Steps between validations; 0 validates at the end only.
+        valid_every: Minutes between validations; 0 validates at the end only.
         valid_samples: Samples per task in a validation during training.
         checkpoint_every: Minutes between checkpoints.
         quarantine: Share of a task's samples that may be unreadable before the run stops.
@@ -71,7 +71,7 @@ class TrainSettings:
     workers: int = 1
     threads: int = 0
     log_every: int = 20
-    valid_every: int = 0
+    valid_every: float = 0.0
     valid_samples: int = 64
     checkpoint_every: float = 2.0
     quarantine: float = 0.01
@@ -80,7 +80,9 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
             raise CardError("training has no end", help="say steps=1000 or minutes=10 (whichever comes first ends it)")
-        for name in ("samples_per_step", "source_budget", "target_budget", "devices", "nodes", "log_every"):
+        if self.devices < 1 and self.devices != -1:
+            raise CardError(f"trainer: devices is {self.devices}", help="devices is at least 1, or -1 for all")
+        for name in ("samples_per_step", "source_budget", "target_budget", "nodes", "log_every"):
             if getattr(self, name) < 1:
                 raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is at least 1")
         for name in ("steps", "minutes", "lr", "checkpoint_every"):

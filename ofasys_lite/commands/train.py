@@ -1,0 +1,158 @@
+"""`ofasys-lite train key=value ...`: checks everything without torch, prepares data, then trains and evaluates."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.commands.compose import run_hydra, user_folders
+from ofasys_lite.commands.config import RunConfig, run_config
+from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+
+__all__ = ["main", "start"]
+
+#: Rows of each source that are looked at before anything heavy is imported.
+_ROWS = 50
+_DATA_KEYS = ("root", "cache", "cards", "prepare", "tokenizer", "pieces", "bins")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 when the run is trained (and evaluated, unless `evaluate=false`)."""
+    folders = user_folders(list(arguments))
+
+    def job(content: dict[str, Any], folder: str | None) -> None:
+        evaluated = content.pop("evaluate", True)
+        start(run_config(content, folders, folder), evaluate=bool(evaluated))
+
+    run_hydra("train", list(arguments), job)
+    return 0
+
+
+def start(config: RunConfig, evaluate: bool = True) -> Path:
+    """The folder of the finished run.
+
+    Args:
+        config: What to train and how.
+        evaluate: Evaluate the test splits at the end, and write the report.
+    """
+    _environment(config.data)
+    _prepare(config)
+    _check(config)
+    folder, resume = _folder(config)
+    run = _training_run(config, folder, resume)
+    _train(run, config)
+    if evaluate:
+        from ofasys_lite.commands.evaluate import evaluate_run
+
+        evaluate_run(folder)
+    return folder
+
+
+def _environment(data: Mapping[str, Any]) -> None:
+    for key in data:
+        if key not in _DATA_KEYS:
+            raise CardError(f"data: unknown key `{key}`", help=did_you_mean(str(key), _DATA_KEYS))
+    for key, variable in (("root", "OFASYS_DATA"), ("cache", "OFASYS_CACHE")):
+        if data.get(key):
+            os.environ[variable] = str(data[key])
+
+
+def _prepare(config: RunConfig) -> None:
+    """Fetches the prepared data that the tasks name and that is not there yet."""
+    from ofasys_lite.data.recipes import data_root, recipe_names
+
+    wanted: dict[str, None] = {}
+    for card in config.tasks:
+        for spec in card.data.values():
+            name = spec.partition(":")[0] if isinstance(spec, str) else ""
+            if name in recipe_names():
+                wanted[name] = None
+    missing = [n for n in wanted if not (data_root() / n / "manifest.json").exists()]
+    if missing and config.data.get("prepare", True):
+        from ofasys_lite.commands.data import main as data
+
+        data(["prepare", *missing])
+
+
+def _check(config: RunConfig) -> None:
+    from ofasys_lite.data.check import check_tasks
+
+    report = check_tasks(config.tasks, config.modalities, rows=_ROWS)
+    report.raise_errors()
+
+
+def _folder(config: RunConfig) -> tuple[Path, bool]:
+    if isinstance(config.resume, str):
+        folder = Path(config.resume)
+        if not (folder / "config.yaml").exists():
+            raise CheckpointError(f"resume: {folder} holds no run", help="name a folder under runs/, or resume=true")
+        return folder, True
+    folder = Path("runs") / config.name
+    if (folder / "checkpoints" / "last.ckpt").exists() and not config.resume:
+        raise CheckpointError(
+            f"{folder} already holds a run", help="resume=true goes on with it, name=NEW starts another one"
+        )
+    return folder, bool(config.resume)
+
+
+def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:
+    from ofasys_lite.data.ready import DataSettings
+    from ofasys_lite.model.config import ModelConfig
+    from ofasys_lite.training.fit import TrainingRun
+    from ofasys_lite.training.settings import TrainSettings
+
+    trainer = dict(config.trainer)
+    switches = {
+        "gradient_checkpointing": bool(trainer.pop("gradient_checkpointing", False)),
+        "compile_blocks": bool(trainer.pop("compile", False)),
+    }
+    trainer["progress"] = trainer.get("progress", True)
+    settings = TrainSettings.from_dict(
+        {**trainer, "seed": config.seed, "steps": config.steps, "minutes": config.minutes}
+    )
+    data = config.data
+    return TrainingRun(
+        cards=config.tasks,
+        modalities=config.modalities,
+        model=ModelConfig.from_dict({**config.model, **switches}),
+        settings=settings,
+        folder=folder,
+        data=DataSettings(
+            pieces=int(data.get("pieces", 2000)), bins=int(data.get("bins", 1000)), tokenizer=data.get("tokenizer")
+        ),
+        resume=resume,
+        config=config.resolved,
+    )
+
+
+def _train(run: Any, config: RunConfig) -> None:
+    from rich.console import Console
+
+    from ofasys_lite.report.evaluate import validate
+    from ofasys_lite.training.fit import train
+
+    console = Console(stderr=True)
+    console.print(f"training {len(config.tasks)} tasks into {run.folder}: {', '.join(c.name for c in config.tasks)}")
+    train(run, console, _loggers(config, run.folder), validate)
+    console.print(f"trained: {run.folder}/export")
+    sys.stderr.flush()
+
+
+def _loggers(config: RunConfig, folder: Path) -> list[Any]:
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+    made: list[Any] = []
+    for name in config.logger:
+        if name == "csv":
+            made.append(CSVLogger(folder, name="logs", version="csv"))
+        elif name == "tensorboard":
+            try:
+                made.append(TensorBoardLogger(folder, name="logs", version="tensorboard"))
+            except ModuleNotFoundError as error:
+                raise CardError(f"logger=tensorboard needs {error.name}", help="pip install tensorboard") from None
+        else:
+            raise CardError(f"logger `{name}` is not known", help=did_you_mean(name, ("csv", "tensorboard")))
+    return made
