@@ -122,7 +122,7 @@ def build_detection(wheels: Wheels, limits: Limits) -> Built:
     return Built(splits)
 
 
-_IMAGE = Column("image", "image", "64 x 64 grey PNG with 3 or 4 different digits")
+_IMAGE = Column("image", "image", "64 x 64 grey PNG with 3 or 4 different digits (rarely 2)")
 _GENERATED = "the scenes are composed here; the digits are MNIST's"
 _NOTE = "a split's scenes use only digit images of that split; grounding and detection show the same scenes"
 
