@@ -22,7 +22,7 @@ from common import Spread, interleave, machine, peak_flops, spread, table, write
 from ragged import Sample, bucket, draw, padding, shuffle, useful
 from torch import Tensor, nn
 
-from ofasys_lite.model import EncoderDecoder, ModelConfig, flops, probe_precision
+from ofasys_lite.model import EncoderDecoder, ModelConfig, flops, head_loss, probe_precision
 
 START, PAD, IGNORED = 0, 1, -100
 PRECISIONS = ("fp32", "autocast", "bf16")
@@ -50,7 +50,7 @@ class Flat(nn.Module):
         super().__init__()
         layers = {"encoder_layers": sizes.layers, "decoder_layers": sizes.layers}
         shape = {"width": sizes.width, "heads": sizes.heads, "ffn": sizes.ffn, **layers}
-        self.config = ModelConfig(**shape, norm="layernorm", mlp="gelu")
+        self.config = ModelConfig(**shape, norm="layernorm", mlp="gelu")  # type: ignore[arg-type]
         self.embedding = nn.Embedding(sizes.vocabulary, sizes.width)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.model = EncoderDecoder(self.config)
@@ -59,15 +59,14 @@ class Flat(nn.Module):
         sources, targets = [len(s.source) for s in batch], [len(s.target) for s in batch]
         target_T = torch.tensor([i for s in batch for i in s.target])
         read = [i for s in batch for i in s.source] + [i for s in batch for i in (START, *s.target[:-1])]
-        # one lookup for all ids; its sparse gradient is added in place to the head's dense one
-        x_SD, y_TD = F.embedding(torch.tensor(read), self.embedding.weight, sparse=True).split(
-            (sum(sources), sum(targets))
-        )
+        # one lookup for all ids; its gradient stays sparse until it meets the head's dense one
+        x_RD = F.embedding(torch.tensor(read), self.embedding.weight, sparse=True)
+        x_SD, y_TD = x_RD.split_with_sizes((sum(sources), sum(targets)))
         positions_S3, positions_T3 = _counted(sources), _counted(targets)
         states_SD = self.model.encode(x_SD, positions_S3, sources)
         cross = list(zip(targets, sources, strict=True))
         states_TD = self.model.decode(y_TD, positions_T3, states_SD, positions_S3, lengths=targets, cross_lengths=cross)
-        return F.cross_entropy(F.linear(states_TD, self.embedding.weight), target_T)
+        return head_loss(states_TD, self.embedding.weight, target_T).mean()
 
 
 def _counted(lengths: Sequence[int]) -> Tensor:

@@ -6,6 +6,7 @@ from ofasys_lite.model.cache import DecodeCache
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.cost import flops, parameters
 from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
+from ofasys_lite.model.head import head_loss
 from ofasys_lite.model.probe import Precision, probe_precision
 from ofasys_lite.model.rotary import RotaryAxes, axial_axes, mrope_axes, rotary_angles, rotary_table, rotate
 
@@ -22,6 +23,7 @@ __all__ = [
     "attend",
     "axial_axes",
     "flops",
+    "head_loss",
     "mrope_axes",
     "parameters",
     "probe_precision",

@@ -161,3 +161,27 @@ def test_wrong_uses_of_the_cache_are_refused() -> None:
     model.step(torch.zeros(3, 48), torch.zeros(3, 3), cache)
     with pytest.raises(ShapeError, match="prefill of 3 rows"):
         model.prefill(torch.zeros(3, 48), torch.zeros(3, 3), [1, 1, 1], cache)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@torch.no_grad()
+def test_any_order_of_reordering_and_dropping_equals_whole_passes(seed: int) -> None:
+    model = build(kv_heads=2, decoder_layers=1).eval()
+    pack, states_SD, cache = _start(model)
+    generator = torch.Generator().manual_seed(seed)
+    rows: list[Tensor] = [torch.zeros(0, 48) for _ in SOURCES]
+    source_B = [0, 1, 2]
+    for step in range(20):
+        if step % 3 == 2 and rows:
+            count = int(torch.randint(0 if step > 12 else 1, len(rows) + 3, (1,), generator=generator))
+            parents = torch.randint(0, len(rows), (count,), generator=generator)
+            if step % 2:
+                parents = parents.sort().values.unique()
+            cache.reorder(parents)
+            rows, source_B = [rows[p] for p in parents.tolist()], [source_B[p] for p in parents.tolist()]
+        new_BD = torch.randn(len(rows), 48, generator=generator)
+        rows = [torch.cat([row, new.unsqueeze(0)]) for row, new in zip(rows, new_BD, strict=True)]
+        got = model.step(new_BD, _at(rows) if rows else torch.zeros(0, 3), cache)
+        if rows:
+            torch.testing.assert_close(got, _whole(model, pack, states_SD, rows, source_B), **TOLERANCE)
+    assert (cache.source_B, cache.lengths) == (source_B, [len(row) for row in rows])
