@@ -73,7 +73,7 @@ class TimmAdapter(GridAdapter):
 
 def _backbone(settings: Mapping[str, Any]) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
     """The backbone, the channels of its last map, and the mean and deviation its pixels were normalised with."""
-    name = settings.get("backbone", "resnet18")
+    name = settings.get("backbone") or "resnet18"
     try:
         import timm
     except ImportError as error:

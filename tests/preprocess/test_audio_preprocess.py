@@ -55,8 +55,11 @@ def test_log_mel_equals_a_direct_transform_written_out() -> None:
 
 
 def test_log_mel_equals_kaldi_as_torchaudio_has_it() -> None:
-    kaldi = pytest.importorskip("torchaudio.compliance.kaldi", exc_type=ImportError)
     torch = pytest.importorskip("torch")
+    try:
+        from torchaudio.compliance import kaldi
+    except (ImportError, OSError) as error:  # OSError: its compiled library does not fit this torch
+        pytest.skip(f"torchaudio cannot be imported: {error}")
     for rate, mels in ((16000, 80), (8000, 40)):
         signal = tone(0.4, rate) + np.random.default_rng(1).normal(size=round(0.4 * rate)).astype(np.float32) * 0.01
         expected = kaldi.fbank(

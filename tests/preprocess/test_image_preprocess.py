@@ -277,6 +277,7 @@ def test_pixel_bounds_of_the_slot_go_before_those_of_the_card() -> None:
 def test_a_wrong_setting_is_refused() -> None:
     with pytest.raises(CardError, match=r"setting `patch` is '8'\n  help: write a whole number from 1"):
         read(gradient(16, 16), patch="8")
+    assert read(gradient(16, 16), patch=None).count == 4  # null: the default
     with pytest.raises(CardError, match="setting `max_megapixels` is 0"):
         read(gradient(16, 16), max_megapixels=0)
 
