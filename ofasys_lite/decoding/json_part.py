@@ -19,6 +19,8 @@ __all__ = ["JsonPart"]
 
 _CONTROLS = ("record", "list", "key", "string", "number", "true", "false", "null", "close", "end")
 _DIGITS = "0123456789"
+#: Fewest ids of a value of each kind.
+_LEAST = {"record": 2, "list": 2, "string": 2, "number": 3, "true": 1, "false": 1, "null": 1}
 
 #: Modes of a number (RFC 8259): what may follow, by character; `close` ends it.
 _NUMBER: dict[str, tuple[tuple[str, str], ...]] = {
@@ -63,12 +65,12 @@ class JsonPart(Part):
     """Any JSON value, at most `most` ids long."""
 
     def __init__(self, owner: Owner | None, constraint: Json) -> None:
-        super().__init__(owner, 1, constraint.most)
+        super().__init__(owner, min(_LEAST[k] for k in constraint.only or _LEAST), constraint.most)
         controls, digits = dict(constraint.controls), dict(constraint.digits)
         missing = [n for n in _CONTROLS if n not in controls] + [c for c in "0123456789+-.eE" if c not in digits]
         if missing:
             raise ShapeError(f"the grammar of JSON lacks ids for {', '.join(missing)}")
-        if constraint.most < 1 or constraint.depth < 0:
+        if constraint.most < self.least or constraint.depth < 0:
             raise ShapeError(
                 f"JSON of at most {constraint.most} ids and depth {constraint.depth}", help="give 1 or more"
             )
@@ -128,9 +130,9 @@ class JsonPart(Part):
             found.append(move(control["end"], outer, {"": "done", "r": "entry", "l": "item"}[outer[-1:]]))
         if mode == "entry":
             return [*found, move(control["key"], stack, "key")]
-        for name in ("true", "false", "null"):
-            found.append(move(control[name], stack, after))
-        found += [move(control["string"], stack, "string"), move(control["number"], stack, "start")]
+        kinds = dict.fromkeys(("true", "false", "null"), (stack, after))
+        kinds |= {"string": (stack, "string"), "number": (stack, "start")}
         if len(stack) < self.constraint.depth:
-            found += [move(control["record"], stack + "r", "entry"), move(control["list"], stack + "l", "item")]
-        return found
+            kinds |= {"record": (stack + "r", "entry"), "list": (stack + "l", "item")}
+        only = self.constraint.only if not stack else ()
+        return [*found, *(move(control[kind], *to) for kind, to in kinds.items() if kind in only or not only)]

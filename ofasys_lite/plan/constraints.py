@@ -121,6 +121,8 @@ class Json:
         digits: Ids by character of `0123456789+-.eE` as single text pieces.
         most: Longest form in ids; near it only what closes soonest is legal, so every output parses.
         depth: Deepest nesting.
+        only: Kinds that the value itself may have (`record`, `list`, `string`, `number`, `true`, `false`, `null`);
+            empty allows all.
     """
 
     low: int
@@ -129,6 +131,7 @@ class Json:
     digits: tuple[tuple[str, int], ...]
     most: int = 512
     depth: int = 8
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,313 @@
+"""STRUCT: JSON values, records with fixed keys and grids <-> token ids; a target is written by a grammar.
+
+`schema=json` is the linear form of `ofasys_lite.preprocess.linear`. `schema=record(...)` writes the values only, key
+after key: a closed value as one declared row (or pieces and close), text and its close, anything else in the linear
+form; an optional key opens with `<present>` or `<absent>`. `schema=grid(...)` writes one declared row (`cell:1`) a
+cell, at its (row, column); a blank is `<cell>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.plan.constraints import Constraint, Free, OneOf, Optional, Placed, Series
+from ofasys_lite.plan.types import Options, option
+from ofasys_lite.plan.values import CallValue
+from ofasys_lite.preprocess.base import Context, Piece, Preprocess
+from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
+from ofasys_lite.preprocess.linear import linear, read_struct
+from ofasys_lite.preprocess.schemas import AnyJson, Field, Grid, Record, Schema, read_schema, scalar_text
+
+__all__ = ["StructPreprocess"]
+
+Ids = npt.NDArray[np.int64]
+_BLANKS = ("", ".", "0", "None")
+#: Most ids of a number in a record.
+_NUMBER = 64
+#: Kinds of the linear form that a field's type allows.
+_ONLY: dict[str, tuple[str, ...]] = {"number": ("number",), "list": ("list",), "record": ("record",), "json": ()}
+
+
+def _schema(options: Options) -> Schema:
+    value = option(options, "schema")
+    return read_schema(value if isinstance(value, (CallValue, str)) else None)
+
+
+class StructPreprocess(Preprocess):
+    """Structures <-> ids. Settings: `max_length` (ids of the linear form, of a record's field), `depth` (nesting)."""
+
+    text: ClassVar[bool] = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.linear = linear(context.vocabulary)
+
+    def _most(self, options: Options) -> int:
+        return int(str(option(options, "max_length") or self.settings.get("max_length", 512)))
+
+    def _depth(self) -> int:
+        return int(str(self.settings.get("depth", 8)))
+
+    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+        """Ids of the value, grids at (0, row, column); what is longer than `max_length` loses whole elements.
+
+        Raises:
+            DataError: The value is no structure, or not one of the schema.
+        """
+        schema = _schema(options)
+        found = read_struct(value, bool(option(options, "uncased")))
+        if isinstance(schema, Grid):
+            return self._grid_piece(found, schema, target=option(options, "side") == "target")
+        if isinstance(schema, Record):
+            return self._record_piece(found, schema, options)
+        return Piece.of_ids(self.linear.write(found, self._most(options), self._depth()))
+
+    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+        """The grammar of the schema."""
+        schema = _schema(options)
+        if isinstance(schema, Grid):
+            cells = [self._cell(v) for v in schema.values]
+            cells += [self.vocabulary.control("cell")] if schema.blank else []
+            count = schema.rows * schema.columns
+            return Placed(Series((OneOf(tuple((c,) for c in cells)),) * count), _places(schema))
+        if isinstance(schema, Record):
+            return Series(tuple(self._field_constraint(f, self._most(options)) for f in schema.fields))
+        return self.linear.constraint(self._most(options), self._depth())
+
+    def decode(self, ids: Ids, options: Options) -> Any:
+        """The value: JSON; a grid as a list of rows, blanks None; a record as a dict without its absent keys."""
+        schema = _schema(options)
+        listed = [int(i) for i in ids]
+        if isinstance(schema, Grid):
+            return self._read_grid(listed, schema)
+        if isinstance(schema, Record):
+            found, place = self._read_record(listed, schema)
+        else:
+            found, place = self.linear.read(listed)
+        if place != len(listed):
+            raise DataError(f"STRUCT: {len(listed) - place} ids stand behind the value")
+        return found
+
+    @classmethod
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises DataError if `value` is no structure or not of the schema; InstructionError if the schema is wrong."""
+        schema = _schema(options)
+        found = read_struct(value, bool(option(options, "uncased")))
+        if isinstance(schema, Grid):
+            known = {scalar_text(v) for v in schema.values}
+            for cell in _cells(found, schema):
+                _checked_cell(cell, known, schema)
+        elif isinstance(schema, Record):
+            record = _checked_record(found, schema)
+            for field in schema.fields:
+                if field.key in record:
+                    _checked_field(record[field.key], field)
+
+    @classmethod
+    def texts(cls, value: Any) -> Iterable[str]:
+        """All keys and texts in the value."""
+        return _texts(read_struct(value))
+
+    @classmethod
+    def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:
+        """The rows that the schema needs, whatever the value: `cell:1` per value of a grid, `=on` per closed value."""
+        schema = _schema(options)
+        if isinstance(schema, Grid):
+            return [f"cell:{scalar_text(v)}" for v in schema.values]
+        if isinstance(schema, Record):
+            return [f"={scalar_text(v)}" for field in schema.fields for v in field.values]
+        return ()
+
+    def rows_of(self, length: int, options: Options) -> int:
+        """Rows that a value of `length` bytes will fill: all cells of a grid, about a third of the bytes of text."""
+        schema = _schema(options)
+        if isinstance(schema, Grid):
+            return schema.rows * schema.columns
+        rows = 2 + length // 3
+        return min(rows, self._most(options)) if isinstance(schema, AnyJson) else rows
+
+    def _cell(self, value: object) -> int:
+        row = self.vocabulary.find(f"cell:{scalar_text(value)}")
+        if row is None:
+            names = [n[5:] for n in self.vocabulary.declared if n.startswith("cell:")]
+            raise DataError(f"a cell cannot be `{value}` in this run", help=did_you_mean(str(value), names, "cells"))
+        return row
+
+    def _grid_piece(self, value: Any, grid: Grid, target: bool) -> Piece:
+        known, ids = {scalar_text(v) for v in grid.values}, list[int]()
+        for cell in _cells(value, grid):
+            if _checked_cell(cell, known, grid) is not None:
+                ids.append(self._cell(cell))
+            elif target and not grid.blank:
+                raise DataError("a cell of the target grid is blank", help="say so in the line: grid(...,blank=true)")
+            else:
+                ids.append(self.vocabulary.control("cell"))
+        return Piece.of_ids(ids, np.array(_places(grid), dtype=np.int64))
+
+    def _read_grid(self, ids: Sequence[int], grid: Grid) -> list[list[Any]]:
+        if len(ids) != grid.rows * grid.columns:
+            raise DataError(f"STRUCT: {len(ids)} ids for a grid of {grid.rows} x {grid.columns}")
+        values: dict[int, Any] = {self._cell(v): v for v in grid.values}
+        values[self.vocabulary.control("cell")] = None
+        for id in ids:
+            if id not in values:
+                raise DataError(f"STRUCT: {self.vocabulary.name(id)} is no cell of the grid")
+        return [[values[i] for i in ids[r : r + grid.columns]] for r in range(0, len(ids), grid.columns)]
+
+    def _record_piece(self, value: Any, schema: Record, options: Options) -> Piece:
+        record, most = _checked_record(value, schema), self._most(options)
+        ids, learn = list[int](), list[bool]()
+        for field in schema.fields:
+            present = field.key in record
+            if field.optional:
+                ids.append(self.vocabulary.control("present" if present else "absent"))
+                learn.append(True)
+            if present:
+                written = self._field_ids(record[field.key], field, most)
+                ids += written
+                # what the schema alone decides is forced in decoding and carries no loss
+                forced = len(_ONLY.get(field.type, ())) == 1 or len(field.values) == 1
+                learn += [not forced, *([len(field.values) != 1] * (len(written) - 1))]
+        piece = Piece.of_ids(ids)
+        return Piece("text", piece.positions_P3, piece.arrays, np.array(learn, dtype=np.bool_))
+
+    def _field_ids(self, value: Any, field: Field, most: int) -> list[int]:
+        value = _checked_field(value, field)
+        if field.type == "closed":
+            return closed_ids(self.vocabulary, scalar_text(value), tuple(map(scalar_text, field.values)))
+        if field.type == "text":
+            return [*self.vocabulary.encode(value)[:most], self.vocabulary.control("close")]
+        ids = self.linear.write(value, max(most, _NUMBER), self._depth())
+        if field.type == "number" and len(ids) > _NUMBER:
+            raise DataError(f"`{field.key}` is a number of {len(ids) - 2} characters", help=f"at most {_NUMBER - 2}")
+        return ids
+
+    def _field_constraint(self, field: Field, most: int) -> Constraint:
+        control = self.vocabulary.control
+        part: Constraint
+        if field.type == "closed":
+            part = OneOf(closed_sequences(self.vocabulary, tuple(map(scalar_text, field.values))))
+        elif field.type == "text":
+            part = Free(self.vocabulary.text_low, self.vocabulary.text_high, 0, most, control("close"))
+        elif field.type == "flag":
+            part = OneOf(((control("true"),), (control("false"),)))
+        else:
+            most = _NUMBER if field.type == "number" else max(most, _NUMBER)
+            part = self.linear.constraint(most, self._depth(), _ONLY[field.type])
+        return Optional(part, control("present"), control("absent")) if field.optional else part
+
+    def _read_record(self, ids: Sequence[int], schema: Record) -> tuple[dict[str, Any], int]:
+        record: dict[str, Any] = {}
+        place = 0
+        for field in schema.fields:
+            if field.optional:
+                place += 1
+                if ids[place - 1 : place] == [self.vocabulary.control("absent")]:
+                    continue
+            record[field.key], place = self._read_field(ids, place, field)
+        return record, place
+
+    def _read_field(self, ids: Sequence[int], place: int, field: Field) -> tuple[Any, int]:
+        if field.type == "closed":
+            sequences = closed_sequences(self.vocabulary, tuple(map(scalar_text, field.values)))
+            for value, sequence in zip(field.values, sequences, strict=True):
+                if tuple(ids[place : place + len(sequence)]) == sequence:
+                    return value, place + len(sequence)
+            raise DataError(f"STRUCT: the ids spell no value of `{field.key}`")
+        if field.type != "text":
+            return self.linear.read(ids, place)
+        close = self.vocabulary.control("close")
+        end = next((i for i in range(place, len(ids)) if ids[i] == close), None)
+        if end is None:
+            raise DataError(f"STRUCT: the text of `{field.key}` has no end")
+        return self.vocabulary.decode(ids[place:end]), end + 1
+
+
+def _places(grid: Grid) -> tuple[tuple[int, int, int], ...]:
+    return tuple((0, r, c) for r in range(grid.rows) for c in range(grid.columns))
+
+
+def _cells(value: Any, grid: Grid) -> list[Any]:
+    """All cells, row by row, of a list of rows, a flat list, or text (a character or a word a cell)."""
+    rows, columns = grid.rows, grid.columns
+    if isinstance(value, str):
+        words = value.replace("/", " ").split()
+        value = words if len(words) > 1 else list(value.strip())
+    if not isinstance(value, list):
+        raise DataError(f"a grid is a list of rows; found {type(value).__name__}")
+    if value and all(isinstance(row, (list, str)) for row in value) and len(value) == rows:
+        value = [list(row) for row in value]
+        if all(len(row) == columns for row in value):
+            return [cell for row in value for cell in row]
+        raise DataError(f"a grid of {rows} x {columns} has a row of {max(len(r) for r in value)} cells")
+    if len(value) != rows * columns or any(isinstance(cell, (list, dict)) for cell in value):
+        raise DataError(f"a grid of {rows} x {columns} is {rows} rows of {columns} cells; found {len(value)} elements")
+    return value
+
+
+def _checked_cell(cell: Any, known: set[str], grid: Grid) -> str | None:
+    """The cell's text, None if it is blank; DataError if the grid does not know it."""
+    text = scalar_text(cell)
+    if text in known:
+        return text
+    if text in _BLANKS:
+        return None
+    raise DataError(f"a cell of the grid is {cell!r}", help=did_you_mean(text, map(scalar_text, grid.values), "cells"))
+
+
+def _checked_record(value: Any, schema: Record) -> dict[str, Any]:
+    """The record without its keys that are None and optional; DataError for missing and unknown keys."""
+    if not isinstance(value, dict):
+        raise DataError(f"the schema is a record; found {type(value).__name__}")
+    keys = [f.key for f in schema.fields]
+    for key in value:
+        if key not in keys:
+            raise DataError(f"the record's key `{key}` is not in the schema", help=did_you_mean(key, keys, "keys"))
+    found = dict(value)
+    for field in schema.fields:
+        if field.key not in found and not field.optional:
+            have = did_you_mean(field.key, found, "it has")
+            raise DataError(f"the record lacks the key `{field.key}`", help=f"{have}; or write optional=({field.key})")
+        if field.optional and found.get(field.key) is None:
+            found.pop(field.key, None)
+    return found
+
+
+def _checked_field(value: Any, field: Field) -> Any:
+    """The value of a field; DataError if it is of the wrong type."""
+    if field.type == "closed":
+        texts = [scalar_text(v) for v in field.values]
+        if scalar_text(value) not in texts:
+            raise DataError(f"`{field.key}` is {value!r}", help=did_you_mean(scalar_text(value), texts))
+        return value
+    if field.type == "text" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return scalar_text(value)
+    wanted: dict[str, Any] = {
+        "text": str,
+        "flag": bool,
+        "number": (int, float),
+        "list": list,
+        "record": dict,
+        "json": object,
+    }
+    wrong = not isinstance(value, wanted[field.type]) or (field.type == "number" and isinstance(value, bool))
+    if wrong:
+        raise DataError(f"`{field.key}` is {value!r:.60}", help=f"the schema says {field.type}")
+    return value
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
