@@ -240,10 +240,12 @@ def _translated(error: Exception, verb: str, arguments: Sequence[str], config_di
 
 def _unknown_key(key: str, verb: str, config_dir: str | Path | None) -> CardError:
     """A key that the configuration does not have, with the nearest one of the same mapping."""
-    parents, _, last = key.rpartition(".")
     values: Any = compose(verb, [], config_dir)
-    for part in parents.split(".") if parents else ():
-        values = values.get(part, {}) if isinstance(values, Mapping) else {}
-    names = [str(each) for each in values] if isinstance(values, Mapping) else []
-    help = did_you_mean(last, names) if names else f"add it with +{key}=..."
-    return CardError(f"unknown key `{key}`", help=help)
+    for part in key.split("."):
+        if not isinstance(values, Mapping) or not values:
+            break
+        if part not in values:
+            names = [str(each) for each in values]
+            return CardError(f"unknown key `{key}`", help=did_you_mean(part, names))
+        values = values[part]
+    return CardError(f"unknown key `{key}`", help=f"add it with +{key}=...")

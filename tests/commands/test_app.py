@@ -117,6 +117,8 @@ def test_fmt_does_not_touch_what_it_cannot_rewrite(tmp_path: Path, capsys: pytes
     assert "use a literal block" in capsys.readouterr().err
     assert path.read_text() == text
     assert run("fmt", str(tmp_path / "none.yaml")) == 1
+    (tmp_path / "empty").mkdir()
+    assert run("fmt", str(tmp_path / "empty")) == 0
 
 
 def test_data_list_shows_what_is_prepared_and_prepare_refuses_near_names(
