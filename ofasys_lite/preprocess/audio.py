@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -139,6 +139,8 @@ class AudioPreprocess(Preprocess):
     speed (Ko et al., Interspeech 2015).
     """
 
+    length_kind: ClassVar[str] = "audio"
+
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """The piece of a sound: a quarter of its frames (100 a second) as rows.
 
@@ -171,17 +173,11 @@ class AudioPreprocess(Preprocess):
 
         Relative paths are looked up in `settings["folder"]`, and passed over if that is not given.
         """
-        _seconds(value, options, settings)
+        _look(value, options, settings)
 
-    @classmethod
-    def length_hint(cls, raw: Any, options: Options, settings: Mapping[str, Any]) -> int:
-        """Rows of the sound, from its header; 64 where that cannot be read."""
-        try:
-            seconds = _seconds(raw, options, settings)
-        except DataError:
-            return 64
-        wanted = _frame_settings(settings, options)
-        return 64 if seconds is None else max(1, rows_of_frames(wanted.frames(round(seconds * wanted.rate))))
+    def rows_of(self, length: int, options: Options) -> int:
+        """Rows of a sound of `length` samples, taken to have the rate it will be resampled to."""
+        return max(1, rows_of_frames(_frame_settings(self.settings, options).frames(length)))
 
 
 def _frame_settings(settings: Mapping[str, Any], options: Options) -> FrameSettings:
@@ -216,8 +212,8 @@ def _resampled(signal: Floats, rate: int, wanted: int, speed: float) -> Floats:
     return np.asarray(soxr.resample(signal, rate * speed, wanted, quality="HQ"), dtype=np.float32)
 
 
-def _seconds(value: Any, options: Options, settings: Mapping[str, Any]) -> float | None:
-    """Length from the header; None where that would need a folder, a network or a decoder."""
+def _look(value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+    """Reads the header and measures it; passes over what would need a folder, a network or a decoder."""
     inner = value
     if isinstance(inner, Mapping) and "array" not in inner:
         inner = inner.get("bytes") if inner.get("bytes") is not None else inner.get("path")
@@ -225,9 +221,9 @@ def _seconds(value: Any, options: Options, settings: Mapping[str, Any]) -> float
     if isinstance(inner, str) and not inner.startswith("data:"):
         far = "://" in inner[:16] and not inner.startswith("file://")
         if far or (folder is None and not inner.startswith("/") and len(inner) < 256):
-            return None
+            return
     if hasattr(value, "get_all_samples"):
-        return None
+        return
     source = locate(value, folder, "audio", BASE64_HEADS)
     longest = _longest(settings, options)
     if source is None:
@@ -237,7 +233,6 @@ def _seconds(value: Any, options: Options, settings: Mapping[str, Any]) -> float
     else:
         seconds = _header_seconds(source)
     _not_too_long(seconds, longest)
-    return seconds
 
 
 def _header_seconds(source: Source) -> float:

@@ -94,6 +94,10 @@ def test_a_second_of_sound_is_98_frames_and_25_rows_in_a_line() -> None:
     assert piece.arrays["frames"].shape == (98, 80)
     assert piece.arrays["frames"].dtype == np.float16
     assert piece.count == 25 == rows_of_frames(98)
+    preprocess = AudioPreprocess(Context({}, None, adapter="audio"))  # type: ignore[arg-type]
+    assert AudioPreprocess.length_kind == "audio"
+    assert preprocess.rows_of(16000, ()) == 25
+    assert preprocess.rows_of(3, ()) == 1
     assert piece.positions_P3[:3].tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
 
 
@@ -150,8 +154,6 @@ def test_every_spelling_of_a_sound_gives_the_same_frames(tmp_path: Path) -> None
         frames = read(value, folder=str(tmp_path)).arrays["frames"].astype(np.float32)
         assert np.abs(frames - expected).max() < 5e-2, name
         AudioPreprocess.check(value, (), {"folder": str(tmp_path)})
-        hint = AudioPreprocess.length_hint(value, (), {"folder": str(tmp_path)})
-        assert hint == (64 if name == "decoder" else 12), name
 
 
 def test_other_rates_are_resampled_and_a_tone_stays_where_it_is() -> None:
@@ -211,7 +213,6 @@ def test_a_header_that_says_too_long_is_refused_by_check() -> None:
     AudioPreprocess.check("relative.wav", (), {})
     with pytest.raises(DataError, match="no such file"):
         AudioPreprocess.check("relative.wav", (), {"folder": "/"})
-    assert AudioPreprocess.length_hint("relative.wav", (), {}) == 64
 
 
 def test_damaged_files_raise_data_errors_only() -> None:

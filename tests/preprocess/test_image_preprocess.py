@@ -285,11 +285,14 @@ def test_a_wrong_setting_is_refused() -> None:
 def test_length_and_kind_are_known_from_the_header(tmp_path: Path) -> None:
     settings = {"folder": str(tmp_path)}
     for value in spellings(tmp_path).values():
-        assert ImagePreprocess.length_hint(value, (), settings) == 6
+        assert reader(str(tmp_path)).frame(value) == (24, 16)
         ImagePreprocess.check(value, (), settings)
-    cut = encoded(gradient(64, 48))[:60]  # the header is whole, the pixels are not
-    assert ImagePreprocess.length_hint(cut, (), {}) == 48
-    assert ImagePreprocess.length_hint("not/yet/here.png", (), {}) == 256
+    cut = encoded(gradient(64, 48), "JPEG")[:-40]  # the header is whole, the pixels are not
+    assert reader().frame(cut) == (48, 64)
+    assert reader().rows_of(64 * 48, ()) == 48
+    assert reader().rows_of(10**9, ()) == 256
+    assert reader().rows_of(0, ()) == 1
+    assert reader().rows_of(64 * 48, (("size", 32),)) == 16
     ImagePreprocess.check("relative.png", (), {})
     with pytest.raises(DataError, match="no such file"):
         ImagePreprocess.check("relative.png", (), settings)
