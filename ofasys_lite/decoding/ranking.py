@@ -140,33 +140,46 @@ def _without_banned(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> T
 
 
 def _choose(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Ranked:
-    """Best ids of ranked rows in one top-k, draws row by row (their settings differ)."""
+    """Best ids of ranked rows in one top-k, draws in one go for rows with equal settings."""
     log_RW = scores_RW.log_softmax(-1)
     wanted = min(max(a.best for a in group), log_RW.shape[1])
-    found: Ranked = []
+    found: Ranked = [[] for _ in group]
     if wanted:
         top = log_RW.max(-1, keepdim=True) if wanted == 1 else log_RW.topk(wanted, dim=-1)
         values, columns = top[0].tolist(), top[1].tolist()
+        for row, a in enumerate(group):
+            count = min(a.best, a.legal.count - len(a.banned))
+            found[row] = list(zip(columns[row][:count], values[row][:count], strict=True))
+    alike: dict[tuple[float, int, float], list[int]] = {}
     for row, a in enumerate(group):
         if a.best == 0:
-            column = _draw(scores_RW[row], a)
-            pairs = [(column, float(log_RW[row, column]))]
-        else:
-            count = min(a.best, a.legal.count - len(a.banned))
-            pairs = list(zip(columns[row][:count], values[row][:count], strict=True))
-        found.append(pairs if ids is None else [(int(ids[c]), v) for c, v in pairs])
-    return found
+            alike.setdefault((a.temperature, a.top_k, a.top_p), []).append(row)
+    for (temperature, top_k, top_p), rows in alike.items():
+        index = torch.tensor(rows, device=scores_RW.device)
+        draws = torch.tensor([group[r].draw for r in rows], dtype=torch.float64, device=scores_RW.device)
+        columns_R = _draw(scores_RW[index] / temperature, top_k, top_p, draws)
+        for row, column, value in zip(rows, columns_R.tolist(), log_RW[index, columns_R].tolist(), strict=True):
+            found[row] = [(column, value)]
+    return found if ids is None else [[(int(ids[c]), v) for c, v in pairs] for pairs in found]
 
 
-def _draw(scores_W: Tensor, a: Asked) -> int:
-    """The column that `a.draw` falls on, in order of falling probability (so that top-k and top-p are prefixes)."""
-    sorted_W, order_W = (scores_W / a.temperature).sort(descending=True, stable=True)
-    kept = a.legal.count - len(a.banned)
-    kept = min(kept, a.top_k) if a.top_k else kept
-    sums_W = sorted_W[:kept].double().softmax(0).cumsum(0)
-    if a.top_p < 1.0:
+def _draw(scores_RW: Tensor, top_k: int, top_p: float, draws_R: Tensor) -> Tensor:
+    """The column that each row's draw falls on.
+
+    Without top-k and top-p the columns stand in order of their ids, else in order of falling probability, so that what
+    is kept is a prefix. Sums are in float64; ids that are not legal hold nothing.
+    """
+    order_RW = None
+    if top_k or top_p < 1.0:
+        kept = min(top_k or scores_RW.shape[1], scores_RW.shape[1])
+        scores_RW, order_RW = scores_RW.topk(kept, dim=-1)
+    share_RW = scores_RW.double().softmax(-1)
+    sums_RW = share_RW.cumsum(-1)
+    if top_p < 1.0:
         # the id that crosses top_p is kept (nucleus sampling)
-        sums_W = sums_W[: int((sums_W < a.top_p).sum()) + 1]
-    target = a.draw * float(sums_W[-1])
-    place = int(torch.searchsorted(sums_W, sums_W.new_tensor(target), right=True))
-    return int(order_W[min(place, len(sums_W) - 1)])
+        sums_RW = share_RW.masked_fill(sums_RW - share_RW >= top_p, 0.0).cumsum(-1)
+    total_R = sums_RW[:, -1]
+    # below the total even when rounded: behind it stand only ids that hold nothing
+    target_R = torch.minimum(draws_R * total_R, torch.nextafter(total_R, torch.zeros_like(total_R)))
+    places_R = torch.searchsorted(sums_RW, target_R.unsqueeze(1), right=True)
+    return (places_R if order_RW is None else order_RW.gather(1, places_R)).squeeze(1)

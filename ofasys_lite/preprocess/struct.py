@@ -48,10 +48,10 @@ class StructPreprocess(Preprocess):
         self.linear = linear(context.vocabulary)
 
     def _most(self, options: Options) -> int:
-        return int(str(option(options, "max_length") or self.settings.get("max_length", 512)))
+        return int(str(option(options, "max_length") or self.settings.get("max_length") or 512))
 
     def _depth(self) -> int:
-        return int(str(self.settings.get("depth", 8)))
+        return int(str(self.settings.get("depth") or 8))
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """Ids of the value, grids at (0, row, column); what is longer than `max_length` loses whole elements.
