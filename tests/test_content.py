@@ -32,10 +32,10 @@ def test_a_task_card_loads_and_plans(name: str) -> None:
     assert not plan.notes
     assert card.data.get("train")
     assert card.metrics, "our own cards say how they are judged"
+    assert card.metrics[0].baselines, "the headline of our own cards is held against a trivial baseline"
     for metric in card.metrics:
         find_metric(metric.name)
         assert set(metric.baselines) | set(metric.references) <= set(baseline_names())
-        assert metric.baselines, "our own cards are held against a trivial baseline"
         assert not metric.column or metric.column in {slot.column for slot in plan.target_slots()}
 
 
