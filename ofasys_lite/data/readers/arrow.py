@@ -55,6 +55,8 @@ class ArrowSource(RowSource):
         table = _table(self.file, self.kind, self._digest, self._progress)
         self._columns = tuple(str(name) for name in table.column_names)
         self._media = frozenset(name for name in self._columns if _is_media(table.schema.field(name).type))
+        records = {name for name in self._columns if _is_record(table.schema.field(name).type)}
+        self._records = frozenset(records - self._media)
         self._batches = [dict(zip(self._columns, batch.columns, strict=True)) for batch in table.to_batches()]
         self._ends = list(accumulate(batch.num_rows for batch in table.to_batches()))
         self._count = int(table.num_rows)
@@ -90,6 +92,8 @@ class ArrowSource(RowSource):
         row = {name: column[inner].as_py() for name, column in batch.items()}
         for name in self._media:
             row[name] = plain_media(row[name])
+        for name in self._records:
+            row[name] = _without_absent(row[name])
         return row
 
     def value(self, i: int, column: str) -> Any:
@@ -99,7 +103,25 @@ class ArrowSource(RowSource):
             return MISSING if head is None else super().value(i, column)
         batch, inner = self._find(i)
         found = batch[column][inner].as_py()
+        if column in self._records:
+            return _without_absent(found)
         return plain_media(found) if column in self._media else found
+
+
+def _without_absent(value: Any) -> Any:
+    """The value without keys that are null: an Arrow record has every key of its column, used or not."""
+    if isinstance(value, dict):
+        return {key: _without_absent(inner) for key, inner in value.items() if inner is not None}
+    return [_without_absent(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _is_record(kind: Any) -> bool:
+    """True for records, and lists of them."""
+    import pyarrow.types as types
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _is_record(kind.value_type)
+    return bool(types.is_struct(kind))
 
 
 def _is_media(kind: Any) -> bool:
