@@ -10,6 +10,7 @@ from ofasys_lite.errors import raise_all
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.nodes import Group, Node, Sentence, Slot, Template, Words
 from ofasys_lite.plan.language import GROUP
+from ofasys_lite.plan.sense import check_group, check_objectives, check_targets
 from ofasys_lite.plan.slots import Builder, read_attributes
 from ofasys_lite.plan.types import ClosedSet, GroupSegment, Plan, PlannedTemplate, Segment, WordsSegment, walk
 from ofasys_lite.plan.values import CallValue
@@ -31,7 +32,9 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
     builder = Builder(card, modalities)
     templates = tuple(_template(builder, template) for template in tree.templates)
     _check_paraphrases(builder, tree.templates, templates)
-    for template, node in zip(templates[:1], tree.templates[:1], strict=True):
+    for template, node in zip(templates, tree.templates, strict=True):
+        check_objectives(builder, template)
+        check_targets(builder, template, node)
         _check_sense(builder, template, node)
     raise_all(builder.errors)
     return Plan(
@@ -101,20 +104,10 @@ def _group(builder: Builder, group: Group, number: list[int], *, target: bool, p
     over = values.get("over")
     name = None if over is None else str(over)
     inner = f"{prefix}{name}." if name is not None else prefix
-    alternatives = tuple(
-        _sentence(builder, a, number, target=target, prefix=inner) for a in group.alternatives if a.nodes
-    )
+    alternatives = tuple(_sentence(builder, a, number, target=target, prefix=inner) for a in group.alternatives)
     by, spellings = _by(builder, group, alternatives, values.get("by"))
-    for alternative in alternatives:
-        for segment in alternative:
-            if isinstance(segment, GroupSegment) and name is None and segment.over is None:
-                builder.error(
-                    "E205", "a group in a group needs `over=`", group.span, "name the list column of each group"
-                )
     cut = values.get("max")
-    if isinstance(cut, int) and cut < quantifier.least:
-        builder.error("E207", f"`max={cut}` is below the {quantifier.least} elements promised", quantifier.span)
-    return GroupSegment(
+    found = GroupSegment(
         alternatives=alternatives,
         over=name,
         by=by,
@@ -125,7 +118,10 @@ def _group(builder: Builder, group: Group, number: list[int], *, target: bool, p
         keep=str(values.get("keep", "first")),
         order=str(values.get("order", "given")),
         span=group.span,
+        over_span=next((a.span for a in quantifier.attributes if a.key == "over"), group.span),
     )
+    check_group(builder, group, found, values)
+    return found
 
 
 def _by(
@@ -139,20 +135,33 @@ def _by(
     attribute = next(a for a in group.quantifier.attributes if a.key == "by")
     if len(group.alternatives) > 8:
         builder.error("E204", f"{len(group.alternatives)} alternatives", group.span, "a group has at most 8")
-    call = value if isinstance(value, CallValue) else CallValue(str(value))
-    table: dict[str, int] = {}
-    for index, alternative in enumerate(alternatives):
-        slots = walk(alternative)
-        for name in () if not slots else (slots[0].modality, slots[0].column):
-            # two alternatives may share a modality; their columns then tell them apart
-            table.setdefault(name.lower(), index)
+    if not isinstance(value, (str, CallValue)) or (isinstance(value, CallValue) and value.positional):
+        builder.error("E106", "`by` takes a field, with or without spellings", attribute.span, "by=type(image_url=1)")
+        return None, ()
+    call = value if isinstance(value, CallValue) else CallValue(value)
+    given: dict[str, int] = {}
     for key, place in call.keyed:
         if not isinstance(place, int) or not 1 <= place <= len(group.alternatives):
             help = f"write {call.name}(value=1): alternatives are numbered from 1 to {len(group.alternatives)}"
             builder.error("E204", f"`{key}` names no alternative", attribute.span, help)
         else:
-            table[str(key).lower()] = place - 1
-    return call.name, tuple(sorted(table.items()))
+            given[key.lower()] = place - 1
+    table = {**given, **{n: i for n, i in _names(alternatives).items() if n not in given}}
+    nameless = [i for i in range(len(alternatives)) if i not in table.values()]
+    if nameless and len(given) == len(call.keyed):
+        help = f"give each a spelling of its own: by={call.name}({', '.join(f'name{i + 1}={i + 1}' for i in nameless)})"
+        builder.error("E204", f"no name tells alternative {nameless[0] + 1} from the others", attribute.span, help)
+    return call.name, tuple(table.items())
+
+
+def _names(alternatives: tuple[tuple[Segment, ...], ...]) -> dict[str, int]:
+    """Alternative by the modality and by the column of its first slot, in lower case; a name of two tells nothing."""
+    found: dict[str, set[int]] = {}
+    for index, alternative in enumerate(alternatives):
+        slots = walk(alternative)
+        for name in (slots[0].modality, slots[0].column) if slots else ():
+            found.setdefault(name.lower(), set()).add(index)
+    return {name: next(iter(places)) for name, places in found.items() if len(places) == 1}
 
 
 def _signature(sentence: Sentence) -> tuple[object, ...]:

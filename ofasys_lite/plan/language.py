@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ofasys_lite.cards.types import AttributeSpec
 
-__all__ = ["GROUP", "LANGUAGE", "LOSS_UNITS", "PLAN_CODES", "REFUSED", "RENAMED"]
+__all__ = ["DECODE_KEYS", "GROUP", "LANGUAGE", "LOSS_SIDES", "LOSS_UNITS", "PLAN_CODES", "REFUSED", "RENAMED"]
 
 #: Codes of the mistakes that this room finds, and their short meanings.
 PLAN_CODES = {
@@ -25,6 +25,7 @@ PLAN_CODES = {
     "E205": "a group that cannot be filled",
     "E206": "a closed set that is empty, doubled or unknown",
     "E207": "attributes that contradict each other",
+    "E208": "targets of one encoding that cannot be written together",
 }
 
 LANGUAGE: tuple[AttributeSpec, ...] = (
@@ -66,3 +67,24 @@ LOSS_UNITS = {
     "contrastive": "sample",
     "diffusion": "frame",
 }
+
+#: Side of the arrow an objective belongs to; others may stand on both.
+LOSS_SIDES = {"ctc": "source", "mlm": "source", "mae": "source", "dpo": "target", "diffusion": "target"}
+
+#: Arguments of `decode=greedy|beam(...)|sample(...)`: what a card's `decoding` takes too.
+DECODE_KEYS = (
+    "beam",
+    "n_best",
+    "length_penalty",
+    "exact",
+    "temperature",
+    "top_k",
+    "top_p",
+    "no_repeat_ngram",
+    "min_length",
+    "max_length",
+    "seed",
+)
+
+#: Arguments of `decode=` that belong to what is planned for a later version.
+LATER_DECODE_KEYS = ("cfg",)

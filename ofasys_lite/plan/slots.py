@@ -3,55 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from ofasys_lite.cards.types import AttributeSpec, ModalityCard, TaskCard
-from ofasys_lite.errors import InstructionError, Place, did_you_mean, nearest
+from ofasys_lite.cards.types import AttributeSpec, ModalityCard
+from ofasys_lite.errors import InstructionError, did_you_mean, nearest
 from ofasys_lite.instruction.nodes import Attribute, ListValue, Slot, Span
-from ofasys_lite.instruction.places import place_of
-from ofasys_lite.plan.language import LANGUAGE, LOSS_UNITS, REFUSED, RENAMED
+from ofasys_lite.plan.language import LANGUAGE, LOSS_SIDES, LOSS_UNITS, REFUSED, RENAMED
+from ofasys_lite.plan.ledger import Ledger
+from ofasys_lite.plan.sense import check_slot
 from ofasys_lite.plan.types import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.values import CallValue, plain, scalar_text, typed
 
 __all__ = ["Builder", "read_attributes"]
 
 
-@dataclass(slots=True)
-class Builder:
-    """What is known and found while one line is planned.
+class Builder(Ledger):
+    """Plans slots; a ledger of what was found on the way."""
 
-    Attributes:
-        card: The task card.
-        modalities: Cards by name and alias.
-        errors: Mistakes found so far.
-        notes: Notes found so far.
-        later: Reasons why the line cannot be trained yet.
-    """
-
-    card: TaskCard
-    modalities: Mapping[str, ModalityCard]
-    errors: list[InstructionError] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    later: list[str] = field(default_factory=list)
-
-    def place(self, span: Span) -> Place:
-        """The place of `span` in the card's line."""
-        return place_of(self.card.instruction, span, self.card.origin)
-
-    def error(self, code: str, message: str, span: Span, help: str = "") -> None:
-        """Notes a mistake."""
-        self.errors.append(InstructionError(message, code=code, place=self.place(span), help=help))
-
-    def note(self, text: str) -> None:
-        """Notes a remark, once."""
-        if text not in self.notes:
-            self.notes.append(text)
-
-    def not_yet(self, reason: str) -> None:
-        """Notes why the line cannot be trained yet, once."""
-        if reason not in self.later:
-            self.later.append(reason)
+    __slots__ = ()
 
     def slot(self, slot: Slot, number: int, target: bool, prefix: str) -> SlotSegment | None:
         """The planned slot, or None where its modality is unknown (the parser has said so)."""
@@ -75,11 +44,11 @@ class Builder:
             self.not_yet("preference pairs (`chosen>rejected`) are planned for a later version")
             if not target:
                 self.error("E109", "a preference pair stands on the target side", slot.span, "move it right of `->`")
+        check_slot(self, slot, values, learned=learned, target=target, modality=modality.name)
         closed = self._closed(values.pop("closed_set", None), slot)
         losses = self._losses(values.pop("loss", None), modality, slot, learned, target)
-        for key in ("decode", "codec"):
-            if key == "codec" and key in values:
-                self.not_yet(f"`codec=` of {modality.name} is planned for a later version")
+        if "codec" in values:
+            self.not_yet(f"`codec=` of {modality.name} is planned for a later version")
         options: Options = tuple(sorted({**_defaults(modality, target), **values}.items(), key=lambda pair: pair[0]))
         return SlotSegment(
             key=f"{prefix}{column}",
@@ -97,6 +66,7 @@ class Builder:
             closed=closed,
             drop=float(str(drop)),
             span=slot.span,
+            column_span=slot.column_span if slot.column is not None else slot.span,
         )
 
     def _side(self, modality: ModalityCard, slot: Slot, target: bool) -> None:
@@ -122,8 +92,10 @@ class Builder:
             return table[name]
         if key == "preprocess":
             for other in self.modalities.values():
-                # `[TEXT:text,preprocess=text_phone]`: OFASys lets a slot be read by another modality's preprocess
-                if name in other.preprocess and name != "default":
+                # `[TEXT:text,preprocess=text_phone]`: OFASys lets a slot be read by another modality's preprocess;
+                # that works where both are made of what one adapter embeds
+                same = other.adapter.get("default") == modality.adapter.get("default")
+                if same and name in other.preprocess and name != "default":
                     return other.preprocess[name]
         span = next((a.span for a in slot.attributes if RENAMED.get(a.key, (a.key,))[0] == key), slot.span)
         help = did_you_mean(name, [n for n in table if n != "default"], f"{modality.name} declares")
@@ -190,16 +162,24 @@ class Builder:
             help = did_you_mean(call.name, sorted(modality.losses), f"{modality.name} takes")
             self.error("E111", f"{modality.name} has no objective `{call.name}`", value.span, help)
             return standard
+        side = LOSS_SIDES.get(call.name)
+        if side is not None and (side == "target") != target:
+            where = "right" if side == "target" else "left"
+            what = f"`loss={call.name}` is an objective of a {side} slot"
+            self.error("E109", what, value.span, f"move it {where} of `->`")
+            return standard
         if state == "later":
             self.not_yet(f"the objective {call.name} of {modality.name} is planned for a later version")
-            return (LossSpec(call.name, LOSS_UNITS.get(call.name, "sample"), options=call.keyed),)
         if call.name == "ctc":
-            return self._ctc(call, value.span, target)
-        return (LossSpec(call.name, LOSS_UNITS.get(call.name, "token"), options=call.keyed),)
+            return self._ctc(call, value.span)
+        weight = call.get("weight", 1.0)
+        if not isinstance(weight, (int, float)) or weight < 0:
+            self.error("E106", f"`weight` of {call.name} is a number of at least 0", value.span)
+            weight = 1.0
+        keyed = tuple(pair for pair in call.keyed if pair[0] != "weight")
+        return (LossSpec(call.name, LOSS_UNITS.get(call.name, "sample"), float(weight), keyed),)
 
-    def _ctc(self, call: CallValue, span: Span, target: bool) -> tuple[LossSpec, ...]:
-        if target:
-            self.error("E109", "`loss=ctc(...)` is an objective of a source slot", span, "move it left of `->`")
+    def _ctc(self, call: CallValue, span: Span) -> tuple[LossSpec, ...]:
         unknown = [k for k, _ in call.keyed if k != "weight"]
         weight = call.get("weight", 1.0)
         if len(call.positional) != 1 or unknown or not isinstance(weight, (int, float)) or weight < 0:
@@ -258,4 +238,5 @@ def _unknown(builder: Builder, attribute: Attribute, specs: Mapping[str, Attribu
         help = f"{' and '.join(dict.fromkeys(others))} take it; {owner} takes: {', '.join(names)}"
     else:
         help = f"{owner} takes: {', '.join(names)}"
-    builder.error("E105", f"unknown slot attribute `{attribute.key}`", attribute.key_span, help)
+    kind = "group" if owner == "a group" else "slot"
+    builder.error("E105", f"unknown {kind} attribute `{attribute.key}`", attribute.key_span, help)

@@ -6,7 +6,7 @@ A plan is built by `ofasys_lite.plan.build.build_plan` and is everything the roo
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 from ofasys_lite.instruction.nodes import Span
 
@@ -21,7 +21,10 @@ __all__ = [
     "SlotSegment",
     "WordsSegment",
     "option",
+    "walk",
 ]
+
+_NOWHERE = Span(0, 0)
 
 # Options are a sorted tuple of pairs, so that plans hash; `option(options, key, default)` reads one.
 Options = tuple[tuple[str, object], ...]
@@ -97,6 +100,7 @@ class SlotSegment:
         closed: Closed set, or None.
         drop: Probability with which the slot is emptied in training.
         span: Place in the line.
+        column_span: Place of the column's name in the line (the slot's own where it has no name).
     """
 
     key: str
@@ -114,6 +118,7 @@ class SlotSegment:
     closed: ClosedSet | None
     drop: float
     span: Span
+    column_span: Span = _NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ class GroupSegment:
         keep: Which elements a cut keeps: `first`, `last` or `random`.
         order: `given` or `random`.
         span: Place in the line.
+        over_span: Place of `over=` in the line (the group's own without it).
     """
 
     alternatives: tuple[tuple[Segment, ...], ...]
@@ -143,6 +149,7 @@ class GroupSegment:
     keep: str
     order: str
     span: Span
+    over_span: Span = _NOWHERE
 
 
 Segment = WordsSegment | SlotSegment | GroupSegment
@@ -179,14 +186,18 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits of the plan with its frozen closed sets; places in the line play no part."""
-        text = repr((self.task, self.line, self.loss_on_words, [_frozen(t) for t in self.templates]))
+        """16 hexadecimal digits of all that the line means: words, options, losses, frozen closed sets; no places."""
+        text = repr((self.task, self.line, self.loss_on_words, _meaning(self.templates)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def slots(self) -> tuple[SlotSegment, ...]:
         """All slots of the first template: source, then targets; groups opened."""
         first = self.templates[0]
         return tuple(s for side in (first.source, *first.targets) for s in walk(side))
+
+    def all_slots(self) -> tuple[SlotSegment, ...]:
+        """All slots of all templates: paraphrases may read a column in another way."""
+        return tuple(s for t in self.templates for side in (t.source, *t.targets) for s in walk(side))
 
     def target_slots(self) -> tuple[SlotSegment, ...]:
         """All slots right of the arrow of the first template; groups opened."""
@@ -205,6 +216,11 @@ def walk(segments: tuple[Segment, ...]) -> tuple[SlotSegment, ...]:
     return tuple(found)
 
 
-def _frozen(template: PlannedTemplate) -> object:
-    sets = [s.closed for side in (template.source, *template.targets) for s in walk(side)]
-    return (template.align, len(template.source), [len(t) for t in template.targets], sets)
+def _meaning(value: object) -> object:
+    """`value` with dataclasses as (name, fields) without their places, so that its repr is what it means."""
+    if isinstance(value, tuple):
+        return tuple(_meaning(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = (f.name for f in fields(value) if not f.name.endswith("span"))
+        return (type(value).__name__, *((name, _meaning(getattr(value, name))) for name in kept))
+    return value

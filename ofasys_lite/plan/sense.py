@@ -1,0 +1,118 @@
+"""Whether what a line says makes sense: attributes that contradict each other, groups and targets that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ofasys_lite.instruction.nodes import Group, Slot, Span, Template
+from ofasys_lite.plan.language import DECODE_KEYS, LATER_DECODE_KEYS, RENAMED
+from ofasys_lite.plan.ledger import Ledger
+from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
+from ofasys_lite.plan.values import CallValue
+
+__all__ = ["check_group", "check_objectives", "check_slot", "check_targets"]
+
+#: Attributes that say how a slot is learned or decoded; a slot with `no_loss` is neither.
+_LEARNING = ("weight", "loss", "closed_set", "decode", "codec")
+
+
+def check_slot(
+    ledger: Ledger, slot: Slot, values: Mapping[str, object], *, learned: bool, target: bool, modality: str
+) -> None:
+    """Notes what contradicts itself in the typed attributes of one slot (E204, E206, E207)."""
+    if target and not learned:
+        for key in (k for k in _LEARNING if k in values):
+            help = "leave one of them out: a slot with `no_loss` is read, not learned, and given in decoding"
+            ledger.error("E207", f"`{key}` means nothing beside `no_loss`", _span(slot, key), help)
+    least, most = values.get("min_length"), values.get("max_length")
+    if isinstance(least, (int, float)) and isinstance(most, (int, float)) and least > most:
+        message = f"`min_length={least}` is above `max_length={most}`"
+        ledger.error("E207", message, _span(slot, "min_length"), "nothing is that long")
+    if target and learned and modality == "CATEGORY" and "closed_set" not in values and slot.rejected is None:
+        help = "write closed_set (the values of the training column), closed_set=(a,b) or the name of a set of the card"
+        ledger.error("E206", "a CATEGORY that is written needs a closed set", slot.span, help)
+    decode = values.get("decode")
+    if isinstance(decode, CallValue):
+        _check_decode(ledger, slot, decode)
+
+
+def _check_decode(ledger: Ledger, slot: Slot, decode: CallValue) -> None:
+    """Notes arguments that decoding does not have, and ways of decoding that come later."""
+    if decode.name == "mask_predict":
+        ledger.not_yet("`decode=mask_predict` is planned for a later version")
+        return
+    span = _span(slot, "decode")
+    allowed = f"{decode.name} takes: {', '.join(DECODE_KEYS)}"
+    if decode.positional:
+        ledger.error("E106", f"`decode={decode.name}(...)` takes arguments by name", span, allowed)
+    for key, _ in decode.keyed:
+        if key in LATER_DECODE_KEYS:
+            ledger.not_yet(f"`{key}=` in decoding is planned for a later version")
+        elif key not in DECODE_KEYS:
+            ledger.error("E113", f"decoding has no `{key}`", span, allowed)
+
+
+def _span(slot: Slot, key: str) -> Span:
+    return next((a.span for a in slot.attributes if RENAMED.get(a.key, (a.key,))[0] == key), slot.span)
+
+
+def check_group(ledger: Ledger, group: Group, segment: GroupSegment, given: Mapping[str, object]) -> None:
+    """Notes a group that cannot be filled, and attributes of it that do nothing (E205, E207)."""
+    span = group.quantifier.span
+    if segment.over is None:
+        for inner in (s for alternative in segment.alternatives for s in alternative):
+            if isinstance(inner, GroupSegment) and inner.over is None:
+                help = "name the list column of each group"
+                ledger.error("E205", "a group in a group needs `over=`", group.span, help)
+        if not walk((segment,)):
+            ledger.error(
+                "E205", "nothing says how often this group is repeated", group.span, "name a list: over=column"
+            )
+    if segment.cut is not None and segment.cut < segment.least:
+        help = f"a row keeps the promise only with {segment.least} elements or more"
+        ledger.error("E207", f"`max={segment.cut}` is below the {segment.least} elements promised", span, help)
+    if "keep" in given and segment.cut is None:
+        help = "say how many are kept: max=50, or leave `keep` out"
+        ledger.error("E207", "`keep` means nothing without `max`", span, help)
+
+
+def check_objectives(ledger: Ledger, template: PlannedTemplate) -> None:
+    """Notes CTC labels that are not token ids: `loss=ctc(img)` (E111)."""
+    slots = [s for side in (template.source, *template.targets) for s in walk(side)]
+    text = ledger.modalities.get("TEXT")
+    for slot in slots:
+        for loss in slot.losses:
+            column = dict(loss.options).get("column") if loss.name == "ctc" else None
+            reader = next((s for s in slots if s is not slot and s.column == column), None)
+            if column == slot.column:
+                ledger.error("E111", f"`ctc({column})` aligns the slot with itself", slot.span, "name a column of text")
+            elif reader is not None and text is not None and reader.adapter != text.adapter.get("default"):
+                help = "ctc takes a column that is read as TEXT, PHONE or CATEGORY"
+                message = f"ctc needs labels, and `{column}` is read as {reader.modality} in this line"
+                ledger.error("E111", message, slot.span, help)
+
+
+def check_targets(ledger: Ledger, template: PlannedTemplate, node: Template) -> None:
+    """Notes targets that cannot be told apart in the output, or not be written from one encoding (E205, E208)."""
+    for number, side in enumerate(template.targets):
+        names = [s.over or "" for s in side if isinstance(s, GroupSegment)]
+        names = [n for n in names if n]
+        slots = {s.key for s in side if isinstance(s, SlotSegment)}
+        for name in dict.fromkeys(n for n in names if not template.align and (names.count(n) > 1 or n in slots)):
+            help = "put what belongs to one record into one group"
+            ledger.error("E205", f"`{name}` is written twice in one target", node.targets[number].span, help)
+    ways = {_in_one_go(s) for side in template.targets for s in _slots(side) if s.learned}
+    if len(ways) > 1:
+        help = "make two tasks of it: all targets of one encoding are written from left to right, or none is"
+        ledger.error("E208", "one target is written in order, another one in one go", node.span, help)
+
+
+def _in_one_go(slot: SlotSegment) -> bool:
+    """True for what is not written from left to right: diffusion and mask-predict."""
+    decode = dict(slot.options).get("decode")
+    parallel = isinstance(decode, CallValue) and decode.name == "mask_predict"
+    return parallel or any(loss.name == "diffusion" for loss in slot.losses)
+
+
+def _slots(segments: tuple[Segment, ...]) -> Iterator[SlotSegment]:
+    yield from walk(tuple(s for s in segments if not isinstance(s, WordsSegment)))
