@@ -118,7 +118,7 @@ def _predict_chunk(
     network.eval()
     batch = to_device(collate(examples), model.device)
     makers = [model.maker(r.task, r.folder) for r in requests]
-    options = [r.options or DecodeOptions.of(model.entry(r.task).card.decoding) for r in requests]
+    options = [r.options or _decode_options(model, r.task) for r in requests]
     keys = [int.from_bytes(hashlib.sha256(f"{r.task}\n{r.id}".encode()).digest()[:6], "big") for r in requests]
     targets = [len(model.entry(r.task).plan.templates[0].targets) for r in requests]
     values: list[dict[str, Any]] = [{} for _ in requests]
