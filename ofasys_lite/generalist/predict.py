@@ -141,6 +141,12 @@ def _predict_chunk(
     return [_prediction(model, r, v, s, b) for r, v, s, b in zip(requests, values, scores, best, strict=True)]
 
 
+def _decode_options(model: Generalist, task: str) -> DecodeOptions:
+    """What the line's `decode=` says, and over it what the card's `decoding` says."""
+    entry = model.entry(task)
+    return DecodeOptions.of({**entry.plan.decoding(), **entry.card.decoding})
+
+
 def _values(
     maker: ExampleMaker, target: int, automaton: Automaton, hypothesis: Hypothesis, row: Mapping[str, Any]
 ) -> dict[str, Any]:

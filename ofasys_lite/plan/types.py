@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass, fields, is_dataclass
 
 from ofasys_lite.instruction.nodes import Span
+from ofasys_lite.plan.values import CallValue
 
 __all__ = [
     "ClosedSet",
@@ -198,6 +199,15 @@ class Plan:
     def all_slots(self) -> tuple[SlotSegment, ...]:
         """All slots of all templates: paraphrases may read a column in another way."""
         return tuple(s for t in self.templates for side in (t.source, *t.targets) for s in walk(side))
+
+    def decoding(self) -> dict[str, object]:
+        """Decoding options that `decode=` of the target slots gives, by the names a card's `decoding` uses."""
+        found: dict[str, object] = {}
+        for slot in self.target_slots():
+            call = option(slot.options, "decode")
+            if isinstance(call, CallValue):
+                found.update({"method": call.name, **dict(call.keyed)})
+        return found
 
     def target_slots(self) -> tuple[SlotSegment, ...]:
         """All slots right of the arrow of the first template; groups opened."""
