@@ -24,6 +24,7 @@ __all__ = ["Asked", "Ranked", "Ranker"]
 NARROW = 1024
 #: Unions kept.
 _UNIONS = 64
+_BLOCK = 64
 _ILLEGAL = float("-inf")
 
 
@@ -66,11 +67,11 @@ class _Union:
 
 
 class Ranker:
-    """Ranks the next ids of live rows; keeps masks on the device."""
+    """Ranks the next ids of live rows; keeps what is illegal on the device."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._masks: dict[Allowed, Tensor] = {}
+        self._illegal: dict[Allowed, Tensor] = {}
         self._unions: dict[tuple[Allowed, ...], _Union] = {}
 
     def rank(self, states_BD: Tensor, asked: Sequence[Asked]) -> Ranked:
@@ -93,15 +94,13 @@ class Ranker:
             states_RD = states_BD.index_select(0, torch.tensor(rows, device=device))
         if whole:
             scores_RW, ids = self.session.scores(states_RD, None).float(), None
-            legal_RW = self._whole_masks(group, scores_RW.shape[1], device)
+            self._forbid(scores_RW, group)
         else:
             union = self._union(tuple(dict.fromkeys(a.legal for a in group)), device)
             scores_RW, ids = self.session.scores(states_RD, union.tensor).float(), union.ids
-            legal_RW = None
             if len(union.masks) > 1:
                 legal_RW = torch.from_numpy(np.stack([union.masks[a.legal] for a in group])).to(device)
-        if legal_RW is not None:
-            scores_RW = scores_RW.masked_fill(~legal_RW, _ILLEGAL)
+                scores_RW.masked_fill_(~legal_RW, _ILLEGAL)
         return _choose(_without_banned(scores_RW, group, ids), group, ids)
 
     def _union(self, distinct: tuple[Allowed, ...], device: torch.device) -> _Union:
@@ -116,14 +115,21 @@ class Ranker:
             self._unions[distinct] = found
         return found
 
-    def _whole_masks(self, group: list[Asked], size: int, device: torch.device) -> Tensor:
-        distinct = list(dict.fromkeys(a.legal for a in group))
-        for legal in distinct:
-            if legal not in self._masks:
-                self._masks[legal] = torch.from_numpy(legal.mask(size)).to(device)
-        if len(distinct) == 1:
-            return self._masks[distinct[0]].unsqueeze(0)
-        return torch.stack([self._masks[a.legal] for a in group])
+    def _forbid(self, scores_RV: Tensor, group: list[Asked]) -> None:
+        """Puts -inf at illegal ids: only those are touched, row group by row group."""
+        by_legal: dict[Allowed, list[int]] = {}
+        for row, a in enumerate(group):
+            by_legal.setdefault(a.legal, []).append(row)
+        for legal, rows in by_legal.items():
+            illegal = self._illegal.get(legal)
+            if illegal is None:
+                illegal = torch.from_numpy(np.flatnonzero(~legal.mask(scores_RV.shape[1]))).to(scores_RV.device)
+                self._illegal[legal] = illegal
+            if len(rows) == len(group):
+                scores_RV.index_fill_(1, illegal, _ILLEGAL)
+            else:
+                index = torch.tensor(rows, device=scores_RV.device)
+                scores_RV[index.unsqueeze(1), illegal] = _ILLEGAL
 
 
 def _without_banned(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Tensor:
@@ -145,7 +151,7 @@ def _choose(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Ranked:
     wanted = min(max(a.best for a in group), log_RW.shape[1])
     found: Ranked = [[] for _ in group]
     if wanted:
-        top = log_RW.max(-1, keepdim=True) if wanted == 1 else log_RW.topk(wanted, dim=-1)
+        top = log_RW.max(-1, keepdim=True) if wanted == 1 else _top(log_RW, wanted)
         values, columns = top[0].tolist(), top[1].tolist()
         for row, a in enumerate(group):
             count = min(a.best, a.legal.count - len(a.banned))
@@ -161,6 +167,23 @@ def _choose(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Ranked:
         for row, column, value in zip(rows, columns_R.tolist(), log_RW[index, columns_R].tolist(), strict=True):
             found[row] = [(column, value)]
     return found if ids is None else [[(int(ids[c]), v) for c, v in pairs] for pairs in found]
+
+
+def _top(x_RW: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row and their columns: they stand in the k blocks with the largest maxima."""
+    width = x_RW.shape[1]
+    blocks = width // _BLOCK
+    if blocks <= 4 * k:
+        values, columns = x_RW.topk(k, dim=-1)
+        return values, columns
+    whole = blocks * _BLOCK
+    best_RK = x_RW[:, :whole].reshape(-1, blocks, _BLOCK).amax(-1).topk(k, dim=-1).indices
+    inside = torch.arange(_BLOCK, device=x_RW.device)
+    columns_RX = (best_RK.unsqueeze(-1) * _BLOCK + inside).flatten(1)
+    rest_RX = torch.arange(whole, width, device=x_RW.device).expand(len(x_RW), -1)
+    columns_RX = torch.cat([columns_RX, rest_RX], dim=1)
+    values, places = x_RW.gather(1, columns_RX).topk(k, dim=-1)
+    return values, columns_RX.gather(1, places)
 
 
 def _draw(scores_RW: Tensor, top_k: int, top_p: float, draws_R: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class Session(Protocol):
         of the element that the state then predicts."""
 
     def scores(self, states_BD: Tensor, ids_W: Tensor | None) -> Tensor:
-        """Scores (B, V), or (B, W) of the given ids only, before softmax."""
+        """Scores (B, V), or (B, W) of the given ids only, before softmax; a fresh tensor, which search writes into."""
 
     def select(self, rows: Tensor) -> None:
         """Makes row i the continuation of row `rows[i]`; there may be more rows (beams) or fewer (finished)."""

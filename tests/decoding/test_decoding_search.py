@@ -13,6 +13,7 @@ from decoding_sessions import CachedSession, ToySession, WholeSession, toy
 
 from ofasys_lite.decoding.automaton import Automaton, compile
 from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.decoding.ranking import _top
 from ofasys_lite.decoding.search import START, Hypothesis, beam, decode, greedy, sample
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model import EncoderDecoder, ModelConfig
@@ -266,3 +267,12 @@ def test_decoding_with_a_cache_equals_decoding_without_one(name: str) -> None:
     whole = decode(WholeSession(*_network()), AUTOMATA, _each(name))
     assert [h.ids for h in cached] == [h.ids for h in whole]
     assert [h.score for h in cached] == pytest.approx([h.score for h in whole], abs=1e-4)
+
+
+@pytest.mark.parametrize("width", [7, 640, 2000, 5001])
+def test_the_top_of_a_large_vocabulary_is_the_plain_top(width: int) -> None:
+    x_RW = torch.randn(9, width, generator=torch.Generator().manual_seed(width))
+    x_RW[:, : width // 3] = float("-inf")
+    values, columns = _top(x_RW, 4)
+    torch.testing.assert_close(values, x_RW.topk(4, dim=-1).values)
+    torch.testing.assert_close(x_RW.gather(1, columns), values)
