@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.data.types import Batch, Example, Part, SideRows, Stream, Target, Term
+from ofasys_lite.data.types import Batch, Example, Part, SideRows, Stream, Target, TargetPiece, Term
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
@@ -113,13 +113,14 @@ class _TargetStream:
 
     def add(self, target: Target, sample: int) -> int:
         """Appends one sequence of sample number `sample`; returns its number of rows."""
-        total = target.count
+        pieces = _written(target)
+        total = sum(item.piece.count for item in pieces)
         if total == 0:
             return 0
         first = self.row
         inputs: list[tuple[Piece, Ints]] = [(Piece.of_ids([_START]), np.array([first]))]
         place = 0
-        for item in target.pieces:
+        for item in pieces:
             piece = item.piece
             if piece.count == 0:
                 continue
@@ -135,7 +136,7 @@ class _TargetStream:
             place += piece.count
         for piece, rows in inputs:
             self.parts.add(piece, rows)
-        self.positions.append(_placed([item.piece for item in target.pieces]))
+        self.positions.append(_placed([item.piece for item in pieces]))
         self.lengths.append(total)
         self.row += total
         return total
@@ -153,6 +154,14 @@ class _TargetStream:
     def stream(self) -> Stream:
         """The finished stream."""
         return Stream(_stack(self.positions), tuple(self.lengths), self.parts.build())
+
+
+def _written(target: Target) -> tuple[TargetPiece, ...]:
+    """The pieces of a target without those at its end that are neither learned nor token ids: nobody looks at them."""
+    pieces = target.pieces
+    while pieces and pieces[-1].term is None and pieces[-1].piece.adapter != "text":
+        pieces = pieces[:-1]
+    return pieces
 
 
 def _fed(piece: Piece, count: int) -> Piece:

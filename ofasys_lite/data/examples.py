@@ -9,7 +9,7 @@ import numpy as np
 
 from ofasys_lite.data.costs import row_lengths
 from ofasys_lite.data.fields import MISSING, as_list, field, is_empty, missing
-from ofasys_lite.data.groups import cut, group_key, opener, records
+from ofasys_lite.data.groups import cut, group_key, opener, records, walked
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.types import Example, Side, SideLoss, Target, TargetPiece, Term
 from ofasys_lite.errors import DataError
@@ -66,12 +66,13 @@ class ExampleMaker:
     def terms(self) -> tuple[Term, ...]:
         """Every loss term the task can have."""
         found: dict[Term, None] = {}
-        for side in self.plan.templates[0].targets:
-            for segment in side:
-                self._terms(segment, found)
-        for slot in walk(self.plan.templates[0].source):
-            for loss in slot.losses:
-                found[self._term(slot, loss.name, loss.weight)] = None
+        for template in self.plan.templates:
+            for side in template.targets:
+                for segment in side:
+                    self._terms(segment, found)
+            for slot in walk(template.source):
+                for loss in slot.losses:
+                    found[self._term(slot, loss.name, loss.weight)] = None
         return tuple(found)
 
     def lengths(self, source: RowSource, index: int) -> tuple[int, int]:
@@ -115,11 +116,11 @@ class ExampleMaker:
         templates = self.plan.templates
         choice = int(rng.integers(len(templates))) if train and rng is not None and len(templates) > 1 else 0
         template = templates[choice]
-        frame = self._frame(template, row)
-        source = _Walk(row, rng, train, frame)
         drop = max((s.drop for s in walk(template.source)), default=0.0)
-        source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
         try:
+            frame = self._frame(template, row)
+            source = _Walk(row, rng, train, frame)
+            source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
             for segment in template.source:
                 self._segment(source, segment, row, target=False)
             targets = []
@@ -137,8 +138,8 @@ class ExampleMaker:
     def source(self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None = None) -> Example:
         """The Example without targets, for inference: target columns need not be there."""
         template = self.plan.templates[0]
-        state = _Walk(row, rng, False, self._frame(template, row))
         try:
+            state = _Walk(row, rng, False, self._frame(template, row))
             for segment in template.source:
                 self._segment(state, segment, row, target=False)
         except DataError as error:
@@ -336,11 +337,9 @@ class ExampleMaker:
             segments = group.alternatives[alternative]
             record = self._values(segments, split, row, frame)
             if group.by is not None:
-                names = [name for name, index in group.spellings if index == alternative]
-                record[group.by] = names[0]
+                record[group.by] = next(name for name, index in group.spellings if index == alternative)
             found.append(record)
         if group.over is not None:
             bare = all(len(r) == 1 and next(iter(r)).isdigit() for r in found) and found
             return {group.over: [next(iter(r.values())) for r in found] if bare else found}
-        columns = [s.column for s in walk(tuple(s for a in group.alternatives for s in a))]
-        return {c: [r.get(c) for r in found] for c in columns}
+        return {column: [r.get(column) for r in found] for column in walked(group)}

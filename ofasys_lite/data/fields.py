@@ -10,10 +10,16 @@ import numpy as np
 
 from ofasys_lite.errors import DataError, did_you_mean
 
-__all__ = ["MISSING", "as_list", "field", "is_empty"]
+__all__ = ["MISSING", "Element", "as_list", "field", "is_empty", "missing"]
 
 #: What `field` gives for a column that is not there and may be absent.
 MISSING: Any = object()
+
+
+class Element(dict[str, Any]):
+    """A record of a list that a group with `over=` walks: there a slot without a name is the record itself."""
+
+    __slots__ = ()
 
 
 def field(row: Any, column: str, exact: bool = False) -> Any:
@@ -21,26 +27,40 @@ def field(row: Any, column: str, exact: bool = False) -> Any:
 
     Args:
         row: A mapping of columns; anything else is the value of an unnamed slot (`column` all digits).
-        column: Column name; dots open nested records unless the whole name is a column.
+        column: Column name; dots open nested records and lists (`turns.0.text`) unless the whole name is a column.
+            A number that is no column is a place among the row's columns.
         exact: Never open nested records.
     """
     if not isinstance(row, Mapping):
         return row if column.isdigit() else MISSING
     if column in row:
         return row[column]
-    if not exact and "." in column:
-        head, _, rest = column.partition(".")
-        inner = field(row, head)
-        while inner is MISSING and "." in rest:
-            more, _, rest = rest.partition(".")
-            head = f"{head}.{more}"
-            inner = field(row, head, exact=True)
-        if inner is not MISSING:
-            inner = _record(inner)
-            return field(inner, rest) if isinstance(inner, Mapping) else MISSING
-    if column.isdigit() and not exact and int(column) < len(row):
-        return list(row.values())[int(column)]
-    return MISSING
+    if exact:
+        return MISSING
+    if column.isdigit():
+        if isinstance(row, Element):
+            return row
+        return list(row.values())[int(column)] if int(column) < len(row) else MISSING
+    return _inside(row, column)
+
+
+def _inside(value: Any, path: str) -> Any:
+    """What `path` leads to within a record, a list or the JSON text of one; MISSING if it leads nowhere."""
+    value = _record(value)
+    if isinstance(value, Mapping):
+        if path in value:
+            return value[path]
+        parts = path.split(".")
+        for count in range(1, len(parts)):
+            head = ".".join(parts[:count])
+            found = _inside(value[head], ".".join(parts[count:])) if head in value else MISSING
+            if found is not MISSING:
+                return found
+        return MISSING
+    head, _, rest = path.partition(".")
+    if not isinstance(value, (list, tuple, np.ndarray)) or not head.isdigit() or int(head) >= len(value):
+        return MISSING
+    return _inside(value[int(head)], rest) if rest else value[int(head)]
 
 
 def _record(value: Any) -> Any:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from ofasys_lite.data.fields import MISSING, as_list, field, missing
+from ofasys_lite.data.fields import MISSING, Element, as_list, field, missing
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.types import GroupSegment, Segment, SlotSegment, walk
 
-__all__ = ["cut", "group_key", "opener", "raw_values", "records"]
+__all__ = ["cut", "group_key", "opener", "raw_values", "records", "walked"]
 
 
 def group_key(group: GroupSegment) -> str:
@@ -38,16 +38,35 @@ def records(group: GroupSegment, row: Any) -> list[tuple[int, Any]]:
     value = field(row, group.over)
     if value is MISSING or value is None:
         raise missing(group.over, row)
-    return [(_alternative(group, record), record) for record in as_list(value, group.over)]
+    listed = [Element(r) if isinstance(r, Mapping) else r for r in as_list(value, group.over)]
+    return [(_alternative(group, record), record) for record in listed]
+
+
+def walked(group: GroupSegment) -> dict[str, SlotSegment | None]:
+    """The list columns that a group without `over=` walks together: its slots', its inner groups', and that of `by=`.
+
+    The slot is given where the column is a slot's.
+    """
+    found: dict[str, SlotSegment | None] = {}
+    for segment in (s for alternative in group.alternatives for s in alternative):
+        if isinstance(segment, SlotSegment):
+            found[segment.column] = segment
+        elif isinstance(segment, GroupSegment) and segment.over is not None:
+            found[segment.over] = None
+    if group.by is not None:
+        found.setdefault(group.by, None)
+    return found
 
 
 def _columns(group: GroupSegment, row: Any) -> list[Any]:
     lists: dict[str, Any] = {}
-    for slot in _slots(group):
-        value = field(row, slot.column, slot.exact)
+    for column, slot in walked(group).items():
+        value = field(row, column, slot is not None and slot.exact)
         if value is MISSING or value is None:
-            raise missing(slot.column, row)
-        lists[slot.column] = as_list(value, slot.column)
+            if slot is not None and slot.optional:
+                continue
+            raise missing(column, row)
+        lists[column] = as_list(value, column)
     lengths = {len(v) for v in lists.values()}
     if len(lengths) > 1:
         shown = ", ".join(f"`{k}` has {len(v)}" for k, v in lists.items())
@@ -63,7 +82,8 @@ def _alternative(group: GroupSegment, record: Any) -> int:
     if value is MISSING or str(value).lower() not in table:
         shown = "is missing" if value is MISSING else f"is `{value}`"
         help = f"it names one of: {', '.join(table)}"
-        raise DataError(f"`{group.by}` of a record of `{group.over}` {shown}", help=help)
+        where = "an element" if group.over is None else f"a record of `{group.over}`"
+        raise DataError(f"`{group.by}` of {where} {shown}", help=help)
     return table[str(value).lower()]
 
 

@@ -120,7 +120,7 @@ def makers_for(
 ) -> ExampleMaker:
     """The ExampleMaker of a plan: one Preprocess per (preprocess, adapter) its slots name."""
     tools: dict[tuple[str, str], Preprocess] = {}
-    for slot in plan.slots():
+    for slot in plan.all_slots():
         key = (slot.preprocess, slot.adapter)
         if key not in tools:
             modality = modalities[slot.modality]
@@ -179,7 +179,7 @@ def adapters_of(
     """Adapter name -> (dotted path, settings) of all slots of the plans."""
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for plan in plans:
-        for slot in plan.slots():
+        for slot in plan.all_slots():
             modality = modalities[slot.modality]
             found[adapter_name(slot, modality)] = (slot.adapter, settings_of(modality, settings))
     return found

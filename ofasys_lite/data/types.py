@@ -96,7 +96,6 @@ class Example:
         sources: Source sequences (one; two for `<->`).
         targets: Target sequences (`;;`: one each).
         losses: Objectives on source pieces.
-        terms: All terms the task can have, also those without units in this row.
     """
 
     task: str
