@@ -18,7 +18,6 @@ from ofasys_lite.decoding.nodes import END, Node, PlacedNode
 from ofasys_lite.decoding.parts import (
     ForcedPart,
     FreePart,
-    OneOfPart,
     OptionalPart,
     Owner,
     Part,
@@ -27,6 +26,7 @@ from ofasys_lite.decoding.parts import (
     RepeatPart,
     SeriesPart,
 )
+from ofasys_lite.decoding.trie import OneOfPart
 from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.plan.constraints import (
     Constraint,

@@ -20,13 +20,13 @@ from ofasys_lite.plan.types import Options, option
 from ofasys_lite.plan.values import CallValue
 from ofasys_lite.preprocess.base import Context, Piece, Preprocess
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
+from ofasys_lite.preprocess.fitting import cells, checked_cell, checked_field, checked_record
 from ofasys_lite.preprocess.linear import linear, read_struct
 from ofasys_lite.preprocess.schemas import AnyJson, Field, Grid, Record, Schema, read_schema, scalar_text
 
 __all__ = ["StructPreprocess"]
 
 Ids = npt.NDArray[np.int64]
-_BLANKS = ("", ".", "0", "None")
 #: Most ids of a number in a record.
 _NUMBER = 64
 #: Kinds of the linear form that a field's type allows.
@@ -100,13 +100,13 @@ class StructPreprocess(Preprocess):
         found = read_struct(value, bool(option(options, "uncased")))
         if isinstance(schema, Grid):
             known = {scalar_text(v) for v in schema.values}
-            for cell in _cells(found, schema):
-                _checked_cell(cell, known, schema)
+            for cell in cells(found, schema):
+                checked_cell(cell, known, schema)
         elif isinstance(schema, Record):
-            record = _checked_record(found, schema)
+            record = checked_record(found, schema)
             for field in schema.fields:
                 if field.key in record:
-                    _checked_field(record[field.key], field)
+                    checked_field(record[field.key], field)
 
     @classmethod
     def texts(cls, value: Any) -> Iterable[str]:
@@ -140,8 +140,8 @@ class StructPreprocess(Preprocess):
 
     def _grid_piece(self, value: Any, grid: Grid, target: bool) -> Piece:
         known, ids = {scalar_text(v) for v in grid.values}, list[int]()
-        for cell in _cells(value, grid):
-            if _checked_cell(cell, known, grid) is not None:
+        for cell in cells(value, grid):
+            if checked_cell(cell, known, grid) is not None:
                 ids.append(self._cell(cell))
             elif target and not grid.blank:
                 raise DataError("a cell of the target grid is blank", help="say so in the line: grid(...,blank=true)")
@@ -160,7 +160,7 @@ class StructPreprocess(Preprocess):
         return [[values[i] for i in ids[r : r + grid.columns]] for r in range(0, len(ids), grid.columns)]
 
     def _record_piece(self, value: Any, schema: Record, options: Options) -> Piece:
-        record, most = _checked_record(value, schema), self._most(options)
+        record, most = checked_record(value, schema), self._most(options)
         ids, learn = list[int](), list[bool]()
         for field in schema.fields:
             present = field.key in record
@@ -177,7 +177,7 @@ class StructPreprocess(Preprocess):
         return Piece("text", piece.positions_P3, piece.arrays, np.array(learn, dtype=np.bool_))
 
     def _field_ids(self, value: Any, field: Field, most: int) -> list[int]:
-        value = _checked_field(value, field)
+        value = checked_field(value, field)
         if field.type == "closed":
             return closed_ids(self.vocabulary, scalar_text(value), tuple(map(scalar_text, field.values)))
         if field.type == "text":
@@ -230,75 +230,6 @@ class StructPreprocess(Preprocess):
 
 def _places(grid: Grid) -> tuple[tuple[int, int, int], ...]:
     return tuple((0, r, c) for r in range(grid.rows) for c in range(grid.columns))
-
-
-def _cells(value: Any, grid: Grid) -> list[Any]:
-    """All cells, row by row, of a list of rows, a flat list, or text (a character or a word a cell)."""
-    rows, columns = grid.rows, grid.columns
-    if isinstance(value, str):
-        words = value.replace("/", " ").split()
-        value = words if len(words) > 1 else list(value.strip())
-    if not isinstance(value, list):
-        raise DataError(f"a grid is a list of rows; found {type(value).__name__}")
-    if value and all(isinstance(row, (list, str)) for row in value) and len(value) == rows:
-        value = [list(row) for row in value]
-        if all(len(row) == columns for row in value):
-            return [cell for row in value for cell in row]
-        raise DataError(f"a grid of {rows} x {columns} has a row of {max(len(r) for r in value)} cells")
-    if len(value) != rows * columns or any(isinstance(cell, (list, dict)) for cell in value):
-        raise DataError(f"a grid of {rows} x {columns} is {rows} rows of {columns} cells; found {len(value)} elements")
-    return value
-
-
-def _checked_cell(cell: Any, known: set[str], grid: Grid) -> str | None:
-    """The cell's text, None if it is blank; DataError if the grid does not know it."""
-    text = scalar_text(cell)
-    if text in known:
-        return text
-    if text in _BLANKS:
-        return None
-    raise DataError(f"a cell of the grid is {cell!r}", help=did_you_mean(text, map(scalar_text, grid.values), "cells"))
-
-
-def _checked_record(value: Any, schema: Record) -> dict[str, Any]:
-    """The record without its keys that are None and optional; DataError for missing and unknown keys."""
-    if not isinstance(value, dict):
-        raise DataError(f"the schema is a record; found {type(value).__name__}")
-    keys = [f.key for f in schema.fields]
-    for key in value:
-        if key not in keys:
-            raise DataError(f"the record's key `{key}` is not in the schema", help=did_you_mean(key, keys, "keys"))
-    found = dict(value)
-    for field in schema.fields:
-        if field.key not in found and not field.optional:
-            have = did_you_mean(field.key, found, "it has")
-            raise DataError(f"the record lacks the key `{field.key}`", help=f"{have}; or write optional=({field.key})")
-        if field.optional and found.get(field.key) is None:
-            found.pop(field.key, None)
-    return found
-
-
-def _checked_field(value: Any, field: Field) -> Any:
-    """The value of a field; DataError if it is of the wrong type."""
-    if field.type == "closed":
-        texts = [scalar_text(v) for v in field.values]
-        if scalar_text(value) not in texts:
-            raise DataError(f"`{field.key}` is {value!r}", help=did_you_mean(scalar_text(value), texts))
-        return value
-    if field.type == "text" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return scalar_text(value)
-    wanted: dict[str, Any] = {
-        "text": str,
-        "flag": bool,
-        "number": (int, float),
-        "list": list,
-        "record": dict,
-        "json": object,
-    }
-    wrong = not isinstance(value, wanted[field.type]) or (field.type == "number" and isinstance(value, bool))
-    if wrong:
-        raise DataError(f"`{field.key}` is {value!r:.60}", help=f"the schema says {field.type}")
-    return value
 
 
 def _texts(value: Any) -> Iterable[str]:
