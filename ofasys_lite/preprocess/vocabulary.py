@@ -43,6 +43,9 @@ CONTROLS: tuple[str, ...] = (
 )
 
 
+_SPACE_MARK = "\u2581"
+
+
 class Vocabulary:
     """Names and ids of all token rows, and the text model.
 
@@ -96,7 +99,14 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Ids of the pieces of `text`; decode gives the same string back."""
         low = self.text_low
-        return [i + low for i in self._sentencepiece().encode(text)]
+        if _SPACE_MARK not in text:
+            return [i + low for i in self._sentencepiece().encode(text)]
+        # U+2581 is SentencePiece's own mark of a space: a real one is spelt in bytes
+        mark = [low + self._sentencepiece().piece_to_id(f"<0x{b:02X}>") for b in _SPACE_MARK.encode()]
+        ids: list[int] = []
+        for number, part in enumerate(text.split(_SPACE_MARK)):
+            ids += (mark if number else []) + [i + low for i in self._sentencepiece().encode(part)]
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of piece ids; broken UTF-8 (possible in free generation) becomes U+FFFD."""
