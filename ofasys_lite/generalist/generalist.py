@@ -52,6 +52,8 @@ class Generalist:
         self.tasks = dict(tasks)
         self.modalities = modalities
         self.data = data
+        #: Lines that were only used, not learned: known by name like tasks, but neither saved nor evaluated.
+        self._lines: dict[str, TaskEntry] = {}
         self._makers: dict[str, ExampleMaker] = {}
 
     @property
@@ -65,6 +67,8 @@ class Generalist:
 
     def entry(self, name: str) -> TaskEntry:
         """A task by name; CheckpointError with the nearest name if the model has not learned it."""
+        if name in self._lines:
+            return self._lines[name]
         if name not in self.tasks:
             raise CheckpointError(
                 f"this model has not learned the task `{name}`", help=did_you_mean(name, self.tasks, "it learned")
@@ -79,16 +83,23 @@ class Generalist:
             self._makers[key] = makers_for(entry.plan, entry.card, self.modalities, self.vocabulary, self.data, folder)
         return self._makers[key]
 
-    def task_of_line(self, line: str) -> str:
+    def task_of_line(self, line: str, like: TaskCard | None = None) -> str:
         """Name of the task that a line stands for: one the model learned with this line, or a new entry for it.
 
         A new line may use closed sets of its own (`closed_set=(yes,no)`), and adapters the model has. Where a slot's
         closed set is that of the training column, the set of a learned task with an equal target is taken.
+
+        Args:
+            line: The instruction line.
+            like: A card whose sets, settings and decoding the line takes.
         """
-        name = "line-" + hashlib.sha256(line.encode()).hexdigest()[:12]
-        if name in self.tasks:
+        key = f"{like.name}\n{line}" if like is not None else line
+        name = "line-" + hashlib.sha256(key.encode()).hexdigest()[:12]
+        if name in self._lines:
             return name
-        plan = build_plan(TaskCard(name=name, instruction=line), self.modalities)
+        card = TaskCard(name=name, instruction=line) if like is None else replace(like, name=name, instruction=line)
+        card = replace(card, data={}, origin=None)
+        plan = build_plan(card, self.modalities)
         for known, entry in self.tasks.items():
             if any(template_line == plan.line for template_line in (entry.plan.line, *entry.plan.line.split(" ||| "))):
                 return known
@@ -102,7 +113,7 @@ class Generalist:
                 raise CheckpointError(
                     f"this model has no adapter for {slot.modality}", help=f"it was trained with: {known_names}"
                 )
-        self.tasks[name] = TaskEntry(TaskCard(name=name, instruction=line), plan)
+        self._lines[name] = TaskEntry(card, plan)
         return name
 
     def _borrow_sets(self, plan: Plan) -> Plan:
