@@ -42,6 +42,7 @@ class _Walk:
         self.train = train
         self.frame = frame
         self.dropped = False
+        self.judged = True  # objectives on the encoder are wanted
         self.pieces: list[TargetPiece] = []
         self.losses: list[SideLoss] = []
 
@@ -183,7 +184,7 @@ class ExampleMaker:
             message = f"column `{slot.column}`: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
         state.pieces.append(TargetPiece(piece, term))
-        if not target:
+        if not target and state.judged:
             for loss in slot.losses:
                 state.losses.append(self._side_loss(state, slot, loss.name, loss.weight, dict(loss.options), row))
 

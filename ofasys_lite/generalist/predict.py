@@ -56,6 +56,7 @@ def predict(
     progress: Callable[[int], None] | None = None,
     skip_unreadable: bool = False,
     bf16: bool = False,
+    reasons: dict[int, str] | None = None,
 ) -> list[Prediction | None]:
     """A prediction per request, in order.
 
@@ -65,6 +66,7 @@ def predict(
         progress: Called with the number of samples done.
         skip_unreadable: Give None for rows that cannot be read, instead of raising.
         bf16: Run matrix products in bfloat16.
+        reasons: Takes, per request that cannot be read, its number and what is wrong with it.
 
     Raises:
         DataError: Rows that cannot be read (all of them at once).
@@ -79,6 +81,8 @@ def predict(
             prepared.append((number, maker.source(request.row, request.id, rng)))
         except DataError as error:
             errors.append(error)
+            if reasons is not None:
+                reasons[number] = error.message
     if errors and not skip_unreadable:
         raise errors[0] if len(errors) == 1 else ErrorGroup(errors)
     results: list[Prediction | None] = [None] * len(requests)

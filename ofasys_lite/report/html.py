@@ -11,7 +11,7 @@ from pathlib import Path
 from ofasys_lite.report.blocks import SampleView, sample_view
 from ofasys_lite.report.charts import Chart, curve_charts, mixture_chart, score_chart, speed_chart
 from ofasys_lite.report.extra import needs
-from ofasys_lite.report.numbers import margin_text, score_interval, score_value, unit_mark
+from ofasys_lite.report.numbers import detail_text, margin_text, score_interval, score_value, unit_mark
 from ofasys_lite.report.pictures import PREDICTED, REFERENCE
 from ofasys_lite.report.types import RunResults, TaskResult
 
@@ -66,6 +66,7 @@ def render_report(run: RunResults) -> str:
         value=score_value,
         interval=score_interval,
         margin_text=margin_text,
+        detail_text=detail_text,
         mark=unit_mark,
         predicted=PREDICTED,
         reference=REFERENCE,

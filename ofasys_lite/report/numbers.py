@@ -6,7 +6,7 @@ import math
 
 from ofasys_lite.metrics import Margin, Score
 
-__all__ = ["margin_text", "number_text", "score_interval", "score_value", "unit_mark"]
+__all__ = ["detail_text", "margin_text", "number_text", "score_interval", "score_value", "unit_mark"]
 
 
 def number_text(value: float, unit: str, signed: bool = False) -> str:
@@ -40,3 +40,10 @@ def margin_text(margin: Margin) -> tuple[str, str]:
 def unit_mark(score: Score) -> str:
     """An arrow that says which way is better."""
     return "↑" if score.higher_is_better else "↓"
+
+
+def detail_text(detail: object) -> str:
+    """A further figure: numbers with three digits, a pair of them as an interval, anything else as it is."""
+    if isinstance(detail, (list, tuple)):
+        return f"[{', '.join(map(detail_text, detail))}]"
+    return f"{detail:.3f}" if isinstance(detail, float) else str(detail)

@@ -41,11 +41,19 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Score of one baseline on the task's own test rows; `kind` is `trivial` or `reference`."""
+    """Score of one baseline on the task's own test rows.
+
+    Attributes:
+        name: The baseline.
+        kind: `trivial` or `reference`.
+        score: Its score.
+        note: What a reader should know of it, such as the training rows it was fitted on; may be empty.
+    """
 
     name: str
     kind: str
     score: Score
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

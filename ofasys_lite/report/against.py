@@ -1,0 +1,163 @@
+"""What a task is held against: its card's baselines, fitted on the train split, answered on the very rows evaluated.
+
+Their answers are kept by content hash, so that a second evaluation of the same rows costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ofasys_lite.data.cache import atomic, cache_folder
+from ofasys_lite.data.fields import MISSING
+from ofasys_lite.data.source import combined
+from ofasys_lite.errors import DataError
+from ofasys_lite.metrics import fit_predict
+from ofasys_lite.metrics.values import as_box
+from ofasys_lite.plan.types import GroupSegment
+from ofasys_lite.report.judge import Judge
+from ofasys_lite.report.rows import MEDIA, TaskRows, spread
+
+__all__ = ["Answers", "answers"]
+
+#: Part of the cache's key: another way of answering must not find old answers.
+_VERSION = 1
+_SEES_MEDIA = frozenset({"nearest_pixels", "nearest_audio", "mean_box", "best_box", "label_blind_box"})
+#: Most training rows that a baseline is fitted on, evenly spread: with and without media.
+_MOST_MEDIA, _MOST_LIGHT = 10_000, 60_000
+_SCENE = "boxes of the scene"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one baseline says.
+
+    Attributes:
+        name: The baseline.
+        kind: `trivial` (listed under `baselines` in the card) or `reference` (under `references`).
+        values: One answer per evaluated row.
+        note: What a reader should know, such as the training rows it was fitted on; may be empty.
+    """
+
+    name: str
+    kind: str
+    values: list[Any]
+    note: str = ""
+
+
+def answers(judge: Judge, train: TaskRows, test: TaskRows, numbers: Sequence[int], seed: int = 0) -> list[Answers]:
+    """Answers of every baseline and reference of the metric, for the rows `numbers` of the evaluated split.
+
+    Raises:
+        CardError: A baseline that cannot answer such a task.
+    """
+    names = dict.fromkeys(judge.metric.references, "reference")
+    names |= dict.fromkeys(judge.metric.baselines, "trivial")
+    return [_cached(name, kind, judge, train, test, numbers, seed) for name, kind in names.items()]
+
+
+def _cached(
+    name: str, kind: str, judge: Judge, train: TaskRows, test: TaskRows, numbers: Sequence[int], seed: int
+) -> Answers:
+    most = _MOST_MEDIA if name in _SEES_MEDIA else _MOST_LIGHT
+    count = min(most, len(train.source))
+    note = f"fitted on {count:,} of {len(train.source):,} training rows" if count < len(train.source) else ""
+    masks = test.maker.vocabulary.hash if test.masked() else ""
+    key = combined(
+        _VERSION,
+        name,
+        most,
+        seed,
+        (judge.column, judge.kind, repr(judge.segment)),
+        test.inputs(),
+        (train.source.fingerprint, test.source.fingerprint, test.group, test.name if masks else "", masks),
+        list(numbers),
+    )
+    path = cache_folder() / "baselines" / f"{key}.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if len(stored) == len(numbers):
+            return Answers(name, kind, stored, note)
+    except (OSError, ValueError):
+        pass  # not there, or broken by a full disk: answered again
+    values = _plain(_answer(name, judge, train, test, numbers, seed, spread(len(train.source), most)))
+    try:
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    except OSError:
+        pass  # a cache that cannot be written costs time, not the result
+    return Answers(name, kind, values, note)
+
+
+def _answer(
+    name: str,
+    judge: Judge,
+    train: TaskRows,
+    test: TaskRows,
+    numbers: Sequence[int],
+    seed: int,
+    train_numbers: Sequence[int],
+) -> list[Any]:
+    media = name in _SEES_MEDIA
+    inputs = {
+        _renamed(column, judge): (column, modality)
+        for column, modality in test.inputs()
+        if media or modality not in MEDIA
+    }
+    train_rows = []
+    for i in train_numbers:
+        try:
+            target = _target(judge, train, i)
+        except DataError:
+            continue  # quarantined in training, too
+        train_rows.append({**_values(train, i, inputs), judge.column: target})
+    test_rows = [_values(test, i, inputs) for i in numbers]
+    if name == "label_blind_box":
+        scenes = _scenes(judge, test)
+        for row, i in zip(test_rows, numbers, strict=True):
+            row[_SCENE] = scenes.get(test.group_of(i), [])
+    return fit_predict(name, train_rows, test_rows, tuple(inputs), judge.column, judge.kind, seed)
+
+
+def _renamed(column: str, judge: Judge) -> str:
+    """A column on both sides of the arrow (infilling) gets a second name, so that no baseline sees the answer."""
+    return f"{column} (source)" if column == judge.column else column
+
+
+def _values(rows: TaskRows, i: int, inputs: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    return {key: rows.input(i, column, modality) for key, (column, modality) in inputs.items()}
+
+
+def _target(judge: Judge, rows: TaskRows, i: int) -> Any:
+    """The reference of a row, read without its other columns where the target is one column."""
+    if isinstance(judge.segment, GroupSegment) and judge.segment.over is None:
+        return judge.reference(rows.source.row(i))
+    value = rows.value(i, judge.column)
+    return judge.reference(rows.source.row(i) if value is MISSING else {judge.column: value})
+
+
+def _scenes(judge: Judge, rows: TaskRows) -> dict[str, list[dict[str, Any]]]:
+    """The different boxes that the rows of a group (one scene) ask for."""
+    found: dict[str, dict[tuple[float, ...], None]] = defaultdict(dict)
+    for i in range(len(rows.source)):
+        try:
+            box = as_box(_target(judge, rows, i))
+        except DataError:
+            continue
+        if box is not None:
+            found[rows.group_of(i)][box] = None
+    return {group: [{"box": list(box)} for box in boxes] for group, boxes in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON keeps it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

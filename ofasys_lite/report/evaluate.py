@@ -1,0 +1,264 @@
+"""One generalist, judged on every task: metric with interval, baselines, margin, samples to look at."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ofasys_lite.data.source import RowSource
+from ofasys_lite.data.splits import SPLITS
+from ofasys_lite.errors import DataError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.metrics import Score, evaluate_metric, margin, normalised
+from ofasys_lite.report.against import Answers, answers
+from ofasys_lite.report.judge import Judge, judges
+from ofasys_lite.report.rows import TaskRows, open_task, spread
+from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
+
+__all__ = ["Progress", "Split", "evaluate", "open_split", "predicted"]
+
+Progress = Callable[[str, int, int], None]
+#: Rows that are read and predicted at once.
+_BLOCK = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split of one task, ready to be evaluated.
+
+    Attributes:
+        judges: Its metrics, the headline first.
+        rows: The rows of the split.
+        train: The rows that baselines are fitted on.
+        numbers: Which rows of the split.
+    """
+
+    judges: tuple[Judge, ...]
+    rows: TaskRows
+    train: TaskRows
+    numbers: tuple[int, ...]
+
+    @property
+    def task(self) -> str:
+        """Task name."""
+        return self.rows.name
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What the model made of a split's rows; rows that cannot be read are left out.
+
+    Attributes:
+        numbers: Numbers of the rows.
+        predictions: Value per judge, per row.
+        references: Value per judge, per row.
+        rows: The rows without media, for metrics that look at them.
+        refused: The rows that were left out.
+    """
+
+    numbers: tuple[int, ...]
+    predictions: tuple[list[Any], ...]
+    references: tuple[list[Any], ...]
+    rows: list[dict[str, Any]]
+    refused: tuple[Quarantined, ...]
+
+
+def evaluate(
+    model: Generalist,
+    tasks: Sequence[str] | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    baselines: bool = True,
+    samples: int = 12,
+    progress: Progress | None = None,
+    data: Mapping[str, Mapping[str, Any]] | None = None,
+    bf16: bool = False,
+    seed: int = 0,
+    bootstrap: int = 1000,
+) -> RunResults:
+    """Every task's metric with its interval, its baselines and the margin over the strongest trivial one.
+
+    Args:
+        model: The model.
+        tasks: Names of tasks; None takes all that the model learned.
+        split: `train`, `valid` or `test`.
+        limit: Most rows per task, evenly spread over the split; None takes all.
+        baselines: Fit and score the cards' baselines and references.
+        samples: Outputs per task to look at.
+        progress: Called with (task, rows done, rows in all).
+        data: Task -> split -> source, in place of the cards'.
+        bf16: Run matrix products in bfloat16.
+        seed: Of the bootstrap, and of baselines that draw.
+        bootstrap: Samples of groups for the intervals.
+
+    Raises:
+        OfasysError: Unknown task, split, metric or baseline; sources that cannot be opened: all at once, before
+            anything is predicted.
+    """
+    start = time.monotonic()
+    splits = _open_all(model, tasks, split, limit, data or {})
+    # a baseline that does not fit a task is told before the model's predictions take their time
+    against = [[_against(opened, judge, seed) for judge in opened.judges] if baselines else [] for opened in splits]
+    results, refused = [], list[Quarantined]()
+    for opened, held in zip(splits, against, strict=True):
+        made = predicted(model, opened, progress, bf16)
+        refused.extend(made.refused)
+        results.append(_result(opened, made, held, samples, seed, bootstrap))
+    facts = _facts(model, limit, time.monotonic() - start, bf16)
+    return RunResults("evaluation", facts, tuple(results), quarantine=refused, split=split)
+
+
+def _open_all(
+    model: Generalist,
+    tasks: Sequence[str] | None,
+    split: str,
+    limit: int | None,
+    data: Mapping[str, Mapping[str, Any]],
+) -> list[Split]:
+    if split not in SPLITS:
+        raise DataError(f"unknown split `{split}`", help=did_you_mean(split, SPLITS, "splits"))
+    if limit is not None and limit < 1:
+        raise DataError(f"limit is {limit}", help="a whole number from 1, or none for all rows")
+    for name in data:
+        model.entry(name)
+    # lines that the model was only asked once have no data
+    known = [name for name, entry in model.tasks.items() if entry.card.data or name in data]
+    opened, errors = [], list[OfasysError]()
+    for name in known if tasks is None else tasks:
+        try:
+            opened.append(open_split(model, name, split, limit, data.get(name)))
+        except OfasysError as error:
+            errors.append(error)
+    raise_all(errors)
+    if not opened:
+        raise DataError("there is no task to evaluate", help="the model was saved without data; give data=")
+    return opened
+
+
+def open_split(
+    model: Generalist, task: str, split: str, limit: int | None = None, data: Mapping[str, Any] | None = None
+) -> Split:
+    """One split of a task the model learned, with the task's metrics; raises OfasysError as `evaluate` does."""
+    entry = model.entry(task)
+    found = judges(entry.plan, entry.card, model.modalities)
+    sources = open_task(entry.card, data)
+    source = sources[split]
+    if not len(source):
+        raise DataError(f"task {task}: its {split} split has no rows", help="give one in the card's `data`")
+
+    def rows(of: RowSource) -> TaskRows:
+        return TaskRows(entry.plan, model.maker(task, of.base or None), of, entry.card.group)
+
+    return Split(found, rows(source), rows(sources["train"]), spread(len(source), limit))
+
+
+def predicted(model: Generalist, opened: Split, progress: Progress | None = None, bf16: bool = False) -> Predicted:
+    """The model's answers to the rows of a split, beside the references."""
+    source, task = opened.rows.source, opened.task
+    kept, refused, rows = list[int](), list[Quarantined](), list[dict[str, Any]]()
+    sides: tuple[list[list[Any]], list[list[Any]]] = ([[] for _ in opened.judges], [[] for _ in opened.judges])
+    total = len(opened.numbers)
+    for start in range(0, total, _BLOCK):
+        block = list[tuple[int, Request, list[Any]]]()
+        for i in opened.numbers[start : start + _BLOCK]:
+            try:
+                row = source.row(i)
+                references = [judge.reference(row) for judge in opened.judges]
+            except DataError as error:
+                refused.append(Quarantined(task, source.ids(i), error.message))
+                continue
+            block.append((i, Request(task, row, source.ids(i), folder=source.base or None), references))
+
+        def tell(done: int, before: int = start) -> None:
+            if progress is not None:
+                progress(task, min(total, before + done), total)
+
+        reasons: dict[int, str] = {}
+        found = predict(model, [request for _, request, _ in block], tell, True, bf16, reasons)
+        for number, ((i, request, references), prediction) in enumerate(zip(block, found, strict=True)):
+            if prediction is None:
+                refused.append(Quarantined(task, request.id, reasons.get(number, "cannot be read")))
+                continue
+            kept.append(i)
+            rows.append(opened.rows.light(request.row))
+            for place, judge in enumerate(opened.judges):
+                sides[0][place].append(judge.prediction(prediction.values))
+                sides[1][place].append(references[place])
+    if progress is not None:
+        progress(task, total, total)
+    return Predicted(tuple(kept), tuple(sides[0]), tuple(sides[1]), rows, tuple(refused))
+
+
+def _against(opened: Split, judge: Judge, seed: int) -> list[Answers]:
+    try:
+        return answers(judge, opened.train, opened.rows, opened.numbers, seed)
+    except OfasysError as error:
+        raise type(error)(f"task {opened.task}: {error.message}", place=error.place, help=error.help) from error
+
+
+def _result(
+    opened: Split, made: Predicted, held: Sequence[Sequence[Answers]], samples: int, seed: int, bootstrap: int
+) -> TaskResult:
+    """The headline with baselines and margin; further metrics and their baselines stand among its details."""
+    groups = opened.rows.groups(made.numbers)
+    place_of = {i: place for place, i in enumerate(opened.numbers)}
+    kept = [place_of[i] for i in made.numbers]
+    scores = []
+    for place, judge in enumerate(opened.judges):
+        sides = (made.predictions[place], made.references[place], groups, made.rows)
+        scores.append(evaluate_metric(judge.metric.name, *sides, seed=seed, samples=bootstrap))
+    headline = replace(scores[0], details={**scores[0].details, **_further(scores[1:])})
+    name, references = headline.name, made.references[0]
+    baselines, best = list[Baseline](), None
+    for one in held[0] if held else ():
+        values = [one.values[place] for place in kept]
+        score = evaluate_metric(name, values, references, groups, made.rows, seed, bootstrap)
+        baselines.append(Baseline(one.name, one.kind, score, one.note))
+        if one.kind == "trivial" and (best is None or normalised(score) > best[0]):
+            best = (normalised(score), values)
+    over = None
+    if best is not None:
+        over = margin(name, made.predictions[0], best[1], references, groups, made.rows, seed, bootstrap)
+    shown = _samples(opened, made, name, samples)
+    return TaskResult(opened.task, opened.rows.plan.line, headline, tuple(baselines), over, shown)
+
+
+def _further(scores: Sequence[Score]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for score in scores:
+        found[score.name] = score.value
+        found[f"{score.name} 95 %"] = [score.low, score.high]
+    return found
+
+
+def _samples(opened: Split, made: Predicted, metric: str, count: int) -> tuple[Sample, ...]:
+    """A few rows, evenly spread: none is chosen by how well the model did."""
+    found = []
+    for place in spread(len(made.numbers), count):
+        i, value, reference = made.numbers[place], made.predictions[0][place], made.references[0][place]
+        shown = [
+            SampleInput(column, modality, opened.rows.input(i, column, modality))
+            for column, modality in opened.rows.inputs()
+        ]
+        right = evaluate_metric(metric, [value], [reference], None, [made.rows[place]], samples=1)
+        found.append(Sample(shown, value, reference, normalised(right) == 1.0, opened.rows.source.ids(i)))
+    return tuple(found)
+
+
+def _facts(model: Generalist, limit: int | None, seconds: float, bf16: bool) -> dict[str, Any]:
+    import torch
+
+    config = model.network.config
+    return {
+        "model": f"{config.encoder_layers} + {config.decoder_layers} layers, width {config.width}",
+        "parameters": f"{model.parameters():,}",
+        "vocabulary": f"{len(model.vocabulary):,} rows",
+        "tasks learned": str(len(model.tasks)),
+        "rows evaluated": "all of the split" if limit is None else f"at most {limit:,} a task, evenly spread",
+        "evaluation": f"{seconds:.0f} s, {'bf16' if bf16 else 'fp32'}, {model.device}",
+        "software": f"Python {platform.python_version()}, torch {torch.__version__}",
+    }

@@ -1,0 +1,202 @@
+"""How the targets of a line are judged: which column, what kind of value, and both sides brought to one form.
+
+Derived from the plan alone: CATEGORY and TEXT are texts, BOX is corners in pixels, a group with a BOX is a detection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.data.fields import MISSING, field, missing
+from ofasys_lite.data.groups import group_key, records
+from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.metrics import baseline_kind, find_metric
+from ofasys_lite.metrics.values import as_struct
+from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
+from ofasys_lite.preprocess.box import read_box
+from ofasys_lite.preprocess.text import read_text
+
+__all__ = ["Judge", "judges"]
+
+_KINDS = {"BOX": "box", "PHONE": "phone", "CATEGORY": "category", "STRUCT": "struct"}
+#: Metric of a group; a slot's is its modality's.
+_GROUP_METRICS = {"detection": "detection_f1", "struct": "struct_exact"}
+_DEFAULT_BASELINES = {"box": ("best_box",), "detection": ("constant_list",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """One metric of a task and the target it judges.
+
+    Attributes:
+        metric: Name, baselines and references.
+        segment: The slot or group that is judged.
+        column: The target's name among a prediction's values.
+        kind: `text`, `category`, `phone`, `box`, `detection` or `struct`, as baselines know it.
+    """
+
+    metric: MetricSpec
+    segment: SlotSegment | GroupSegment
+    column: str
+    kind: str
+
+    def reference(self, row: Mapping[str, Any]) -> Any:
+        """What the data says.
+
+        Raises:
+            DataError: The column is not there, or holds something else than the line asks for.
+        """
+        if isinstance(self.segment, GroupSegment):
+            group = self.segment
+            found = [_element(group, alternative, record) for alternative, record in records(group, row)]
+            return [_object(group, record) for record in found] if self.kind == "detection" else _bare(found)
+        value = field(row, self.segment.column, self.segment.exact)
+        if self.segment.optional and value in (MISSING, None, ""):
+            return None
+        if value is MISSING or value is None:
+            raise missing(self.segment.column, row)
+        return _read(self.segment, value)
+
+    def prediction(self, values: Mapping[str, Any]) -> Any:
+        """What the model says, in the same form."""
+        if not isinstance(self.segment, GroupSegment):
+            value = values.get(self.column)
+            return None if value is None else _read(self.segment, value)
+        if self.segment.over is not None:
+            found = list(values.get(self.segment.over) or [])
+        else:
+            names = [slot.column for slot in walk((self.segment,))]
+            columns = [list(values.get(name) or []) for name in names]
+            found = [dict(zip(names, parts, strict=True)) for parts in zip(*columns, strict=True)]
+        if self.kind != "detection":
+            return [_without_none(each) for each in found]
+        box = next(slot for slot in walk((self.segment,)) if slot.modality == "BOX")
+        given = [each if isinstance(each, Mapping) else {box.column: each} for each in found]
+        return [_object(self.segment, {**each, box.column: _read(box, each[box.column])}) for each in given]
+
+
+def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -> tuple[Judge, ...]:
+    """A Judge per metric of the card, the headline first; without metrics, the default of every learned target.
+
+    Raises:
+        CardError: An unknown metric, baseline or column, or a metric that does not say which of several targets.
+    """
+    targets = _targets(plan)
+    if not targets:
+        raise CardError(f"task {card.name} has no learned target to judge")
+    if not card.metrics:
+        return tuple(_default(plan, segment, modalities) for segment in targets.values())
+    found = []
+    for metric in card.metrics:
+        find_metric(metric.name)
+        for name in (*metric.baselines, *metric.references):
+            baseline_kind(name)
+        if metric.options:
+            raise CardError(f"task {card.name}: metric `{metric.name}` takes no options")
+        if metric.column and metric.column not in targets:
+            raise CardError(
+                f"task {card.name}: metric `{metric.name}` judges `{metric.column}`, which is no target",
+                help=did_you_mean(metric.column, targets, "targets"),
+            )
+        if not metric.column and len(targets) > 1:
+            raise CardError(
+                f"task {card.name}: metric `{metric.name}` does not say which target it judges",
+                help=f"write column: {' or '.join(targets)}",
+            )
+        column = metric.column or next(iter(targets))
+        found.append(Judge(metric, targets[column], column, _kind(targets[column])))
+    return tuple(found)
+
+
+def _targets(plan: Plan) -> dict[str, SlotSegment | GroupSegment]:
+    """Learned slots and groups right of the arrow, by column."""
+    found: dict[str, SlotSegment | GroupSegment] = {}
+    for side in plan.templates[0].targets:
+        for segment in side:
+            if isinstance(segment, SlotSegment) and segment.learned:
+                found[segment.column] = segment
+            elif isinstance(segment, GroupSegment) and any(slot.learned for slot in walk((segment,))):
+                found[group_key(segment)] = segment
+    return found
+
+
+def _kind(segment: SlotSegment | GroupSegment) -> str:
+    if isinstance(segment, SlotSegment):
+        return _KINDS.get(segment.modality, "text")
+    boxes = [slot for slot in walk((segment,)) if slot.modality == "BOX"]
+    return "detection" if len(segment.alternatives) == 1 and len(boxes) == 1 else "struct"
+
+
+def _default(plan: Plan, segment: SlotSegment | GroupSegment, modalities: Mapping[str, ModalityCard]) -> Judge:
+    kind = _kind(segment)
+    if isinstance(segment, GroupSegment):
+        name, column = _GROUP_METRICS[kind], group_key(segment)
+    else:
+        # a text that is one of a set is right or wrong; a free one is more or less right
+        name = "accuracy" if segment.closed is not None else modalities[segment.modality].metric or "exact_match"
+        column = segment.column
+    baselines: tuple[str, ...] = _DEFAULT_BASELINES.get(kind, ("majority",))
+    sources = [slot.modality for slot in walk(plan.templates[0].source)]
+    if name == "chrf" and "TEXT" in sources:
+        baselines = (*baselines, "copy")
+    elif kind in ("text", "category") and "TEXT" in sources and len(set(sources)) > 1:
+        baselines = (*baselines, "question_only")
+    return Judge(MetricSpec(name, column, baselines), segment, column, kind)
+
+
+def _read(slot: SlotSegment, value: Any) -> Any:
+    """The value of a slot in the form metrics compare: what its preprocess would not tell apart is made equal."""
+    if slot.modality == "BOX":
+        return list(read_box(value, str(option(slot.options, "format", "xyxy"))))
+    if slot.modality == "STRUCT":
+        return _without_none(as_struct(value))
+    if slot.modality == "PHONE":
+        return value if isinstance(value, str) else " ".join(map(str, value))
+    if slot.modality == "CATEGORY":
+        return read_text(value, "CATEGORY")
+    if slot.modality != "TEXT":
+        return value
+    if isinstance(value, (list, tuple)):  # several accepted texts
+        return [read_text(each) for each in value]
+    text = read_text(value)
+    return text.lower() if slot.closed is None and option(slot.options, "uncased") else text
+
+
+def _without_none(value: Any) -> Any:
+    """A structure without keys that hold nothing: tables store every key of every record."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_none(inner) for key, inner in value.items() if inner is not None}
+    return [_without_none(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def _element(group: GroupSegment, alternative: int, record: Any) -> dict[str, Any]:
+    """The record of one element with the columns that the line names."""
+    found: dict[str, Any] = {}
+    for slot in walk(group.alternatives[alternative]):
+        value = field(record, slot.column, slot.exact)
+        if value is MISSING or value is None:
+            if not slot.optional:
+                raise missing(slot.column, record)
+            continue
+        if slot.learned:
+            found[slot.column] = _read(slot, value)
+    if group.by is not None:
+        found[group.by] = next(name for name, index in group.spellings if index == alternative)
+    return found
+
+
+def _bare(found: list[dict[str, Any]]) -> list[Any]:
+    """Elements of an unnamed slot are plain values, not records."""
+    bare = all(len(record) == 1 and next(iter(record)).isdigit() for record in found)
+    return [next(iter(record.values())) for record in found] if bare else found
+
+
+def _object(group: GroupSegment, record: Mapping[str, Any]) -> dict[str, Any]:
+    """{box, label} of an element of a detection, whatever the line calls them."""
+    slots = walk((group,))
+    box = next(slot for slot in slots if slot.modality == "BOX")
+    label = next((slot for slot in slots if slot.modality in ("TEXT", "CATEGORY")), None)
+    return {"box": record.get(box.column), "label": "" if label is None else str(record.get(label.column, ""))}

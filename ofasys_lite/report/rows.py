@@ -1,0 +1,179 @@
+"""The rows of one task that an evaluation looks at: which of a split, their groups, and their values for baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.data.examples import ExampleMaker
+from ofasys_lite.data.fields import MISSING, field, is_empty
+from ofasys_lite.data.permutation import sample_rng
+from ofasys_lite.data.source import RowSource
+from ofasys_lite.data.splits import open_splits
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.metrics.sql import DATABASE_COLUMNS
+from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
+from ofasys_lite.preprocess import audio, image_decode
+from ofasys_lite.preprocess.media import locate
+
+__all__ = ["MEDIA", "TaskRows", "open_task", "spread"]
+
+#: Modalities whose values are large.
+MEDIA = frozenset({"IMAGE", "AUDIO", "VIDEO", "MOTION"})
+_BASE64 = {"IMAGE": image_decode.BASE64_HEADS, "AUDIO": audio.BASE64_HEADS}
+
+
+def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[str, RowSource]:
+    """The sources of a task by split.
+
+    Args:
+        card: The task's card.
+        data: Split -> source, in place of the card's.
+
+    Raises:
+        DataError: A source that cannot be opened; a task that was trained on Python objects, which no file holds.
+    """
+    given = dict(card.data) if data is None else dict(data)
+    if not given:
+        raise DataError(f"task {card.name} names no data", help="it was made for prediction only; train it first")
+    for split, spec in given.items():
+        if isinstance(spec, str) and spec.startswith("<") and spec.endswith(">"):
+            raise DataError(
+                f"task {card.name}: its {split} rows were Python objects ({spec[1:-1]}), which no file holds",
+                help=f"give them: evaluate(model, data={{{card.name!r}: {{'train': rows, 'test': rows}}}})",
+            )
+    try:
+        sources, _ = open_splits(
+            given,
+            base=Path(card.path).parent if card.path else None,
+            columns=card.columns or None,
+            group_column=card.group or None,
+        )
+    except DataError as error:
+        raise DataError(f"task {card.name}: {error.message}", help=error.help) from error
+    for split, source in sources.items():
+        if card.group and card.group not in source.columns:
+            raise DataError(
+                f"task {card.name}: {split} has no column `{card.group}` to group by",
+                help=did_you_mean(card.group, source.columns, "columns"),
+            )
+    return sources
+
+
+def spread(total: int, most: int | None) -> tuple[int, ...]:
+    """At most `most` row numbers, evenly spread over `total` rows: files are often sorted.
+
+    Example:
+        >>> spread(10, 3)
+        (0, 3, 6)
+    """
+    if most is None or most >= total:
+        return tuple(range(total))
+    return tuple(int(i) for i in np.arange(most) * total // most)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRows:
+    """One split of a task as baselines and samples see it.
+
+    Attributes:
+        plan: The task's plan.
+        maker: Lays rows out as the model reads them.
+        source: The rows.
+        group: Column of the groups; empty: each row its own.
+    """
+
+    plan: Plan
+    maker: ExampleMaker
+    source: RowSource
+    group: str = ""
+
+    @property
+    def name(self) -> str:
+        """Task name."""
+        return self.plan.task
+
+    def value(self, i: int, column: str) -> Any:
+        """The raw value of a column of row `i`; numbers name unnamed slots."""
+        found = self.source.value(i, column)
+        return field(self.source.row(i), column) if found is MISSING and column.isdigit() else found
+
+    def group_of(self, i: int) -> str:
+        """Name of the group of row `i`."""
+        return str(self.source.value(i, self.group)) if self.group else self.source.ids(i)
+
+    def inputs(self) -> tuple[tuple[str, str], ...]:
+        """(column, modality) of everything left of the arrow; a group counts as one STRUCT under its list's name."""
+        found: dict[str, str] = {}
+        for segment in self.plan.templates[0].source:
+            if isinstance(segment, SlotSegment):
+                found[segment.column] = segment.modality
+            elif isinstance(segment, GroupSegment) and segment.over is not None:
+                found[segment.over] = "STRUCT"
+            elif isinstance(segment, GroupSegment):
+                found.update({slot.column: slot.modality for slot in walk((segment,))})
+        return tuple(found.items())
+
+    def input(self, i: int, column: str, modality: str) -> Any:
+        """A source value as the model sees it: texts with their masks, media as bytes, path or what they are.
+
+        None where the row has none or it cannot be read.
+        """
+        try:
+            if column in self.masked():
+                return self._masked_text(i, column)
+            value = self.value(i, column)
+            if is_empty(value):
+                return None
+            if modality in MEDIA:
+                found = locate(value, self.source.base or None, modality.lower(), _BASE64.get(modality, ()))
+                return value if found is None else found
+        except DataError:
+            return None
+        return value
+
+    def masked(self) -> frozenset[str]:
+        """Columns of texts that the line masks."""
+        slots = [s for s in self.plan.templates[0].source if isinstance(s, SlotSegment)]
+        return frozenset(s.column for s in slots if s.modality == "TEXT" and option(s.options, "mask_ratio"))
+
+    def _masked_text(self, i: int, column: str) -> str:
+        row, id = self.source.row(i), self.source.ids(i)
+        pieces = self.maker.source(row, id, sample_rng(0, self.name, id, 0)).sources[0].pieces
+        place = 0
+        for segment in self.plan.templates[0].source:
+            if isinstance(segment, GroupSegment):
+                raise DataError(f"`{column}` stands behind a group")
+            if isinstance(segment, SlotSegment):
+                if segment.column == column:
+                    break
+                if segment.optional and is_empty(field(row, segment.column, segment.exact)):
+                    continue
+            place += 1
+        vocabulary, text, run = self.maker.vocabulary, "", list[int]()
+        mask = vocabulary.control("mask")
+        for id_ in pieces[place].arrays["ids"].tolist():
+            if id_ == mask:
+                text, run = f"{text}{vocabulary.decode(run)}<mask>", []
+            else:
+                run.append(id_)
+        return text + vocabulary.decode(run)
+
+    def light(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row without media and bytes, its database as a path that can be opened."""
+        heavy = {column for column, modality in self.inputs() if modality in MEDIA}
+        found = {k: v for k, v in row.items() if k not in heavy and not isinstance(v, (bytes, bytearray))}
+        for column in DATABASE_COLUMNS:
+            value = found.get(column)
+            if isinstance(value, str) and self.source.base and not Path(value).is_file():
+                found[column] = str(Path(self.source.base) / value)
+        return found
+
+    def groups(self, numbers: Sequence[int]) -> list[str]:
+        """Group of each row."""
+        return [self.group_of(i) for i in numbers]
