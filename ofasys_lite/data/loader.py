@@ -40,11 +40,13 @@ class Share:
         step: Number of the step.
         packs: What goes through the model, one after another.
         refused: Rows that were replaced by spare ones.
+        failure: Why there are no packs: a task whose rows cannot be read. None where all is well.
     """
 
     step: int
     packs: tuple[Batch, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[Refused, ...] = ()
+    failure: DataError | None = None
 
 
 class Steps:
@@ -80,7 +82,11 @@ class Steps:
         sources, targets = zip(*(self._lengths(d) for d in draws), strict=True)
         packs = deal(draws, sources, targets, self.ranks, self.budgets[0], self.budgets[1])[self.rank]
         refused: list[Refused] = []
-        batches = tuple(collate([self._example(draws[i], refused) for i in pack]) for pack in packs)
+        try:
+            batches = tuple(collate([self._example(draws[i], refused) for i in pack]) for pack in packs)
+        except DataError as error:
+            # carried, not raised: all ranks end together, and a worker's traceback would hide the message
+            return Share(step, (), tuple(refused), error)
         return Share(step, batches, tuple(refused))
 
     def _lengths(self, draw: Draw) -> tuple[int, int]:

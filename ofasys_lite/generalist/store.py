@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from ofasys_lite import __version__
 from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.ready import DataSettings
+from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
@@ -36,12 +37,21 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
+    if isinstance(value, Path):
+        return str(value)
     return _plain(asdict(value)) if is_dataclass(value) and not isinstance(value, type) else f"<{type(value).__name__}>"
 
 
+def _source(source: Any) -> Any:
+    """A data source as the card names it; rows in memory are described, not stored."""
+    if isinstance(source, (str, Path, Mapping)) or (isinstance(source, (list, tuple)) and is_paths(source)):
+        return _plain(source)
+    return f"<{type(source).__name__} in memory>"
+
+
 def _card(card: TaskCard) -> dict[str, Any]:
-    skipped = {"origin"}
-    return {f.name: _plain(getattr(card, f.name)) for f in fields(card) if f.name not in skipped}
+    stored = {f.name: _plain(getattr(card, f.name)) for f in fields(card) if f.name not in ("origin", "data")}
+    return {**stored, "data": {split: _source(source) for split, source in card.data.items()}}
 
 
 def _config(model: Generalist) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ofasys_lite.data.loader import Share
 from ofasys_lite.data.quarantine import Ledger as Quarantine
+from ofasys_lite.data.quarantine import Quarantined
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, learning_rate
 
@@ -36,18 +39,13 @@ class Ending(L.Callback):
     """Stops the run when its steps or minutes are over."""
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        """Compares the run's progress with its end (rank 0 decides about time)."""
-        if not isinstance(module, TrainingModule):
-            return
-        done = module.progress_share() >= 1.0
-        if trainer.world_size > 1:
-            done = bool(trainer.strategy.broadcast(done))
-        if done:
+        """Compares the run's progress, on which all ranks agree, with its end."""
+        if isinstance(module, TrainingModule) and module.progress_share() >= 1.0:
             trainer.should_stop = True
 
 
 class Checkpoints(L.Callback):
-    """Writes a checkpoint every few minutes, at an interruption and at the end.
+    """Writes a checkpoint every few minutes, at an interruption (Ctrl-C, SIGTERM) and at the end.
 
     Args:
         folder: The run's folder.
@@ -57,24 +55,30 @@ class Checkpoints(L.Callback):
     def __init__(self, folder: RunFolder, minutes: float) -> None:
         self.folder = folder
         self.seconds = 60 * minutes
-        self.last = time.monotonic()
+        self.last = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Starts the clock."""
+        if isinstance(module, TrainingModule):
+            self.last = module.clock
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        """Writes if it is time (rank 0 decides)."""
-        due = time.monotonic() - self.last >= self.seconds
-        if trainer.world_size > 1:
-            due = bool(trainer.strategy.broadcast(due))
-        if due:
+        """Writes if it is time by the clock of rank 0."""
+        if isinstance(module, TrainingModule) and module.clock - self.last >= self.seconds:
             save_checkpoint(trainer, self.folder)
-            self.last = time.monotonic()
+            self.last = module.clock
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Writes the final state."""
         save_checkpoint(trainer, self.folder)
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        """Keeps the work of a run that the user interrupts."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
+        """Keeps the work of a run that is interrupted between two updates of the weights.
+
+        Several ranks are interrupted at different places and cannot write together: their last checkpoint stays.
+        """
+        interrupted = isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and trainer.world_size == 1
+        if interrupted and isinstance(module, TrainingModule) and module.whole and trainer.global_step > 0:
             save_checkpoint(trainer, self.folder)
 
 
@@ -103,49 +107,71 @@ class Logs(L.Callback):
             self.flush(trainer, module)
 
     def flush(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        """Writes one row per term and one for the step; starts gathering anew."""
+        """Writes one row per term and one for the step, summed over ranks; starts gathering anew."""
         span, self.clock = time.monotonic() - self.clock, time.monotonic()
-        sums, units = module.sums.tolist(), module.units.tolist()
-        self.speed = float(module.rows.sum()) / max(1e-9, span)
+        found = module.gathered()
+        self.speed = float(found.rows.sum()) / max(1e-9, span)
         step, seconds = trainer.global_step, module.seconds()
-        logged: dict[str, float] = {}
-        if trainer.is_global_zero:
-            total = max(1, int(module.samples.sum()))
-            for i, term in enumerate(module.ledger.terms):
-                if units[i]:
-                    logged[f"{term.task}/{term.slot}"] = sums[i] / units[i]
-                    share = float(module.samples[module.ledger.task_index(term.task)]) / total
-                    self.folder.log(
-                        {"kind": "train", "step": step, "time": seconds, "task": term.task, "slot": term.slot}
-                        | {"loss": sums[i] / units[i], "tokens": units[i], "share": share}
-                        | {"samples": int(module.samples[module.ledger.task_index(term.task)])}
-                    )
-            lr = learning_rate(module.settings, module.progress_share())
-            self.folder.log({"kind": "step", "step": step, "time": seconds, "tokens_per_second": self.speed, "lr": lr})
-            for logger in trainer.loggers:
-                logger.log_metrics({**logged, "tokens_per_second": self.speed, "lr": lr}, step=step)
-        self.latest = logged
-        module.sums.zero_()
-        module.units[:] = 0
-        module.samples[:] = 0
-        module.rows[:] = 0
+        lr = learning_rate(module.settings, module.progress_share())
+        if not trainer.is_global_zero:
+            return
+        self.latest = {}
+        total = max(1.0, float(found.samples.sum()))
+        for i, term in enumerate(module.ledger.terms):
+            if not found.units[i]:
+                continue
+            loss = float(found.sums[i] / found.units[i])
+            samples = int(found.samples[module.ledger.task_index(term.task)])
+            self.latest[f"{term.task}/{term.slot}"] = loss
+            self.folder.log(
+                {"kind": "train", "step": step, "time": seconds, "task": term.task, "slot": term.slot}
+                | {"loss": loss, "tokens": int(found.units[i]), "share": samples / total, "samples": samples}
+            )
+        self.folder.log({"kind": "step", "step": step, "time": seconds, "tokens_per_second": self.speed, "lr": lr})
+        for logger in trainer.loggers:
+            logger.log_metrics({**self.latest, "tokens_per_second": self.speed, "lr": lr}, step=step)
 
 
 class Quarantining(L.Callback):
-    """Moves refused rows from shares into the ledger, which stops the run above its limit.
+    """Moves refused rows from shares into the ledger and quarantine.jsonl; the ledger stops the run above its limit.
 
     Args:
         ledger: The ledger.
-        sizes: Rows per task.
+        folder: The run's folder.
     """
 
-    def __init__(self, ledger: Quarantine) -> None:
+    def __init__(self, ledger: Quarantine, folder: RunFolder) -> None:
         self.ledger = ledger
+        self.folder = folder
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Share, batch_idx: int) -> None:
-        """Notes the rows that the loader replaced."""
-        for refused in batch.refused:
-            self.ledger.add(refused.task, refused.index, refused.id, refused.reason)
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Writes the checkpoint's ledger over what came after it."""
+        if trainer.is_global_zero and (len(self.ledger) or self.folder.quarantine.exists()):
+            self.ledger.write(self.folder.quarantine)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Share, batch_idx: int
+    ) -> None:
+        """Notes the rows that the loaders of all ranks replaced, on every rank alike.
+
+        Raises:
+            DataError: Too many rows cannot be read, or a share could not be filled at all.
+        """
+        if not isinstance(module, TrainingModule) or not (module.refused or module.failed):
+            return
+        refused, failure = list(batch.refused), batch.failure
+        if trainer.world_size > 1:
+            parts: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(parts, (refused, failure))
+            refused = [row for rows, _ in parts for row in rows]
+            failure = next((f for _, f in parts if f is not None), None)
+        try:
+            self.ledger.merge(Quarantined(r.task, r.index, r.id, r.reason) for r in refused)
+        finally:
+            if trainer.is_global_zero:
+                self.ledger.write(self.folder.quarantine)
+        if failure is not None:
+            raise failure
 
     def state_dict(self) -> dict[str, Any]:
         """The ledger, for the checkpoint."""
@@ -167,18 +193,16 @@ class Validating(L.Callback):
     def __init__(self, minutes: float, function: Callable[[int, float], None]) -> None:
         self.seconds = 60 * minutes
         self.function = function
-        self.last = time.monotonic()
+        self.last = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Starts the clock."""
-        self.last = time.monotonic()
+        if isinstance(module, TrainingModule):
+            self.last = module.clock
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        """Validates when it is time (rank 0 decides, and computes), with the averaged weights."""
-        due = time.monotonic() - self.last >= self.seconds
-        if trainer.world_size > 1:
-            due = bool(trainer.strategy.broadcast(due))
-        if not due or not isinstance(module, TrainingModule):
+        """Validates with the averaged weights when it is time by the clock of rank 0, which computes."""
+        if not isinstance(module, TrainingModule) or module.clock - self.last < self.seconds:
             return
         if trainer.is_global_zero:
             with module.averaged():
@@ -186,7 +210,7 @@ class Validating(L.Callback):
                 self.function(trainer.global_step, module.seconds())
                 module.network.train()
         trainer.strategy.barrier()
-        self.last = time.monotonic()
+        self.last = module.seconds() if trainer.world_size == 1 else module.clock
 
 
 class Progressing(L.Callback):

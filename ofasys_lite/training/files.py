@@ -54,6 +54,11 @@ class RunFolder:
         """One JSON row per log or validation."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def quarantine(self) -> Path:
+        """One JSON row per data row that could not be read."""
+        return self.path / "quarantine.jsonl"
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes config.yaml, everything resolved."""
         write_atomic(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))

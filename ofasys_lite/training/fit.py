@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import warnings
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch.utils.data import DataLoader, Sampler
 
@@ -20,14 +21,16 @@ from ofasys_lite.data.loader import Share, Steps
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.ready import DataSettings, Ready, make_ready
-from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig, probe_precision
+from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.training.accounting import Ledger
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Progressing, Quarantining, Validating
 from ofasys_lite.training.files import RunFolder, write_atomic
-from ofasys_lite.training.module import TrainingModule
+from ofasys_lite.training.module import TrainingModule, progress
+from ofasys_lite.training.quiet import quiet
+from ofasys_lite.training.resume import Beginning, begin, facts_of, same_facts, same_plans
 from ofasys_lite.training.settings import TrainSettings
 
 __all__ = ["TrainingRun", "train"]
@@ -66,7 +69,7 @@ class TrainingRun:
 
 
 class _From(Sampler[int]):
-    """Step numbers from `first` on; its length counts all steps, as Lightning expects of a resumed epoch."""
+    """Step numbers from `first` to `end`; without end for Lightning, whose epochs would else end a resumed run."""
 
     def __init__(self, first: int, end: int) -> None:
         self.first = first
@@ -76,7 +79,7 @@ class _From(Sampler[int]):
         return iter(range(self.first, self.end))
 
     def __len__(self) -> int:
-        return self.end
+        return _ENDLESS
 
 
 class StepsModule(L.LightningDataModule):
@@ -89,14 +92,18 @@ class StepsModule(L.LightningDataModule):
         self.settings = settings
         self.first = first
 
+    def transfer_batch_to_device(self, batch: Share, device: torch.device, dataloader_idx: int) -> Share:
+        """The share as it is: packs move one at a time, right before they are needed."""
+        return batch
+
     def train_dataloader(self) -> DataLoader[Share]:
         """Item k is the share of step k; any number of workers gives the same items."""
         trainer = self.trainer
         rank, ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         budgets = (self.settings.source_budget, self.settings.target_budget)
         steps = Steps(self.ready.tasks, self.mixture, self.settings.seed, rank, ranks, budgets)
-        ends = [e for e in (self.settings.steps, self.mixture.steps) if e is not None]
-        sampler = _From(self.first, min(ends, default=_ENDLESS))
+        end = self.settings.steps
+        sampler = _From(self.first, _ENDLESS if end is None else end)
         return DataLoader(
             steps,  # type: ignore[arg-type]
             batch_size=None,
@@ -130,48 +137,60 @@ def train(
     settings = run.settings
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    checkpoint = _checkpoint(run, folder)
-    ready = _ready(run, folder, checkpoint, console)
+    before = begin(folder, run.resume)
+    ready = _ready(run, folder, before is not None, console)
     generalist = _build(run, ready)
-    _write_facts(run, folder, ready, generalist)
-    ledger = Ledger([t for task in ready.tasks for t in task.maker.terms()], [t.card.name for t in ready.tasks])
-    module = TrainingModule(generalist.network, ledger, settings)
-    module.autocast_bf16 = _precision(settings) == "bf16"
     mixture = Mixture(
         [MixtureTask(t.card.name, len(t.sources["train"]), _weight(t.card), t.card.epochs) for t in ready.tasks],
         settings.seed,
         settings.samples_per_step,
     )
+    facts = facts_of(generalist.network.config, ready.vocabulary, mixture, settings)
+    if before is not None:
+        same_facts(folder, before.facts, facts, run.ignore_plans)
+    # the mixture ends where every task has used its epochs
+    ends = [e for e in (settings.steps, mixture.steps) if e is not None]
+    settings = replace(settings, steps=min(ends)) if ends else settings
+    ledger = Ledger([t for task in ready.tasks for t in task.maker.terms()], [t.card.name for t in ready.tasks])
+    module = TrainingModule(generalist.network, ledger, settings)
+    module.autocast_bf16 = _precision(settings) == "bf16"
+    module.facts = facts
     for note in (*(n for t in ready.tasks for n in t.notes), *mixture.notes()):
         console.print(f"note: {note}", highlight=False, style="dim")
-    first = 0 if checkpoint is None else int(checkpoint["global_step"])
-    folder.cut_history(first)
+    first = 0 if before is None else before.step
+    _write_facts(run, folder, ready, before)
     callbacks = _callbacks(run, folder, ready, generalist, console, validate)
-    trainer = _trainer(settings, callbacks, loggers, folder)
-    data = StepsModule(ready, mixture, settings, first)
-    with warnings.catch_warnings():
-        _quiet()
-        trainer.fit(module, data, ckpt_path=None if checkpoint is None else folder.last, weights_only=False)
-    with module.averaged():
-        # the averaged weights are what is evaluated and exported
-        generalist.network.eval()
-        if trainer.is_global_zero:
-            generalist.save_pretrained(folder.export)
-        final = {n: p.detach().clone() for n, p in generalist.network.named_parameters()}
-    with torch.no_grad():
-        for name, parameter in generalist.network.named_parameters():
-            parameter.copy_(final[name])
+    if before is not None and progress(settings, first, before.seconds) >= 1:
+        module.load_state_dict(before.state["state_dict"])
+        module.on_load_checkpoint(dict(before.state))
+    else:
+        data = StepsModule(ready, mixture, settings, first)
+        with quiet():
+            trainer = _trainer(settings, callbacks, loggers, folder)
+            _fit(trainer, module, data, None if before is None else folder.last)
+    # the averaged weights are what is evaluated and exported
+    if module.average:
+        module.load(module.average)
+    generalist.network.eval()
+    _export(generalist, folder)
     return generalist
+
+
+def _fit(trainer: L.Trainer, module: TrainingModule, data: StepsModule, checkpoint: Path | None) -> None:
+    """Runs Lightning; KeyboardInterrupt leaves as itself."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        # Lightning turns an interruption into an exit, and leaves the process deaf to the next one
+        if not trainer.interrupted or getattr(trainer, "received_sigterm", False):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 def _weight(card: TaskCard) -> Any:
     return card.weight
-
-
-def _quiet() -> None:
-    """Lightning's advice that does not fit a loader of whole steps."""
-    for text in (".*does not have many workers.*", ".*number of training batches.*", ".*`max_epochs`.*", ".*sampler.*"):
-        warnings.filterwarnings("ignore", text)
 
 
 def _precision(settings: TrainSettings) -> str:
@@ -181,30 +200,10 @@ def _precision(settings: TrainSettings) -> str:
     return str(probe_precision(torch.device(device)).dtype)
 
 
-def _checkpoint(run: TrainingRun, folder: RunFolder) -> dict[str, Any] | None:
-    if not run.resume:
-        if folder.last.exists():
-            raise CheckpointError(
-                f"{folder.path} already holds a run", help="resume=true goes on with it; name=other starts a new one"
-            )
-        return None
-    if not folder.last.exists():
-        # killed before the first checkpoint: begin again
-        return None
-    try:
-        found: dict[str, Any] = torch.load(folder.last, map_location="cpu", weights_only=False)
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"cannot read {folder.last}: {error}", help="start again under another name") from None
-    return found
-
-
-def _ready(run: TrainingRun, folder: RunFolder, checkpoint: dict[str, Any] | None, console: Console) -> Ready:
+def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console) -> Ready:
     vocabulary = run.start.vocabulary if run.start is not None else None
-    tokenizer = folder.path / "tokenizer"
-    if run.resume and (tokenizer / "vocabulary.json").exists():
-        from ofasys_lite.preprocess.vocabulary import Vocabulary
-
-        vocabulary = Vocabulary.load(tokenizer)
+    if resumed:
+        vocabulary = Vocabulary.load(folder.path / "tokenizer")
     with console.status("reading data") as status:
         ready = make_ready(
             run.cards,
@@ -213,28 +212,9 @@ def _ready(run: TrainingRun, folder: RunFolder, checkpoint: dict[str, Any] | Non
             vocabulary,
             lambda what, done, all: status.update(f"{what} {done:,} of {all:,}" if all else what),
         )
-    if checkpoint is not None or run.resume:
-        _same_plans(run, folder, ready)
+    if resumed and not run.ignore_plans:
+        same_plans(folder, ready.tasks)
     return ready
-
-
-def _same_plans(run: TrainingRun, folder: RunFolder, ready: Ready) -> None:
-    path = folder.path / "plans.json"
-    if not path.exists() or run.ignore_plans:
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    for task in ready.tasks:
-        old = before.get(task.card.name)
-        if old is None:
-            raise CheckpointError(
-                f"checkpoint {folder.path}: task {task.card.name} was not trained in this run",
-                help=f"it holds {', '.join(before)}; start a new run for another mixture",
-            )
-        if old["hash"] != task.plan.hash:
-            raise CheckpointError(
-                f'checkpoint {folder.path}: task {task.card.name} was trained with "{old["line"]}" and is now '
-                f'"{task.plan.line}" (or its closed set changed). Pass plans=ignore to accept.'
-            )
 
 
 def _build(run: TrainingRun, ready: Ready) -> Generalist:
@@ -247,10 +227,18 @@ def _build(run: TrainingRun, ready: Ready) -> Generalist:
     return Generalist(network, ready.vocabulary, entries, run.modalities, run.data)
 
 
-def _write_facts(run: TrainingRun, folder: RunFolder, ready: Ready, generalist: Generalist) -> None:
+@rank_zero_only
+def _export(generalist: Generalist, folder: RunFolder) -> None:
+    generalist.save_pretrained(folder.export)
+
+
+@rank_zero_only
+def _write_facts(run: TrainingRun, folder: RunFolder, ready: Ready, before: Beginning | None) -> None:
+    folder.cut_history(0 if before is None else before.step)
     if run.config:
         folder.write_config(run.config)
-    ready.vocabulary.save(folder.path / "tokenizer")
+    if before is None:
+        ready.vocabulary.save(folder.path / "tokenizer")
     plans = {t.card.name: {"line": t.plan.line, "hash": t.plan.hash} for t in ready.tasks}
     write_atomic(folder.path / "plans.json", json.dumps(plans, indent=1, ensure_ascii=False))
     write_atomic(folder.path / "plans.txt", "".join(f"{n}: {p['line']}  [{p['hash']}]\n" for n, p in plans.items()))
@@ -275,8 +263,8 @@ def _callbacks(
     logs = Logs(folder, settings.log_every)
     sizes = {t.card.name: len(t.sources["train"]) for t in ready.tasks}
     callbacks: list[L.Callback] = [
+        Quarantining(Quarantine(sizes, settings.quarantine), folder),
         Ending(),
-        Quarantining(Quarantine(sizes, settings.quarantine)),
         logs,
         Checkpoints(folder, settings.checkpoint_every),
     ]
@@ -303,7 +291,7 @@ def _trainer(
         devices=settings.devices,
         num_nodes=settings.nodes,
         strategy=settings.strategy,
-        max_epochs=1,
+        max_epochs=-1,
         max_steps=-1 if settings.steps is None else settings.steps,
         callbacks=callbacks,
         logger=list(loggers) or False,

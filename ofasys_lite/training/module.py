@@ -7,10 +7,12 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.training.accounting import Ledger, StepCounts, unit_weights
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["TrainingModule", "learning_rate"]
+__all__ = ["Gathered", "TrainingModule", "learning_rate", "progress"]
 
 
 def learning_rate(settings: TrainSettings, progress: float) -> float:
@@ -31,6 +33,30 @@ def learning_rate(settings: TrainSettings, progress: float) -> float:
         return settings.lr * max(progress / settings.warmup, 1e-3)
     share = (progress - settings.warmup) / max(1e-9, 1 - settings.warmup)
     return settings.lr * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def progress(settings: TrainSettings, step: int, seconds: float) -> float:
+    """How much of a run is done after `step` steps and `seconds`: the larger of its shares of `steps` and `minutes`."""
+    by_steps = 0.0 if settings.steps is None else step / settings.steps
+    by_time = 0.0 if settings.minutes is None else seconds / (60 * settings.minutes)
+    return max(by_steps, by_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What the steps since the last log row were.
+
+    Attributes:
+        sums: Summed loss per term of the run.
+        units: Loss units per term.
+        samples: Samples per task.
+        rows: Source rows, target rows with loss.
+    """
+
+    sums: npt.NDArray[np.floating[Any]]
+    units: npt.NDArray[Any]
+    samples: npt.NDArray[Any]
+    rows: npt.NDArray[Any]
 
 
 def _seed_of(*parts: object) -> int:
@@ -53,14 +79,24 @@ class TrainingModule(L.LightningModule):
         self.ledger = ledger
         self.settings = settings
         self.average: dict[str, Tensor] = {}
+        #: What a resume must find unchanged; goes into checkpoints.
+        self.facts: dict[str, Any] = {}
         self.elapsed = 0.0
         self.since: float | None = None
         self.autocast_bf16 = False
-        # losses, units, samples of the steps since the last log row, in one tensor each: flushed every n steps
-        self.sums = torch.zeros(len(ledger.terms), dtype=torch.float64)
+        # losses, units, samples of the steps since the last log row: flushed every n steps
+        self.sums = torch.zeros(len(ledger.terms))
         self.units = np.zeros(len(ledger.terms), dtype=np.int64)
         self.samples = np.zeros(len(ledger.tasks), dtype=np.int64)
         self.rows = np.zeros(2, dtype=np.int64)
+        #: Training time at the begin of the step as rank 0 measured it: what all ranks decide by.
+        self.clock = 0.0
+        #: Rows that the ranks together could not read in this step.
+        self.refused = 0
+        #: Ranks that could not fill their share of this step.
+        self.failed = 0
+        #: False while weights, optimizer and averages are between two steps.
+        self.whole = True
 
     # ------------------------------------------------------------------ progress
 
@@ -69,23 +105,19 @@ class TrainingModule(L.LightningModule):
         return self.elapsed + (0.0 if self.since is None else time.monotonic() - self.since)
 
     def progress_share(self) -> float:
-        """How much of the run is done, 0 to 1: the larger of its shares of `steps` and `minutes`."""
-        steps, minutes = self.settings.steps, self.settings.minutes
-        by_steps = 0.0 if steps is None else self.global_step / steps
-        by_time = 0.0 if minutes is None else self.seconds() / (60 * minutes)
-        return max(by_steps, by_time)
+        """How much of the run is done (0 to 1), alike on all ranks: the larger share of `steps` and `minutes`."""
+        return progress(self.settings, self.global_step, self.clock)
 
     # ------------------------------------------------------------------ one step
-
-    def transfer_batch_to_device(self, batch: Share, device: torch.device, dataloader_idx: int) -> Share:
-        """The share as it is: packs move one at a time, right before they are needed."""
-        return batch
 
     def training_step(self, share: Share, batch_idx: int) -> None:
         """One optimizer update from all packs of the step."""
         if self.since is None:
             self.since = time.monotonic()
-        counts = self._global_counts(self.ledger.count(share.packs))
+        counts, used = self._agree(share)
+        if self.failed:
+            # the quarantine tells why and ends the run
+            return
         optimizer = self.optimizers()
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = learning_rate(self.settings, self.progress_share())
@@ -93,11 +125,13 @@ class TrainingModule(L.LightningModule):
         for number, pack in enumerate(share.packs):
             with self._synchronised(number == len(share.packs) - 1):
                 self._backward(pack, counts, share.step, number)
-        self._drop_absent(share)
+        self._drop_absent(used)
         if self.settings.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self.whole = False
         optimizer.step()  # type: ignore[union-attr]
         self._average()
+        self.whole = True
 
     def _backward(self, pack: Batch, counts: StepCounts, step: int, number: int) -> None:
         rows_L, side = unit_weights(pack, self.ledger, counts, self.settings.accounting)
@@ -115,12 +149,17 @@ class TrainingModule(L.LightningModule):
             self.manual_backward(loss * self.trainer.world_size)
         self._note(pack, losses.token_L.detach(), [s.detach() for s in losses.side])
 
-    def _global_counts(self, counts: StepCounts) -> StepCounts:
-        if self.trainer.world_size == 1:
-            return counts
-        vector = torch.from_numpy(counts.vector()).to(self.device)
-        summed = self.trainer.strategy.reduce(vector, reduce_op="sum")
-        return self.ledger.split(np.asarray(torch.as_tensor(summed).cpu()))
+    def _agree(self, share: Share) -> tuple[StepCounts, list[int]]:
+        """Counts of the step and how many packs use each adapter, over all ranks: one small all-reduce a step."""
+        counts = self.ledger.count(share.packs).vector()
+        used = [sum(_uses(pack, name) for pack in share.packs) for name in self.network.adapters]
+        clock = int(1000 * self.seconds()) if self.global_rank == 0 else 0
+        vector = np.concatenate([counts, np.array([*used, len(share.refused), share.failure is not None, clock])])
+        if self.trainer.world_size > 1:
+            summed = self.trainer.strategy.reduce(torch.from_numpy(vector).to(self.device), reduce_op="sum")
+            vector = torch.as_tensor(summed).cpu().numpy()
+        self.refused, self.failed, self.clock = int(vector[-3]), int(vector[-2]), float(vector[-1]) / 1000
+        return self.ledger.split(vector[: len(counts)]), vector[len(counts) : -3].tolist()
 
     @contextlib.contextmanager
     def _synchronised(self, last: bool) -> Iterator[None]:
@@ -132,30 +171,41 @@ class TrainingModule(L.LightningModule):
             with block():
                 yield
 
-    def _drop_absent(self, share: Share) -> None:
+    def _drop_absent(self, used: list[int]) -> None:
         """Adapters that no pack of the step used get no update: AdamW would move them on an all-zero gradient."""
-        used = torch.tensor(
-            [any(_uses(pack, name) for pack in share.packs) for name in self.network.adapters], dtype=torch.int64
-        )
-        if self.trainer.world_size > 1 and len(used):
-            used = torch.as_tensor(self.trainer.strategy.reduce(used.to(self.device), reduce_op="sum")).cpu()
-        for name, present in zip(self.network.adapters, used.tolist(), strict=True):
-            if not present:
+        for name, packs in zip(self.network.adapters, used, strict=True):
+            if not packs:
                 for parameter in self.network.adapters[name].parameters():
                     parameter.grad = None
 
     def _note(self, pack: Batch, token_L: Tensor, side: list[Tensor]) -> None:
+        # nothing here waits for the device
+        self.sums = self.sums.to(token_L.device)
         index = self.ledger.term_index(pack)
         if len(pack.labels_L):
-            term_L = torch.from_numpy(index[np.asarray(pack.terms_L)])
-            self.sums.index_add_(0, term_L, token_L.double().cpu())
+            term_L = torch.from_numpy(index[np.asarray(pack.terms_L)]).to(token_L.device, non_blocking=True)
+            self.sums.index_add_(0, term_L, token_L.float())
             np.add.at(self.units, index[np.asarray(pack.terms_L)], 1)
         for item, scalar in zip(pack.side, side, strict=True):
-            self.sums[int(index[item.term])] += scalar.double().cpu()
+            self.sums[int(index[item.term])] += scalar.float()
             self.units[index[item.term]] += len(item.labels)
         for task, _ in pack.samples:
             self.samples[self.ledger.task_index(task)] += 1
         self.rows += (pack.source.count, len(pack.labels_L))
+
+    def gathered(self) -> Gathered:
+        """Losses, units, samples and rows since the last call, summed over ranks; begins anew."""
+        found = Gathered(self.sums.cpu().numpy().copy(), self.units.copy(), self.samples.copy(), self.rows.copy())
+        if self.trainer.world_size > 1:
+            parts = (found.sums, found.units, found.samples, found.rows)
+            flat = torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(self.device)
+            summed = torch.as_tensor(self.trainer.strategy.reduce(flat, reduce_op="sum")).cpu().numpy()
+            borders = np.cumsum([len(part) for part in parts])[:-1]
+            found = Gathered(*np.split(summed, borders))
+        self.sums.zero_()
+        for array in (self.units, self.samples, self.rows):
+            array[:] = 0
+        return found
 
     # ------------------------------------------------------------------ optimizer, averages
 
@@ -177,6 +227,9 @@ class TrainingModule(L.LightningModule):
         if not self.average:
             self.average = {n: v.clone() for n, v in zip(names, values, strict=True)}
             return
+        if self.average[names[0]].device != values[0].device:
+            # a checkpoint's averages come on the host
+            self.average = {n: v.to(values[0].device) for n, v in self.average.items()}
         # a young average follows the weights more closely
         weight = 1 - min(decay, (1 + self.global_step) / (10 + self.global_step))
         torch._foreach_lerp_([self.average[n] for n in names], list(values), weight)
@@ -188,13 +241,14 @@ class TrainingModule(L.LightningModule):
             yield
             return
         own = {n: p.detach().clone() for n, p in self.network.named_parameters()}
-        self._load(self.average)
+        self.load(self.average)
         try:
             yield
         finally:
-            self._load(own)
+            self.load(own)
 
-    def _load(self, values: Mapping[str, Tensor]) -> None:
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        """Puts `values` into the network's parameters, by name."""
         with torch.no_grad():
             for name, parameter in self.network.named_parameters():
                 parameter.copy_(values[name])
@@ -202,14 +256,24 @@ class TrainingModule(L.LightningModule):
     # ------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what a resume needs beside weights and optimizer: the averages and the time spent."""
-        checkpoint["ofasys"] = {"average": dict(self.average), "seconds": self.seconds()}
+        """Adds what a resume needs beside weights and optimizer: averages, time spent, what is not logged yet."""
+        log = {"sums": self.sums.tolist(), "units": self.units.tolist(), "samples": self.samples.tolist()}
+        checkpoint["ofasys"] = {
+            "average": dict(self.average),
+            "seconds": self.seconds(),
+            "log": {**log, "rows": self.rows.tolist()},
+            "facts": self.facts,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes back the averages and the time spent."""
+        """Takes back the averages, the time spent and what is not logged yet."""
         state = checkpoint["ofasys"]
         self.average = dict(state["average"])
-        self.elapsed = float(state["seconds"])
+        self.elapsed = self.clock = float(state["seconds"])
+        log = state["log"]
+        if len(log["sums"]) == len(self.sums) and len(log["samples"]) == len(self.samples):
+            self.sums = torch.tensor(log["sums"])
+            self.units, self.samples, self.rows = (np.array(log[k], np.int64) for k in ("units", "samples", "rows"))
 
 
 def _uses(pack: Batch, adapter: str) -> bool:

@@ -1,0 +1,141 @@
+"""Going on with a run: its last checkpoint is read, and what must not have changed since is compared."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ofasys_lite.data.mixture import Mixture
+from ofasys_lite.data.ready import ReadyTask
+from ofasys_lite.errors import CheckpointError
+from ofasys_lite.model import ModelConfig
+from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.training.files import RunFolder
+from ofasys_lite.training.settings import TrainSettings
+
+__all__ = ["Beginning", "begin", "facts_of", "same_facts", "same_plans"]
+
+#: Switches of how, not what, a model computes: they may change when a run goes on.
+_SWITCHES = ("gradient_checkpointing", "compile_blocks")
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a run goes on.
+
+    Attributes:
+        step: Steps done.
+        seconds: Training time so far.
+        facts: What the checkpoint was trained with.
+        state: The whole checkpoint (its tensors stay on disk until they are read).
+    """
+
+    step: int
+    seconds: float
+    facts: Mapping[str, Any]
+    state: Mapping[str, Any]
+
+
+def begin(folder: RunFolder, resume: bool) -> Beginning | None:
+    """The last checkpoint of `folder`, None where the run starts anew.
+
+    A run that was killed before its first checkpoint starts anew.
+
+    Raises:
+        CheckpointError: The folder holds a run that is not to be resumed, or the file cannot be read.
+    """
+    path = folder.last
+    if not path.exists():
+        return None
+    if not resume:
+        raise CheckpointError(
+            f"{folder.path} already holds a run", help="resume=true goes on with it; name=other starts a new one"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        own = state["ofasys"]
+        return Beginning(int(state["global_step"]), float(own["seconds"]), dict(own["facts"]), state)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"cannot read {path}: {what}", help="it is damaged or none of ours; start again under another name"
+        ) from None
+
+
+def facts_of(model: ModelConfig, vocabulary: Vocabulary, mixture: Mixture, settings: TrainSettings) -> dict[str, Any]:
+    """What decides the meaning of a checkpoint's weights and the samples of its further steps, in plain values."""
+    sizes = {k: v for k, v in model.to_dict().items() if k not in _SWITCHES}
+    rows = {task.name: task.size for task in mixture.tasks}
+    drawn = {"seed": settings.seed, "samples_per_step": settings.samples_per_step, "rows": rows}
+    return {"model": sizes, "vocabulary": vocabulary.hash, **drawn, "mixture": mixture.fingerprint}
+
+
+def same_facts(folder: RunFolder, before: Mapping[str, Any], now: Mapping[str, Any], ignore: bool) -> None:
+    """Compares `facts_of` two runs.
+
+    Raises:
+        CheckpointError: The weights would not fit; or, unless `ignore`, other samples would be drawn.
+    """
+    for key, value in now["model"].items():
+        if before["model"].get(key) != value:
+            raise CheckpointError(
+                f"checkpoint {folder.path}: model.{key} was {before['model'].get(key)} and is now {value}",
+                help="resume with the model it was started with, or start a new run under another name",
+            )
+    if before["vocabulary"] != now["vocabulary"]:
+        raise CheckpointError(
+            f"checkpoint {folder.path}: the vocabulary has changed; its data declares other values now",
+            help="resume on the data it was started with, or start a new run under another name",
+        )
+    if ignore:
+        return
+    for key in ("seed", "samples_per_step", "rows", "mixture"):
+        if before[key] != now[key]:
+            said = "weights or epochs of tasks" if key == "mixture" else key
+            change = "have changed" if key == "mixture" else f"was {before[key]} and is now {now[key]}"
+            raise CheckpointError(
+                f"checkpoint {folder.path}: {said} {change}; the steps to come would draw other samples. "
+                "Pass plans=ignore to accept."
+            )
+
+
+def same_plans(folder: RunFolder, tasks: Sequence[ReadyTask]) -> None:
+    """Compares the tasks of a run with those its folder tells of.
+
+    Raises:
+        CheckpointError: A task is new, is gone, or its line or closed set has changed.
+    """
+    path = folder.path / "plans.json"
+    if not path.exists():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    names = [task.card.name for task in tasks]
+    for name in before:
+        if name not in names:
+            raise CheckpointError(
+                f"checkpoint {folder.path}: task {name} was trained in this run and is now left out. "
+                "Pass plans=ignore to accept."
+            )
+    for task in tasks:
+        old = before.get(task.card.name)
+        if old is None:
+            raise CheckpointError(
+                f"checkpoint {folder.path}: task {task.card.name} was not trained in this run",
+                help=f"it holds {', '.join(before)}; start a new run for another mixture",
+            )
+        if old["hash"] == task.plan.hash:
+            continue
+        if old["line"] == task.plan.line:
+            raise CheckpointError(
+                f"checkpoint {folder.path}: task {task.card.name} has another closed set, or its cards mean "
+                "something else now. Pass plans=ignore to accept."
+            )
+        raise CheckpointError(
+            f'checkpoint {folder.path}: task {task.card.name} was trained with "{old["line"]}" and is now '
+            f'"{task.plan.line}". Pass plans=ignore to accept.'
+        )
