@@ -16,6 +16,7 @@ __all__ = ["VERBS", "main"]
 #: Verb -> (module with `main(arguments) -> exit code`, one line of help).
 VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "check": ("ofasys_lite.commands.check", "hold tasks or a line against their data, without building a model"),
         "fmt": ("ofasys_lite.commands.fmt", "write lines and cards in their canonical form"),
         "train": ("ofasys_lite.commands.train", "train one model on one or many tasks"),
         "data": ("ofasys_lite.commands.data", "list, prepare and show the data sets of the quickstart"),

@@ -1,0 +1,101 @@
+"""`ofasys-lite check`: tasks or a line against their data; every mistake at once, before any model is built."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ofasys_lite.cards.find import find_task, modalities, task_names
+from ofasys_lite.cards.load import load_task_card
+from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean
+
+__all__ = ["is_line", "main", "read_tasks"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 if nothing is wrong, 1 with all mistakes on stderr."""
+    parser = argparse.ArgumentParser("ofasys-lite check", description=__doc__)
+    parser.add_argument("what", nargs="*", help="task names, cards (.yaml), or a line and its data; all tasks if none")
+    parser.add_argument("--rows", type=int, default=200, help="rows looked at in each source (200)")
+    parser.add_argument("--config-dir", action="append", default=[], help="a folder with cards of your own")
+    given = parser.parse_args(list(arguments))
+    if given.rows < 1:
+        parser.error("--rows is at least 1")
+    cards, errors = read_tasks(given.what or task_names(given.config_dir), given.config_dir)
+    from ofasys_lite.data.check import check_tasks
+
+    errors += [error for card in cards for error in _decoding(card)]
+    report = check_tasks(cards, modalities(given.config_dir), given.rows, tolerate=0.0)
+    errors += report.errors
+    for note in report.notes:
+        print(f"note: {note}")
+    if errors:
+        print("\n\n".join(error.render() for error in errors), file=sys.stderr)
+        print(f"\n{len(errors)} error{'s' if len(errors) > 1 else ''}", file=sys.stderr)
+        return 1
+    for card in cards:
+        count = report.rows.get(card.name, 0)
+        print(f"task {card.name}: " + (f"{count} rows looked at, nothing wrong" if count else "its line is right"))
+    return 0
+
+
+def is_line(text: str) -> bool:
+    """True for an instruction line, False for a name or a path."""
+    return any(mark in text for mark in ("->", "<->", "[", "\n"))
+
+
+def read_tasks(what: Sequence[str], folders: Sequence[str]) -> tuple[list[TaskCard], list[OfasysError]]:
+    """The cards that arguments name, and what was wrong with cards that could not be read.
+
+    A line makes a task named `line`; a data file after a line or a name is that task's training data.
+    """
+    cards: list[TaskCard] = []
+    errors: list[OfasysError] = []
+    names = task_names(folders)
+    for text in what:
+        try:
+            if is_line(text):
+                name = "line" if not cards else f"line{len(cards) + 1}"
+                cards.append(load_task_card({"instruction": text}, name=name))
+            elif text.endswith((".yaml", ".yml")):
+                cards.append(load_task_card(_existing(text)))
+            elif text in names:
+                cards.append(find_task(text, folders))
+            else:
+                _give_data(cards, text, names)
+        except ErrorGroup as group:
+            errors.extend(group.errors)
+        except OfasysError as error:
+            errors.append(error)
+    return cards, errors
+
+
+def _existing(text: str) -> Path:
+    if not Path(text).is_file():
+        raise CardError(f"{text}: no such file")
+    return Path(text)
+
+
+def _give_data(cards: list[TaskCard], text: str, names: Sequence[str]) -> None:
+    """Takes `text` as the data of the last card if it looks like data; else it is a name that no card has."""
+    looks = Path(text).exists() or "." in text or "/" in text or ":" in text
+    if not looks or not cards:
+        raise CardError(f"no card for task `{text}`", help=did_you_mean(text, names, "cards"))
+    # a card's own paths start at its folder, those typed here at the working directory
+    path = str(Path(text).resolve()) if cards[-1].path and Path(text).exists() else text
+    cards[-1] = replace(cards[-1], data={"train": path})
+
+
+def _decoding(card: TaskCard) -> list[OfasysError]:
+    """What is wrong with the card's decoding options."""
+    from ofasys_lite.decoding.options import DecodeOptions
+
+    try:
+        DecodeOptions.of(card.decoding)
+    except OfasysError as error:
+        return [CardError(f"task {card.name}: {error.message}", place=error.place, help=error.help)]
+    return []

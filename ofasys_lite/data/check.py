@@ -1,0 +1,210 @@
+"""Task cards against their data, before any model is built: every mistake of every task at once, and no torch.
+
+Syntax, types and sense of the lines come first (`ofasys_lite.plan`), then the columns of each source, then the values
+of rows spread over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.columns import Use, data_columns, uses
+from ofasys_lite.data.findings import Finding, Tally
+from ofasys_lite.data.readers.memory import ListSource
+from ofasys_lite.data.rows import is_stream, open_source, open_stream
+from ofasys_lite.data.source import RowSource, has_column
+from ofasys_lite.data.values import Looker
+from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, did_you_mean, raise_all
+from ofasys_lite.instruction.nodes import Span
+from ofasys_lite.instruction.places import place_of
+from ofasys_lite.plan import Plan, build_plan
+
+__all__ = ["Report", "check_tasks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        errors: Mistakes, in the order of the tasks.
+        notes: What the user should know and may leave as it is.
+        rows: Number of rows looked at, by task.
+    """
+
+    errors: tuple[OfasysError, ...]
+    notes: tuple[str, ...]
+    rows: Mapping[str, int]
+
+    def raise_errors(self) -> None:
+        """Raises the only mistake as itself, several as an ErrorGroup, none not at all."""
+        raise_all(self.errors)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was found so far."""
+
+    errors: list[OfasysError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def error(self, error: OfasysError) -> None:
+        self.errors.extend(error.errors if isinstance(error, ErrorGroup) else [error])
+
+
+def check_tasks(
+    cards: Sequence[TaskCard],
+    modalities: Mapping[str, ModalityCard],
+    rows: int = 200,
+    *,
+    scan: int = 20_000,
+    tolerate: float = 0.1,
+) -> Report:
+    """What is wrong with some tasks and their data.
+
+    Args:
+        cards: The tasks; one without data is checked as far as its line goes.
+        modalities: Modality cards by name and alias.
+        rows: Rows looked at in each source, spread evenly over it.
+        scan: Longest training source of which the closed set is read whole, so that labels of valid and test can be
+            held against it.
+        tolerate: A mistake of values seen in at most this share of the rows is a note, because training quarantines
+            such rows; 0 tolerates none.
+    """
+    found = _Found()
+    for card in cards:
+        try:
+            plan = build_plan(card, modalities)
+        except OfasysError as error:
+            found.error(error)
+            continue
+        found.notes.extend(f"task {card.name}: {note}" for note in plan.notes)
+        for reason in plan.cannot_train:
+            found.error(_not_yet(card, reason))
+        _check_metrics(found, card, plan)
+        try:
+            _check_data(found, card, plan, Looker(card, plan, modalities), (rows, scan, tolerate))
+        except CardError as error:
+            found.error(error)
+    return Report(tuple(found.errors), tuple(dict.fromkeys(found.notes)), found.rows)
+
+
+def _not_yet(card: TaskCard, reason: str) -> CardError:
+    place = place_of(card.instruction, Span(0, len(card.instruction)), card.origin)
+    message = f"task {card.name} cannot be trained yet: {reason}"
+    return CardError(message, code="E312", place=place, help="explain shows its plan; training refuses it")
+
+
+def _check_metrics(found: _Found, card: TaskCard, plan: Plan) -> None:
+    written = [slot.column for slot in plan.target_slots() if slot.learned]
+    for metric in card.metrics:
+        if metric.column and metric.column not in written:
+            message = (
+                f"task {card.name}: metric {metric.name} judges column `{metric.column}`, which the line does not write"
+            )
+            found.error(CardError(message, code="E310", help=did_you_mean(metric.column, written, "written")))
+
+
+def _check_data(found: _Found, card: TaskCard, plan: Plan, looker: Looker, limits: tuple[int, int, float]) -> None:
+    rows, scan, tolerate = limits
+    sources = dict(_sources(found, card, rows))
+    train = sources.get("train")
+    _label_splits(found, card, sources)
+    if train is not None and not is_stream(card.data["train"]):
+        looker.collect_closed(train, scan if len(sources) > 1 else 0)
+    for source in dict.fromkeys(sources.values()):
+        tally = Tally(card)
+        gone = _missing_columns(found, card, plan, source)
+        for index in _spread(len(source), rows):
+            looker.look(tally, source, index, gone)
+        found.rows[card.name] = found.rows.get(card.name, 0) + tally.rows
+        for error, wrong in tally.errors(tolerate):
+            if wrong:
+                found.error(error)
+            else:
+                then = "They teach to write nothing." if error.code == "E305" else "Training leaves such rows out."
+                found.notes.append(f"{error.message} {then}")
+        found.notes.extend(looker.told(source.name))
+    if train is not None:
+        unused = [c for c in train.columns if c not in data_columns(card, plan)]
+        if unused:
+            found.notes.append(f"task {card.name}: columns of {train.name} that are not used: {', '.join(unused[:20])}")
+
+
+def _sources(found: _Found, card: TaskCard, rows: int) -> Iterator[tuple[str, RowSource]]:
+    """(split, source) of what opens; what does not is noted."""
+    base = Path(card.path).parent if card.path else None
+    opened: dict[str, RowSource] = {}
+    for split, spec in card.data.items():
+        key = repr(spec)
+        try:
+            if key not in opened:
+                opened[key] = _open(card, spec, base, rows, found)
+            yield split, opened[key]
+        except DataError as error:
+            message = f"task {card.name}: {error.message}"
+            found.error(DataError(message, code=error.code or "E311", place=error.place, help=error.help))
+
+
+def _open(card: TaskCard, spec: Any, base: Path | None, rows: int, found: _Found) -> RowSource:
+    if not is_stream(spec):
+        return open_source(spec, base=base, columns=card.columns or None)
+    stream = open_stream(spec, base=base, columns=card.columns or None)
+    found.notes.append(f"task {card.name}: {stream.name} is read as a stream: order not reproducible")
+    return ListSource(stream.first(rows), stream.name)
+
+
+def _label_splits(found: _Found, card: TaskCard, sources: Mapping[str, RowSource]) -> None:
+    """Says which splits come from the training rows, and whether the column that groups them is there."""
+    train = sources.get("train")
+    if train is None:
+        return
+    missing = [split for split in ("valid", "test") if split not in card.data]
+    if missing:
+        by = f"column `{card.group}`" if card.group else "sample id"
+        found.notes.append(f"task {card.name}: {' and '.join(missing)} come from {train.name}, by sha1 of the {by}")
+    if card.group and not has_column(train.columns, card.group):
+        message = f"task {card.name}: `group` names column `{card.group}`; {train.name} has {', '.join(train.columns)}"
+        found.error(DataError(message, code="E301", help=did_you_mean(card.group, train.columns, "columns")))
+
+
+def _spread(count: int, rows: int) -> list[int]:
+    """At most `rows` row numbers, spread evenly from the first to the last."""
+    if count <= rows:
+        return list(range(count))
+    return sorted({int(i) for i in np.linspace(0, count - 1, rows)})
+
+
+def _missing_columns(found: _Found, card: TaskCard, plan: Plan, source: RowSource) -> set[str]:
+    """The columns that the line asks for and no row of the source has; each is a mistake with its place."""
+    gone: set[str] = set()
+    tally = Tally(card)
+    for use in uses(plan):
+        if _has(source, use):
+            continue
+        if use.optional:
+            found.notes.append(f"task {card.name}: optional column `{use.column}` is in no row of {source.name}")
+        elif use.column not in gone:
+            has = ", ".join(source.columns) or "no columns"
+            message = f"{use.label} asks for column `{use.column}`; {source.name} has {has}"
+            help = did_you_mean(use.column, source.columns, "columns")
+            found.error(tally.error(Finding("E301", message, use.span, help, "row 1")))
+        gone.add(use.column)
+    return gone
+
+
+def _has(source: RowSource, use: Use) -> bool:
+    if use.column in source.columns:
+        return True
+    if use.exact:
+        return False
+    if use.column.isdigit():
+        return int(use.column) < len(source.columns)
+    return has_column(source.columns, use.column)

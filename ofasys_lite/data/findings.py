@@ -1,0 +1,92 @@
+"""What a check finds in rows: one finding per kind and place in the line, with its first row and how many had it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.errors import DataError
+from ofasys_lite.instruction.nodes import Span
+from ofasys_lite.instruction.places import place_of
+
+__all__ = ["DATA_CODES", "Finding", "Tally"]
+
+#: Codes of the mistakes found when a line is held against its data, and their short meanings.
+DATA_CODES = {
+    "E301": "a column that the data does not have",
+    "E302": "a list where a single value is meant",
+    "E303": "a single value where a list is meant",
+    "E304": "a value that the modality cannot read",
+    "E305": "an empty target",
+    "E306": "a label outside its closed set",
+    "E307": "a group with too few or too many elements",
+    "E308": "an element of no known alternative",
+    "E309": "a box without its image",
+    "E310": "a metric of a column that is not written",
+    "E311": "a source that cannot be opened",
+    "E312": "a line that cannot be trained yet",
+}
+
+
+@dataclass(slots=True)
+class Finding:
+    """One mistake, seen in one or more rows.
+
+    Attributes:
+        code: `E301` and so on.
+        message: What is wrong in the first row that has it, without the task.
+        span: Place in the line.
+        help: What to do.
+        row: The first row that has it, such as `qa.csv, row 17`.
+        count: Number of rows that have it.
+    """
+
+    code: str
+    message: str
+    span: Span
+    help: str
+    row: str
+    count: int = 0
+
+
+class Tally:
+    """Findings of one task in one source.
+
+    Args:
+        card: The task, for its name and the places in its line.
+    """
+
+    def __init__(self, card: TaskCard) -> None:
+        self.card = card
+        self.rows = 0
+        self._found: dict[tuple[str, Span, str], Finding] = {}
+        self._row = ""
+        self._hit: set[tuple[str, Span, str]] = set()
+
+    def next_row(self, place: str) -> None:
+        """What is added from now on belongs to the row at `place`."""
+        self.rows += 1
+        self._row = place
+        self._hit.clear()
+
+    def add(self, code: str, span: Span, message: str, help: str = "", kind: str = "") -> None:
+        """Notes a mistake of the current row; the same code, place and kind counts once a row."""
+        key = (code, span, kind)
+        if key not in self._hit:
+            self._hit.add(key)
+            found = self._found.setdefault(key, Finding(code, message, span, help, self._row))
+            found.count += 1
+
+    def error(self, finding: Finding) -> DataError:
+        """The finding as the error that is shown."""
+        share = f"; {finding.count} of {self.rows} rows looked at" if self.rows > 1 else ""
+        where = f" ({finding.row}{share})" if finding.row else ""
+        message = f"task {self.card.name}: {finding.message}{where}."
+        place = place_of(self.card.instruction, finding.span, self.card.origin)
+        return DataError(message, code=finding.code, place=place, help=finding.help)
+
+    def errors(self, tolerate: float) -> Iterator[tuple[DataError, bool]]:
+        """(error, whether it is a mistake) per finding; seen in at most a share of `tolerate`, it is a note."""
+        for finding in self._found.values():
+            yield self.error(finding), finding.count > tolerate * self.rows

@@ -1,0 +1,253 @@
+"""The values of one row against a line: what its modalities can read, lists and single values, labels, groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.columns import label, slot_uses
+from ofasys_lite.data.fields import MISSING, as_list, field, is_empty
+from ofasys_lite.data.findings import Tally
+from ofasys_lite.data.groups import raw_values, records, walked
+from ofasys_lite.data.ready import preprocess_class
+from ofasys_lite.data.source import RowSource
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.instruction.nodes import Span
+from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, option, walk
+from ofasys_lite.preprocess.base import Preprocess
+from ofasys_lite.preprocess.text import read_text
+
+__all__ = ["Looker"]
+
+#: Elements of a group that are looked at.
+_ELEMENTS = 20
+#: Closed sets of the training column above this size look like free text.
+_MANY_LABELS = 1000
+
+
+class Looker:
+    """Holds rows of one task against its plan.
+
+    Args:
+        card: The task.
+        plan: Its plan.
+        modalities: Modality cards by name and alias, for the settings of their preprocessors.
+
+    Raises:
+        CardError: A preprocess that a modality card names is not there.
+    """
+
+    def __init__(self, card: TaskCard, plan: Plan, modalities: Mapping[str, ModalityCard]) -> None:
+        self.card = card
+        self.sides = tuple(_sides(plan))
+        self.settings = {name: dict(modality.settings) for name, modality in modalities.items()}
+        slots = plan.all_slots()
+        self.tools = {s.preprocess: preprocess_class(s.preprocess) for s in slots if s.preprocess}
+        self.closed: dict[str, frozenset[str]] = {}
+        self._framed = any(self._is_frame(s) for t in plan.templates for s in t.source)
+        self._long: dict[str, list[int]] = {}
+
+    def _is_frame(self, segment: Segment) -> bool:
+        if not isinstance(segment, SlotSegment) or segment.preprocess not in self.tools:
+            return False
+        return self.tools[segment.preprocess].frame is not Preprocess.frame
+
+    def collect_closed(self, train: RowSource, scan: int) -> None:
+        """Reads the closed sets of training columns, if the source has at most `scan` rows."""
+        wanted = tuple(s for s, target in self.sides if target and any(map(_of_column, walk((s,)))))
+        if not wanted or len(train) > scan:
+            return
+        columns = {c for s in wanted for c in _heads(s)}
+        found: dict[str, set[str]] = {s.key: set() for s in walk(wanted) if _of_column(s)}
+        for index in range(len(train)):
+            try:
+                row = {column: train.value(index, column) for column in columns}
+                for slot, value in raw_values(wanted, row):
+                    if _of_column(slot):
+                        found[slot.key].add(read_text(value))
+            except DataError:
+                continue
+        self.closed = {key: frozenset(values) for key, values in found.items()}
+
+    def look(self, tally: Tally, source: RowSource, index: int, gone: set[str]) -> None:
+        """Notes what is wrong with row `index`; columns in `gone` are known to be missing everywhere."""
+        tally.next_row(source.place(index))
+        try:
+            row = source.row(index)
+        except DataError as error:
+            tally.add("E304", self.sides[0][0].span if self.sides else Span(0, 0), error.message, error.help)
+            return
+        folder = source.base or None
+        for segment, target in self.sides:
+            self._segment(tally, segment, row, target, (gone, folder))
+
+    def _segment(
+        self, tally: Tally, segment: Segment, row: Any, target: bool, known: tuple[set[str], str | None]
+    ) -> None:
+        if isinstance(segment, SlotSegment):
+            self._slot(tally, segment, row, target, known)
+        elif isinstance(segment, GroupSegment):
+            self._group(tally, segment, row, target, known)
+
+    def _slot(
+        self, tally: Tally, slot: SlotSegment, row: Any, target: bool, known: tuple[set[str], str | None]
+    ) -> None:
+        gone, folder = known
+        for use in slot_uses(slot):
+            value = field(row, use.column, use.exact)
+            if value is MISSING and use.column not in gone and not use.optional:
+                _missing(tally, use.label, use.column, use.span, row)
+        value = field(row, slot.column, slot.exact)
+        if value is MISSING or (slot.optional and is_empty(value)):
+            return
+        span = slot.column_span
+        empty = is_empty(value) or (isinstance(value, str) and not value.strip())
+        if empty and target and slot.learned:
+            help = f"drop the row, or write [{slot.modality}:{slot.column}?] if it may be absent"
+            tally.add("E305", span, f"column `{slot.column}`: the target is empty", help)
+            return
+        if value is None or (isinstance(value, float) and value != value):
+            help = f"fill it in, or write [{slot.modality}:{slot.column}?] if it may be absent"
+            tally.add("E304", span, f"column `{slot.column}` is empty", help)
+            return
+        self._value(tally, slot, value, folder)
+        if target and slot.learned:
+            self._label(tally, slot, value, row)
+
+    def _value(self, tally: Tally, slot: SlotSegment, value: Any, folder: str | None) -> None:
+        tool = self.tools.get(slot.preprocess)
+        if tool is None:
+            return
+        settings = {**self.settings[slot.modality], "folder": folder}
+        if slot.modality == "BOX" and option(slot.options, "size") is None and not self._framed:
+            help = "put the IMAGE slot left of the arrow, or say [BOX:...,size=1] for boxes in fractions of the image"
+            tally.add("E309", slot.span, f"{label(slot)} needs the size of its image, and the line has none", help)
+        try:
+            tool.check(value, slot.options, settings)
+        except DataError as error:
+            code = "E302" if isinstance(value, (list, tuple, np.ndarray)) else "E304"
+            tally.add(code, slot.column_span, f"column `{slot.column}`: {error.message}", error.help)
+            return
+        limit = option(slot.options, "max_length") or settings.get("max_length")
+        if isinstance(limit, int) and (texts := tuple(tool.texts(value))):
+            counts = self._long.setdefault(f"{label(slot)}: max_length={limit}", [0, 0])
+            counts[0] += sum(len(text.split()) for text in texts) > limit
+            counts[1] += 1
+
+    def _label(self, tally: Tally, slot: SlotSegment, value: Any, row: Any) -> None:
+        if slot.closed is None:
+            return
+        values: tuple[str, ...] | frozenset[str] = slot.closed.values
+        if slot.closed.kind == "column":
+            values = self.closed.get(slot.key, frozenset())
+            if not values:
+                return
+        elif slot.closed.kind == "candidates":
+            listed = field(row, slot.closed.name)
+            if listed is MISSING:
+                return
+            try:
+                values = tuple(str(v) for v in as_list(listed, slot.closed.name))
+            except DataError as error:
+                tally.add("E303", slot.span, error.message, error.help)
+                return
+        try:
+            text = read_text(value)
+        except DataError:
+            return
+        if text not in values:
+            help = did_you_mean(text, sorted(values), "the set")
+            tally.add("E306", slot.column_span, f"column `{slot.column}`: `{text}` is not in the closed set", help)
+
+    def _group(
+        self, tally: Tally, group: GroupSegment, row: Any, target: bool, known: tuple[set[str], str | None]
+    ) -> None:
+        lists = self._lists(tally, group, row, known[0])
+        if lists is None:
+            return
+        try:
+            elements = records(group, row)
+        except DataError as error:
+            equal = group.over is None and len({len(each) for each in lists}) > 1
+            tally.add("E303" if equal else "E308", group.span, error.message, error.help)
+            return
+        if len(elements) < group.least or (group.most is not None and len(elements) > group.most):
+            most = "any number" if group.most is None else str(group.most)
+            message = f"the group has {len(elements)} elements; promised {group.least} to {most}"
+            tally.add("E307", group.span, message, "max=N cuts longer lists; {m,n} is a promise")
+        for alternative, record in elements[:_ELEMENTS]:
+            for segment in group.alternatives[alternative]:
+                self._segment(tally, segment, record, target, (set(), known[1]))
+
+    def _lists(self, tally: Tally, group: GroupSegment, row: Any, gone: set[str]) -> list[Any] | None:
+        """The lists that a group walks; None if one is missing or is no list."""
+        columns = {group.over: None} if group.over is not None else walked(group)
+        found: list[Any] = []
+        for column, slot in columns.items():
+            span = group.over_span if slot is None else slot.column_span
+            value = field(row, column, slot is not None and slot.exact)
+            if value is MISSING or value is None:
+                if slot is not None and slot.optional:
+                    continue
+                if column not in gone:
+                    _missing(tally, "the group" if slot is None else label(slot), column, span, row)
+                return None
+            try:
+                found.append(as_list(value, column))
+            except DataError as error:
+                help = 'in a text file write a list as JSON, such as ["a", "b"]'
+                tally.add("E303", span, error.message, error.help or help)
+                return None
+        return found
+
+    def told(self, name: str) -> Iterator[str]:
+        """Notes about lengths and closed sets found in the rows of one source; forgets the lengths."""
+        for what, (long, count) in self._long.items():
+            if long:
+                share = f"{100 * long / count:.1f} % of the values"
+                yield f"task {self.card.name}: {what} cuts at least {share} in {name} (by words; pieces are more)"
+        self._long.clear()
+        for key, values in self.closed.items():
+            if len(values) > _MANY_LABELS:
+                yield f"task {self.card.name}: the closed set of `{key}` has {len(values)} values"
+
+
+def _of_column(slot: SlotSegment) -> bool:
+    return slot.closed is not None and slot.closed.kind == "column"
+
+
+def _heads(segment: SlotSegment | GroupSegment) -> tuple[str, ...]:
+    if isinstance(segment, SlotSegment):
+        return (segment.column,)
+    return (segment.over,) if segment.over is not None else tuple(walked(segment))
+
+
+def _missing(tally: Tally, who: str, column: str, span: Span, row: Any) -> None:
+    columns = [str(name) for name in row] if isinstance(row, Mapping) else []
+    has = ", ".join(columns[:40]) if columns else f"this element is {type(row).__name__}, not a record"
+    message = f"{who} asks for column `{column}`; the row has {has}" if columns else f"{who} asks for `{column}`; {has}"
+    tally.add("E301", span, message, did_you_mean(column, columns, "columns") if columns else "", kind=column)
+
+
+def _sides(plan: Plan) -> Iterator[tuple[SlotSegment | GroupSegment, bool]]:
+    """(slot or group, whether it is written), each once over all paraphrases."""
+    seen: set[tuple[object, ...]] = set()
+    for template in plan.templates:
+        for side, target in ((template.source, False), *((t, not template.align) for t in template.targets)):
+            for segment in side:
+                if isinstance(segment, WordsSegment):
+                    continue
+                key = (target, *_identity(segment))
+                if key not in seen:
+                    seen.add(key)
+                    yield segment, target
+
+
+def _identity(segment: SlotSegment | GroupSegment) -> tuple[object, ...]:
+    if isinstance(segment, SlotSegment):
+        return (segment.key, segment.preprocess, segment.options)
+    inner = (_identity(s) for a in segment.alternatives for s in a if not isinstance(s, WordsSegment))
+    return (segment.over, segment.by, segment.most, *inner)
