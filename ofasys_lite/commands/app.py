@@ -17,8 +17,12 @@ __all__ = ["VERBS", "main"]
 VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "check": ("ofasys_lite.commands.check", "hold tasks or a line against their data, without building a model"),
+        "explain": ("ofasys_lite.commands.explain", "say what a line or task means, and what it costs"),
         "fmt": ("ofasys_lite.commands.fmt", "write lines and cards in their canonical form"),
         "train": ("ofasys_lite.commands.train", "train one model on one or many tasks"),
+        "evaluate": ("ofasys_lite.commands.evaluate", "score a run on its tasks, beside their baselines"),
+        "predict": ("ofasys_lite.commands.predict", "use a trained model on one sample, or on many rows"),
+        "report": ("ofasys_lite.commands.report", "write report.html once more"),
         "data": ("ofasys_lite.commands.data", "list, prepare and show the data sets of the quickstart"),
     }
 )

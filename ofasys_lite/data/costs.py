@@ -8,7 +8,7 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, option, walk
 from ofasys_lite.preprocess.base import Preprocess
 
-__all__ = ["row_lengths"]
+__all__ = ["row_lengths", "typical_rows"]
 
 #: Bytes of text that make about one piece.
 _BYTES = 3
@@ -26,6 +26,16 @@ def row_lengths(
     return read, written
 
 
+#: Length of a value of which nothing is known, by kind: bytes, pixels, samples at 16 kHz, elements.
+TYPICAL = {"text": 60, "image": 224 * 224, "audio": 3 * 16_000, "list": 4}
+
+
+def typical_rows(slot: SlotSegment, tool: Preprocess) -> int:
+    """Rows of a value of typical length, where there is no data to look at."""
+    fixed = _fixed(slot)
+    return _within(slot, tool.rows_of(TYPICAL.get(tool.length_kind, 60), slot.options)) if fixed is None else fixed
+
+
 def _segment(segment: Segment, tools: Mapping[tuple[str, str], Preprocess], source: RowSource, index: int) -> int:
     if isinstance(segment, WordsSegment):
         return 1 + len(segment.text) // _BYTES
@@ -37,12 +47,21 @@ def _segment(segment: Segment, tools: Mapping[tuple[str, str], Preprocess], sour
 
 
 def _slot(slot: SlotSegment, tools: Mapping[tuple[str, str], Preprocess], source: RowSource, index: int) -> int:
-    if slot.closed is not None or slot.modality == "CATEGORY":
-        return 1
-    if slot.modality == "BOX":
-        return 4
+    fixed = _fixed(slot)
+    if fixed is not None:
+        return fixed
     tool = tools[slot.preprocess, slot.adapter]
     length = source.length_hint(index, slot.column, tool.length_kind) or 0
-    rows = tool.rows_of(length, slot.options)
+    return _within(slot, tool.rows_of(length, slot.options))
+
+
+def _fixed(slot: SlotSegment) -> int | None:
+    """Rows of a slot that always has the same number."""
+    if slot.closed is not None or slot.modality == "CATEGORY":
+        return 1
+    return 4 if slot.modality == "BOX" else None
+
+
+def _within(slot: SlotSegment, rows: int) -> int:
     limit = option(slot.options, "max_length")
     return min(rows, limit) if isinstance(limit, int) else rows

@@ -224,6 +224,10 @@ class ExampleMaker:
             found = (*found, ("closed_values", values))
         return found if frame is None else (*found, ("frame", frame))
 
+    def frame(self, row: Mapping[str, Any]) -> tuple[int, int] | None:
+        """(width, height) in pixels of the row's picture that boxes refer to, None if there is none."""
+        return self._frame(self.plan.templates[0], row)
+
     def _frame(self, template: PlannedTemplate, row: Mapping[str, Any]) -> tuple[int, int] | None:
         if not self._boxes:
             return None

@@ -1,0 +1,146 @@
+"""What rows of a task look like once they are read: rows per slot, what is cut off, and the time each stage takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ofasys_lite.data.batch import collate
+from ofasys_lite.data.groups import raw_values
+from ofasys_lite.data.ready import ReadyTask
+from ofasys_lite.data.types import Example
+from ofasys_lite.errors import DataError
+from ofasys_lite.plan.types import SlotSegment, option
+
+__all__ = ["Analysis", "SlotRows", "analyze"]
+
+#: A limit that no value reaches.
+_NO_LIMIT = 10**9
+#: Examples collated at once, to time collation.
+_PACK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRows:
+    """The lengths of one slot's values.
+
+    Attributes:
+        side: `source` or `target`.
+        key: Slot key.
+        modality: Canonical modality.
+        counts: Rows of the stream per value.
+        cut: Number of values that `max_length` cuts.
+        limit: `max_length`, or None.
+    """
+
+    side: str
+    key: str
+    modality: str
+    counts: tuple[int, ...]
+    cut: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What sampled rows of one task look like.
+
+    Attributes:
+        task: Task name.
+        rows: Rows per split.
+        sampled: Rows that were read.
+        broken: How many of them cannot be read, and the first reason.
+        slots: Lengths by slot, source first.
+        sources: Source rows per sample.
+        targets: Target rows per sample.
+        seconds: Mean seconds a sample takes, by stage: reading, preprocess, collation.
+        closed: Number of values per closed set.
+    """
+
+    task: str
+    rows: Mapping[str, int]
+    sampled: int
+    broken: tuple[int, str]
+    slots: tuple[SlotRows, ...]
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    seconds: Mapping[str, float]
+    closed: Mapping[str, int]
+
+
+def analyze(task: ReadyTask, rows: int, seed: int = 0) -> Analysis:
+    """Reads `rows` rows of the training split, spread evenly over it, and measures them.
+
+    Args:
+        task: The task, ready to be drawn from.
+        rows: Rows to read.
+        seed: Seed of masking and augmentation.
+    """
+    source = task.sources["train"]
+    chosen = sorted({int(i) for i in np.linspace(0, len(source) - 1, min(rows, len(source)))})
+    examples: list[Example] = []
+    lengths: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    broken, reason = 0, ""
+    reading = preprocess = 0.0
+    for index in chosen:
+        rng = np.random.default_rng((seed, index))
+        try:
+            start = time.perf_counter()
+            row = source.row(index)
+            middle = time.perf_counter()
+            examples.append(task.maker.example(row, source.ids(index), rng, True))
+            preprocess += time.perf_counter() - middle
+            reading += middle - start
+            for side, slot, counts in _lengths(task, row, rng):
+                lengths.setdefault((side, slot.key), []).append(counts)
+        except DataError as error:
+            broken, reason = broken + 1, reason or error.message
+    start = time.perf_counter()
+    for first in range(0, len(examples), _PACK):
+        collate(examples[first : first + _PACK])
+    collation = time.perf_counter() - start
+    done = max(1, len(examples))
+    return Analysis(
+        task=task.card.name,
+        rows={split: len(each) for split, each in task.sources.items()},
+        sampled=len(chosen),
+        broken=(broken, reason),
+        slots=tuple(_slot_rows(task, *key, found) for key, found in lengths.items()),
+        sources=tuple(sum(side.count for side in e.sources) for e in examples),
+        targets=tuple(sum(target.count for target in e.targets) for e in examples),
+        seconds={"reading": reading / done, "preprocess": preprocess / done, "collation": collation / done},
+        closed={s.key: len(s.closed.values) for s in task.plan.target_slots() if s.closed is not None},
+    )
+
+
+def _lengths(
+    task: ReadyTask, row: Mapping[str, Any], rng: np.random.Generator
+) -> Iterator[tuple[str, SlotSegment, tuple[int, int]]]:
+    """(side, slot, (rows, rows without a limit)) of every value in `row`."""
+    template = task.plan.templates[0]
+    frame = task.maker.frame(row)
+    for side, segments in (("source", template.source), *(("target", t) for t in template.targets)):
+        for slot, value in raw_values(segments, row):
+            tool = task.maker.preprocess[slot.preprocess, slot.adapter]
+            options = task.maker.options(slot, row, frame, side == "target")
+            count = tool.encode(value, options, rng, False).count
+            free = tuple(pair for pair in options if pair[0] != "max_length")
+            limit = _limit(task, slot)
+            whole = tool.encode(value, (*free, ("max_length", _NO_LIMIT)), rng, False).count if limit else count
+            yield side, slot, (count, whole)
+
+
+def _limit(task: ReadyTask, slot: SlotSegment) -> int | None:
+    settings = task.maker.preprocess[slot.preprocess, slot.adapter].settings
+    limit = option(slot.options, "max_length") or settings.get("max_length")
+    return limit if isinstance(limit, int) else None
+
+
+def _slot_rows(task: ReadyTask, side: str, key: str, found: list[tuple[int, int]]) -> SlotRows:
+    slot = next(s for s in task.plan.slots() if s.key == key)
+    cut = sum(whole > count for count, whole in found)
+    return SlotRows(side, key, slot.modality, tuple(count for count, _ in found), cut, _limit(task, slot))

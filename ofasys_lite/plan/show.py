@@ -1,0 +1,66 @@
+"""An explanation in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ofasys_lite.plan.explain import VOCABULARY, Explanation, Line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["show"]
+
+
+def show(explanation: Explanation, console: Console) -> None:
+    """Prints an explanation: canonical form, a table per paraphrase, cost, notes, and what cannot be trained yet."""
+    from rich.text import Text
+
+    console.print(Text(explanation.canonical, style="bold"))
+    many = len(explanation.templates) > 1
+    for number, lines in enumerate(explanation.templates, 1):
+        console.print(_table(lines, f"paraphrase {number}" if many else None))
+    console.print(Text(f"a sample: about {explanation.source} source and {explanation.target} target rows"))
+    if explanation.costs:
+        shown = ", ".join(f"{cost.preset} {cost.training / 1e9:.2f}" for cost in explanation.costs)
+        console.print(Text(f"GFLOPs to train on it (adapters apart, {VOCABULARY:,} rows of vocabulary): {shown}"))
+    for note in explanation.notes:
+        console.print(Text(f"note: {note}"))
+    for reason in explanation.cannot_train:
+        console.print(Text(f"cannot be trained yet: {reason}", style="red"))
+    console.print(Text(f"plan {explanation.plan.hash}", style="dim"))
+
+
+def _table(lines: tuple[Line, ...], title: str | None) -> Table:
+    """The table of one paraphrase; columns without content are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = {
+        "side": [line.side for line in lines],
+        "segment": ["  " * line.depth + _segment(line) for line in lines],
+        "preprocess": [line.preprocess for line in lines],
+        "adapter": [line.adapter for line in lines],
+        "tokens": [_tokens(line) for line in lines],
+        "loss": [line.loss for line in lines],
+        "in decoding": [line.constraint for line in lines],
+        "attributes": [line.attributes for line in lines],
+    }
+    kept = {name: cells for name, cells in columns.items() if any(cells)}
+    table = Table(title=title, title_justify="left")
+    for name in kept:
+        table.add_column(name, overflow="fold", justify="right" if name == "tokens" else "left")
+    for row in zip(*kept.values(), strict=True):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _segment(line: Line) -> str:
+    return f"{line.modality} {line.what}" if line.segment == "slot" else f"{line.segment}: {line.what}"
+
+
+def _tokens(line: Line) -> str:
+    if line.tokens is None:
+        return "" if line.segment == "alternative" else "?"
+    return ("" if line.tokens.how == "exact" else "~") + str(line.tokens.count)
