@@ -31,13 +31,16 @@ class ConvStem(nn.Module):
     Each step is a 3 x 3 convolution of stride 2, a LayerNorm over channels and GELU; a patch that is no power of two
     begins with one convolution whose kernel and stride are its odd part.
 
+    Residual blocks (a 3 x 3 convolution, a LayerNorm, GELU, a 1 x 1 convolution) at the patches' resolution may follow.
+
     Args:
         patch: Side of a patch in pixels.
         widths: Channels after each step: log2(patch) of them, one more if the odd part is above 1.
         width: D.
+        blocks: Number of residual blocks before the merge.
     """
 
-    def __init__(self, patch: int, widths: Sequence[int], width: int) -> None:
+    def __init__(self, patch: int, widths: Sequence[int], width: int, blocks: int = 0) -> None:
         super().__init__()
         strides = _strides(patch)
         if len(widths) != len(strides):
@@ -51,6 +54,7 @@ class ConvStem(nn.Module):
             for i, stride in enumerate(strides)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in widths)
+        self.blocks = nn.ModuleList(_Residual(before[-1]) for _ in range(blocks))
         self.merge = nn.Linear(4 * before[-1], width)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -59,7 +63,27 @@ class ConvStem(nn.Module):
             # in channels-last memory, the normalised axis is the contiguous one: both permutes are free
             x_NHWC = norm(conv(x_NCHW).permute(0, 2, 3, 1))
             x_NCHW = F.gelu(x_NHWC).permute(0, 3, 1, 2)
+        for block in self.blocks:
+            x_NCHW = block(x_NCHW)
         x: Tensor = self.merge(_cells(x_NCHW.permute(0, 2, 3, 1), 2))
+        return x
+
+
+class _Residual(nn.Module):
+    """x + a 1 x 1 convolution of GELU of LayerNorm of a 3 x 3 convolution; begins as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.LayerNorm(channels)
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, h, w), as it came in shape."""
+        x_NHWC = F.gelu(self.norm(self.conv(x_NCHW).permute(0, 2, 3, 1)))
+        x: Tensor = x_NCHW + self.out(x_NHWC).permute(0, 3, 1, 2)
         return x
 
 
@@ -166,7 +190,7 @@ class GridAdapter(Adapter):
 
 
 class ImageAdapter(GridAdapter):
-    """The default image adapter. Settings: `patch`, `stem` (`conv` or `linear`), `widths`, `coordinates`.
+    """The default image adapter. Settings: `patch`, `stem` (`conv` or `linear`), `widths`, `blocks`, `coordinates`.
 
     Args:
         settings: The modality card's settings.
@@ -179,7 +203,10 @@ class ImageAdapter(GridAdapter):
         if stem not in ("conv", "linear"):
             raise CardError(f"setting `stem` of IMAGE is {stem!r}", help="write `conv` or `linear`")
         widths = settings.get("widths") or [32 * 2**i for i in range(len(_strides(patch)))]
-        self.stem = ConvStem(patch, list(widths), shared.width) if stem == "conv" else LinearStem(patch, shared.width)
+        blocks = setting(settings, "blocks", 0, 0, 100)
+        self.stem: nn.Module = LinearStem(patch, shared.width)
+        if stem == "conv":
+            self.stem = ConvStem(patch, list(widths), shared.width, blocks)
 
     def features(self, x_NCHW: Tensor, lines: int, columns: int) -> Tensor:
         """(N, lines, columns, D) by the stem."""
