@@ -10,9 +10,9 @@ from typing import Any
 
 from ofasys_lite.commands.compose import run_hydra, user_folders
 from ofasys_lite.commands.config import RunConfig, run_config
-from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
 
-__all__ = ["main", "start"]
+__all__ = ["environment", "main", "start"]
 
 #: Rows of each source that are looked at before anything heavy is imported.
 _ROWS = 50
@@ -38,7 +38,7 @@ def start(config: RunConfig, evaluate: bool = True) -> Path:
         config: What to train and how.
         evaluate: Evaluate the test splits at the end, and write the report.
     """
-    _environment(config.data)
+    environment(config.data)
     _prepare(config)
     _check(config)
     folder, resume = _folder(config)
@@ -51,7 +51,8 @@ def start(config: RunConfig, evaluate: bool = True) -> Path:
     return folder
 
 
-def _environment(data: Mapping[str, Any]) -> None:
+def environment(data: Mapping[str, Any]) -> None:
+    """Puts the data and cache folders of a configuration where the readers look; CardError for an unknown key."""
     for key in data:
         if key not in _DATA_KEYS:
             raise CardError(f"data: unknown key `{key}`", help=did_you_mean(str(key), _DATA_KEYS))
@@ -79,9 +80,19 @@ def _prepare(config: RunConfig) -> None:
 
 def _check(config: RunConfig) -> None:
     from ofasys_lite.data.check import check_tasks
+    from ofasys_lite.plan import build_plan
+    from ofasys_lite.report.judge import judges
 
     report = check_tasks(config.tasks, config.modalities, rows=_ROWS)
     report.raise_errors()
+    errors: list[OfasysError] = []
+    for card in config.tasks:
+        try:
+            # what validation and evaluation will need
+            judges(build_plan(card, config.modalities), card, config.modalities)
+        except OfasysError as error:
+            errors.append(error)
+    raise_all(errors)
 
 
 def _folder(config: RunConfig) -> tuple[Path, bool]:
@@ -131,11 +142,13 @@ def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:
 def _train(run: Any, config: RunConfig) -> None:
     from rich.console import Console
 
-    from ofasys_lite.report.evaluate import validate
+    from ofasys_lite.report.validation import Validator
+    from ofasys_lite.training.files import RunFolder
     from ofasys_lite.training.fit import train
 
     console = Console(stderr=True)
     console.print(f"training {len(config.tasks)} tasks into {run.folder}: {', '.join(c.name for c in config.tasks)}")
+    validate = Validator(RunFolder(run.folder), run.settings.valid_samples)
     train(run, console, _loggers(config, run.folder), validate)
     console.print(f"trained: {run.folder}/export")
     sys.stderr.flush()

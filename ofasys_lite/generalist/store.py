@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ofasys_lite import __version__
-from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.cards.stored import stored_modalities
+from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.ready import DataSettings
 from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError
@@ -24,7 +25,7 @@ from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan import build_plan, freeze
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["load", "save", "save_weights"]
+__all__ = ["load", "load_weights", "save", "save_weights"]
 
 _FORMAT = 1
 
@@ -154,15 +155,16 @@ def load(path: str | Path) -> Generalist:
         raise CheckpointError(f"{folder}: config.json and the tokenizer do not belong together")
     specs = {n: AdapterSpec(v["path"], v["settings"]) for n, v in config["adapters"].items()}
     network = Network(ModelConfig.from_dict(config["model"]), len(vocabulary), specs)
-    _fill(network, folder / "model.safetensors")
-    modalities = _modalities(config["modalities"])
+    load_weights(network, folder / "model.safetensors")
+    modalities = stored_modalities(config["modalities"])
     tasks = {name: _entry(name, value, modalities) for name, value in config["tasks"].items()}
     data = DataSettings(**config["data"])
     network.eval()
     return Generalist(network, vocabulary, tasks, _with_others(modalities), data)
 
 
-def _fill(network: Network, path: Path) -> None:
+def load_weights(network: Network, path: Path) -> None:
+    """Fills the network with the weights in `path`; CheckpointError if the file is missing, damaged or does not fit."""
     try:
         tensors = load_file(path)
     except FileNotFoundError:
@@ -177,18 +179,6 @@ def _fill(network: Network, path: Path) -> None:
         what = f"missing {missing[:3]}" if missing else f"unknown {extra[:3]}" if extra else f"other sizes {wrong[:3]}"
         raise CheckpointError(f"{path} does not fit config.json: {what}", help="do not mix files of two exports")
     network.load_state_dict(tensors, strict=False)
-
-
-def _modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
-    found: dict[str, ModalityCard] = {}
-    for name, value in values.items():
-        given = dict(value)
-        given["attributes"] = tuple(AttributeSpec(**{**a, "choices": tuple(a["choices"])}) for a in given["attributes"])
-        given["aliases"] = tuple(given["aliases"])
-        card = ModalityCard(**given)
-        for alias in (name, *card.aliases):
-            found[alias] = card
-    return found
 
 
 def _with_others(stored: dict[str, ModalityCard]) -> dict[str, ModalityCard]:

@@ -1,6 +1,7 @@
 """Reports: tables, plots and one self-contained HTML page per run."""
 
 from ofasys_lite.report.html import render_report, write_report
+from ofasys_lite.report.saved import load_results, save_results
 from ofasys_lite.report.sheet import sample_sheet
 from ofasys_lite.report.table import metrics_json, print_table
 from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
@@ -12,9 +13,11 @@ __all__ = [
     "Sample",
     "SampleInput",
     "TaskResult",
+    "load_results",
     "metrics_json",
     "print_table",
     "render_report",
     "sample_sheet",
+    "save_results",
     "write_report",
 ]

@@ -118,7 +118,7 @@ def _range(task: TaskResult) -> tuple[float, float]:
 def curve_charts(run: RunResults) -> dict[str, Chart]:
     """Per task: training loss of every slot against its chance level, and validation scores, over time."""
     losses: dict[str, dict[str, Points]] = defaultdict(lambda: defaultdict(list))
-    chances: dict[str, dict[str, float]] = defaultdict(dict)
+    chances: dict[str, dict[str, float]] = defaultdict(dict, {t.task: dict(t.chance) for t in run.tasks})
     scores: dict[str, Points] = defaultdict(list)
     over, unit, scale = _clock(run.history)
     for row in run.history:

@@ -15,6 +15,7 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.metrics import Score, evaluate_metric, margin, normalised
 from ofasys_lite.report.against import Answers, answers
+from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.judge import Judge, judges
 from ofasys_lite.report.rows import TaskRows, open_task, spread
 from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
@@ -224,7 +225,8 @@ def _result(
     if best is not None:
         over = margin(name, made.predictions[0], best[1], references, groups, made.rows, seed, bootstrap)
     shown = _samples(opened, made, name, samples)
-    return TaskResult(opened.task, opened.rows.plan.line, headline, tuple(baselines), over, shown)
+    chance = chance_levels(opened.train)
+    return TaskResult(opened.task, opened.rows.plan.line, headline, tuple(baselines), over, shown, chance)
 
 
 def _further(scores: Sequence[Score]) -> dict[str, Any]:

@@ -88,8 +88,11 @@ def _task_json(task: TaskResult) -> dict[str, Any]:
     return {
         "instruction": task.instruction,
         "metric": _score_json(task.metric),
-        "baselines": [{"kind": b.kind, "baseline": b.name, **_score_json(b.score)} for b in task.baselines],
+        "baselines": [
+            {"kind": b.kind, "baseline": b.name, "note": b.note, **_score_json(b.score)} for b in task.baselines
+        ],
         "margin": None if task.margin is None else {**asdict(task.margin), "clear": task.clear},
+        "chance": dict(task.chance),
     }
 
 

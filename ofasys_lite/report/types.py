@@ -67,6 +67,7 @@ class TaskResult:
         baselines: Trivial baselines and classical references on the same rows.
         margin: Model minus the strongest trivial baseline, paired bootstrap; None without a trivial baseline.
         samples: A few rows with predictions.
+        chance: Per slot, the loss of a model that knows only how often each target id is; drawn into the curves.
     """
 
     task: str
@@ -75,6 +76,7 @@ class TaskResult:
     baselines: tuple[Baseline, ...] = ()
     margin: Margin | None = None
     samples: tuple[Sample, ...] = ()
+    chance: Mapping[str, float] = field(default_factory=dict)
 
     def strongest(self, kind: str = "trivial") -> Baseline | None:
         """The best baseline of a kind, or None if there is none."""

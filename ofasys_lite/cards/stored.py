@@ -1,0 +1,23 @@
+"""Modality cards as exports keep them: plain values that need no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ofasys_lite.cards.types import AttributeSpec, ModalityCard
+
+__all__ = ["stored_modalities"]
+
+
+def stored_modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
+    """Modality cards by name and alias, from the fields of each as JSON gives them back."""
+    found: dict[str, ModalityCard] = {}
+    for name, value in values.items():
+        given = dict(value)
+        given["attributes"] = tuple(AttributeSpec(**{**a, "choices": tuple(a["choices"])}) for a in given["attributes"])
+        given["aliases"] = tuple(given["aliases"])
+        card = ModalityCard(**given)
+        for alias in (name, *card.aliases):
+            found[alias] = card
+    return found

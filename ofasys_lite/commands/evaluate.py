@@ -1,0 +1,203 @@
+"""`ofasys-lite evaluate run=runs/x`: every task's metric beside its baselines; metrics.json and report.html."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ofasys_lite.commands.compose import run_hydra
+from ofasys_lite.commands.runs import Found, find_run
+from ofasys_lite.commands.train import environment
+from ofasys_lite.data.splits import SPLITS
+from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+
+if TYPE_CHECKING:
+    from ofasys_lite.generalist.generalist import Generalist
+    from ofasys_lite.report import RunResults
+
+__all__ = ["EvaluateOptions", "evaluate_run", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """Keys of presets/evaluate.yaml.
+
+    Attributes:
+        tasks: Names; empty takes all tasks of the run.
+        split: `train`, `valid` or `test`.
+        limit: Most rows per task, evenly spread; None takes all.
+        checkpoint: `last` (the exported weights), `best` (of the best validation) or a .safetensors file.
+        seed: Of the bootstrap.
+        bootstrap: Samples of groups for the intervals.
+        baselines: Fit and score baselines.
+        samples: Outputs per task in the report.
+        report: Write report.html.
+        output: Folder of what is written; None is the run.
+        bf16: Matrix products in bfloat16.
+    """
+
+    tasks: tuple[str, ...] = ()
+    split: str = "test"
+    limit: int | None = None
+    checkpoint: str = "last"
+    seed: int = 0
+    bootstrap: int = 1000
+    baselines: bool = True
+    samples: int = 12
+    report: bool = True
+    output: str | None = None
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise CardError(f"split={self.split}: there is no such split", help=did_you_mean(self.split, SPLITS))
+        for name, low in (("limit", 1), ("seed", 0), ("bootstrap", 1), ("samples", 0)):
+            value = getattr(self, name)
+            if value is None and name == "limit":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise CardError(f"`{name}` is `{value}`", help=f"a whole number from {low}")
+        for name in ("baselines", "report", "bf16"):
+            if not isinstance(getattr(self, name), bool):
+                raise CardError(f"`{name}` is `{getattr(self, name)}`", help="true or false")
+
+    @staticmethod
+    def of(content: Mapping[str, Any]) -> EvaluateOptions:
+        """The options in a composed configuration; CardError for wrong values."""
+        given = {f.name: content[f.name] for f in fields(EvaluateOptions) if f.name in content}
+        tasks = given.get("tasks") or ()
+        given["tasks"] = (tasks,) if isinstance(tasks, str) else tuple(map(str, tasks))
+        return EvaluateOptions(**given)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 when the table is printed and the files are written."""
+    # `evaluate runs/x` is `evaluate run=runs/x`
+    given = [f"run={a}" if i == 0 and "=" not in a and not a.startswith("-") else a for i, a in enumerate(arguments)]
+
+    def job(content: dict[str, Any], folder: str | None) -> None:
+        environment(content.get("data") or {})
+        evaluate_run(content["run"], EvaluateOptions.of(content))
+
+    run_hydra("evaluate", given, job)
+    return 0
+
+
+def evaluate_run(run: str | Path, options: EvaluateOptions | None = None) -> RunResults:
+    """The results of a finished run, after printing the table and writing metrics.json, evaluation.json, report.html.
+
+    Args:
+        run: The run's folder or an export.
+        options: What to evaluate.
+
+    Raises:
+        OfasysError: Unknown run, task or checkpoint, sources that cannot be opened.
+    """
+    options = options or EvaluateOptions()
+    found = find_run(str(run))
+    for task in options.tasks:
+        found.task(task)
+    weights = _weights(found, options.checkpoint)
+    if options.report:
+        from ofasys_lite.report.extra import needs
+
+        needs("matplotlib")
+        needs("jinja2")
+    return _evaluated(found, weights, options)
+
+
+def _weights(found: Found, checkpoint: str) -> Path | None:
+    """The file of weights in place of the export's; None for the export's own."""
+    if checkpoint == "last":
+        return None
+    if checkpoint == "best":
+        path = found.folder / "checkpoints" / "best.safetensors"
+        if not path.is_file():
+            raise CheckpointError(
+                f"{found.folder} keeps no best checkpoint: it was not validated", help="checkpoint=last"
+            )
+        return path
+    path = next((p for p in (Path(checkpoint), found.folder / checkpoint) if p.is_file()), None) or Path()
+    if path.suffix != ".safetensors":
+        raise CheckpointError(
+            f"checkpoint={checkpoint}: there is no such file", help="last, best, or the path of a .safetensors file"
+        )
+    return path
+
+
+def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions) -> RunResults:
+    from rich.console import Console
+
+    from ofasys_lite.generalist.generalist import Generalist
+    from ofasys_lite.report import print_table
+
+    model = Generalist.from_pretrained(found.export)
+    if weights is not None:
+        from ofasys_lite.generalist.store import load_weights
+
+        load_weights(model.network, weights)
+    results = _progressed(model, options)
+    results = _with_run(results, found)
+    output = Path(options.output) if options.output is not None else found.folder
+    print_table(results, Console())
+    for path in _write(results, output, options.report):
+        print(path)
+    sys.stdout.flush()
+    return results
+
+
+def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
+    """The evaluation with a bar on the terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ofasys_lite.report.evaluate import evaluate
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        rows: dict[str, Any] = {}
+
+        def tell(task: str, done: int, total: int) -> None:
+            if task not in rows:
+                rows[task] = bar.add_task(task, total=total)
+            bar.update(rows[task], completed=done)
+
+        return evaluate(
+            model,
+            list(options.tasks) or None,
+            options.split,
+            options.limit,
+            options.baselines,
+            options.samples,
+            tell,
+            bf16=options.bf16,
+            seed=options.seed,
+            bootstrap=options.bootstrap,
+        )
+
+
+def _with_run(results: RunResults, found: Found) -> RunResults:
+    """The results with the run's name, history and what its training took."""
+    from ofasys_lite.training.files import RunFolder
+
+    history = RunFolder(found.folder).history()
+    steps = [row for row in history if row.get("kind") == "step"]
+    facts = dict(results.facts)
+    if steps:
+        facts["training"] = f"{steps[-1]['step']:,} steps, {steps[-1]['time'] / 60:.1f} minutes"
+    name = found.folder.name if found.folder.name != "export" else found.folder.resolve().parent.name
+    return replace(results, name=name, history=history, facts=facts)
+
+
+def _write(results: RunResults, folder: Path, report: bool) -> list[Path]:
+    """Writes all files of the results; the paths."""
+    from ofasys_lite.report import metrics_json, save_results, write_report
+    from ofasys_lite.training.files import write_atomic
+
+    metrics = folder / "metrics.json"
+    write_atomic(metrics, json.dumps(metrics_json(results), indent=1, ensure_ascii=False))
+    written = [metrics, save_results(results, folder / "evaluation.json")]
+    return [*written, write_report(results, folder / "report.html")] if report else written

@@ -1,0 +1,69 @@
+"""Runs and exports as commands see them before torch is imported: where they lie, which tasks they learned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.cards.stored import stored_modalities
+from ofasys_lite.cards.types import ModalityCard
+from ofasys_lite.errors import CheckpointError, did_you_mean
+
+__all__ = ["Found", "find_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A trained model on disk.
+
+    Attributes:
+        folder: What the user named: a run or an export.
+        export: The export inside it.
+        tasks: What the model learned: name -> {"card": ..., "closed": ..., "plan": ...}.
+        modalities: Its modality cards by name and alias.
+    """
+
+    folder: Path
+    export: Path
+    tasks: Mapping[str, Any]
+    modalities: Mapping[str, ModalityCard]
+
+    def task(self, name: str) -> Mapping[str, Any]:
+        """A learned task; CheckpointError with the near name if there is none."""
+        if name not in self.tasks:
+            raise CheckpointError(
+                f"{self.folder} has not learned the task `{name}`", help=did_you_mean(name, self.tasks, "it learned")
+            )
+        found: Mapping[str, Any] = self.tasks[name]
+        return found
+
+
+def find_run(text: str) -> Found:
+    """The run or export that `text` names (`runs/x`, or `x` for a folder under runs/).
+
+    Raises:
+        CheckpointError: No such folder (with the near name), or no finished run in it.
+    """
+    folder = next((p for p in (Path(text), Path("runs") / text) if p.is_dir()), None)
+    if folder is None:
+        names = sorted(str(p.parent.parent) for p in Path("runs").glob("**/export/config.json"))
+        near = did_you_mean(text if text.startswith("runs/") else f"runs/{text}", names, "runs")
+        raise CheckpointError(f"{text}: there is no such run", help=near if names else "train one: ofasys-lite train")
+    for export in (folder / "export", folder):
+        path = export / "config.json"
+        if path.is_file():
+            break
+    else:
+        unfinished = (folder / "checkpoints" / "last.ckpt").exists() or (folder / "config.yaml").exists()
+        raise CheckpointError(
+            f"{folder} holds no trained model: export/config.json is missing",
+            help=f"finish it: ofasys-lite train resume={folder}" if unfinished else "name a folder under runs/",
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Found(folder, export, content["tasks"], stored_modalities(content["modalities"]))
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} is no export of a model", help="name a folder under runs/") from None

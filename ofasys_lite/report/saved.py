@@ -1,0 +1,145 @@
+"""The results of an evaluation as one JSON file, samples and their media included: a report needs no model."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofasys_lite.data.cache import atomic
+from ofasys_lite.errors import CheckpointError
+from ofasys_lite.metrics import Margin, Score
+from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
+
+__all__ = ["load_results", "save_results"]
+
+_FORMAT = 1
+#: Under this key stands what JSON has no value for: base64 of bytes, or the name of a number.
+_BYTES, _NUMBER = "$bytes", "$number"
+
+
+def save_results(run: RunResults, path: Path) -> Path:
+    """The path of the written file; pictures and sounds of samples are inside. History is not: a run keeps its own."""
+    content = {
+        "format": _FORMAT,
+        "name": run.name,
+        "split": run.split,
+        "facts": dict(run.facts),
+        "tasks": [_task(task) for task in run.tasks],
+        "quarantine": [asdict(row) for row in run.quarantine],
+    }
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(_stored(content), ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def load_results(path: Path) -> RunResults:
+    """What `save_results` wrote, with an empty history.
+
+    Raises:
+        CheckpointError: There is no such file, or it is of another version.
+    """
+    try:
+        content = _loaded(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: there is no evaluation yet", help=f"run: ofasys-lite evaluate run={path.parent}"
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}", help="evaluate the run again") from None
+    if content.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} has format {content.get('format')!r}", help="evaluate the run again")
+    tasks = tuple(_read_task(task) for task in content["tasks"])
+    quarantine = [Quarantined(**row) for row in content["quarantine"]]
+    return RunResults(content["name"], content["facts"], tasks, (), quarantine, content["split"])
+
+
+def _task(task: TaskResult) -> dict[str, Any]:
+    return {
+        "task": task.task,
+        "instruction": task.instruction,
+        "metric": asdict(task.metric),
+        "baselines": [asdict(baseline) for baseline in task.baselines],
+        "margin": None if task.margin is None else asdict(task.margin),
+        "samples": [_sample(sample) for sample in task.samples],
+        "chance": dict(task.chance),
+    }
+
+
+def _sample(sample: Sample) -> dict[str, Any]:
+    inputs = [{"column": i.column, "modality": i.modality, "value": _media(i)} for i in sample.inputs]
+    return {
+        "inputs": inputs,
+        "prediction": sample.prediction,
+        "reference": sample.reference,
+        "correct": sample.correct,
+        "id": sample.id,
+    }
+
+
+def _read_sample(value: Mapping[str, Any]) -> Sample:
+    return Sample(**{**value, "inputs": [SampleInput(**each) for each in value["inputs"]]})
+
+
+def _read_task(value: Mapping[str, Any]) -> TaskResult:
+    return TaskResult(
+        value["task"],
+        value["instruction"],
+        Score(**value["metric"]),
+        tuple(Baseline(**{**b, "score": Score(**b["score"])}) for b in value["baselines"]),
+        None if value["margin"] is None else Margin(**value["margin"]),
+        tuple(map(_read_sample, value["samples"])),
+        value["chance"],
+    )
+
+
+def _media(source: SampleInput) -> Any:
+    """The value of a sample's input; pictures and sounds as the bytes of a file."""
+    value = source.value
+    if isinstance(value, Path) and value.is_file():
+        return value.read_bytes()
+    if source.modality == "IMAGE" and (hasattr(value, "getbbox") or hasattr(value, "ndim")):
+        from ofasys_lite.metrics.baselines.problem import image_of
+
+        image, file = image_of(value), io.BytesIO()
+        if image is None:
+            return None
+        image.convert("RGB").save(file, "PNG")
+        return file.getvalue()
+    if source.modality == "AUDIO" and not isinstance(value, (bytes, str)) and value is not None:
+        from ofasys_lite.report.pictures import wav_uri
+
+        return base64.b64decode(wav_uri(value).partition(",")[2])
+    return value
+
+
+def _stored(value: Any) -> Any:
+    """The value in what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _stored(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_stored(inner) for inner in value]
+    if isinstance(value, (bytes, bytearray)):
+        return {_BYTES: base64.b64encode(bytes(value)).decode("ascii")}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _stored(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NUMBER: repr(value)}
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def _loaded(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {_BYTES}:
+            return base64.b64decode(value[_BYTES])
+        if value.keys() == {_NUMBER}:
+            return float(value[_NUMBER])
+        return {key: _loaded(inner) for key, inner in value.items()}
+    return [_loaded(inner) for inner in value] if isinstance(value, list) else value

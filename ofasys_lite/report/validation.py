@@ -1,0 +1,85 @@
+"""Validation during training: every task's headline metric and loss on a few rows of its valid split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ofasys_lite.data.batch import collate
+from ofasys_lite.errors import DataError
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.metrics import evaluate_metric, normalised
+from ofasys_lite.report.chance import laid_out
+from ofasys_lite.report.evaluate import Split, open_split, predicted
+from ofasys_lite.report.rows import TaskRows
+from ofasys_lite.training.files import RunFolder
+
+__all__ = ["Validator", "losses"]
+
+#: Rows of a pack.
+_PACK = 64
+
+
+class Validator:
+    """Called at validations with (generalist, step, seconds); writes a row per task, returns the mean score.
+
+    Rows of metrics.jsonl: kind `valid`, step, time, task, metric, value (normalised score), loss (per slot).
+
+    Args:
+        folder: The run.
+        samples: Rows per task, evenly spread over its valid split.
+        bf16: Run matrix products in bfloat16.
+    """
+
+    def __init__(self, folder: RunFolder, samples: int = 64, bf16: bool = False) -> None:
+        self.folder = folder
+        self.samples = samples
+        self.bf16 = bf16
+        self._opened: dict[str, Split | None] = {}
+
+    def __call__(self, model: Generalist, step: int, seconds: float) -> float | None:
+        """The mean normalised score of the tasks; None if none of them has rows to validate on."""
+        scores = []
+        for task, entry in model.tasks.items():
+            opened = self._split(model, task) if entry.card.data else None
+            if opened is None:
+                continue
+            made = predicted(model, opened, bf16=self.bf16)
+            name = opened.judges[0].metric.name
+            if not made.numbers:
+                continue
+            score = evaluate_metric(name, made.predictions[0], made.references[0], rows=made.rows, samples=1)
+            scores.append(normalised(score))
+            self.folder.log(
+                {"kind": "valid", "step": step, "time": seconds, "task": task, "metric": name}
+                | {"value": scores[-1], "score": score.value, "items": score.items}
+                | {"loss": losses(model, opened.rows, made.numbers)}
+            )
+        return sum(scores) / len(scores) if scores else None
+
+    def _split(self, model: Generalist, task: str) -> Split | None:
+        """The task's valid rows, opened once; None where its data leaves none."""
+        if task not in self._opened:
+            try:
+                self._opened[task] = open_split(model, task, "valid", self.samples)
+            except DataError:
+                self._opened[task] = None
+        return self._opened[task]
+
+
+def losses(model: Generalist, rows: TaskRows, numbers: Sequence[int]) -> dict[str, float]:
+    """Slot -> mean cross entropy per loss unit (nats) on some rows; those that cannot be read are left out."""
+    import torch
+
+    examples = laid_out(rows, numbers)
+    sums: dict[str, float] = {}
+    units: dict[str, int] = {}
+    for start in range(0, len(examples), _PACK):
+        batch = collate(examples[start : start + _PACK])
+        with torch.inference_mode():
+            found = model.network(to_device(batch, model.device)).token_L.float().cpu().numpy()
+        for index, term in enumerate(batch.terms):
+            chosen = batch.terms_L == index
+            sums[term.slot] = sums.get(term.slot, 0.0) + float(found[chosen].sum())
+            units[term.slot] = units.get(term.slot, 0) + int(chosen.sum())
+    return {slot: sums[slot] / count for slot, count in units.items() if count}
