@@ -222,7 +222,7 @@ def _build(run: TrainingRun, ready: Ready) -> Generalist:
     specs = {name: AdapterSpec(path, dict(values)) for name, (path, values) in ready.adapters.items()}
     entries = {t.card.name: TaskEntry(t.card, t.plan) for t in ready.tasks}
     if run.start is not None:
-        return run.start.extended(ready.vocabulary, specs, entries, run.modalities, run.data)
+        return run.start.extended(ready.vocabulary, specs, entries, run.modalities, run.data, run.model)
     network = Network(run.model, len(ready.vocabulary), specs)
     return Generalist(network, ready.vocabulary, entries, run.modalities, run.data)
 

@@ -11,6 +11,10 @@ from ofasys_lite.training.accounting import MODES
 __all__ = ["TrainSettings"]
 
 _PRECISIONS = ("auto", "fp32", "bf16")
+_ACCELERATORS = ("auto", "cpu", "cuda")
+_STRATEGIES = ("auto", "ddp")
+_AT_LEAST_1 = ("samples_per_step", "source_budget", "target_budget", "nodes", "log_every")
+_WHOLE = frozenset((*_AT_LEAST_1, "steps", "seed", "devices", "workers", "threads", "valid_samples"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class TrainSettings:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.steps is None and self.minutes is None:
             raise CardError("training has no end", help="say steps=1000 or minutes=10 (whichever comes first ends it)")
         if self.devices < 1 and self.devices != -1:
@@ -97,6 +102,23 @@ class TrainSettings:
                 raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is 0 or more")
         _one_of("accounting", self.accounting, MODES)
         _one_of("precision", self.precision, _PRECISIONS)
+        _one_of("accelerator", self.accelerator, _ACCELERATORS)
+        _one_of("strategy", self.strategy, _STRATEGIES)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise CardError(f"trainer: betas is {list(self.betas)}", help="two numbers from 0 to below 1")
+
+    def _check_types(self) -> None:
+        for one in fields(self):
+            value, name = getattr(self, one.name), one.name
+            if value is None and name in ("steps", "minutes"):
+                continue
+            if name in _WHOLE and (isinstance(value, bool) or not isinstance(value, int)):
+                raise CardError(f"trainer: {name} is {value!r}", help=f"{name} is a whole number")
+            if name == "progress" and not isinstance(value, bool):
+                raise CardError(f"trainer: progress is {value!r}", help="progress is true or false")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if "float" in str(one.type) and name != "betas" and not number:
+                raise CardError(f"trainer: {name} is {value!r}", help=f"{name} is a number, without quotes")
 
     def to_dict(self) -> dict[str, object]:
         """Plain values that `from_dict` and JSON take."""

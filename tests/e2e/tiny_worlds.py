@@ -40,7 +40,8 @@ LINES = {
     "next": "history: ([TEXT:title] [CATEGORY:action])*<over=events,max=2,keep=last> -> [CATEGORY:item,closed_set]",
     "fill": 'complete " [TEXT:cap,mask_ratio=0.3] " -> [TEXT:cap] ||| what is missing in [TEXT:cap,mask_ratio=0.5]? '
     "-> [TEXT:cap]",
-    "both": "[TEXT:cap] hint: [TEXT:sub?] -> of [TEXT:text,no_loss] say [TEXT:cap] ;; [TEXT:label,closed_set,weight=0.5]",
+    "both": "[TEXT:cap] hint: [TEXT:sub?] -> of [TEXT:text,no_loss] say [TEXT:cap] ;; "
+    "[TEXT:label,closed_set,weight=0.5]",
 }
 
 

@@ -1,0 +1,190 @@
+"""N steps are k steps, a resume and N - k steps, bit for bit; what changed in between is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_worlds as worlds
+import torch
+
+from ofasys_lite.errors import CheckpointError
+from ofasys_lite.training.files import RunFolder
+
+TASKS = ("caption", "restore", "find", "speech", "record", "fill")
+MORE: dict[str, Any] = {"samples_per_step": 6, "ema": 0.9, "log_every": 2}
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    """The last checkpoint of a run."""
+    found: dict[str, Any] = torch.load(RunFolder(folder).last, weights_only=True)
+    return found
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Every leaf of nested dictionaries and lists by its path."""
+    if isinstance(value, dict):
+        return {k: v for key, inner in value.items() for k, v in flat(inner, f"{name}/{key}").items()}
+    if isinstance(value, (list, tuple)):
+        return {k: v for key, inner in enumerate(value) for k, v in flat(inner, f"{name}/{key}").items()}
+    return {name: value}
+
+
+def same_state(first: Path, second: Path) -> None:
+    """Asserts that weights, optimizer and averages of two runs are the same bit for bit."""
+    one, two = checkpoint(first), checkpoint(second)
+    assert one["global_step"] == two["global_step"]
+    for part in ("state_dict", "optimizer_states"):
+        a, b = flat(one[part]), flat(two[part])
+        assert a.keys() == b.keys()
+        for key, value in a.items():
+            assert torch.equal(value, b[key]) if isinstance(value, torch.Tensor) else value == b[key], key
+    assert worlds.equal(one["ofasys"]["average"], two["ofasys"]["average"])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_resumed_run_ends_as_the_undisturbed_one_bit_for_bit(tmp_path: Path, workers: int) -> None:
+    cards = worlds.tasks(*TASKS)
+    model = {"dropout": 0.1}
+    whole = worlds.run(cards, tmp_path / "whole", steps=6, model=model, **MORE)
+    # the schedule of the learning rate follows `steps`: the first part stops at half of it by an interruption
+    stop_after(3, cards, tmp_path / "parts", steps=6, model=model, workers=workers, **MORE)
+    assert checkpoint(tmp_path / "parts")["global_step"] == 3
+    parts = worlds.run(cards, tmp_path / "parts", steps=6, model=model, workers=workers, resume=True, **MORE)
+    assert worlds.equal(worlds.weights(whole), worlds.weights(parts))
+    same_state(tmp_path / "whole", tmp_path / "parts")
+    rows = [[r for r in RunFolder(tmp_path / n).history() if r["kind"] == "train"] for n in ("whole", "parts")]
+    for row in (*rows[0], *rows[1]):
+        row.pop("time")
+    assert rows[0] == rows[1]
+
+
+def stop_after(step: int, cards: Any, folder: Path, **more: Any) -> None:
+    """Runs until an interruption (Ctrl-C) behind `step`."""
+    from ofasys_lite.training.callbacks import Logs
+
+    before = Logs.on_train_batch_end
+
+    def interrupting(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
+        before(self, trainer, module, *rest)
+        if trainer.global_step == step:
+            raise KeyboardInterrupt
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Logs, "on_train_batch_end", interrupting)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            worlds.run(cards, folder, **more)
+    finally:
+        patch.undo()
+
+
+def test_an_interruption_keeps_a_checkpoint_and_leaves_ctrl_c_as_it_was(tmp_path: Path) -> None:
+    import signal
+
+    handler = signal.getsignal(signal.SIGINT)
+    stop_after(2, worlds.tasks("spell"), tmp_path / "run", steps=5)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert checkpoint(tmp_path / "run")["global_step"] == 2
+
+
+def test_a_finished_run_can_be_resumed_for_more_steps(tmp_path: Path) -> None:
+    cards = worlds.tasks("spell", "sound")
+    worlds.run(cards, tmp_path / "run", steps=2)
+    worlds.run(cards, tmp_path / "run", steps=4, resume=True)
+    worlds.run(cards, tmp_path / "run", steps=7, resume=True)
+    assert checkpoint(tmp_path / "run")["global_step"] == 7
+
+
+def test_a_finished_run_resumed_as_it_was_only_writes_its_export_again(tmp_path: Path) -> None:
+    cards = worlds.tasks("spell")
+    first = worlds.run(cards, tmp_path / "run", steps=3, ema=0.5)
+    second = worlds.run(cards, tmp_path / "run", steps=3, ema=0.5, resume=True)
+    assert worlds.equal(worlds.weights(first), worlds.weights(second))
+    assert checkpoint(tmp_path / "run")["global_step"] == 3
+
+
+def test_minutes_end_a_run_and_its_resume_adds_nothing(tmp_path: Path) -> None:
+    cards = worlds.tasks("spell")
+    worlds.run(cards, tmp_path / "run", steps=None, minutes=0.005)
+    steps = checkpoint(tmp_path / "run")["global_step"]
+    assert steps >= 1
+    worlds.run(cards, tmp_path / "run", steps=None, minutes=0.005, resume=True)
+    assert checkpoint(tmp_path / "run")["global_step"] == steps
+
+
+def test_epochs_of_all_tasks_end_a_run_without_steps_or_minutes_being_reached(tmp_path: Path) -> None:
+    cards = [worlds.task("spell", epochs=1)]
+    worlds.run(cards, tmp_path / "run", steps=50, samples_per_step=8)
+    assert checkpoint(tmp_path / "run")["global_step"] == 3
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    cards = worlds.tasks("spell")
+    worlds.run(cards, tmp_path / "run", steps=1)
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        worlds.run(cards, tmp_path / "run", steps=1)
+
+
+def test_a_changed_line_is_refused_with_both_lines_and_ignore_plans_accepts_it(tmp_path: Path) -> None:
+    worlds.run(worlds.tasks("spell"), tmp_path / "run", steps=1)
+    changed = [worlds.task("spell", line="[PHONE:phones] is spelt -> [TEXT:text]")]
+    with pytest.raises(CheckpointError) as caught:
+        worlds.run(changed, tmp_path / "run", steps=2, resume=True)
+    assert caught.value.message == (
+        f'checkpoint {tmp_path}/run: task spell was trained with "[PHONE:phones] is written -> [TEXT:text]" and is now '
+        '"[PHONE:phones] is spelt -> [TEXT:text]". Pass plans=ignore to accept.'
+    )
+    worlds.run(changed, tmp_path / "run", steps=2, resume=True, ignore_plans=True)
+    assert checkpoint(tmp_path / "run")["global_step"] == 2
+
+
+def test_a_task_left_out_or_added_is_refused(tmp_path: Path) -> None:
+    worlds.run(worlds.tasks("spell", "sound"), tmp_path / "run", steps=1)
+    with pytest.raises(CheckpointError, match="task sound was trained in this run and is now left out"):
+        worlds.run(worlds.tasks("spell"), tmp_path / "run", steps=2, resume=True)
+    with pytest.raises(CheckpointError, match="task fill was not trained in this run"):
+        worlds.run(worlds.tasks("spell", "sound", "fill"), tmp_path / "run", steps=2, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"ffn": 32}}, "model.ffn was 64 and is now 32"),
+        ({"seed": 7}, "seed was 0 and is now 7"),
+        ({"samples_per_step": 4}, "samples_per_step was 8 and is now 4"),
+    ],
+)
+def test_another_model_or_mixture_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    cards = worlds.tasks("spell")
+    worlds.run(cards, tmp_path / "run", steps=1)
+    with pytest.raises(CheckpointError, match=message):
+        worlds.run(cards, tmp_path / "run", steps=2, resume=True, **change)
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    worlds.run(worlds.tasks("spell"), tmp_path / "run", steps=1)
+    shorter = [worlds.task("spell", worlds.rows(24, seed=sum(map(ord, "spell")))[:20])]
+    with pytest.raises(CheckpointError, match=r"rows was {'spell': 24} and is now {'spell': 20}"):
+        worlds.run(shorter, tmp_path / "run", steps=2, resume=True)
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "flipped", "pickle"])
+def test_a_damaged_checkpoint_is_told_as_such(tmp_path: Path, kind: str) -> None:
+    import pickle
+
+    cards = worlds.tasks("spell")
+    worlds.run(cards, tmp_path / "run", steps=1)
+    last = RunFolder(tmp_path / "run").last
+    whole = last.read_bytes()
+    damaged = {
+        "empty": b"",
+        "text": b"not a checkpoint",
+        "cut": whole[: len(whole) // 2],
+        "flipped": whole[:200] + bytes(b ^ 255 for b in whole[200:400]) + whole[400:],
+        "pickle": pickle.dumps({"ofasys": 1}),
+    }
+    last.write_bytes(damaged[kind])
+    with pytest.raises(CheckpointError, match=r"cannot read .*last\.ckpt"):
+        worlds.run(cards, tmp_path / "run", steps=2, resume=True)

@@ -1,0 +1,188 @@
+"""What one optimizer step moves, in which precision, and what it writes down."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_worlds as worlds
+import torch
+import yaml
+
+from ofasys_lite.data.loader import Steps
+from ofasys_lite.data.mixture import Mixture, MixtureTask
+from ofasys_lite.errors import CardError
+from ofasys_lite.training.files import RunFolder
+from ofasys_lite.training.module import learning_rate, progress
+from ofasys_lite.training.settings import TrainSettings
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """Weights and optimizer state by parameter name."""
+    found: dict[str, Any] = torch.load(RunFolder(folder).last, weights_only=True)
+    return found
+
+
+@pytest.mark.parametrize("packs", [(10_000, 10_000), (60, 60)])
+def test_an_adapter_whose_task_is_absent_does_not_move(tmp_path: Path, packs: tuple[int, int]) -> None:
+    # captions are drawn in the first steps only: their adapter has moments by then, and decay would move it
+    cards = [worlds.task("caption", weight=[[0, 1], [2, 0]]), worlds.task("spell", weight=[[0, 1]])]
+    more: dict[str, Any] = {"steps": 6, "source_budget": packs[0], "target_budget": packs[1], "checkpoint_every": 1e-9}
+    history = recorded(cards, tmp_path / "run", **more)
+    image = [n for n in history[0] if n.startswith("adapters.image")]
+    assert image
+    for name in history[0]:
+        moved = [not torch.equal(a[name], b[name]) for a, b in itertools.pairwise(history)]
+        if name in image:
+            assert not any(moved[2:]), name
+        elif name != "embedding.weight":
+            assert all(moved[1:]), name
+    assert any(not torch.equal(history[0][n], history[2][n]) for n in image)
+
+
+def recorded(cards: Any, folder: Path, **more: Any) -> list[dict[str, torch.Tensor]]:
+    """The weights before the first and behind every step of a run."""
+    from ofasys_lite.training.module import TrainingModule
+
+    found: list[dict[str, torch.Tensor]] = []
+    before = TrainingModule.training_step
+
+    def step(self: Any, share: Any, batch_idx: int) -> None:
+        if not found:
+            found.append({n: p.detach().clone() for n, p in self.network.named_parameters()})
+        before(self, share, batch_idx)
+        found.append({n: p.detach().clone() for n, p in self.network.named_parameters()})
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(TrainingModule, "training_step", step)
+    try:
+        worlds.run(cards, folder, **more)
+    finally:
+        patch.undo()
+    return found
+
+
+@pytest.mark.parametrize("accounting", ["share", "token", "sample"])
+def test_weights_after_steps_in_small_packs_are_those_of_one_pack_to_rounding(tmp_path: Path, accounting: str) -> None:
+    cards = worlds.tasks("caption", "record", "speech", "both")
+    # plain gradients: AdamW's first steps divide rounding by itself
+    more: dict[str, Any] = {"steps": 3, "samples_per_step": 16, "accounting": accounting, "clip": 0.0}
+    one = worlds.weights(worlds.run(cards, tmp_path / "one", **more))
+    many = worlds.weights(worlds.run(cards, tmp_path / "many", source_budget=80, target_budget=80, **more))
+    start = worlds.weights(worlds.generalist(worlds.ready(cards)))
+    moved = sum(float((one[n] - start[n]).abs().sum()) for n in one)
+    apart = sum(float((one[n] - many[n]).abs().sum()) for n in one)
+    assert apart < 1e-3 * moved
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_a_mixture_of_all_modalities_learns_in_every_precision(tmp_path: Path, precision: str) -> None:
+    folder = tmp_path / precision
+    model = worlds.run(worlds.tasks(), folder, steps=12, samples_per_step=13, precision=precision, log_every=3)
+    rows = [r for r in RunFolder(folder).history() if r["kind"] == "train"]
+    first, last = ([r["loss"] for r in rows if r["step"] == s] for s in (3, 12))
+    assert sum(last) / len(last) < 0.9 * sum(first) / len(first)
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.network.parameters())
+    assert {r["task"] for r in rows} == set(worlds.LINES)
+    assert sum(r["share"] for r in {r["task"]: r for r in rows if r["step"] == 3}.values()) == pytest.approx(1)
+
+
+def test_a_step_has_the_same_samples_on_one_rank_and_on_two() -> None:
+    prepared = worlds.ready(worlds.tasks("caption", "speech", "record"))
+    entries = [MixtureTask(t.card.name, len(t.sources["train"])) for t in prepared.tasks]
+    mixture = Mixture(entries, 3, 12)
+    for step in (0, 1, 17):
+        alone = Steps(prepared.tasks, mixture, 3)[step]
+        ranks = [Steps(prepared.tasks, mixture, 3, rank, 2, (60, 60))[step] for rank in (0, 1)]
+        assert len(ranks[0].packs) == len(ranks[1].packs) > 1
+        both = sorted(s for share in ranks for pack in share.packs for s in pack.samples)
+        assert both == sorted(s for pack in alone.packs for s in pack.samples)
+        assert len(both) == 12
+
+
+def test_the_rate_warms_up_and_falls_and_never_leaves_its_bounds() -> None:
+    settings = TrainSettings(steps=100, lr=1.0, warmup=0.1, final=0.05)
+    rates = [learning_rate(settings, progress(settings, step, 0.0)) for step in range(120)]
+    assert rates[0] == pytest.approx(1e-3)
+    assert max(rates) == rates[10] == pytest.approx(1.0)
+    assert rates[100:] == pytest.approx([0.05] * 20)
+    assert rates[10:100] == sorted(rates[10:100], reverse=True)
+
+
+def test_the_larger_share_of_steps_and_minutes_counts() -> None:
+    settings = TrainSettings(steps=100, minutes=1.0)
+    assert progress(settings, 30, 15.0) == pytest.approx(0.3)
+    assert progress(settings, 30, 45.0) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "training has no end"),
+        ({"steps": 5, "accounting": "tokens"}, "accounting `tokens` is not known"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 5, "ema": 1.5}, "ema is 1.5"),
+        ({"steps": 5, "wormup": 0.1}, "unknown key `wormup`"),
+        ({"steps": 5, "precision": "fp16"}, "precision `fp16` is not known"),
+        ({"steps": 5, "betas": [0.9]}, "betas is"),
+        ({"steps": "5"}, "trainer: "),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"steps": 5, "accelerator": "tpu"}, "accelerator `tpu` is not known"),
+        ({"steps": 5, "strategy": "dpp"}, "strategy `dpp` is not known"),
+        ({"steps": 5, "betas": [0.9, 1.5]}, "betas"),
+    ],
+)
+def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(CardError, match=message):
+        TrainSettings.from_dict(values)
+
+
+@pytest.mark.parametrize("preset", ["cpu", "gpu", "ddp"])
+def test_the_trainer_presets_hold_legal_settings(preset: str) -> None:
+    values = yaml.safe_load((Path(__file__).parents[2] / "presets" / "trainer" / f"{preset}.yaml").read_text())
+    known = {f.name for f in fields(TrainSettings)}
+    assert TrainSettings.from_dict({k: v for k, v in values.items() if k in known} | {"steps": 1}).steps == 1
+
+
+def test_a_run_leaves_the_files_that_its_design_names(tmp_path: Path) -> None:
+    config = {"tasks": {"spell": {}}, "name": "x"}
+    worlds.run(worlds.tasks("spell", "region"), tmp_path / "run", steps=2, config=config)
+    folder = tmp_path / "run"
+    found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert found == {
+        "checkpoints/last.ckpt",
+        "closed_sets.json",
+        "config.yaml",
+        "export/config.json",
+        "export/model.safetensors",
+        "export/tokenizer.model",
+        "export/vocabulary.json",
+        "metrics.jsonl",
+        "plans.json",
+        "plans.txt",
+        "tokenizer/tokenizer.model",
+        "tokenizer/vocabulary.json",
+    }
+    assert json.loads((folder / "closed_sets.json").read_text()) == {"region/label": ["blue", "green", "red"]}
+    assert RunFolder(folder).read_config() == config
+
+
+def test_a_cut_off_last_row_of_metrics_is_left_out(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (2, 4, 6):
+        folder.log({"kind": "step", "step": step})
+    with folder.metrics.open("a") as file:
+        file.write('{"kind": "st')
+    folder.cut_history(4)
+    assert folder.history() == [{"kind": "step", "step": 2}, {"kind": "step", "step": 4}]
+
+
+def test_training_says_nothing_beside_its_own_lines(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    worlds.run(worlds.tasks("spell"), tmp_path / "run", steps=2)
+    worlds.run(worlds.tasks("spell"), tmp_path / "run", steps=3, resume=True)
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
