@@ -30,6 +30,7 @@ ROOMS = (
     "interop",
     "report",
     "commands",
+    "api",
 )
 
 #: Rooms that leave these out of their module level (and of what they import there).

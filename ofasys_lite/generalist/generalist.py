@@ -14,6 +14,7 @@ from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
 from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
@@ -144,11 +145,15 @@ class Generalist:
         tasks: Mapping[str, TaskEntry],
         modalities: Mapping[str, ModalityCard],
         data: DataSettings,
+        config: ModelConfig | None = None,
     ) -> Generalist:
-        """This model, ready to learn further tasks: rows appended, adapters added, what it knows kept."""
+        """This model, ready to learn further tasks: rows appended, adapters added, what it knows kept.
+
+        `config` may switch gradient checkpointing and compiling, not change sizes; None keeps the model's own.
+        """
         old = self.network
         specs = {**old.specs, **{n: s for n, s in adapters.items() if n not in old.specs}}
-        network = Network(old.config, len(self.vocabulary), specs)
+        network = Network(config or old.config, len(self.vocabulary), specs)
         state = network.state_dict()
         state.update(old.state_dict())
         network.load_state_dict(state)

@@ -10,11 +10,12 @@ import functools
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.errors import CheckpointError, DataError
+from ofasys_lite.errors import CardError, CheckpointError, DataError
 
 __all__ = ["CONTROLS", "Vocabulary", "train_pieces"]
 
@@ -199,24 +200,32 @@ def train_pieces(texts: Iterable[str], size: int, limit: int = 10_000_000) -> by
     if not kept:
         raise DataError("no text to train the tokenizer on", help="name a tokenizer: tokenizer=runs/x")
     buffer = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(kept),
-        model_writer=buffer,
-        model_type="unigram",
-        vocab_size=size,
-        hard_vocab_limit=False,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=False,
-        allow_whitespace_only_pieces=True,
-        character_coverage=0.9995,
-        max_sentence_length=16_384,
-        unk_surface="\ufffd",
-        bos_id=-1,
-        eos_id=-1,
-        pad_id=-1,
-        num_threads=1,  # the model must not depend on the number of threads
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(kept),
+            model_writer=buffer,
+            model_type="unigram",
+            vocab_size=size,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            allow_whitespace_only_pieces=True,
+            character_coverage=0.9995,
+            max_sentence_length=16_384,
+            unk_surface="\ufffd",
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            num_threads=1,  # the model must not depend on the number of threads
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        found = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
+        if found is None:
+            raise
+        raise CardError(
+            f"{size} pieces are too few for the characters of these texts", help=f"pieces is at least {found[1]}"
+        ) from None
     return buffer.getvalue()

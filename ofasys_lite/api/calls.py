@@ -1,0 +1,220 @@
+"""What the keywords of a call mean: columns of the line, decoding options, closed sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.data.fields import MISSING, field
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.errors import CardError, DataError, did_you_mean
+from ofasys_lite.instruction import parse, unparse
+from ofasys_lite.instruction.nodes import Attribute, Group, Instruction, ListValue, Node, Quoted, Sentence, Slot
+from ofasys_lite.plan import Plan, SlotSegment, WordsSegment
+from ofasys_lite.plan.types import Segment, walk
+
+__all__ = ["Column", "closed_line", "columns_of", "decode_options", "named_row", "slot_columns", "split_keywords"]
+
+#: Attributes that a closed set takes the place of.
+_CLOSED = "closed_set"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that a line reads at inference.
+
+    Attributes:
+        name: Its name, dots included.
+        place: How a message shows it: `[IMAGE:img]`.
+        optional: A row may lack it.
+        exact: Dots do not open records.
+    """
+
+    name: str
+    place: str
+    optional: bool = False
+    exact: bool = False
+
+
+def columns_of(plan: Plan) -> dict[str, Column]:
+    """The columns a row needs at inference, in reading order: source slots, groups, `no_loss` slots, candidates."""
+    found: dict[str, Column] = {}
+    template = plan.templates[0]
+    for target, side in [(False, template.source), *((True, side) for side in template.targets)]:
+        for segment in side:
+            for column in _columns(segment, target):
+                found.setdefault(column.name, column)
+    return found
+
+
+def _columns(segment: Segment, target: bool) -> list[Column]:
+    if isinstance(segment, WordsSegment):
+        return []
+    if isinstance(segment, SlotSegment):
+        found = []
+        if not target or not segment.learned:
+            place = f"[{segment.modality}:{segment.column}]"
+            found.append(Column(segment.column, place, segment.optional, segment.exact))
+        if segment.closed is not None and segment.closed.kind == "candidates":
+            found.append(Column(segment.closed.name, f"closed_set=@{segment.closed.name}"))
+        return found
+    if target and any(s.learned for s in walk((segment,))):
+        return []
+    if segment.over is not None:
+        return [Column(segment.over, f"<over={segment.over}>")]
+    return [c for alternative in segment.alternatives for inner in alternative for c in _columns(inner, target)]
+
+
+def split_keywords(plan: Plan, keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(values by column, decoding options by name); a name that is both is a column.
+
+    Raises:
+        DataError: A keyword that is neither; the nearest name is offered.
+    """
+    columns = columns_of(plan)
+    heads = {*columns, *(c.name.partition(".")[0] for c in columns.values() if not c.exact)}
+    options = [f.name for f in fields(DecodeOptions)]
+    row: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
+    for name, value in keywords.items():
+        if name in heads:
+            row[name] = value
+        elif name in options:
+            chosen[name] = value
+        else:
+            targets = {s.column for s in plan.target_slots()}
+            what = "is what the model writes" if name in targets else "is neither a column of the line nor an option"
+            raise DataError(
+                f"`{name}` {what}",
+                help=f"{did_you_mean(name, columns, 'columns')}; options: {', '.join((*options, _CLOSED))}",
+            )
+    return row, chosen
+
+
+def named_row(plan: Plan, values: Sequence[Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with values given by position under the names of the line's columns, in reading order.
+
+    Raises:
+        DataError: More values than columns, a column given twice, or a column that is missing.
+    """
+    columns = columns_of(plan)
+    if len(values) > len(columns):
+        raise DataError(
+            f"{len(values)} values for a line that reads {len(columns)} columns",
+            help=f"columns: {', '.join(columns) or 'none'}",
+        )
+    given = dict(zip(columns, values, strict=False))
+    for name in given:
+        if name in row:
+            raise DataError(f"column `{name}` is given twice: by position and by name", help="leave one of them out")
+    found = {**given, **row}
+    for column in columns.values():
+        if not column.optional and field(found, column.name, column.exact) is MISSING:
+            others = [name for name in found if name not in columns]
+            raise DataError(
+                f"the line reads {column.place}, and `{column.name}` is not given",
+                help=did_you_mean(column.name, others, "given") if others else f"give {column.name}=...",
+            )
+    return found
+
+
+def slot_columns(card: TaskCard, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with the slot columns that the card takes from data columns; one that is there already stays."""
+    extra = {}
+    for slot, column in card.columns.items():
+        value = field(row, column)
+        if slot not in row and value is not MISSING:
+            extra[slot] = value
+    return {**row, **extra} if extra else row
+
+
+def decode_options(card: Mapping[str, Any], given: Mapping[str, Any]) -> DecodeOptions | None:
+    """The card's decoding with what was given in its place; None if nothing was given.
+
+    Another method than the card's takes nothing of the card's beam with it.
+    """
+    if not given:
+        return None
+    held = dict(card)
+    if "method" in given and given["method"] != "beam":
+        for name in ("beam", "n_best"):
+            held.pop(name, None)
+    elif "beam" in given:
+        held.pop("method", None)
+        held.pop("n_best", None)
+    return DecodeOptions.of({**held, **given})
+
+
+def closed_line(line: str, closed: Sequence[str] | Mapping[str, Sequence[str]], types: Sequence[str]) -> str:
+    """The line with `closed_set=(...)` on its written slots.
+
+    Args:
+        line: An instruction line.
+        closed: The values of the only written slot, or values by column.
+        types: Names of modalities and their aliases.
+
+    Raises:
+        CardError: No values, or a slot that is not there.
+    """
+    tree = parse(line, types=frozenset(types))
+    names = [_name(slot) for side in tree.templates[0].targets for slot in _slots(side) if _learned(slot)]
+    if isinstance(closed, Mapping):
+        wanted = {str(name): _values(values, str(name)) for name, values in closed.items()}
+    elif len(names) == 1:
+        wanted = {names[0]: _values(closed, names[0])}
+    else:
+        raise CardError(
+            f"closed_set: the line writes {len(names)} columns", help="name them: closed_set={'label': ['yes', 'no']}"
+        )
+    for name in wanted:
+        if name not in names:
+            raise CardError(
+                f"closed_set: the line does not write `{name}`", help=did_you_mean(name, names, "it writes")
+            )
+
+    def changed(node: Node) -> Node:
+        if isinstance(node, Slot):
+            values = wanted.get(_name(node)) if _learned(node) else None
+            return node if values is None else _closing(node, values)
+        if isinstance(node, Group):
+            return replace(node, alternatives=tuple(side(each) for each in node.alternatives))
+        return node
+
+    def side(sentence: Sentence) -> Sentence:
+        return replace(sentence, nodes=tuple(changed(node) for node in sentence.nodes))
+
+    templates = tuple(replace(t, targets=tuple(side(each) for each in t.targets)) for t in tree.templates)
+    return unparse(Instruction(templates))
+
+
+def _slots(sentence: Sentence) -> list[Slot]:
+    found: list[Slot] = []
+    for node in sentence.nodes:
+        if isinstance(node, Slot):
+            found.append(node)
+        elif isinstance(node, Group):
+            found.extend(slot for each in node.alternatives for slot in _slots(each))
+    return found
+
+
+def _name(slot: Slot) -> str:
+    return slot.type if slot.column is None else slot.column
+
+
+def _learned(slot: Slot) -> bool:
+    return all(a.key != "no_loss" for a in slot.attributes)
+
+
+def _values(values: Sequence[str], name: str) -> tuple[str, ...]:
+    if isinstance(values, str) or not isinstance(values, (Sequence, set, frozenset)) or not values:
+        raise CardError(f"closed_set of `{name}` is {values!r}", help="a list of texts: closed_set=['yes', 'no']")
+    held = sorted(values) if isinstance(values, (set, frozenset)) else values
+    return tuple(str(value) for value in held)
+
+
+def _closing(slot: Slot, values: tuple[str, ...]) -> Slot:
+    kept = tuple(a for a in slot.attributes if a.key != _CLOSED)
+    listed = ListValue(tuple(Quoted(value) for value in values))
+    return replace(slot, attributes=(*kept, Attribute(_CLOSED, listed)))

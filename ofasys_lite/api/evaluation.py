@@ -1,0 +1,59 @@
+"""`evaluate`: every task of a model on its own rows, beside its baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ofasys_lite.api.model import GeneralistModel
+from ofasys_lite.api.task import Task
+
+if TYPE_CHECKING:
+    from ofasys_lite.report.types import RunResults
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: GeneralistModel,
+    tasks: Sequence[Task | str] | Task | str | None = None,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    baselines: bool = True,
+    samples: int = 12,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> RunResults:
+    """Every task's metric with its 95 % interval, its baselines, and the margin over the strongest trivial one.
+
+    Args:
+        model: A trained model.
+        tasks: Names of tasks it learned, or Tasks (their rows are taken, the learned line stays); None takes all.
+        split: `train`, `valid` or `test`.
+        limit: Most rows per task, evenly spread over the split; None takes all.
+        baselines: Score the cards' trivial baselines and classical references too.
+        samples: Outputs per task kept to be looked at.
+        seed: Of the bootstrap, and of baselines that draw.
+        progress: Called with (task, rows done, rows in all).
+
+    Raises:
+        CheckpointError: The model is not trained, or has not learned a task.
+        DataError: Rows are not there: a model that was trained on rows in memory and then loaded has none.
+    """
+    from ofasys_lite.report.evaluate import evaluate as judge
+
+    asked = [tasks] if isinstance(tasks, (Task, str)) else tasks
+    names = None if asked is None else [one.name if isinstance(one, Task) else one for one in asked]
+    data: dict[str, Mapping[str, Any]] = {one.name: one.card.data for one in asked or () if isinstance(one, Task)}
+    return judge(
+        model.generalist,
+        names,
+        split,
+        limit,
+        baselines=baselines,
+        samples=samples,
+        progress=progress,
+        data=data,
+        seed=seed,
+    )

@@ -1,0 +1,261 @@
+"""The model in Python: made by a preset, trained by `fit`, used by a line or a task's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ofasys_lite.api.calls import closed_line, decode_options, named_row, slot_columns, split_keywords
+from ofasys_lite.api.presets import read_presets, with_settings
+from ofasys_lite.api.sources import as_source
+from ofasys_lite.cards import modalities as modality_cards
+from ofasys_lite.cards.types import ModalityCard
+from ofasys_lite.errors import CardError, CheckpointError, DataError
+from ofasys_lite.interop.ofasys import refuse_checkpoint
+
+if TYPE_CHECKING:
+    from ofasys_lite.generalist.generalist import Generalist
+    from ofasys_lite.generalist.prediction import Prediction
+    from ofasys_lite.model.config import ModelConfig
+
+__all__ = ["GeneralistModel"]
+
+Closed = Sequence[str] | Mapping[str, Sequence[str]]
+Self = TypeVar("Self", bound="GeneralistModel")
+
+
+class GeneralistModel:
+    """One model for many tasks. It has weights once it is trained (`fit`) or loaded (`from_pretrained`).
+
+    Args:
+        preset: Name of a model preset (tiny, quick, small, base, large, huge, or your own), or a ModelConfig.
+        modalities: Settings by modality in place of the preset's: `{"IMAGE": {"patch": 8}}`.
+        folder: Folder of your own with modalities/ and model/ presets.
+        **sizes: Single fields of ModelConfig in place of the preset's: width, encoder_layers, dropout ...
+
+    Attributes:
+        config: Sizes of the encoder-decoder.
+        run: Folder of the last run that trained it, or None.
+
+    Raises:
+        CardError: An unknown preset, field or setting; the nearest is offered.
+
+    Example:
+        >>> GeneralistModel("tiny", width=64).config.encoder_layers
+        2
+    """
+
+    def __init__(
+        self,
+        preset: str | ModelConfig = "small",
+        *,
+        modalities: Mapping[str, Mapping[str, Any]] | None = None,
+        folder: str | Path | None = None,
+        **sizes: Any,
+    ) -> None:
+        from ofasys_lite.model.config import ModelConfig
+
+        if isinstance(preset, ModelConfig):
+            values, settings = preset.to_dict(), dict[str, Mapping[str, Any]]()
+        elif isinstance(preset, str):
+            found = read_presets(model=preset, folder=folder)
+            values, settings = dict(found.model), dict(found.modalities)
+        else:
+            raise CardError(
+                f"a model is made by the name of a preset or a ModelConfig, not by {type(preset).__name__}",
+                help="GeneralistModel('small'); a trained one is loaded by GeneralistModel.from_pretrained('runs/x')",
+            )
+        self.config: ModelConfig = ModelConfig.from_dict({**values, **_resized(values, sizes)})
+        self.run: Path | None = None
+        self._generalist: Generalist | None = None
+        cards = modality_cards(() if folder is None else (folder,))
+        self._modalities = with_settings(with_settings(cards, settings), modalities or {})
+
+    @classmethod
+    def from_pretrained(cls: type[Self], path: str | Path) -> Self:
+        """The model in a run folder (`runs/x`), a folder of `save_pretrained`, or a Hugging Face repository by id.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged or of another kind; says what to use instead.
+        """
+        from ofasys_lite.generalist.generalist import Generalist
+
+        refuse_checkpoint(path)
+        model = cls.__new__(cls)
+        model.run = None
+        model._hold(Generalist.from_pretrained(path))
+        return model
+
+    def _hold(self, generalist: Generalist) -> None:
+        self._generalist = generalist
+        self.config = generalist.network.config
+        self._modalities = dict(generalist.modalities)
+
+    @property
+    def trained(self) -> bool:
+        """True once it has weights and a vocabulary."""
+        return self._generalist is not None
+
+    @property
+    def generalist(self) -> Generalist:
+        """The network, its vocabulary and tasks; CheckpointError while it has none."""
+        if self._generalist is None:
+            raise CheckpointError(
+                "this model is not trained yet, so it has no vocabulary and no weights",
+                help="train it: fit(model, tasks, steps=1000); or load one: GeneralistModel.from_pretrained('runs/x')",
+            )
+        return self._generalist
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks it learned."""
+        return tuple(self._generalist.tasks) if self._generalist is not None else ()
+
+    def modalities(self) -> dict[str, ModalityCard]:
+        """Modality cards by name and alias, with the settings this model has."""
+        return dict(self._modalities)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes a self-contained folder (config.json, model.safetensors, tokenizer); returns it."""
+        return self.generalist.save_pretrained(folder)
+
+    def to(self: Self, device: Any) -> Self:
+        """This model, its weights moved to a device (`"cuda"`, `"cpu"`, a torch.device)."""
+        import torch
+
+        try:
+            wanted = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(f"no device `{device}`: {error}", help="such as 'cpu', 'cuda' or 'cuda:1'") from None
+        if wanted.type == "cuda" and not torch.cuda.is_available():
+            raise CheckpointError(
+                "there is no CUDA device here", help="leave the model where it is: it runs on the CPU"
+            )
+        self.generalist.network.to(wanted)
+        return self
+
+    def cuda(self: Self, device: int | None = None) -> Self:
+        """This model on a GPU."""
+        return self.to("cuda" if device is None else f"cuda:{device}")
+
+    def cpu(self: Self) -> Self:
+        """This model on the CPU."""
+        return self.to("cpu")
+
+    def __call__(
+        self,
+        task: str,
+        /,
+        *values: Any,
+        row: Mapping[str, Any] | None = None,
+        closed_set: Closed | None = None,
+        **named: Any,
+    ) -> Prediction:
+        """What the model writes for one sample.
+
+        Args:
+            task: A line, or the name of a task it learned.
+            *values: Values of the line's columns by position, in reading order.
+            row: A whole row by column; further columns in it are not looked at.
+            closed_set: The only values it may write, or values by column.
+            **named: Values by column, and decoding options (method, beam, n_best, length_penalty, temperature, top_k,
+                top_p, no_repeat_ngram, min_length, max_length, seed ...); a name that is both is a column.
+
+        Raises:
+            InstructionError: The line does not parse or makes no sense.
+            DataError: A column is missing or unreadable, or a keyword is unknown.
+            CheckpointError: The model has not learned what the line needs.
+
+        Example:
+            `model("[IMAGE:img] what does the image describe? -> [TEXT:cap]", img="cat.png", beam=4).text`
+        """
+        name = self._task(task, closed_set)
+        plan = self.generalist.entry(name).plan
+        columns, options = split_keywords(plan, named)
+        if row is not None and not isinstance(row, Mapping):
+            raise DataError(f"row is {type(row).__name__}", help="a dict of values by column")
+        whole = {**slot_columns(self.generalist.entry(name).card, row or {}), **columns}
+        return self._predict(name, [(named_row(plan, values, whole), "0")], options, None, None)[0]
+
+    def predict(
+        self,
+        task: str,
+        rows: Any,
+        *,
+        closed_set: Closed | None = None,
+        folder: str | Path | None = None,
+        progress: Callable[[int], None] | None = None,
+        **options: Any,
+    ) -> list[Prediction]:
+        """What the model writes for each row, in order; rows are decoded together.
+
+        Args:
+            task: A line, or the name of a task it learned.
+            rows: Anything `Task.add_dataset` takes: list of dicts, path, Hugging Face data set, data frame ...
+            closed_set: The only values it may write, or values by column.
+            folder: Folder of relative media paths; the source's own if not given.
+            progress: Called with the number of rows done.
+            **options: Decoding options, as in a call.
+
+        Raises:
+            DataError: Rows that cannot be read, all of them at once.
+        """
+        from ofasys_lite.data.rows import open_source
+
+        name = self._task(task, closed_set)
+        card = self.generalist.entry(name).card
+        if isinstance(rows, Mapping) and not {"path", "hf"} & set(rows):
+            raise DataError("predict takes rows, and this is one dict", help="write predict(task, [row])")
+        if isinstance(rows, Sequence) and not isinstance(rows, str) and not rows:
+            return []
+        source = open_source(as_source(rows, "rows"))
+        base = str(folder) if folder is not None else source.base or None
+        taken = [(slot_columns(card, source.row(i)), source.ids(i)) for i in range(len(source))]
+        return self._predict(name, taken, options, base, progress)
+
+    def _task(self, task: str, closed: Closed | None) -> str:
+        """Name of the task or line in the generalist."""
+        generalist = self.generalist
+        if not isinstance(task, str):
+            raise DataError(f"the task is {type(task).__name__}", help="a line, or the name of a task it learned")
+        known = task in generalist.tasks
+        if not known and "->" not in task:
+            generalist.entry(task)
+        if closed is None:
+            return task if known else generalist.task_of_line(task)
+        card = generalist.tasks[task].card if known else None
+        line = card.instruction if card is not None else task
+        return generalist.task_of_line(closed_line(line, closed, list(generalist.modalities)), card)
+
+    def _predict(
+        self,
+        name: str,
+        rows: Iterable[tuple[Mapping[str, Any], str]],
+        given: Mapping[str, Any],
+        folder: str | None,
+        progress: Callable[[int], None] | None,
+    ) -> list[Prediction]:
+        from ofasys_lite.generalist.predict import Request, predict
+
+        options = decode_options(self.generalist.entry(name).card.decoding, given)
+        requests = [Request(name, row, id, options, folder) for row, id in rows]
+        return [one for one in predict(self.generalist, requests, progress) if one is not None]
+
+    def __repr__(self) -> str:
+        sizes = f"{self.config.encoder_layers}+{self.config.decoder_layers} layers, width {self.config.width}"
+        if self._generalist is None:
+            return f"GeneralistModel({sizes}, not trained)"
+        return f"{type(self).__name__}({sizes}, {self._generalist.parameters():,} weights, tasks={list(self.tasks)})"
+
+
+def _resized(values: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes, and what the preset derives from those they change left to be derived again."""
+    found = dict(sizes)
+    if "heads" in sizes and values.get("kv_heads") == values.get("heads"):
+        found.setdefault("kv_heads", None)
+    if {"width", "mlp"} & set(sizes):
+        found.setdefault("ffn", None)
+    if {"width", "heads"} & set(sizes):
+        found.setdefault("rotary_sections", None)
+    return found

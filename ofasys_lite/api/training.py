@@ -1,0 +1,295 @@
+"""`fit` and `Trainer`: one model, many tasks, one folder that holds the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ofasys_lite.api.model import GeneralistModel
+from ofasys_lite.api.presets import Presets, read_presets
+from ofasys_lite.api.task import Task
+from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+
+if TYPE_CHECKING:
+    from ofasys_lite.data.ready import DataSettings
+    from ofasys_lite.training.fit import TrainingRun
+    from ofasys_lite.training.settings import TrainSettings
+
+__all__ = ["Trainer", "fit"]
+
+#: Rows of each source that are looked at before anything is built.
+_ROWS = 50
+#: Options that are switches of the model: name in the preset -> field of ModelConfig.
+_SWITCHES = {"gradient_checkpointing": "gradient_checkpointing", "compile": "compile_blocks"}
+_DATA = ("pieces", "bins", "tokenizer")
+Tasks = Sequence[Task | TaskCard | str] | Task | TaskCard | str
+
+
+def fit(
+    model: GeneralistModel,
+    tasks: Tasks,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    name: str | None = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    preset: str | None = None,
+    console: Any = None,
+    **options: Any,
+) -> GeneralistModel:
+    """The same model, trained on the tasks; `model.run` is the folder with checkpoints, logs and the export.
+
+    A model that has weights already (from `from_pretrained` or an earlier `fit`) goes on from them: rows of its
+    vocabulary and its adapters stay, what the new tasks need is added, and it remembers its tasks. What it does not
+    train on any more it may unlearn: name old tasks too.
+
+    Args:
+        model: Fresh or trained.
+        tasks: Tasks, names of cards or TaskCards; one or several.
+        steps: Steps; the preset's number where neither steps nor minutes are given.
+        minutes: Wall time of training; whichever ends first.
+        name: Folder under runs/. Without name and folder: the tasks' names, with a number if that run exists.
+        folder: The run's folder itself.
+        resume: Go on from the last checkpoint of that run.
+        preset: Trainer preset (cpu, gpu, ddp or your own); gpu where there is a CUDA device, else cpu.
+        console: A rich Console for progress and notes; stderr if not given.
+        **options: Settings of the trainer in place of the preset's (lr, samples_per_step, precision, workers, seed,
+            valid_every, compile ...) and of the data (pieces, bins, tokenizer).
+
+    Raises:
+        CardError: Unknown options (the nearest is offered), tasks of one name, a wrong value.
+        OfasysError: What is wrong with the tasks and their rows: all of it at once, before any model is built.
+        CheckpointError: The folder holds a run already, or another one than is to be resumed.
+
+    Example:
+        `fit(GeneralistModel("small"), [caption, vqa], minutes=60, name="first", samples_per_step=96)`
+    """
+    if not isinstance(model, GeneralistModel):
+        raise CardError(f"fit trains a GeneralistModel, not {type(model).__name__}", help="model = GeneralistModel()")
+    if not isinstance(resume, bool):
+        raise CardError(f"resume is {resume!r}", help="fit(..., name='x', resume=True) goes on with runs/x")
+    cards, modalities = _tasks(tasks, model)
+    asked = _Asked.of(read_presets(trainer=preset or _preset()), options, steps, minutes)
+    place = _folder([card.name for card in cards], name, folder, resume)
+    from ofasys_lite.data.check import check_tasks
+
+    check_tasks(cards, modalities, rows=_ROWS).raise_errors()
+    from ofasys_lite.training.fit import train
+
+    run = _run(model, cards, modalities, asked, place, resume)
+    validate = _validator(run.settings, place)
+    model._hold(train(run, console, validate=validate))
+    model.run = place
+    return model
+
+
+class Trainer:
+    """Training settings kept for several calls of `fit`, as in OFASys.
+
+    Args:
+        preset: Trainer preset (cpu, gpu, ddp or your own).
+        **options: Everything else `fit` takes by keyword: steps, minutes, lr, samples_per_step ...
+
+    Raises:
+        CardError: An unknown option; the nearest is offered.
+
+    Example:
+        `Trainer(steps=500).fit(model=model, tasks=[task1, task2])`
+    """
+
+    def __init__(self, preset: str | None = None, **options: Any) -> None:
+        if preset is not None and not isinstance(preset, str):
+            raise CardError(
+                f"Trainer takes settings by name, not {type(preset).__name__}",
+                help="Trainer(lr=1e-3, samples_per_step=64, steps=1000), or the name of a preset: Trainer('gpu')",
+            )
+        known = (*_FIT, *_option_names())
+        for key in options:
+            if key not in known:
+                raise CardError(f"Trainer: unknown option `{key}`", help=did_you_mean(key, known))
+        self.preset = preset
+        self.options = dict(options)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Trainer:
+        """Always refused: OFASys' YAML describes another trainer."""
+        raise CardError(
+            f"{path}: YAML files of OFASys' trainer are not read",
+            help="give settings by name: Trainer(lr=1e-3, steps=1000); or write a preset and name it: Trainer('mine')",
+        )
+
+    def fit(self, model: GeneralistModel, tasks: Tasks, **options: Any) -> GeneralistModel:
+        """The same model, trained on the tasks: `fit` with these settings, the given ones in their place."""
+        return fit(model, tasks, **{"preset": self.preset, **self.options, **options})
+
+
+_FIT = ("steps", "minutes", "name", "folder", "resume", "console")
+
+
+def _option_names() -> tuple[str, ...]:
+    from ofasys_lite.training.settings import TrainSettings
+
+    own = [f.name for f in fields(TrainSettings) if f.name not in ("steps", "minutes")]
+    return (*own, *_SWITCHES, *_DATA)
+
+
+def _preset() -> str:
+    import torch
+
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Options by what they set.
+
+    Attributes:
+        settings: How to train.
+        switches: Fields of ModelConfig.
+        data: Settings of data: the presets' with what was asked in their place.
+        given: Keys of `data` that were asked for.
+    """
+
+    settings: TrainSettings
+    switches: Mapping[str, Any]
+    data: Mapping[str, Any]
+    given: frozenset[str]
+
+    @staticmethod
+    def of(presets: Presets, options: Mapping[str, Any], steps: int | None, minutes: float | None) -> _Asked:
+        """The presets with the options in their place; CardError on unknown ones."""
+        from ofasys_lite.training.settings import TrainSettings
+
+        known = _option_names()
+        for key in options:
+            if key not in known:
+                raise CardError(f"fit: unknown option `{key}`", help=did_you_mean(key, (*_FIT, *known)))
+        if steps is None and minutes is None:
+            steps = presets.steps
+        merged = {**presets.trainer, **{k: v for k, v in options.items() if k not in _DATA}}
+        switches = {field: bool(merged.pop(key, False)) for key, field in _SWITCHES.items()}
+        settings = TrainSettings.from_dict({**merged, "steps": steps, "minutes": minutes})
+        asked = {key: options[key] for key in _DATA if key in options}
+        data = {**{key: presets.data[key] for key in _DATA}, **asked}
+        return _Asked(settings, switches, data, frozenset(asked))
+
+
+def _tasks(tasks: Tasks, model: GeneralistModel) -> tuple[list[TaskCard], dict[str, ModalityCard]]:
+    several = [tasks] if isinstance(tasks, (Task, TaskCard, str)) else list(tasks)
+    if not several:
+        raise CardError(
+            "there is no task to train", help="fit(model, [Task(...)]), or a card's name: fit(model, ['vqa'])"
+        )
+    found = [task if isinstance(task, Task) else Task.from_card(task) for task in several]
+    names = [task.name for task in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise CardError(f"two tasks are called {name}", help="give each a name of its own")
+    cards = [task.card for task in found]
+    for card in cards:
+        if not card.data.get("train"):
+            raise CardError(
+                f"task {card.name} has no rows to train on", help="add them: task.add_dataset(rows, 'train')"
+            )
+    modalities = model.modalities()
+    for task in found:
+        for key, card_of in task.modalities().items():
+            modalities.setdefault(key, card_of)
+    return cards, modalities
+
+
+def _folder(tasks: Sequence[str], name: str | None, folder: str | Path | None, resume: bool) -> Path:
+    if name is not None and folder is not None:
+        raise CardError("name and folder both say where the run lies", help="name='x' is runs/x; keep one of them")
+    if folder is not None or name is not None:
+        place = Path(folder) if folder is not None else Path("runs") / str(name)
+        if _held(place) and not resume:
+            raise CheckpointError(
+                f"{place} already holds a run", help="resume=True goes on with it; another name starts a new one"
+            )
+        return place
+    base = Path("runs") / "-".join(tasks)[:60]
+    if resume:
+        return base
+    number, place = 1, base
+    while _held(place):
+        number += 1
+        place = base.with_name(f"{base.name}-{number}")
+    return place
+
+
+def _held(place: Path) -> bool:
+    return (place / "checkpoints" / "last.ckpt").exists()
+
+
+def _run(
+    model: GeneralistModel,
+    cards: Sequence[TaskCard],
+    modalities: Mapping[str, ModalityCard],
+    asked: _Asked,
+    place: Path,
+    resume: bool,
+) -> TrainingRun:
+    from ofasys_lite.training.fit import TrainingRun
+
+    config = replace(model.config, **asked.switches)
+    return TrainingRun(
+        cards=cards,
+        modalities=modalities,
+        model=config,
+        settings=asked.settings,
+        folder=place,
+        data=_data(model, asked),
+        resume=resume,
+        config={
+            "name": place.name,
+            "model": config.to_dict(),
+            "trainer": asked.settings.to_dict(),
+            "data": dict(asked.data),
+            "tasks": {card.name: _plain(asdict(replace(card, origin=None))) for card in cards},
+        },
+        start=model.generalist if model.trained else None,
+    )
+
+
+def _data(model: GeneralistModel, asked: _Asked) -> DataSettings:
+    """Tokenizer and bins; a trained model has its own, and keeps them."""
+    from ofasys_lite.data.ready import DataSettings
+
+    if not model.trained:
+        values = asked.data
+        for key in ("pieces", "bins"):
+            if isinstance(values[key], bool) or not isinstance(values[key], int) or values[key] < 2:
+                raise CardError(f"fit: {key} is {values[key]!r}", help="a whole number from 2")
+        tokenizer = values["tokenizer"]
+        return DataSettings(values["pieces"], values["bins"], None if tokenizer is None else str(tokenizer))
+    if asked.given:
+        raise CardError(
+            f"fit: {', '.join(sorted(asked.given))} cannot change, because this model is trained already",
+            help="leave it out, or start from a fresh GeneralistModel()",
+        )
+    return model.generalist.data
+
+
+def _validator(settings: TrainSettings, place: Path) -> Callable[..., float | None] | None:
+    if not settings.valid_every:
+        return None
+    from ofasys_lite.report.validation import Validator
+    from ofasys_lite.training.files import RunFolder
+
+    return Validator(RunFolder(place), settings.valid_samples)
+
+
+def _plain(value: Any) -> Any:
+    """Values that YAML takes; a source in memory is named by its class."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value) if isinstance(value, Path) else f"<{type(value).__name__}>"

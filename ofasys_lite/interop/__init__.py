@@ -1,0 +1,1 @@
+"""Other people's checkpoints and spellings: what they mean here, or what to use instead."""
