@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from common import Spread, interleave, machine, peak_flops, spread, table, write_row
 from ragged import Sample, bucket, draw, padding, shuffle, useful
 from torch import Tensor, nn
@@ -59,9 +58,8 @@ class Flat(nn.Module):
         sources, targets = [len(s.source) for s in batch], [len(s.target) for s in batch]
         target_T = torch.tensor([i for s in batch for i in s.target])
         read = [i for s in batch for i in s.source] + [i for s in batch for i in (START, *s.target[:-1])]
-        # one lookup for all ids; its gradient stays sparse until it meets the head's dense one
-        x_RD = F.embedding(torch.tensor(read), self.embedding.weight, sparse=True)
-        x_SD, y_TD = x_RD.split_with_sizes((sum(sources), sum(targets)))
+        # one lookup for all ids: its gradient is as large as the table, whatever the number of ids
+        x_SD, y_TD = self.embedding(torch.tensor(read)).split_with_sizes((sum(sources), sum(targets)))
         positions_S3, positions_T3 = _counted(sources), _counted(targets)
         states_SD = self.model.encode(x_SD, positions_S3, sources)
         cross = list(zip(targets, sources, strict=True))
