@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
-from ofasys_lite.plan.types import walk
+from ofasys_lite.plan.types import option, walk
 
 __all__ = ["Request", "predict"]
 
@@ -166,6 +168,15 @@ def _prediction(
     for slot in walk(plan.templates[0].source):
         if slot.modality == "IMAGE" and image is None:
             found = field(request.row, slot.column, slot.exact)
-            image = None if found is MISSING else found
-    one = Prediction(request.task, request.id, values, score, modalities, image)
+            image = None if found is MISSING else _in_folder(found, request.folder)
+    sized = frozenset(s.column for s in plan.target_slots() if option(s.options, "format") == "xywh")
+    one = Prediction(request.task, request.id, values, score, modalities, image, sized=sized)
     return replace(one, n_best=tuple(replace(one, values=v) for v in best)) if len(best) > 1 else one
+
+
+def _in_folder(value: Any, folder: str | None) -> Any:
+    """A relative path as it is found from here; anything else as it is."""
+    if folder is None or not isinstance(value, (str, os.PathLike)):
+        return value
+    path = Path(folder, value)
+    return path if len(str(value)) < 256 and path.is_file() else value

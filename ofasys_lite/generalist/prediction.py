@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import DataError, did_you_mean
 
 __all__ = ["Prediction"]
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Prediction:
         modalities: Modality per target column.
         image: The row's first image as it was given, for `save_box`; None without one.
         n_best: Further hypotheses, this one first, if they were asked for.
+        sized: Columns whose boxes are [x, y, width, height] (`format=xywh`), not corners.
     """
 
     task: str
@@ -34,6 +37,7 @@ class Prediction:
     modalities: Mapping[str, str] = field(default_factory=dict)
     image: Any = None
     n_best: tuple[Prediction, ...] = ()
+    sized: frozenset[str] = frozenset()
 
     @property
     def value(self) -> Any:
@@ -48,21 +52,37 @@ class Prediction:
 
     @property
     def boxes(self) -> list[tuple[list[float], str]]:
-        """(box in pixels, label) of every box among the values; the label may be empty."""
+        """([x0, y0, x1, y1] in pixels, label) of every box among the values; the label may be empty."""
         found: list[tuple[list[float], str]] = []
         for column, value in self.values.items():
-            if self.modalities.get(column) == "BOX":
-                found.append((value, ""))
+            if self.modalities.get(column) == "BOX" and isinstance(value, list):
+                boxes = [value] if _is_box(value) else value  # a group without `over` gives a list per column
+                found.extend(
+                    (self._corners(column, box), label)
+                    for box, label in zip(boxes, self._labels(len(boxes)), strict=True)
+                    if _is_box(box)
+                )
+                continue
             for record in value if isinstance(value, list) else ():
                 if isinstance(record, Mapping):
-                    box = next((v for v in record.values() if _is_box(v)), None)
+                    box = next(((k, v) for k, v in record.items() if _is_box(v)), None)
                     label = next((str(v) for v in record.values() if isinstance(v, str)), "")
                     if box is not None:
-                        found.append((box, label))
+                        found.append((self._corners(*box), label))
         return found
 
+    def _labels(self, count: int) -> list[str]:
+        """The texts that a group without `over` gives beside its boxes; empty ones if it gives none."""
+        for value in self.values.values():
+            if isinstance(value, list) and len(value) == count and all(isinstance(v, str) for v in value):
+                return value
+        return [""] * count
+
+    def _corners(self, column: str, box: list[float]) -> list[float]:
+        return [*box[:2], box[0] + box[2], box[1] + box[3]] if column in self.sized else box
+
     def save_box(self, path: str | Path) -> Path:
-        """Writes the image with the predicted boxes drawn on it; returns the path."""
+        """Writes the image with the predicted boxes drawn on it; returns the path (`.png` where it has no ending)."""
         boxes = self.boxes
         if not boxes or self.image is None:
             what = "no box" if not boxes else "no image"
@@ -83,6 +103,13 @@ class Prediction:
             if label:
                 draw.text((corners[0] + 2, corners[1] + 2), label, fill=(220, 40, 40))
         place = Path(path)
+        place = place if place.suffix else place.with_name(f"{place.name}.png")
+        endings = Image.registered_extensions()
+        if place.suffix.lower() not in endings:
+            raise DataError(
+                f"cannot write {place}: no picture ends like that",
+                help=did_you_mean(place.suffix, _PICTURES, "such as"),
+            )
         place.parent.mkdir(parents=True, exist_ok=True)
         big.save(place)
         return place
@@ -90,7 +117,7 @@ class Prediction:
     def save(self, path: str | Path) -> Path:
         """Writes the values: `.json` as JSON, image endings with boxes drawn, anything else as text."""
         place = Path(path)
-        if place.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+        if place.suffix.lower() in _PICTURES:
             return self.save_box(place)
         text = json.dumps(dict(self.values), ensure_ascii=False, indent=1) if place.suffix == ".json" else self.text
         place.parent.mkdir(parents=True, exist_ok=True)
