@@ -78,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     """0 when the table is printed and the files are written."""
     # `evaluate runs/x` is `evaluate run=runs/x`
     given = [f"run={a}" if i == 0 and "=" not in a and not a.startswith("-") else a for i, a in enumerate(arguments)]
+    if not any(argument.startswith(("run=", "-")) for argument in given):
+        raise CardError("`run` is not given", help="name a folder under runs/: ofasys-lite evaluate run=runs/x")
 
     def job(content: dict[str, Any], folder: str | None) -> None:
         environment(content.get("data") or {})

@@ -1,4 +1,4 @@
-"""`ofasys-lite predict RUN "LINE or task" column=value ...`: a trained model's answer to one sample, or to many rows."""
+"""`ofasys-lite predict RUN "LINE or task" column=value ...`: a trained model's answer to one sample or many rows."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ofasys_lite.data.cache import atomic
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.metrics import Margin, Score
 from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
+from ofasys_lite.training.files import write_atomic
 
 __all__ = ["load_results", "save_results"]
 
@@ -35,8 +35,7 @@ def save_results(run: RunResults, path: Path) -> Path:
         "tasks": [_task(task) for task in run.tasks],
         "quarantine": [asdict(row) for row in run.quarantine],
     }
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(_stored(content), ensure_ascii=False), encoding="utf-8")
+    write_atomic(path, json.dumps(_stored(content), ensure_ascii=False))
     return path
 
 

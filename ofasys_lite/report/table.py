@@ -26,7 +26,7 @@ def print_table(run: RunResults, console: Console) -> None:
     table.add_column("task", overflow="fold")
     table.add_column("metric", no_wrap=True)
     for title in ("score", "trivial baseline", "margin", "reference"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", overflow="fold")
     for task in run.tasks:
         table.add_row(
             Text(task.task),
