@@ -135,6 +135,8 @@ def _lengths(
 
 
 def _limit(task: ReadyTask, slot: SlotSegment) -> int | None:
+    if slot.closed is not None:
+        return None
     settings = task.maker.preprocess[slot.preprocess, slot.adapter].settings
     limit = option(slot.options, "max_length") or settings.get("max_length")
     return limit if isinstance(limit, int) else None

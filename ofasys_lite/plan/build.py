@@ -134,7 +134,7 @@ def _by(
         return None, ()
     attribute = next(a for a in group.quantifier.attributes if a.key == "by")
     if len(group.alternatives) > 8:
-        builder.error("E204", f"{len(group.alternatives)} alternatives", group.span, "a group has at most 8")
+        builder.error("E204", f"a group with {len(group.alternatives)} alternatives", group.span, "it has at most 8")
     if not isinstance(value, (str, CallValue)) or (isinstance(value, CallValue) and value.positional):
         builder.error("E106", "`by` takes a field, with or without spellings", attribute.span, "by=type(image_url=1)")
         return None, ()
@@ -179,6 +179,7 @@ def _check_paraphrases(builder: Builder, nodes: tuple[Template, ...], templates:
         if node.align != nodes[0].align or tuple(_signature(t) for t in node.targets) != first:
             help = "paraphrases of one task have the same slots right of the arrow; another target is another task"
             builder.error("E202", "this paraphrase has other targets than the first", node.span, help)
+            continue
         extra = sorted(_columns(template) - columns)
         if extra:
             help = f"the first template has {', '.join(sorted(columns))}"

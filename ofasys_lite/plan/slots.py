@@ -36,15 +36,15 @@ class Builder(Ledger):
         column = slot.column if slot.column is not None else str(number)
         preprocess = self._named(values, "preprocess", modality.preprocess, modality, slot)
         adapter = self._named(values, "adapter", modality.adapter, modality, slot)
-        no_loss = bool(values.pop("no_loss", False))
+        learned = target and not values.get("no_loss", False)
+        check_slot(self, slot, values, learned=learned, target=target, modality=modality.name)
+        values.pop("no_loss", None)
         weight = values.pop("weight", 1.0)
         drop = values.pop("drop", 0.0)
-        learned = target and not no_loss
         if slot.rejected is not None:
             self.not_yet("preference pairs (`chosen>rejected`) are planned for a later version")
             if not target:
                 self.error("E109", "a preference pair stands on the target side", slot.span, "move it right of `->`")
-        check_slot(self, slot, values, learned=learned, target=target, modality=modality.name)
         closed = self._closed(values.pop("closed_set", None), slot)
         losses = self._losses(values.pop("loss", None), modality, slot, learned, target)
         if "codec" in values:
@@ -137,8 +137,9 @@ class Builder(Ledger):
         try:
             values = [line.rstrip("\r") for line in path.read_text(encoding="utf-8").split("\n")]
         except (OSError, UnicodeDecodeError) as error:
+            why = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8"
             self.error(
-                "E206", f"cannot read the closed set {path}: {error}", span, "one value a line, UTF-8, beside the card"
+                "E206", f"cannot read the closed set {path}: {why}", span, "one value a line, UTF-8, beside the card"
             )
             return ClosedSet("file", name=name)
         values = [v for v in values if v]
@@ -168,6 +169,9 @@ class Builder(Ledger):
             what = f"`loss={call.name}` is an objective of a {side} slot"
             self.error("E109", what, value.span, f"move it {where} of `->`")
             return standard
+        if call.name == "dpo" and slot.rejected is None:
+            help = f"write [{modality.name}:chosen>rejected,loss=dpo(beta=0.1)]"
+            self.error("E207", "dpo compares two columns", value.span, help)
         if state == "later":
             self.not_yet(f"the objective {call.name} of {modality.name} is planned for a later version")
         if call.name == "ctc":
@@ -200,6 +204,7 @@ def read_attributes(
 ) -> dict[str, object]:
     """Typed values by key; `closed_set` and `loss` stay attributes, since their forms are read by the slot."""
     values: dict[str, object] = {}
+    seen: set[str] = set()
     for attribute in attributes:
         key, noted = RENAMED.get(attribute.key, (attribute.key, False))
         if noted:
@@ -211,12 +216,13 @@ def read_attributes(
         if spec is None:
             _unknown(builder, attribute, specs, owner)
             continue
-        if key in values:
+        if key in seen:
             builder.error("E108", f"`{attribute.key}` is given twice", attribute.span, "keep one of them")
             continue
+        seen.add(key)
         if spec.side not in ("both", "target" if target else "source"):
-            side = "target (right of `->`)" if spec.side == "target" else "source (left of `->`)"
-            builder.error("E109", f"`{attribute.key}` belongs to a {side} slot", attribute.key_span, spec.help)
+            side = "target slot (right of `->`)" if spec.side == "target" else "source slot (left of `->`)"
+            builder.error("E109", f"`{attribute.key}` belongs to a {side}", attribute.key_span, spec.help)
             continue
         if key in ("closed_set", "loss"):
             values[key] = attribute
