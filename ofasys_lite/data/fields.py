@@ -85,7 +85,12 @@ def as_list(value: Any, column: str) -> Sequence[Any]:
 
 def is_empty(value: Any) -> bool:
     """True for what an optional slot counts as absent: no column, None, NaN, empty text."""
-    return value is MISSING or value is None or (isinstance(value, float) and value != value) or value == ""
+    return (
+        value is MISSING
+        or value is None
+        or (isinstance(value, float) and value != value)
+        or (isinstance(value, str) and value == "")
+    )
 
 
 def missing(column: str, row: Any) -> DataError:
