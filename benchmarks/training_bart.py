@@ -1,6 +1,6 @@
 """Useful tokens per second of a training step: flat packs against Hugging Face BART of equal size, in the same run.
 
-    OMP_NUM_THREADS=1 python benchmarks/training_bart.py            # the real thing, about 25 CPU minutes
+    OMP_NUM_THREADS=1 python benchmarks/training_bart.py            # the real thing, about 40 CPU minutes
     OMP_NUM_THREADS=1 python benchmarks/training_bart.py --smoke    # seconds, toy sizes: for tests, measures nothing
 
 Both sides get the same ids, sizes, precision and fused AdamW, no dropout, one thread; A B A B interleaved, process CPU
