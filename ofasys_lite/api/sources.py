@@ -25,9 +25,10 @@ def as_source(source: Any, name: str = "") -> Any:
     Raises:
         DataError: The object holds no rows by number, and what to give instead.
     """
-    if isinstance(source, (str, Path, Mapping, RowSource)) or is_paths(source):
+    library = type(source).__module__.partition(".")[0]
+    if (isinstance(source, (str, Path, Mapping, RowSource)) and library != "datasets") or is_paths(source):
         return source
-    rows = _records(source)
+    rows = _records(source, library)
     if rows is not None or (isinstance(source, Sequence) and not isinstance(source, (bytes, bytearray))):
         return ListSource(source if rows is None else rows, name=name or type(source).__name__)
     module = type(source).__module__
@@ -36,10 +37,9 @@ def as_source(source: Any, name: str = "") -> Any:
     return open_source(source)
 
 
-def _records(source: Any) -> list[dict[str, Any]] | None:
+def _records(source: Any, library: str) -> list[dict[str, Any]] | None:
     """The rows of a data frame as dicts, values that are missing as None; None for anything else."""
-    library = type(source).__module__.partition(".")[0]
-    if library == "pandas" and hasattr(source, "itertuples"):
+    if library == "pandas" and hasattr(source, "notna"):
         if not hasattr(source, "columns"):
             raise DataError("a pandas Series has no columns", help="give a DataFrame: series.to_frame('column')")
         held = source.astype(object).where(source.notna(), None)
