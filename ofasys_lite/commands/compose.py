@@ -240,7 +240,8 @@ def _translated(error: Exception, verb: str, arguments: Sequence[str], config_di
 
 def _unknown_key(key: str, verb: str, config_dir: str | Path | None) -> CardError:
     """A key that the configuration does not have, with the nearest one of the same mapping."""
-    values: Any = compose(verb, [], config_dir)
+    # keys that must be given stand in for themselves
+    values: Any = compose(verb, ["run=RUN"] if verb == "evaluate" else [], config_dir)
     for part in key.split("."):
         if not isinstance(values, Mapping) or not values:
             break

@@ -119,6 +119,9 @@ def image_of(value: Value) -> Image.Image | None:
     if source is None:
         return None
     try:
+        if isinstance(source, (str, Path)):
+            # a lazily opened file would stay open where only the size is asked for
+            source = io.BytesIO(Path(source).read_bytes())
         return Image.open(source)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
         return None

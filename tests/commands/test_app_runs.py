@@ -1,0 +1,170 @@
+"""evaluate, predict and report on a run that lies on disk: what they write, and what they say about mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_worlds as worlds
+from PIL import Image
+
+from ofasys_lite.commands.app import main
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
+LINE = "[IMAGE:img] which colour? -> [TEXT:label,closed_set]"
+
+
+def write_split(folder: Path, split: str, count: int) -> str:
+    """A csv file of pictures beside it; the path."""
+    rows = []
+    for number in range(count):
+        label = tuple(COLOURS)[number % 3]
+        name = f"{split}-{number}.png"
+        shade = tuple(min(255, part + number) for part in COLOURS[label])
+        Image.new("RGB", (16, 16), shade).save(folder / name)
+        rows.append({"id": f"{split}-{number}", "img": name, "label": label, "box": "2,2,9,9"})
+    with (folder / f"{split}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(folder / f"{split}.csv")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working directory with the finished run runs/shades: colours and boxes of small pictures."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "rows").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setenv("OFASYS_CACHE", str(home / "cache"))
+        data = {split: write_split(home / "rows", split, count) for split, count in
+                (("train", 24), ("valid", 6), ("test", 9))}  # fmt: skip
+        colour = worlds.task("colour", data, line=LINE, metrics=[{"name": "accuracy", "baselines": ["majority"]}])
+        find = worlds.task("find", data, line="[IMAGE:img] where is it? -> [BOX:box]")
+        worlds.run([colour, find], home / "runs" / "shades", steps=4)
+        yield home
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("OFASYS_CACHE", str(place / "cache"))
+
+
+def test_evaluate_prints_the_table_and_writes_three_files(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "run=runs/shades", "limit=6", "bootstrap=50", "samples=3"]) == 0
+    said = capsys.readouterr().out
+    assert "shades on test" in said
+    assert "majority" in said
+    run = place / "runs" / "shades"
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["name"] == "shades"
+    assert metrics["tasks"]["colour"]["metric"]["items"] == 6
+    assert metrics["facts"]["training"].startswith("4 steps")
+    page = (run / "report.html").read_text()
+    assert page.count('<img class="shot"') == 6
+    assert "loss (dashed: chance), validation score" in page
+    (run / "report.html").unlink()
+    assert main(["report", "runs/shades"]) == 0
+    assert (run / "report.html").read_text() == page
+
+
+def test_evaluate_takes_tasks_a_split_and_another_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order = ["evaluate", "runs/shades", "tasks=[colour]", "split=valid", "baselines=false", "report=false",
+             "output=elsewhere", "bootstrap=10"]  # fmt: skip
+    assert main(order) == 0
+    metrics = json.loads((place / "elsewhere" / "metrics.json").read_text())
+    assert list(metrics["tasks"]) == ["colour"]
+    assert metrics["split"] == "valid"
+    assert metrics["tasks"]["colour"]["baselines"] == []
+    assert not (place / "elsewhere" / "report.html").exists()
+
+
+def test_predict_answers_a_task_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "runs/shades", "colour", "img=rows/test-0.png"]) == 0
+    first = capsys.readouterr().out.strip()
+    assert first in COLOURS
+    assert main(["predict", "shades", LINE, "img=rows/test-0.png"]) == 0
+    assert capsys.readouterr().out.strip() == first
+    assert main(["predict", "shades", "colour", "img=rows/test-0.png", "beam=2", "n_best=2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["label"] == first
+    assert len(found["n_best"]) == 2
+
+
+def test_predict_draws_the_box_it_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "runs/shades", "find", "img=rows/test-1.png", "--out", "found.png"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 4
+    with Image.open(place / "found.png") as picture:
+        assert picture.size == (256, 256)
+
+
+def test_predict_writes_a_line_for_every_row_of_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (place / "rows" / "test.csv").read_text()
+    (place / "rows" / "more.csv").write_text(rows + "gone,nowhere.png,red,\n")
+    assert main(["predict", "runs/shades", "colour", "--data", "rows/more.csv", "--out", "said.jsonl"]) == 1
+    lines = [json.loads(line) for line in (place / "said.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [*(f"test-{i}" for i in range(9)), "gone"]
+    assert all(line["label"] in COLOURS for line in lines[:-1])
+    assert "nowhere.png" in lines[-1]["error"]
+    assert "1 of 10 rows could not be read" in capsys.readouterr().err
+    assert main(["predict", "runs/shades", "colour", "--data", "rows/test.csv", "--limit", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+MISTAKES = [
+    ("evaluate", "`run` is not given"),
+    ("evaluate run=runs/shads", "did you mean `runs/shades`?"),
+    ("evaluate runs/shades tasks=[color]", "has not learned the task `color`\n  help: did you mean `colour`?"),
+    ("evaluate runs/shades split=tset", "did you mean `test`?"),
+    ("evaluate runs/shades limit=0", "`limit` is `0`"),
+    ("evaluate runs/shades baselines=3", "`baselines` is `3`"),
+    ("evaluate runs/shades checkpoint=best", "keeps no best checkpoint"),
+    ("evaluate runs/shades checkpoint=x.safetensors", "there is no such file"),
+    ("evaluate runs/shades limti=3", "did you mean `limit`?"),
+    ("evaluate rows", "rows holds no trained model: export/config.json is missing"),
+    ("report runs/shads", "did you mean `runs/shades`?"),
+    ("report runs/shades/export", "there is no evaluation yet"),
+    ("predict runs/shads colour", "did you mean `runs/shades`?"),
+    ("predict runs/shades colors img=a.png", "did you mean `colour`?"),
+    ("predict runs/shades colour", "slot [IMAGE:img] has no value\n  help: write img=file.png"),
+    ("predict runs/shades colour img=rows/tset-0.png", "did you mean `test-0.png`?"),
+    ("predict runs/shades colour image=a.png", "did you mean `img`?"),
+    ("predict runs/shades colour picture", "cannot read the argument `picture`"),
+    ("predict runs/shades colour img=rows/test-0.png beam=no", "beam is 'no'"),
+    ("predict runs/shades [TXET:q]->[TEXT:a] q=1", "did you mean `TEXT`?"),
+    ("predict runs/shades find --data rows/tset.csv", "did you mean"),
+]
+
+
+@pytest.mark.parametrize(("order", "message"), MISTAKES, ids=[order for order, _ in MISTAKES])
+def test_a_mistake_is_told_with_what_to_do(order: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(order.split()) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_that_was_stopped_says_how_to_finish_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "runs" / "half").mkdir()
+    (place / "runs" / "half" / "config.yaml").write_text("name: half\n")
+    assert main(["evaluate", "runs/half"]) == 1
+    assert "finish it: ofasys-lite train resume=runs/half" in capsys.readouterr().err
+
+
+def test_mistakes_are_told_without_torch(place: Path) -> None:
+    orders = [
+        "evaluate runs/shades tasks=[color]",
+        "predict runs/shades colour",
+        "predict runs/shades colour img=no.png",
+    ]
+    code = (
+        f"import sys\nfrom ofasys_lite.commands.app import main\nfor order in {orders!r}:\n"
+        "    assert main(order.split()) == 1\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env={**os.environ})
