@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -147,7 +147,7 @@ def decode_options(card: Mapping[str, Any], given: Mapping[str, Any]) -> DecodeO
     return DecodeOptions.of({**held, **given})
 
 
-def closed_line(line: str, closed: Sequence[str] | Mapping[str, Sequence[str]], types: Sequence[str]) -> str:
+def closed_line(line: str, closed: Collection[str] | Mapping[str, Collection[str]], types: Collection[str]) -> str:
     """The line with `closed_set=(...)` on its written slots.
 
     Args:
@@ -207,7 +207,7 @@ def _learned(slot: Slot) -> bool:
     return all(a.key != "no_loss" for a in slot.attributes)
 
 
-def _values(values: Sequence[str], name: str) -> tuple[str, ...]:
+def _values(values: Collection[str], name: str) -> tuple[str, ...]:
     if isinstance(values, str) or not isinstance(values, (Sequence, set, frozenset)) or not values:
         raise CardError(f"closed_set of `{name}` is {values!r}", help="a list of texts: closed_set=['yes', 'no']")
     held = sorted(values) if isinstance(values, (set, frozenset)) else values

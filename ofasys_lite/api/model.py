@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GeneralistModel"]
 
-Closed = Sequence[str] | Mapping[str, Sequence[str]]
+Closed = Collection[str] | Mapping[str, Collection[str]]
 Self = TypeVar("Self", bound="GeneralistModel")
 
 

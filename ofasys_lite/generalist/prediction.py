@@ -89,11 +89,12 @@ class Prediction:
             raise DataError(
                 f"this prediction has {what} to draw", help="save_box is for lines with IMAGE in and BOX out"
             )
-        from PIL import Image, ImageDraw
+        from PIL import Image, ImageDraw, ImageOps
 
         from ofasys_lite.preprocess.image_decode import open_image
 
-        picture = open_image(self.image, None, 100.0).convert("RGB")
+        # boxes refer to the picture as it is shown
+        picture = ImageOps.exif_transpose(open_image(self.image, None, 100.0)).convert("RGB")
         factor = max(1, 256 // max(picture.size))
         big = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
         draw = ImageDraw.Draw(big)

@@ -232,6 +232,8 @@ class ImagePreprocess(Preprocess):
 
         image = open_image(value, self.context.folder, ImageSettings.of(self.settings).max_megapixels)
         width, height = image.size if turned(image) < 5 else image.size[::-1]
+        if image is not value:
+            image.close()
         return width, height
 
     def rows_of(self, length: int, options: Options) -> int:

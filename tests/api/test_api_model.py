@@ -155,7 +155,7 @@ MISTAKES: dict[str, tuple[Use, type[OfasysError], str]] = {
     "target": (lambda m: m("colour", img=picture(), label="red"), DataError, "`label` is what the model writes"),
     "missing": (lambda m: m("colour"), DataError, "the line reads [IMAGE:img], and `img` is not given"),
     "row": (lambda m: m("colour", row={"image": 1}), DataError, "given: image"),
-    "list": (lambda m: m("colour", row=[1]), DataError, "row is list"),
+    "list": (lambda m: m("colour", row=[1]), DataError, "row is list"),  # type: ignore[arg-type]
     "twice": (lambda m: m("colour", picture(), img=picture()), DataError, "column `img` is given twice"),
     "many": (lambda m: m("colour", 1, 2), DataError, "2 values for a line that reads 1 columns"),
     "task": (lambda m: m("color", img=1), CheckpointError, "did you mean `colour`"),
@@ -171,7 +171,7 @@ MISTAKES: dict[str, tuple[Use, type[OfasysError], str]] = {
     "closed": (lambda m: m("colour", picture(), closed_set={"lable": ["a"]}), CardError, "did you mean `label`"),
     "box": (lambda m: m("find", picture(), "red", closed_set=["a"]), InstructionError, "BOX"),
     "dict": (lambda m: m.predict("colour", {"img": 1}), DataError, "write predict(task, [row])"),
-    "number": (lambda m: m(3), DataError, "the task is int"),
+    "number": (lambda m: m(3), DataError, "the task is int"),  # type: ignore[arg-type]
     "draw": (lambda m: m("colour", img=picture()).save_box("a.png"), DataError, "no box to draw"),
     "ending": (lambda m: m("find", picture(), "red").save_box("a.pgn"), DataError, "did you mean `.png`"),
     "fresh": (lambda m: tiny()("colour", img=1), CheckpointError, "not trained yet"),
