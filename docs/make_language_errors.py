@@ -1,4 +1,4 @@
-"""Writes the error table of docs/language.md from the table of bad lines that the tests check.
+"""Writes the error table of docs/language.md from the tables of bad lines that the tests check.
 
 python docs/make_language_errors.py          writes the section between the markers
 python docs/make_language_errors.py --check  exits 1 if the section is out of date
@@ -10,10 +10,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ofasys_lite.data.findings import DATA_CODES
 from ofasys_lite.instruction import SYNTAX_CODES
+from ofasys_lite.plan.language import PLAN_CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "tests" / "instruction" / "bad_lines.txt"
+#: Heading, codes and table of each kind of mistake, in the order in which they are looked for.
+TABLES = (
+    ("Syntax", SYNTAX_CODES, TABLE),
+    ("Types, attributes and sense", PLAN_CODES, ROOT / "tests" / "plan" / "bad_lines.txt"),
+    ("Against the data", DATA_CODES, ROOT / "tests" / "data" / "bad_data.txt"),
+)
 PAGE = ROOT / "docs" / "language.md"
 MOST_EXAMPLES = 3
 BEGIN, END = "<!-- errors:begin -->", "<!-- errors:end -->"
@@ -29,7 +37,7 @@ class BadLine:
 
 
 def read_bad_lines(path: Path = TABLE) -> list[BadLine]:
-    """All blocks of the table: `=== CODES`, the line (it may take several), `---`, the message."""
+    """All blocks of a table: `=== CODES`, the line (it may take several, and hold its data), `---`, the message."""
     blocks = ("\n" + path.read_text(encoding="utf-8")).split("\n=== ")[1:]
     table = []
     for block in blocks:
@@ -39,30 +47,36 @@ def read_bad_lines(path: Path = TABLE) -> list[BadLine]:
     return table
 
 
-def section(table: list[BadLine]) -> str:
+def section() -> str:
     """The Markdown between the markers: every code with its meaning and a few messages."""
     parts = [BEGIN]
-    for code, meaning in SYNTAX_CODES.items():
-        messages = [message for bad in table for message in bad.message.split("\n\n")]
-        examples = [message for message in messages if message.startswith(f"error[{code}]")]
-        # one of each wording: what is said and what help is given, whatever the line
-        unlike = {(message.split("\n")[0], message.split("\n")[-1]): message for message in reversed(examples)}
-        fence = "\n\n".join(list(reversed(unlike.values()))[:MOST_EXAMPLES])
-        parts.append(f"**{code}** {meaning}\n\n```text\n{fence}\n```")
+    for heading, codes, path in TABLES:
+        table = read_bad_lines(path)
+        parts += [f"### {heading}", *(_entry(code, meaning, table) for code, meaning in codes.items())]
     return "\n\n".join([*parts, END])
 
 
-def page_with_section(page: str, table: list[BadLine]) -> str:
+def _entry(code: str, meaning: str, table: list[BadLine]) -> str:
+    """One code, its meaning and a few messages, where the table has some."""
+    messages = [message for bad in table for message in bad.message.split("\n\n")]
+    examples = [message for message in messages if message.startswith(f"error[{code}]")]
+    # one of each wording: what is said and what help is given, whatever the line
+    unlike = {(message.split("\n")[0], message.split("\n")[-1]): message for message in reversed(examples)}
+    fence = "\n\n".join(list(reversed(unlike.values()))[:MOST_EXAMPLES])
+    return f"**{code}** {meaning}\n\n```text\n{fence}\n```" if fence else f"**{code}** {meaning}"
+
+
+def page_with_section(page: str) -> str:
     """The page with its section renewed."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return before + section(table) + after
+    return before + section() + after
 
 
 def main(arguments: list[str]) -> int:
     """0; with `--check` 1 if the page would change."""
     page = PAGE.read_text(encoding="utf-8")
-    renewed = page_with_section(page, read_bad_lines())
+    renewed = page_with_section(page)
     if "--check" in arguments:
         return int(page != renewed)
     PAGE.write_text(renewed, encoding="utf-8")

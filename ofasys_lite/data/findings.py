@@ -36,7 +36,7 @@ class Finding:
     Attributes:
         code: `E301` and so on.
         message: What is wrong in the first row that has it, without the task.
-        span: Place in the line.
+        span: Place in the line, or None for a row that cannot be read at all.
         help: What to do.
         row: The first row that has it, such as `qa.csv, row 17`.
         count: Number of rows that have it.
@@ -44,7 +44,7 @@ class Finding:
 
     code: str
     message: str
-    span: Span
+    span: Span | None
     help: str
     row: str
     count: int = 0
@@ -60,9 +60,9 @@ class Tally:
     def __init__(self, card: TaskCard) -> None:
         self.card = card
         self.rows = 0
-        self._found: dict[tuple[str, Span, str], Finding] = {}
+        self._found: dict[tuple[str, Span | None, str], Finding] = {}
         self._row = ""
-        self._hit: set[tuple[str, Span, str]] = set()
+        self._hit: set[tuple[str, Span | None, str]] = set()
 
     def next_row(self, place: str) -> None:
         """What is added from now on belongs to the row at `place`."""
@@ -70,7 +70,7 @@ class Tally:
         self._row = place
         self._hit.clear()
 
-    def add(self, code: str, span: Span, message: str, help: str = "", kind: str = "") -> None:
+    def add(self, code: str, span: Span | None, message: str, help: str = "", kind: str = "") -> None:
         """Notes a mistake of the current row; the same code, place and kind counts once a row."""
         key = (code, span, kind)
         if key not in self._hit:
@@ -82,8 +82,12 @@ class Tally:
         """The finding as the error that is shown."""
         share = f"; {finding.count} of {self.rows} rows looked at" if self.rows > 1 else ""
         where = f" ({finding.row}{share})" if finding.row else ""
+        if finding.span is None:
+            place = None
+            where = f" ({share[2:]})" if share else ""
+        else:
+            place = place_of(self.card.instruction, finding.span, self.card.origin)
         message = f"task {self.card.name}: {finding.message}{where}."
-        place = place_of(self.card.instruction, finding.span, self.card.origin)
         return DataError(message, code=finding.code, place=place, help=finding.help)
 
     def errors(self, tolerate: float) -> Iterator[tuple[DataError, bool]]:

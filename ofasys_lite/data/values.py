@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.columns import label, slot_uses
 from ofasys_lite.data.fields import MISSING, as_list, field, is_empty
@@ -78,7 +76,7 @@ class Looker:
         try:
             row = source.row(index)
         except DataError as error:
-            tally.add("E304", self.sides[0][0].span if self.sides else Span(0, 0), error.message, error.help)
+            tally.add("E304", None, error.message, error.help)
             return
         folder = source.base or None
         for segment, target in self.sides:
@@ -128,7 +126,7 @@ class Looker:
         try:
             tool.check(value, slot.options, settings)
         except DataError as error:
-            code = "E302" if isinstance(value, (list, tuple, np.ndarray)) else "E304"
+            code = "E302" if "found a list" in error.message else "E304"
             tally.add(code, slot.column_span, f"column `{slot.column}`: {error.message}", error.help)
             return
         limit = option(slot.options, "max_length") or settings.get("max_length")
@@ -176,7 +174,8 @@ class Looker:
             return
         if len(elements) < group.least or (group.most is not None and len(elements) > group.most):
             most = "any number" if group.most is None else str(group.most)
-            message = f"the group has {len(elements)} elements; promised {group.least} to {most}"
+            one = "element" if len(elements) == 1 else "elements"
+            message = f"the group has {len(elements)} {one}; promised {group.least} to {most}"
             tally.add("E307", group.span, message, "max=N cuts longer lists; {m,n} is a promise")
         for alternative, record in elements[:_ELEMENTS]:
             for segment in group.alternatives[alternative]:
@@ -226,10 +225,26 @@ def _heads(segment: SlotSegment | GroupSegment) -> tuple[str, ...]:
 
 
 def _missing(tally: Tally, who: str, column: str, span: Span, row: Any) -> None:
-    columns = [str(name) for name in row] if isinstance(row, Mapping) else []
-    has = ", ".join(columns[:40]) if columns else f"this element is {type(row).__name__}, not a record"
-    message = f"{who} asks for column `{column}`; the row has {has}" if columns else f"{who} asks for `{column}`; {has}"
-    tally.add("E301", span, message, did_you_mean(column, columns, "columns") if columns else "", kind=column)
+    if not isinstance(row, Mapping):
+        message = f"{who} asks for `{column}`; this element is {type(row).__name__}, not a record"
+        tally.add("E301", span, message, kind=column)
+        return
+    prefix, names = _reached(row, column)
+    where = f"`{prefix}`" if prefix else "the row"
+    message = f"{who} asks for column `{column}`; {where} has {', '.join(names[:40]) or 'no columns'}"
+    full = [f"{prefix}.{name}" if prefix else name for name in names]
+    tally.add("E301", span, message, did_you_mean(column, full, "columns"), kind=column)
+
+
+def _reached(row: Mapping[str, Any], column: str) -> tuple[str, list[str]]:
+    """The longest beginning of a dotted name that leads to a record, and that record's names."""
+    parts = column.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:count])
+        inner = field(row, head)
+        if isinstance(inner, Mapping):
+            return head, [str(name) for name in inner]
+    return "", [str(name) for name in row]
 
 
 def _sides(plan: Plan) -> Iterator[tuple[SlotSegment | GroupSegment, bool]]:

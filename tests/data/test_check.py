@@ -1,0 +1,230 @@
+"""Check: lines against their data, every mistake at once, before torch is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from check_tables import CARDS, messages_of, report_of
+
+from ofasys_lite.cards import ModalityCard, load_task_card
+from ofasys_lite.commands import app
+from ofasys_lite.data.check import check_tasks
+from ofasys_lite.data.findings import DATA_CODES
+from ofasys_lite.errors import ErrorGroup, OfasysError
+
+HERE = Path(__file__).parent
+MAKER = HERE.parents[1] / "docs" / "make_language_errors.py"
+
+
+def _maker() -> ModuleType:
+    if "make_language_errors" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("make_language_errors", MAKER)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["make_language_errors"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["make_language_errors"]
+
+
+BAD = _maker().read_bad_lines(HERE / "bad_data.txt")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("bad", BAD, ids=[f"{number}-{'-'.join(bad.codes)}" for number, bad in enumerate(BAD)])
+def test_a_line_that_does_not_fit_its_data_gives_exactly_these_messages(bad: object) -> None:
+    line, _, rest = bad.line.partition("\n+++ ")  # type: ignore[attr-defined]
+    name, _, content = rest.partition("\n")
+    assert messages_of(line, name, content + "\n") == (bad.codes, bad.message)  # type: ignore[attr-defined]
+
+
+def test_the_table_shows_every_code_of_check_but_that_of_cards() -> None:
+    assert {code for bad in BAD for code in bad.codes} == set(DATA_CODES) - {"E310"}
+
+
+def test_rows_that_fit_give_no_errors() -> None:
+    rows = [{"q": "what?", "a": "yes", "n": 3, "tags": [{"t": "x"}], "opt": ""}] * 5
+    line = "[TEXT:q] [TEXT:n] [TEXT:opt?] ([TEXT:t]){1,2}<over=tags> -> [TEXT:a,closed_set]"
+    report = report_of(line, rows)
+    assert report.errors == ()
+    assert report.rows == {"line": 5}
+    report.raise_errors()
+
+
+def test_unused_columns_and_splits_made_by_rule_are_notes() -> None:
+    report = report_of("[TEXT:q] -> [TEXT:a]", [{"q": "x", "a": "y", "other": 1, "id": "7"}])
+    assert report.errors == ()
+    assert "columns of list that are not used: other" in report.notes[-1]
+    assert any("valid and test come from list, by sha1 of the sample id" in note for note in report.notes)
+
+
+def test_the_share_that_max_length_cuts_is_a_note() -> None:
+    rows = [{"q": "one two three four" if i % 4 == 0 else "one", "a": "y"} for i in range(20)]
+    report = report_of("[TEXT:q,max_length=3] -> [TEXT:a]", rows)
+    assert report.errors == ()
+    assert any("slot [TEXT:q]: max_length=3 cuts at least 25.0 % of the values" in note for note in report.notes)
+
+
+def test_a_few_bad_rows_are_notes_where_they_are_tolerated_and_errors_where_not() -> None:
+    rows = [{"q": "x", "a": "y"} for _ in range(30)] + [{"q": ["x"], "a": "y"}]
+    card = load_task_card({"instruction": "[TEXT:q] -> [TEXT:a]", "data": {"train": rows}}, name="t")
+    tolerant = check_tasks([card], CARDS)
+    assert tolerant.errors == ()
+    assert any("1 of 31 rows looked at). Training leaves such rows out." in note for note in tolerant.notes)
+    assert [e.code for e in check_tasks([card], CARDS, tolerate=0.0).errors] == ["E302"]
+
+
+def test_labels_of_valid_and_test_are_held_against_those_of_the_training_column() -> None:
+    train = [{"q": "x", "a": label, "os": [{"b": label}]} for label in ("yes", "no")]
+    valid = [{"q": "x", "a": "maybe", "os": [{"b": "yes"}, {"b": "never"}]}]
+    line = "[TEXT:q] -> [TEXT:a,closed_set] ([TEXT:b,closed_set])*<over=os>"
+    card = load_task_card({"instruction": line, "data": {"train": train, "valid": valid}}, name="t")
+    errors = check_tasks([card], CARDS, tolerate=0.0).errors
+    assert [e.code for e in errors] == ["E306", "E306"]
+    assert "`maybe` is not in the closed set" in errors[0].message
+    assert "`never` is not in the closed set" in errors[1].message
+    assert check_tasks([card], CARDS, tolerate=0.0, scan=1).errors == ()
+
+
+def test_all_mistakes_of_all_tasks_come_at_once() -> None:
+    lines = {"a": "[TEXT:q,foo] -> [TEXT:a]", "b": "[TEXT:q] -> [TEXT:b]", "c": "[VIDEO:q] -> [TEXT:a]"}
+    rows = [{"q": "x", "a": "y"}]
+    cards = [load_task_card({"instruction": text, "data": {"train": rows}}, name=n) for n, text in lines.items()]
+    report = check_tasks(cards, CARDS)
+    assert [e.code for e in report.errors] == ["E105", "E301", "E312"]
+    with pytest.raises(ErrorGroup, match="3 errors"):
+        report.raise_errors()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[IMAGE:img] <-> a photo of [TEXT:cap]",
+        "[IMAGE:img] -> [TEXT:chosen>rejected,loss=dpo(beta=0.1)]",
+        "[TEXT:cap,loss=mlm(ratio=0.15)] ->",
+        "[IMAGE:img,loss=mae(ratio=0.75)] ->",
+        "[TEXT:cap] -> [IMAGE:img]",
+        "[TEXT:cap] -> [AUDIO:img]",
+        "[TEXT:cap] -> [MOTION:img,loss=diffusion(steps=1000)]",
+        "[VIDEO:img] -> [TEXT:cap]",
+        "[MOTION:img] -> [TEXT:cap]",
+    ],
+)
+def test_what_cannot_be_trained_yet_is_refused_and_never_ignored(line: str) -> None:
+    errors = check_tasks([load_task_card({"instruction": line}, name="t")], CARDS).errors
+    assert errors
+    assert all(e.code == "E312" and "task t cannot be trained yet: " in e.message for e in errors)
+    from ofasys_lite.data.ready import DataSettings, make_ready
+
+    with pytest.raises(OfasysError, match="cannot be trained yet"):
+        make_ready(
+            [load_task_card({"instruction": line, "data": {"train": [{"a": 1}]}}, name="t")], CARDS, DataSettings()
+        )
+
+
+def test_a_metric_of_a_column_that_is_not_written_is_refused() -> None:
+    metrics = [{"name": "accuracy", "column": "lable"}]
+    errors = report_of("[TEXT:q] -> [TEXT:label]", [{"q": "x", "label": "y"}], metrics=metrics).errors
+    assert [e.code for e in errors] == ["E310"]
+    assert "did you mean `label`?" in errors[0].help
+
+
+def test_a_group_column_that_is_missing_is_refused() -> None:
+    errors = report_of("[TEXT:q] -> [TEXT:a]", [{"q": "x", "a": "y"}], group="usr").errors
+    assert "`group` names column `usr`; list has q, a" in errors[0].message
+
+
+def test_an_optional_column_that_no_row_has_is_a_note() -> None:
+    report = report_of("[TEXT:q] [TEXT:sub?] -> [TEXT:a]", [{"q": "x", "a": "y"}])
+    assert report.errors == ()
+    assert any("optional column `sub` is in no row of list" in note for note in report.notes)
+
+
+def test_columns_of_a_card_are_mapped_and_unnamed_slots_are_filled_by_position() -> None:
+    rows = [{"question": "x", "answer": "y"}]
+    assert report_of("[TEXT:q] -> [TEXT:a]", rows, columns={"q": "question", "a": "answer"}).errors == ()
+    assert report_of("[TEXT] -> [TEXT]", rows).errors == ()
+    assert [e.code for e in report_of("[TEXT] [TEXT] -> [TEXT]", rows).errors] == ["E301"]
+
+
+def test_a_stream_is_looked_at_without_reading_it_all() -> None:
+    rows = "".join(json.dumps({"q": "x", "a": "y"}) + "\n" for _ in range(500))
+    Path("qa.jsonl").write_text(rows, encoding="utf-8")
+    card = load_task_card(
+        {"instruction": "[TEXT:q] -> [TEXT:b]", "data": {"train": {"path": "qa.jsonl", "stream": True}}}, name="t"
+    )
+    report = check_tasks([card], CARDS, rows=20)
+    assert [e.code for e in report.errors] == ["E301"]
+    assert report.rows == {"t": 20}
+    assert any("order not reproducible" in note for note in report.notes)
+
+
+def test_rows_are_looked_at_from_the_first_to_the_last() -> None:
+    rows = [{"q": "x", "a": "y"} for _ in range(999)] + [{"q": "x", "a": ["y"]}]
+    assert [e.code for e in report_of("[TEXT:q] -> [TEXT:a]", rows).errors] == ["E302"]
+
+
+def test_a_modality_whose_class_is_missing_is_told() -> None:
+    card = ModalityCard("SMELL", {"default": "nose.Smell"}, {"default": "nose.Adapter"})
+    task = load_task_card({"instruction": "[SMELL:s] -> [TEXT:a]", "data": {"train": [{"s": 1, "a": "x"}]}}, name="t")
+    errors = check_tasks([task], {**CARDS, "SMELL": card}).errors
+    assert "no module `nose`" in errors[0].message
+
+
+def test_places_lie_in_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("qa.csv").write_text("q,answers\nx,y\n", encoding="utf-8")
+    Path("mine.yaml").write_text(
+        "# mine\ninstruction: |\n  [TEXT:q]\n  -> [TEXT:answer]\ndata: qa.csv\n", encoding="utf-8"
+    )
+    assert app.main(["check", "mine.yaml"]) == 1
+    err = capsys.readouterr().err
+    assert "task mine: slot [TEXT:answer] asks for column `answer`; " in err
+    assert "  mine.yaml:4:12\n  -> [TEXT:answer]\n           ^^^^^^\n" in err
+    assert err.endswith("1 error\n")
+
+
+def test_the_command_takes_a_line_and_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("qa.csv").write_text("q,a\nx,y\n", encoding="utf-8")
+    assert app.main(["check", "[TEXT:q] -> [TEXT:a]", "qa.csv"]) == 0
+    assert "task line: 1 rows looked at, nothing wrong" in capsys.readouterr().out
+    assert app.main(["check", "[TEXT:q] -> [TEXT:a]"]) == 0
+    assert "task line: its line is right" in capsys.readouterr().out
+    assert app.main(["check", "[TEXT:q] -> [TEXT:a,closed_set=(no,maybe)]", "qa.csv"]) == 1
+    assert app.main(["check", "captoin"]) == 1
+    assert "did you mean `caption`?" in capsys.readouterr().err
+
+
+def test_decoding_of_a_card_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text("instruction: |\n  [TEXT:q] -> [TEXT:a]\ndecoding: {baem: 4}\n", encoding="utf-8")
+    assert app.main(["check", "mine.yaml"]) == 1
+    assert "task mine: decoding: unknown key `baem`" in capsys.readouterr().err
+
+
+def test_a_typo_in_a_column_stops_within_two_seconds_and_without_torch() -> None:
+    Path("vqa.csv").write_text("image,question,answers\n" + "a.png,what?,yes\n" * 2000, encoding="utf-8")
+    code = """
+import sys
+from ofasys_lite.commands.app import main
+code = main(["check", "[TEXT:question] -> [TEXT:answer]", "vqa.csv"])
+heavy = {"torch", "lightning", "pyarrow", "datasets", "hydra", "rich", "transformers"} & set(sys.modules)
+print(code, sorted(heavy))
+"""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"check of a column typo: {seconds:.2f} s of CPU time")
+    assert done.stdout.splitlines()[-1] == "1 []"
+    assert "did you mean `answers`?" in done.stderr
+    assert "^^^^^^" in done.stderr
