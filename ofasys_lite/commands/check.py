@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     for card in cards:
         count = report.rows.get(card.name, 0)
-        print(f"task {card.name}: " + (f"{count} rows looked at, nothing wrong" if count else "its line is right"))
+        rows = "row" if count == 1 else "rows"
+        print(f"task {card.name}: " + (f"{count} {rows} looked at, nothing wrong" if count else "its line is right"))
     return 0
 
 

@@ -197,7 +197,7 @@ def test_places_lie_in_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_command_takes_a_line_and_its_data(capsys: pytest.CaptureFixture[str]) -> None:
     Path("qa.csv").write_text("q,a\nx,y\n", encoding="utf-8")
     assert app.main(["check", "[TEXT:q] -> [TEXT:a]", "qa.csv"]) == 0
-    assert "task line: 1 rows looked at, nothing wrong" in capsys.readouterr().out
+    assert "task line: 1 row looked at, nothing wrong" in capsys.readouterr().out
     assert app.main(["check", "[TEXT:q] -> [TEXT:a]"]) == 0
     assert "task line: its line is right" in capsys.readouterr().out
     assert app.main(["check", "[TEXT:q] -> [TEXT:a,closed_set=(no,maybe)]", "qa.csv"]) == 1
