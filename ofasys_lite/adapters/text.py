@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ofasys_lite.adapters.base import Adapter, Shared
 from ofasys_lite.data.types import Part
+from ofasys_lite.model import head_loss
 
 __all__ = ["TextAdapter"]
 
@@ -43,8 +44,7 @@ class TextAdapter(Adapter):
 
     def loss(self, states_LD: Tensor, labels_L: Tensor, smoothing: float = 0.0) -> Tensor:
         """(L,) cross entropy of each row, in nats, fp32."""
-        logits = self.scores(states_LD).float()
-        return F.cross_entropy(logits, labels_L, reduction="none", label_smoothing=smoothing)
+        return head_loss(states_LD, self.embedding.weight, labels_L, smoothing)
 
     def touch(self) -> Tensor:
         """Zero; the table is touched by the head."""
