@@ -129,7 +129,8 @@ class FreePart(Part):
     def __init__(self, owner: Owner | None, constraint: Free) -> None:
         super().__init__(owner, constraint.least + 1, constraint.most + 1)
         self.constraint = constraint
-        self.ranges = ((constraint.low, constraint.high), *(one(i)[0] for i in sorted(constraint.ids)))
+        whole = ((constraint.low, constraint.high),) if constraint.low < constraint.high else ()
+        self.ranges = (*whole, *(one(i)[0] for i in sorted(constraint.ids)))
         self.further = frozenset(constraint.ids)
         if constraint.low <= constraint.close < constraint.high or constraint.close in self.further:
             raise ShapeError(f"the id {constraint.close} that closes free text is one of its own ids")
