@@ -104,7 +104,8 @@ class Steps:
                 rng = sample_rng(self.seed, task.card.name, id, draw.epoch)
                 return task.maker.example(source.row(index), id, rng, train=True)
             except DataError as error:
-                refused.append(Refused(task.card.name, index, id, error.message))
+                reason = error.message.removeprefix(f"task {task.card.name}, id {id}: ")
+                refused.append(Refused(task.card.name, index, id, reason))
                 index = self.mixture.spare(draw.task, draw.epoch, attempt, draw.index)
         raise DataError(
             f"task {task.card.name}: {_ATTEMPTS} rows in a row cannot be read; the last: {refused[-1].reason}",

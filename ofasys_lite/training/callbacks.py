@@ -77,8 +77,15 @@ class Checkpoints(L.Callback):
 
         Several ranks are interrupted at different places and cannot write together: their last checkpoint stays.
         """
-        interrupted = isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and trainer.world_size == 1
-        if interrupted and isinstance(module, TrainingModule) and module.whole and trainer.global_step > 0:
+        # a SIGTERM to the whole group kills loader workers too, and then their end is what is raised
+        interrupted = isinstance(exception, (KeyboardInterrupt, SIGTERMException)) or trainer.received_sigterm
+        if (
+            interrupted
+            and trainer.world_size == 1
+            and isinstance(module, TrainingModule)
+            and module.whole
+            and trainer.global_step > 0
+        ):
             save_checkpoint(trainer, self.folder)
 
 

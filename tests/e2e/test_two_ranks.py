@@ -1,0 +1,96 @@
+"""Two real processes (gloo, DDP) train what one process trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_worlds as worlds
+import torch
+
+from ofasys_lite.training.files import RunFolder
+
+SCRIPT = """
+import sys, warnings
+from pathlib import Path
+warnings.simplefilter("error")
+import torch
+torch.set_num_threads(1)
+import tiny_worlds as worlds
+names, more = {names!r}, {more!r}
+cards = [worlds.task(n, weight=[[0, 1], [2, 0]] if n == "caption" else [[0, 1]]) for n in names]
+if {broken!r}:
+    cards = [worlds.task("caption", worlds.rows(23) + [{{**worlds.rows(1)[0], "id": "bad", "img": b"broken"}}])]
+worlds.run(cards, Path({folder!r}), devices=2, strategy="ddp", **more)
+"""
+
+
+def two_ranks(folder: Path, names: tuple[str, ...], broken: bool = False, **more: Any) -> subprocess.Popen[str]:
+    """A training of two processes in a process of its own."""
+    script = folder.with_suffix(".py")
+    script.write_text(SCRIPT.format(names=names, more=more, folder=str(folder), broken=broken))
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    """What the process said; asserts that it ended well."""
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [10_000, 40])
+def test_two_ranks_end_with_the_weights_of_one(tmp_path: Path, budget: int) -> None:
+    # captions leave after two steps: their adapter is absent on both ranks; small packs leave one rank with empty ones
+    names = ("caption", "speech", "record")
+    more: dict[str, Any] = {"steps": 5, "samples_per_step": 9, "ema": 0.5, "clip": 0.5, "log_every": 5}
+    process = two_ranks(tmp_path / "two", names, source_budget=budget, target_budget=budget, **more)
+    cards = [worlds.task(n, weight=[[0, 1], [2, 0]] if n == "caption" else [[0, 1]]) for n in names]
+    worlds.run(cards, tmp_path / "one", **more)
+    said = finished(process)
+    one, two = (torch.load(RunFolder(tmp_path / n).last, weights_only=True) for n in ("one", "two"))
+    start = {f"network.{n}": v for n, v in worlds.weights(worlds.generalist(worlds.ready(cards))).items()}
+    moved = sum(float((one["state_dict"][n] - v).abs().sum()) for n, v in start.items())
+    apart = sum(float((one["state_dict"][n] - two["state_dict"][n]).abs().sum()) for n in start)
+    assert apart < 1e-3 * moved, said
+    logged = [[r for r in RunFolder(tmp_path / n).history() if r["kind"] == "train"] for n in ("one", "two")]
+    assert len(logged[0]) == len(logged[1])
+    for first, second in zip(*logged, strict=True):
+        assert {k: first[k] for k in ("task", "slot", "tokens", "samples")} == {
+            k: second[k] for k in ("task", "slot", "tokens", "samples")
+        }
+        assert first["loss"] == pytest.approx(second["loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_ranks_resume_bit_for_bit(tmp_path: Path) -> None:
+    names = ("caption", "speech")
+    more: dict[str, Any] = {"samples_per_step": 8, "lr": 1e-3, "warmup": 0.0, "final": 1.0}
+    whole = two_ranks(tmp_path / "whole", names, steps=4, **more)
+    finished(two_ranks(tmp_path / "parts", names, steps=2, **more))
+    finished(two_ranks(tmp_path / "parts", names, steps=4, resume=True, **more))
+    finished(whole)
+    one, two = (torch.load(RunFolder(tmp_path / n).last, weights_only=True) for n in ("whole", "parts"))
+    assert worlds.equal(one["state_dict"], two["state_dict"])
+
+
+@pytest.mark.slow
+def test_rows_refused_on_one_rank_stand_in_the_ledger_of_the_run(tmp_path: Path) -> None:
+    process = two_ranks(tmp_path / "two", (), broken=True, steps=4, samples_per_step=12, quarantine=0.1)
+    finished(process)
+    rows = [json.loads(line) for line in RunFolder(tmp_path / "two").quarantine.read_text().splitlines()]
+    assert [r["row"] for r in rows] == [23]
+    process = two_ranks(tmp_path / "strict", (), broken=True, steps=4, samples_per_step=12, quarantine=0.01)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode != 0
+    assert "Quarantined (1 of 24 rows, limit 1 %)" in said
