@@ -197,7 +197,7 @@ def _tasks(tasks: Tasks, model: GeneralistModel) -> tuple[list[TaskCard], dict[s
             )
     modalities = model.modalities()
     for task in found:
-        for key, card_of in task.modalities().items():
+        for key, card_of in (task.modalities() if task.folders else {}).items():
             modalities.setdefault(key, card_of)
     return cards, modalities
 
