@@ -151,7 +151,7 @@ def _train(run: Any, config: RunConfig) -> None:
     from ofasys_lite.training.fit import train
 
     console = Console(stderr=True)
-    console.print(f"training {len(config.tasks)} tasks into {run.folder}: {', '.join(c.name for c in config.tasks)}")
+    console.print(f"training {len(config.tasks)} task{"s" * (len(config.tasks) > 1)} into {run.folder}: {', '.join(c.name for c in config.tasks)}")
     validate = Validator(RunFolder(run.folder), run.settings.valid_samples)
     train(run, console, _loggers(config, run.folder), validate)
     console.print(f"trained: {run.folder}/export")
