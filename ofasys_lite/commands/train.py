@@ -151,7 +151,9 @@ def _train(run: Any, config: RunConfig) -> None:
     from ofasys_lite.training.fit import train
 
     console = Console(stderr=True)
-    console.print(f"training {len(config.tasks)} task{"s" * (len(config.tasks) > 1)} into {run.folder}: {', '.join(c.name for c in config.tasks)}")
+    names = [card.name for card in config.tasks]
+    tasks = "1 task" if len(names) == 1 else f"{len(names)} tasks"
+    console.print(f"training {tasks} into {run.folder}: {', '.join(names)}")
     validate = Validator(RunFolder(run.folder), run.settings.valid_samples)
     train(run, console, _loggers(config, run.folder), validate)
     console.print(f"trained: {run.folder}/export")
