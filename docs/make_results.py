@@ -1,0 +1,64 @@
+"""Puts the table of a run's metrics.json into README.md, between its markers.
+
+    python docs/make_results.py runs/quickstart
+
+copies runs/quickstart/metrics.json to docs/results/quickstart.json and writes the table from it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def table(results: dict[str, Any]) -> str:
+    """A Markdown table: task, metric, score with interval, strongest trivial baseline, margin, reference."""
+    lines = [
+        "| task | metric | score (95 % interval) | strongest trivial baseline | margin | clear | classical reference |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, task in results["tasks"].items():
+        metric, arrow = task["metric"], "↑" if task["metric"]["higher_is_better"] else "↓"
+        trivial = [b for b in task["baselines"] if b["kind"] == "trivial"]
+        best = max if metric["higher_is_better"] else min
+        strongest = best(trivial, key=lambda b: b["value"]) if trivial else None
+        others = [b for b in task["baselines"] if b["kind"] != "trivial"]
+        references = ", ".join(f"{b['baseline']} {b['value']:.3g}" for b in others)
+        margin = task.get("margin")
+        shown = "–" if margin is None else f"{margin['value']:+.3g} [{margin['low']:+.3g}, {margin['high']:+.3g}]"
+        lines.append(
+            f"| {name} | {metric['name']} {arrow} | {metric['value']:.3g} [{_number(metric['low'])}, "
+            f"{_number(metric['high'])}] | "
+            + ("–" if strongest is None else f"{strongest['baseline']} {strongest['value']:.3g}")
+            + f" | {shown} | {'yes' if margin and margin['clear'] else 'no'} | {references or '–'} |"
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def main(run: str) -> None:
+    """Copies the run's metrics and rewrites the README's table."""
+    source = Path(run) / "metrics.json"
+    results = json.loads(source.read_text(encoding="utf-8"))
+    name = results["name"]
+    shutil.copy(source, ROOT / "docs" / "results" / f"{name}.json")
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if not pattern.search(text):
+        sys.exit(f"README.md has no markers {begin} ... {end}")
+    readme.write_text(pattern.sub(lambda _: f"{begin}\n{table(results)}\n{end}", text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
