@@ -18,7 +18,7 @@ from ofasys_lite.cards.stored import stored_modalities
 from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.ready import DataSettings
 from ofasys_lite.data.spec import is_paths
-from ofasys_lite.errors import CheckpointError
+from ofasys_lite.errors import CheckpointError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig
@@ -141,26 +141,47 @@ def _download(name: str) -> Path:
 def load(path: str | Path) -> Generalist:
     """The model in a run folder, an export folder, or a Hugging Face repository."""
     folder = _find(path)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{folder}/config.json is not JSON: {error}") from None
-    if config.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{folder}/config.json has format {config.get('format')!r}; this version reads {_FORMAT}",
-            help="load it with the version that wrote it" if "format" in config else "is it an ofasys_lite export?",
-        )
+    config = _read_config(folder / "config.json")
     vocabulary = Vocabulary.load(folder)
+    try:
+        model = _described(config, vocabulary)
+    except OfasysError as error:
+        raise CheckpointError(
+            f"{folder}/config.json: {error.message}", code=error.code, place=error.place, help=error.help
+        ) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}/config.json is damaged ({type(error).__name__}: {error})",
+            help="copy it, or export the run again",
+        ) from None
+    load_weights(model.network, folder / "model.safetensors")
+    model.network.eval()
+    return model
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from None
+    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+        found = config.get("format") if isinstance(config, dict) else None
+        raise CheckpointError(
+            f"{path} has format {found!r}; this version reads {_FORMAT}",
+            help="is it an ofasys_lite export?" if found is None else "load it with the version that wrote it",
+        )
+    return config
+
+
+def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Generalist:
+    """The model that config.json describes, its weights not yet read."""
     if vocabulary.hash != config["vocabulary"]["hash"]:
-        raise CheckpointError(f"{folder}: config.json and the tokenizer do not belong together")
+        raise CheckpointError("it and the tokenizer do not belong together", help="do not mix files of two exports")
     specs = {n: AdapterSpec(v["path"], v["settings"]) for n, v in config["adapters"].items()}
     network = Network(ModelConfig.from_dict(config["model"]), len(vocabulary), specs)
-    load_weights(network, folder / "model.safetensors")
     modalities = stored_modalities(config["modalities"])
     tasks = {name: _entry(name, value, modalities) for name, value in config["tasks"].items()}
-    data = DataSettings(**config["data"])
-    network.eval()
-    return Generalist(network, vocabulary, tasks, _with_others(modalities), data)
+    return Generalist(network, vocabulary, tasks, _with_others(modalities), DataSettings(**config["data"]))
 
 
 def load_weights(network: Network, path: Path) -> None:

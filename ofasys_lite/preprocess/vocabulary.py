@@ -159,14 +159,19 @@ class Vocabulary:
                 f"no tokenizer in {folder}: {Path(str(error.filename)).name} is missing",
                 help="name a run folder (runs/x), an export folder, or a folder saved by save_pretrained",
             ) from None
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{folder}/vocabulary.json is not JSON: {error}") from None
+        if not isinstance(content, dict) or not {"bins", "declared", "hash"} <= content.keys():
+            raise CheckpointError(f"{folder}/vocabulary.json is damaged or none of ours", help="copy it again")
         if tuple(content.get("controls", ())) != CONTROLS:
             raise CheckpointError(
                 f"{folder}/vocabulary.json was written with other control rows",
                 help="load it with the version that wrote it",
             )
-        found = Vocabulary(model, int(content["bins"]), content["declared"])
+        try:
+            found = Vocabulary(model, int(content["bins"]), content["declared"])
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder}/tokenizer.model is damaged: {error}", help="copy it again") from None
         if found.hash != content["hash"]:
             raise CheckpointError(f"{folder}: tokenizer.model and vocabulary.json do not belong together")
         return found
