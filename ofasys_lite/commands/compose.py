@@ -91,10 +91,13 @@ def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str,
         own = HydraConfig.get()
         many = own.mode == RunMode.MULTIRUN
         folder = f"{own.sweep.dir}/{own.job.num}".removeprefix("runs/") if many else None
+        ours, sys.argv = sys.argv, before  # a launcher of further ranks repeats the command line as it was typed
         try:
             function(_plain(config), folder)
         except OfasysError as error:  # Hydra would print its own lines around it; the other jobs of a sweep go on
             errors.append(error)
+        finally:
+            sys.argv = ours
 
     config_dir = _flag(arguments, "--config-dir", "-cd")
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")

@@ -39,12 +39,13 @@ def start(config: RunConfig, evaluate: bool = True) -> Path:
         evaluate: Evaluate the test splits at the end, and write the report.
     """
     environment(config.data)
+    _check_lines(config)
     _prepare(config)
     _check(config)
     folder, resume = _folder(config)
     run = _training_run(config, folder, resume)
     _train(run, config)
-    if evaluate:
+    if evaluate and _first_rank():
         from ofasys_lite.commands.evaluate import evaluate_run
 
         evaluate_run(folder)
@@ -63,6 +64,19 @@ def environment(data: Mapping[str, Any]) -> None:
     for key, variable in (("root", "OFASYS_DATA"), ("cache", "OFASYS_CACHE")):
         if data.get(key):
             os.environ[variable] = str(data[key])
+
+
+def _check_lines(config: RunConfig) -> None:
+    """Plans every line, so that a mistake in one is told before anything is fetched."""
+    from ofasys_lite.plan import build_plan
+
+    errors: list[OfasysError] = []
+    for card in config.tasks:
+        try:
+            build_plan(card, config.modalities)
+        except OfasysError as error:
+            errors.append(error)
+    raise_all(errors)
 
 
 def _prepare(config: RunConfig) -> None:
@@ -150,7 +164,7 @@ def _train(run: Any, config: RunConfig) -> None:
     from ofasys_lite.training.files import RunFolder
     from ofasys_lite.training.fit import train
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not _first_rank())
     names = [card.name for card in config.tasks]
     tasks = "1 task" if len(names) == 1 else f"{len(names)} tasks"
     console.print(f"training {tasks} into {run.folder}: {', '.join(names)}")
@@ -158,6 +172,13 @@ def _train(run: Any, config: RunConfig) -> None:
     train(run, console, _loggers(config, run.folder), validate)
     console.print(f"trained: {run.folder}/export")
     sys.stderr.flush()
+
+
+def _first_rank() -> bool:
+    """True in the process that speaks and writes for all ranks."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _loggers(config: RunConfig, folder: Path) -> list[Any]:
