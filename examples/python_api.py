@@ -26,7 +26,8 @@ def tasks(count: int = 400) -> list[Task]:
     colour = Task("colour", "[IMAGE:img] which colour is it? -> [TEXT:name,closed_set]", metrics="accuracy")
     colour.add_dataset(colours)
     # drawn twice as often as `colour`
-    reverse = Task("reverse", "[TEXT:word] backwards -> [TEXT:answer]", weight=2, metrics="exact_match")
+    line = "[TEXT:word] backwards -> [TEXT:answer]"
+    reverse = Task("reverse", line, weight=2, metrics="exact_match", decoding={"max_length": 6})
     reverse.add_dataset([{"word": word, "answer": word[::-1]} for word in words])
     return [colour, reverse]
 
@@ -37,8 +38,8 @@ def main(steps: int = 400, folder: Path = Path("runs/python_api")) -> Generalist
     fit(model, tasks(), steps=steps, folder=folder, samples_per_step=32, lr=3e-3, pieces=400, workers=0)
 
     print(model("colour", img=patch("blue", random.Random(1))).text)
-    print(model("[TEXT:word] backwards -> [TEXT:answer]", "cab", beam=3, max_length=6).text)
-    print([p.text for p in model.predict("reverse", [{"word": "aab"}, {"word": "dcb"}], max_length=6)])
+    print(model("[TEXT:word] backwards -> [TEXT:answer]", "cab", beam=3).text)
+    print([p.text for p in model.predict("reverse", [{"word": "aab"}, {"word": "dcb"}])])
 
     for result in evaluate(model, baselines=False).tasks:
         score = result.metric
