@@ -1,6 +1,6 @@
 """A trained model learns one more task: new vocabulary rows are appended, what is there stays.
 
-Trains the first model itself, in well under a minute: python examples/add_a_task.py
+Trains the first model itself; about 20 seconds on one CPU core: python examples/add_a_task.py
 """
 
 from pathlib import Path

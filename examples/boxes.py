@@ -1,6 +1,6 @@
 """Rows from a data set class of one's own, a line that writes a box, and the box drawn on the picture.
 
-About a minute on two CPU cores: python examples/boxes.py
+About a minute on one CPU core: python examples/boxes.py
 """
 
 import random

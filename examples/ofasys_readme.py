@@ -1,6 +1,6 @@
 """The calls of OFASys' README (arXiv 2212.04408) with the import changed, on rows made here.
 
-About a minute on two CPU cores: python examples/ofasys_readme.py
+About 10 seconds on one CPU core: python examples/ofasys_readme.py
 """
 
 from pathlib import Path

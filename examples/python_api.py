@@ -1,6 +1,6 @@
 """Two tasks from rows in memory: train one model on both, use it, evaluate it, save it.
 
-About half a minute on two CPU cores: python examples/python_api.py
+About half a minute on one CPU core: python examples/python_api.py
 """
 
 import random
