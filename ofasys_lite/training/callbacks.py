@@ -1,30 +1,33 @@
-"""What happens around steps: logging, checkpoints, the end of the run, the quarantine, the progress bar."""
+"""What happens around steps: logging, checkpoints, validation, the quarantine, the end of the run."""
 
 from __future__ import annotations
 
+import math
 import os
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from ofasys_lite.data.loader import Share
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.quarantine import Quarantined
+from ofasys_lite.errors import OfasysError
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, learning_rate
 
-__all__ = ["Checkpoints", "Ending", "Logs", "Progressing", "Quarantining", "Validating", "save_checkpoint"]
+__all__ = ["Checkpoints", "Ending", "Logs", "Quarantining", "Validating", "save_checkpoint"]
 
 
 def save_checkpoint(trainer: L.Trainer, folder: RunFolder) -> None:
     """Writes checkpoints/last.ckpt; the old one stays until the new one is complete."""
+    module = trainer.lightning_module
+    if isinstance(module, TrainingModule) and not bool(module.network.embedding.weight.detach().sum().isfinite()):
+        # the last good checkpoint stays
+        raise _diverged(trainer, "weights are")
     path = folder.last
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(".last.part")
@@ -33,6 +36,13 @@ def save_checkpoint(trainer: L.Trainer, folder: RunFolder) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+
+
+def _diverged(trainer: L.Trainer, what: str) -> OfasysError:
+    return OfasysError(
+        f"training has diverged: {what} not finite at step {trainer.global_step}",
+        help="the last checkpoint is kept; lower lr, lengthen warmup, or clip gradients (trainer.clip=1)",
+    )
 
 
 class Ending(L.Callback):
@@ -113,10 +123,18 @@ class Logs(L.Callback):
         if isinstance(module, TrainingModule) and trainer.global_step % self.every == 0:
             self.flush(trainer, module)
 
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Flushes what the last steps gathered."""
+        if isinstance(module, TrainingModule) and trainer.global_step % self.every:
+            self.flush(trainer, module)
+
     def flush(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Writes one row per term and one for the step, summed over ranks; starts gathering anew."""
         span, self.clock = time.monotonic() - self.clock, time.monotonic()
         found = module.gathered()
+        for term, value in zip(module.ledger.terms, found.sums, strict=True):
+            if not math.isfinite(value):
+                raise _diverged(trainer, f"loss of task {term.task}, slot {term.slot} is")
         self.speed = float(found.rows.sum()) / max(1e-9, span)
         step, seconds = trainer.global_step, module.seconds()
         lr = learning_rate(module.settings, module.progress_share())
@@ -190,17 +208,22 @@ class Quarantining(L.Callback):
 
 
 class Validating(L.Callback):
-    """Calls a function every few minutes with the averaged weights in place.
+    """Calls a function every few minutes with the averaged weights in place; keeps the weights of the best score.
 
     Args:
         minutes: Minutes between validations.
-        function: Called with (step, seconds).
+        function: Called with (step, seconds); returns the mean normalised score, or None.
+        keep: Called where a score is the best so far, earlier sessions of a resumed run included.
     """
 
-    def __init__(self, minutes: float, function: Callable[[int, float], None]) -> None:
+    def __init__(
+        self, minutes: float, function: Callable[[int, float], float | None], keep: Callable[[], None]
+    ) -> None:
         self.seconds = 60 * minutes
         self.function = function
+        self.keep = keep
         self.last = 0.0
+        self.best = float("-inf")
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Starts the clock."""
@@ -209,71 +232,31 @@ class Validating(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Validates with the averaged weights when it is time by the clock of rank 0, which computes."""
-        if not isinstance(module, TrainingModule) or module.clock - self.last < self.seconds:
-            return
+        if isinstance(module, TrainingModule) and module.clock - self.last >= self.seconds:
+            self.validate(trainer, module)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Validates the final weights, so that the best ones are known among all."""
+        if isinstance(module, TrainingModule):
+            self.validate(trainer, module)
+
+    def validate(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        """Calls the function on rank 0 with the averaged weights in place."""
         if trainer.is_global_zero:
             with module.averaged():
                 module.network.eval()
-                self.function(trainer.global_step, module.seconds())
+                score = self.function(trainer.global_step, module.seconds())
+                if score is not None and score > self.best:
+                    self.best = score
+                    self.keep()
                 module.network.train()
         trainer.strategy.barrier()
         self.last = module.seconds() if trainer.world_size == 1 else module.clock
 
+    def state_dict(self) -> dict[str, Any]:
+        """The best score, for the checkpoint."""
+        return {"best": self.best}
 
-class Progressing(L.Callback):
-    """A rich progress bar: share done, tokens/s, losses per task, time left. Plain lines where there is no terminal.
-
-    Args:
-        logs: Where speed and losses are read.
-        console: Where it is drawn.
-    """
-
-    def __init__(self, logs: Logs, console: Console | None = None) -> None:
-        self.logs = logs
-        self.console = console or Console(file=sys.stderr)
-        self.bar: Progress | None = None
-        self.row: Any = None
-        self.printed = 0.0
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Draws the bar."""
-        if self.console.is_terminal:
-            columns = (BarColumn(), TextColumn("{task.percentage:>5.1f} %"), TextColumn("{task.fields[text]}"))
-            self.bar = Progress(*columns, console=self.console, auto_refresh=False)
-            self.bar.start()
-            self.row = self.bar.add_task("training", total=1.0, text="")
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        """Moves the bar twice a second; prints a line every 30 s without a terminal."""
-        if not isinstance(module, TrainingModule):
-            return
-        now = time.monotonic()
-        if now - self.printed < (0.5 if self.bar is not None else 30.0):
-            return
-        self.printed = now
-        share = min(1.0, module.progress_share())
-        text = _status(trainer.global_step, share, module.seconds(), self.logs.speed, self.logs.latest)
-        if self.bar is not None:
-            self.bar.update(self.row, completed=share, text=text)
-            self.bar.refresh()
-        else:
-            self.console.print(f"{100 * share:5.1f} %  {text}", highlight=False, soft_wrap=True)
-
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Takes the bar away."""
-        if self.bar is not None:
-            self.bar.stop()
-
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        """Takes the bar away."""
-        if self.bar is not None:
-            self.bar.stop()
-
-
-def _status(step: int, share: float, seconds: float, speed: float, losses: Mapping[str, float]) -> str:
-    left = seconds * (1 - share) / share if share > 0 else 0.0
-    tasks: dict[str, float] = {}
-    for name, loss in losses.items():
-        tasks.setdefault(name.partition("/")[0], loss)
-    shown = " ".join(f"{name} {loss:.2f}" for name, loss in tasks.items())
-    return f"step {step}  {speed:,.0f} tokens/s  {int(left) // 60}:{int(left) % 60:02d} left  {shown}"
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The best score of the checkpoint."""
+        self.best = float(state_dict["best"])

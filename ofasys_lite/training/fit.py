@@ -26,9 +26,10 @@ from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.training.accounting import Ledger
-from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Progressing, Quarantining, Validating
+from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating
 from ofasys_lite.training.files import RunFolder, write_atomic
 from ofasys_lite.training.module import TrainingModule, progress
+from ofasys_lite.training.progress import Progressing
 from ofasys_lite.training.quiet import quiet
 from ofasys_lite.training.resume import Beginning, begin, facts_of, same_facts, same_plans
 from ofasys_lite.training.settings import TrainSettings
@@ -141,7 +142,7 @@ def train(
     ready = _ready(run, folder, before is not None, console)
     generalist = _build(run, ready)
     mixture = Mixture(
-        [MixtureTask(t.card.name, len(t.sources["train"]), _weight(t.card), t.card.epochs) for t in ready.tasks],
+        [MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs) for t in ready.tasks],
         settings.seed,
         settings.samples_per_step,
     )
@@ -187,10 +188,6 @@ def _fit(trainer: L.Trainer, module: TrainingModule, data: StepsModule, checkpoi
             raise
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None
-
-
-def _weight(card: TaskCard) -> Any:
-    return card.weight
 
 
 def _precision(settings: TrainSettings) -> str:
@@ -269,15 +266,15 @@ def _callbacks(
         Checkpoints(folder, settings.checkpoint_every),
     ]
     if validate is not None and settings.valid_every:
-        best = [float("-inf")]
+        judge = validate
 
-        def run_validation(step: int, seconds: float) -> None:
-            score = validate(generalist, step, seconds)
-            if score is not None and score > best[0]:
-                best[0] = score
-                generalist.save_weights(folder.best)
+        def score(step: int, seconds: float) -> float | None:
+            return judge(generalist, step, seconds)
 
-        callbacks.append(Validating(settings.valid_every, run_validation))
+        def keep() -> None:
+            generalist.save_weights(folder.best)
+
+        callbacks.append(Validating(settings.valid_every, score, keep))
     if settings.progress:
         callbacks.append(Progressing(logs, console))
     return callbacks

@@ -124,12 +124,13 @@ def run(cards: Sequence[TaskCard], folder: Path, **more: Any) -> Generalist:
     own = {k: more.pop(k) for k in ("resume", "ignore_plans", "start", "config") if k in more}
     console = Console(file=io.StringIO())
     model = tiny(**more.pop("model", {}))
+    validate = more.pop("validate", None)
     data = more.pop("data", small_data())
     cards_of_modalities = more.pop("modalities", None) or modalities()
     settings = {"steps": 4, "samples_per_step": 8, "workers": 0, "precision": "fp32", "accelerator": "cpu"}
     settings = {**settings, "progress": False, "log_every": 2, "warmup": 0.2, "lr": 5e-3, **more}
     what = TrainingRun(cards, cards_of_modalities, model, TrainSettings(**settings), folder, data, **own)
-    return train(what, console)
+    return train(what, console, validate=validate)
 
 
 def weights(model: Generalist) -> dict[str, torch.Tensor]:

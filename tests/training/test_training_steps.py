@@ -15,7 +15,7 @@ import yaml
 
 from ofasys_lite.data.loader import Steps
 from ofasys_lite.data.mixture import Mixture, MixtureTask
-from ofasys_lite.errors import CardError
+from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import learning_rate, progress
 from ofasys_lite.training.settings import TrainSettings
@@ -169,6 +169,40 @@ def test_a_run_leaves_the_files_that_its_design_names(tmp_path: Path) -> None:
     }
     assert json.loads((folder / "closed_sets.json").read_text()) == {"region/label": ["blue", "green", "red"]}
     assert RunFolder(folder).read_config() == config
+
+
+def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:
+    cards = worlds.tasks("spell")
+    worlds.run(cards, tmp_path / "run", steps=2)
+    more: dict[str, Any] = {"steps": 12, "resume": True, "lr": 1e38, "warmup": 0.0, "clip": 0.0}
+    with pytest.raises(OfasysError, match=r"training has diverged: loss of task spell, slot text is not finite"):
+        worlds.run(cards, tmp_path / "run", **more)
+    with pytest.raises(OfasysError, match=r"training has diverged: weights are not finite"):
+        worlds.run(cards, tmp_path / "run", log_every=100, checkpoint_every=1e-9, **more)
+    state = state_of(tmp_path / "run")
+    assert state["global_step"] == 2
+    assert all(v.isfinite().all() for v in state["state_dict"].values())
+
+
+def test_the_weights_of_the_best_validation_are_kept_over_a_resume(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def validate(score: float) -> Any:
+        def scored(model: Any, step: int, seconds: float) -> float:
+            assert not model.network.training
+            seen.append(score)
+            return score
+
+        return scored
+
+    best = RunFolder(tmp_path / "run").best
+    cards = worlds.tasks("spell")
+    written = []
+    for steps, score in ((3, 0.7), (6, 0.6), (9, 0.8)):
+        worlds.run(cards, tmp_path / "run", steps=steps, resume=True, valid_every=1e-9, validate=validate(score))
+        written.append(best.read_bytes())
+    assert set(seen) == {0.7, 0.6, 0.8}
+    assert written[0] == written[1] != written[2]
 
 
 def test_a_cut_off_last_row_of_metrics_is_left_out(tmp_path: Path) -> None:
