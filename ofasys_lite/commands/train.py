@@ -67,13 +67,14 @@ def environment(data: Mapping[str, Any]) -> None:
 
 
 def _check_lines(config: RunConfig) -> None:
-    """Plans every line, so that a mistake in one is told before anything is fetched."""
+    """Plans every line, with what validation and evaluation will need, before anything is fetched."""
     from ofasys_lite.plan import build_plan
+    from ofasys_lite.report.judge import judges
 
     errors: list[OfasysError] = []
     for card in config.tasks:
         try:
-            build_plan(card, config.modalities)
+            judges(build_plan(card, config.modalities), card, config.modalities)
         except OfasysError as error:
             errors.append(error)
     raise_all(errors)
@@ -98,19 +99,8 @@ def _prepare(config: RunConfig) -> None:
 
 def _check(config: RunConfig) -> None:
     from ofasys_lite.data.check import check_tasks
-    from ofasys_lite.plan import build_plan
-    from ofasys_lite.report.judge import judges
 
-    report = check_tasks(config.tasks, config.modalities, rows=_ROWS)
-    report.raise_errors()
-    errors: list[OfasysError] = []
-    for card in config.tasks:
-        try:
-            # what validation and evaluation will need
-            judges(build_plan(card, config.modalities), card, config.modalities)
-        except OfasysError as error:
-            errors.append(error)
-    raise_all(errors)
+    check_tasks(config.tasks, config.modalities, rows=_ROWS).raise_errors()
 
 
 def _folder(config: RunConfig) -> tuple[Path, bool]:
