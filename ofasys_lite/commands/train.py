@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ofasys_lite.commands.compose import run_hydra, user_folders
 from ofasys_lite.commands.config import RunConfig, run_config
+from ofasys_lite.commands.sources import escaped
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
 
 __all__ = ["environment", "main", "start"]
 
 #: Rows of each source that are looked at before anything heavy is imported.
 _ROWS = 50
+_PLANS = ("check", "ignore")
 _DATA_KEYS = ("root", "cache", "cards", "prepare", "tokenizer", "pieces", "bins")
 
 
@@ -24,26 +29,61 @@ def main(arguments: Sequence[str]) -> int:
     folders = user_folders(list(arguments))
 
     def job(content: dict[str, Any], folder: str | None) -> None:
+        content = _of_resumed_run(content, arguments)
         evaluated = content.pop("evaluate", True)
-        start(run_config(content, folders, folder), evaluate=bool(evaluated))
+        plans = content.pop("plans", "check")
+        if plans not in _PLANS:
+            raise CardError(f"plans is `{plans}`", help=did_you_mean(str(plans), _PLANS))
+        start(run_config(content, folders, folder), evaluate=bool(evaluated), ignore_plans=plans == "ignore")
 
     run_hydra("train", list(arguments), job)
     return 0
 
 
-def start(config: RunConfig, evaluate: bool = True) -> Path:
+def _of_resumed_run(content: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """What `resume=PATH` goes on with: the run's own configuration, where the command line names no tasks.
+
+    Single keys given beside it (`minutes=20`, `trainer.workers=0`) are taken from the command line.
+    """
+    path = content.get("resume")
+    if not isinstance(path, str) or content.get("tasks"):
+        return content
+    file = Path(path) / "config.yaml"
+    if not file.exists():
+        raise CheckpointError(f"resume: {path} holds no run", help="name a folder under runs/, or resume=true")
+    saved = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+    saved["tasks"] = escaped(saved["tasks"])
+    saved["resume"] = path
+    for key in ("evaluate", "plans"):
+        saved.setdefault(key, content.get(key))
+    for argument in arguments:
+        group, _, key = argument.partition("=")[0].lstrip("+").partition(".")
+        if not key and group in ("steps", "minutes", "evaluate", "plans"):
+            saved[group] = content[group]
+        elif key and group in ("trainer", "data") and "." not in key:
+            saved[group] = {**saved[group], key: content[group][key]}
+        elif argument.partition("=")[0] != "resume":
+            raise CardError(
+                f"`{argument}` cannot be changed in a resumed run",
+                help="steps, minutes, evaluate, plans, trainer.KEY and data.KEY can",
+            )
+    return saved
+
+
+def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False) -> Path:
     """The folder of the finished run.
 
     Args:
         config: What to train and how.
         evaluate: Evaluate the test splits at the end, and write the report.
+        ignore_plans: Go on with a run whose lines, or other facts, have changed.
     """
     environment(config.data)
     _check_lines(config)
     _prepare(config)
     _check(config)
     folder, resume = _folder(config)
-    run = _training_run(config, folder, resume)
+    run = replace(_training_run(config, folder, resume), ignore_plans=ignore_plans)
     _train(run, config)
     if evaluate and _first_rank():
         from ofasys_lite.commands.evaluate import evaluate_run
@@ -171,13 +211,22 @@ def _first_rank() -> bool:
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
+def _free(folder: Path, name: str) -> str:
+    """`name`, or `name-2`, `name-3` ...: a resumed run keeps the logs it had."""
+    number, found = 1, name
+    while (folder / found).exists():
+        number += 1
+        found = f"{name}-{number}"
+    return found
+
+
 def _loggers(config: RunConfig, folder: Path) -> list[Any]:
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
     made: list[Any] = []
     for name in config.logger:
         if name == "csv":
-            made.append(CSVLogger(folder, name="logs", version="csv"))
+            made.append(CSVLogger(folder, name="logs", version=_free(folder / "logs", "csv")))
         elif name == "tensorboard":
             try:
                 made.append(TensorBoardLogger(folder, name="logs", version="tensorboard"))
