@@ -199,7 +199,9 @@ def _write(results: RunResults, folder: Path, report: bool) -> list[Path]:
     from ofasys_lite.report import metrics_json, save_results, write_report
     from ofasys_lite.training.files import write_atomic
 
-    metrics = folder / "metrics.json"
+    # the test split's files keep their plain names; another split stands beside them
+    tail = "" if results.split == "test" else f"-{results.split}"
+    metrics = folder / f"metrics{tail}.json"
     write_atomic(metrics, json.dumps(metrics_json(results), indent=1, ensure_ascii=False))
-    written = [metrics, save_results(results, folder / "evaluation.json")]
-    return [*written, write_report(results, folder / "report.html")] if report else written
+    written = [metrics, save_results(results, folder / f"evaluation{tail}.json")]
+    return [*written, write_report(results, folder / f"report{tail}.html")] if report else written

@@ -97,10 +97,12 @@ def environment(data: Mapping[str, Any]) -> None:
     for key in data:
         if key not in _DATA_KEYS:
             raise CardError(f"data: unknown key `{key}`", help=did_you_mean(str(key), _DATA_KEYS))
-    # Threads that wait for each other by spinning burn the time of whatever else runs: a loader worker, other programs,
-    # a throttled virtual machine. With two threads on two busy cores that costs a factor of 3 to 10 (measured). libgomp
-    # reads this once, when torch is imported, which has not happened yet.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Compute threads wait for each other by spinning. Without a limit that burns the time of whatever else runs (a loader
+    # worker, other programs): two threads on two busy cores were 3 times slower than one. Without any spinning a step
+    # takes 2.5 times as long on a quiet machine. This many turns cost a tenth there and bound the loss elsewhere
+    # (all measured on 2 cores). libgomp reads it once, when torch is imported, which has not happened yet.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     for key, variable in (("root", "OFASYS_DATA"), ("cache", "OFASYS_CACHE")):
         if data.get(key):
             os.environ[variable] = str(data[key])
@@ -108,12 +110,19 @@ def environment(data: Mapping[str, Any]) -> None:
 
 def _check_lines(config: RunConfig) -> None:
     """Plans every line, with what validation and evaluation will need, before anything is fetched."""
+    from ofasys_lite.data.rows import is_stream
     from ofasys_lite.plan import build_plan
     from ofasys_lite.report.judge import judges
 
     errors: list[OfasysError] = []
     for card in config.tasks:
         try:
+            streams = [split for split, spec in card.data.items() if is_stream(spec)]
+            if streams:
+                raise CardError(
+                    f"task {card.name} cannot be trained yet: training from a stream ({streams[0]}) is planned",
+                    help="store the rows in a file that can be read by number (jsonl, csv, parquet, tar)",
+                )
             judges(build_plan(card, config.modalities), card, config.modalities)
         except OfasysError as error:
             errors.append(error)

@@ -56,7 +56,11 @@ class _Found:
     rows: dict[str, int] = field(default_factory=dict)
 
     def error(self, error: OfasysError) -> None:
-        self.errors.extend(error.errors if isinstance(error, ErrorGroup) else [error])
+        known = {e.render() for e in self.errors}
+        for each in error.errors if isinstance(error, ErrorGroup) else [error]:
+            # three splits of data that is not prepared are one mistake
+            if each.render() not in known:
+                self.errors.append(each)
 
 
 def check_tasks(

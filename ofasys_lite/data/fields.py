@@ -95,5 +95,7 @@ def is_empty(value: Any) -> bool:
 
 def missing(column: str, row: Any) -> DataError:
     """The error for a column that must be there."""
+    if field(row, column) is None:
+        return DataError(f"column `{column}` is empty in this row", help=f"write [...:{column}?] if it may be")
     columns = [str(c) for c in row] if isinstance(row, Mapping) else []
     return DataError(f"no column `{column}` in this row", help=did_you_mean(column, columns, "columns"))

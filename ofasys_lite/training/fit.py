@@ -156,7 +156,7 @@ def train(
     module = TrainingModule(generalist.network, ledger, settings)
     module.autocast_bf16 = _precision(settings) == "bf16"
     module.facts = facts
-    for note in (*(n for t in ready.tasks for n in t.notes), *mixture.notes()):
+    for note in (*(f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes), *mixture.notes()):
         console.print(f"note: {note}", highlight=False, style="dim")
     first = 0 if before is None else before.step
     _write_facts(run, folder, ready, before)
