@@ -97,10 +97,10 @@ def environment(data: Mapping[str, Any]) -> None:
     for key in data:
         if key not in _DATA_KEYS:
             raise CardError(f"data: unknown key `{key}`", help=did_you_mean(str(key), _DATA_KEYS))
-    # Compute threads wait for each other by spinning. Without a limit that burns the time of whatever else runs (a loader
-    # worker, other programs): two threads on two busy cores were 3 times slower than one. Without any spinning a step
-    # takes 2.5 times as long on a quiet machine. This many turns cost a tenth there and bound the loss elsewhere
-    # (all measured on 2 cores). libgomp reads it once, when torch is imported, which has not happened yet.
+    # Compute threads wait for each other by spinning. Without a limit that burns the time of whatever else runs (a
+    # loader worker, other programs): two threads on two busy cores were 3 times slower than one. Without any spinning
+    # a step takes 2.5 times as long on a quiet machine. This many turns cost a tenth there and bound the loss elsewhere
+    # (measured on 2 cores). libgomp reads it once, when torch is imported, which has not happened yet.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     for key, variable in (("root", "OFASYS_DATA"), ("cache", "OFASYS_CACHE")):
