@@ -124,6 +124,10 @@ class GridAdapter(Adapter):
         nn.init.normal_(self.mask, std=0.02)
         wanted = settings.get("coordinates", True)
         self.place = nn.Linear(4 * _FREQUENCIES, shared.width, bias=False) if wanted else None
+        if self.place is not None:
+            # a row begins as what its cell shows, and where the cell lies is a small part of it: with the usual scale
+            # of a linear layer, digits left chance later (loss 2.0 against 1.6 after 3,400 samples of each)
+            nn.init.normal_(self.place.weight, std=0.02)
         self.norm = nn.LayerNorm(shared.width)
 
     def features(self, x_NCHW: Tensor, lines: int, columns: int) -> Tensor:

@@ -106,7 +106,7 @@ class TextPreprocess(Preprocess):
         if closed is not None and target:
             values = tuple(closed) if isinstance(closed, tuple) else ()
             return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, values), values))
-        ids = self.vocabulary.encode(self._normal(text, options))[: self._limit(options)]
+        ids = self._ids(self._normal(text, options), options)[: self._limit(options)]
         if target:
             return self._target(ids, options, rng if train else None)
         ratio = float(str(option(options, "mask_ratio", 0.0)))
@@ -126,6 +126,12 @@ class TextPreprocess(Preprocess):
             hit[-1] = False
             arrays["inputs"] = np.where(hit, rng.integers(low, high, len(array)), array)
         return Piece("text", line_positions(len(array)), arrays)
+
+    def _ids(self, text: str, options: Options) -> list[int]:
+        if option(options, "spelled"):
+            # every character by itself: sounds and digits follow from letters, not from pieces of several
+            return [id for character in text for id in self.vocabulary.encode(character)]
+        return self.vocabulary.encode(text)
 
     def _normal(self, text: str, options: Options) -> str:
         if option(options, "uncased"):
