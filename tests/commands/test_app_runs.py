@@ -80,11 +80,11 @@ def test_evaluate_takes_tasks_a_split_and_another_folder(place: Path, capsys: py
     order = ["evaluate", "runs/shades", "tasks=[colour]", "split=valid", "baselines=false", "report=false",
              "output=elsewhere", "bootstrap=10"]  # fmt: skip
     assert main(order) == 0
-    metrics = json.loads((place / "elsewhere" / "metrics.json").read_text())
+    metrics = json.loads((place / "elsewhere" / "metrics-valid.json").read_text())
     assert list(metrics["tasks"]) == ["colour"]
     assert metrics["split"] == "valid"
     assert metrics["tasks"]["colour"]["baselines"] == []
-    assert not (place / "elsewhere" / "report.html").exists()
+    assert not (place / "elsewhere" / "report-valid.html").exists()
 
 
 def test_predict_answers_a_task_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:

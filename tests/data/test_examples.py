@@ -247,7 +247,7 @@ def test_a_group_on_the_source_marks_where_elements_begin() -> None:
             {"q": "x", "c": [{"k": "z"}]},
             "`k` of a record of `c` is `z`",
         ),
-        ("[TEXT:q] -> [TEXT:b]", {"q": None, "b": "x"}, "no column `q`"),
+        ("[TEXT:q] -> [TEXT:b]", {"q": None, "b": "x"}, "column `q` is empty in this row"),
         ("[TEXT:q] -> [TEXT:b]", {"q": "x", "b": ["x"]}, "column `b`: TEXT reads text or a number; found a list"),
     ],
 )

@@ -143,7 +143,7 @@ def test_rows_that_cannot_be_read_are_left_out_and_listed(coloured: Generalist) 
     found = evaluate(coloured, data={"colour": {"train": plain_rows(9, 4), "valid": good, "test": rows}})
     assert found.tasks[0].metric.items == 6
     assert {row.id for row in found.quarantine} == {"torn", "bare"}
-    assert "no column `label`" in next(row.reason for row in found.quarantine if row.id == "bare")
+    assert "column `label` is empty" in next(row.reason for row in found.quarantine if row.id == "bare")
 
 
 def test_baselines_are_answered_once_for_the_same_rows(coloured: Generalist, monkeypatch: pytest.MonkeyPatch) -> None:
