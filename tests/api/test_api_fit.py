@@ -78,7 +78,9 @@ def test_what_a_model_knows_is_unchanged_when_it_is_made_ready_for_more(model: G
     with torch.inference_mode():
         states = [g.network.eval().decode(batch, g.network.encode(batch.source)) for g in (old, new)]
         assert torch.equal(states[0], states[1])
-        assert torch.equal(old.network.text.scores(states[0]), new.network.text.scores(states[1])[:, :rows])
+        # a product with two more rows may be cut into other blocks: equal to rounding, not bit for bit
+        before, after = old.network.text.scores(states[0]), new.network.text.scores(states[1])[:, :rows]
+        torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
     new.tasks["again"] = TaskEntry(old.tasks["colour"].card, old.tasks["colour"].plan)
     assert new.tasks.keys() - old.tasks.keys() == {"again"}
 
