@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from ofasys_lite.data.types import Part
 from ofasys_lite.errors import ShapeError
 
-__all__ = ["Adapter", "Embedded", "Shared"]
+__all__ = ["TABLE_STD", "Adapter", "Embedded", "Shared"]
+
+# Deviation of a fresh token table. Rows read are divided by it, logits too (adapters/text.py tells why it matters).
+TABLE_STD = 0.25
 
 
 @dataclass(frozen=True, slots=True)

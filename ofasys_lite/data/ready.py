@@ -162,7 +162,8 @@ def make_ready(
         if progress is not None:
             progress("training the tokenizer", 0, 0)
         texts = [text for scan in scans for text in scan.texts]
-        vocabulary = Vocabulary(train_pieces(texts, settings.pieces), settings.bins, tuple(declared))
+        words = [text for plan in plans for text in _words(plan)]
+        vocabulary = Vocabulary(train_pieces(texts, settings.pieces, words), settings.bins, tuple(declared))
     else:
         vocabulary = vocabulary.extended(declared)
     tasks = []
@@ -241,7 +242,7 @@ def _scan(
     columns = _light_columns(template)
     closed: dict[str, dict[str, None]] = {}
     declared: dict[str, None] = {}
-    texts: dict[str, None] = dict.fromkeys(_words(plan))
+    texts: dict[str, None] = {}
     stride = max(1, len(source) // _TOKENIZER_ROWS)
     tools = {s.key: preprocess_class(s.preprocess) for s in plan.slots()}
     plain = {s.key: settings_of(modalities[s.modality], settings) for s in plan.slots()}

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ofasys_lite.adapters.base import Adapter, Embedded, Shared
+from ofasys_lite.adapters.base import TABLE_STD, Adapter, Embedded, Shared
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.data.types import Batch, SideRows, Stream
 from ofasys_lite.errors import CardError, CheckpointError
@@ -84,7 +84,7 @@ class Network(nn.Module):
         self.config = config
         self.specs = dict(adapters)
         self.embedding = nn.Embedding(rows, config.width)
-        nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
+        nn.init.normal_(self.embedding.weight, std=TABLE_STD)
         shared = Shared(config.width, self.embedding, config.dropout)
         self.text = TextAdapter({}, shared)
         self.adapters = nn.ModuleDict()
@@ -101,7 +101,7 @@ class Network(nn.Module):
             raise CheckpointError(f"a vocabulary of {rows} rows is smaller than the {len(old)} rows trained")
         if rows > len(old):
             fresh = torch.empty(rows - len(old), old.shape[1], device=old.device, dtype=old.dtype)
-            nn.init.normal_(fresh, std=old.shape[1] ** -0.5)
+            nn.init.normal_(fresh, std=TABLE_STD)
             self.embedding.weight = nn.Parameter(torch.cat([old.detach(), fresh]))
             self.embedding.num_embeddings = rows
 

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, fields
 
 from ofasys_lite.errors import CardError, did_you_mean
 
-__all__ = ["MLPS", "NORMS", "ModelConfig"]
+__all__ = ["LAYOUTS", "MLPS", "NORMS", "ModelConfig"]
 
 NORMS = ("rmsnorm", "layernorm")
 MLPS = ("swiglu", "gelu")
+LAYOUTS = ("interleaved", "blocks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,9 @@ class ModelConfig:
         rotary_theta: Base of the rotary frequency ladder.
         rotary_sections: Pairs of channels that turn by time, row and column (M-RoPE, arXiv 2409.12191); they sum to
             half the head; None means a quarter for time and three eighths each for row and column.
+        rotary_layout: How the axes share the ladder of frequencies: `interleaved` gives each axis fast and slow ones
+            (Qwen3-VL, arXiv 2511.21631), `blocks` gives time the fast and columns the slow ones (Qwen2-VL): there
+            neighbouring columns of a small grid can hardly be told apart.
         cross_rotary: Whether cross-attention turns queries by target and keys by source position.
         qk_norm: Whether queries and keys are normalised per head before they turn.
         gradient_checkpointing: Whether training recomputes blocks in the backward pass instead of keeping them.
@@ -49,6 +53,7 @@ class ModelConfig:
     dropout: float = 0.0
     rotary_theta: float = 10000.0
     rotary_sections: tuple[int, int, int] | None = None
+    rotary_layout: str = "interleaved"
     cross_rotary: bool = True
     qk_norm: bool = False
     gradient_checkpointing: bool = False
@@ -59,6 +64,7 @@ class ModelConfig:
         self._check_sizes()
         _one_of("norm", self.norm, NORMS)
         _one_of("mlp", self.mlp, MLPS)
+        _one_of("rotary_layout", self.rotary_layout, LAYOUTS)
         if not 0.0 <= self.dropout < 1.0:
             raise CardError(f"model: dropout is {self.dropout}", help="write a number from 0 to below 1")
         if self.rotary_theta <= 1.0:

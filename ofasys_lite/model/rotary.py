@@ -45,11 +45,23 @@ class RotaryAxes:
 
 
 @lru_cache(maxsize=32)
-def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float) -> RotaryAxes:
-    """One frequency ladder over the head; the i-th section of it turns by axis i % 3 (Qwen2-VL)."""
+def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float, layout: str = "blocks") -> RotaryAxes:
+    """One frequency ladder over the head, shared by three axes.
+
+    Args:
+        head_width: C.
+        sections: Pairs of channels per section; the i-th section turns by axis i % 3.
+        theta: Base of the ladder.
+        layout: `blocks`: the sections lie one behind the other (Qwen2-VL); `interleaved`: they are spread evenly over
+            the ladder, so that every axis has fast and slow pairs (Qwen3-VL, arXiv 2511.21631).
+    """
     half = head_width // 2
-    axes = tuple(i % 3 for i, pairs in enumerate(sections) for _ in range(pairs))
-    return RotaryAxes(axes, tuple(theta ** (-i / half) for i in range(half)))
+    axes = [i % 3 for i, pairs in enumerate(sections) for _ in range(pairs)]
+    if layout == "interleaved":
+        # the k-th of n pairs of an axis belongs at the share (k + 1/2) / n of the ladder
+        places = [((k + 0.5) / pairs, i % 3) for i, pairs in enumerate(sections) for k in range(pairs)]
+        axes = [axis for _, axis in sorted(places)]
+    return RotaryAxes(tuple(axes), tuple(theta ** (-i / half) for i in range(half)))
 
 
 @lru_cache(maxsize=32)
@@ -83,7 +95,8 @@ def rotary_angles(positions_SA: Tensor, axes: RotaryAxes) -> Rotation:
 
 def rotary_table(positions_S3: Tensor, config: ModelConfig) -> Rotation:
     """Cosine and sine, each (S, P) in fp32, of rows at (time, row, column) for the heads of `config`."""
-    return rotary_angles(positions_S3, mrope_axes(config.head_width, config.sections, float(config.rotary_theta)))
+    axes = mrope_axes(config.head_width, config.sections, float(config.rotary_theta), config.rotary_layout)
+    return rotary_angles(positions_S3, axes)
 
 
 def rotate(x_SHC: Tensor, rotation: Rotation, pairing: str = "halves") -> Tensor:

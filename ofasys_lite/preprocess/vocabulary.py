@@ -45,6 +45,8 @@ CONTROLS: tuple[str, ...] = (
 
 
 _SPACE_MARK = "\u2581"
+# As how many texts of the data a tokenizer's training counts the words of one instruction.
+_WORDS_COUNT = 300
 
 
 class Vocabulary:
@@ -182,12 +184,13 @@ def _control_ids() -> dict[str, int]:
     return {name.strip("<>"): i for i, name in enumerate(CONTROLS)}
 
 
-def train_pieces(texts: Iterable[str], size: int, limit: int = 10_000_000) -> bytes:
+def train_pieces(texts: Iterable[str], size: int, words: Iterable[str] = (), limit: int = 10_000_000) -> bytes:
     """A serialized SentencePiece model trained on at most `limit` characters of `texts`, drawn by hash.
 
     Args:
         texts: Texts of all training splits.
         size: Number of pieces wanted; small data gives fewer (`hard_vocab_limit` is off).
+        words: Words of the instructions. Every sample of a task carries them, so each counts as many texts.
         limit: Most characters used. Texts are kept in the order of the sha1 of their bytes until it is reached, so the
             choice depends on the texts alone, not on their order.
     """
@@ -202,6 +205,8 @@ def train_pieces(texts: Iterable[str], size: int, limit: int = 10_000_000) -> by
         if text and "\x00" not in text and len(text.encode("utf-8", "ignore")) < 16_000:
             kept.append(text.replace("\n", " "))
             used += len(text)
+    for text in sorted(set(words)):
+        kept.extend([text] * _WORDS_COUNT)
     if not kept:
         raise DataError("no text to train the tokenizer on", help="name a tokenizer: tokenizer=runs/x")
     buffer = io.BytesIO()

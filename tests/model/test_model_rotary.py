@@ -21,7 +21,7 @@ def test_mrope_equals_qwen2_vl(layout: str) -> None:
         for key, value in load_file(FIXTURES / "mrope_rotary.safetensors").items()
         if key.startswith(layout)
     }
-    config = ModelConfig(width=128, heads=4, rotary_sections=(4, 6, 6), rotary_theta=1e6)
+    config = ModelConfig(width=128, heads=4, rotary_sections=(4, 6, 6), rotary_layout="blocks", rotary_theta=1e6)
     positions_S3 = want["position_ids"][:, 0].T
     cos, sin = rotary_table(positions_S3, config)
     torch.testing.assert_close(torch.cat([cos, cos], -1), want["cos"][0])
@@ -29,6 +29,22 @@ def test_mrope_equals_qwen2_vl(layout: str) -> None:
     for name in ("q", "k"):
         turned = rotate(want[name][0].transpose(0, 1), (cos, sin))
         torch.testing.assert_close(turned, want[f"{name}_embed"][0].transpose(0, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_interleaved_axes_all_have_fast_and_slow_pairs() -> None:
+    axes = mrope_axes(32, (4, 6, 6), 100.0, "interleaved").axes_P
+    assert [axes.count(a) for a in range(3)] == [4, 6, 6]
+    for axis in range(3):
+        assert axis in axes[:4] and axis in axes[-4:]
+
+
+def test_neighbouring_columns_are_told_apart() -> None:
+    def nearest(layout: str) -> float:
+        config = ModelConfig(width=256, heads=4, rotary_layout=layout)
+        cos, sin = rotary_table(torch.tensor([[0, 0, 0], [0, 0, 1]]), config)
+        return float(((cos[0] - cos[1]) ** 2 + (sin[0] - sin[1]) ** 2).sum())
+
+    assert nearest("interleaved") > 0.5 > 1e-4 > nearest("blocks")
 
 
 def test_two_axes_with_a_ladder_each_equal_the_dnd_transformer() -> None:
