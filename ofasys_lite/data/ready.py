@@ -15,7 +15,7 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_splits
 from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
-from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment
+from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment, walk
 from ofasys_lite.preprocess.base import Context, Preprocess
 from ofasys_lite.preprocess.text import read_text
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
@@ -238,32 +238,41 @@ def _scan(
     progress: Progress | None,
 ) -> _Scan:
     """One pass over the light columns of a training split: closed values, rows to declare, texts for the tokenizer."""
-    template = plan.templates[0]
-    columns = _light_columns(template)
+    sides = _distinct_sides(plan)
+    columns = tuple(dict.fromkeys(column for template in plan.templates for column in _light_columns(template)))
     closed: dict[str, dict[str, None]] = {}
     declared: dict[str, None] = {}
     texts: dict[str, None] = {}
     stride = max(1, len(source) // _TOKENIZER_ROWS)
-    tools = {s.key: preprocess_class(s.preprocess) for s in plan.slots()}
-    plain = {s.key: settings_of(modalities[s.modality], settings) for s in plan.slots()}
+    tools = {s.preprocess: preprocess_class(s.preprocess) for s in plan.all_slots()}
+    plain = {s.modality: settings_of(modalities[s.modality], settings) for s in plan.all_slots()}
     for number in range(len(source)):
         row = {column: source.value(number, column) for column in columns}
         if progress is not None and number % 5000 == 0:
             progress(f"reading {plan.task}", number, len(source))
         try:
-            for side in (template.source, *template.targets):
+            for side in sides:
                 for slot, value in raw_values(side, row):
                     if slot.closed is not None and slot.closed.kind == "column":
                         closed.setdefault(slot.key, {})[read_text(value)] = None
                         continue
-                    tool = tools[slot.key]
-                    declared.update(dict.fromkeys(tool.declare(value, slot.options, plain[slot.key])))
+                    tool = tools[slot.preprocess]
+                    declared.update(dict.fromkeys(tool.declare(value, slot.options, plain[slot.modality])))
                     if want_texts and number % stride == 0:
                         texts.update(dict.fromkeys(tool.texts(value)))
         except DataError:
             # a row that cannot be read is quarantined when it is drawn; here it only declares nothing
             continue
     return _Scan({k: tuple(sorted(v)) for k, v in closed.items()}, list(declared), list(texts))
+
+
+def _distinct_sides(plan: Plan) -> list[tuple[Segment, ...]]:
+    """Sources and targets of all templates, without those whose slots read as an earlier one's: most paraphrases."""
+    found: dict[tuple[object, ...], tuple[Segment, ...]] = {}
+    for template in plan.templates:
+        for side in (template.source, *template.targets):
+            found.setdefault(tuple((s.key, s.preprocess, s.options, s.closed) for s in walk(side)), side)
+    return list(found.values())
 
 
 def _light_columns(template: PlannedTemplate) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 __all__ = ["load", "load_weights", "save", "save_weights"]
 
-_FORMAT = 1
+# 2: logits and rows of the token table are scaled by its deviation; interleaved rotary axes
+_FORMAT = 2
 
 
 def _plain(value: Any) -> Any:
@@ -81,7 +82,11 @@ def save_weights(network: Network, path: Path) -> None:
     # the head is the token table: one tensor, stored once
     tensors = {n: p.detach().cpu().contiguous() for n, p in network.named_parameters()}
     tensors.update({n: b.detach().cpu().contiguous() for n, b in network.named_buffers()})
+    # safetensors writes for the owner alone; a model is to be read by whom the folder's owner allows
+    temporary.touch()
+    allowed = temporary.stat().st_mode
     save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.chmod(allowed)
     os.replace(temporary, path)
 
 
@@ -218,4 +223,9 @@ def _entry(name: str, value: Mapping[str, Any], modalities: Mapping[str, Modalit
     given["metrics"] = tuple(metrics)
     card = TaskCard(**given)
     plan = freeze(build_plan(card, modalities), {k: tuple(v) for k, v in value["closed"].items()})
+    if plan.hash != value["plan"]:
+        raise CheckpointError(
+            f"task {name}: this version reads its line in another way (plan {plan.hash}, trained with {value['plan']})",
+            help="load it with the version that wrote it, or train the task again",
+        )
     return TaskEntry(card, plan)

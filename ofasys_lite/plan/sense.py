@@ -10,7 +10,7 @@ from ofasys_lite.plan.ledger import Ledger
 from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
 from ofasys_lite.plan.values import CallValue
 
-__all__ = ["check_group", "check_objectives", "check_slot", "check_targets"]
+__all__ = ["check_augmented", "check_group", "check_objectives", "check_slot", "check_targets"]
 
 #: Attributes that say how a slot is learned or decoded; a slot with `no_loss` is neither.
 _LEARNING = ("weight", "loss", "closed_set", "decode", "codec")
@@ -90,6 +90,15 @@ def check_objectives(ledger: Ledger, template: PlannedTemplate) -> None:
                 help = "ctc takes a column that is read as TEXT, PHONE or CATEGORY"
                 message = f"ctc needs labels, and `{column}` is read as {reader.modality} in this line"
                 ledger.error("E111", message, slot.span, help)
+
+
+def check_augmented(ledger: Ledger, template: PlannedTemplate) -> None:
+    """Notes images whose pixels are moved in training beside boxes, which would stay where they are (E207)."""
+    slots = [s for side in (template.source, *template.targets) for s in walk(side)]
+    moved = [s for s in slots if dict(s.options).get("augment") not in (None, "none")]
+    if moved and any(s.modality == "BOX" for s in slots):
+        help = "leave `augment` out of lines with BOX"
+        ledger.error("E207", "`augment` cuts the image, and the boxes would not follow", moved[0].span, help)
 
 
 def check_targets(ledger: Ledger, template: PlannedTemplate, node: Template) -> None:

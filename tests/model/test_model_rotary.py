@@ -35,7 +35,8 @@ def test_interleaved_axes_all_have_fast_and_slow_pairs() -> None:
     axes = mrope_axes(32, (4, 6, 6), 100.0, "interleaved").axes_P
     assert [axes.count(a) for a in range(3)] == [4, 6, 6]
     for axis in range(3):
-        assert axis in axes[:4] and axis in axes[-4:]
+        assert axis in axes[:4]
+        assert axis in axes[-4:]
 
 
 def test_neighbouring_columns_are_told_apart() -> None:
