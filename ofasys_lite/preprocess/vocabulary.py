@@ -206,7 +206,8 @@ def train_pieces(texts: Iterable[str], size: int, words: Iterable[str] = (), lim
             kept.append(text.replace("\n", " "))
             used += len(text)
     for text in sorted(set(words)):
-        kept.extend([text] * _WORDS_COUNT)
+        # a piece must be found in two distinct words: each word is given with a space before it and without
+        kept.extend([text, *text.split(), f" {text}"] * _WORDS_COUNT)
     if not kept:
         raise DataError("no text to train the tokenizer on", help="name a tokenizer: tokenizer=runs/x")
     buffer = io.BytesIO()
