@@ -15,6 +15,7 @@ from ofasys_lite.cards.lines import instruction_lines, instruction_text
 from ofasys_lite.cards.nodes import read_yaml
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction import parse, unparse
+from ofasys_lite.instruction.nodes import Instruction
 from ofasys_lite.instruction.places import Origin
 
 __all__ = ["formatted_card", "formatted_lines", "main"]
@@ -75,8 +76,9 @@ def _files(text: str) -> list[Path] | None:
 
 
 def formatted_card(path: Path, types: frozenset[str]) -> _Formatted:
-    """A card with its line in canonical form, in a literal block; everything else stays byte for byte.
+    """A card with its line in canonical form; everything else stays byte for byte.
 
+    In a literal block each paraphrase has a line of its own, the second and later ones with `|||` before them.
     A YAML file without `instruction` is left as it is.
     """
     before = path.read_bytes().decode("utf-8")
@@ -87,7 +89,10 @@ def formatted_card(path: Path, types: frozenset[str]) -> _Formatted:
     fields = Fields(item, f"task {path.stem}")
     text, origin = instruction_text(fields)
     fields.finish()
-    canonical = unparse(parse(text, types=types, origin=origin))
+    tree = parse(text, types=types, origin=origin)
+    canonical = unparse(tree)
+    if line.style == "|" and len(tree.templates) > 1:
+        canonical = "\n||| ".join(unparse(Instruction((template,))) for template in tree.templates)
     if canonical == text:
         return _Formatted(path, before, before)
     if line.style == ">" or (line.style and not origin.exact) or (line.style != "|" and "\n" in canonical):

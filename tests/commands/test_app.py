@@ -94,6 +94,15 @@ def test_fmt_rewrites_the_block_of_a_card_and_nothing_else(tmp_path: Path) -> No
     assert run("fmt", "--check", str(path)) == 0
 
 
+def test_fmt_gives_each_paraphrase_of_a_block_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("instruction: |\n  [ TEXT:a ]->[TEXT:b] |||\n    is [TEXT:a]->[TEXT:b]\nweight: 2\n")
+    assert run("fmt", str(path)) == 0
+    want = "instruction: |\n  [TEXT:a] -> [TEXT:b]\n  ||| is [TEXT:a] -> [TEXT:b]\nweight: 2\n"
+    assert path.read_text() == want
+    assert run("fmt", "--check", str(path)) == 0
+
+
 @pytest.mark.parametrize("quote", ["", "'", '"'])
 def test_fmt_rewrites_a_line_on_one_line(tmp_path: Path, quote: str) -> None:
     path = tmp_path / "mine.yaml"
