@@ -223,6 +223,7 @@ def train_pieces(texts: Iterable[str], size: int, words: Iterable[str] = (), lim
             remove_extra_whitespaces=False,
             add_dummy_prefix=False,
             allow_whitespace_only_pieces=True,
+            split_digits=True,  # numbers are copied and compared digit by digit
             character_coverage=0.9995,
             max_sentence_length=16_384,
             unk_surface="\ufffd",
