@@ -1,8 +1,9 @@
-"""Puts the table of a run's metrics.json into README.md, between its markers.
+"""Puts the table of a run's metrics.json into README.md, between its markers, and draws a sheet of its samples.
 
     python docs/make_results.py runs/quickstart
 
-copies runs/quickstart/metrics.json to docs/results/quickstart.json and writes the table from it.
+copies runs/quickstart/metrics.json to docs/results/quickstart.json, writes the table from it, and draws
+docs/results/quickstart.png from the run's evaluation.
 """
 
 from __future__ import annotations
@@ -41,6 +42,18 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def sheet(evaluation: Path, target: Path) -> None:
+    """A picture of the first test samples of each task: two with an image, one without."""
+    from ofasys_lite.report import sample_sheet
+    from ofasys_lite.report.saved import load_results
+
+    samples = []
+    for task in load_results(evaluation).tasks:
+        pictured = any(i.modality == "IMAGE" for s in task.samples[:1] for i in s.inputs)
+        samples += list(task.samples)[: 2 if pictured else 1]
+    sample_sheet(samples[:16], target, columns=4)
+
+
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
@@ -57,6 +70,7 @@ def main(run: str) -> None:
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if not pattern.search(text):
         sys.exit(f"README.md has no markers {begin} ... {end}")
+    sheet(Path(run) / "evaluation.json", ROOT / "docs" / "results" / f"{name}.png")
     readme.write_text(pattern.sub(lambda _: f"{begin}\n{table(results)}\n{end}", text), encoding="utf-8")
 
 

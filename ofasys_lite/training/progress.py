@@ -39,6 +39,9 @@ class Progressing(L.Callback):
             self.bar = Progress(*columns, console=self.console, auto_refresh=False)
             self.bar.start()
             self.row = self.bar.add_task("training", total=1.0, text="")
+        else:
+            # the first steps say nothing about speed and time left
+            self.printed = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Moves the bar twice a second; prints a line every 30 s without a terminal."""
