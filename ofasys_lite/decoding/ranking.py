@@ -18,7 +18,7 @@ from ofasys_lite.decoding.session import Session
 
 Ids = npt.NDArray[np.int64]
 
-__all__ = ["Asked", "Ranked", "Ranker"]
+__all__ = ["Asked", "Ranked", "Ranker", "draw"]
 
 #: Rows with at most this many legal ids are scored on the union of their ids, not on the whole vocabulary.
 NARROW = 1024
@@ -163,7 +163,7 @@ def _choose(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Ranked:
     for (temperature, top_k, top_p), rows in alike.items():
         index = torch.tensor(rows, device=scores_RW.device)
         draws = torch.tensor([group[r].draw for r in rows], dtype=torch.float64, device=scores_RW.device)
-        columns_R = _draw(scores_RW[index] / temperature, top_k, top_p, draws)
+        columns_R = draw(scores_RW[index] / temperature, top_k, top_p, draws)
         for row, column, value in zip(rows, columns_R.tolist(), log_RW[index, columns_R].tolist(), strict=True):
             found[row] = [(column, value)]
     return found if ids is None else [[(int(ids[c]), v) for c, v in pairs] for pairs in found]
@@ -186,7 +186,7 @@ def _top(x_RW: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, columns_RX.gather(1, places)
 
 
-def _draw(scores_RW: Tensor, top_k: int, top_p: float, draws_R: Tensor) -> Tensor:
+def draw(scores_RW: Tensor, top_k: int, top_p: float, draws_R: Tensor) -> Tensor:
     """The column that each row's draw falls on.
 
     Without top-k and top-p the columns stand in order of their ids, else in order of falling probability, so that what

@@ -8,15 +8,19 @@ from ofasys_lite.model.cost import flops, parameters
 from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
 from ofasys_lite.model.head import head_loss
 from ofasys_lite.model.probe import Precision, probe_precision
+from ofasys_lite.model.quantize import Codebook, Quantized, ResidualQuantizer
 from ofasys_lite.model.rotary import RotaryAxes, axial_axes, mrope_axes, rotary_angles, rotary_table, rotate
 
 __all__ = [
     "BACKENDS",
     "Borders",
+    "Codebook",
     "DecodeCache",
     "EncoderDecoder",
     "ModelConfig",
     "Precision",
+    "Quantized",
+    "ResidualQuantizer",
     "RotaryAxes",
     "Tap",
     "Taps",

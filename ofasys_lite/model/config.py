@@ -11,7 +11,7 @@ __all__ = ["LAYOUTS", "MLPS", "NORMS", "ModelConfig"]
 
 NORMS = ("rmsnorm", "layernorm")
 MLPS = ("swiglu", "gelu")
-LAYOUTS = ("interleaved", "blocks")
+LAYOUTS = ("interleaved", "blocks", "axial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class ModelConfig:
         kv_heads: Key and value heads G, a divisor of `heads` (grouped queries, arXiv 2305.13245); None means `heads`.
         ffn: Channels inside the feed-forward layer; None means 4 x width for gelu and 8/3 x width (to 64) for swiglu.
         norm: `rmsnorm` or `layernorm` (about three times faster on a CPU).
+        norm_epsilon: What norms add to the variance.
         mlp: `swiglu` or `gelu` (about 1.3 times faster on a CPU).
         bias: Whether linear layers and LayerNorms have biases.
         dropout: Probability with which what a sublayer adds is dropped in training.
@@ -34,7 +35,9 @@ class ModelConfig:
             half the head; None means a quarter for time and three eighths each for row and column.
         rotary_layout: How the axes share the ladder of frequencies: `interleaved` gives each axis fast and slow ones
             (Qwen3-VL, arXiv 2511.21631), `blocks` gives time the fast and columns the slow ones (Qwen2-VL): there
-            neighbouring columns of a small grid can hardly be told apart.
+            neighbouring columns of a small grid can hardly be told apart; `axial` gives each axis a ladder of its own.
+        rotary_blank: Whether rows before time 0 get zeros in place of queries and keys, as the condition of the
+            published DnD-Transformer does by accident; for comparisons with it only.
         cross_rotary: Whether cross-attention turns queries by target and keys by source position.
         qk_norm: Whether queries and keys are normalised per head before they turn.
         gradient_checkpointing: Whether training recomputes blocks in the backward pass instead of keeping them.
@@ -48,12 +51,14 @@ class ModelConfig:
     kv_heads: int | None = None
     ffn: int | None = None
     norm: str = "rmsnorm"
+    norm_epsilon: float = 1e-6
     mlp: str = "swiglu"
     bias: bool = False
     dropout: float = 0.0
     rotary_theta: float = 10000.0
     rotary_sections: tuple[int, int, int] | None = None
     rotary_layout: str = "interleaved"
+    rotary_blank: bool = False
     cross_rotary: bool = True
     qk_norm: bool = False
     gradient_checkpointing: bool = False
@@ -67,13 +72,15 @@ class ModelConfig:
         _one_of("rotary_layout", self.rotary_layout, LAYOUTS)
         if not 0.0 <= self.dropout < 1.0:
             raise CardError(f"model: dropout is {self.dropout}", help="write a number from 0 to below 1")
+        if self.norm_epsilon <= 0.0:
+            raise CardError(f"model: norm_epsilon is {self.norm_epsilon}", help="write a small number above 0, as 1e-6")
         if self.rotary_theta <= 1.0:
             raise CardError(f"model: rotary_theta is {self.rotary_theta}", help="write a number above 1, often 10000")
         self._fill_in()
 
     def _check_types(self) -> None:
         whole = ("width", "encoder_layers", "decoder_layers", "heads", "kv_heads", "ffn")
-        switches = ("bias", "cross_rotary", "qk_norm", "gradient_checkpointing", "compile_blocks")
+        switches = ("bias", "cross_rotary", "rotary_blank", "qk_norm", "gradient_checkpointing", "compile_blocks")
         for name in whole:
             value = getattr(self, name)
             optional = name in ("kv_heads", "ffn")
@@ -82,7 +89,7 @@ class ModelConfig:
         for name in switches:
             if not isinstance(getattr(self, name), bool):
                 raise CardError(f"model: {name} is {getattr(self, name)!r}", help=f"{name} is true or false")
-        for name in ("dropout", "rotary_theta"):
+        for name in ("dropout", "rotary_theta", "norm_epsilon"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise CardError(f"model: {name} is {value!r}", help=f"{name} is a number")

@@ -19,14 +19,12 @@ from ofasys_lite.model.rotary import Rotation, rotate
 
 __all__ = ["CrossAttention", "DecoderBlock", "EncoderBlock", "Gelu", "SelfAttention", "Swiglu", "make_mlp", "make_norm"]
 
-EPSILON = 1e-6
-
 
 def make_norm(config: ModelConfig, width: int) -> nn.Module:
     """The norm that the config names, over `width` channels."""
     if config.norm == "layernorm":
-        return nn.LayerNorm(width, eps=EPSILON, bias=config.bias)
-    return nn.RMSNorm(width, eps=EPSILON)
+        return nn.LayerNorm(width, eps=config.norm_epsilon, bias=config.bias)
+    return nn.RMSNorm(width, eps=config.norm_epsilon)
 
 
 class Swiglu(nn.Module):
@@ -73,8 +71,8 @@ class SelfAttention(nn.Module):
         self.heads, self.groups, self.channels = config.heads, config.kv_groups, config.head_width
         self.qkv = nn.Linear(config.width, (self.heads + 2 * self.groups) * self.channels, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
-        self.q_norm = nn.RMSNorm(self.channels, eps=EPSILON) if config.qk_norm else None
-        self.k_norm = nn.RMSNorm(self.channels, eps=EPSILON) if config.qk_norm else None
+        self.q_norm = nn.RMSNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
+        self.k_norm = nn.RMSNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
 
     def project(self, x_RD: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Turned queries (R, H, C), turned keys and plain values (R, G, C)."""
@@ -106,8 +104,8 @@ class CrossAttention(nn.Module):
         self.q = nn.Linear(config.width, self.heads * self.channels, bias=config.bias)
         self.kv = nn.Linear(config.width, 2 * self.groups * self.channels, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
-        self.q_norm = nn.RMSNorm(self.channels, eps=EPSILON) if config.qk_norm else None
-        self.k_norm = nn.RMSNorm(self.channels, eps=EPSILON) if config.qk_norm else None
+        self.q_norm = nn.RMSNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
+        self.k_norm = nn.RMSNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
 
     def queries(self, x_TD: Tensor, rotation_T: Rotation) -> Tensor:
         """Queries (T, H, C), turned by target position."""

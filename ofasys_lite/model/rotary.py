@@ -61,6 +61,8 @@ def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float, layout:
         # the k-th of n pairs of an axis belongs at the share (k + 1/2) / n of the ladder
         places = [((k + 0.5) / pairs, i % 3) for i, pairs in enumerate(sections) for k in range(pairs)]
         axes = [axis for _, axis in sorted(places)]
+    if layout == "axial":
+        return RotaryAxes(tuple(axes), tuple(theta ** (-k / pairs) for pairs in sections for k in range(pairs)))
     return RotaryAxes(tuple(axes), tuple(theta ** (-i / half) for i in range(half)))
 
 
@@ -96,7 +98,11 @@ def rotary_angles(positions_SA: Tensor, axes: RotaryAxes) -> Rotation:
 def rotary_table(positions_S3: Tensor, config: ModelConfig) -> Rotation:
     """Cosine and sine, each (S, P) in fp32, of rows at (time, row, column) for the heads of `config`."""
     axes = mrope_axes(config.head_width, config.sections, float(config.rotary_theta), config.rotary_layout)
-    return rotary_angles(positions_S3, axes)
+    cos_SP, sin_SP = rotary_angles(positions_S3, axes)
+    if config.rotary_blank:
+        seen_S1 = (positions_S3[:, :1] >= 0).to(cos_SP.dtype)
+        return cos_SP * seen_S1, sin_SP * seen_S1
+    return cos_SP, sin_SP
 
 
 def rotate(x_SHC: Tensor, rotation: Rotation, pairing: str = "halves") -> Tensor:
