@@ -62,7 +62,7 @@ class ExampleMaker:
         self.vocabulary = vocabulary
         self._words: dict[str, Piece] = {}
         # boxes are bins of the image's own size; other lines need not look at it
-        self._boxes = any(s.modality == "BOX" for s in plan.slots())
+        self._boxes = any(s.modality == "BOX" for s in plan.all_slots())
 
     def terms(self) -> tuple[Term, ...]:
         """Every loss term the task can have."""
@@ -141,6 +141,7 @@ class ExampleMaker:
         template = self.plan.templates[0]
         try:
             state = _Walk(row, rng, False, self._frame(template, row))
+            state.judged = False
             for segment in template.source:
                 self._segment(state, segment, row, target=False)
         except DataError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ofasys_lite.data.fields import MISSING, Element, as_list, field, missing
+from ofasys_lite.data.fields import MISSING, Element, as_list, field, is_empty, missing
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.types import GroupSegment, Segment, SlotSegment, walk
 
@@ -101,7 +101,7 @@ def raw_values(segments: tuple[Segment, ...], row: Any) -> Iterator[tuple[SlotSe
     for segment in segments:
         if isinstance(segment, SlotSegment):
             value = field(row, segment.column, segment.exact)
-            if value is not MISSING and value is not None:
+            if not (value is MISSING or value is None or (segment.optional and is_empty(value))):
                 yield segment, value
         elif isinstance(segment, GroupSegment):
             for alternative, record in records(segment, row):

@@ -90,13 +90,17 @@ def _audio_frames(value: Any, folder: str | None) -> int:
     """Frames of a recording at its own rate: of an array directly, of a file from its header."""
     if isinstance(value, Mapping) and "array" in value:
         value = value["array"]
-    if isinstance(value, tuple) and len(value) == 2:  # (array, rate) or (rate, array)
-        value = value[0] if hasattr(value[0], "__len__") else value[1]
-    if isinstance(value, (list, np.ndarray)):
-        return max(np.shape(value), default=0)
+    if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], (int, float, np.number)):
+        value = value[0]  # (array, rate)
+    if isinstance(value, (list, tuple, np.ndarray)):
+        try:
+            return max(np.shape(value), default=0)
+        except ValueError:
+            raise DataError("cannot read audio: an array of uneven parts") from None
+    from ofasys_lite.preprocess.audio import BASE64_HEADS
     from ofasys_lite.preprocess.media import locate
 
-    found = locate(value, folder, "audio")
+    found = locate(value, folder, "audio", BASE64_HEADS)
     if found is None:
         return -1
     import soundfile

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.examples import ExampleMaker
-from ofasys_lite.data.groups import raw_values
+from ofasys_lite.data.groups import raw_values, walked
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_splits
 from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
-from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment, walk
+from ofasys_lite.plan.types import GroupSegment, Segment, walk
 from ofasys_lite.preprocess.base import Context, Preprocess
 from ofasys_lite.preprocess.text import read_text
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
@@ -238,19 +238,19 @@ def _scan(
     progress: Progress | None,
 ) -> _Scan:
     """One pass over the light columns of a training split: closed values, rows to declare, texts for the tokenizer."""
-    sides = _distinct_sides(plan)
-    columns = tuple(dict.fromkeys(column for template in plan.templates for column in _light_columns(template)))
+    tools = {s.preprocess: preprocess_class(s.preprocess) for s in plan.all_slots()}
+    sides = [_light(side, tools) for side in _distinct_sides(plan)]
+    columns = tuple(dict.fromkeys(column for side in sides for column in _columns(side)))
     closed: dict[str, dict[str, None]] = {}
     declared: dict[str, None] = {}
     texts: dict[str, None] = {}
     stride = max(1, len(source) // _TOKENIZER_ROWS)
-    tools = {s.preprocess: preprocess_class(s.preprocess) for s in plan.all_slots()}
     plain = {s.modality: settings_of(modalities[s.modality], settings) for s in plan.all_slots()}
     for number in range(len(source)):
-        row = {column: source.value(number, column) for column in columns}
         if progress is not None and number % 5000 == 0:
             progress(f"reading {plan.task}", number, len(source))
         try:
+            row = {column: source.value(number, column) for column in columns}
             for side in sides:
                 for slot, value in raw_values(side, row):
                     if slot.closed is not None and slot.closed.kind == "column":
@@ -275,27 +275,36 @@ def _distinct_sides(plan: Plan) -> list[tuple[Segment, ...]]:
     return list(found.values())
 
 
-def _light_columns(template: PlannedTemplate) -> tuple[str, ...]:
-    """Top-level columns of the slots whose values are small (everything but media)."""
-    heavy = {"IMAGE", "AUDIO", "VIDEO", "MOTION"}
-    found: dict[str, None] = {}
+def _light(side: tuple[Segment, ...], tools: Mapping[str, type[Preprocess]]) -> tuple[Segment, ...]:
+    """`side` without the slots of which a scan learns nothing: media, which are not opened for it, and boxes."""
 
-    def visit(segment: Segment) -> None:
+    def kept(segment: Segment) -> bool:
+        if not isinstance(segment, SlotSegment):
+            return True
+        tool = tools[segment.preprocess]
+        return segment.closed is not None or tool.text or any(_overrides(tool, n) for n in ("texts", "declare"))
+
+    def opened(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        return tuple(
+            replace(s, alternatives=tuple(map(opened, s.alternatives))) if isinstance(s, GroupSegment) else s
+            for s in segments
+            if kept(s)
+        )
+
+    return opened(side)
+
+
+def _overrides(tool: type[Preprocess], name: str) -> bool:
+    return next(one for one in tool.__mro__ if name in vars(one)) is not Preprocess
+
+
+def _columns(side: tuple[Segment, ...]) -> Iterator[str]:
+    """Top-level columns that `side` reads."""
+    for segment in side:
         if isinstance(segment, SlotSegment):
-            if segment.modality not in heavy:
-                found[segment.column] = None
+            yield segment.column
         elif isinstance(segment, GroupSegment):
-            if segment.over is not None:
-                found[segment.over] = None
-            else:
-                for alternative in segment.alternatives:
-                    for inner in alternative:
-                        visit(inner)
-
-    for side in (template.source, *template.targets):
-        for segment in side:
-            visit(segment)
-    return tuple(found)
+            yield from (segment.over,) if segment.over is not None else walked(segment)
 
 
 def _words(plan: Plan) -> Iterator[str]:

@@ -109,7 +109,7 @@ def as_record(value: Any, column: str = "value") -> Any:
     if isinstance(value, (str, bytes)):
         try:
             found = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"column {column} must hold a list or record; the text `{value[:40]!s}` is not JSON: {error}",
                 help='write it as JSON, such as ["a", "b"] or {"a": 1}',

@@ -109,7 +109,7 @@ def _given(value: Any, rate: int | None) -> tuple[npt.NDArray[Any], int]:
         samples = np.asarray(array)
     except ValueError as error:
         raise DataError(f"cannot read audio: found {found(value)} of uneven parts", help=_HELP) from error
-    if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.number):
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "iuf":
         raise DataError(f"cannot read audio: found {found(samples)}", help="shapes: (n,), (n, channels), (channels, n)")
     if not isinstance(rate, (int, float, np.number)) or not 100 <= rate <= 1e6:
         raise DataError(

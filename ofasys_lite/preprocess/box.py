@@ -29,15 +29,15 @@ def read_box(value: Any, form: str = "xyxy") -> tuple[float, float, float, float
         text = value.strip()
         try:
             found = json.loads(text if text.startswith("[") else f"[{text}]")
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             raise DataError(f"BOX reads four numbers; found the text `{text[:40]}`") from None
     if not isinstance(found, (list, tuple, np.ndarray)) or len(found) != 4:
         what = f"{len(found)} values" if isinstance(found, (list, tuple, np.ndarray)) else type(found).__name__
         raise DataError(f"BOX reads four numbers x0, y0, x1, y1; found {what}")
     try:
         x0, y0, x1, y1 = (float(v) for v in found)
-    except (TypeError, ValueError):
-        raise DataError(f"BOX reads four numbers; found {list(found)!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"BOX reads four numbers; found {list(found)!r:.60}") from None
     if form == "xywh":
         x1, y1 = x0 + x1, y0 + y1
     if not all(np.isfinite((x0, y0, x1, y1))) or x1 < x0 or y1 < y0:

@@ -29,8 +29,12 @@ _SPAN = 3.0
 def read_text(value: Any, modality: str = "TEXT") -> str:
     """`value` as text: text as it is, numbers as Python prints them; DataError for anything else."""
     if isinstance(value, str):
+        if not value.isascii():
+            _whole(value, modality)
         return value
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        if value != value:
+            raise DataError(f"{modality} reads text or a number; found NaN", help="an empty cell? leave the row out")
         return str(value)
     if isinstance(value, bytes):
         try:
@@ -40,6 +44,14 @@ def read_text(value: Any, modality: str = "TEXT") -> str:
     found = "a list" if isinstance(value, (list, tuple, np.ndarray)) else type(value).__name__
     help = "name the list in a group: ([TEXT:...])*<over=column>" if found == "a list" else ""
     raise DataError(f"{modality} reads text or a number; found {found}", help=help)
+
+
+def _whole(text: str, modality: str) -> None:
+    """Raises DataError if `text` is no Unicode text: JSON can spell half of a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{modality}: the text holds half of a surrogate pair, which is no character") from None
 
 
 def closed_value(text: str, values: tuple[str, ...]) -> str:

@@ -172,9 +172,9 @@ def test_paraphrases_are_drawn_in_training_and_the_first_stands_elsewhere() -> N
     row = {"q": "x", "a": "y"}
     maker = maker_of("[TEXT:q] -> [TEXT:a] ||| please [TEXT:q] -> [TEXT:a] ||| [TEXT:q] now -> [TEXT:a]", [row])
 
-    def words(train: bool) -> set[int]:
+    def words(train: bool) -> set[tuple[int, ...]]:
         examples = [maker.example(row, "0", np.random.default_rng(i), train) for i in range(40)]
-        return {sum(len(p.arrays["ids"]) for p in e.sources[0].pieces) for e in examples}
+        return {tuple(int(i) for p in e.sources[0].pieces for i in p.arrays["ids"]) for e in examples}
 
     assert len(words(True)) == 3
     assert len(words(False)) == 1
@@ -288,6 +288,14 @@ def test_ctc_reads_its_column_as_its_slot_is_read_and_needs_a_row_per_label() ->
     assert (loss.kind, loss.piece, loss.term) == ("ctc", 0, Term("t", "w:ctc", "token", 0.3))
     with pytest.raises(DataError, match=r"rows cannot be aligned with \d+ labels of `a`"):
         maker.example({**row, "a": "the cat sat on a mat " * 20}, "0", None, False)
+
+
+def test_a_source_for_inference_asks_for_no_labels_of_ctc() -> None:
+    row = {"w": (np.zeros(32_000, np.float32), 16_000), "a": "the cat"}
+    maker = maker_of("[AUDIO:w,loss=ctc(a)] what? -> [TEXT:a]", [row])
+    example = maker.source({"w": row["w"]}, "0")
+    assert example.losses == ()
+    assert len(example.sources[0].pieces) == 2
 
 
 def test_ctc_of_phones_and_of_a_column_without_a_slot() -> None:

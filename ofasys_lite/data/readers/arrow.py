@@ -99,6 +99,8 @@ class ArrowSource(RowSource):
     def value(self, i: int, column: str) -> Any:
         """One value of row `i`; the other columns are not touched."""
         if column not in self._columns:
+            if column.isdigit():
+                return super().value(i, column)  # a place among the columns
             head = next((name for name in self._columns if column.startswith(f"{name}.")), None)
             return MISSING if head is None else super().value(i, column)
         batch, inner = self._find(i)

@@ -77,6 +77,8 @@ def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:
         raise row_error(
             place, f"bad JSON at character {error.pos + 1}: {error.msg} (near `{shown}`)", help=_HELP
         ) from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
+        raise row_error(place, f"bad JSON: {error}", help=_HELP) from None
     if not isinstance(found, dict):
         raise row_error(place, f"found {type(found).__name__} `{text[:40]}`, not an object", help=_HELP)
     return found
@@ -94,7 +96,7 @@ def json_source(file: DataFile) -> ListSource:
         raise DataError(f"{file.name} is empty", help="it holds one list of objects, or is a jsonl file")
     try:
         rows = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         where = str(error)
         if isinstance(error, json.JSONDecodeError):
             where = f"line {error.lineno}, column {error.colno}: {error.msg}"

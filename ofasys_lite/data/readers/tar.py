@@ -92,7 +92,7 @@ def _value(name: str, content: bytes, place: str) -> Any:
     if kind == "json":
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise row_error(place, f"bad JSON: {error}", column=name) from None
     if kind == "npy":
         try:
