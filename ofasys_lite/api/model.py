@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ofasys_lite.api.calls import closed_line, decode_options, named_row, slot_columns, split_keywords
 from ofasys_lite.api.presets import read_presets, with_settings
 from ofasys_lite.api.sources import as_source
 from ofasys_lite.cards import modalities as modality_cards
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CardError, CheckpointError, DataError
+from ofasys_lite.generalist.calls import closed_line, decode_options, named_row, slot_columns, split_keywords
 from ofasys_lite.interop.ofasys import refuse_checkpoint
 
 if TYPE_CHECKING:
@@ -172,10 +172,10 @@ class GeneralistModel:
         """
         name = self._task(task, closed_set)
         plan = self.generalist.entry(name).plan
-        columns, options = split_keywords(plan, named)
+        columns, options = split_keywords(plan, named, ["closed_set"])
         if row is not None and not isinstance(row, Mapping):
             raise DataError(f"row is {type(row).__name__}", help="a dict of values by column")
-        whole = {**slot_columns(self.generalist.entry(name).card, row or {}), **columns}
+        whole = {**slot_columns(self.generalist.entry(name).card.columns, row or {}), **columns}
         return self._predict(name, [(named_row(plan, values, whole), "0")], options, None, None)[0]
 
     def predict(
@@ -211,7 +211,7 @@ class GeneralistModel:
             return []
         source = open_source(as_source(rows, "rows"))
         base = str(folder) if folder is not None else source.base or None
-        taken = [(slot_columns(card, source.row(i)), source.ids(i)) for i in range(len(source))]
+        taken = [(slot_columns(card.columns, source.row(i)), source.ids(i)) for i in range(len(source))]
         return self._predict(name, taken, options, base, progress)
 
     def _task(self, task: str, closed: Closed | None) -> str:
@@ -238,7 +238,7 @@ class GeneralistModel:
     ) -> list[Prediction]:
         from ofasys_lite.generalist.predict import Request, predict
 
-        options = decode_options(self.generalist.entry(name).card.decoding, given)
+        options = decode_options(self.generalist.entry(name).decoding, given)
         requests = [Request(name, row, id, options, folder) for row, id in rows]
         return [one for one in predict(self.generalist, requests, progress) if one is not None]
 

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 from ofasys_lite.cards.find import modalities
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.runs import Found, find_run
+from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.errors import CardError, DataError, did_you_mean, nearest
+from ofasys_lite.errors import CardError, DataError, did_you_mean
+from ofasys_lite.generalist.calls import (
+    Column,
+    columns_of,
+    decode_options,
+    learned_line,
+    slot_columns,
+    split_keywords,
+)
 from ofasys_lite.plan import Plan, build_plan
-from ofasys_lite.plan.types import GroupSegment, Segment, SlotSegment, walk
 
 if TYPE_CHECKING:
     from ofasys_lite.data.source import RowSource
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _DECODING = tuple(f.name for f in fields(DecodeOptions))
+_EXAMPLES_OF = {"IMAGE": "file.png", "AUDIO": "file.wav"}
 #: Rows of --data that are predicted at once.
 _BLOCK = 1024
 _EXAMPLES = """examples:
@@ -36,6 +45,10 @@ _EXAMPLES = """examples:
 """
 
 
+#: Names beside the columns in what is printed.
+_OURS = frozenset({"id", "score", "n_best", "error"})
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What the command line asks for, checked.
@@ -43,38 +56,43 @@ class _Asked:
     Attributes:
         task: A learned task, or None for a line.
         line: The instruction line.
+        columns: Slot column -> data column, as the task's card has it.
         values: Column -> value, as given.
-        decoding: Decoding options that differ from the card's.
+        options: Decoding in place of the task's, or None.
     """
 
     task: str | None
     line: str
+    columns: Mapping[str, str]
     values: Mapping[str, Any]
-    decoding: Mapping[str, Any]
+    options: DecodeOptions | None
 
 
 def main(arguments: Sequence[str]) -> int:
     """0 when the prediction is printed or written; 1 if some rows of `--data` could not be read."""
-    given = _parser().parse_intermixed_args(list(arguments))
+    parser = _parser()
+    given = parser.parse_intermixed_args(list(arguments))
+    if given.limit is not None and (given.limit < 1 or given.data is None):
+        parser.error("--limit is at least 1" if given.data is not None else "--limit is for the rows of --data")
     found = find_run(given.run)
-    plan, task = _plan(found, given.line)
+    plan, task, card = _plan(found, given.line)
     values, decoding = _pairs(given.values, plan)
     source = None
     if given.data is not None:
         from ofasys_lite.data.rows import open_source
 
         source = open_source(given.data)
-    _check(plan, values, source)
-    asked = _Asked(task, given.line, values, decoding)
-    card = found.task(task)["card"] if task is not None else {}
-    options = DecodeOptions.of({**card.get("decoding", {}), **decoding}) if decoding else None
+    columns = card.get("columns", {})
+    _check(plan, values, source, columns)
+    options = decode_options({**plan.decoding(), **card.get("decoding", {})}, decoding)
+    asked = _Asked(task, given.line, columns, values, options)
 
     from ofasys_lite.generalist.generalist import Generalist
 
     model = Generalist.from_pretrained(found.export)
     if source is not None:
-        return _many(model, asked, options, source, given)
-    _one(model, asked, options, given.out, given.json)
+        return _many(model, asked, source, given)
+    _one(model, asked, given.out, given.json)
     return 0
 
 
@@ -96,42 +114,40 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", help="rows to predict: any source that cards take (rows.csv, digits:test ...)")
     parser.add_argument("--out", type=Path, help="one sample: .json, .txt or a picture with boxes; rows: .jsonl")
     parser.add_argument("--limit", type=int, help="most rows of --data")
-    parser.add_argument("--json", action="store_true", help="print all values as JSON")
+    parser.add_argument("--json", action="store_true", help="print all values, scores and hypotheses as JSON")
     return parser
 
 
-def _plan(found: Found, text: str) -> tuple[Plan, str | None]:
-    """The plan of a task or a line, and the task's name if it is one; raises for an unknown task and a bad line."""
+def _plan(found: Found, text: str) -> tuple[Plan, str | None, Mapping[str, Any]]:
+    """The plan of a task or a line, the task's name if it is one, and the card of the task that learned it."""
     cards = {**modalities(), **found.modalities}
+    task, line = None, text
     if "->" in text or "[" in text:
-        return build_plan(TaskCard(name="line", instruction=text), cards), None
-    card = found.task(text)["card"]
-    sets = {name: tuple(values) for name, values in card["sets"].items()}
-    return build_plan(TaskCard(name=text, instruction=card["instruction"], sets=sets), cards), text
+        lines = {name: value["card"]["instruction"] for name, value in found.tasks.items()}
+        learned = learned_line(text, lines, frozenset(cards))
+        card = found.task(learned[0])["card"] if learned is not None else {}
+    else:
+        card = found.task(text)["card"]
+        task, line = text, card["instruction"]
+    sets = {name: tuple(values) for name, values in card.get("sets", {}).items()}
+    return build_plan(TaskCard(name=task or "line", instruction=line, sets=sets), cards), task, card
 
 
 def _pairs(texts: Sequence[str], plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
     """(values of columns, decoding options); a column named like an option is meant, `decoding.x=` names the option."""
-    columns = _columns(plan)
-    values: dict[str, Any] = {}
-    decoding: dict[str, Any] = {}
+    keywords: dict[str, str] = {}
+    named: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise CardError(f"cannot read the argument `{text}`", help='write column=value, such as text="a cat"')
         option = key.removeprefix("decoding.")
-        if key in columns:
-            values[key] = value
-        elif option in _DECODING:
-            decoding[option] = _plain(value)
-        else:
-            near = nearest(key, [*columns, *_DECODING])
-            question = f"did you mean `{near}`? " if near else ""
-            raise CardError(
-                f"`{key}` is neither a column of the line nor a decoding option",
-                help=f"{question}columns: {', '.join(columns) or 'none'}; decoding: {', '.join(_DECODING)}",
-            )
-    return values, decoding
+        into, name = (named, option) if option != key and option in _DECODING else (keywords, key)
+        if name in into:
+            raise CardError(f"`{key}` is given twice", help="keep one of them")
+        into[name] = value
+    values, decoding = split_keywords(plan, keywords)
+    return values, {key: _plain(value) for key, value in {**decoding, **named}.items()}
 
 
 def _plain(text: str) -> Any:
@@ -141,71 +157,49 @@ def _plain(text: str) -> Any:
         return text
 
 
-def _columns(plan: Plan) -> dict[str, str]:
-    """Column -> modality of what a sample may be given: everything left of the arrow, candidates, forced targets."""
-    first = plan.templates[0]
-    found: dict[str, str] = {}
-
-    def visit(segment: Segment) -> None:
-        if isinstance(segment, GroupSegment):
-            if segment.over is not None:
-                found[segment.over] = "STRUCT"
-            else:
-                found.update({slot.column: "STRUCT" for slot in walk((segment,))})
-        elif isinstance(segment, SlotSegment):
-            found[segment.column] = segment.modality
-
-    for segment in first.source:
-        visit(segment)
-    for segment in (segment for side in first.targets for segment in side):
-        if not any(slot.learned for slot in walk((segment,))):
-            visit(segment)
-    for slot in plan.slots():
-        if slot.closed is not None and slot.closed.kind == "candidates":
-            found[slot.closed.name] = "STRUCT"
-    return found
-
-
-def _needed(plan: Plan) -> dict[str, str]:
-    optional = {slot.column for slot in plan.slots() if slot.optional}
-    return {column: modality for column, modality in _columns(plan).items() if column not in optional}
-
-
-def _check(plan: Plan, values: Mapping[str, Any], source: RowSource | None) -> None:
+def _check(plan: Plan, values: Mapping[str, Any], source: RowSource | None, columns: Mapping[str, str]) -> None:
     """Raises DataError for a column without a value, and for a file that does not exist, before torch is imported."""
+    for column in columns_of(plan).values():
+        value = field(values, column.name, column.exact)
+        if value is not MISSING:
+            _check_file(column, str(value))
+        elif not column.optional and (source is None or not _has(source, column, columns)):
+            example = _EXAMPLES_OF.get(column.modality, "TEXT")
+            help = f"write {column.name}={example}"
+            if source is not None:
+                help = f"{did_you_mean(column.name, source.columns, f'{source.name} has')}; or {help}"
+            raise DataError(f"slot {column.place} has no value", help=help)
+
+
+def _has(source: RowSource, column: Column, columns: Mapping[str, str]) -> bool:
+    """Whether the rows hold the column, by its name, by the card's name for it, or (unnamed slots) by its place."""
     from ofasys_lite.data.source import has_column
 
-    for column, modality in _needed(plan).items():
-        if column in values or (source is not None and has_column(source.columns, column)):
-            continue
-        if source is not None and column.isdigit():
-            continue  # unnamed slots are filled by position
-        example = f"{column}={'file.png' if modality == 'IMAGE' else 'file.wav' if modality == 'AUDIO' else 'TEXT'}"
-        help = f"write {example}"
-        if source is not None:
-            help = f"{did_you_mean(column, source.columns, f'{source.name} has')}; or write {example}"
-        raise DataError(f"slot [{modality}:{column}] has no value", help=help)
-    for column, modality in _columns(plan).items():
-        value = str(values.get(column, ""))
-        if modality in ("IMAGE", "AUDIO") and value and "://" not in value and not value.startswith("data:"):
-            from ofasys_lite.preprocess import audio, image_decode
-            from ofasys_lite.preprocess.media import locate
+    names = (column.name, columns.get(column.name, column.name))
+    return column.name.isdigit() or any(has_column(source.columns, name) for name in names)
 
-            heads = image_decode.BASE64_HEADS if modality == "IMAGE" else audio.BASE64_HEADS
-            try:
-                locate(value, None, modality.lower(), heads)
-            except DataError as error:
-                raise DataError(f"{column}={value[:80]}: {error.message}", help=error.help) from None
+
+def _check_file(column: Column, value: str) -> None:
+    if column.modality not in ("IMAGE", "AUDIO") or not value or "://" in value or value.startswith("data:"):
+        return
+    from ofasys_lite.preprocess import audio, image_decode
+    from ofasys_lite.preprocess.media import locate
+
+    heads = image_decode.BASE64_HEADS if column.modality == "IMAGE" else audio.BASE64_HEADS
+    try:
+        locate(value, None, column.modality.lower(), heads)
+    except DataError as error:
+        raise DataError(f"{column.name}={value[:80]}: {error.message}", help=error.help) from None
 
 
 def _task(model: Generalist, asked: _Asked) -> str:
     return model.task_of_line(asked.line) if asked.task is None else asked.task
 
 
-def _one(model: Generalist, asked: _Asked, options: DecodeOptions | None, out: Path | None, as_json: bool) -> None:
+def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> None:
     from ofasys_lite.generalist.predict import Request, predict
 
-    prediction = predict(model, [Request(_task(model, asked), asked.values, options=options)])[0]
+    prediction = predict(model, [Request(_task(model, asked), asked.values, options=asked.options)])[0]
     if prediction is None:
         raise DataError("the sample cannot be read")
     if as_json:
@@ -219,14 +213,12 @@ def _one(model: Generalist, asked: _Asked, options: DecodeOptions | None, out: P
         print(prediction.save(out), file=sys.stderr)
 
 
-def _many(
-    model: Generalist, asked: _Asked, options: DecodeOptions | None, source: RowSource, given: argparse.Namespace
-) -> int:
+def _many(model: Generalist, asked: _Asked, source: RowSource, given: argparse.Namespace) -> int:
     """One JSON line per row, in order; rows that cannot be read say why."""
     total = len(source) if given.limit is None else min(given.limit, len(source))
     rows: list[dict[str, Any]] = []
     for start in range(0, total, _BLOCK):
-        rows += _block(model, asked, options, source, range(start, min(total, start + _BLOCK)))
+        rows += _block(model, asked, source, range(start, min(total, start + _BLOCK)))
     text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     if given.out is None:
         sys.stdout.write(text)
@@ -240,9 +232,7 @@ def _many(
     return 1 if failed else 0
 
 
-def _block(
-    model: Generalist, asked: _Asked, options: DecodeOptions | None, source: RowSource, numbers: range
-) -> list[dict[str, Any]]:
+def _block(model: Generalist, asked: _Asked, source: RowSource, numbers: range) -> list[dict[str, Any]]:
     """What is written for some rows: id with values and score, or id with the error."""
     from ofasys_lite.generalist.predict import Request, predict
 
@@ -251,11 +241,11 @@ def _block(
     requests, at = [], list[int]()
     for place, i in enumerate(numbers):
         try:
-            row = {**source.row(i), **asked.values}
+            row = {**slot_columns(asked.columns, source.row(i)), **asked.values}
         except DataError as error:
             rows[place]["error"] = error.message
             continue
-        requests.append(Request(task, row, source.ids(i), options, source.base or None))
+        requests.append(Request(task, row, source.ids(i), asked.options, source.base or None))
         at.append(place)
     reasons: dict[int, str] = {}
     for number, prediction in enumerate(predict(model, requests, None, True, False, reasons)):
@@ -267,7 +257,13 @@ def _block(
 
 
 def _json(prediction: Prediction) -> dict[str, Any]:
-    found = {**prediction.values, "score": round(prediction.score, 4)}
+    """Values by column with the score; below `values` where a column is called like what stands beside them."""
+    found = {**_values(prediction), "score": round(prediction.score, 4)}
     if len(prediction.n_best) > 1:
-        found["n_best"] = [dict(each.values) for each in prediction.n_best]
+        found["n_best"] = [{**_values(each), "score": round(each.score, 4)} for each in prediction.n_best]
     return found
+
+
+def _values(prediction: Prediction) -> dict[str, Any]:
+    values = dict(prediction.values)
+    return {"values": values} if _OURS & set(values) else values

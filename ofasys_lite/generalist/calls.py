@@ -1,21 +1,30 @@
-"""What the keywords of a call mean: columns of the line, decoding options, closed sets."""
+"""What the values of a call mean, typed or in Python: columns of the line, decoding options, closed sets. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
-from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.errors import CardError, DataError, did_you_mean
+from ofasys_lite.errors import CardError, DataError, did_you_mean, nearest
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.nodes import Attribute, Group, Instruction, ListValue, Node, Quoted, Sentence, Slot
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment
 from ofasys_lite.plan.types import Segment, walk
 
-__all__ = ["Column", "closed_line", "columns_of", "decode_options", "named_row", "slot_columns", "split_keywords"]
+__all__ = [
+    "Column",
+    "closed_line",
+    "columns_of",
+    "decode_options",
+    "learned_line",
+    "named_row",
+    "slot_columns",
+    "split_keywords",
+]
 
 #: Attributes that a closed set takes the place of.
 _CLOSED = "closed_set"
@@ -30,12 +39,14 @@ class Column:
         place: How a message shows it: `[IMAGE:img]`.
         optional: A row may lack it.
         exact: Dots do not open records.
+        modality: What one value of it is; empty for lists (of a group, of candidates).
     """
 
     name: str
     place: str
     optional: bool = False
     exact: bool = False
+    modality: str = ""
 
 
 def columns_of(plan: Plan) -> dict[str, Column]:
@@ -45,7 +56,9 @@ def columns_of(plan: Plan) -> dict[str, Column]:
     for target, side in [(False, template.source), *((True, side) for side in template.targets)]:
         for segment in side:
             for column in _columns(segment, target):
-                found.setdefault(column.name, column)
+                # a column that stands twice may be absent only if it may be so in both places
+                if column.name not in found or (found[column.name].optional and not column.optional):
+                    found[column.name] = column
     return found
 
 
@@ -56,7 +69,7 @@ def _columns(segment: Segment, target: bool) -> list[Column]:
         found = []
         if not target or not segment.learned:
             place = f"[{segment.modality}:{segment.column}]"
-            found.append(Column(segment.column, place, segment.optional, segment.exact))
+            found.append(Column(segment.column, place, segment.optional, segment.exact, segment.modality))
         if segment.closed is not None and segment.closed.kind == "candidates":
             found.append(Column(segment.closed.name, f"closed_set=@{segment.closed.name}"))
         return found
@@ -64,11 +77,46 @@ def _columns(segment: Segment, target: bool) -> list[Column]:
         return []
     if segment.over is not None:
         return [Column(segment.over, f"<over={segment.over}>")]
-    return [c for alternative in segment.alternatives for inner in alternative for c in _columns(inner, target)]
+    inside = [c for alternative in segment.alternatives for inner in alternative for c in _columns(inner, target)]
+    return [replace(column, modality="") for column in inside]
 
 
-def split_keywords(plan: Plan, keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def learned_line(line: str, lines: Mapping[str, str], types: frozenset[str]) -> tuple[str, int] | None:
+    """(task, number of its paraphrase) of the learned line that `line` is, however it is spaced; None for a new line.
+
+    Args:
+        line: An instruction line.
+        lines: The learned lines by task.
+        types: Names of modalities and their aliases.
+
+    Raises:
+        InstructionError: The line does not parse.
+    """
+    wanted = unparse(parse(line, types=types))
+    for task, learned in lines.items():
+        texts = _paraphrases(learned, types)
+        if wanted in texts:
+            # the last one is the whole line
+            return task, texts.index(wanted) % (len(texts) - 1)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _paraphrases(line: str, types: frozenset[str]) -> tuple[str, ...]:
+    """The canonical text of every template of a line, and of the whole line."""
+    tree = parse(line, types=types)
+    return (*(unparse(Instruction((template,))) for template in tree.templates), unparse(tree))
+
+
+def split_keywords(
+    plan: Plan, keywords: Mapping[str, Any], further: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """(values by column, decoding options by name); a name that is both is a column.
+
+    Args:
+        plan: The line's plan.
+        keywords: What was given by name.
+        further: Names that the caller takes beside these, for the message.
 
     Raises:
         DataError: A keyword that is neither; the nearest name is offered.
@@ -86,10 +134,10 @@ def split_keywords(plan: Plan, keywords: Mapping[str, Any]) -> tuple[dict[str, A
         else:
             targets = {s.column for s in plan.target_slots()}
             what = "is what the model writes" if name in targets else "is neither a column of the line nor an option"
-            raise DataError(
-                f"`{name}` {what}",
-                help=f"{did_you_mean(name, columns, 'columns')}; options: {', '.join((*options, _CLOSED))}",
-            )
+            near = nearest(name, [*columns, *options, *further])
+            question = f"did you mean `{near}`? " if near else ""
+            known = f"columns: {', '.join(columns) or 'none'}; options: {', '.join((*options, *further))}"
+            raise DataError(f"`{name}` {what}", help=f"{question}{known}")
     return row, chosen
 
 
@@ -120,24 +168,28 @@ def named_row(plan: Plan, values: Sequence[Any], row: Mapping[str, Any]) -> dict
     return found
 
 
-def slot_columns(card: TaskCard, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with the slot columns that the card takes from data columns; one that is there already stays."""
+def slot_columns(columns: Mapping[str, str], row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with the slot columns that a card's `columns` takes from data columns; one that is there stays."""
     extra = {}
-    for slot, column in card.columns.items():
+    for slot, column in columns.items():
         value = field(row, column)
         if slot not in row and value is not MISSING:
             extra[slot] = value
     return {**row, **extra} if extra else row
 
 
-def decode_options(card: Mapping[str, Any], given: Mapping[str, Any]) -> DecodeOptions | None:
-    """The card's decoding with what was given in its place; None if nothing was given.
+def decode_options(held: Mapping[str, Any], given: Mapping[str, Any]) -> DecodeOptions | None:
+    """The task's decoding with what was given in its place; None if nothing was given.
 
-    Another method than the card's takes nothing of the card's beam with it.
+    Another method than the task's takes nothing of the task's beam with it.
+
+    Args:
+        held: What the task says: its line's `decode=`, and over it its card's `decoding`.
+        given: What the call says.
     """
     if not given:
         return None
-    held = dict(card)
+    held = dict(held)
     if "method" in given and given["method"] != "beam":
         for name in ("beam", "n_best"):
             held.pop(name, None)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
+from ofasys_lite.generalist.calls import learned_line
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan import Plan, build_plan
@@ -27,6 +29,11 @@ class TaskEntry:
 
     card: TaskCard
     plan: Plan
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """What the line's `decode=` says, and over it what the card's `decoding` says."""
+        return {**self.plan.decoding(), **self.card.decoding}
 
 
 class Generalist:
@@ -87,8 +94,10 @@ class Generalist:
     def task_of_line(self, line: str, like: TaskCard | None = None) -> str:
         """Name of the task that a line stands for: one the model learned with this line, or a new entry for it.
 
-        A new line may use closed sets of its own (`closed_set=(yes,no)`), and adapters the model has. Where a slot's
-        closed set is that of the training column, the set of a learned task with an equal target is taken.
+        A paraphrase of a learned line is that task read in its own words: with its own columns, and the task's
+        closed sets. A new line may use closed sets of its own (`closed_set=(yes,no)`), and adapters the model has.
+        Where a slot's closed set is that of the training column, the set of a learned task with an equal target is
+        taken.
 
         Args:
             line: The instruction line.
@@ -98,12 +107,14 @@ class Generalist:
         name = "line-" + hashlib.sha256(key.encode()).hexdigest()[:12]
         if name in self._lines:
             return name
+        lines = {task: entry.plan.line for task, entry in self.tasks.items()}
+        learned = learned_line(line, lines, frozenset(self.modalities))
+        if learned is not None:
+            task, number = learned
+            return task if number == 0 else self._paraphrase(name, line, self.tasks[task], number)
         card = TaskCard(name=name, instruction=line) if like is None else replace(like, name=name, instruction=line)
         card = replace(card, data={}, origin=None)
         plan = build_plan(card, self.modalities)
-        for known, entry in self.tasks.items():
-            if any(template_line == plan.line for template_line in (entry.plan.line, *entry.plan.line.split(" ||| "))):
-                return known
         if plan.cannot_train:
             raise OfasysError(f"this line cannot be used yet: {'; '.join(plan.cannot_train)}")
         plan = self._borrow_sets(plan)
@@ -115,6 +126,12 @@ class Generalist:
                     f"this model has no adapter for {slot.modality}", help=f"it was trained with: {known_names}"
                 )
         self._lines[name] = TaskEntry(card, plan)
+        return name
+
+    def _paraphrase(self, name: str, line: str, entry: TaskEntry, number: int) -> str:
+        """`name`, under which a learned line is now known in the words of its paraphrase `number`."""
+        plan = replace(entry.plan, line=line, templates=(entry.plan.templates[number],))
+        self._lines[name] = TaskEntry(entry.card, plan)
         return name
 
     def _borrow_sets(self, plan: Plan) -> Plan:

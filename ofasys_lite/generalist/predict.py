@@ -19,7 +19,7 @@ from ofasys_lite.data.types import Example
 from ofasys_lite.decoding.automaton import Automaton, compile
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis, decode
-from ofasys_lite.errors import DataError, ErrorGroup
+from ofasys_lite.errors import CardError, DataError, ErrorGroup
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.generalist.session import NetworkSession
@@ -72,15 +72,13 @@ def predict(
 
     Raises:
         DataError: Rows that cannot be read (all of them at once).
+        CardError: Decoding options that the line has no use for.
     """
     prepared: list[tuple[int, Example]] = []
     errors: list[DataError] = []
     for number, request in enumerate(requests):
-        maker = model.maker(request.task, request.folder)
-        # masking that defines a task (`mask_ratio`) is drawn by sample id, alike in every evaluation
-        rng = sample_rng(0, request.task, request.id, 0)
         try:
-            prepared.append((number, maker.source(request.row, request.id, rng)))
+            prepared.append((number, _example(model, request)))
         except DataError as error:
             errors.append(error)
             if reasons is not None:
@@ -100,6 +98,34 @@ def predict(
         if progress is not None:
             progress(done)
     return results
+
+
+def _example(model: Generalist, request: Request) -> Example:
+    """What the encoder reads; DataError also for what the row must say of the target (`no_loss` slots, candidates)."""
+    maker = model.maker(request.task, request.folder)
+    # masking that defines a task (`mask_ratio`) is drawn by sample id, alike in every evaluation
+    rng = sample_rng(0, request.task, request.id, 0)
+    example = maker.source(request.row, request.id, rng)
+    plan = model.entry(request.task).plan
+    if any(not s.learned or (s.closed is not None and s.closed.kind == "candidates") for s in plan.target_slots()):
+        try:
+            for target in range(len(plan.templates[0].targets)):
+                maker.constraint(target, request.row)
+        except DataError as error:
+            raise DataError(f"task {request.task}, id {request.id}: {error.message}", help=error.help) from error
+    return example
+
+
+def _options(model: Generalist, request: Request) -> DecodeOptions:
+    """The request's decoding, or its task's; CardError if it asks for hypotheses that the line cannot give."""
+    found = request.options or DecodeOptions.of(model.entry(request.task).decoding)
+    targets = len(model.entry(request.task).plan.templates[0].targets)
+    if found.n_best > 1 and targets > 1:
+        raise CardError(
+            f"n_best {found.n_best}, but the line writes {targets} targets, each with hypotheses of its own",
+            help="leave n_best out, or ask for one target a line",
+        )
+    return found
 
 
 def _chunks(prepared: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:
@@ -124,12 +150,12 @@ def _predict_chunk(
     network.eval()
     batch = to_device(collate(examples), model.device)
     makers = [model.maker(r.task, r.folder) for r in requests]
-    options = [r.options or _decode_options(model, r.task) for r in requests]
+    options = [_options(model, r) for r in requests]
     keys = [int.from_bytes(hashlib.sha256(f"{r.task}\n{r.id}".encode()).digest()[:6], "big") for r in requests]
     targets = [len(model.entry(r.task).plan.templates[0].targets) for r in requests]
     values: list[dict[str, Any]] = [{} for _ in requests]
     scores = [0.0] * len(requests)
-    best: list[list[dict[str, Any]]] = [[] for _ in requests]
+    best: list[list[tuple[dict[str, Any], float]]] = [[] for _ in requests]
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         states_SD = network.encode(batch.source)
         for target in range(max(targets, default=0)):
@@ -140,17 +166,11 @@ def _predict_chunk(
             automata = [compile(makers[i].constraint(target, requests[i].row)) for i in live]
             found = decode(session, automata, [options[i] for i in live], [keys[i] for i in live], model.device)
             for i, automaton, hypothesis in zip(live, automata, found, strict=True):
-                values[i].update(_values(makers[i], target, automaton, hypothesis, requests[i].row))
+                row = requests[i].row
+                values[i].update(_values(makers[i], target, automaton, hypothesis, row))
                 scores[i] += hypothesis.score
-                if len(targets) and targets[i] == 1:
-                    best[i] = [_values(makers[i], target, automaton, h, requests[i].row) for h in hypothesis.n_best]
+                best[i] = [(_values(makers[i], target, automaton, h, row), h.score) for h in hypothesis.n_best]
     return [_prediction(model, r, v, s, b) for r, v, s, b in zip(requests, values, scores, best, strict=True)]
-
-
-def _decode_options(model: Generalist, task: str) -> DecodeOptions:
-    """What the line's `decode=` says, and over it what the card's `decoding` says."""
-    entry = model.entry(task)
-    return DecodeOptions.of({**entry.plan.decoding(), **entry.card.decoding})
 
 
 def _values(
@@ -160,7 +180,11 @@ def _values(
 
 
 def _prediction(
-    model: Generalist, request: Request, values: dict[str, Any], score: float, best: list[dict[str, Any]]
+    model: Generalist,
+    request: Request,
+    values: dict[str, Any],
+    score: float,
+    best: list[tuple[dict[str, Any], float]],
 ) -> Prediction:
     plan = model.entry(request.task).plan
     modalities = {s.column: s.modality for s in plan.target_slots()}
@@ -171,7 +195,7 @@ def _prediction(
             image = None if found is MISSING else _in_folder(found, request.folder)
     sized = frozenset(s.column for s in plan.target_slots() if option(s.options, "format") == "xywh")
     one = Prediction(request.task, request.id, values, score, modalities, image, sized=sized)
-    return replace(one, n_best=tuple(replace(one, values=v) for v in best)) if len(best) > 1 else one
+    return replace(one, n_best=tuple(replace(one, values=v, score=s) for v, s in best)) if len(best) > 1 else one
 
 
 def _in_folder(value: Any, folder: str | None) -> Any:

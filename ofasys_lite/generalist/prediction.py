@@ -23,10 +23,10 @@ class Prediction:
         task: Task name.
         id: Sample id.
         values: Value per target column: text, [x0, y0, x1, y1], a record, a list of records of a group.
-        score: Length-normalised log probability of the decoding.
+        score: Length-normalised log probability of the decoding; of several targets (`;;`) the sum of theirs.
         modalities: Modality per target column.
         image: The row's first image as it was given, for `save_box`; None without one.
-        n_best: Further hypotheses, this one first, if they were asked for.
+        n_best: The best hypotheses with their scores, this one first, if several were asked for.
         sized: Columns whose boxes are [x, y, width, height] (`format=xywh`), not corners.
     """
 

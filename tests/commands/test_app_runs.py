@@ -18,6 +18,7 @@ from ofasys_lite.commands.app import main
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 LINE = "[IMAGE:img] which colour? -> [TEXT:label,closed_set]"
+PAINT = "[IMAGE:img] which paint? -> [TEXT:label,closed_set=paints]"
 
 
 def write_split(folder: Path, split: str, count: int) -> str:
@@ -48,7 +49,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 (("train", 24), ("valid", 6), ("test", 9))}  # fmt: skip
         colour = worlds.task("colour", data, line=LINE, metrics=[{"name": "accuracy", "baselines": ["majority"]}])
         find = worlds.task("find", data, line="[IMAGE:img] where is it? -> [BOX:box]")
-        worlds.run([colour, find], home / "runs" / "shades", steps=4)
+        named = worlds.task(
+            "named", data, line="[IMAGE:pic] name it. -> [TEXT:score]", columns={"pic": "img", "score": "label"}
+        )
+        paint = worlds.task("paint", data, line=PAINT, sets={"paints": list(COLOURS)})
+        worlds.run([colour, find, named, paint], home / "runs" / "shades", steps=4)
         yield home
 
 
@@ -69,7 +74,7 @@ def test_evaluate_prints_the_table_and_writes_three_files(place: Path, capsys: p
     assert metrics["tasks"]["colour"]["metric"]["items"] == 6
     assert metrics["facts"]["training"].startswith("4 steps")
     page = (run / "report.html").read_text()
-    assert page.count('<img class="shot"') == 6
+    assert page.count('<img class="shot"') == 12
     assert "loss (dashed: chance), validation score" in page
     (run / "report.html").unlink()
     assert main(["report", "runs/shades"]) == 0
@@ -96,7 +101,30 @@ def test_predict_answers_a_task_and_a_line(capsys: pytest.CaptureFixture[str]) -
     assert main(["predict", "shades", "colour", "img=rows/test-0.png", "beam=2", "n_best=2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["label"] == first
-    assert len(found["n_best"]) == 2
+    best = found["n_best"]
+    assert best[0]["label"] == first
+    assert found["score"] == best[0]["score"] > best[1]["score"]
+
+
+def test_predict_reads_the_data_columns_that_the_card_names(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order = ["predict", "runs/shades", "named", "--data", "rows/test.csv", "--limit", "2"]
+    assert main(order) == 0
+    for line in map(json.loads, capsys.readouterr().out.splitlines()):
+        # `score` is the column's name, so the values stand for themselves
+        assert line.keys() == {"id", "values", "score"}
+        assert line["values"].keys() == {"score"}
+
+
+def test_predict_takes_a_learned_line_with_a_set_of_its_card(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "shades", PAINT, "img=rows/test-0.png"]) == 0
+    assert capsys.readouterr().out.strip() in COLOURS
+
+
+def test_predict_says_which_options_of_rows_need_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    for extra in (["--limit", "3"], ["--data", "rows/test.csv", "--limit", "0"]):
+        with pytest.raises(SystemExit):
+            main(["predict", "runs/shades", "colour", "img=rows/test-0.png", *extra])
+        assert "--limit is" in capsys.readouterr().err
 
 
 def test_predict_draws_the_box_it_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +165,8 @@ MISTAKES = [
     ("predict runs/shades colour", "slot [IMAGE:img] has no value\n  help: write img=file.png"),
     ("predict runs/shades colour img=rows/tset-0.png", "did you mean `test-0.png`?"),
     ("predict runs/shades colour image=a.png", "did you mean `img`?"),
+    ("predict runs/shades colour img=rows/test-0.png baem=4", "did you mean `beam`?"),
+    ("predict runs/shades colour img=rows/test-0.png img=a.png", "`img` is given twice"),
     ("predict runs/shades colour picture", "cannot read the argument `picture`"),
     ("predict runs/shades colour img=rows/test-0.png beam=no", "beam is 'no'"),
     ("predict runs/shades [TXET:q]->[TEXT:a] q=1", "did you mean `TEXT`?"),

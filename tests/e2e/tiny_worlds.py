@@ -84,7 +84,7 @@ def task(name: str, data: Any = None, **more: Any) -> TaskCard:
     line = more.pop("line", None) or LINES[name]
     held = rows(24, seed=sum(map(ord, name))) if data is None else data
     splits = dict(held) if isinstance(held, dict) else {"train": held, "valid": held[:4], "test": held[:4]}
-    sets = {"labels": list(LABELS)}
+    sets = {"labels": list(LABELS), **more.pop("sets", {})}
     return load_task_card({"instruction": line, "data": splits, "sets": sets, **more}, name=name)
 
 

@@ -4,10 +4,17 @@ from typing import Any
 
 import pytest
 
-from ofasys_lite.api.calls import closed_line, columns_of, decode_options, named_row, split_keywords
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError
+from ofasys_lite.generalist.calls import (
+    closed_line,
+    columns_of,
+    decode_options,
+    learned_line,
+    named_row,
+    split_keywords,
+)
 from ofasys_lite.plan import Plan, build_plan
 
 TYPES = list(modalities())
@@ -37,6 +44,32 @@ def test_the_columns_a_call_needs_are_those_that_are_read(line: str, columns: li
 
 def test_a_keyword_is_a_column_before_it_is_an_option() -> None:
     assert split_keywords(plan("[TEXT:seed] -> [TEXT:a]"), {"seed": "x", "beam": 2}) == ({"seed": "x"}, {"beam": 2})
+
+
+def test_a_column_that_stands_twice_may_be_absent_only_if_both_places_say_so() -> None:
+    assert not columns_of(plan("[TEXT:a?] [TEXT:a] -> [TEXT:b]"))["a"].optional
+    assert columns_of(plan("[TEXT:a?] [TEXT:a?] -> [TEXT:b]"))["a"].optional
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("[TEXT:a]  is\n-> [TEXT:b]", ("first", 0)),
+        ("[TEXT:a] is -> [TEXT:b] ||| say [TEXT:a] -> [TEXT:b]", ("first", 0)),
+        ("say [TEXT:a] -> [TEXT:b]", ("first", 1)),
+        ("[TEXT:q] -> [TEXT:b]", ("second", 0)),
+        ("[TEXT:a] was -> [TEXT:b]", None),
+    ],
+)
+def test_a_learned_line_is_found_by_what_it_says(line: str, found: tuple[str, int] | None) -> None:
+    lines = {"first": "[TEXT:a] is -> [TEXT:b] ||| say [TEXT:a] -> [TEXT:b]", "second": "[TEXT:q] -> [TEXT:b]"}
+    assert learned_line(line, lines, frozenset(TYPES)) == found
+
+
+def test_a_near_option_is_offered_beside_near_columns() -> None:
+    with pytest.raises(DataError) as error:
+        split_keywords(plan("[TEXT:q] -> [TEXT:a]"), {"baem": 2})
+    assert "did you mean `beam`?" in str(error.value)
 
 
 def test_a_nested_column_is_given_by_its_record() -> None:

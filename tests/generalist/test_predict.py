@@ -1,0 +1,84 @@
+"""What a generalist makes of lines, paraphrases and decoding options; no training needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny_worlds as worlds
+
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.errors import CardError, DataError
+from ofasys_lite.generalist.calls import decode_options
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.predict import Request, predict
+
+FULL = "[TEXT:cap] beside [TEXT:text] is -> [TEXT:label,closed_set]"
+SHORT = "only [TEXT:cap] is -> [TEXT:label,closed_set]"
+DETECT = "[IMAGE:img] detect. -> ([BOX:box] [TEXT:label,closed_set=labels])*<over=objects,max=4>"
+
+
+@pytest.fixture(scope="module")
+def model() -> Generalist:
+    cards = [
+        worlds.task("colour", line=f"{FULL} ||| {SHORT}"),
+        worlds.task("both"),
+        worlds.task("detect", line=DETECT),
+        worlds.task("beamed", line="read [TEXT:cap] -> [TEXT:label,decode=beam(beam=3,n_best=2)]"),
+        worlds.task("asked", line="which of them? [TEXT:cap] -> [TEXT:label,closed_set=@choices]",
+                    data=[{**row, "choices": ["red", "green", "blue"]} for row in worlds.rows(12)]),
+    ]  # fmt: skip
+    return worlds.generalist(worlds.ready(cards))
+
+
+def one(model: Generalist, line: str, row: dict[str, Any], options: DecodeOptions | None = None) -> Any:
+    return predict(model, [Request(model.task_of_line(line), row, options=options)])[0]
+
+
+def test_a_learned_line_is_its_task_however_it_is_spaced(model: Generalist) -> None:
+    assert model.task_of_line(f"{FULL} ||| {SHORT}") == "colour"
+    assert model.task_of_line(FULL.replace(" is ", "  is\n")) == "colour"
+    assert model.task_of_line(DETECT) == "detect"
+
+
+def test_a_paraphrase_reads_its_own_columns_and_writes_the_tasks_closed_set(model: Generalist) -> None:
+    name = model.task_of_line(SHORT)
+    assert [s.column for s in model.entry(name).plan.slots()] == ["cap", "label"]
+    found = one(model, SHORT, {"cap": "a red sun"})
+    assert found.values["label"] in worlds.LABELS
+    assert model.task_of_line(SHORT) == name
+
+
+def test_every_hypothesis_has_its_own_score(model: Generalist) -> None:
+    options = DecodeOptions("beam", beam=3, n_best=3)
+    found = one(model, FULL, {"cap": "a", "text": "b"}, options)
+    scores = [each.score for each in found.n_best]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == 3
+    assert scores[0] == found.score
+
+
+def test_hypotheses_of_several_targets_are_refused(model: Generalist) -> None:
+    request = Request("both", {"cap": "a", "text": "b"}, options=DecodeOptions("beam", beam=2, n_best=2))
+    with pytest.raises(CardError, match="n_best 2, but the line writes 2 targets"):
+        predict(model, [request])
+
+
+def test_an_option_of_a_call_leaves_the_lines_decode_as_it_is(model: Generalist) -> None:
+    held = model.entry("beamed").decoding
+    assert decode_options(held, {"max_length": 4}) == DecodeOptions("beam", beam=3, n_best=2, max_length=4)
+    assert decode_options(held, {"beam": 1}) == DecodeOptions()
+
+
+def test_a_row_without_what_the_target_needs_is_told_and_the_others_are_predicted(model: Generalist) -> None:
+    rows = [{"cap": "a", "choices": ["red", "blue"]}, {"cap": "a"}, {"cap": "a", "choices": "red"}]
+    requests = [Request("asked", row, str(number)) for number, row in enumerate(rows)]
+    requests.append(Request("both", {"cap": "a"}, "3"))
+    reasons: dict[int, str] = {}
+    found = predict(model, requests, skip_unreadable=True, reasons=reasons)
+    assert [each is not None for each in found] == [True, False, False, False]
+    assert "no column `choices`" in reasons[1]
+    assert "must hold a list" in reasons[2]
+    assert "task both, id 3: no column `text`" in reasons[3]
+    with pytest.raises(DataError, match="task asked, id 1"):
+        predict(model, requests[:2])
