@@ -149,7 +149,8 @@ def _curve(task: str, losses: Mapping[str, Points], chances: Mapping[str, float]
         axes.set_ylabel("loss")
         axes.grid(linewidth=0.4)
         if len(losses) > 1:
-            axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0)
+            columns = _legend_columns(losses)
+            axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderpad=0)
         if scores:
             right = axes.twinx()
             right.plot(*zip(*scores, strict=True), "o-", color=palette.trivial, markersize=3.5, linewidth=1)
@@ -158,6 +159,12 @@ def _curve(task: str, losses: Mapping[str, Points], chances: Mapping[str, float]
             right.tick_params(axis="y", colors=palette.trivial)
 
     return _chart(f"{task}: loss and validation score", 3.6, 2.2, draw)
+
+
+def _legend_columns(names: Iterable[str]) -> int:
+    """How many of these names, 1 to 3, stand side by side above a chart of 3.6 inches without being cut off."""
+    widest = 0.55 + 0.07 * max(map(len, names))  # inches: line, gaps and letters of 8 points
+    return max(1, min(3, int(3.0 / widest)))
 
 
 def mixture_chart(run: RunResults) -> Chart | None:

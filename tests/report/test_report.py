@@ -1,3 +1,4 @@
+import html
 import io
 import json
 import math
@@ -23,6 +24,7 @@ from ofasys_lite.report import (
     sample_sheet,
     write_report,
 )
+from ofasys_lite.report.charts import _legend_columns
 from ofasys_lite.report.pictures import PREDICTED, REFERENCE, picture
 
 VOID = {"meta", "img", "br", "source", "input", "hr", "link"}
@@ -67,6 +69,22 @@ def test_the_report_names_every_task_with_its_score_baselines_and_margin(page, r
     assert f"{run.clear} of {len(run.tasks)} tasks clear" in page
     assert 0 < run.clear < len(run.tasks)
     assert "cannot read image: file is truncated" in page
+
+
+def test_the_arrow_of_a_line_is_never_broken_and_copies_as_it_is(page, run):
+    assert page.count("<span>-&gt;</span>") == 2 * sum(task.instruction.count("->") for task in run.tasks)
+    shown = html.unescape(re.sub(r"<[^>]*>", "", page))
+    assert [task.task for task in run.tasks if task.instruction not in shown] == []
+
+
+def test_the_report_says_how_its_table_is_read(page):
+    assert "the margin is the model minus the strongest" in page
+
+
+def test_long_names_of_slots_take_more_rows_of_the_legend():
+    assert _legend_columns(["next", "box", "text"]) == 3
+    assert _legend_columns(["objects:next", "objects.box", "objects.label"]) == 2
+    assert _legend_columns(["a_very_long_name_of_a_column_of_the_data", "b"]) == 1
 
 
 def test_text_from_data_cannot_become_markup(page):
