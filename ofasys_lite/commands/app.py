@@ -23,6 +23,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "evaluate": ("ofasys_lite.commands.evaluate", "score a run on its tasks, beside their baselines"),
         "predict": ("ofasys_lite.commands.predict", "use a trained model on one sample, or on many rows"),
         "report": ("ofasys_lite.commands.report", "write report.html once more"),
+        "codec": ("ofasys_lite.commands.codec", "train an image codec, write its codes, look at its pictures"),
         "data": ("ofasys_lite.commands.data", "list, prepare and show the data sets of the quickstart"),
     }
 )

@@ -1,0 +1,200 @@
+"""Images <-> grids of residual codes: a convolutional encoder and decoder around the residual quantizer.
+
+The tokenizer of DnD-Transformer (arXiv 2410.01912), after RQ-VAE (arXiv 2203.01941).
+Shapes: N images of one size, H x W pixels, L = (H / f) * (W / f) positions line by line, K depth, C latent channels.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ofasys_lite.errors import CardError, ShapeError, did_you_mean
+from ofasys_lite.model import Quantized, ResidualQuantizer
+
+__all__ = ["CodecConfig", "Coded", "ImageCodec"]
+
+LOSSES = ("mse", "l1")
+
+
+@dataclass(frozen=True, slots=True)
+class CodecConfig:
+    """Sizes of an image codec; a wrong value raises CardError with what is allowed.
+
+    Attributes:
+        size: Side of the square images in pixels; a multiple of `factor`.
+        factor: Pixels a position is wide and high, a power of two from 2 on.
+        depth: Codes per position K.
+        codes: Codes of a book.
+        channels: Latent channels C.
+        width: Channels of the convolutions at full resolution; doubled with each halving up to 4 times.
+        blocks: Residual blocks per resolution.
+        shared: One codebook for all depths.
+        decay: Of the codebooks' averages.
+        commitment: Weight of the commitment loss.
+        loss: `mse` or `l1` of pixels in -1 to 1.
+    """
+
+    size: int = 32
+    factor: int = 4
+    depth: int = 2
+    codes: int = 256
+    channels: int = 32
+    width: int = 32
+    blocks: int = 1
+    shared: bool = True
+    decay: float = 0.99
+    commitment: float = 0.25
+    loss: str = "mse"
+
+    def __post_init__(self) -> None:
+        for name in ("size", "factor", "depth", "codes", "channels", "width", "blocks"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise CardError(f"codec: {name} is {value!r}", help=f"{name} is a whole number from 1 on")
+        if self.factor < 2 or self.factor & (self.factor - 1):
+            raise CardError(f"codec: factor is {self.factor}", help="write a power of two: 2, 4, 8, 16")
+        if self.size % self.factor:
+            near = max(1, round(self.size / self.factor)) * self.factor
+            raise CardError(
+                f"codec: size {self.size} is not divisible by factor {self.factor}", help=f"write size={near}"
+            )
+        if self.loss not in LOSSES:
+            raise CardError(f"codec: loss `{self.loss}` is not known", help=did_you_mean(self.loss, LOSSES))
+        if self.commitment < 0:
+            raise CardError(f"codec: commitment is {self.commitment}", help="write 0 or more, often 0.25")
+
+    @property
+    def lines(self) -> int:
+        """Lines (and columns) of the grid of positions."""
+        return self.size // self.factor
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values that `from_dict` and JSON take."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> CodecConfig:
+        """The config written by `to_dict`; an unknown key raises CardError with the nearest name."""
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise CardError(f"codec: unknown key `{key}`", help=did_you_mean(key, known))
+        return cls(**values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """One pass through the codec.
+
+    Attributes:
+        pixels_NCHW: Reconstruction in -1 to 1.
+        quantized: Codes and sums.
+        loss: Reconstruction plus weighted commitment.
+    """
+
+    pixels_NCHW: Tensor
+    quantized: Quantized
+    loss: Tensor
+
+
+class _Block(nn.Module):
+    """x + two 3 x 3 convolutions, each behind a group norm and SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(_groups(channels), channels) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, H, W), as it came in shape."""
+        out = x_NCHW
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            out = conv(F.silu(norm(out)))
+        return x_NCHW + out
+
+
+def _groups(channels: int) -> int:
+    return next(n for n in (8, 4, 2, 1) if channels % n == 0)
+
+
+class ImageCodec(nn.Module):
+    """Square images to codes and back.
+
+    Args:
+        config: Its sizes.
+    """
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        halvings = config.factor.bit_length() - 1
+        widths = [config.width * min(4, 2**i) for i in range(halvings + 1)]
+        down: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+        for before, after in itertools.pairwise(widths):
+            down += [*(_Block(before) for _ in range(config.blocks)), nn.Conv2d(before, after, 4, 2, 1)]
+        down += [_Block(widths[-1]), nn.GroupNorm(_groups(widths[-1]), widths[-1]), nn.SiLU()]
+        self.encoder = nn.Sequential(*down, nn.Conv2d(widths[-1], config.channels, 1))
+        up: list[nn.Module] = [nn.Conv2d(config.channels, widths[-1], 3, padding=1), _Block(widths[-1])]
+        for before, after in itertools.pairwise(widths[::-1]):
+            up += [nn.ConvTranspose2d(before, after, 4, 2, 1), *(_Block(after) for _ in range(config.blocks))]
+        up += [nn.GroupNorm(_groups(widths[0]), widths[0]), nn.SiLU()]
+        self.decoder = nn.Sequential(*up, nn.Conv2d(widths[0], 3, 3, padding=1))
+        self.quantizer = ResidualQuantizer(config.codes, config.channels, config.depth, config.shared, config.decay)
+
+    def latents(self, pixels_NHWC: Tensor) -> Tensor:
+        """(N, H / f, W / f, C) before quantization, of uint8 images.
+
+        Raises:
+            ShapeError: The images have another size.
+        """
+        side = self.config.size
+        if pixels_NHWC.ndim != 4 or tuple(pixels_NHWC.shape[1:]) != (side, side, 3):
+            raise ShapeError(f"codec for {side} x {side} pixels got images of shape {tuple(pixels_NHWC.shape[1:])}")
+        x_NCHW = pixels_NHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
+        z: Tensor = self.encoder(x_NCHW).permute(0, 2, 3, 1)
+        return z
+
+    def forward(self, pixels_NHWC: Tensor) -> Coded:
+        """Reconstruction and loss of uint8 images (N, H, W, 3); in training the codebooks learn too."""
+        quantized = self.quantizer(self.latents(pixels_NHWC))
+        out_NCHW = self.decoder(quantized.z.permute(0, 3, 1, 2))
+        want_NCHW = pixels_NHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
+        measure = F.mse_loss if self.config.loss == "mse" else F.l1_loss
+        return Coded(out_NCHW, quantized, measure(out_NCHW, want_NCHW) + self.config.commitment * quantized.commitment)
+
+    @torch.no_grad()
+    def encode(self, pixels_NHWC: Tensor) -> Tensor:
+        """(N, L, K) codes of uint8 images; the codebooks stay as they are."""
+        training = self.training
+        self.eval()
+        codes: Tensor = self.quantizer(self.latents(pixels_NHWC)).codes.flatten(1, 2)
+        self.train(training)
+        return codes
+
+    @torch.no_grad()
+    def decode(self, codes_NLK: Tensor, depth: int | None = None) -> Tensor:
+        """(N, H, W, 3) uint8 images of codes.
+
+        Args:
+            codes_NLK: Codes, positions line by line.
+            depth: Use the first codes of each position only.
+
+        Raises:
+            ShapeError: Another number of positions or codes than the codec has.
+        """
+        lines, config = self.config.lines, self.config
+        if codes_NLK.ndim != 3 or tuple(codes_NLK.shape[1:]) != (lines**2, config.depth):
+            raise ShapeError(
+                f"codec: codes of shape {tuple(codes_NLK.shape)}", help=f"give (images, {lines**2}, {config.depth})"
+            )
+        vectors = [self.quantizer.book(k).vectors(codes_NLK[..., k]) for k in range(depth or config.depth)]
+        z_NCHW = torch.stack(vectors).sum(0).view(-1, lines, lines, config.channels).permute(0, 3, 1, 2)
+        out_NHWC = self.decoder(z_NCHW).permute(0, 2, 3, 1)
+        pixels: Tensor = ((out_NHWC + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return pixels

@@ -1,0 +1,149 @@
+"""`ofasys-lite codec train|encode|show`: images as grids of residual codes, and what is left of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ofasys_lite.cards.find import find_task, modalities
+from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.errors import CardError, DataError, did_you_mean
+from ofasys_lite.plan import build_plan
+
+if TYPE_CHECKING:
+    from ofasys_lite.adapters.image_codec import ImageCodec
+    from ofasys_lite.training.codec import Images
+
+__all__ = ["main"]
+
+_SPLITS = ("train", "valid", "test")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 when the codec was trained, codes were written or the sheet was drawn."""
+    given = _parser().parse_args(list(arguments))
+    return int(given.run(given))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("ofasys-lite codec", description=__doc__)
+    verbs = parser.add_subparsers(dest="what", required=True, metavar="train|encode|show")
+    training = verbs.add_parser("train", help="train a codec on the images of a task")
+    training.set_defaults(run=_train)
+    training.add_argument("task", help="task card with an IMAGE slot")
+    training.add_argument("--out", type=Path, required=True, help="folder of the codec")
+    training.add_argument("--size", type=int, default=32, help="side of the square images in pixels (32)")
+    training.add_argument("--factor", type=int, default=4, help="pixels a position is wide and high (4)")
+    training.add_argument("--depth", type=int, default=2, help="codes per position (2)")
+    training.add_argument("--codes", type=int, default=256, help="codes of a book (256)")
+    training.add_argument("--channels", type=int, default=32, help="latent channels (32)")
+    training.add_argument("--width", type=int, default=32, help="channels of the convolutions (32)")
+    training.add_argument("--separate", action="store_true", help="a codebook per depth instead of one for all")
+    training.add_argument("--loss", default="mse", help="mse or l1")
+    training.add_argument("--steps", type=int, default=2000)
+    training.add_argument("--batch", type=int, default=64)
+    training.add_argument("--lr", type=float, default=1e-3)
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    encoding = verbs.add_parser("encode", help="write the codes of a task's images, kept by content")
+    encoding.set_defaults(run=_encode)
+    showing = verbs.add_parser("show", help="draw originals and reconstructions by depth")
+    showing.set_defaults(run=_show)
+    showing.add_argument("--rows", type=int, default=12, help="images on the sheet (12)")
+    showing.add_argument("--out", type=Path, help="PNG to write; FOLDER/TASK-SPLIT.png if not given")
+    for each in (encoding, showing):
+        each.add_argument("codec", type=Path, help="folder of the codec")
+        each.add_argument("task", help="task card with an IMAGE slot")
+        each.add_argument("--split", default="test", help="train, valid or test (test)")
+    for each in (training, encoding, showing):
+        each.add_argument("--column", help="column of images; the task's first IMAGE slot if not given")
+        each.add_argument("--config-dir", action="append", default=[], help="a folder of your own with tasks/")
+    return parser
+
+
+def _column(card: TaskCard, folders: Sequence[str]) -> str:
+    """The data column of the task's first IMAGE slot."""
+    plan = build_plan(card, modalities(folders))
+    found = next((s.column for s in plan.slots() if s.modality == "IMAGE"), None)
+    if found is None:
+        raise CardError(f"task {card.name} has no IMAGE slot", help="name a task with images, or --column")
+    return found
+
+
+def _images(given: argparse.Namespace, split: str, side: int) -> Images:
+    from ofasys_lite.data.splits import open_splits
+    from ofasys_lite.training.codec import Images
+
+    if split not in _SPLITS:
+        raise DataError(f"unknown split `{split}`", help=did_you_mean(split, _SPLITS, "splits"))
+    card = find_task(given.task, given.config_dir)
+    base = Path(card.path).parent if card.path else None
+    sources, _ = open_splits(card.data, base=base, columns=card.columns or None, group_column=card.group or None)
+    return Images(sources[split], given.column or _column(card, given.config_dir), side)
+
+
+def _train(given: argparse.Namespace) -> int:
+    from ofasys_lite.adapters.image_codec import CodecConfig
+    from ofasys_lite.training.codec import CodecRun, train_codec
+
+    if given.steps < 1 or given.batch < 1 or given.lr <= 0:
+        raise CardError(f"steps {given.steps}, batch {given.batch}, lr {given.lr}", help="all are above 0")
+    config = CodecConfig(
+        size=given.size,
+        factor=given.factor,
+        depth=given.depth,
+        codes=given.codes,
+        channels=given.channels,
+        width=given.width,
+        shared=not given.separate,
+        loss=given.loss,
+    )
+    images = _images(given, "train", config.size)
+    run = CodecRun(config, images, given.out, given.steps, given.batch, given.lr, given.seed, given.resume)
+    codec = train_codec(run)
+    print(given.out)
+    _tell(codec, _images(given, "valid", config.size), "valid")
+    return 0
+
+
+def _tell(codec: ImageCodec, images: Images, split: str) -> None:
+    from ofasys_lite.training.codec import depth_errors
+
+    good, _ = images.readable()
+    for k, error in enumerate(depth_errors(codec, images, good), 1):
+        print(f"{split}: mean squared error with {k} of {codec.config.depth} codes: {error:.5f} ({len(good)} images)")
+
+
+def _encode(given: argparse.Namespace) -> int:
+    from ofasys_lite.generalist.codecs import load_codec
+    from ofasys_lite.training.codec import cached_codes
+
+    images = _images(given, given.split, load_codec(given.codec).config.size)
+    print(cached_codes(given.codec, images.source, images.column))
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    import numpy as np
+    from PIL import Image
+
+    from ofasys_lite.generalist.codecs import load_codec
+
+    codec = load_codec(given.codec)
+    images = _images(given, given.split, codec.config.size)
+    good, _ = images.readable()
+    if given.rows < 1 or not good:
+        raise DataError("no image to show", help="--rows is at least 1, and the split holds readable images")
+    want = images.batch(good[:: max(1, len(good) // given.rows)][: given.rows])
+    codes = codec.encode(want)
+    # one line of originals, then one of reconstructions per depth
+    lines = [want, *(codec.decode(codes, k + 1) for k in range(codec.config.depth))]
+    sheet = np.concatenate([np.concatenate(list(line.numpy()), axis=1) for line in lines])
+    scale = max(1, 96 // codec.config.size)
+    path = given.out or given.codec / f"{given.task}-{given.split}.png"
+    Image.fromarray(sheet.repeat(scale, 0).repeat(scale, 1)).save(path)
+    print(path)
+    _tell(codec, images, given.split)
+    return 0

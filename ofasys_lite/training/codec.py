@@ -1,0 +1,273 @@
+"""Trains an image codec on the pictures of a task; its codes for whole splits, kept by content.
+
+Step k of a run draws its images and its random numbers from (seed, k): a resumed run ends as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.data.cache import atomic, cache_folder
+from ofasys_lite.data.fields import MISSING
+from ofasys_lite.data.source import RowSource
+from ofasys_lite.errors import CheckpointError, DataError
+from ofasys_lite.generalist.codecs import codec_hash, load_codec, save_codec
+from ofasys_lite.preprocess.image_decode import open_image, resized, turned
+
+__all__ = ["CodecRun", "Images", "cached_codes", "depth_errors", "train_codec"]
+
+Pixels = npt.NDArray[np.uint8]
+
+#: Decoded images are kept in memory up to this many bytes.
+_KEPT = 2**30
+#: Share of unreadable images above which a training stops.
+_UNREADABLE = 0.01
+
+
+class Images:
+    """The images of a column as squares of one size, decoded when they are first asked for.
+
+    Args:
+        source: Rows.
+        column: Column of images.
+        side: Side in pixels; images are stretched to it.
+
+    Raises:
+        DataError: There is no such column, or no row.
+    """
+
+    def __init__(self, source: RowSource, column: str, side: int) -> None:
+        if not len(source):
+            raise DataError(f"{source.name} has no rows")
+        if column not in source.columns and "." not in column:
+            raise DataError(f"{source.name} has no column `{column}`", help=f"it has {', '.join(source.columns)}")
+        self.source, self.column, self.side = source, column, side
+        self._kept: dict[int, Pixels] = {}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def image(self, i: int) -> Pixels:
+        """(side, side, 3) uint8 of row i; DataError if it holds no readable image."""
+        found = self._kept.get(i)
+        if found is None:
+            value = self.source.value(i, self.column)
+            if value is MISSING or value is None:
+                raise DataError(f"{self.source.name}, row {i + 1}: no image in `{self.column}`")
+            opened = open_image(value, self.source.base or None, 100.0)
+            found = resized(opened, self.side, self.side, turned(opened), draft=opened is not value)
+            if (len(self._kept) + 1) * found.nbytes <= _KEPT:
+                self._kept[i] = found
+        return found
+
+    def batch(self, rows: Sequence[int]) -> Tensor:
+        """(N, side, side, 3) uint8."""
+        return torch.from_numpy(np.stack([self.image(i) for i in rows]))
+
+    def readable(self) -> tuple[list[int], list[DataError]]:
+        """Rows with an image that can be decoded, and what is wrong with the others."""
+        good, errors = [], []
+        for i in range(len(self)):
+            try:
+                self.image(i)
+                good.append(i)
+            except DataError as error:
+                errors.append(error)
+        return good, errors
+
+
+@dataclass(frozen=True, slots=True)
+class CodecRun:
+    """What a codec's training needs.
+
+    Attributes:
+        config: Sizes.
+        images: Pictures of the training split.
+        folder: Where the codec, its checkpoint and metrics.jsonl go.
+        steps: Updates.
+        batch: Images per update.
+        lr: Learning rate of AdamW, falling by a cosine after 5 % of warm-up.
+        seed: Of weights, order and restarts.
+        resume: Go on from the folder's checkpoint.
+        checkpoint_every: Steps.
+    """
+
+    config: CodecConfig
+    images: Images
+    folder: Path
+    steps: int = 2000
+    batch: int = 64
+    lr: float = 1e-3
+    seed: int = 0
+    resume: bool = False
+    checkpoint_every: int = 200
+
+
+def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
+    """The trained codec, saved in the run's folder, in evaluation mode.
+
+    Raises:
+        CheckpointError: The folder holds a codec and `resume` is off, or its checkpoint is of another run.
+        DataError: More than 1 % of the images cannot be read, or none can.
+    """
+    console = console or Console(stderr=True)
+    state = _begin(run)
+    rows = _rows(run, console)
+    torch.manual_seed(run.seed)
+    codec = ImageCodec(run.config)
+    optimizer = torch.optim.AdamW(codec.parameters(), lr=run.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    first = 0
+    if state is not None:
+        codec.load_state_dict(state["codec"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = int(state["step"])
+    codec.train()
+    columns = (TextColumn("codec"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        shown = bar.add_task("codec", total=run.steps, completed=first, text="")
+        for step, picked in _order(run, rows, first):
+            torch.manual_seed(_seed(run.seed, step))
+            out = codec(run.images.batch(picked))
+            optimizer.zero_grad(set_to_none=True)
+            out.loss.backward()
+            torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = run.lr * _share(step, run.steps)
+            optimizer.step()
+            if (step + 1) % 20 == 0 or step + 1 == run.steps:
+                loss, used = out.loss.item(), len(out.quantized.codes.unique())
+                _log(run.folder, {"step": step + 1, "loss": loss, "codes_used": used})
+                bar.update(shown, text=f"loss {loss:.4f}, {used} codes in use")
+            bar.update(shown, completed=step + 1)
+            if (step + 1) % run.checkpoint_every == 0:
+                _checkpoint(run, codec, optimizer, step + 1)
+    _checkpoint(run, codec, optimizer, run.steps)
+    save_codec(codec.eval(), run.folder)
+    return codec
+
+
+def _begin(run: CodecRun) -> dict[str, Any] | None:
+    """The checkpoint to go on from."""
+    path = run.folder / "checkpoint.pt"
+    if not run.resume:
+        if path.exists() or (run.folder / "codec.json").exists():
+            help = "go on with --resume, or name another folder"
+            raise CheckpointError(f"{run.folder} already holds a codec", help=help)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        return None
+    if not path.exists():
+        raise CheckpointError(f"nothing to resume in {run.folder}", help="leave --resume out")
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    facts = _facts(run)
+    if state["facts"] != facts:
+        raise CheckpointError(
+            f"{path} is of another run: {state['facts']}, asked for {facts}", help="give the same sizes and seed"
+        )
+    return state
+
+
+def _facts(run: CodecRun) -> str:
+    facts = {**run.config.to_dict(), "steps": run.steps, "batch": run.batch, "lr": run.lr, "seed": run.seed}
+    return json.dumps({**facts, "images": run.images.source.fingerprint, "column": run.images.column})
+
+
+def _rows(run: CodecRun, console: Console) -> list[int]:
+    with console.status(f"reading {len(run.images):,} images"):
+        good, errors = run.images.readable()
+    if errors:
+        rows = [json.dumps({"reason": error.message}) + "\n" for error in errors]
+        (run.folder / "quarantine.jsonl").write_text("".join(rows), encoding="utf-8")
+        console.print(f"note: {len(errors)} of {len(run.images)} images cannot be read ({run.folder}/quarantine.jsonl)")
+    if not good or len(errors) > _UNREADABLE * len(run.images):
+        raise DataError(
+            f"{len(errors)} of {len(run.images)} images cannot be read, limit {100 * _UNREADABLE:.0f} %; "
+            f"the first: {errors[0].message}",
+            help="mend the rows that quarantine.jsonl names",
+        )
+    return good
+
+
+def _order(run: CodecRun, rows: Sequence[int], first: int) -> Iterator[tuple[int, list[int]]]:
+    """Step numbers with the rows they draw: epochs, each a permutation keyed by (seed, epoch)."""
+    epoch, order = -1, np.zeros(0, dtype=np.int64)
+    for step in range(first, run.steps):
+        picked = []
+        for place in range(step * run.batch, (step + 1) * run.batch):
+            if place // len(rows) != epoch:
+                epoch = place // len(rows)
+                order = np.random.default_rng((run.seed, epoch)).permutation(len(rows))
+            picked.append(rows[order[place % len(rows)]])
+        yield step, picked
+
+
+def _share(step: int, steps: int) -> float:
+    warm = max(1, steps // 20)
+    rising = min(1.0, (step + 1) / warm)
+    return rising * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, step / steps)))))
+
+
+def _seed(seed: int, step: int) -> int:
+    return random.Random(f"{seed}/{step}").getrandbits(63)
+
+
+def _log(folder: Path, row: dict[str, object]) -> None:
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _checkpoint(run: CodecRun, codec: ImageCodec, optimizer: torch.optim.Optimizer, step: int) -> None:
+    partial = run.folder / ".checkpoint.part"
+    content = {"codec": codec.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "facts": _facts(run)}
+    torch.save(content, partial)
+    os.replace(partial, run.folder / "checkpoint.pt")
+
+
+@torch.no_grad()
+def depth_errors(codec: ImageCodec, images: Images, rows: Sequence[int], batch: int = 64) -> list[float]:
+    """Mean squared error of pixels (0 to 1) with the first 1 ... K codes of each position."""
+    sums = np.zeros(codec.config.depth)
+    for start in range(0, len(rows), batch):
+        want = images.batch(rows[start : start + batch])
+        codes = codec.encode(want)
+        for k in range(codec.config.depth):
+            gap = codec.decode(codes, k + 1).float() - want.float()
+            sums[k] += float((gap / 255).pow(2).mean((1, 2, 3)).sum())
+    return [float(s) / max(1, len(rows)) for s in sums]
+
+
+@torch.no_grad()
+def cached_codes(folder: str | Path, source: RowSource, column: str, batch: int = 64) -> Path:
+    """The .npz with the codes of all images of a source: `codes` (N, L, K) and `rows` (N,), made where it is missing.
+
+    The name holds the hashes of codec and rows, so codes of another codec or of changed rows are never mixed up.
+    Images that cannot be read have no row.
+    """
+    key = hashlib.sha256(f"{codec_hash(folder)}/{source.fingerprint}/{column}".encode()).hexdigest()[:24]
+    path = cache_folder() / "codes" / f"{key}.npz"
+    if path.exists():
+        return path
+    codec = load_codec(folder)
+    images = Images(source, column, codec.config.size)
+    good, _ = images.readable()
+    parts = [codec.encode(images.batch(good[i : i + batch])).numpy() for i in range(0, len(good), batch)]
+    shape = (0, codec.config.lines**2, codec.config.depth)
+    codes = np.concatenate(parts) if parts else np.zeros(shape, dtype=np.int64)
+    small = codes.astype(np.uint16 if codec.config.codes <= 2**16 else np.int32)
+    with atomic(path) as partial:
+        np.savez(partial, codes=small, rows=np.array(good, dtype=np.int64))
+    return path
