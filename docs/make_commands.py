@@ -13,7 +13,7 @@ from pathlib import Path
 from ofasys_lite.commands.app import VERBS
 
 BEGIN, END = "<!-- help:begin -->", "<!-- help:end -->"
-PARTS = {"data": ("list", "prepare", "show")}
+PARTS = {"codec": ("train", "encode", "show"), "data": ("list", "prepare", "show")}
 
 
 def helped(*words: str) -> str:
