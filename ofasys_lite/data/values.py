@@ -111,11 +111,11 @@ class Looker:
             help = f"fill it in, or write [{slot.modality}:{slot.column}?] if it may be absent"
             tally.add("E304", span, f"column `{slot.column}` is empty", help)
             return
-        self._value(tally, slot, value, folder)
+        self._value(tally, slot, value, folder, target and slot.learned)
         if target and slot.learned:
             self._label(tally, slot, value, row)
 
-    def _value(self, tally: Tally, slot: SlotSegment, value: Any, folder: str | None) -> None:
+    def _value(self, tally: Tally, slot: SlotSegment, value: Any, folder: str | None, written: bool) -> None:
         tool = self.tools.get(slot.preprocess)
         if tool is None:
             return
@@ -131,7 +131,8 @@ class Looker:
             return
         limit = option(slot.options, "max_length") or settings.get("max_length")
         if isinstance(limit, int) and (texts := tuple(tool.texts(value))):
-            counts = self._long.setdefault(f"{label(slot)}: max_length={limit}", [0, 0])
+            does = "cuts" if tool.cut_targets or not written else "refuses, and training leaves out,"
+            counts = self._long.setdefault(f"{label(slot)}: max_length={limit} {does}", [0, 0])
             counts[0] += sum(len(text.split()) for text in texts) > limit
             counts[1] += 1
 
@@ -207,7 +208,7 @@ class Looker:
         for what, (long, count) in self._long.items():
             if long:
                 share = f"{100 * long / count:.1f} % of the values"
-                yield f"task {self.card.name}: {what} cuts at least {share} in {name} (by words; pieces are more)"
+                yield f"task {self.card.name}: {what} at least {share} in {name} (by words; pieces are more)"
         self._long.clear()
         for key, values in self.closed.items():
             if len(values) > _MANY_LABELS:

@@ -99,6 +99,8 @@ class Preprocess:
 
     #: Sources of text for the tokenizer: True if values of this modality are text that the pieces should be trained on.
     text: ClassVar[bool] = False
+    #: True if a target longer than `max_length` is cut; False if such a row is refused.
+    cut_targets: ClassVar[bool] = True
     #: What `RowSource.length_hint` measures for it: `text` (bytes), `image` (pixels), `audio` (samples) or `list`.
     length_kind: ClassVar[str] = "text"
 

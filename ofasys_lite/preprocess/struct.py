@@ -8,6 +8,7 @@ cell, at its (row, column); a blank is `<cell>`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -42,6 +43,7 @@ class StructPreprocess(Preprocess):
     """Structures <-> ids. Settings: `max_length` (ids of the linear form, of a record's field), `depth` (nesting)."""
 
     text: ClassVar[bool] = True
+    cut_targets: ClassVar[bool] = False
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -54,18 +56,20 @@ class StructPreprocess(Preprocess):
         return int(str(self.settings.get("depth") or 8))
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
-        """Ids of the value, grids at (0, row, column); what is longer than `max_length` loses whole elements.
+        """Ids of the value, grids at (0, row, column); a source longer than `max_length` loses whole elements.
 
         Raises:
-            DataError: The value is no structure, or not one of the schema.
+            DataError: The value is no structure, not one of the schema, or a target longer than `max_length`: a part
+                of a structure is another structure, and must not be learned.
         """
         schema = _schema(options)
         found = read_struct(value, bool(option(options, "uncased")))
+        target = option(options, "side") == "target"
         if isinstance(schema, Grid):
-            return self._grid_piece(found, schema, target=option(options, "side") == "target")
+            return self._grid_piece(found, schema, target)
         if isinstance(schema, Record):
-            return self._record_piece(found, schema, options)
-        return Piece.of_ids(self.linear.write(found, self._most(options), self._depth()))
+            return self._record_piece(found, schema, self._most(options), target)
+        return Piece.of_ids(self._linear_ids(found, self._most(options), "", target))
 
     def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
         """The grammar of the schema."""
@@ -159,8 +163,16 @@ class StructPreprocess(Preprocess):
                 raise DataError(f"STRUCT: {self.vocabulary.name(id)} is no cell of the grid")
         return [[values[i] for i in ids[r : r + grid.columns]] for r in range(0, len(ids), grid.columns)]
 
-    def _record_piece(self, value: Any, schema: Record, options: Options) -> Piece:
-        record, most = checked_record(value, schema), self._most(options)
+    def _linear_ids(self, value: Any, most: int, key: str, target: bool) -> list[int]:
+        """The linear form in at most `most` ids: a source is cut, a target that is longer raises DataError."""
+        if not target:
+            return self.linear.write(value, most, self._depth())
+        ids = self.linear.write(value, sys.maxsize, self._depth())
+        _not_cut(len(ids), most, key)
+        return ids
+
+    def _record_piece(self, value: Any, schema: Record, most: int, target: bool) -> Piece:
+        record = checked_record(value, schema)
         ids, learn = list[int](), list[bool]()
         for field in schema.fields:
             present = field.key in record
@@ -168,7 +180,7 @@ class StructPreprocess(Preprocess):
                 ids.append(self.vocabulary.control("present" if present else "absent"))
                 learn.append(True)
             if present:
-                written = self._field_ids(record[field.key], field, most)
+                written = self._field_ids(record[field.key], field, most, target)
                 ids += written
                 # what the schema alone decides is forced in decoding and carries no loss
                 forced = len(_ONLY.get(field.type, ())) == 1 or len(field.values) == 1
@@ -176,13 +188,16 @@ class StructPreprocess(Preprocess):
         piece = Piece.of_ids(ids)
         return Piece("text", piece.positions_P3, piece.arrays, np.array(learn, dtype=np.bool_))
 
-    def _field_ids(self, value: Any, field: Field, most: int) -> list[int]:
+    def _field_ids(self, value: Any, field: Field, most: int, target: bool) -> list[int]:
         value = checked_field(value, field)
         if field.type == "closed":
             return closed_ids(self.vocabulary, scalar_text(value), tuple(map(scalar_text, field.values)))
         if field.type == "text":
-            return [*self.vocabulary.encode(value)[:most], self.vocabulary.control("close")]
-        ids = self.linear.write(value, max(most, _NUMBER), self._depth())
+            ids = self.vocabulary.encode(value)
+            if target:
+                _not_cut(len(ids), most, field.key)
+            return [*ids[:most], self.vocabulary.control("close")]
+        ids = self._linear_ids(value, max(most, _NUMBER), field.key, target)
         if field.type == "number" and len(ids) > _NUMBER:
             raise DataError(f"`{field.key}` is a number of {len(ids) - 2} characters", help=f"at most {_NUMBER - 2}")
         return ids
@@ -226,6 +241,16 @@ class StructPreprocess(Preprocess):
         if end is None:
             raise DataError(f"STRUCT: the text of `{field.key}` has no end")
         return self.vocabulary.decode(ids[place:end]), end + 1
+
+
+def _not_cut(count: int, most: int, key: str) -> None:
+    """Raises DataError if a target of `count` ids would be cut."""
+    if count > most:
+        what = f"`{key}`" if key else "the value"
+        raise DataError(
+            f"{what} has {count} tokens, and max_length={most} is the most that a target may have",
+            help="raise `max_length`, or leave the row out: a part of a structure would be learned as the whole",
+        )
 
 
 def _places(grid: Grid) -> tuple[tuple[int, int, int], ...]:

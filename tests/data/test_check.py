@@ -76,6 +76,15 @@ def test_the_share_that_max_length_cuts_is_a_note() -> None:
     assert any("slot [TEXT:q]: max_length=3 cuts at least 25.0 % of the values" in note for note in report.notes)
 
 
+def test_structures_above_max_length_are_told_as_cut_on_the_source_and_left_out_on_the_target() -> None:
+    rows = [{"q": {"text": "one two three four" if i % 4 == 0 else "one"}} for i in range(20)]
+    report = report_of("[STRUCT:q,max_length=3] -> [STRUCT:q,max_length=3]", rows)
+    assert report.errors == ()
+    text = "\n".join(report.notes)
+    assert "slot [STRUCT:q]: max_length=3 cuts at least 25.0 % of the values" in text
+    assert "slot [STRUCT:q]: max_length=3 refuses, and training leaves out, at least 25.0 % of the values" in text
+
+
 def test_a_few_bad_rows_are_notes_where_they_are_tolerated_and_errors_where_not() -> None:
     rows = [{"q": "x", "a": "y"} for _ in range(30)] + [{"q": ["x"], "a": "y"}]
     card = load_task_card({"instruction": "[TEXT:q] -> [TEXT:a]", "data": {"train": rows}}, name="t")

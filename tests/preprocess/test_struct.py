@@ -243,9 +243,9 @@ def test_nesting_beyond_the_depth_is_refused() -> None:
         _tool(depth=2).encode([[[1]]], _options(), None, True)
 
 
-def test_a_long_table_loses_whole_records_at_the_end() -> None:
+def test_a_long_table_of_a_source_loses_whole_records_at_the_end() -> None:
     table = {"name": "films", "rows": [{"title": f"film {i}", "year": 1900 + i} for i in range(50)]}
-    found = _round(_tool(), table, _options(max_length=300))
+    found = _round(_tool(), table, _options(side="source", max_length=300))
     assert found["name"] == "films"
     kept = found["rows"]
     assert 3 < len(kept) < 50
@@ -255,9 +255,27 @@ def test_a_long_table_loses_whole_records_at_the_end() -> None:
 @settings(max_examples=100, deadline=None)
 @given(VALUES.filter(lambda v: not isinstance(v, str)), st.integers(1, 60))
 def test_a_cut_value_is_legal_and_fits(value: Any, most: int) -> None:
-    options = _options(max_length=most)
+    options = _options(side="source", max_length=most)
     assert len(JSON_TOOL.encode(value, options, None, True).arrays["ids"]) <= most
     _round(JSON_TOOL, value, options)
+
+
+def test_a_target_that_would_be_cut_is_refused_and_one_that_just_fits_is_whole() -> None:
+    value = {"name": "red", "items": [1, 2, 3]}
+    length = len(JSON_TOOL.encode(value, _options(), None, True).arrays["ids"])
+    assert _round(JSON_TOOL, value, _options(max_length=length)) == value
+    with pytest.raises(DataError, match=f"the value has {length} tokens, and max_length={length - 1} is the most"):
+        JSON_TOOL.encode(value, _options(max_length=length - 1), None, True)
+
+
+@pytest.mark.parametrize("key", ["name", "items"])
+def test_a_record_with_a_field_that_would_be_cut_is_refused_as_a_target_only(key: str) -> None:
+    tool = _tool(RECORD)
+    record = {"intent": "on", "name": "red", "loud": True, "items": [], "extra": None}
+    record[key] = "the red light " * 40 if key == "name" else ["the red light is on"] * 40
+    with pytest.raises(DataError, match=f"`{key}` has .* tokens, and max_length="):
+        tool.encode(record, _options(RECORD, max_length=70), None, True)
+    assert tool.encode(record, _options(RECORD, side="source", max_length=70), None, True).count < 200
 
 
 def test_uncased_lowers_keys_and_texts() -> None:
