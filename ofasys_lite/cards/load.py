@@ -12,6 +12,7 @@ from ofasys_lite.cards.fields import Fields, is_null, kind_name
 from ofasys_lite.cards.lines import InstructionLine, instruction_text, load_instructions
 from ofasys_lite.cards.nodes import Item, item_of, overlay, plain, read_yaml
 from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.errors import did_you_mean
 
 __all__ = [
     "InstructionLine",
@@ -39,7 +40,7 @@ TASK_KEYS = (
     "help",
     "settings",
 )
-METRIC_KEYS = ("name", "column", "baselines", "references", "options")
+METRIC_KEYS = ("name", "column", "baselines", "references")
 MODALITY_KEYS = (
     "name",
     "aliases",
@@ -128,9 +129,9 @@ def _data(fields: Fields) -> dict[str, Any]:
     if item.kind != "map":
         return {"train": plain(item)}
     for key, value in item.pairs():
-        if key.text not in SPLITS and not re.fullmatch(r"(valid|test)_\w+", key.text):
-            near = "a split is train, valid, test, or valid_... and test_... for further ones"
-            fields.wrong(key, f"unknown split `{key.text}` in {fields.owner}", near)
+        if key.text not in SPLITS:
+            help = did_you_mean(key.text, SPLITS, "splits")
+            fields.wrong(key, f"unknown split `{key.text}` in {fields.owner}", help)
         elif not is_null(value) and value.kind == "scalar" and not str(value.value).strip():
             fields.wrong(value, f"the source of `{key.text}` is empty", "name a file, a folder or a data set")
     return {key.text: plain(value) for key, value in item.pairs() if not is_null(value)}
@@ -175,7 +176,6 @@ def _metric(fields: Fields, item: Item) -> MetricSpec:
         column=inner.text("column"),
         baselines=inner.texts("baselines"),
         references=inner.texts("references"),
-        options=inner.plain_map("options"),
     )
 
 

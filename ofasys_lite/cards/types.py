@@ -80,14 +80,12 @@ class MetricSpec:
         column: Target column judged; empty means the only learned target.
         baselines: Names of trivial baselines (majority, question_only, copy, mean_box ...).
         references: Names of classical references (nearest_pixels, nearest_tfidf ...): printed beside, beaten or not.
-        options: Options handed to the metric.
     """
 
     name: str
     column: str = ""
     baselines: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

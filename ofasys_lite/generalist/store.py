@@ -128,7 +128,7 @@ def _find(path: str | Path) -> Path:
 def _download(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ModuleNotFoundError:
         raise CheckpointError(
             f"{name} is not a folder; to load it from Hugging Face the package huggingface_hub is needed",
@@ -136,7 +136,7 @@ def _download(name: str) -> Path:
         ) from None
     try:
         return Path(snapshot_download(name))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"{name} is neither a folder nor a repository that can be reached: {error}",
             help="check the name, or download it elsewhere and name the folder",
@@ -219,7 +219,7 @@ def _entry(name: str, value: Mapping[str, Any], modalities: Mapping[str, Modalit
     given["sets"] = {k: tuple(v) for k, v in given["sets"].items()}
     metrics = []
     for m in given["metrics"]:
-        metrics.append(MetricSpec(**{**m, "baselines": tuple(m["baselines"]), "references": tuple(m["references"])}))
+        metrics.append(MetricSpec(m["name"], m["column"], tuple(m["baselines"]), tuple(m["references"])))
     given["metrics"] = tuple(metrics)
     card = TaskCard(**given)
     plan = freeze(build_plan(card, modalities), {k: tuple(v) for k, v in value["closed"].items()})

@@ -177,7 +177,8 @@ def _items(
 def _measure(name: str, function: MetricFunction, items: _Items) -> _Measured:
     """The value and its bootstrap values, whichever of the three forms the metric function returns."""
     if not len(items.references):
-        return _Measured(0.0, np.zeros(1), "share", True, {"note": "no items"})
+        # nothing was measured, and 0 would be a perfect error rate
+        return _Measured(float("nan"), np.full(1, np.nan), "share", True, {"note": "no items"})
     call = _caller(function)
     result = call(items.predictions, items.references, items.rows)
     if isinstance(result, numbers.Real):

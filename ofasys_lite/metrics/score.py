@@ -110,6 +110,13 @@ class Score:
     higher_is_better: bool = True
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def rank(self) -> float:
+        """What orders scores of one metric, worst first; unlike `normalised` also error rates above 1."""
+        if math.isnan(self.value):
+            return -math.inf
+        return self.value if self.higher_is_better else -self.value
+
     def __str__(self) -> str:
         digits = 1 if self.unit == "points" else 3
         text = f"{self.name} {self.value:.{digits}f}"

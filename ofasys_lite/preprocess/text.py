@@ -70,6 +70,13 @@ def decode_closed(ids: Ids, values: tuple[str, ...], sequences: tuple[tuple[int,
     raise DataError("decoded ids spell no value of the closed set", help="decode under the slot's automaton")
 
 
+def normal_text(text: str, options: Options) -> str:
+    """The text as the model reads and writes it: what `uncased` and `no_punctuation` leave of it."""
+    if option(options, "uncased"):
+        text = text.lower()
+    return text.translate(_NO_PUNCTUATION) if option(options, "no_punctuation") else text
+
+
 def mask_ids(ids: list[int], ratio: float, style: str, mask: int, rng: np.random.Generator) -> list[int]:
     """`ids` with about `ratio` of them masked.
 
@@ -118,7 +125,7 @@ class TextPreprocess(Preprocess):
         if closed is not None and target:
             values = tuple(closed) if isinstance(closed, tuple) else ()
             return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, values), values))
-        ids = self._ids(self._normal(text, options), options)[: self._limit(options)]
+        ids = self._ids(normal_text(text, options), options)[: self._limit(options)]
         if target:
             return self._target(ids, options, rng if train else None)
         ratio = float(str(option(options, "mask_ratio", 0.0)))
@@ -144,13 +151,6 @@ class TextPreprocess(Preprocess):
             # every character by itself: sounds and digits follow from letters, not from pieces of several
             return [id for character in text for id in self.vocabulary.encode(character)]
         return self.vocabulary.encode(text)
-
-    def _normal(self, text: str, options: Options) -> str:
-        if option(options, "uncased"):
-            text = text.lower()
-        if option(options, "no_punctuation"):
-            text = text.translate(_NO_PUNCTUATION)
-        return text
 
     def _limit(self, options: Options) -> int:
         return int(str(option(options, "max_length") or self.settings.get("max_length", 512)))

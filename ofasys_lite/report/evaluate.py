@@ -136,7 +136,10 @@ def _open_all(
             errors.append(error)
     raise_all(errors)
     if not opened:
-        raise DataError("there is no task to evaluate", help="the model was saved without data; give data=")
+        raise DataError(
+            "there is no task to evaluate",
+            help="the model was saved without data; give Tasks with rows: evaluate(model, [task])",
+        )
     return opened
 
 
@@ -204,7 +207,7 @@ def _against(opened: Split, judge: Judge, seed: int) -> list[Answers]:
 def _result(
     opened: Split, made: Predicted, held: Sequence[Sequence[Answers]], samples: int, seed: int, bootstrap: int
 ) -> TaskResult:
-    """The headline with baselines and margin; further metrics and their baselines stand among its details."""
+    """The headline with baselines and margin; further metrics and their baselines' scores stand among its details."""
     groups = opened.rows.groups(made.numbers)
     place_of = {i: place for place, i in enumerate(opened.numbers)}
     kept = [place_of[i] for i in made.numbers]
@@ -212,28 +215,42 @@ def _result(
     for place, judge in enumerate(opened.judges):
         sides = (made.predictions[place], made.references[place], groups, made.rows)
         scores.append(evaluate_metric(judge.metric.name, *sides, seed=seed, samples=bootstrap))
-    headline = replace(scores[0], details={**scores[0].details, **_further(scores[1:])})
-    name, references = headline.name, made.references[0]
-    baselines, best = list[Baseline](), None
-    for one in held[0] if held else ():
-        values = [one.values[place] for place in kept]
-        score = evaluate_metric(name, values, references, groups, made.rows, seed, bootstrap)
-        baselines.append(Baseline(one.name, one.kind, score, one.note))
-        if one.kind == "trivial" and (best is None or normalised(score) > best[0]):
-            best = (normalised(score), values)
+    baselines = list[list[Baseline]]()
+    best: tuple[float, list[Any]] | None = None
+    for place, answers_of in enumerate(held):
+        baselines.append([])
+        for one in answers_of:
+            values = [one.values[number] for number in kept]
+            sides = (values, made.references[place], groups, made.rows)
+            score = evaluate_metric(scores[place].name, *sides, seed=seed, samples=bootstrap)
+            baselines[-1].append(Baseline(one.name, one.kind, score, one.note))
+            if place == 0 and one.kind == "trivial" and (best is None or score.rank > best[0]):
+                best = (score.rank, values)
+    headline = replace(scores[0], details={**scores[0].details, **_further(opened, scores, baselines)})
+    name, beside = headline.name, tuple(baselines[0]) if baselines else ()
     over = None
     if best is not None:
-        over = margin(name, made.predictions[0], best[1], references, groups, made.rows, seed, bootstrap)
+        over = margin(name, made.predictions[0], best[1], made.references[0], groups, made.rows, seed, bootstrap)
     shown = _samples(opened, made, name, samples)
     chance = chance_levels(opened.train)
-    return TaskResult(opened.task, opened.rows.plan.line, headline, tuple(baselines), over, shown, chance)
+    return TaskResult(opened.task, opened.rows.plan.line, headline, beside, over, shown, chance)
 
 
-def _further(scores: Sequence[Score]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for score in scores:
-        found[score.name] = score.value
-        found[f"{score.name} 95 %"] = [score.low, score.high]
+def _further(opened: Split, scores: Sequence[Score], baselines: Sequence[Sequence[Baseline]]) -> dict[str, Any]:
+    """The metrics behind the headline, each with its interval and its baselines; named by column if there are several.
+
+    The headline's column is named, too, so that nobody takes it for another target's.
+    """
+    several = len({judge.column for judge in opened.judges}) > 1
+    found: dict[str, Any] = {"judged": opened.judges[0].column} if several else {}
+    for place, (judge, score) in enumerate(zip(opened.judges, scores, strict=True)):
+        if place == 0:
+            continue
+        name = f"{score.name} of {judge.column}" if several else score.name
+        found[name] = score.value
+        found[f"{name} 95 %"] = [score.low, score.high]
+        for baseline in baselines[place] if baselines else ():
+            found[f"{name}, {baseline.name}"] = baseline.score.value
     return found
 
 

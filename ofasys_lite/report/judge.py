@@ -10,20 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
-from ofasys_lite.data.fields import MISSING, field, missing
+from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import group_key, records
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.metrics import baseline_kind, find_metric
 from ofasys_lite.metrics.values import as_struct
 from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess.box import read_box
-from ofasys_lite.preprocess.text import read_text
+from ofasys_lite.preprocess.struct import read_struct
+from ofasys_lite.preprocess.text import normal_text, read_text
 
 __all__ = ["Judge", "judges"]
 
 _KINDS = {"BOX": "box", "PHONE": "phone", "CATEGORY": "category", "STRUCT": "struct"}
 #: Metric of a group; a slot's is its modality's.
 _GROUP_METRICS = {"detection": "detection_f1", "struct": "struct_exact"}
+#: Kinds of targets that a metric finds nothing in: it would be zero whatever the model says.
+_BLIND = {
+    "mean_iou": ("text", "category", "phone", "detection"),
+    "iou_at_0.5": ("text", "category", "phone", "detection"),
+    "detection_f1": ("text", "category", "phone", "box"),
+}
 _DEFAULT_BASELINES = {"box": ("best_box",), "detection": ("constant_list",)}
 
 
@@ -54,7 +61,7 @@ class Judge:
             found = [_element(group, alternative, record) for alternative, record in records(group, row)]
             return [_object(group, record) for record in found] if self.kind == "detection" else _bare(found)
         value = field(row, self.segment.column, self.segment.exact)
-        if self.segment.optional and value in (MISSING, None, ""):
+        if self.segment.optional and is_empty(value):
             return None
         if value is MISSING or value is None:
             raise missing(self.segment.column, row)
@@ -75,7 +82,7 @@ class Judge:
             return [_without_none(each) for each in found]
         box = next(slot for slot in walk((self.segment,)) if slot.modality == "BOX")
         given = [each if isinstance(each, Mapping) else {box.column: each} for each in found]
-        return [_object(self.segment, {**each, box.column: _read(box, each[box.column])}) for each in given]
+        return [_object(self.segment, {**each, box.column: _box(box, each.get(box.column))}) for each in given]
 
 
 def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -> tuple[Judge, ...]:
@@ -94,8 +101,6 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
         find_metric(metric.name)
         for name in (*metric.baselines, *metric.references):
             baseline_kind(name)
-        if metric.options:
-            raise CardError(f"task {card.name}: metric `{metric.name}` takes no options")
         if metric.column and metric.column not in targets:
             raise CardError(
                 f"task {card.name}: metric `{metric.name}` judges `{metric.column}`, which is no target",
@@ -107,7 +112,13 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
                 help=f"write column: {' or '.join(targets)}",
             )
         column = metric.column or next(iter(targets))
-        found.append(Judge(metric, targets[column], column, _kind(targets[column])))
+        kind = _kind(targets[column])
+        if kind in _BLIND.get(metric.name, ()):
+            raise CardError(
+                f"task {card.name}: metric `{metric.name}` cannot judge `{column}`, which is {kind}",
+                help=f"its modality's own is {_default(plan, targets[column], modalities).metric.name}",
+            )
+        found.append(Judge(metric, targets[column], column, kind))
     return tuple(found)
 
 
@@ -152,7 +163,7 @@ def _read(slot: SlotSegment, value: Any) -> Any:
     if slot.modality == "BOX":
         return list(read_box(value, str(option(slot.options, "format", "xyxy"))))
     if slot.modality == "STRUCT":
-        return _without_none(as_struct(value))
+        return _without_none(read_struct(value, True) if option(slot.options, "uncased") else as_struct(value))
     if slot.modality == "PHONE":
         return value if isinstance(value, str) else " ".join(map(str, value))
     if slot.modality == "CATEGORY":
@@ -160,9 +171,18 @@ def _read(slot: SlotSegment, value: Any) -> Any:
     if slot.modality != "TEXT":
         return value
     if isinstance(value, (list, tuple)):  # several accepted texts
-        return [read_text(each) for each in value]
+        return [_text(slot, each) for each in value]
+    return _text(slot, value)
+
+
+def _text(slot: SlotSegment, value: Any) -> str:
     text = read_text(value)
-    return text.lower() if slot.closed is None and option(slot.options, "uncased") else text
+    return text if slot.closed is not None else normal_text(text, slot.options)
+
+
+def _box(slot: SlotSegment, value: Any) -> Any:
+    """A box of a detection, None where the model left an optional one out."""
+    return None if value is None else _read(slot, value)
 
 
 def _without_none(value: Any) -> Any:

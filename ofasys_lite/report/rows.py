@@ -33,19 +33,21 @@ def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[
 
     Args:
         card: The task's card.
-        data: Split -> source, in place of the card's.
+        data: Split -> source, in place of the card's; without `train` the card's is taken, for the baselines.
 
     Raises:
         DataError: A source that cannot be opened; a task that was trained on Python objects, which no file holds.
     """
     given = dict(card.data) if data is None else dict(data)
+    if given and card.data.get("train") is not None:
+        given.setdefault("train", card.data["train"])
     if not given:
         raise DataError(f"task {card.name} names no data", help="it was made for prediction only; train it first")
     for split, spec in given.items():
         if isinstance(spec, str) and spec.startswith("<") and spec.endswith(">"):
             raise DataError(
                 f"task {card.name}: its {split} rows were Python objects ({spec[1:-1]}), which no file holds",
-                help=f"give them: evaluate(model, data={{{card.name!r}: {{'train': rows, 'test': rows}}}})",
+                help=f"give them: evaluate(model, Task({card.name!r}, line, data={{'train': rows, 'test': rows}}))",
             )
     try:
         sources, _ = open_splits(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ofasys_lite.metrics import Margin, Score, normalised
+from ofasys_lite.metrics import Margin, Score
 
 __all__ = ["Baseline", "Quarantined", "RunResults", "Sample", "SampleInput", "TaskResult"]
 
@@ -80,7 +80,7 @@ class TaskResult:
 
     def strongest(self, kind: str = "trivial") -> Baseline | None:
         """The best baseline of a kind, or None if there is none."""
-        return max((b for b in self.baselines if b.kind == kind), key=lambda b: normalised(b.score), default=None)
+        return max((b for b in self.baselines if b.kind == kind), key=lambda b: b.score.rank, default=None)
 
     @property
     def clear(self) -> bool:

@@ -25,7 +25,7 @@ FULL = """\
 # a comment
 instruction: |
   [IMAGE:img] what? -> [TEXT:answer,closed_set=answers]
-data: {train: train.csv, test: test.csv, test_unseen: unseen.csv}
+data: {train: train.csv, valid: valid.csv, test: test.csv}
 columns: {img: picture}
 sets: {answers: [yes, no, 007, ~, 1.0, Null]}
 metrics:
@@ -33,7 +33,6 @@ metrics:
     column: answer
     baselines: [majority, question_only]
     references: nearest_pixels
-    options: {digits: 3}
   - chrf
 decoding: {beam: 4, length_penalty: 0.6}
 weight: [[0, 1], [500, 0.25]]
@@ -53,11 +52,9 @@ def test_every_key_of_a_card_arrives_with_its_type(tmp_path: Path) -> None:
     found = load_task_card(card(tmp_path, FULL))
     assert found.name == "mine"
     assert found.instruction == "[IMAGE:img] what? -> [TEXT:answer,closed_set=answers]"
-    assert found.data == {"train": "train.csv", "test": "test.csv", "test_unseen": "unseen.csv"}
+    assert found.data == {"train": "train.csv", "valid": "valid.csv", "test": "test.csv"}
     assert found.columns == {"img": "picture"}
-    assert found.metrics[0] == MetricSpec(
-        "accuracy", "answer", ("majority", "question_only"), ("nearest_pixels",), {"digits": 3}
-    )
+    assert found.metrics[0] == MetricSpec("accuracy", "answer", ("majority", "question_only"), ("nearest_pixels",))
     assert found.metrics[1] == MetricSpec("chrf")
     assert found.decoding == {"beam": 4, "length_penalty": 0.6}
     assert found.weight == ((0, 1.0), (500, 0.25))
@@ -162,6 +159,8 @@ LINE = "instruction: |\n  [TEXT:a] -> [TEXT:b]\n"
         ("group: [a]", "3:8", "`group` is a list"),
         ("columns: a", "3:10", "`columns` is `a`"),
         ("data: {trian: a.csv}", "3:8", "unknown split `trian` in task mine"),
+        ("data: {test_unseen: a.csv}", "3:8", "unknown split `test_unseen` in task mine"),
+        ("metrics: [{name: accuracy, options: {digits: 3}}]", "3:28", "unknown key `options` in a metric of task mine"),
         ("sets: {labels: yes}", "3:16", "it is a list of labels: [yes, no]"),
         ("sets: {labels: [a, a]}", "3:16", "label `a` stands twice"),
         ("metrics: [{nam: accuracy}]", "3:12", "did you mean `name`?"),

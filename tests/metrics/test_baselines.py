@@ -179,6 +179,10 @@ def test_the_nearest_sound_answers_by_its_spectrum_in_every_form():
     assert fit_predict("nearest_audio", train, test, ["wav"], "a", "text")[:3] == ["900", "2500", "2500"]
 
 
+def test_a_text_too_long_for_a_file_name_is_text():
+    assert media_kind("what stands in a.png, b.png or c.png? " * 9 + "d.png") == "text"
+
+
 def test_media_are_known_by_their_bytes_types_and_files(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(png("red"))

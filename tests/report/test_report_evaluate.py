@@ -91,6 +91,43 @@ def test_further_metrics_stand_among_the_details_of_the_headline(results: RunRes
     assert len(details["macro_f1 95 %"]) == 2
 
 
+def test_further_metrics_have_their_baselines_and_the_name_of_their_column() -> None:
+    metrics = [
+        {"name": "chrf", "column": "cap", "baselines": ["majority"]},
+        {"name": "accuracy", "column": "cap"},
+        {"name": "accuracy", "column": "label", "baselines": ["majority"]},
+    ]
+    card = worlds.task("both", metrics=metrics, decoding={"max_length": 4})
+    (task,) = evaluate(worlds.generalist(worlds.ready([card])), bootstrap=10).tasks
+    assert [baseline.name for baseline in task.baselines] == ["majority"]
+    assert task.metric.details["judged"] == "cap"
+    names = {name for name in task.metric.details if "95" not in name}
+    assert names >= {"accuracy of cap", "accuracy of label", "accuracy of label, majority"}
+
+
+def test_the_margin_is_held_against_the_strongest_of_error_rates_above_one() -> None:
+    rows = [{"id": str(n), "say": "a b c d e f", "text": "a"} for n in range(24)]
+    metric = {"name": "wer", "baselines": ["copy", "majority"]}
+    data = {"train": [{**row, "text": "x y"} for row in rows], "valid": rows, "test": rows}
+    card = worlds.task(
+        "said", data, line="hear [TEXT:say] -> [TEXT:text]", metrics=[metric], decoding={"max_length": 4}
+    )
+    (task,) = evaluate(worlds.generalist(worlds.ready([card])), bootstrap=10).tasks
+    scores = {baseline.name: baseline.score.value for baseline in task.baselines}
+    assert scores == {"copy": 5.0, "majority": 2.0}
+    best = task.strongest()
+    assert best is not None
+    assert best.name == "majority"
+    assert task.margin is not None
+    assert task.margin.value == pytest.approx(2.0 - task.metric.value)
+
+
+def test_new_test_rows_alone_are_enough_where_the_card_has_train_rows(coloured: Generalist) -> None:
+    (task,) = evaluate(coloured, data={"colour": {"test": plain_rows(6, 7)}}).tasks
+    assert task.metric.items == 6
+    assert task.margin is not None
+
+
 def test_chance_of_three_equal_answers_is_the_logarithm_of_three(results: RunResults) -> None:
     assert results.tasks[0].chance["label"] == pytest.approx(math.log(3))
 
@@ -215,7 +252,6 @@ def test_a_model_read_from_disk_says_that_its_rows_were_python_objects(coloured:
         (["acuracy"], "metric `acuracy` is not known. Did you mean `accuracy`?"),
         ([{"name": "accuracy", "baselines": ["majorty"]}], "baseline `majorty` is not known"),
         ([{"name": "accuracy", "column": "lable"}], "judges `lable`, which is no target"),
-        ([{"name": "accuracy", "options": {"k": 1}}], "metric `accuracy` takes no options"),
         ([{"name": "accuracy", "baselines": ["mean_box"]}], "task colour: baseline `mean_box` predicts box"),
     ],
 )

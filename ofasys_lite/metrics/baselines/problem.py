@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ def media_kind(value: Value) -> str:
     if isinstance(value, bytes):
         return _kind_of_bytes(value)
     if isinstance(value, (str, Path)):
-        suffix = Path(value).suffix.lower() if len(str(value)) < 1000 else ""
+        # no name of a file is longer than 255 bytes; asked about a longer text, the system raises
+        suffix = Path(value).suffix.lower() if len(os.fsencode(Path(value).name)) < 256 else ""
         kinds = [kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes]
         return kinds[0] if kinds and Path(value).is_file() else "text"
     if hasattr(value, "getbbox") or (hasattr(value, "ndim") and value.ndim in (2, 3)):
