@@ -84,6 +84,8 @@ def _existing(text: str) -> Path:
 def _give_data(cards: list[TaskCard], text: str, names: Sequence[str]) -> None:
     """Takes `text` as the data of the last card if it looks like data; else it is a name that no card has."""
     looks = Path(text).exists() or "." in text or "/" in text or ":" in text
+    if not cards and Path(text).is_file():
+        raise CardError(f"{text} stands alone", help=f"rows follow a line or a task: '[TEXT:q] -> [TEXT:a]' {text}")
     if not looks or not cards:
         raise CardError(f"no card for task `{text}`", help=did_you_mean(text, names, "cards"))
     # a card's own paths start at its folder, those typed here at the working directory

@@ -46,6 +46,19 @@ _VALUED = frozenset(
         "-i",
     ]
 )
+#: Hydra's other long flags.
+_BARE = frozenset(
+    [
+        "--help",
+        "--hydra-help",
+        "--version",
+        "--resolve",
+        "--run",
+        "--multirun",
+        "--shell-completion",
+        "--experimental-rerun",
+    ]
+)
 _CARDS = re.compile(r"\+{0,2}data\.cards=(?P<value>.*)")
 
 
@@ -85,6 +98,7 @@ def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str,
         OfasysError: What was wrong with the arguments or in the jobs, all of it at the end of a multirun.
     """
 
+    _refuse_flags(arguments)
     errors: list[OfasysError] = []
 
     def job(config: DictConfig) -> None:
@@ -144,6 +158,16 @@ def _searching(verb: str, arguments: Sequence[str], config_dir: str | Path | Non
         raise _translated(error, verb, arguments, config_dir) from error
     finally:
         GlobalHydra.instance().clear()
+
+
+def _refuse_flags(arguments: Sequence[str]) -> None:
+    """Stops with exit code 2 at a flag that Hydra does not have: who writes `--model tiny` means `model=tiny`."""
+    for name in (argument.partition("=")[0] for argument in arguments):
+        if name.startswith("--") and name not in _BARE | _VALUED:
+            shown = "--help, --config-dir, --cfg, --multirun, --hydra-help"
+            help = f"values are written without dashes: {name[2:]}=...; flags: {shown}"
+            print(CardError(f"there is no flag `{name}`", help=help), file=sys.stderr)
+            raise SystemExit(2)
 
 
 def _refuse_doubles(folder: Path) -> None:

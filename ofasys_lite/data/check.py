@@ -198,10 +198,19 @@ def _missing_columns(found: _Found, card: TaskCard, plan: Plan, source: RowSourc
         elif use.column not in gone:
             has = ", ".join(source.columns) or "no columns"
             message = f"{use.label} asks for column `{use.column}`; {source.name} has {has}"
-            help = did_you_mean(use.column, source.columns, "columns")
+            help = _separated(source.columns) or did_you_mean(use.column, source.columns, "columns")
             found.error(tally.error(Finding("E301", message, use.span, help, "row 1")))
         gone.add(use.column)
     return gone
+
+
+def _separated(columns: Sequence[str]) -> str:
+    """What to do where the only column's name holds the marks between several; empty where it does not."""
+    mark = next((mark for mark in (";", "\t", "|") if len(columns) == 1 and mark in columns[0]), None)
+    if mark is None:
+        return ""
+    shown = "\\t" if mark == "\t" else mark
+    return f'the fields look separated by `{shown}`: give the source as {{path: FILE, separator: "{shown}"}}'
 
 
 def _has(source: RowSource, use: Use) -> bool:

@@ -1,6 +1,7 @@
 """Composition of a run: every trap of Hydra that the design names."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from ofasys_lite.commands.compose import load_run_config, run_hydra
 from ofasys_lite.commands.config import RunConfig
+from ofasys_lite.commands.evaluate import EvaluateOptions
 from ofasys_lite.commands.sources import escape, unescape
+from ofasys_lite.commands.train import _of_resumed_run, _training_run
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction.places import Origin
 
@@ -217,6 +220,47 @@ def test_help_names_groups_flags_and_keys(folder: Path, capsys: pytest.CaptureFi
     assert "Powered by Hydra" not in out
 
 
+def test_help_of_evaluate_names_only_what_it_uses(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_hydra("evaluate", ["--help"], lambda content, job: None)
+    out = capsys.readouterr().out
+    assert "checkpoint: last" in out
+    assert "trainer" not in out
+    assert "experiment" not in out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trainer": {"compile": "no"}}, "compile_blocks is 'no'"),
+        ({"trainer": {"gradient_checkpointing": "off"}}, "gradient_checkpointing is 'off'"),
+        ({"data": {"pieces": "abc"}}, "data: pieces is 'abc'"),
+        ({"data": {"bins": 1.5}}, "data: bins is 1.5"),
+    ],
+)
+def test_a_switch_or_number_that_is_none_is_refused(folder: Path, change: dict[str, Any], message: str) -> None:
+    config = load_run_config(MINE)
+    ((group, values),) = change.items()
+    with pytest.raises(CardError) as error:
+        _training_run(replace(config, **{group: {**getattr(config, group), **values}}), folder / "run", False)
+    assert message in str(error.value)
+
+
+def test_a_resumed_run_takes_flags_and_refuses_what_cannot_change(folder: Path) -> None:
+    (folder / "config.yaml").write_text("tasks: {}\nsteps: 3\ntrainer: {lr: 1.0}\n")
+    content = {"resume": str(folder), "tasks": {}, "steps": 9, "trainer": {"lr": 2.0}}
+    arguments = [f"resume={folder}", "steps=9", "trainer.lr=2.0", "--config-dir", "mine"]
+    found = _of_resumed_run(content, arguments)
+    assert (found["steps"], found["trainer"]) == (9, {"lr": 2.0})
+    for wrong in ("model.width=3", "~trainer.lr"):
+        with pytest.raises(CardError, match="cannot be changed in a resumed run"):
+            _of_resumed_run(content, [*arguments, wrong])
+
+
+def test_names_of_files_that_look_like_numbers_stay_names() -> None:
+    assert EvaluateOptions.of({"checkpoint": 3, "output": 2024}) == EvaluateOptions(checkpoint="3", output="2024")
+
+
 def test_evaluate_takes_names_of_tasks_and_needs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found: list[dict[str, Any]] = []
@@ -224,6 +268,18 @@ def test_evaluate_takes_names_of_tasks_and_needs_a_run(tmp_path: Path, monkeypat
     assert (found[0]["run"], found[0]["tasks"], found[0]["split"]) == ("runs/x", ["mine"], "test")
     with pytest.raises(CardError, match="`run` is not given"):
         run_hydra("evaluate", [], lambda content, job: None)
+
+
+@pytest.mark.parametrize("arguments", [["--steps", "20"], ["--steps=20"], ["tasks=[vqa]", "--steps", "20"]])
+def test_a_value_written_as_a_flag_is_told_how_it_is_written(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_hydra("train", arguments, lambda content, job: None)
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert "there is no flag `--steps`" in err
+    assert "without dashes: steps=..." in err
 
 
 def test_composing_imports_no_torch() -> None:

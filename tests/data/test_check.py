@@ -69,6 +69,19 @@ def test_unused_columns_and_splits_made_by_rule_are_notes() -> None:
     assert any("valid and test come from list, by sha1 of the sample id" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(("mark", "shown"), [(";", ";"), ("|", "|")])
+def test_another_separator_is_recognized_where_columns_are_missing(mark: str, shown: str) -> None:
+    Path("rows.csv").write_text(f"q{mark}a\n1{mark}2\n")
+    (first, *_) = report_of("[TEXT:q] -> [TEXT:a]", "rows.csv").errors
+    assert f'give the source as {{path: FILE, separator: "{shown}"}}' in str(first)
+
+
+def test_a_file_of_rows_without_a_line_is_told_where_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rows.csv").write_text("q,a\n1,2\n")
+    assert app.main(["check", "rows.csv"]) == 1
+    assert "rows follow a line or a task: '[TEXT:q] -> [TEXT:a]' rows.csv" in capsys.readouterr().err
+
+
 def test_the_share_that_max_length_cuts_is_a_note() -> None:
     rows = [{"q": "one two three four" if i % 4 == 0 else "one", "a": "y"} for i in range(20)]
     report = report_of("[TEXT:q,max_length=3] -> [TEXT:a]", rows)
