@@ -25,6 +25,7 @@ from ofasys_lite.plan.types import (
     walk,
 )
 from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 __all__ = ["ExampleMaker"]
@@ -43,6 +44,7 @@ class _Walk:
         self.frame = frame
         self.dropped = False
         self.judged = True  # objectives on the encoder are wanted
+        self.masked: dict[str, Piece] = {}  # column -> its masked text, of which the target learns the span (MASS)
         self.pieces: list[TargetPiece] = []
         self.losses: list[SideLoss] = []
 
@@ -127,6 +129,7 @@ class ExampleMaker:
             targets = []
             for side in template.targets:
                 state = _Walk(row, rng, train, frame)
+                state.masked = source.masked
                 for segment in side:
                     self._segment(state, segment, row, target=True)
                 targets.append(Target(tuple(state.pieces)))
@@ -181,6 +184,8 @@ class ExampleMaker:
         try:
             tool = self.preprocess[slot.preprocess, slot.adapter]
             piece = tool.encode(value, self.options(slot, row, state.frame, target), state.rng, state.train)
+            if row is state.row:
+                piece = self._span(state, slot, piece, target)
         except DataError as error:
             message = f"column `{slot.column}`: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
@@ -188,6 +193,16 @@ class ExampleMaker:
         if not target and state.judged:
             for loss in slot.losses:
                 state.losses.append(self._side_loss(state, slot, loss.name, loss.weight, dict(loss.options), row))
+
+    def _span(self, state: _Walk, slot: SlotSegment, piece: Piece, target: bool) -> Piece:
+        """`piece`, or of a target whose text the source hides a span of, the piece that learns the span (MASS)."""
+        if target:
+            hidden = state.masked.get(slot.column) if slot.learned and slot.closed is None else None
+            return piece if hidden is None else hidden_span(piece, hidden, self.vocabulary.control("mask"))
+        options = dict(slot.options)
+        if options.get("mask_style") == "mass" and options.get("mask_ratio") and state.rng is not None:
+            state.masked[slot.column] = piece
+        return piece
 
     def _side_loss(
         self, state: _Walk, slot: SlotSegment, name: str, weight: float, options: Mapping[str, object], row: Any

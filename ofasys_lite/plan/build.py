@@ -10,7 +10,14 @@ from ofasys_lite.errors import raise_all
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.nodes import Group, Node, Sentence, Slot, Template, Words
 from ofasys_lite.plan.language import GROUP
-from ofasys_lite.plan.sense import check_augmented, check_group, check_objectives, check_targets
+from ofasys_lite.plan.sense import (
+    check_augmented,
+    check_drops,
+    check_group,
+    check_masked,
+    check_objectives,
+    check_targets,
+)
 from ofasys_lite.plan.slots import Builder, read_attributes
 from ofasys_lite.plan.types import ClosedSet, GroupSegment, Plan, PlannedTemplate, Segment, WordsSegment, walk
 from ofasys_lite.plan.values import CallValue
@@ -35,6 +42,8 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
     for template, node in zip(templates, tree.templates, strict=True):
         check_objectives(builder, template)
         check_augmented(builder, template)
+        check_drops(builder, template)
+        check_masked(builder, template)
         check_targets(builder, template, node)
         _check_sense(builder, template, node)
     raise_all(builder.errors)

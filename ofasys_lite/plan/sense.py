@@ -10,10 +10,22 @@ from ofasys_lite.plan.ledger import Ledger
 from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
 from ofasys_lite.plan.values import CallValue
 
-__all__ = ["check_augmented", "check_group", "check_objectives", "check_slot", "check_targets"]
+__all__ = [
+    "check_augmented",
+    "check_drops",
+    "check_group",
+    "check_masked",
+    "check_objectives",
+    "check_slot",
+    "check_targets",
+]
 
 #: Attributes that say how a slot is learned or decoded; a slot with `no_loss` is neither.
 _LEARNING = ("weight", "loss", "closed_set", "decode", "codec")
+#: Attributes of free text, which a closed set has not.
+_FREE = ("max_length", "min_length", "noise_ratio", "no_punctuation", "spelled", "uncased")
+#: Attributes that decide how a text is cut into tokens.
+_READING = ("max_length", "no_punctuation", "spelled", "uncased")
 
 
 def check_slot(
@@ -31,6 +43,11 @@ def check_slot(
     if target and learned and modality == "CATEGORY" and "closed_set" not in values and slot.rejected is None:
         help = "write closed_set (the values of the training column), closed_set=(a,b) or the name of a set of the card"
         ledger.error("E206", "a CATEGORY that is written needs a closed set", slot.span, help)
+    if "mask_style" in values and "mask_ratio" not in values:
+        help = "say how much is masked: mask_ratio=0.3, or leave `mask_style` out"
+        ledger.error("E207", "`mask_style` means nothing without `mask_ratio`", _span(slot, "mask_style"), help)
+    for key in (k for k in _FREE if "closed_set" in values and k in values):
+        ledger.note(f"`{key}` does nothing beside `closed_set`: the values of the set are written as they are")
     decode = values.get("decode")
     if isinstance(decode, CallValue):
         _check_decode(ledger, slot, decode)
@@ -101,6 +118,36 @@ def check_augmented(ledger: Ledger, template: PlannedTemplate) -> None:
         ledger.error("E207", "`augment` cuts the image, and the boxes would not follow", moved[0].span, help)
 
 
+def check_drops(ledger: Ledger, template: PlannedTemplate) -> None:
+    """Notes `drop` slots with different probabilities, since all of a line are emptied together (E207)."""
+    slots = [s for s in walk(template.source) if s.drop > 0]
+    for slot in (s for s in slots if s.drop != slots[0].drop):
+        help = "give them one probability: all `drop` slots of a line are emptied together"
+        message = f"`drop={slot.drop:g}` beside `drop={slots[0].drop:g}`"
+        ledger.error("E207", message, slot.span, help)
+
+
+def check_masked(ledger: Ledger, template: PlannedTemplate) -> None:
+    """Notes what `mask_style=mass` does to the target of the same column, and where it cannot (E207)."""
+    masked = {s.column: s for s in template.source if isinstance(s, SlotSegment) and _is_mass(s)}
+    for slot in (s for side in template.targets for s in side if isinstance(s, SlotSegment) and s.learned):
+        source = masked.get(slot.column)
+        if source is None or slot.closed is not None:
+            continue
+        one, two = dict(source.options), dict(slot.options)
+        if source.preprocess != slot.preprocess or any(one.get(key) != two.get(key) for key in _READING):
+            help = f"give both slots the same {', '.join(_READING)}"
+            message = f"`mask_style=mass` hides a span of `{slot.column}`, which the target reads in another way"
+            ledger.error("E207", message, slot.span, help)
+        else:
+            ledger.note(f"`mask_style=mass`: of `{slot.column}` only the hidden span is learned (arXiv 1905.02450)")
+
+
+def _is_mass(slot: SlotSegment) -> bool:
+    options = dict(slot.options)
+    return options.get("mask_style") == "mass" and bool(options.get("mask_ratio"))
+
+
 def check_targets(ledger: Ledger, template: PlannedTemplate, node: Template) -> None:
     """Notes targets that cannot be told apart in the output, or not be written from one encoding (E205, E208)."""
     for number, side in enumerate(template.targets):
@@ -124,8 +171,14 @@ def _check_given(ledger: Ledger, side: tuple[Segment, ...]) -> None:
         slots = [s for s in walk((segment,)) if not s.learned]
         if isinstance(segment, GroupSegment) and slots and len(slots) < len(walk((segment,))):
             ledger.not_yet("`no_loss` within a group that is written is planned for a later version")
+        elif isinstance(segment, GroupSegment) and any(map(_has_candidates, walk((segment,)))):
+            ledger.not_yet("`closed_set=@column` within a group that is written is planned for a later version")
         elif any(text is not None and s.adapter != text.adapter.get("default") for s in slots):
             ledger.not_yet(f"{slots[0].modality} with `no_loss` right of `->` is planned for a later version")
+
+
+def _has_candidates(slot: SlotSegment) -> bool:
+    return slot.learned and slot.closed is not None and slot.closed.kind == "candidates"
 
 
 def _in_one_go(slot: SlotSegment) -> bool:

@@ -15,7 +15,7 @@ from ofasys_lite.data.ready import make_ready
 from ofasys_lite.data.recipes import data_root
 from ofasys_lite.data.types import Term
 from ofasys_lite.decoding.automaton import compile, random_walk
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import CardError, DataError
 
 BOX = [3.0, 4.0, 20.0, 49.0]
 RECORD = {"name": "cat", "legs": 4, "likes": ["mat", None, True], "where": {"x": -1.5}}
@@ -157,6 +157,42 @@ def test_an_optional_slot_is_dropped_from_the_source_and_announced_in_the_target
     example = maker.example(bare, "0", None, False)
     assert ids_of(example.targets[0]) == [control("absent")]
     assert len(example.sources[0].pieces) == 1
+
+
+def test_mass_learns_the_hidden_span_only_and_is_fed_what_the_encoder_cannot_read() -> None:
+    row = {"s": "the cat sat on a mat with seven other animals"}
+    maker = maker_of("[TEXT:s,mask_ratio=0.5,mask_style=mass] -> [TEXT:s]", [row])
+    mask = maker.vocabulary.control("mask")
+    for seed in range(20):
+        example = maker.example(row, "0", np.random.default_rng(seed), True)
+        shown = example.sources[0].pieces[0].arrays["ids"]
+        piece = example.targets[0].pieces[0].piece
+        ids, fed, learn_P = piece.arrays["ids"], piece.arrays["inputs"], piece.learn_P
+        assert learn_P is not None
+        assert learn_P[:-1].tolist() == (shown == mask).tolist()
+        assert learn_P[-1] == learn_P[-2]
+        assert 0.4 < learn_P.mean() < 0.6
+        assert fed.tolist() == np.where(learn_P, ids, mask).tolist()
+        # the shown text and the learned span are the whole text
+        assert np.where(learn_P[:-1], ids[:-1], shown).tolist() == maker.vocabulary.encode(row["s"])
+        assert written(maker, example, row) == row
+
+
+def test_other_styles_of_masking_learn_the_whole_text_and_so_does_mass_where_nothing_is_drawn() -> None:
+    row = {"s": "the cat sat on a mat", "t": "yes"}
+    for line, rng in (
+        ("[TEXT:s,mask_ratio=0.5,mask_style=token] -> [TEXT:s]", np.random.default_rng(0)),
+        ("[TEXT:s,mask_ratio=0.5,mask_style=mass] -> [TEXT:s]", None),
+        ("[TEXT:s,mask_ratio=0.5,mask_style=mass] -> [TEXT:t]", np.random.default_rng(0)),
+    ):
+        piece = maker_of(line, [row]).example(row, "0", rng, True).targets[0].pieces[0].piece
+        assert piece.learn_P is None
+        assert set(piece.arrays) == {"ids"}
+
+
+def test_labels_of_a_row_within_a_written_group_are_for_later() -> None:
+    with pytest.raises(CardError, match="cannot be trained yet: `closed_set=@column` within a group"):
+        maker_of("[TEXT:q] -> ([TEXT:a,closed_set=@c])*<over=o>", [{"q": "x", "o": [{"a": "y", "c": ["y"]}]}])
 
 
 def test_dropped_slots_of_a_line_go_together_and_only_in_training() -> None:
