@@ -70,6 +70,14 @@ class Adapter(nn.Module):
         self.settings = dict(settings)
         self.width = shared.width
 
+    @classmethod
+    def stored(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings with which an exported adapter is built again, just before its own weights are read.
+
+        Override where the constructor fetches weights from elsewhere: an export needs nothing but itself.
+        """
+        return settings
+
     def embed(self, part: Part) -> Tensor:
         """(P, D) embeddings of all pieces of the part, in order. Arrays are tensors on the model's device.
 
@@ -82,7 +90,5 @@ class Adapter(nn.Module):
 
         Every rank then has the same graph. Override only where summing empty slices of the parameters will not do.
         """
-        total = torch.zeros((), device=next(self.parameters()).device)
-        for parameter in self.parameters():
-            total = total + parameter.reshape(-1)[:0].sum()
-        return total
+        parts = [parameter.reshape(-1)[:0].sum() for parameter in self.parameters()]
+        return torch.stack(parts).sum() if parts else torch.zeros(())

@@ -50,6 +50,11 @@ class TimmAdapter(GridAdapter):
         self.register_buffer("shift", shift, persistent=False)
         self.train(self.training)
 
+    @classmethod
+    def stored(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings without the weights that the backbone began with: an export holds its own."""
+        return {**settings, "pretrained": False, "checkpoint": None}
+
     def train(self, mode: bool = True) -> TimmAdapter:
         """Sets training mode everywhere but in BatchNorm."""
         super().train(mode)

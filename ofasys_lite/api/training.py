@@ -171,7 +171,7 @@ class _Asked:
         if steps is None and minutes is None:
             steps = presets.steps
         merged = {**presets.trainer, **{k: v for k, v in options.items() if k not in _DATA}}
-        switches = {field: bool(merged.pop(key, False)) for key, field in _SWITCHES.items()}
+        switches = {field: merged.pop(key, False) for key, field in _SWITCHES.items()}
         settings = TrainSettings.from_dict({**merged, "steps": steps, "minutes": minutes})
         asked = {key: options[key] for key in _DATA if key in options}
         data = {**{key: presets.data[key] for key in _DATA}, **asked}
@@ -262,9 +262,6 @@ def _data(model: GeneralistModel, asked: _Asked) -> DataSettings:
 
     if not model.trained:
         values = asked.data
-        for key in ("pieces", "bins"):
-            if isinstance(values[key], bool) or not isinstance(values[key], int) or values[key] < 2:
-                raise CardError(f"fit: {key} is {values[key]!r}", help="a whole number from 2")
         tokenizer = values["tokenizer"]
         return DataSettings(values["pieces"], values["bins"], None if tokenizer is None else str(tokenizer))
     if asked.given:

@@ -69,6 +69,11 @@ def _run(module: str, arguments: list[str]) -> int:
     except OfasysError as error:
         print(error, file=sys.stderr)
         return 1
+    except (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        if error.filename is None:
+            raise
+        print(f"{error.filename}: {(error.strerror or 'cannot be used').lower()}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -71,6 +71,9 @@ class EvaluateOptions:
         given = {f.name: content[f.name] for f in fields(EvaluateOptions) if f.name in content}
         tasks = given.get("tasks") or ()
         given["tasks"] = (tasks,) if isinstance(tasks, str) else tuple(map(str, tasks))
+        for name in ("checkpoint", "output"):  # Hydra reads a folder called 3 as a number
+            if given.get(name) is not None:
+                given[name] = str(given[name])
         return EvaluateOptions(**given)
 
 
@@ -143,7 +146,7 @@ def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions) -> 
 
         load_weights(model.network, weights)
     results = _progressed(model, options)
-    results = _with_run(results, found)
+    results = _with_run(results, found, options.checkpoint)
     output = Path(options.output) if options.output is not None else found.folder
     print_table(results, Console())
     for path in _write(results, output, options.report):
@@ -181,8 +184,8 @@ def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
         )
 
 
-def _with_run(results: RunResults, found: Found) -> RunResults:
-    """The results with the run's name, history and what its training took."""
+def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
+    """The results with the run's name, history, what its training took, and which of its weights were used."""
     from ofasys_lite.training.files import RunFolder
 
     history = RunFolder(found.folder).history()
@@ -190,6 +193,8 @@ def _with_run(results: RunResults, found: Found) -> RunResults:
     facts = dict(results.facts)
     if steps:
         facts["training"] = f"{steps[-1]['step']:,} steps, {steps[-1]['time'] / 60:.1f} minutes"
+    if checkpoint != "last":
+        facts["weights"] = "best validation" if checkpoint == "best" else checkpoint
     name = found.folder.name if found.folder.name != "export" else found.folder.resolve().parent.name
     return replace(results, name=name, history=history, facts=facts)
 

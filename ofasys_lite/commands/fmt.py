@@ -65,7 +65,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _files(text: str) -> list[Path] | None:
     """The files that an argument names; None if it is a line."""
-    path = Path(text) if len(text) < 4096 and "\n" not in text and "\0" not in text else Path()
+    # what no file can be called is a line; asked about it, the system raises
+    named = not {"\n", "\0"} & set(text) and all(len(os.fsencode(part)) < 256 for part in text.split("/"))
+    path = Path(text) if named and len(text) < 4096 else Path()
     if text and path.is_dir() and "->" not in text:
         return sorted([*path.rglob("*.yaml"), *path.rglob("*.txt")])
     if path.suffix in (".yaml", ".txt") and "->" not in text:
@@ -81,7 +83,7 @@ def formatted_card(path: Path, types: frozenset[str]) -> _Formatted:
     In a literal block each paraphrase has a line of its own, the second and later ones with `|||` before them.
     A YAML file without `instruction` is left as it is.
     """
-    before = path.read_bytes().decode("utf-8")
+    before = _text(path)
     item = read_yaml(path)
     line = item.get("instruction") if item.kind == "map" else None
     if line is None or line.place is None:
@@ -114,7 +116,7 @@ def formatted_card(path: Path, types: frozenset[str]) -> _Formatted:
 
 def formatted_lines(path: Path, types: frozenset[str]) -> _Formatted:
     """A file of lines with each in canonical form; comments and empty lines stay."""
-    before = path.read_bytes().decode("utf-8")
+    before = _text(path)
     rows = before.splitlines(keepends=True)
     errors: list[OfasysError] = []
     for line in instruction_lines(path):
@@ -128,6 +130,14 @@ def formatted_lines(path: Path, types: frozenset[str]) -> _Formatted:
     if errors:
         raise errors[0]
     return _Formatted(path, before, "".join(rows))
+
+
+def _text(path: Path) -> str:
+    """The text of a file, line ends as they are."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CardError(f"{path} is not UTF-8 (byte {error.start})", help="save it as UTF-8") from None
 
 
 def _replace(path: Path, text: str) -> None:

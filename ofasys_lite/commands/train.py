@@ -34,7 +34,9 @@ def main(arguments: Sequence[str]) -> int:
         plans = content.pop("plans", "check")
         if plans not in _PLANS:
             raise CardError(f"plans is `{plans}`", help=did_you_mean(str(plans), _PLANS))
-        start(run_config(content, folders, folder), evaluate=bool(evaluated), ignore_plans=plans == "ignore")
+        if not isinstance(evaluated, bool):
+            raise CardError(f"evaluate is `{evaluated}`", help="true or false")
+        start(run_config(content, folders, folder), evaluate=evaluated, ignore_plans=plans == "ignore")
 
     run_hydra("train", list(arguments), job)
     return 0
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 def _of_resumed_run(content: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
     """What `resume=PATH` goes on with: the run's own configuration, where the command line names no tasks.
 
-    Single keys given beside it (`minutes=20`, `trainer.workers=0`) are taken from the command line.
+    Single keys given beside it (`minutes=20`, `trainer.workers=0`) are taken from the command line, and so are flags.
     """
     path = content.get("resume")
     if not isinstance(path, str) or content.get("tasks"):
@@ -56,7 +58,7 @@ def _of_resumed_run(content: dict[str, Any], arguments: Sequence[str]) -> dict[s
     saved["resume"] = path
     for key in ("evaluate", "plans"):
         saved.setdefault(key, content.get(key))
-    for argument in arguments:
+    for argument in (each for each in arguments if each.startswith("~") or ("=" in each and each[0] != "-")):
         group, _, key = argument.partition("=")[0].lstrip("+").partition(".")
         if not key and group in ("steps", "minutes", "evaluate", "plans"):
             saved[group] = content[group]
@@ -174,8 +176,8 @@ def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:
 
     trainer = dict(config.trainer)
     switches = {
-        "gradient_checkpointing": bool(trainer.pop("gradient_checkpointing", False)),
-        "compile_blocks": bool(trainer.pop("compile", False)),
+        "gradient_checkpointing": trainer.pop("gradient_checkpointing", False),
+        "compile_blocks": trainer.pop("compile", False),
     }
     trainer["progress"] = trainer.get("progress", True)
     settings = TrainSettings.from_dict(
@@ -188,9 +190,7 @@ def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:
         model=ModelConfig.from_dict({**config.model, **switches}),
         settings=settings,
         folder=folder,
-        data=DataSettings(
-            pieces=int(data.get("pieces", 2000)), bins=int(data.get("bins", 1000)), tokenizer=data.get("tokenizer")
-        ),
+        data=DataSettings(data.get("pieces", 2000), data.get("bins", 1000), data.get("tokenizer")),
         resume=resume,
         config=config.resolved,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.groups import raw_values, walked
@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """How a run reads its data.
+    """How a run reads its data; CardError if a number is none.
 
     Attributes:
         pieces: Text pieces of the tokenizer.
@@ -45,6 +45,12 @@ class DataSettings:
     bins: int = 1000
     tokenizer: str | None = None
     modalities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in ("pieces", "bins"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 2:
+                raise CardError(f"data: {key} is {value!r}", help="a whole number from 2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +97,7 @@ def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
 
 def preprocess_class(path: str) -> type[Preprocess]:
     """The Preprocess a card names by dotted path; CardError if there is none."""
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        raise CardError(
-            f"preprocess {path}: no module `{error.name}`", help="give the folder on PYTHONPATH, or run from it"
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, Preprocess)):
-        raise CardError(
-            f"preprocess {path} is not a Preprocess", help="derive it from ofasys_lite.preprocess.Preprocess"
-        )
+    found: type[Preprocess] = load_class(path, Preprocess, "preprocess")
     return found
 
 

@@ -5,7 +5,6 @@ Shapes: S source rows, T target rows, L target rows with loss, D width, V vocabu
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,12 +15,13 @@ from torch import Tensor, nn
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Embedded, Shared
 from ofasys_lite.adapters.text import TextAdapter
+from ofasys_lite.cards.classes import load_class
 from ofasys_lite.data.types import Batch, SideRows, Stream
-from ofasys_lite.errors import CardError, CheckpointError
+from ofasys_lite.errors import CheckpointError
 from ofasys_lite.model import EncoderDecoder, ModelConfig
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
-__all__ = ["AdapterSpec", "Losses", "Network", "load_class"]
+__all__ = ["AdapterSpec", "Losses", "Network"]
 
 _BLANK = CONTROLS.index("<blank>")
 
@@ -47,27 +47,6 @@ class Losses:
     token_L: Tensor
     side: tuple[Tensor, ...]
     touch: Tensor
-
-
-def load_class(path: str, base: type, what: str) -> Any:
-    """The class that a card names by dotted path; CardError if it is not there or not a `base`."""
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and not module.startswith(error.name):
-            raise CardError(
-                f"{what} {path} needs the package `{error.name}`", help=f"pip install {error.name}"
-            ) from None
-        help = "give the folder on PYTHONPATH, or run the command from it"
-        raise CardError(f"{what} {path}: no module `{module}`", help=help) from None
-    except AttributeError:
-        raise CardError(f"{what} {path}: the module has no `{name}`") from None
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise CardError(
-            f"{what} {path} is not a {base.__name__}", help=f"derive it from {base.__module__}.{base.__name__}"
-        )
-    return found
 
 
 class Network(nn.Module):

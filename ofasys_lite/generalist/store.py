@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ofasys_lite import __version__
+from ofasys_lite.adapters.base import Adapter
+from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.stored import stored_modalities
 from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.ready import DataSettings
@@ -182,11 +184,15 @@ def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Generalist:
     """The model that config.json describes, its weights not yet read."""
     if vocabulary.hash != config["vocabulary"]["hash"]:
         raise CheckpointError("it and the tokenizer do not belong together", help="do not mix files of two exports")
-    specs = {n: AdapterSpec(v["path"], v["settings"]) for n, v in config["adapters"].items()}
+    specs = {n: _spec(v["path"], v["settings"]) for n, v in config["adapters"].items()}
     network = Network(ModelConfig.from_dict(config["model"]), len(vocabulary), specs)
     modalities = stored_modalities(config["modalities"])
     tasks = {name: _entry(name, value, modalities) for name, value in config["tasks"].items()}
     return Generalist(network, vocabulary, tasks, _with_others(modalities), DataSettings(**config["data"]))
+
+
+def _spec(path: str, settings: Mapping[str, Any]) -> AdapterSpec:
+    return AdapterSpec(path, load_class(path, Adapter, "adapter").stored(settings))
 
 
 def load_weights(network: Network, path: Path) -> None:

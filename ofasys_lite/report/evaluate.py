@@ -263,8 +263,10 @@ def _samples(opened: Split, made: Predicted, metric: str, count: int) -> tuple[S
             SampleInput(column, modality, opened.rows.input(i, column, modality))
             for column, modality in opened.rows.inputs()
         ]
-        right = evaluate_metric(metric, [value], [reference], None, [made.rows[place]], samples=1)
-        found.append(Sample(shown, value, reference, normalised(right) == 1.0, opened.rows.source.ids(i)))
+        score = normalised(evaluate_metric(metric, [value], [reference], None, [made.rows[place]], samples=1))
+        # what is partly right (an overlap, a text that is near) is neither right nor wrong
+        right = score == 1.0 if score in (0.0, 1.0) else None
+        found.append(Sample(shown, value, reference, right, opened.rows.source.ids(i)))
     return tuple(found)
 
 

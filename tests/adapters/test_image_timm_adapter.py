@@ -81,3 +81,8 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(CardError, match=r"needs the package timm .*\n  help: pip install 'ofasys_lite\[image\]'"):
         adapter()
+
+
+def test_an_exported_backbone_fetches_no_weights_again() -> None:
+    settings = {"backbone": "resnet18", "pretrained": True, "checkpoint": "weights.pth", "patch": 16}
+    assert TimmAdapter.stored(settings) == {**settings, "pretrained": False, "checkpoint": None}

@@ -153,7 +153,7 @@ MISTAKES: dict[str, tuple[Use, type[OfasysError], str]] = {
     "resume": (lambda: fit(tiny(), reverse(), resume="yes"), CardError, "resume is 'yes'"),  # type: ignore[arg-type]
     "where": (lambda: fit(tiny(), reverse(), name="a", folder="b"), CardError, "keep one of them"),
     "pieces": (lambda: fit(tiny(), reverse(), steps=1, pieces=60, **QUICK), CardError, "pieces is at least"),
-    "bins": (lambda: fit(tiny(), reverse(), steps=1, bins=0, **QUICK), CardError, "fit: bins is 0"),
+    "bins": (lambda: fit(tiny(), reverse(), steps=1, bins=0, **QUICK), CardError, "data: bins is 0"),
     "trainer": (lambda: Trainer(stepps=1), CardError, "did you mean `steps`"),
     "settings": (lambda: Trainer({"lr": 1}), CardError, "Trainer takes settings by name"),  # type: ignore[arg-type]
     "yaml": (lambda: Trainer.from_yaml("a.yaml"), CardError, "Trainer(lr=1e-3, steps=1000)"),

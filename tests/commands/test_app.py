@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,6 +83,29 @@ instruction: |
     it?->[TEXT:b]
 weight: 2  # and this
 """
+
+
+def test_fmt_takes_a_line_longer_than_any_file_name(capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"[TEXT:a] {'very ' * 80}long -> [TEXT:b]"
+    assert run("fmt", line) == 0
+    assert capsys.readouterr().out.strip() == line
+
+
+@pytest.mark.parametrize("name", ["lines.txt", "card.yaml"])
+def test_fmt_says_what_is_not_utf8(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).write_bytes("instruction: [TEXT:a] caf\xe9 -> [TEXT:b]\n".encode("latin-1"))
+    assert run("fmt", str(tmp_path / name)) == 1
+    assert f"{name} is not UTF-8 (byte 25)" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_a_folder_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("")
+    made = SimpleNamespace(main=lambda arguments: (tmp_path / "taken" / "inside").mkdir(parents=True))
+    monkeypatch.setattr("importlib.import_module", lambda name: made)
+    assert run("report", "x") == 1
+    assert "taken" in capsys.readouterr().err
 
 
 def test_fmt_rewrites_the_block_of_a_card_and_nothing_else(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_worlds as worlds
 
+from ofasys_lite.adapters.image import ImageAdapter
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.generalist import Generalist
@@ -38,6 +40,22 @@ def test_an_export_gives_the_predictions_of_the_trained_model(trained: tuple[Gen
     assert len(wanted) == len(worlds.LINES)
     for place in (folder, folder / "export", str(folder)):
         assert predictions(Generalist.from_pretrained(place)) == wanted
+
+
+def test_adapters_are_built_from_what_an_export_needs(
+    trained: tuple[Generalist, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stored(cls: type[ImageAdapter], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**settings, "begun": "not again"}
+
+    monkeypatch.setattr(ImageAdapter, "stored", classmethod(stored))
+    specs = Generalist.from_pretrained(trained[1]).network.specs
+    assert [spec.settings.get("begun") for spec in specs.values()].count("not again") == 1
+
+
+def test_a_name_that_no_repository_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="neither a folder nor a repository"):
+        Generalist.from_pretrained("my runs/first one")
 
 
 def test_saving_again_writes_the_same_export(trained: tuple[Generalist, Path], tmp_path: Path) -> None:
