@@ -121,7 +121,8 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(found: Found, text: str) -> tuple[Plan, str | None, Mapping[str, Any]]:
     """The plan of a task or a line, the task's name if it is one, and the card of the task that learned it."""
     cards = {**modalities(), **found.modalities}
-    task, line = None, text
+    task: str | None = None
+    line = text
     if "->" in text or "[" in text:
         lines = {name: value["card"]["instruction"] for name, value in found.tasks.items()}
         learned = learned_line(text, lines, frozenset(cards))
