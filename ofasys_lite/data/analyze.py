@@ -83,7 +83,7 @@ def analyze(task: ReadyTask, rows: int, seed: int = 0) -> Analysis:
     source = task.sources["train"]
     chosen = sorted({int(i) for i in np.linspace(0, len(source) - 1, min(rows, len(source)))})
     examples: list[Example] = []
-    lengths: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    lengths: dict[tuple[str, SlotSegment], list[tuple[int, int]]] = {}
     broken, reason = 0, ""
     reading = preprocess = 0.0
     for index in chosen:
@@ -96,7 +96,7 @@ def analyze(task: ReadyTask, rows: int, seed: int = 0) -> Analysis:
             preprocess += time.perf_counter() - middle
             reading += middle - start
             for side, slot, counts in _lengths(task, row, rng):
-                lengths.setdefault((side, slot.key), []).append(counts)
+                lengths.setdefault((side, slot), []).append(counts)
         except DataError as error:
             broken, reason = broken + 1, reason or error.message
     start = time.perf_counter()
@@ -128,9 +128,13 @@ def _lengths(
             tool = task.maker.preprocess[slot.preprocess, slot.adapter]
             options = task.maker.options(slot, row, frame, side == "target")
             count = tool.encode(value, options, rng, False).count
-            free = tuple(pair for pair in options if pair[0] != "max_length")
-            limit = _limit(task, slot)
-            whole = tool.encode(value, (*free, ("max_length", _NO_LIMIT)), rng, False).count if limit else count
+            whole = count
+            if _limit(task, slot):
+                # without masks: another drawing of them would be of another length
+                plain = tuple(pair for pair in options if pair[0] not in ("max_length", "mask_ratio"))
+                bounded = (*plain, *(pair for pair in options if pair[0] == "max_length"))
+                kept = tool.encode(value, bounded, None, False).count
+                whole = count + tool.encode(value, (*plain, ("max_length", _NO_LIMIT)), None, False).count - kept
             yield side, slot, (count, whole)
 
 
@@ -142,7 +146,6 @@ def _limit(task: ReadyTask, slot: SlotSegment) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def _slot_rows(task: ReadyTask, side: str, key: str, found: list[tuple[int, int]]) -> SlotRows:
-    slot = next(s for s in task.plan.slots() if s.key == key)
+def _slot_rows(task: ReadyTask, side: str, slot: SlotSegment, found: list[tuple[int, int]]) -> SlotRows:
     cut = sum(whole > count for count, whole in found)
-    return SlotRows(side, key, slot.modality, tuple(count for count, _ in found), cut, _limit(task, slot))
+    return SlotRows(side, slot.key, slot.modality, tuple(count for count, _ in found), cut, _limit(task, slot))

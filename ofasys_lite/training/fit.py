@@ -19,6 +19,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.ready import DataSettings, Ready, make_ready
+from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig, probe_precision
@@ -92,6 +93,12 @@ def train(
         settings.seed,
         settings.samples_per_step,
     )
+    if mixture.steps == 0:
+        rows = sum(len(t.sources["train"]) * (t.card.epochs or 0) for t in ready.tasks)
+        raise CardError(
+            f"the tasks' epochs are over after {rows} samples, and one step takes {settings.samples_per_step}",
+            help="raise `epochs`, take it away from one task, or lower trainer.samples_per_step",
+        )
     facts = facts_of(generalist.network.config, ready.vocabulary, mixture, settings)
     if before is not None:
         same_facts(folder, before.facts, facts, run.ignore_plans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -87,7 +88,9 @@ class TrainSettings:
             raise CardError("training has no end", help="say steps=1000 or minutes=10 (whichever comes first ends it)")
         if self.devices < 1 and self.devices != -1:
             raise CardError(f"trainer: devices is {self.devices}", help="devices is at least 1, or -1 for all")
-        for name in ("samples_per_step", "source_budget", "target_budget", "nodes", "log_every"):
+        if not 0 <= self.seed < 2**63:
+            raise CardError(f"trainer: seed is {self.seed}", help="seed is a whole number from 0 to 2**63 - 1")
+        for name in _AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is at least 1")
         for name in ("steps", "minutes", "lr", "checkpoint_every"):
@@ -119,6 +122,8 @@ class TrainSettings:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if "float" in str(one.type) and name != "betas" and not number:
                 raise CardError(f"trainer: {name} is {value!r}", help=f"{name} is a number, without quotes")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise CardError(f"trainer: {name} is {value}", help=f"{name} is a finite number")
 
     def to_dict(self) -> dict[str, object]:
         """Plain values that `from_dict` and JSON take."""
@@ -134,7 +139,8 @@ class TrainSettings:
         given = dict(values)
         if "betas" in given:
             betas = given["betas"]
-            if not isinstance(betas, (list, tuple)) or len(betas) != 2:
+            numbers = isinstance(betas, (list, tuple)) and all(type(beta) in (int, float) for beta in betas)
+            if not isinstance(betas, (list, tuple)) or len(betas) != 2 or not numbers:
                 raise CardError(f"trainer: betas is {betas!r}", help="two numbers, as [0.9, 0.98]")
             given["betas"] = tuple(betas)
         try:

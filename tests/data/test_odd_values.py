@@ -17,6 +17,7 @@ import soundfile
 from example_worlds import WORDS, picture
 
 from ofasys_lite.cards import load_task_card, modalities
+from ofasys_lite.data.analyze import analyze
 from ofasys_lite.data.fields import field
 from ofasys_lite.data.lengths import KINDS, length_of
 from ofasys_lite.data.ready import DataSettings, ReadyTask, make_ready, preprocess_class
@@ -166,3 +167,11 @@ def test_any_value_has_a_length_or_none_and_never_crashes(kind: str) -> None:
     for value in ODD:
         with suppress(DataError):
             assert length_of(value, kind) >= -1
+
+
+def test_an_analysis_counts_as_cut_what_max_length_cuts_on_each_side_and_not_what_masks_shorten() -> None:
+    line = "fill: [TEXT:q,mask_ratio=0.3] -> [TEXT:q,max_length=4]"
+    source, target = analyze(ready(line, ROWS), 20).slots
+    assert (source.side, source.cut, source.limit) == ("source", 0, 512)
+    assert (target.side, target.cut, target.limit) == ("target", 20, 4)
+    assert set(target.counts) == {5}

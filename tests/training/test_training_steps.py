@@ -134,11 +134,22 @@ def test_the_larger_share_of_steps_and_minutes_counts() -> None:
         ({"steps": 5, "accelerator": "tpu"}, "accelerator `tpu` is not known"),
         ({"steps": 5, "strategy": "dpp"}, "strategy `dpp` is not known"),
         ({"steps": 5, "betas": [0.9, 1.5]}, "betas"),
+        ({"steps": 5, "betas": ["a", "b"]}, "betas is"),
+        ({"steps": 5, "lr": float("nan")}, "lr is nan"),
+        ({"steps": 5, "clip": float("inf")}, "clip is inf"),
+        ({"steps": 5, "minutes": float("inf")}, "minutes is inf"),
+        ({"steps": 5, "seed": 2**63}, "seed is 9223372036854775808"),
+        ({"steps": 5, "seed": -1}, "seed is -1"),
     ],
 )
 def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(CardError, match=message):
         TrainSettings.from_dict(values)
+
+
+def test_epochs_that_end_before_the_first_step_are_named_as_what_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match="the tasks' epochs are over after 24 samples, and one step takes 64"):
+        worlds.run([worlds.task("spell", epochs=1)], tmp_path / "run", samples_per_step=64)
 
 
 @pytest.mark.parametrize("preset", ["cpu", "gpu", "ddp"])
