@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.api.model import GeneralistModel
@@ -15,7 +16,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: GeneralistModel,
+    model: GeneralistModel | str | Path,
     tasks: Sequence[Task | str] | Task | str | None = None,
     *,
     split: str = "test",
@@ -28,7 +29,7 @@ def evaluate(
     """Every task's metric with its 95 % interval, its baselines, and the margin over the strongest trivial one.
 
     Args:
-        model: A trained model.
+        model: A trained model, or the folder of one (`runs/x`).
         tasks: Names of tasks it learned, or Tasks (their rows are taken, the learned line stays); None takes all.
         split: `train`, `valid` or `test`.
         limit: Most rows per task, evenly spread over the split; None takes all.
@@ -43,6 +44,8 @@ def evaluate(
     """
     from ofasys_lite.report.evaluate import evaluate as judge
 
+    if isinstance(model, (str, Path)):
+        model = GeneralistModel.from_pretrained(str(model))
     asked = [tasks] if isinstance(tasks, (Task, str)) else tasks
     names = None if asked is None else [one.name if isinstance(one, Task) else one for one in asked]
     data: dict[str, Mapping[str, Any]] = {one.name: one.card.data for one in asked or () if isinstance(one, Task)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import lightning as L
@@ -61,9 +62,11 @@ class StepsModule(L.LightningDataModule):
             sampler=sampler,
             num_workers=self.settings.workers,
             prefetch_factor=4 if self.settings.workers else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_begin_worker,
         )
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # schedulers signal whole process groups: the run ends in its own time, and its loaders with it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

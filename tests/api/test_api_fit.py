@@ -135,6 +135,7 @@ def test_a_loaded_model_is_evaluated_on_rows_that_are_given(model: GeneralistMod
     task = Task("colour", COLOUR, data={"train": colour_rows(), "valid": colour_rows(), "test": colour_rows()[:5]})
     results = evaluate(loaded, [task])
     assert results.tasks[0].metric.items == 5
+    assert evaluate(model.run, [task]).tasks[0].metric.value == results.tasks[0].metric.value
     with pytest.raises(OfasysError, match="ListSource"):
         evaluate(loaded, "colour")
 
