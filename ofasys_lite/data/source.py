@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mimetypes
+import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -204,8 +206,22 @@ class Mapped(RowSource):
         return self.source.place(i)
 
 
+def _rooted(value: Any, base: str) -> Any:
+    """`value`, paths of media files that lie in the folder `base` made absolute."""
+    if isinstance(value, list):
+        return [_rooted(one, base) for one in value]
+    if not isinstance(value, str) or len(value) > 255 or "\0" in value or not base:
+        return value
+    kind = (mimetypes.guess_type(value)[0] or "").partition("/")[0]
+    path = os.path.abspath(os.path.join(base, value))
+    return path if kind in ("image", "audio", "video") and os.path.isfile(path) else value
+
+
 class Chained(RowSource):
     """Several sources, one after another: shards of one table.
+
+    A path of an image, sound or film that a shard of another folder than the first one gives, relative to its own
+    folder, comes as an absolute path.
 
     Args:
         sources: At least one; all with the same columns, in any order.
@@ -248,12 +264,14 @@ class Chained(RowSource):
     def row(self, i: int) -> dict[str, Any]:
         """Row `i`, counted over all sources."""
         source, inner = self._find(i)
-        return source.row(inner)
+        row = source.row(inner)
+        return row if source.base == self.base else {key: _rooted(value, source.base) for key, value in row.items()}
 
     def value(self, i: int, column: str) -> Any:
         """The value of `column` in row `i`, counted over all sources."""
         source, inner = self._find(i)
-        return source.value(inner, column)
+        value = source.value(inner, column)
+        return value if source.base == self.base else _rooted(value, source.base)
 
     def place(self, i: int) -> str:
         """The shard and the row in it."""

@@ -175,3 +175,14 @@ def test_an_analysis_counts_as_cut_what_max_length_cuts_on_each_side_and_not_wha
     assert (source.side, source.cut, source.limit) == ("source", 0, 512)
     assert (target.side, target.cut, target.limit) == ("target", 20, 4)
     assert set(target.counts) == {5}
+
+
+def test_shards_of_several_folders_each_name_their_own_pictures(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(name.encode())
+        (tmp_path / name / "x.csv").write_text(f"img,cap\n1.png,{name}\n", encoding="utf-8")
+    source = open_source([str(tmp_path / "a" / "x.csv"), str(tmp_path / "b" / "x.csv")])
+    assert source.row(0) == {"img": "1.png", "cap": "a"}
+    assert source.row(1) == {"img": str(tmp_path / "b" / "1.png"), "cap": "b"}
+    assert source.value(1, "img") == str(tmp_path / "b" / "1.png")
