@@ -17,7 +17,7 @@ from ofasys_lite.metrics import baseline_kind, find_metric
 from ofasys_lite.metrics.values import as_struct
 from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess.box import read_box
-from ofasys_lite.preprocess.struct import read_struct
+from ofasys_lite.preprocess.linear import read_struct
 from ofasys_lite.preprocess.text import normal_text, read_text
 
 __all__ = ["Judge", "judges"]
