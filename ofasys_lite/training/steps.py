@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 
 import lightning as L
@@ -68,5 +67,3 @@ class StepsModule(L.LightningDataModule):
 
 def _begin_worker(worker: int) -> None:
     torch.set_num_threads(1)
-    # schedulers signal whole process groups: the run ends in its own time, and its loaders with it
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
