@@ -73,15 +73,15 @@ def _column(card: TaskCard, folders: Sequence[str]) -> str:
 
 
 def _images(given: argparse.Namespace, split: str, side: int) -> Images:
-    from ofasys_lite.data.splits import open_splits
+    from ofasys_lite.data.splits import open_card
     from ofasys_lite.training.codec import Images
 
     if split not in _SPLITS:
         raise DataError(f"unknown split `{split}`", help=did_you_mean(split, _SPLITS, "splits"))
     card = find_task(given.task, given.config_dir)
-    base = Path(card.path).parent if card.path else None
-    sources, _ = open_splits(card.data, base=base, columns=card.columns or None, group_column=card.group or None)
-    return Images(sources[split], given.column or _column(card, given.config_dir), side)
+    column = given.column or _column(card, given.config_dir)
+    sources, _ = open_card(card)
+    return Images(sources[split], column, side)
 
 
 def _train(given: argparse.Namespace) -> int:

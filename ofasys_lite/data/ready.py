@@ -12,7 +12,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.groups import raw_values, walked
 from ofasys_lite.data.source import RowSource
-from ofasys_lite.data.splits import open_splits
+from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
 from ofasys_lite.plan.types import GroupSegment, Segment, walk
@@ -194,12 +194,7 @@ def _open_all(
             plan = build_plan(card, modalities)
             if plan.cannot_train:
                 raise CardError(f"task {card.name} cannot be trained yet: {'; '.join(plan.cannot_train)}")
-            opened, told = open_splits(
-                card.data,
-                base=Path(card.path).parent if card.path else None,
-                columns=card.columns or None,
-                group_column=card.group or None,
-            )
+            opened, told = open_card(card)
             plans.append(plan)
             sources.append(opened)
             notes.append((*plan.notes, *told))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.cache import cached_arrays
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.readers.lines import Progress
@@ -17,7 +18,7 @@ from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource, combined, has_column
 from ofasys_lite.errors import DataError, did_you_mean
 
-__all__ = ["SPLITS", "SplitView", "open_splits", "split_of"]
+__all__ = ["SPLITS", "SplitView", "open_card", "open_splits", "split_of"]
 
 SPLITS = ("train", "valid", "test")
 _PERCENT = {"train": "80", "valid": "10", "test": "10"}
@@ -141,6 +142,21 @@ def _splits(source: RowSource, group_column: str | None) -> NDArray[np.int64]:
                 key = str(i)
         out[i] = SPLITS.index(split_of(str(key)))
     return out
+
+
+def open_card(card: TaskCard, data: Mapping[str, Any] | None = None) -> tuple[dict[str, RowSource], tuple[str, ...]]:
+    """What `open_splits` gives for a card: paths start at its folder, columns are renamed, groups kept together.
+
+    Args:
+        card: The card.
+        data: Sources to open instead of the card's own.
+    """
+    return open_splits(
+        card.data if data is None else data,
+        base=Path(card.path).parent if card.path else None,
+        columns=card.columns or None,
+        group_column=card.group or None,
+    )
 
 
 def open_splits(

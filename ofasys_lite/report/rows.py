@@ -14,7 +14,7 @@ from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.fields import MISSING, field, is_empty
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource
-from ofasys_lite.data.splits import open_splits
+from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.metrics.sql import DATABASE_COLUMNS
 from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
@@ -50,12 +50,7 @@ def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[
                 help=f"give them: evaluate(model, Task({card.name!r}, line, data={{'train': rows, 'test': rows}}))",
             )
     try:
-        sources, _ = open_splits(
-            given,
-            base=Path(card.path).parent if card.path else None,
-            columns=card.columns or None,
-            group_column=card.group or None,
-        )
+        sources, _ = open_card(card, given)
     except DataError as error:
         raise DataError(f"task {card.name}: {error.message}", help=error.help) from error
     for split, source in sources.items():
