@@ -32,7 +32,8 @@ def run(*words: str) -> int:
     return app.main(["codec", *words, "--config-dir", "mine"])
 
 
-SMALL = "--size 8 --factor 2 --codes 8 --channels 4 --width 8 --steps 4 --batch 4".split()
+SIZES = {"size": 8, "factor": 2, "codes": 8, "channels": 4, "width": 8, "steps": 4, "batch": 4}
+SMALL = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
 
 
 def test_a_codec_is_trained_shown_and_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
