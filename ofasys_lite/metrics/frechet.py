@@ -100,9 +100,11 @@ def _check(x_ND: NDArray[Any], y_MD: NDArray[Any]) -> None:
 
 def _gaussian(x_ND: NDArray[Any]) -> tuple[Array, Array]:
     """Mean (D,) and a factor R (R, D) of the covariance R^T R."""
-    wide_ND = np.asarray(x_ND, dtype=np.float64)
-    mean_D = wide_ND.mean(0)
-    return mean_D, np.linalg.qr((wide_ND - mean_D) / np.sqrt(len(wide_ND) - 1), mode="r")
+    wide_ND: Array = np.asarray(x_ND, dtype=np.float64)
+    mean_D: Array = wide_ND.mean(0)
+    scaled_ND: Array = (wide_ND - mean_D) / (len(wide_ND) - 1) ** 0.5
+    factor_RD: Array = np.linalg.qr(scaled_ND)[1]
+    return mean_D, factor_RD
 
 
 def _distance(mean_x_D: Array, factor_x_RD: Array, mean_y_D: Array, factor_y_RD: Array) -> float:
