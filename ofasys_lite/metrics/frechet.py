@@ -50,8 +50,10 @@ def frechet_distance(x_ND: NDArray[Any], y_MD: NDArray[Any]) -> float:
     return _distance(*_gaussian(x_ND), *_gaussian(y_MD))
 
 
-def frechet_interval(x_ND: NDArray[Any], y_MD: NDArray[Any], seed: int = 0, samples: int = 100) -> FrechetInterval:
-    """The distance with a 95 % interval from resampling x; y stays as it is.
+def frechet_interval(
+    x_ND: NDArray[Any], y_MD: NDArray[Any], seed: int = 0, samples: int = 100, paired: bool = False
+) -> FrechetInterval:
+    """The distance with a 95 % interval from resampling x; y stays as it is, or goes with x.
 
     Resampled sets hold rows twice, which makes their distances too large as a whole. So their spread gives the width
     of the interval, and the value its middle.
@@ -61,18 +63,25 @@ def frechet_interval(x_ND: NDArray[Any], y_MD: NDArray[Any], seed: int = 0, samp
         y_MD: Features of the reference.
         seed: Of the resampling.
         samples: How often x is drawn again.
+        paired: Row i of y belongs to row i of x (an image and its reconstruction): both are drawn together.
 
     Raises:
-        ShapeError: Not two tables of one width.
+        ShapeError: Not two tables of one width, or pairs of sets of different lengths.
         DataError: A value that is not finite, no more samples than features, or fewer than 2 `samples`.
     """
     _check(x_ND, y_MD)
     if samples < 2:
         raise DataError(f"frechet: an interval of {samples} resampled sets", help="draw at least 2, better 100")
-    reference, count = _gaussian(y_MD), len(x_ND)
+    count = len(x_ND)
+    if paired and len(y_MD) != count:
+        raise ShapeError(f"frechet: pairs of {count} and {len(y_MD)} samples", help="leave `paired` out")
+    reference = _gaussian(y_MD)
     value = _distance(*_gaussian(x_ND), *reference)
     generator = np.random.default_rng([seed, count])
-    drawn = [_distance(*_gaussian(x_ND[generator.integers(count, size=count)]), *reference) for _ in range(samples)]
+    drawn = []
+    for _ in range(samples):
+        rows = generator.integers(count, size=count)
+        drawn.append(_distance(*_gaussian(x_ND[rows]), *(_gaussian(y_MD[rows]) if paired else reference)))
     half = 1.96 * float(np.std(drawn, ddof=1))
     return FrechetInterval(value, max(0.0, value - half), value + half)
 

@@ -97,3 +97,13 @@ def test_a_value_that_is_not_finite_is_named_by_its_sample(value: float) -> None
 def test_an_interval_of_one_resampled_set_is_refused() -> None:
     with pytest.raises(DataError, match="at least 2"):
         frechet_interval(_any(15), _any(16), samples=1)
+
+
+def test_pairs_drawn_together_tell_a_small_change_far_more_sharply() -> None:
+    real = _any(17, 300)
+    rebuilt = real + 0.05 * np.random.default_rng(18).normal(size=real.shape)
+    alone, together = frechet_interval(rebuilt, real), frechet_interval(rebuilt, real, paired=True)
+    assert together.value == alone.value
+    assert together.high - together.low < 0.1 * (alone.high - alone.low)
+    with pytest.raises(ShapeError, match="300 and 299"):
+        frechet_interval(rebuilt, real[:-1], paired=True)
