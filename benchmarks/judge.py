@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,7 +157,9 @@ def _fit(network: _Network, images_NHWC: Pixels, labels_N: Labels, seed: int) ->
             schedule.step()
 
 
-def load_card(task: str, image: str, label: str, side: int) -> tuple[dict[str, Split], tuple[str, ...]]:
+def load_card(
+    task: str, image: str, label: str, side: int, folders: Sequence[str] = ()
+) -> tuple[dict[str, Split], tuple[str, ...]]:
     """Split -> (uint8 images (N, side, side, 3), label numbers (N,)) of a task card, and the names of the labels.
 
     Args:
@@ -164,10 +167,16 @@ def load_card(task: str, image: str, label: str, side: int) -> tuple[dict[str, S
         image: Its column of images.
         label: Its column of labels.
         side: Side of the images in pixels.
+        folders: Folders of the user's own that hold `tasks/`.
+
+    Raises:
+        DataError: A label of another split that the training split does not have.
     """
-    sources, _ = open_card(find_task(task))
+    sources, _ = open_card(find_task(task, folders))
     texts = {split: [str(source.value(i, label)) for i in range(len(source))] for split, source in sources.items()}
     names = tuple(sorted(set(texts["train"])))
+    if unknown := sorted({text for each in texts.values() for text in each} - set(names)):
+        raise DataError(f"judge: label `{unknown[0]}` of {task} is not in its training split")
     out = {}
     for split, source in sources.items():
         pixels = Images(source, image, side).batch(range(len(source))).numpy()
