@@ -29,11 +29,13 @@ class Shared:
         width: D.
         embedding: The token table, shared by handing over the same module.
         dropout: Dropout probability of the preset.
+        decoder_layers: Layers of the decoder.
     """
 
     width: int
     embedding: nn.Embedding
     dropout: float = 0.0
+    decoder_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ MODALITY_KEYS = (
     "losses",
     "settings",
     "metric",
+    "codecs",
 )
 ATTRIBUTE_KEYS = ("type", "low", "high", "choices", "side", "help", "default")
 ATTRIBUTE_TYPES = ("flag", "int", "float", "str", "choice", "list", "call", "any")
@@ -238,6 +239,7 @@ def load_modality_card(source: str | Path | Mapping[str, Any] | Item, *, name: s
         losses=_losses(fields),
         settings=fields.plain_map("settings"),
         metric=fields.text("metric"),
+        codecs=_codecs(fields),
         path=path,
     )
     if "now" in (card.reads, card.writes):
@@ -263,6 +265,22 @@ def _paths(fields: Fields, key: str) -> dict[str, str]:
             place = item.get(name) if item.kind == "map" else item
             fields.wrong(place, f"{key} `{path}` is not a dotted path", "write package.module.Class")
     return {"default": "", **paths}
+
+
+def _codecs(fields: Fields) -> dict[str, dict[str, str]]:
+    """Dotted paths of preprocess and adapter per codec name."""
+    item = fields.get("codecs")
+    if item is None:
+        return {}
+    outer, found = Fields(item, "`codecs`", fields.errors), dict[str, dict[str, str]]()
+    for key, value in outer.item.pairs():
+        inner = Fields(value, f"codec `{key.text}`", fields.errors)
+        inner.only(("preprocess", "adapter"))
+        found[key.text] = {name: _paths(inner, name)["default"] for name in ("preprocess", "adapter")}
+        for name, path in found[key.text].items():
+            if not path:
+                inner.wrong(value, f"codec `{key.text}` has no `{name}`", "name a class: package.module.Class")
+    return found
 
 
 def _losses(fields: Fields) -> dict[str, str]:

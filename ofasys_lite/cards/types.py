@@ -55,6 +55,8 @@ class ModalityCard:
         losses: Names of `loss=` objectives it takes, each `now` or `later`.
         settings: Free settings for its preprocess and adapter; presets may override single keys.
         metric: Default metric of a target slot of this modality; empty if it has none.
+        codecs: Codecs its target slots are written with, the first one where a line names none: name -> dotted paths
+            of `preprocess` and `adapter`.
         path: The file it came from.
     """
 
@@ -68,6 +70,7 @@ class ModalityCard:
     losses: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     metric: str = ""
+    codecs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     path: str = ""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.data.types import Batch, Example, Part, SideRows, Stream, Target, TargetPiece, Term
+from ofasys_lite.data.types import Batch, CodeRows, Example, Part, SideRows, Stream, Target, TargetPiece, Term
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
@@ -58,7 +58,11 @@ def _placed(pieces: Sequence[Piece]) -> Ints:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """One pack of `examples`, laid end to end in the given order; an empty pack is legal."""
+    """One pack of `examples`, laid end to end: those with causal targets first, else in the given order.
+
+    An empty pack is legal.
+    """
+    examples = sorted(examples, key=lambda example: not all(t.causal for t in example.targets))
     sources, source_lengths, source_positions, source_row = _Parts(), list[int](), list[Ints](), 0
     side: list[SideRows] = []
     terms: dict[Term, int] = {}
@@ -81,24 +85,56 @@ def collate(examples: Sequence[Example]) -> Batch:
             side.append(SideRows(loss.kind, terms.setdefault(loss.term, len(terms)), number, rows, loss.labels))
         written = sum(targets.add(target, number) for target in example.targets)
         cross.append((written, sum(sequence.count for sequence in example.sources)))
+    codes = [targets.codes[name] for name in sorted(targets.codes)]
     stream = Stream(_stack(source_positions), tuple(source_lengths), sources.build())
     return Batch(
         source=stream,
         target=targets.stream(),
         cross=tuple(cross),
-        causal_rows=targets.row,
+        causal_rows=targets.causal_rows,
         loss_rows_L=_join(targets.loss_rows),
         labels_L=_join(targets.labels),
-        terms_L=_join(targets.terms_found),
-        samples_L=_join(targets.samples),
+        terms_L=_join([*targets.terms_found, *(t for c in codes for t in c.terms)]),
+        samples_L=_join([*targets.samples, *(n for c in codes for n in c.samples)]),
         side=tuple(side),
         terms=tuple(terms),
         samples=tuple((e.task, e.id) for e in examples),
+        codes=tuple(c.built() for c in codes),
     )
 
 
+class _Codes:
+    """Rows that one adapter learns by its own heads."""
+
+    def __init__(self, adapter: str) -> None:
+        self.adapter = adapter
+        self.rows: list[Ints] = []
+        self.picked: list[Ints] = []
+        self.terms: list[Ints] = []
+        self.samples: list[Ints] = []
+        self.positions = 0
+
+    def add(self, piece: Piece, term: int | None, rows: Ints, sample: int) -> None:
+        """Notes the positions of a piece that are learned; the adapter's part counts all of them."""
+        chosen = np.arange(piece.count) if piece.learn_P is None else np.flatnonzero(piece.learn_P)
+        if term is not None:
+            self.rows.append(rows[chosen])
+            self.picked.append(self.positions + chosen)
+            self.terms.append(np.full(len(chosen), term, dtype=np.int64))
+            self.samples.append(np.full(len(chosen), sample, dtype=np.int64))
+        self.positions += piece.count
+
+    def built(self) -> CodeRows:
+        """What the pack holds."""
+        picked = _join(self.picked)
+        return CodeRows(self.adapter, _join(self.rows), None if len(picked) == self.positions else picked)
+
+
 class _TargetStream:
-    """Lays target sequences end to end, shifted: row t holds element t-1, stands at the place of element t."""
+    """Lays target sequences end to end.
+
+    Causal ones are shifted: row t holds element t-1, stands at the place of element t.
+    """
 
     def __init__(self, terms: dict[Term, int]) -> None:
         self.terms = terms
@@ -110,9 +146,13 @@ class _TargetStream:
         self.labels: list[Ints] = []
         self.terms_found: list[Ints] = []
         self.samples: list[Ints] = []
+        self.codes: dict[str, _Codes] = {}
+        self.causal_rows = 0
 
     def add(self, target: Target, sample: int) -> int:
         """Appends one sequence of sample number `sample`; returns its number of rows."""
+        if not target.causal:
+            return self._together(target, sample)
         pieces = _written(target)
         total = sum(item.piece.count for item in pieces)
         if total == 0:
@@ -125,13 +165,16 @@ class _TargetStream:
             if piece.count == 0:
                 continue
             rows = np.arange(first + place, first + place + piece.count)
-            if item.term is not None:
+            if piece.coded:
+                self._code(piece, item.term, rows, sample)
+            elif item.term is not None:
                 self._learn(piece, item.term, rows, sample)
             fed = rows + 1
             if fed[-1] == first + total:
                 # the last element is predicted, never fed back
                 fed = fed[:-1]
-            if len(fed):
+            # a piece of codes is there even where none of its rows is fed: its codes are what is learned
+            if len(fed) or piece.coded:
                 inputs.append((_fed(piece, len(fed)), fed))
             place += piece.count
         for piece, rows in inputs:
@@ -139,7 +182,28 @@ class _TargetStream:
         self.positions.append(_placed([item.piece for item in pieces]))
         self.lengths.append(total)
         self.row += total
+        self.causal_rows = self.row
         return total
+
+    def _together(self, target: Target, sample: int) -> int:
+        """Appends a sequence whose rows see each other: each stands for its own element, and predicts it."""
+        first, place = self.row, 0
+        for item in target.pieces:
+            rows = np.arange(first + place, first + place + item.piece.count)
+            if item.piece.coded:
+                self._code(item.piece, item.term, rows, sample)
+            if len(rows):
+                self.parts.add(item.piece, rows)
+            place += item.piece.count
+        if place:
+            self.positions.append(_placed([item.piece for item in target.pieces]))
+            self.lengths.append(place)
+            self.row += place
+        return place
+
+    def _code(self, piece: Piece, term: Term | None, rows: Ints, sample: int) -> None:
+        index = None if term is None else self.terms.setdefault(term, len(self.terms))
+        self.codes.setdefault(piece.adapter, _Codes(piece.adapter)).add(piece, index, rows, sample)
 
     def _learn(self, piece: Piece, term: Term, rows: Ints, sample: int) -> None:
         labels = piece.arrays["ids"]

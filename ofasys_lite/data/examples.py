@@ -104,7 +104,8 @@ class ExampleMaker:
 
     def _term(self, slot: SlotSegment, objective: str = "cross_entropy", weight: float | None = None) -> Term:
         if objective == "cross_entropy":
-            return Term(self.plan.task, slot.key, "token", slot.weight)
+            unit = next((loss.unit for loss in slot.losses if loss.name == objective), "token")
+            return Term(self.plan.task, slot.key, unit, slot.weight)
         return Term(self.plan.task, f"{slot.key}:{objective}", "token", slot.weight if weight is None else weight)
 
     def example(self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None, train: bool) -> Example:
@@ -139,12 +140,18 @@ class ExampleMaker:
         pieces = tuple(p.piece for p in source.pieces)
         return Example(self.plan.task, id, (Side(pieces),), tuple(targets), tuple(source.losses))
 
-    def source(self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None = None) -> Example:
-        """The Example without targets, for inference: target columns need not be there."""
+    def source(
+        self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None = None, emptied: bool = False
+    ) -> Example:
+        """The Example without targets, for inference: target columns need not be there.
+
+        `emptied` leaves out the slots with `drop=`, as training does now and then: what guidance compares with.
+        """
         template = self.plan.templates[0]
         try:
             state = _Walk(row, rng, False, self._frame(template, row))
             state.judged = False
+            state.dropped = emptied
             for segment in template.source:
                 self._segment(state, segment, row, target=False)
         except DataError as error:
@@ -344,10 +351,13 @@ class ExampleMaker:
         return found
 
     def _value(self, slot: SlotSegment, ids: Any, row: Any, frame: tuple[int, int] | None) -> Any:
+        tool = self.preprocess[slot.preprocess, slot.adapter]
+        if np.ndim(ids) > 1:
+            # what an adapter rendered of codes
+            return tool.decode(ids, self.options(slot, row, frame, target=True))
         if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):
             return None
         ids = ids[1:] if slot.optional else ids
-        tool = self.preprocess[slot.preprocess, slot.adapter]
         return tool.decode(np.asarray(ids, dtype=np.int64), self.options(slot, row, frame, target=True))
 
     def _group_values(

@@ -9,12 +9,14 @@ from typing import Any
 
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.codecs import CodecFinder, Known, adapter_facts, adapter_suffix, codec_slots, named_codec
 from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.groups import raw_values, walked
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
+from ofasys_lite.plan.codecs import codec_of, with_codecs
 from ofasys_lite.plan.types import GroupSegment, Segment, walk
 from ofasys_lite.preprocess.base import Context, Preprocess
 from ofasys_lite.preprocess.text import read_text
@@ -80,11 +82,13 @@ class Ready:
         tasks: The tasks.
         vocabulary: The one vocabulary.
         adapters: Per adapter name, its dotted path and settings.
+        codecs: Per adapter that writes codes, the folder of its codec.
     """
 
     tasks: tuple[ReadyTask, ...]
     vocabulary: Vocabulary
     adapters: Mapping[str, tuple[str, Mapping[str, Any]]]
+    codecs: Mapping[str, Path] = field(default_factory=dict)
 
 
 def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
@@ -92,6 +96,8 @@ def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
     if slot.adapter.endswith(".text.TextAdapter"):
         return "text"
     base = modality.name.lower()
+    if codec_of(slot) is not None and slot.learned:
+        return base + adapter_suffix(slot)
     return base if slot.adapter == modality.adapter["default"] else f"{base}:{slot.adapter.rpartition('.')[2].lower()}"
 
 
@@ -133,6 +139,7 @@ def make_ready(
     settings: DataSettings,
     vocabulary: Vocabulary | None = None,
     progress: Progress | None = None,
+    find_codec: CodecFinder | None = None,
 ) -> Ready:
     """Tasks ready to be drawn from; every mistake of every card and source is told at once.
 
@@ -142,8 +149,10 @@ def make_ready(
         settings: Tokenizer and box bins.
         vocabulary: The vocabulary of a trained model, which grows by what the tasks declare; None trains one.
         progress: Called with (what, done, all) while data is read.
+        find_codec: Finds or trains the codec of a slot whose line names none; None leaves such slots without.
     """
     plans, sources, notes = _open_all(cards, modalities)
+    plans, codecs = _coded(cards, plans, sources, modalities, find_codec)
     if settings.tokenizer is not None and vocabulary is None:
         vocabulary = _vocabulary_in(Path(settings.tokenizer))
     scans = [
@@ -167,7 +176,44 @@ def make_ready(
         folder = source["train"].base or None
         maker = makers_for(plan, card, modalities, vocabulary, settings, folder)
         tasks.append(ReadyTask(card, plan, source, maker, note))
-    return Ready(tuple(tasks), vocabulary, adapters_of(plans, modalities, settings))
+    return Ready(tuple(tasks), vocabulary, adapters_of(plans, modalities, settings), codecs)
+
+
+def _coded(
+    cards: Sequence[TaskCard],
+    plans: Sequence[Plan],
+    sources: Sequence[Mapping[str, RowSource]],
+    modalities: Mapping[str, ModalityCard],
+    find_codec: CodecFinder | None,
+) -> tuple[list[Plan], dict[str, Path]]:
+    """The plans with their codecs known, and the codec's folder per adapter; folders that lines name come first."""
+    named: dict[tuple[str, str], Known] = {}
+    errors: list[OfasysError] = []
+    for card, plan in zip(cards, plans, strict=True):
+        for slot in codec_slots(plan):
+            try:
+                found = named_codec(card, slot)
+            except OfasysError as error:
+                errors.append(error)
+                continue
+            if found is not None:
+                named[plan.task, slot.key] = found
+    raise_all(errors)
+    coded, folders = list[Plan](), dict[str, Path]()
+    for card, plan, source in zip(cards, plans, sources, strict=True):
+        facts: dict[str, Known] = {}
+        for slot in codec_slots(plan):
+            known = named.get((plan.task, slot.key))
+            if known is None and find_codec is not None:
+                known = find_codec(card, slot, source["train"])
+            if known is not None:
+                facts[slot.key] = known
+        plan = with_codecs(plan, {key: known.facts for key, known in facts.items()})
+        for slot in codec_slots(plan):
+            if slot.key in facts:
+                folders[adapter_name(slot, modalities[slot.modality])] = facts[slot.key].folder
+        coded.append(plan)
+    return coded, folders
 
 
 def adapters_of(
@@ -178,7 +224,10 @@ def adapters_of(
     for plan in plans:
         for slot in plan.all_slots():
             modality = modalities[slot.modality]
-            found[adapter_name(slot, modality)] = (slot.adapter, settings_of(modality, settings))
+            own = settings_of(modality, settings)
+            if codec_of(slot) is not None and slot.learned:
+                own = {**own, "codec": adapter_facts(slot)}
+            found[adapter_name(slot, modality)] = (slot.adapter, own)
     return found
 
 

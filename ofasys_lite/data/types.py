@@ -15,7 +15,19 @@ import numpy.typing as npt
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.preprocess.base import Piece
 
-__all__ = ["Batch", "Example", "Part", "Side", "SideLoss", "SideRows", "Stream", "Target", "TargetPiece", "Term"]
+__all__ = [
+    "Batch",
+    "CodeRows",
+    "Example",
+    "Part",
+    "Side",
+    "SideLoss",
+    "SideRows",
+    "Stream",
+    "Target",
+    "TargetPiece",
+    "Term",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -76,9 +88,15 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One target sequence: its pieces in order. The last element is predicted but never fed back."""
+    """One target sequence: its pieces in order.
+
+    Attributes:
+        pieces: Causal: row t is fed element t - 1 and predicts element t; the last element is never fed back.
+        causal: False where all rows see each other and each predicts its own element (mask-predict).
+    """
 
     pieces: tuple[TargetPiece, ...]
+    causal: bool = True
 
     @property
     def count(self) -> int:
@@ -164,6 +182,21 @@ class SideRows:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeRows:
+    """Target rows that an adapter's own heads learn, in a pack: codes with depth.
+
+    Attributes:
+        adapter: Name of the adapter.
+        rows: Target rows, one per position, in the order in which the adapter's part holds them.
+        picked: Which positions of the part these are, or None for all of them.
+    """
+
+    adapter: str
+    rows: Any
+    picked: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One pack.
 
@@ -172,13 +205,14 @@ class Batch:
         target: Target stream, shifted: row t holds what was before and predicts element t.
         cross: (target rows, source rows) per encoding, in stream order: the lengths of cross-attention.
         causal_rows: Number of leading target rows that are causal.
-        loss_rows_L: Target rows with loss.
+        loss_rows_L: Target rows with loss whose element is a token id.
         labels_L: What they must predict.
-        terms_L: Index into `terms` for each of them.
-        samples_L: Index into `samples` for each of them.
+        terms_L: Index into `terms` for each of them, and for the rows of `codes` behind them.
+        samples_L: Index into `samples` likewise.
         side: Objectives on the encoder.
         terms: The loss terms met in the pack.
         samples: (task, id) per sample, in stream order.
+        codes: Rows with loss that adapters learn by heads of their own, by adapter name.
     """
 
     source: Stream
@@ -192,6 +226,7 @@ class Batch:
     side: tuple[SideRows, ...]
     terms: tuple[Term, ...]
     samples: tuple[tuple[str, str], ...]
+    codes: tuple[CodeRows, ...] = ()
 
     def __post_init__(self) -> None:
         for name, stream in (("source", self.source), ("target", self.target)):

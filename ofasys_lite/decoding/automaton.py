@@ -16,6 +16,7 @@ from ofasys_lite.decoding.allowed import Allowed
 from ofasys_lite.decoding.json_part import JsonPart
 from ofasys_lite.decoding.nodes import END, Node, PlacedNode
 from ofasys_lite.decoding.parts import (
+    CodesPart,
     ForcedPart,
     FreePart,
     OptionalPart,
@@ -29,6 +30,7 @@ from ofasys_lite.decoding.parts import (
 from ofasys_lite.decoding.trie import OneOfPart
 from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.plan.constraints import (
+    Codes,
     Constraint,
     Forced,
     Free,
@@ -175,7 +177,9 @@ def _named(frame: dict[Owner, Any]) -> dict[str, Any]:
         if owner.group:
             found.setdefault(owner.key, [(alternative, _named(inner)) for alternative, inner in content])
         else:
-            found.setdefault(owner.key, np.array(content, dtype=np.int64))
+            # codes of a position as one number may be larger than 64 bits
+            wide = max(content, default=0) >= 2**63
+            found.setdefault(owner.key, np.array(content, dtype=object if wide else np.int64))
     return found
 
 
@@ -198,6 +202,8 @@ def _part(constraint: Constraint, owner: Owner | None, depth: int) -> Part:
             return FreePart(owner, constraint)
         case OneOf():
             return OneOfPart(owner, constraint)
+        case Codes():
+            return CodesPart(owner, constraint)
         case Range():
             return RangePart(owner, constraint)
         case Json():
@@ -254,8 +260,13 @@ def random_walk(automaton: Automaton, rng: np.random.Generator, max_length: int 
             arcs = state.node.arcs
             ranges = arcs[int(rng.integers(len(arcs)))].ranges
             low, high = ranges[int(rng.integers(len(ranges)))]
-            ids.append(int(rng.integers(low, high)))
+            ids.append(low + _below(rng, high - low))
         else:
-            ids.append(legal.pick(int(rng.integers(legal.count))))
+            ids.append(legal.pick(_below(rng, legal.count)))
         state = automaton.step(state, ids[-1])
     return ids
+
+
+def _below(rng: np.random.Generator, count: int) -> int:
+    """A number from 0 to `count` - 1; several codes in one can be more than 64 bits."""
+    return int(rng.integers(count)) if count < 2**63 else int.from_bytes(rng.bytes(32), "big") % count

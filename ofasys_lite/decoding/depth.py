@@ -1,12 +1,13 @@
 """How codes with depth are chosen: guidance within the pass, then temperature, top-k and top-p per depth.
 
-Classifier-free guidance (arXiv 2207.12598) at every depth as in DnD-Transformer (arXiv 2410.01912): rows 2i and 2i + 1
-are the conditional and the unconditional half of a pair; both go on with the code drawn from u + s (c - u).
-Shapes: B live rows, P pairs or rows that draw, V codes.
+Classifier-free guidance (arXiv 2207.12598) at every depth as in DnD-Transformer (arXiv 2410.01912): the conditional and
+the unconditional row of a pair both go on with the code drawn from u + s (c - u).
+Shapes: B live rows, R rows that write, P pairs or rows that draw, V codes, K depth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +16,20 @@ from torch import Tensor
 from ofasys_lite.decoding.ranking import draw
 from ofasys_lite.errors import CardError, ShapeError
 
-__all__ = ["DepthChoice"]
+__all__ = ["DepthChoice", "RowChoice", "RowsChoice", "guided"]
+
+
+def guided(logits_RV: Tensor, scale: float) -> Tensor:
+    """(R / 2, V): u + s (c - u) of pairs, rows 2i (conditional) and 2i + 1 (unconditional)."""
+    if len(logits_RV) % 2:
+        raise ShapeError(f"guidance: {len(logits_RV)} live rows are no pairs")
+    with_PV, without_PV = logits_RV[0::2], logits_RV[1::2]
+    return torch.lerp(without_PV, with_PV, scale)
 
 
 @dataclass(frozen=True, slots=True)
 class DepthChoice:
-    """Chooses the code of one depth for every live row; give it to DepthHeads.write.
+    """Chooses the code of one depth for live rows that are all alike; give it to DepthHeads.write.
 
     Attributes:
         temperature: Divides the logits; 0 takes the best code.
@@ -49,13 +58,100 @@ class DepthChoice:
         """(B,) codes of this depth."""
         logits_PV = logits_BV.float()
         if self.guidance is not None:
-            if len(logits_PV) % 2:
-                raise ShapeError(f"guidance: {len(logits_PV)} live rows are no pairs")
-            with_PV, without_PV = logits_PV[0::2], logits_PV[1::2]
-            logits_PV = without_PV + self.guidance * (with_PV - without_PV)
+            logits_PV = guided(logits_PV, self.guidance)
         if self.temperature == 0:
             codes_P = logits_PV.argmax(-1)
         else:
             draws_P = torch.rand(len(logits_PV), dtype=torch.float64, generator=self.generator, device=logits_PV.device)
             codes_P = draw(logits_PV / self.temperature, self.top_k, self.top_p, draws_P)
         return codes_P if self.guidance is None else codes_P.repeat_interleave(2)
+
+
+@dataclass(frozen=True, slots=True)
+class RowChoice:
+    """How one row, or one guided pair of rows, draws the codes of a position.
+
+    Attributes:
+        cfg: Guidance; 1 for a row without a partner.
+        temperature: Divides the logits; 0 takes the best code.
+        top_k: Draw among the k best; 0 among all.
+        top_p: Draw among the best that hold this probability.
+        draws: A uniform number of [0, 1) per depth.
+        given: The codes, where they are known already (infilling); empty where they are drawn.
+    """
+
+    cfg: float = 1.0
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    draws: tuple[float, ...] = ()
+    given: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Live rows it stands for."""
+        return 1 if self.cfg == 1.0 else 2
+
+
+class RowsChoice:
+    """Chooses for rows of samples with settings of their own; give it to `CodeStep.write`.
+
+    Args:
+        rows: One per sample; a guided one stands for two neighbouring rows.
+
+    Attributes:
+        log_P: Sum of the log probabilities of each sample's codes, after the step.
+    """
+
+    def __init__(self, rows: Sequence[RowChoice], device: torch.device | str = "cpu") -> None:
+        self.rows = list(rows)
+        self.log_P = torch.zeros(len(self.rows), device=device)
+        firsts, place = [], 0
+        for row in self.rows:
+            firsts.append(place)
+            place += row.rows
+        self.count = place
+        self._owner_R = torch.tensor([i for i, row in enumerate(self.rows) for _ in range(row.rows)], device=device)
+        self._groups: dict[tuple[float, float, int, float], tuple[Tensor, Tensor]] = {}
+        alike: dict[tuple[float, float, int, float], list[int]] = {}
+        for i, row in enumerate(self.rows):
+            alike.setdefault((row.cfg, row.temperature, row.top_k, row.top_p), []).append(i)
+        for settings, members in alike.items():
+            live = [firsts[i] + j for i in members for j in range(self.rows[i].rows)]
+            whole = live == list(range(place))
+            self._groups[settings] = (
+                torch.tensor(members, device=device),
+                torch.tensor([] if whole else live, dtype=torch.long, device=device),
+            )
+
+    def __call__(self, depth: int, logits_RV: Tensor) -> Tensor:
+        """(R,) codes of this depth."""
+        if len(logits_RV) != self.count:
+            raise ShapeError(f"{len(logits_RV)} rows write codes, {self.count} are chosen for")
+        logits_RV = logits_RV.float()
+        codes_P = torch.zeros(len(self.rows), dtype=torch.long, device=logits_RV.device)
+        for (cfg, temperature, top_k, top_p), (members, live) in self._groups.items():
+            mine_RV = logits_RV if not len(live) else logits_RV.index_select(0, live)
+            mine_PV = mine_RV if cfg == 1.0 else guided(mine_RV, cfg)
+            chosen_P = self._choose(depth, mine_PV, members, temperature, top_k, top_p)
+            chosen_P = self._known(depth, chosen_P, members)
+            log_P = mine_PV.log_softmax(-1).gather(1, chosen_P.unsqueeze(1)).squeeze(1)
+            codes_P[members] = chosen_P
+            self.log_P[members] += log_P
+        return codes_P.index_select(0, self._owner_R)
+
+    def _choose(
+        self, depth: int, logits_PV: Tensor, members: Tensor, temperature: float, top_k: int, top_p: float
+    ) -> Tensor:
+        if temperature == 0:
+            return logits_PV.argmax(-1)
+        draws = [self.rows[i].draws[depth] for i in members.tolist()]
+        draws_P = torch.tensor(draws, dtype=torch.float64, device=logits_PV.device)
+        return draw(logits_PV / temperature, top_k, top_p, draws_P)
+
+    def _known(self, depth: int, chosen_P: Tensor, members: Tensor) -> Tensor:
+        known = [(n, self.rows[i].given[depth]) for n, i in enumerate(members.tolist()) if self.rows[i].given]
+        if known:
+            places, codes = zip(*known, strict=True)
+            chosen_P[torch.tensor(places, device=chosen_P.device)] = torch.tensor(codes, device=chosen_P.device)
+        return chosen_P

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ofasys_lite.decoding.allowed import Allowed, allowed
 from ofasys_lite.errors import DataError
+from ofasys_lite.plan.constraints import Codes
 
 if TYPE_CHECKING:
     from ofasys_lite.decoding.parts import Part
 
-__all__ = ["END", "Arc", "LocalNode", "Node", "PlacedNode", "illegal"]
+__all__ = ["END", "Arc", "CodesNode", "LocalNode", "Node", "PlacedNode", "illegal"]
 
 
 class Arc(NamedTuple):
@@ -103,7 +104,7 @@ class Node:
             ids: list[int] = []
             node: Node = self
             while node.arcs:
-                single = node.allowed.single
+                single = None if isinstance(node, CodesNode) else node.allowed.single
                 if single is None:
                     return None
                 ids.append(single)
@@ -148,6 +149,28 @@ class PlacedNode(Node):
         self.index = index
         self.relative = relative
         self.advance = advance
+
+
+class CodesNode(LocalNode):
+    """A node whose element is K codes that an adapter's heads choose; it stands at a given place.
+
+    Attributes:
+        codes: The constraint it belongs to.
+        place: Number of its position there.
+    """
+
+    __slots__ = ("advance", "codes", "place", "relative")
+
+    def __init__(self, part: Part, place: int, then: Node, arc: Arc, codes: Codes, advance: int) -> None:
+        super().__init__(part, place, then, (arc,))
+        self.codes = codes
+        self.place = place
+        self.relative = codes.positions[place]
+        self.advance = advance
+
+    def tail(self) -> tuple[int, ...] | None:
+        """None: what is known of an image (infilling) is read by the positions that are not."""
+        return None
 
 
 def illegal(node: Node, id: int) -> DataError:

@@ -10,7 +10,7 @@ from ofasys_lite.errors import CardError, Place, did_you_mean
 
 __all__ = ["METHODS", "DecodeOptions"]
 
-METHODS = ("greedy", "beam", "sample")
+METHODS = ("greedy", "beam", "sample", "mask_predict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class DecodeOptions:
     """Decoding of one sample; CardError if a value is of the wrong type or out of range.
 
     Attributes:
-        method: `greedy`, `beam` or `sample`.
+        method: `greedy`, `beam` or `sample`; codes also by `mask_predict`, all positions together in a few rounds.
         beam: Live hypotheses of `beam`; 1 is greedy.
         n_best: Hypotheses returned by `beam`, at most `beam`.
         length_penalty: alpha of score = sum of log probabilities / chosen ids ** alpha; 0 compares sums.
@@ -31,6 +31,9 @@ class DecodeOptions:
         max_length: Most ids of the target, or None for what the line allows; a target that cannot be that short has
             the fewest ids that it can have.
         seed: Seed of `sample`, mixed with the sample's key.
+        cfg: Codes are drawn from u + cfg (c - u), where u does not see the source slots with `drop=` (classifier-free
+            guidance, arXiv 2207.12598); 1 is none.
+        steps: Rounds of `mask_predict`.
     """
 
     method: str = "greedy"
@@ -45,6 +48,8 @@ class DecodeOptions:
     min_length: int = 0
     max_length: int | None = None
     seed: int = 0
+    cfg: float = 1.0
+    steps: int = 12
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -52,6 +57,7 @@ class DecodeOptions:
         for key, low in (("beam", 1), ("n_best", 1), ("top_k", 0), ("no_repeat_ngram", 0), ("min_length", 0)):
             self._whole(key, low)
         self._whole("seed", 0)
+        self._whole("steps", 1)
         if self.max_length is not None:
             self._whole("max_length", 1)
             if self.max_length < self.min_length:
@@ -59,6 +65,7 @@ class DecodeOptions:
         self._number("length_penalty", 0.0, 10.0)
         self._number("temperature", 1e-3, 100.0)
         self._number("top_p", 1e-6, 1.0)
+        self._number("cfg", 0.0, 100.0)
         if not isinstance(self.exact, bool):
             raise CardError(f"decoding: exact is {self.exact!r}", help="allowed: true, false")
         if self.method != "beam" and self.beam > 1:
@@ -75,6 +82,11 @@ class DecodeOptions:
         value = getattr(self, key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise CardError(f"decoding: {key} is {value!r}", help=f"allowed: {low:g} to {high:g}")
+
+    @property
+    def guided(self) -> bool:
+        """Whether codes are drawn with guidance."""
+        return self.cfg != 1.0
 
     @staticmethod
     def of(values: Mapping[str, Any], place: Place | None = None) -> DecodeOptions:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from ofasys_lite.decoding.nodes import END, Arc, LocalNode, Node, PlacedNode, illegal
+from ofasys_lite.decoding.nodes import END, Arc, CodesNode, LocalNode, Node, PlacedNode, illegal
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.plan.constraints import Forced, Free, Placed, Range
+from ofasys_lite.plan.constraints import Codes, Forced, Free, Placed, Range
 
 __all__ = [
+    "CodesPart",
     "ForcedPart",
     "FreePart",
     "OptionalPart",
@@ -286,6 +287,40 @@ class PlacedPart(Part):
             raise illegal(node, id)
         inner = node.inner.follow(id)
         return self.node((inner, node.index + 1), node.then) if inner.arcs else node.then
+
+
+class CodesPart(Part):
+    """Positions of codes with depth; each is an element of its own, at its own place."""
+
+    def __init__(self, owner: Owner | None, constraint: Codes) -> None:
+        count = len(constraint.positions)
+        if not count or constraint.codes < 2 or constraint.depth < 1:
+            raise ShapeError(f"{count} positions of {constraint.depth} codes of {constraint.codes}")
+        if constraint.given and len(constraint.given) != count:
+            raise ShapeError(f"{len(constraint.given)} given codes for {count} positions")
+        super().__init__(owner, count, count)
+        self.constraint = constraint
+        self.ranges = ((0, constraint.codes**constraint.depth),)
+        # what follows stands behind the largest position of the part
+        self.span = 1 + max(max(p) for p in constraint.positions)
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first position."""
+        return self.node(0, then)
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node at `local`."""
+        place = int(str(local))
+        left = len(self.constraint.positions) - place - 1
+        arc = Arc(self.ranges, left + then.shortest, left + then.longest)
+        return CodesNode(self, place, then, arc, self.constraint, self.span if not left else 0)
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind the element `id`."""
+        place, then = _place(node)
+        if not 0 <= id < self.ranges[0][1]:
+            raise illegal(node, id)
+        return self.node(place + 1, then) if place + 1 < len(self.constraint.positions) else then
 
 
 def _place(node: Node) -> tuple[int, Node]:

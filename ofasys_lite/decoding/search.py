@@ -16,6 +16,8 @@ import numpy as np
 import torch
 
 from ofasys_lite.decoding.automaton import Automaton, State
+from ofasys_lite.decoding.coding import Coding
+from ofasys_lite.decoding.nodes import CodesNode
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import Asked, Ranker
 from ofasys_lite.decoding.session import Session
@@ -47,13 +49,17 @@ class Hypothesis:
 
 @dataclass(slots=True)
 class _Row:
-    """A live row: its sample, where it stands, what it said, sum of log probabilities, number of choices."""
+    """A live row: its sample, where it stands, what it said, sum of log probabilities, number of choices.
+
+    `wrote` is the node of the last element where that is a position of codes.
+    """
 
     sample: int
     state: State
     ids: list[int]
     total: float = 0.0
     chosen: int = 0
+    wrote: CodesNode | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +71,11 @@ class _Sample:
     limit: int
     rng: np.random.Generator | None
     pool: list[Hypothesis] = field(default_factory=list)
+
+    @property
+    def live(self) -> int:
+        """Rows of the session per row of the search: a guided one has a partner that reads the emptied source."""
+        return 2 if self.options.guided else 1
 
     @property
     def width(self) -> int:
@@ -103,7 +114,7 @@ def decode(
     """The best hypothesis of every sample, in order; each is legal and complete.
 
     Args:
-        session: A fresh session with one live row per sample.
+        session: A fresh session with one live row per sample, two for those whose options are guided (`cfg`).
         automata: One per sample.
         options: One for all, or one per sample.
         keys: A number per sample that its draws depend on, beside the seed (its place if None): the draws of a sample
@@ -114,15 +125,16 @@ def decode(
         ShapeError: Samples, options and keys do not agree in number.
     """
     samples = _samples(automata, options, keys)
-    rows, first = list[_Row](), list[int]()
+    rows, first, place = list[_Row](), list[int](), 0
     for number, sample_ in enumerate(samples):
         row = _Row(number, sample_.automaton.start, [])
         tail = sample_.automaton.forced(row.state)
         if tail is None:
             rows.append(row)
-            first.append(number)
+            first.extend(range(place, place + sample_.live))
         else:
             sample_.add(row, tail)
+        place += sample_.live
     if rows and len(rows) < len(samples):
         session.select(torch.tensor(first, device=device))
     ranker = Ranker(session)
@@ -188,21 +200,31 @@ def _step(
     session: Session, ranker: Ranker, samples: list[_Sample], rows: list[_Row], device: torch.device | str
 ) -> list[_Row]:
     """Feeds every live row once; the rows that live on."""
-    fed = torch.tensor([r.ids[-1] if r.ids else START for r in rows], device=device)
-    at = torch.tensor([samples[r.sample].automaton.position(r.state) for r in rows], device=device)
-    states_BD = session.advance(fed, at)
+    firsts = _firsts(samples, rows)
+    number_of = {first: number for number, first in enumerate(firsts)}
+    alive = [row for row in rows for _ in range(samples[row.sample].live)]
+    fed = torch.tensor([r.ids[-1] if r.ids and r.wrote is None else START for r in alive], device=device)
+    at = torch.tensor([samples[r.sample].automaton.position(r.state) for r in alive], device=device)
+    coding = Coding.of([(s.options, s.rng) for s in (samples[r.sample] for r in rows)], rows, firsts, device)
+    states_BD = session.advance(fed, at) if coding is None else session.advance(fed, at, coding.step)
     candidates: list[list[tuple[int, float]]] = [[] for _ in rows]
     asked: list[Asked] = []
+    written = {} if coding is None else coding.written()
     for number, row in enumerate(rows):
-        question = _ask(samples[row.sample], row, number)
+        if number in written:
+            candidates[number] = [written[number]]
+            continue
+        question = _ask(samples[row.sample], row, firsts[number])
         if isinstance(question, int):
             candidates[number] = [(question, 0.0)]
         else:
             asked.append(question)
     if asked:
         for a, pairs in zip(asked, ranker.rank(states_BD, asked), strict=True):
-            candidates[a.row] = pairs
-    choices = {a.row for a in asked}
+            candidates[number_of[a.row]] = pairs
+    choices = {number_of[a.row] for a in asked}
+    if coding is not None:
+        choices |= set(written) - coding.given()
     parents, live = list[int](), list[_Row]()
     start = 0
     while start < len(rows):
@@ -214,12 +236,22 @@ def _step(
             live.append(row)
         start = end
     if live and parents != list(range(len(rows))):
-        session.select(torch.tensor(parents, device=device))
+        kept = [firsts[p] + j for p in parents for j in range(samples[rows[p].sample].live)]
+        session.select(torch.tensor(kept, device=device))
     return live
 
 
+def _firsts(samples: list[_Sample], rows: list[_Row]) -> list[int]:
+    """The first live row of the session that belongs to each row of the search."""
+    found, place = [], 0
+    for row in rows:
+        found.append(place)
+        place += samples[row.sample].live
+    return found
+
+
 def _ask(sample_: _Sample, row: _Row, number: int) -> Asked | int:
-    """What is to be ranked for `row`, or the only id it may say."""
+    """What is to be ranked for `row`, whose (first) live row is `number`, or the only id it may say."""
     options, automaton = sample_.options, sample_.automaton
     used = len(row.ids)
     legal = automaton.within(row.state, options.min_length - used, sample_.limit - used)
@@ -269,7 +301,8 @@ def _grow(
             break
         old = rows[number]
         chosen = old.chosen + (number in choices)
-        row = _Row(old.sample, automaton.step(old.state, id), [*old.ids, id], total, chosen)
+        wrote = old.state.node if isinstance(old.state.node, CodesNode) else None
+        row = _Row(old.sample, automaton.step(old.state, id), [*old.ids, id], total, chosen, wrote)
         tail = automaton.forced(row.state)
         if tail is None:
             live.append((number, row))

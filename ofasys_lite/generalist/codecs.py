@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.adapters.image_codes import ImageCodesAdapter
+from ofasys_lite.data.codecs import FORMAT, codec_hash, read_codec
 from ofasys_lite.errors import CardError, CheckpointError
+from ofasys_lite.generalist.network import Network
 
-__all__ = ["codec_hash", "load_codec", "save_codec"]
-
-_FORMAT = 1
+__all__ = ["codec_hash", "fill_codecs", "load_codec", "save_codec"]
 
 
 def save_codec(codec: ImageCodec, folder: Path) -> Path:
@@ -27,7 +28,7 @@ def save_codec(codec: ImageCodec, folder: Path) -> Path:
     save_file({n: t.detach().cpu().contiguous() for n, t in codec.state_dict().items()}, partial)
     partial.chmod(allowed)
     os.replace(partial, folder / "model.safetensors")
-    text = json.dumps({"format": _FORMAT, "kind": "image", "codec": codec.config.to_dict()}, indent=1)
+    text = json.dumps({"format": FORMAT, "kind": "image", "codec": codec.config.to_dict()}, indent=1)
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, folder / "codec.json")
     return folder
@@ -40,18 +41,9 @@ def load_codec(folder: str | Path) -> ImageCodec:
         CheckpointError: The folder is missing, damaged or of another kind.
     """
     place = Path(folder)
+    sizes = read_codec(place)
     try:
-        content = json.loads((place / "codec.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"no codec in {place}", help="train one: ofasys-lite codec train TASK --out FOLDER"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{place}/codec.json is not JSON: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT or content.get("kind") != "image":
-        raise CheckpointError(f"{place}/codec.json is of another version or kind", help="train the codec again")
-    try:
-        codec = ImageCodec(CodecConfig.from_dict(content["codec"]))
+        codec = ImageCodec(CodecConfig.from_dict(sizes))
         codec.load_state_dict(load_file(place / "model.safetensors"))
     except FileNotFoundError:
         raise CheckpointError(
@@ -62,12 +54,9 @@ def load_codec(folder: str | Path) -> ImageCodec:
     return codec.eval()
 
 
-def codec_hash(folder: str | Path) -> str:
-    """First 16 hex digits of the sha256 of the codec's sizes and weights."""
-    digest = hashlib.sha256()
-    for name in ("codec.json", "model.safetensors"):
-        try:
-            digest.update((Path(folder) / name).read_bytes())
-        except FileNotFoundError:
-            raise CheckpointError(f"no codec in {folder}: {name} is missing") from None
-    return digest.hexdigest()[:16]
+def fill_codecs(network: Network, folders: Mapping[str, Path]) -> None:
+    """Puts the trained codecs into the adapters that write with them, by adapter name."""
+    for name, folder in folders.items():
+        adapter = network.coder(name)
+        if isinstance(adapter, ImageCodesAdapter):
+            adapter.fill(load_codec(folder))

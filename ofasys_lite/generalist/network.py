@@ -5,7 +5,7 @@ Shapes: S source rows, T target rows, L target rows with loss, D width, V vocabu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,14 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Embedded, Shared
+from ofasys_lite.adapters.codes import CodesAdapter
+from ofasys_lite.adapters.depth import DepthLogits
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.data.types import Batch, SideRows, Stream
 from ofasys_lite.errors import CheckpointError
-from ofasys_lite.model import EncoderDecoder, ModelConfig
+from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
-__all__ = ["AdapterSpec", "Losses", "Network"]
+__all__ = ["AdapterSpec", "Losses", "Network", "merge_taps"]
 
 _BLANK = CONTROLS.index("<blank>")
 
@@ -39,7 +41,7 @@ class Losses:
     """What a pack costs, unit by unit.
 
     Attributes:
-        token_L: Cross entropy of each target row with loss.
+        token_L: Cross entropy of each target row with loss: token ids, then codes, as the pack lists their terms.
         side: One scalar per objective on the encoder, summed over its units.
         touch: Zero; keeps every parameter in the graph.
     """
@@ -47,6 +49,23 @@ class Losses:
     token_L: Tensor
     side: tuple[Tensor, ...]
     touch: Tensor
+
+
+def merge_taps(taps: Sequence[Taps]) -> Taps | None:
+    """One tap per layer that calls those of all adapters; None without any."""
+    if len(taps) <= 1:
+        return taps[0] if taps else None
+    layers = dict.fromkeys(layer for each in taps for layer in each)
+    return {layer: _together([each[layer] for each in taps if layer in each]) for layer in layers}
+
+
+def _together(taps: Sequence[Callable[[Tensor], Tensor | None]]) -> Callable[[Tensor], Tensor | None]:
+    def tap(x_TD: Tensor) -> Tensor | None:
+        # every adapter sees the same states: rows belong to one adapter only
+        added = [found for each in taps if (found := each(x_TD)) is not None]
+        return torch.stack(added).sum(0) if added else None
+
+    return tap
 
 
 class Network(nn.Module):
@@ -64,7 +83,7 @@ class Network(nn.Module):
         self.specs = dict(adapters)
         self.embedding = nn.Embedding(rows, config.width)
         nn.init.normal_(self.embedding.weight, std=TABLE_STD)
-        shared = Shared(config.width, self.embedding, config.dropout)
+        shared = Shared(config.width, self.embedding, config.dropout, config.decoder_layers)
         self.text = TextAdapter({}, shared)
         self.adapters = nn.ModuleDict()
         for name, spec in sorted(adapters.items()):
@@ -117,8 +136,8 @@ class Network(nn.Module):
         """(S, D) states of the source stream."""
         return self.body.encode(self.embed(source), source.positions_S3, source.lengths)
 
-    def decode(self, batch: Batch, states_SD: Tensor) -> Tensor:
-        """(T, D) states of the target stream."""
+    def decode(self, batch: Batch, states_SD: Tensor, taps: Taps | None = None) -> Tensor:
+        """(T, D) states of the target stream; `taps` are called behind layers of the decoder."""
         return self.body.decode(
             self.embed(batch.target),
             batch.target.positions_S3,
@@ -127,13 +146,32 @@ class Network(nn.Module):
             lengths=batch.target.lengths,
             cross_lengths=batch.cross,
             causal_rows=batch.causal_rows,
+            taps=taps,
         )
+
+    def coder(self, name: str) -> CodesAdapter:
+        """The adapter called `name`, which learns and writes codes."""
+        found = self._adapter(name)
+        if not isinstance(found, CodesAdapter):
+            raise CheckpointError(
+                f"adapter `{name}` of this model writes no codes", help="it was trained without codec"
+            )
+        return found
+
+    def readings(self, batch: Batch) -> dict[str, DepthLogits]:
+        """Per adapter that learns by heads of its own, what collects its logits while the decoder runs."""
+        parts = {part.adapter: part for part in batch.target.parts}
+        return {c.adapter: self.coder(c.adapter).reading(parts[c.adapter], c.rows, c.picked) for c in batch.codes}
 
     def forward(self, batch: Batch, smoothing: float = 0.0) -> Losses:
         """The losses of a pack, unit by unit; weights and means are the accounting's business."""
         states_SD = self.encode(batch.source)
-        states_TD = self.decode(batch, states_SD)
+        readings = self.readings(batch)
+        states_TD = self.decode(batch, states_SD, merge_taps([r.taps for r in readings.values()]))
         token_L = self.text.loss(states_TD[batch.loss_rows_L], batch.labels_L, smoothing)
+        if readings:
+            coded = [self.coder(name).loss(reading, smoothing) for name, reading in readings.items()]
+            token_L = torch.cat([token_L, *(loss.to(token_L.dtype) for loss in coded)])
         side = tuple(self._side(states_SD, s) for s in batch.side)
         return Losses(token_L, side, self.touch(batch))
 

@@ -9,19 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ofasys_lite.data.batch import collate
-from ofasys_lite.data.examples import ExampleMaker
+from ofasys_lite.data.codecs import codec_slots
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.types import Example
-from ofasys_lite.decoding.automaton import Automaton, compile
+from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.decoding.search import Hypothesis, decode
+from ofasys_lite.decoding.search import decode
 from ofasys_lite.errors import CardError, DataError, ErrorGroup
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.prediction import Prediction
+from ofasys_lite.generalist.rendering import Rendering
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.plan.types import option, walk
@@ -74,11 +76,11 @@ def predict(
         DataError: Rows that cannot be read (all of them at once).
         CardError: Decoding options that the line has no use for.
     """
-    prepared: list[tuple[int, Example]] = []
+    prepared: list[tuple[int, tuple[Example, ...]]] = []
     errors: list[DataError] = []
     for number, request in enumerate(requests):
         try:
-            prepared.append((number, _example(model, request)))
+            prepared.append((number, _examples(model, request)))
         except DataError as error:
             errors.append(error)
             if reasons is not None:
@@ -88,10 +90,10 @@ def predict(
     results: list[Prediction | None] = [None] * len(requests)
     done = 0
     # samples of like length run together, so that rows finish together
-    prepared.sort(key=lambda pair: (requests[pair[0]].task, pair[1].sources[0].count))
+    prepared.sort(key=lambda pair: (requests[pair[0]].task, pair[1][0].sources[0].count))
     for chunk in _chunks(prepared):
         numbers = [n for n, _ in chunk]
-        found = _predict_chunk(model, [requests[n] for n in numbers], [e for _, e in chunk], bf16)
+        found = _predict_chunk(model, [requests[n] for n in numbers], [list(e) for _, e in chunk], bf16)
         for number, prediction in zip(numbers, found, strict=True):
             results[number] = prediction
         done += len(chunk)
@@ -100,12 +102,14 @@ def predict(
     return results
 
 
-def _example(model: Generalist, request: Request) -> Example:
-    """What the encoder reads; DataError also for what the row must say of the target (`no_loss` slots, candidates)."""
+def _examples(model: Generalist, request: Request) -> tuple[Example, ...]:
+    """What the encoder reads; with guidance also the emptied source.
+
+    DataError also for what the row must say of the target (`no_loss` slots, candidates).
+    """
     maker = model.maker(request.task, request.folder)
     # masking that defines a task (`mask_ratio`) is drawn by sample id, alike in every evaluation
-    rng = sample_rng(0, request.task, request.id, 0)
-    example = maker.source(request.row, request.id, rng)
+    example = maker.source(request.row, request.id, sample_rng(0, request.task, request.id, 0))
     plan = model.entry(request.task).plan
     if any(not s.learned or (s.closed is not None and s.closed.kind == "candidates") for s in plan.target_slots()):
         try:
@@ -113,7 +117,9 @@ def _example(model: Generalist, request: Request) -> Example:
                 maker.constraint(target, request.row)
         except DataError as error:
             raise DataError(f"task {request.task}, id {request.id}: {error.message}", help=error.help) from error
-    return example
+    if not _options(model, request).guided:
+        return (example,)
+    return example, maker.source(request.row, request.id, sample_rng(0, request.task, request.id, 0), emptied=True)
 
 
 def _options(model: Generalist, request: Request) -> DecodeOptions:
@@ -125,14 +131,22 @@ def _options(model: Generalist, request: Request) -> DecodeOptions:
             f"n_best {found.n_best}, but the line writes {targets} targets, each with hypotheses of its own",
             help="leave n_best out, or ask for one target a line",
         )
+    coded = codec_slots(model.entry(request.task).plan)
+    if coded and found.method == "beam":
+        raise CardError("codes are not written by a beam", help="decode=sample, greedy or mask_predict")
+    if not coded and (found.guided or found.method == "mask_predict"):
+        what = f"cfg {found.cfg:g}" if found.guided else "mask_predict"
+        raise CardError(f"{what}: this line writes no codes", help="it is for targets with a codec")
+    if found.guided and not any(s.drop > 0 for s in walk(model.entry(request.task).plan.templates[0].source)):
+        raise CardError("cfg compares with an emptied source, and this line has no slot with `drop=`")
     return found
 
 
-def _chunks(prepared: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:
-    chunk: list[tuple[int, Example]] = []
+def _chunks(prepared: Sequence[tuple[int, tuple[Example, ...]]]) -> Iterator[list[tuple[int, tuple[Example, ...]]]]:
+    chunk: list[tuple[int, tuple[Example, ...]]] = []
     rows = 0
     for item in prepared:
-        count = item[1].sources[0].count
+        count = sum(example.sources[0].count for example in item[1])
         if chunk and (rows + count > _BUDGET or len(chunk) >= _MOST):
             yield chunk
             chunk, rows = [], 0
@@ -144,11 +158,13 @@ def _chunks(prepared: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int,
 
 @torch.inference_mode()
 def _predict_chunk(
-    model: Generalist, requests: Sequence[Request], examples: Sequence[Example], bf16: bool
+    model: Generalist, requests: Sequence[Request], examples: Sequence[Sequence[Example]], bf16: bool
 ) -> list[Prediction]:
     network = model.network
     network.eval()
-    batch = to_device(collate(examples), model.device)
+    batch = to_device(collate([example for each in examples for example in each]), model.device)
+    # guided samples have two sources beside each other
+    first = np.cumsum([0, *(len(each) for each in examples)])
     makers = [model.maker(r.task, r.folder) for r in requests]
     options = [_options(model, r) for r in requests]
     keys = [int.from_bytes(hashlib.sha256(f"{r.task}\n{r.id}".encode()).digest()[:6], "big") for r in requests]
@@ -156,27 +172,32 @@ def _predict_chunk(
     values: list[dict[str, Any]] = [{} for _ in requests]
     scores = [0.0] * len(requests)
     best: list[list[tuple[dict[str, Any], float]]] = [[] for _ in requests]
+    codes: list[dict[str, Any]] = [{} for _ in requests]
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         states_SD = network.encode(batch.source)
         for target in range(max(targets, default=0)):
             live = [i for i, count in enumerate(targets) if count > target]
             session = NetworkSession(network, batch.source, states_SD)
-            if len(live) < len(requests):
-                session.select(torch.tensor(live))
+            rows = [row for i in live for row in range(first[i], first[i + 1])]
+            if len(rows) < first[-1]:
+                session.select(torch.tensor(rows))
             automata = [compile(makers[i].constraint(target, requests[i].row)) for i in live]
             found = decode(session, automata, [options[i] for i in live], [keys[i] for i in live], model.device)
+            rendering = Rendering(network)
+            splits = []
             for i, automaton, hypothesis in zip(live, automata, found, strict=True):
-                row = requests[i].row
-                values[i].update(_values(makers[i], target, automaton, hypothesis, row))
+                said = [automaton.split(h.ids) for h in (hypothesis, *hypothesis.n_best)]
+                slots = codec_slots(model.entry(requests[i].task).plan)
+                codes[i].update(rendering.add(said, makers[i].constraint(target, requests[i].row), slots))
+                splits.append(said)
+            rendering.run()
+            for i, said, hypothesis in zip(live, splits, found, strict=True):
+                own, *others = (makers[i].values(target, split, requests[i].row) for split in said)
+                values[i].update(own)
                 scores[i] += hypothesis.score
-                best[i] = [(_values(makers[i], target, automaton, h, row), h.score) for h in hypothesis.n_best]
-    return [_prediction(model, r, v, s, b) for r, v, s, b in zip(requests, values, scores, best, strict=True)]
-
-
-def _values(
-    maker: ExampleMaker, target: int, automaton: Automaton, hypothesis: Hypothesis, row: Mapping[str, Any]
-) -> dict[str, Any]:
-    return maker.values(target, automaton.split(hypothesis.ids), row)
+                best[i] = [(v, h.score) for v, h in zip(others, hypothesis.n_best, strict=True)]
+    made = zip(requests, values, scores, best, codes, strict=True)
+    return [_prediction(model, *each) for each in made]
 
 
 def _prediction(
@@ -185,6 +206,7 @@ def _prediction(
     values: dict[str, Any],
     score: float,
     best: list[tuple[dict[str, Any], float]],
+    codes: dict[str, Any],
 ) -> Prediction:
     plan = model.entry(request.task).plan
     modalities = {s.column: s.modality for s in plan.target_slots()}
@@ -194,7 +216,7 @@ def _prediction(
             found = field(request.row, slot.column, slot.exact)
             image = None if found is MISSING else _in_folder(found, request.folder)
     sized = frozenset(s.column for s in plan.target_slots() if option(s.options, "format") == "xywh")
-    one = Prediction(request.task, request.id, values, score, modalities, image, sized=sized)
+    one = Prediction(request.task, request.id, values, score, modalities, image, sized=sized, codes=codes)
     return replace(one, n_best=tuple(replace(one, values=v, score=s) for v, s in best)) if len(best) > 1 else one
 
 

@@ -28,6 +28,7 @@ class Prediction:
         image: The row's first image as it was given, for `save_box`; None without one.
         n_best: The best hypotheses with their scores, this one first, if several were asked for.
         sized: Columns whose boxes are [x, y, width, height] (`format=xywh`), not corners.
+        codes: Codes (positions, depth) per column whose value is rendered of codes (images).
     """
 
     task: str
@@ -38,6 +39,7 @@ class Prediction:
     image: Any = None
     n_best: tuple[Prediction, ...] = ()
     sized: frozenset[str] = frozenset()
+    codes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def value(self) -> Any:

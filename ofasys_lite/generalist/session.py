@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from ofasys_lite.data.types import Stream
-from ofasys_lite.generalist.network import Network
+from ofasys_lite.decoding.session import CodeStep
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.generalist.network import Network, merge_taps
 
 __all__ = ["NetworkSession", "UncachedSession"]
 
@@ -27,9 +29,19 @@ class NetworkSession:
         self.network = network
         self.cache = network.body.start(states_SD, source.positions_S3, source.lengths)
 
-    def advance(self, ids_B: Tensor, positions_B3: Tensor) -> Tensor:
+    def advance(self, ids_B: Tensor, positions_B3: Tensor, codes: CodeStep | None = None) -> Tensor:
         """States (B, D) behind one more element per live row."""
-        return self.network.body.step(self.network.text.lookup(ids_B), positions_B3, self.cache)
+        network = self.network
+        x_BD = network.text.lookup(ids_B)
+        if codes is None:
+            return network.body.step(x_BD, positions_B3, self.cache)
+        for name, (rows_R, codes_RK, places_R) in codes.fed.items():
+            x_BD = x_BD.index_copy(0, rows_R, network.coder(name).fed(codes_RK, places_R).to(x_BD.dtype))
+        writers = {name: network.coder(name).writer(rows_R, choose) for name, (rows_R, choose) in codes.write.items()}
+        taps = merge_taps([writer.taps for writer in writers.values()])
+        states_BD = network.body.step(x_BD, positions_B3, self.cache, taps)
+        codes.written = {name: writer.codes() for name, writer in writers.items()}
+        return states_BD
 
     def scores(self, states_BD: Tensor, ids_W: Tensor | None) -> Tensor:
         """Logits (B, V), or (B, W) of some ids only."""
@@ -49,8 +61,10 @@ class UncachedSession:
         self.states_SD = states_SD
         self.rows: list[tuple[int, list[int], list[list[int]]]] = [(n, [], []) for n in range(len(source.lengths))]
 
-    def advance(self, ids_B: Tensor, positions_B3: Tensor) -> Tensor:
-        """States (B, D) of the last element of each live row, from the whole prefix."""
+    def advance(self, ids_B: Tensor, positions_B3: Tensor, codes: CodeStep | None = None) -> Tensor:
+        """States (B, D) of the last element of each live row, from the whole prefix; token ids only."""
+        if codes is not None:
+            raise ShapeError("the session without a cache reads and writes token ids only")
         last: list[Tensor] = []
         starts = [sum(self.source.lengths[:n]) for n in range(len(self.source.lengths))]
         for number, (source, ids, positions) in enumerate(self.rows):

@@ -18,6 +18,7 @@ from ofasys_lite.adapters.base import Adapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.stored import stored_modalities
 from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.data.codecs import adapter_facts, codec_slots
 from ofasys_lite.data.ready import DataSettings
 from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError, OfasysError
@@ -25,6 +26,7 @@ from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan import build_plan, freeze
+from ofasys_lite.plan.codecs import MODEL_KEYS, with_codecs
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 __all__ = ["load", "load_weights", "save", "save_weights"]
@@ -64,7 +66,8 @@ def _config(model: Generalist) -> dict[str, Any]:
     tasks = {}
     for name, entry in model.tasks.items():
         closed = {s.key: list(s.closed.values) for s in entry.plan.slots() if s.closed and s.closed.kind == "column"}
-        tasks[name] = {"card": _card(entry.card), "closed": closed, "plan": entry.plan.hash}
+        codecs = {s.key: _plain(adapter_facts(s)) for s in codec_slots(entry.plan)}
+        tasks[name] = {"card": _card(entry.card), "closed": closed, "codecs": codecs, "plan": entry.plan.hash}
     return {
         "format": _FORMAT,
         "ofasys_lite": __version__,
@@ -229,9 +232,15 @@ def _entry(name: str, value: Mapping[str, Any], modalities: Mapping[str, Modalit
     given["metrics"] = tuple(metrics)
     card = TaskCard(**given)
     plan = freeze(build_plan(card, modalities), {k: tuple(v) for k, v in value["closed"].items()})
+    plan = with_codecs(plan, codec_facts(value.get("codecs", {})))
     if plan.hash != value["plan"]:
         raise CheckpointError(
             f"task {name}: this version reads its line in another way (plan {plan.hash}, trained with {value['plan']})",
             help="load it with the version that wrote it, or train the task again",
         )
     return TaskEntry(card, plan)
+
+
+def codec_facts(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What a plan holds of its codecs, without what the line itself says (`weights` and the like)."""
+    return {slot: {k: v for k, v in facts.items() if k not in MODEL_KEYS} for slot, facts in stored.items()}

@@ -14,6 +14,7 @@ from ofasys_lite.plan.sense import (
     check_augmented,
     check_drops,
     check_group,
+    check_guided,
     check_masked,
     check_objectives,
     check_targets,
@@ -43,6 +44,7 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
         check_objectives(builder, template)
         check_augmented(builder, template)
         check_drops(builder, template)
+        check_guided(builder, template)
         check_masked(builder, template)
         check_targets(builder, template, node)
         _check_sense(builder, template, node)

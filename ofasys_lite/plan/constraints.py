@@ -7,9 +7,11 @@ automaton that masks decoding and splits finished output.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "Codes",
     "Constraint",
     "Forced",
     "Free",
@@ -155,4 +157,43 @@ class Placed:
     positions: tuple[tuple[int, int, int], ...]
 
 
-Constraint = Forced | Free | OneOf | Range | Series | Optional | Repeat | Json | Slotted | Placed
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Positions of K codes each, written one position a step (codes with depth).
+
+    As an element of the sequence a position is one number: its codes as digits to the base `codes`, the first depth
+    first (`pack`). Elements of several depths are no rows of the vocabulary: they are chosen by the adapter's heads.
+
+    Attributes:
+        adapter: Name of the adapter whose heads choose.
+        codes: Codes of a book V.
+        depth: Codes per position K.
+        positions: Relative (time, row, column) per position, as in `Piece.positions_P3`.
+        given: Element per position that is known already, -1 where it is to be chosen; empty if none is known.
+        together: All positions are written together in a few rounds (mask-predict), not one after another.
+    """
+
+    adapter: str
+    codes: int
+    depth: int
+    positions: tuple[tuple[int, int, int], ...]
+    given: tuple[int, ...] = ()
+    together: bool = False
+
+    def pack(self, codes: Sequence[int]) -> int:
+        """The element that stands for K codes."""
+        element = 0
+        for code in codes:
+            element = element * self.codes + int(code)
+        return element
+
+    def unpack(self, element: int) -> tuple[int, ...]:
+        """The K codes of an element."""
+        digits = []
+        for _ in range(self.depth):
+            element, digit = divmod(element, self.codes)
+            digits.append(digit)
+        return tuple(reversed(digits))
+
+
+Constraint = Forced | Free | OneOf | Range | Series | Optional | Repeat | Json | Slotted | Placed | Codes

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from ofasys_lite.cards.types import AttributeSpec
 
-__all__ = ["DECODE_KEYS", "GROUP", "LANGUAGE", "LOSS_SIDES", "LOSS_UNITS", "PLAN_CODES", "REFUSED", "RENAMED"]
+__all__ = [
+    "CODE_DECODE_KEYS",
+    "DECODE_KEYS",
+    "GROUP",
+    "LANGUAGE",
+    "LOSS_SIDES",
+    "LOSS_UNITS",
+    "PLAN_CODES",
+    "REFUSED",
+    "RENAMED",
+]
 
 #: Codes of the mistakes that this room finds, and their short meanings.
 PLAN_CODES = {
@@ -38,7 +48,7 @@ LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec(
         "decode", "call", choices=("greedy", "beam", "sample", "mask_predict"), side="target", help="decoding"
     ),
-    AttributeSpec("codec", "any", side="target", help="discrete codec of an image or audio target"),
+    AttributeSpec("codec", "any", side="target", help="codes a target is written in: dnd(depth=2), dnd(codecs/mine)"),
     AttributeSpec("preprocess", "str", help="a preprocess that the modality card names"),
     AttributeSpec("adapter", "str", help="an adapter that the modality card names"),
 )
@@ -86,5 +96,9 @@ DECODE_KEYS = (
     "seed",
 )
 
-#: Arguments of `decode=` that belong to what is planned for a later version.
-LATER_DECODE_KEYS = ("cfg",)
+#: Arguments of `decode=` of slots that are written in codes.
+CODE_DECODE_KEYS = {
+    "greedy": ("cfg", "seed"),
+    "sample": ("temperature", "top_k", "top_p", "cfg", "seed"),
+    "mask_predict": ("steps", "temperature", "top_k", "top_p", "cfg", "seed"),
+}

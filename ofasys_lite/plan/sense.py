@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ofasys_lite.instruction.nodes import Group, Slot, Span, Template
-from ofasys_lite.plan.language import DECODE_KEYS, LATER_DECODE_KEYS, RENAMED
+from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS, RENAMED
 from ofasys_lite.plan.ledger import Ledger
 from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
 from ofasys_lite.plan.values import CallValue
@@ -14,6 +14,7 @@ __all__ = [
     "check_augmented",
     "check_drops",
     "check_group",
+    "check_guided",
     "check_masked",
     "check_objectives",
     "check_slot",
@@ -48,25 +49,32 @@ def check_slot(
         ledger.error("E207", "`mask_style` means nothing without `mask_ratio`", _span(slot, "mask_style"), help)
     for key in (k for k in _FREE if "closed_set" in values and k in values):
         ledger.note(f"`{key}` does nothing beside `closed_set`: the values of the set are written as they are")
+    if learned and "codec" in values and "length" in values:
+        ledger.note("`length` does nothing: an image has as many codes as the grid of its codec")
     decode = values.get("decode")
     if isinstance(decode, CallValue):
-        _check_decode(ledger, slot, decode)
+        _check_decode(ledger, slot, decode, "codec" in values)
 
 
-def _check_decode(ledger: Ledger, slot: Slot, decode: CallValue) -> None:
+def _check_decode(ledger: Ledger, slot: Slot, decode: CallValue, codes: bool) -> None:
     """Notes arguments that decoding does not have, and ways of decoding that come later."""
+    span = _span(slot, "decode")
     if decode.name == "mask_predict":
         ledger.not_yet("`decode=mask_predict` is planned for a later version")
         return
-    span = _span(slot, "decode")
-    allowed = f"{decode.name} takes: {', '.join(DECODE_KEYS)}"
+    if decode.name == "beam" and codes:
+        help = "write decode=sample(top_k=100,cfg=3.0), decode=greedy or decode=mask_predict(steps=12)"
+        ledger.error("E207", "codes are not written by a beam", span, help)
+    keys = CODE_DECODE_KEYS[decode.name] if codes and decode.name in CODE_DECODE_KEYS else DECODE_KEYS
+    allowed = f"{decode.name} takes: {', '.join(keys)}"
     if decode.positional:
         ledger.error("E106", f"`decode={decode.name}(...)` takes arguments by name", span, allowed)
     for key, _ in decode.keyed:
-        if key in LATER_DECODE_KEYS:
-            ledger.not_yet(f"`{key}=` in decoding is planned for a later version")
-        elif key not in DECODE_KEYS:
-            ledger.error("E113", f"decoding has no `{key}`", span, allowed)
+        if key in keys:
+            continue
+        where = " of codes" if codes else ""
+        other = "" if codes or key not in CODE_DECODE_KEYS["sample"] else "; it belongs to slots with a codec"
+        ledger.error("E113", f"decoding{where} has no `{key}`", span, allowed + other)
 
 
 def _span(slot: Slot, key: str) -> Span:
@@ -127,6 +135,18 @@ def check_drops(ledger: Ledger, template: PlannedTemplate) -> None:
         ledger.error("E207", message, slot.span, help)
 
 
+def check_guided(ledger: Ledger, template: PlannedTemplate) -> None:
+    """Notes guidance without a source slot that training empties (E207)."""
+    if any(s.drop > 0 for s in walk(template.source)):
+        return
+    for slot in (s for side in template.targets for s in walk(side)):
+        decode = dict(slot.options).get("decode")
+        if isinstance(decode, CallValue) and decode.get("cfg", 1) != 1:
+            help = "write drop=0.1 in the source slots that guide: `[TEXT:caption,drop=0.1]`; or leave `cfg` out"
+            message = "`cfg` compares with a source that is emptied, and training empties none"
+            ledger.error("E207", message, slot.span, help)
+
+
 def check_masked(ledger: Ledger, template: PlannedTemplate) -> None:
     """Notes what `mask_style=mass` does to the target of the same column, and where it cannot (E207)."""
     masked = {s.column: s for s in template.source if isinstance(s, SlotSegment) and _is_mass(s)}
@@ -158,6 +178,10 @@ def check_targets(ledger: Ledger, template: PlannedTemplate, node: Template) -> 
             help = "put what belongs to one record into one group"
             ledger.error("E205", f"`{name}` is written twice in one target", node.targets[number].span, help)
         _check_given(ledger, () if template.align else side)
+    codecs = [s for side in template.targets for s in _slots(side) if s.learned and dict(s.options).get("codec")]
+    for slot in (s for s in codecs if dict(s.options)["codec"] != dict(codecs[0].options)["codec"]):
+        help = "give all of them the same `codec`, or make two tasks of the line"
+        ledger.error("E207", "one line is written with one codec", slot.span, help)
     ways = {_in_one_go(s) for side in template.targets for s in _slots(side) if s.learned}
     if len(ways) > 1:
         help = "make two tasks of it: all targets of one encoding are written from left to right, or none is"

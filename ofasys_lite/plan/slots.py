@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.errors import InstructionError, did_you_mean, nearest
 from ofasys_lite.instruction.nodes import Attribute, ListValue, Slot, Span
+from ofasys_lite.plan.codecs import given_codec
 from ofasys_lite.plan.language import LANGUAGE, LOSS_SIDES, LOSS_UNITS, REFUSED, RENAMED
 from ofasys_lite.plan.ledger import Ledger
 from ofasys_lite.plan.sense import check_slot
@@ -37,6 +39,10 @@ class Builder(Ledger):
         preprocess = self._named(values, "preprocess", modality.preprocess, modality, slot)
         adapter = self._named(values, "adapter", modality.adapter, modality, slot)
         learned = target and not values.get("no_loss", False)
+        codec = self._codec(values.pop("codec", None), modality, slot, learned)
+        if codec is not None:
+            values["codec"] = codec
+            preprocess, adapter = (modality.codecs[codec.name][key] for key in ("preprocess", "adapter"))
         check_slot(self, slot, values, learned=learned, target=target, modality=modality.name)
         values.pop("no_loss", None)
         weight = values.pop("weight", 1.0)
@@ -47,8 +53,9 @@ class Builder(Ledger):
                 self.error("E109", "a preference pair stands on the target side", slot.span, "move it right of `->`")
         closed = self._closed(values.pop("closed_set", None), slot)
         losses = self._losses(values.pop("loss", None), modality, slot, learned, target)
-        if "codec" in values:
-            self.not_yet(f"`codec=` of {modality.name} is planned for a later version")
+        if codec is not None and learned:
+            # all codes of a position are one unit
+            losses = tuple(replace(loss, unit="position") for loss in losses)
         options: Options = tuple(sorted({**_defaults(modality, target), **values}.items(), key=lambda pair: pair[0]))
         return SlotSegment(
             key=f"{prefix}{column}",
@@ -147,6 +154,10 @@ class Builder(Ledger):
         if not values or doubled:
             self.error("E206", f"{path} is empty" if not values else f"{path}: `{doubled[0]}` stands twice", span)
         return ClosedSet("file", name=name, values=tuple(values))
+
+    def _codec(self, value: object, modality: ModalityCard, slot: Slot, learned: bool) -> CallValue | None:
+        span = next((a.span for a in slot.attributes if a.key == "codec"), slot.span)
+        return given_codec(self, value, modality, slot, span, learned)
 
     def _losses(
         self, value: object, modality: ModalityCard, slot: Slot, learned: bool, target: bool

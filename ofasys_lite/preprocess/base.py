@@ -39,12 +39,14 @@ class Piece:
             Token pieces have `ids` (P,) int64, and may have `inputs` (P,) where what is fed back differs from
             what is learned (`noise_ratio`).
         learn_P: For target pieces: True where the row carries loss; None learns all rows of a learned slot.
+        coded: The rows are codes that the adapter makes and learns by heads of its own, not token ids.
     """
 
     adapter: str
     positions_P3: npt.NDArray[np.int64]
     arrays: Mapping[str, Array]
     learn_P: npt.NDArray[np.bool_] | None = None
+    coded: bool = False
 
     def __post_init__(self) -> None:
         if self.positions_P3.ndim != 2 or self.positions_P3.shape[1] != 3:

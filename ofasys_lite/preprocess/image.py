@@ -20,7 +20,16 @@ from ofasys_lite.plan.types import Options, option
 from ofasys_lite.preprocess.base import Array, Piece, Preprocess
 from ofasys_lite.preprocess.media import setting
 
-__all__ = ["ImagePreprocess", "ImageSettings", "cell_mask", "cell_size", "grid_positions", "picture", "smart_resize"]
+__all__ = [
+    "ImagePreprocess",
+    "ImageSettings",
+    "cell_mask",
+    "cell_size",
+    "grid_positions",
+    "header_check",
+    "picture",
+    "smart_resize",
+]
 
 _MAX_RATIO = 200
 
@@ -219,12 +228,10 @@ class ImagePreprocess(Preprocess):
 
         Relative paths are looked up in `settings["folder"]`, and passed over if that is not given.
         """
-        from ofasys_lite.preprocess.image_decode import header_size
-
         chosen = ImageSettings.of(settings, options)
-        if _elsewhere(value, settings):
-            return
-        cell_size(*header_size(value, settings.get("folder"), chosen.max_megapixels), options, chosen)
+        size = header_check(value, settings)
+        if size is not None:
+            cell_size(*size, options, chosen)
 
     def frame(self, value: Any) -> tuple[int, int] | None:
         """(width, height) in pixels as shown, from the header alone: what boxes of the row refer to."""
@@ -242,6 +249,20 @@ class ImagePreprocess(Preprocess):
         size = option(options, "size")
         pixels = size * size if isinstance(size, int) else min(max(length, chosen.min_pixels), chosen.max_pixels)
         return max(1, pixels // chosen.cell**2)
+
+
+def header_check(value: Any, settings: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(height, width) by the header of the image that `value` holds, None where it lies elsewhere; DataError if none.
+
+    Relative paths are looked up in `settings["folder"]`.
+    """
+    from ofasys_lite.preprocess.image_decode import header_size
+
+    if _elsewhere(value, settings):
+        return None
+    most = setting(settings, "max_megapixels", 100.0, 1e-6)
+    found: tuple[int, int] = header_size(value, settings.get("folder"), most)
+    return found
 
 
 def _elsewhere(value: Any, settings: Mapping[str, Any]) -> bool:

@@ -20,12 +20,14 @@ from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.ready import DataSettings, Ready, make_ready
 from ofasys_lite.errors import CardError
+from ofasys_lite.generalist.codecs import fill_codecs
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.training.accounting import Ledger
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating
+from ofasys_lite.training.codecs import CodecTrainer
 from ofasys_lite.training.files import RunFolder, write_atomic
 from ofasys_lite.training.module import TrainingModule, progress
 from ofasys_lite.training.progress import Progressing
@@ -161,6 +163,7 @@ def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console)
             run.data,
             vocabulary,
             lambda what, done, all: status.update(f"{what} {done:,} of {all:,}" if all else what),
+            CodecTrainer(run.data, run.settings.seed, console, status.stop, status.start).find,
         )
     if resumed and not run.ignore_plans:
         same_plans(folder, ready.tasks)
@@ -172,8 +175,12 @@ def _build(run: TrainingRun, ready: Ready) -> Generalist:
     specs = {name: AdapterSpec(path, dict(values)) for name, (path, values) in ready.adapters.items()}
     entries = {t.card.name: TaskEntry(t.card, t.plan) for t in ready.tasks}
     if run.start is not None:
-        return run.start.extended(ready.vocabulary, specs, entries, run.modalities, run.data, run.model)
+        known = set(run.start.network.adapters)
+        grown = run.start.extended(ready.vocabulary, specs, entries, run.modalities, run.data, run.model)
+        fill_codecs(grown.network, {name: folder for name, folder in ready.codecs.items() if name not in known})
+        return grown
     network = Network(run.model, len(ready.vocabulary), specs)
+    fill_codecs(network, ready.codecs)
     return Generalist(network, ready.vocabulary, entries, run.modalities, run.data)
 
 

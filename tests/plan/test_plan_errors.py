@@ -15,7 +15,7 @@ from ofasys_lite.cards import load_task_card
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import ErrorGroup, InstructionError
 from ofasys_lite.plan import build_plan
-from ofasys_lite.plan.language import DECODE_KEYS, PLAN_CODES
+from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS, PLAN_CODES
 
 
 def _maker() -> ModuleType:
@@ -56,7 +56,9 @@ def test_every_message_points_at_its_mistake_and_says_what_to_do() -> None:
 
 
 def test_decode_takes_what_decoding_takes() -> None:
-    assert set(DECODE_KEYS) == {f.name for f in fields(DecodeOptions)} - {"method"}
+    known = {f.name for f in fields(DecodeOptions)} - {"method"}
+    assert set(DECODE_KEYS) | {key for keys in CODE_DECODE_KEYS.values() for key in keys} == known
+    assert set(DECODE_KEYS).isdisjoint({"cfg", "steps"})
 
 
 def test_all_mistakes_of_a_line_come_at_once_with_their_places_in_the_card(tmp_path: Path) -> None:

@@ -1,0 +1,182 @@
+"""Codes with depth as targets of any modality: embeds them, learns them, writes them (arXiv 2410.01912).
+
+A subclass says how its pieces become codes and codes become values. Rows of a piece read what the row before wrote.
+Options of the line: rows in random order in training (RAR, arXiv 2411.00776); codes are corrupted where they are
+fed back, and the deeper ones made anew for what is then left (after Infinity, arXiv 2412.04431).
+Shapes: N pieces of a pack, L positions of a piece, P rows fed, R positions learned, K depth, V codes, D width, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ofasys_lite.adapters.base import TABLE_STD, Adapter, Shared
+from ofasys_lite.adapters.depth import Choose, DepthHeads, DepthLogits, DepthWriter
+from ofasys_lite.data.types import Part
+from ofasys_lite.errors import CardError, ShapeError
+
+__all__ = ["CodesAdapter"]
+
+#: Codes of this many pieces are kept by content on CPU, where making them anew costs as much as learning them.
+_KEPT = 200_000
+
+
+class CodesAdapter(Adapter):
+    """Base of adapters for codes with depth.
+
+    Args:
+        settings: `codec`: facts of the codec, and what the line says of the model's side: `layers` (`last`, `even` or
+            `parallel`), `feedback`, `weights`, `order`, `correct`.
+        shared: Width, number of decoder layers.
+        codes: V.
+        depth: K.
+        positions: L.
+
+    Raises:
+        CardError: The codes are deeper than the decoder.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], shared: Shared, codes: int, depth: int, positions: int) -> None:
+        super().__init__(settings, shared)
+        said = settings["codec"]
+        parallel = said.get("layers") == "parallel"
+        self.heads = DepthHeads(
+            shared.width,
+            codes,
+            head_layers(str(said.get("layers", "last")), depth, shared.decoder_layers),
+            shared.decoder_layers,
+            feedback=not parallel and said.get("feedback", "true") != "false",
+            table_std=TABLE_STD,
+        )
+        self.positions = positions
+        weights = said.get("weights")
+        if weights is not None and (len(weights) != depth or not sum(weights) > 0):
+            raise CardError(f"codec: weights {tuple(weights)} for codes of depth {depth}", help="give one a depth")
+        given = [1.0] * depth if weights is None else [float(w) for w in weights]
+        self.shares = tuple(w / sum(given) for w in given)
+        self.correct = float(said.get("correct", 0.0))
+        #: What a row writes when it is written together with others.
+        self.mask_D = nn.Parameter(torch.randn(shared.width))
+        #: Places of what is fed, which a random order does not tell by itself.
+        self.places = nn.Embedding(positions, shared.width) if said.get("order") == "random" else None
+        if self.places is not None:
+            nn.init.normal_(self.places.weight, std=0.02)
+        self._kept: dict[int, Tensor] = {}
+        self._last: tuple[Part, Tensor, Tensor] | None = None
+
+    # ------------------------------------------------------------------ what a subclass says
+
+    def latents(self, part: Part, chosen: list[int] | None = None) -> Tensor:
+        """(N, L, C) vectors of the pieces, or of the `chosen` ones, of which `quantize` makes codes."""
+        raise TypeError(f"{type(self).__name__} does not say how pieces become vectors")
+
+    def quantize(self, latents_NLC: Tensor) -> Tensor:
+        """(N, L, K) codes of vectors."""
+        raise TypeError(f"{type(self).__name__} does not say how vectors become codes")
+
+    def render(self, codes_NLK: Tensor) -> Tensor:
+        """Arrays, one per piece, that the modality's Preprocess makes values of."""
+        raise TypeError(f"{type(self).__name__} does not say what codes look like")
+
+    # ------------------------------------------------------------------ codes of a pack
+
+    def codes(self, part: Part) -> tuple[Tensor, Tensor]:
+        """((N, L, K) codes to be learned, (N, L, K) codes to be fed) of a pack's pieces, in the order of their rows."""
+        if self._last is not None and self._last[0] is part:
+            return self._last[1], self._last[2]
+        found = self._corrupted(part) if self.training and self.correct > 0 else (self._codes(part),) * 2
+        learned, fed = (self._ordered(part, codes) for codes in found)
+        self._last = (part, learned, fed)
+        return learned, fed
+
+    def _codes(self, part: Part) -> Tensor:
+        keys = part.arrays["key"]
+        if keys.device.type != "cpu":
+            return self.quantize(self.latents(part))
+        names = keys.tolist()
+        missing = [i for i, key in enumerate(names) if key not in self._kept]
+        if missing:
+            if len(self._kept) + len(missing) > _KEPT:
+                self._kept.clear()
+                missing = list(range(len(names)))
+            fresh = self.quantize(self.latents(part, missing))
+            self._kept.update(zip([names[i] for i in missing], fresh.to(torch.int32), strict=True))
+        return torch.stack([self._kept[key] for key in names]).long()
+
+    def _corrupted(self, part: Part) -> tuple[Tensor, Tensor]:
+        """True first codes to learn, a share of them wrong where they are fed; deeper codes mend what is then left."""
+        raise CardError(f"{type(self).__name__} has no self-correction", help="leave `correct` out of the codec")
+
+    def _ordered(self, part: Part, codes_NLK: Tensor) -> Tensor:
+        sizes = part.sizes["order"]
+        if not any(sizes):
+            return codes_NLK
+        if not all(sizes):
+            raise ShapeError("pieces in random order and line by line in one pack")
+        order_NL = part.arrays["order"].view(len(sizes), -1)
+        return codes_NLK.gather(1, order_NL.unsqueeze(-1).expand_as(codes_NLK))
+
+    # ------------------------------------------------------------------ rows and losses
+
+    def embed(self, part: Part) -> Tensor:
+        """(P, D): rows that read the codes of the position before; masked rows where they are written together."""
+        _, fed_NLK = self.codes(part)
+        x_NLD = self.inputs(fed_NLK)
+        if self.places is not None:
+            rows = torch.arange(self.positions, device=x_NLD.device).expand(len(x_NLD), -1)
+            x_NLD = x_NLD + self.places(self._ordered(part, rows.unsqueeze(-1)).squeeze(-1))
+        if any(part.sizes["hidden"]):
+            hidden_NL = part.arrays["hidden"].view(len(x_NLD), -1)
+            x_NLD = torch.where(hidden_NL.unsqueeze(-1), self.mask_D.to(x_NLD.dtype), x_NLD)
+        if all(count == self.positions for count in part.counts):
+            return x_NLD.flatten(0, 1)
+        return torch.cat([x[:count] for x, count in zip(x_NLD, part.counts, strict=True)])
+
+    def inputs(self, codes: Tensor) -> Tensor:
+        """(..., D): what a row reads of the codes (..., K) of a position."""
+        return self.heads.inputs(codes)
+
+    def fed(self, codes_RK: Tensor, places_R: Tensor) -> Tensor:
+        """(R, D): what rows in decoding read of the codes of the positions before, which stand at `places_R`."""
+        x_RD = self.inputs(codes_RK)
+        return x_RD if self.places is None else x_RD + self.places(places_R)
+
+    def reading(self, part: Part, rows_R: Tensor, picked_R: Tensor | None) -> DepthLogits:
+        """A teacher-forced pass: its taps go to the decoder, then `loss`.
+
+        Args:
+            part: The pack's pieces.
+            rows_R: Target rows that are learned.
+            picked_R: Which positions of the part these are; None for all.
+        """
+        learned, fed = (codes.flatten(0, 1) for codes in self.codes(part))
+        if picked_R is not None:
+            learned, fed = learned[picked_R], fed[picked_R]
+        return self.heads.read(rows_R, learned, fed)
+
+    def loss(self, reading: DepthLogits, smoothing: float = 0.0) -> Tensor:
+        """(R,) cross entropy of each position in nats: the weighted mean over its depths."""
+        loss_RK = reading.loss(smoothing)
+        return (loss_RK * loss_RK.new_tensor(self.shares)).sum(-1)
+
+    def writer(self, rows_R: Tensor, choose: Choose) -> DepthWriter:
+        """A step of decoding in which the live rows `rows_R` write the codes of one position each."""
+        return self.heads.write(choose, rows_R)
+
+
+def head_layers(name: str, depth: int, layers: int) -> tuple[int, ...]:
+    """Layers (from 0) behind which the heads of K depths stand; CardError where there are too few."""
+    if depth > layers and name != "parallel":
+        raise CardError(
+            f"codes of depth {depth}, and the decoder has {layers} layers",
+            help=f"depth is at most the number of decoder layers: write depth={layers}, or take a deeper model",
+        )
+    if name == "parallel":
+        return (layers - 1,) * depth
+    if name == "even":
+        return tuple(round((k + 1) * layers / depth) - 1 for k in range(depth))
+    return tuple(range(layers - depth, layers))

@@ -1,0 +1,66 @@
+"""Images as codes with depth: the codec that makes them, the heads that learn and write them.
+
+Shapes: N images of a pack, L positions of an image, P rows fed, R positions learned, B live rows in decoding, K depth,
+V codes, D width, S pixels a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ofasys_lite.adapters.base import Shared
+from ofasys_lite.adapters.codes import CodesAdapter
+from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.data.types import Part
+
+__all__ = ["ImageCodesAdapter"]
+
+
+class ImageCodesAdapter(CodesAdapter):
+    """A frozen ImageCodec under depth heads; an export holds the codec's weights too."""
+
+    def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
+        config = CodecConfig.from_dict(codec_sizes(settings["codec"]))
+        super().__init__(settings, shared, config.codes, config.depth, config.lines**2)
+        self.codec = ImageCodec(config).eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> ImageCodesAdapter:
+        """Training mode for the heads; the codec stays as it was trained."""
+        super().train(mode)
+        self.codec.eval()
+        return self
+
+    def fill(self, codec: torch.nn.Module) -> None:
+        """Takes the weights of a trained codec."""
+        self.codec.load_state_dict(codec.state_dict())
+
+    def latents(self, part: Part, chosen: list[int] | None = None) -> Tensor:
+        """(N, L, C) of the pictures, or of the `chosen` ones, before quantization, in fp32."""
+        pixels = part.arrays["pixels"]
+        pixels = pixels if chosen is None else pixels[torch.tensor(chosen, device=pixels.device)]
+        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
+            latents: Tensor = self.codec.latents(pixels).flatten(1, 2)
+        return latents
+
+    def quantize(self, latents_NLC: Tensor) -> Tensor:
+        """(N, L, K) codes of latents."""
+        with torch.no_grad(), torch.autocast(latents_NLC.device.type, enabled=False):
+            codes: Tensor = self.codec.quantizer(latents_NLC).codes
+        return codes
+
+    def render(self, codes_NLK: Tensor) -> Tensor:
+        """(N, S, S, 3) uint8 pictures of codes."""
+        with torch.autocast(codes_NLK.device.type, enabled=False):
+            return self.codec.decode(codes_NLK)
+
+
+def codec_sizes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that CodecConfig knows, out of a plan's codec facts."""
+    from dataclasses import fields
+
+    known = {f.name for f in fields(CodecConfig)}
+    return {key: value for key, value in settings.items() if key in known}

@@ -1,0 +1,127 @@
+"""Codec folders as plans see them: what `codec.json` says and the hash of the content. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.data.source import RowSource
+from ofasys_lite.errors import CardError, CheckpointError
+from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS, codec_of
+from ofasys_lite.plan.types import Plan, SlotSegment, option, walk
+
+__all__ = ["FORMAT", "CodecFinder", "Known", "codec_hash", "codec_slots", "named_codec", "read_codec"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A codec that a slot is written with.
+
+    Attributes:
+        folder: Where its weights lie.
+        facts: What the plan holds of it: its sizes and hash.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+
+
+#: (card, slot, training rows) -> the codec of a slot whose line names none.
+CodecFinder = Callable[[TaskCard, SlotSegment, RowSource], Known]
+
+
+def read_codec(folder: str | Path) -> dict[str, Any]:
+    """The sizes that codec.json holds.
+
+    Raises:
+        CheckpointError: The folder is missing, damaged or of another kind.
+    """
+    place = Path(folder)
+    try:
+        content = json.loads((place / "codec.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(
+            f"no codec in {place}", help="train one: ofasys-lite codec train TASK --out FOLDER"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{place}/codec.json is not JSON: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("kind") != "image":
+        raise CheckpointError(f"{place}/codec.json is of another version or kind", help="train the codec again")
+    if not isinstance(content.get("codec"), dict):
+        raise CheckpointError(f"{place}/codec.json is damaged", help="copy it again, or train the codec again")
+    return dict(content["codec"])
+
+
+def codec_hash(folder: str | Path) -> str:
+    """First 16 hex digits of the sha256 of the codec's sizes and weights."""
+    digest = hashlib.sha256()
+    for name in ("codec.json", "model.safetensors"):
+        try:
+            digest.update((Path(folder) / name).read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise CheckpointError(f"no codec in {folder}: {name} is missing") from None
+    return digest.hexdigest()[:16]
+
+
+def known(folder: str | Path) -> Known:
+    """The codec in a folder."""
+    return Known(Path(folder), {**read_codec(folder), "hash": codec_hash(folder)})
+
+
+def codec_slots(plan: Plan) -> tuple[SlotSegment, ...]:
+    """Target slots written in codes."""
+    return tuple(s for side in plan.templates[0].targets for s in walk(side) if s.learned and codec_of(s) is not None)
+
+
+def named_codec(card: TaskCard, slot: SlotSegment) -> Known | None:
+    """The codec folder that the slot names, held against what the line says of it; None where it names none.
+
+    A relative folder is looked up beside the card, then in the working directory.
+
+    Raises:
+        CardError: There is no codec, or it is of another size or depth than the line says.
+    """
+    call = codec_of(slot)
+    if call is None or not call.positional:
+        return None
+    named = Path(str(call.positional[0]))
+    beside = Path(card.path).parent / named if card.path else named
+    folder = beside if (beside / "codec.json").exists() else named
+    try:
+        found = known(folder)
+    except CheckpointError as error:
+        message = f"task {card.name}, slot [{slot.modality}:{slot.column}]: {error.message}"
+        raise CardError(message, help=error.help) from None
+    said = {key: value for key, value in call.keyed if key in TOKENIZER_KEYS}
+    size = option(slot.options, "size")
+    for key, value in {**said, **({} if size is None else {"size": size})}.items():
+        if found.facts.get(key) != value:
+            raise CardError(
+                f"task {card.name}: the line says {key}={value}, "
+                f"the codec in {folder} has {key}={found.facts.get(key)}",
+                help=f"write {key}={found.facts.get(key)}, leave it out, or name another codec",
+            )
+    return found
+
+
+def adapter_facts(slot: SlotSegment) -> dict[str, Any]:
+    """What the slot's adapter is built with: the codec's facts, and what the line says of the model's side."""
+    call = codec_of(slot)
+    return {} if call is None else dict(call.keyed)
+
+
+def adapter_suffix(slot: SlotSegment) -> str:
+    """`:dnd-1a2b3c4d`: adapters are shared by slots of equal codec and equal settings of the model's side."""
+    call = codec_of(slot)
+    if call is None:
+        return ""
+    facts = dict(call.keyed)
+    shown = repr((facts.get("hash"), sorted((k, v) for k, v in facts.items() if k in MODEL_KEYS)))
+    return f":{call.name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"

@@ -1,0 +1,84 @@
+"""Decoded codes -> what the modality's Preprocess makes values of, all of a chunk in one call per adapter.
+
+Shapes: L positions, K depth, S pixels a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ofasys_lite.generalist.network import Network
+from ofasys_lite.plan.constraints import Codes, Constraint, Optional, Repeat, Series, Slotted
+from ofasys_lite.plan.types import SlotSegment
+
+__all__ = ["Rendering", "codes_in"]
+
+
+class Rendering:
+    """Collects the codes of split outputs, and puts rendered arrays in their place.
+
+    Args:
+        network: Holds the adapters that render.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._waiting: dict[str, list[tuple[dict[str, Any], str, npt.NDArray[np.int64]]]] = {}
+
+    def add(
+        self, splits: Sequence[dict[str, Any]], constraint: Constraint, slots: Sequence[SlotSegment]
+    ) -> dict[str, npt.NDArray[np.int64]]:
+        """Notes the codes of outputs of one sample; returns those of the first, (L, K) by column."""
+        known = dict(codes_in(constraint))
+        found: dict[str, npt.NDArray[np.int64]] = {}
+        for number, split in enumerate(splits):
+            for key, codes in self._add(split, known):
+                column = next((s.column for s in slots if s.key == key), key)
+                if not number:
+                    found.setdefault(column, codes)
+        return found
+
+    def _add(self, split: dict[str, Any], known: Mapping[str, Codes]) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+        for key, content in split.items():
+            if isinstance(content, list):
+                for _, inner in content:
+                    yield from self._add(inner, known)
+            elif key in known:
+                # an optional slot opens with a control
+                elements = content[len(content) % len(known[key].positions) :]
+                if len(elements):
+                    codes = np.array([known[key].unpack(int(e)) for e in elements], dtype=np.int64)
+                    self._waiting.setdefault(known[key].adapter, []).append((split, key, codes))
+                    yield key, codes
+
+    def run(self) -> None:
+        """Renders what was noted, in place."""
+        for name, waiting in self._waiting.items():
+            device = self.network.embedding.weight.device
+            codes_NLK = torch.from_numpy(np.stack([codes for _, _, codes in waiting])).to(device)
+            arrays = self.network.coder(name).render(codes_NLK).cpu().numpy()
+            for (split, key, _), array in zip(waiting, arrays, strict=True):
+                split[key] = array
+        self._waiting = {}
+
+
+def codes_in(constraint: Constraint) -> Iterator[tuple[str, Codes]]:
+    """The slots of a constraint that are written in codes."""
+    match constraint:
+        case Slotted(key, Codes() as codes):
+            yield key, codes
+        case Slotted(key, Optional(Codes() as codes)):
+            yield key, codes
+        case Slotted(_, part) | Optional(part):
+            yield from codes_in(part)
+        case Series(parts):
+            for part in parts:
+                yield from codes_in(part)
+        case Repeat(alternatives):
+            for part in alternatives:
+                yield from codes_in(part)

@@ -1,0 +1,147 @@
+"""`codec=dnd(...)` of a target slot: what it may say, and the codec's facts once it is known.
+
+A line names a codec folder, `codec=dnd(codecs/digits,depth=2)`, or only its sizes, `codec=dnd(depth=2)`: then one is
+trained on the training split before the run begins. Either way the plan that is trained holds the codec's hash and
+sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ofasys_lite.cards.types import ModalityCard
+from ofasys_lite.errors import did_you_mean
+from ofasys_lite.instruction.nodes import Slot, Span
+from ofasys_lite.plan.ledger import Ledger
+from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, option
+from ofasys_lite.plan.values import CallValue
+
+__all__ = ["MODEL_KEYS", "TOKENIZER_KEYS", "check_codec", "codec_of", "given_codec", "with_codecs"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    kind: str
+    low: float = 0
+    high: float = 0
+    choices: tuple[str, ...] = ()
+
+
+#: What decides the codec itself.
+TOKENIZER_KEYS = ("depth", "factor", "codes", "steps")
+#: What decides how the model learns its codes.
+MODEL_KEYS = ("layers", "feedback", "weights", "order", "correct")
+_KEYS: Mapping[str, _Key] = {
+    "depth": _Key("int", 1, 16),
+    "factor": _Key("int", 2, 64),
+    "codes": _Key("int", 2, 65_536),
+    "steps": _Key("int", 1, 10_000_000),
+    "layers": _Key("choice", choices=("last", "even", "parallel")),
+    "feedback": _Key("choice", choices=("true", "false")),
+    "weights": _Key("numbers", 0, 1000),
+    "order": _Key("choice", choices=("raster", "random")),
+    "correct": _Key("float", 0, 1),
+}
+
+
+def given_codec(
+    ledger: Ledger, value: object, modality: ModalityCard, slot: Slot, span: Span, written: bool
+) -> CallValue | None:
+    """The checked `codec=` of a slot, the modality's first codec where it writes with one and none is named.
+
+    Args:
+        ledger: Takes the mistakes.
+        value: The attribute's plain value, None where it is not given.
+        modality: The slot's modality.
+        slot: The slot.
+        span: Place of the attribute.
+        written: The slot is learned on the target side.
+    """
+    if value is None:
+        return CallValue(next(iter(modality.codecs))) if written and modality.codecs else None
+    if not modality.codecs:
+        others = sorted({m.name for m in ledger.modalities.values() if m.codecs})
+        help = f"{' and '.join(others)} take it; leave `codec` out" if others else "leave `codec` out"
+        ledger.error("E112", f"{modality.name} is not written by a codec", span, help)
+        return None
+    call = value if isinstance(value, CallValue) else CallValue(str(value))
+    if call.name not in modality.codecs:
+        help = did_you_mean(call.name, list(modality.codecs), f"{modality.name} has")
+        ledger.error("E113", f"`codec` cannot be `{call.name}`", span, help)
+        return None
+    return check_codec(ledger, call, span)
+
+
+def check_codec(ledger: Ledger, call: CallValue, span: Span) -> CallValue:
+    """`call` with its arguments checked and sorted (E106, E107, E113, E207)."""
+    if len(call.positional) > 1 or not all(isinstance(p, str) for p in call.positional):
+        help = f"write codec={call.name}(codecs/mine,depth=2), or codec={call.name}(depth=2)"
+        ledger.error("E106", f"`codec={call.name}` takes one folder, and sizes by name", span, help)
+    for key, value in call.keyed:
+        spec = _KEYS.get(key)
+        if spec is None:
+            ledger.error("E113", f"codec {call.name} has no `{key}`", span, did_you_mean(key, list(_KEYS)))
+        else:
+            _check(ledger, key, value, spec, span)
+    found = dict(call.keyed)
+    if call.positional and "steps" in found:
+        ledger.error("E207", "`steps` trains a codec, and one is named", span, "leave one of them out")
+    if found.get("layers") == "parallel" and found.get("feedback") == "true":
+        help = "heads on one layer do not see each other's codes; write layers=last, or leave `feedback` out"
+        ledger.error("E207", "`layers=parallel` has no feedback", span, help)
+    weights, depth = found.get("weights"), found.get("depth")
+    if isinstance(weights, tuple) and isinstance(depth, int) and len(weights) != depth:
+        ledger.error("E207", f"{len(weights)} weights for codes of depth {depth}", span, "give one weight a depth")
+    return CallValue(call.name, call.positional, tuple(sorted(call.keyed, key=lambda pair: pair[0])))
+
+
+def _check(ledger: Ledger, key: str, value: object, spec: _Key, span: Span) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if spec.kind == "choice":
+        if value not in spec.choices:
+            ledger.error("E113", f"codec: `{key}` cannot be `{value}`", span, did_you_mean(str(value), spec.choices))
+        return
+    if spec.kind == "numbers":
+        if not isinstance(value, tuple) or not all(isinstance(v, (int, float)) and v >= 0 for v in value):
+            ledger.error("E106", f"codec: `{key}` takes numbers of at least 0", span, f"write {key}=(1,0.5)")
+        return
+    if not number or (spec.kind == "int" and not isinstance(value, int)):
+        kind = "a whole number" if spec.kind == "int" else "a number"
+        ledger.error("E106", f"codec: `{key}` takes {kind}", span, f"allowed: {spec.low:g} to {spec.high:g}")
+    elif not spec.low <= float(str(value)) <= spec.high:
+        help = f"allowed: {spec.low:g} to {spec.high:g}"
+        ledger.error("E107", f"codec: `{key}={value}` is out of range", span, help)
+    elif key == "factor" and isinstance(value, int) and value & (value - 1):
+        ledger.error("E107", f"codec: `factor={value}` is no power of two", span, "write 2, 4, 8, 16, 32 or 64")
+
+
+def codec_of(slot: SlotSegment) -> CallValue | None:
+    """The slot's codec, or None."""
+    found = option(slot.options, "codec")
+    return found if isinstance(found, CallValue) else None
+
+
+def with_codecs(plan: Plan, facts: Mapping[str, Mapping[str, object]]) -> Plan:
+    """The plan with the codec of each slot named in `facts` (by key) known: hash and sizes instead of a folder.
+
+    What the line says of the model's side (`layers`, `feedback`, `weights`, `order`, `correct`) stays.
+    """
+
+    def known(segment: Segment) -> Segment:
+        if isinstance(segment, GroupSegment):
+            return replace(segment, alternatives=tuple(tuple(map(known, side)) for side in segment.alternatives))
+        if not isinstance(segment, SlotSegment) or segment.key not in facts:
+            return segment
+        call = codec_of(segment)
+        if call is None:
+            return segment
+        kept = {k: v for k, v in call.keyed if k in MODEL_KEYS}
+        keyed = tuple(sorted({**facts[segment.key], **kept}.items()))
+        others = tuple(pair for pair in segment.options if pair[0] not in ("codec", "size"))
+        size = facts[segment.key]["size"]
+        options = (*others, ("codec", CallValue(call.name, (), keyed)), ("size", size))
+        return replace(segment, options=tuple(sorted(options, key=lambda pair: pair[0])))
+
+    templates = tuple(replace(t, targets=tuple(tuple(map(known, side)) for side in t.targets)) for t in plan.templates)
+    return replace(plan, templates=templates)

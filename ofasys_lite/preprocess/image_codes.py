@@ -1,0 +1,107 @@
+"""IMAGE as a target: a square picture on the CPU side, of which the adapter makes a grid of codes with depth.
+
+The piece carries pixels: the codes are made where the model is, by the codec that the adapter holds, and kept there by
+content. Shapes: L positions line by line, S pixels a side, K depth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ofasys_lite.errors import DataError, InstructionError
+from ofasys_lite.plan.constraints import Codes, Constraint
+from ofasys_lite.plan.types import Options, option
+from ofasys_lite.plan.values import CallValue
+from ofasys_lite.preprocess.base import Array, Piece, Preprocess
+from ofasys_lite.preprocess.image import grid_positions, header_check
+
+__all__ = ["ImageCodesPreprocess", "grid_of"]
+
+#: Side and factor of a codec that is not known yet, for estimates of rows.
+_SIDE, _FACTOR = 32, 4
+
+
+def grid_of(options: Options) -> tuple[int, int]:
+    """(pixels a side, positions a side) of the slot's codec; of the default one while the line only names sizes."""
+    codec = option(options, "codec")
+    keyed = dict(codec.keyed) if isinstance(codec, CallValue) else {}
+    size = keyed.get("size", option(options, "size", _SIDE))
+    factor = keyed.get("factor", _FACTOR)
+    if not isinstance(size, int) or not isinstance(factor, int):
+        raise TypeError(f"codec of size {size!r} and factor {factor!r}")
+    return size, size // factor
+
+
+class ImageCodesPreprocess(Preprocess):
+    """Reads the picture of a target; the piece holds these arrays.
+
+    - `pixels` (1, S, S, 3) uint8, the picture stretched to the codec's square;
+    - `key` (1,) int64, a hash of the pixels, under which codes are kept;
+    - `order` (L,) int64, the position of the grid that each row writes, where rows stand in random order in training
+      (`order=random`, arXiv 2411.00776); empty where they stand line by line;
+    - `hidden` (L,) bool, True at positions that are to be written by mask-predict; empty where all are.
+    """
+
+    length_kind: ClassVar[str] = "image"
+
+    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+        """The piece of a picture: L rows at (0, line, column).
+
+        Raises:
+            DataError: No image, broken, missing or too large.
+        """
+        from ofasys_lite.preprocess.image_decode import open_image, resized, turned
+
+        side, lines = grid_of(options)
+        image = open_image(value, self.context.folder, float(self.settings.get("max_megapixels", 100.0)))
+        pixels = resized(image, side, side, turned(image), None, draft=image is not value)
+        digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).digest()
+        positions = grid_positions(lines, lines)
+        order = np.zeros(0, dtype=np.int64)
+        if train and rng is not None and _random_order(options):
+            order = rng.permutation(lines * lines)
+            positions = positions[order]
+        arrays: dict[str, Array] = {
+            "pixels": pixels[None],
+            "key": np.frombuffer(digest, dtype=np.int64).copy(),
+            "order": order,
+            "hidden": np.zeros(0, dtype=np.bool_),
+        }
+        return Piece(self.context.adapter, positions, arrays, coded=True)
+
+    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+        """L positions of K codes each."""
+        _, lines = grid_of(options)
+        codec = option(options, "codec")
+        keyed = dict(codec.keyed) if isinstance(codec, CallValue) else {}
+        if "hash" not in keyed:
+            raise InstructionError("the codec of this line is not known", help="train a task with it first")
+        positions = tuple((int(t), int(r), int(c)) for t, r, c in grid_positions(lines, lines))
+        return Codes(self.context.adapter, int(str(keyed["codes"])), int(str(keyed["depth"])), positions)
+
+    def decode(self, ids: npt.NDArray[Any], options: Options) -> Any:
+        """A PIL image of the (S, S, 3) uint8 pixels that the adapter rendered of the codes."""
+        from PIL import Image
+
+        if ids.ndim != 3:
+            raise DataError(f"codes of shape {ids.shape} were not rendered")
+        return Image.fromarray(ids)
+
+    @classmethod
+    def check(cls, value: Any, options: Options, settings: Any) -> None:
+        """Raises DataError if `value` holds no image or one that is too large; reads headers only."""
+        header_check(value, settings)
+
+    def rows_of(self, length: int, options: Options) -> int:
+        """Positions of the codec's grid."""
+        _, lines = grid_of(options)
+        return max(1, lines * lines)
+
+
+def _random_order(options: Options) -> bool:
+    codec = option(options, "codec")
+    return isinstance(codec, CallValue) and codec.get("order") == "random"
