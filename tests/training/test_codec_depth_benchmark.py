@@ -81,7 +81,8 @@ def test_it_trains_measures_draws_and_uses_its_codecs_again(
     assert [(m["depth"], m["seed"]) for m in sets["bars8"]["codecs"]] == [(1, 0), (2, 0)]
     assert all(m["mse"] < 0.03 and m["accuracy"] > 0.9 for m in sets["bars8"]["codecs"])  # their variance is near 0.1
     assert sets["bars8"]["settings"]["images"] == {"train": 80, "test": 70, "classes": 2}
-    assert Image.open(tmp_path / "sheet.png").size[1] == 3 * 84 + 4
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        assert drawn.size[1] == 3 * 84 + 4
     capsys.readouterr()
     benchmark.main(words)
     assert "bars8-d2-s0: from its checkpoint" in capsys.readouterr().out
