@@ -3,7 +3,8 @@
 A subclass says how its pieces become codes and codes become values. Rows of a piece read what the row before wrote.
 Options of the line: rows in random order in training (RAR, arXiv 2411.00776); codes are corrupted where they are
 fed back, and the deeper ones made anew for what is then left (after Infinity, arXiv 2412.04431).
-Shapes: N pieces of a pack, L positions of a piece, P rows fed, R positions learned, K depth, V codes, D width, C channels.
+Shapes: N pieces of a pack, L positions of a piece, P rows fed, R positions learned, K depth, V codes, D width,
+C channels.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ class CodesAdapter(Adapter):
         super().__init__(settings, shared)
         said = settings["codec"]
         parallel = said.get("layers") == "parallel"
+        #: Codes of a position as rows of their own: the one-dimensional control.
+        self.flat = depth if said.get("layers") == "flat" else 0
+        depth, positions = (1, positions * depth) if self.flat else (depth, positions)
         self.heads = DepthHeads(
             shared.width,
             codes,
@@ -96,7 +100,7 @@ class CodesAdapter(Adapter):
     def _codes(self, part: Part) -> Tensor:
         keys = part.arrays["key"]
         if keys.device.type != "cpu":
-            return self.quantize(self.latents(part))
+            return self._rows(self.quantize(self.latents(part)))
         names = keys.tolist()
         missing = [i for i, key in enumerate(names) if key not in self._kept]
         if missing:
@@ -105,10 +109,22 @@ class CodesAdapter(Adapter):
                 missing = list(range(len(names)))
             fresh = self.quantize(self.latents(part, missing))
             self._kept.update(zip([names[i] for i in missing], fresh.to(torch.int32), strict=True))
-        return torch.stack([self._kept[key] for key in names]).long()
+        return self._rows(torch.stack([self._kept[key] for key in names]).long())
+
+    def _rows(self, codes_NLK: Tensor) -> Tensor:
+        """Codes as rows of the sequence: with depth as they are, flat ones (N, L * K, 1)."""
+        return codes_NLK.flatten(1).unsqueeze(-1) if self.flat else codes_NLK
+
+    def pictures(self, codes_NLK: Tensor) -> Tensor:
+        """What `render` makes of the codes that rows wrote."""
+        return self.render(codes_NLK.reshape(len(codes_NLK), -1, self.flat) if self.flat else codes_NLK)
 
     def _corrupted(self, part: Part) -> tuple[Tensor, Tensor]:
-        """True first codes to learn, a share of them wrong where they are fed; deeper codes mend what is then left."""
+        """(N, L, K) codes to learn and to feed: some shallow codes are fed wrong, deeper ones learn to mend that.
+
+        After the self-correction of Infinity (arXiv 2412.04431): code k is learned as the one nearest to what is left
+        after the codes that were fed before it; with probability `correct` another one is fed in its place.
+        """
         raise CardError(f"{type(self).__name__} has no self-correction", help="leave `correct` out of the codec")
 
     def _ordered(self, part: Part, codes_NLK: Tensor) -> Tensor:
@@ -170,13 +186,15 @@ class CodesAdapter(Adapter):
 
 def head_layers(name: str, depth: int, layers: int) -> tuple[int, ...]:
     """Layers (from 0) behind which the heads of K depths stand; CardError where there are too few."""
-    if depth > layers and name != "parallel":
+    if depth > layers and name not in ("parallel", "flat"):
         raise CardError(
             f"codes of depth {depth}, and the decoder has {layers} layers",
             help=f"depth is at most the number of decoder layers: write depth={layers}, or take a deeper model",
         )
     if name == "parallel":
         return (layers - 1,) * depth
+    if name == "flat":
+        return (layers - 1,)
     if name == "even":
         return tuple(round((k + 1) * layers / depth) - 1 for k in range(depth))
     return tuple(range(layers - depth, layers))

@@ -52,6 +52,22 @@ class ImageCodesAdapter(CodesAdapter):
             codes: Tensor = self.codec.quantizer(latents_NLC).codes
         return codes
 
+    def _corrupted(self, part: Part) -> tuple[Tensor, Tensor]:
+        rest_XC = self.latents(part).flatten(0, 1)
+        learned, fed = [], []
+        quantizer = self.codec.quantizer
+        for k in range(quantizer.depth):
+            book = quantizer.book(k)
+            true_X = book.nearest(rest_XC)
+            wrong_X = torch.rand(len(true_X), device=true_X.device) < (self.correct if k < quantizer.depth - 1 else 0.0)
+            drawn_X = torch.randint(len(book.weight_VC), true_X.shape, device=true_X.device)
+            fed_X = torch.where(wrong_X, drawn_X, true_X)
+            learned.append(true_X)
+            fed.append(fed_X)
+            rest_XC = rest_XC - book.vectors(fed_X)
+        shape = (-1, self.positions, quantizer.depth)
+        return torch.stack(learned, -1).view(shape), torch.stack(fed, -1).view(shape)
+
     def render(self, codes_NLK: Tensor) -> Tensor:
         """(N, S, S, 3) uint8 pictures of codes."""
         with torch.autocast(codes_NLK.device.type, enabled=False):

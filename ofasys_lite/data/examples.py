@@ -37,11 +37,19 @@ _MOST = 64
 class _Walk:
     """State while one row is laid out: the row, its generator, what was found."""
 
-    def __init__(self, row: Any, rng: np.random.Generator | None, train: bool, frame: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        row: Any,
+        rng: np.random.Generator | None,
+        train: bool,
+        frame: tuple[int, int] | None,
+        step: int | None = None,
+    ) -> None:
         self.row = row
         self.rng = rng
         self.train = train
         self.frame = frame
+        self.step = step
         self.dropped = False
         self.judged = True  # objectives on the encoder are wanted
         self.masked: dict[str, Piece] = {}  # column -> its masked text, of which the target learns the span (MASS)
@@ -108,7 +116,14 @@ class ExampleMaker:
             return Term(self.plan.task, slot.key, unit, slot.weight)
         return Term(self.plan.task, f"{slot.key}:{objective}", "token", slot.weight if weight is None else weight)
 
-    def example(self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None, train: bool) -> Example:
+    def example(
+        self,
+        row: Mapping[str, Any],
+        id: str,
+        rng: np.random.Generator | None,
+        train: bool,
+        step: int | None = None,
+    ) -> Example:
         """The Example of `row`; DataError names the task, the id and the column if something cannot be read.
 
         Args:
@@ -116,6 +131,7 @@ class ExampleMaker:
             id: Sample id.
             rng: The sample's generator (paraphrase, masking, augmentation); None where nothing may be random.
             train: Augmentation, paraphrases, `drop` and noise apply.
+            step: Number of the training step, for what changes in the course of a run.
         """
         templates = self.plan.templates
         choice = int(rng.integers(len(templates))) if train and rng is not None and len(templates) > 1 else 0
@@ -129,7 +145,7 @@ class ExampleMaker:
                 self._segment(source, segment, row, target=False)
             targets = []
             for side in template.targets:
-                state = _Walk(row, rng, train, frame)
+                state = _Walk(row, rng, train, frame, step)
                 state.masked = source.masked
                 for segment in side:
                     self._segment(state, segment, row, target=True)
@@ -190,7 +206,9 @@ class ExampleMaker:
             return
         try:
             tool = self.preprocess[slot.preprocess, slot.adapter]
-            piece = tool.encode(value, self.options(slot, row, state.frame, target), state.rng, state.train)
+            options = self.options(slot, row, state.frame, target)
+            options = options if state.step is None else (*options, ("step", state.step))
+            piece = tool.encode(value, options, state.rng, state.train)
             if row is state.row:
                 piece = self._span(state, slot, piece, target)
         except DataError as error:

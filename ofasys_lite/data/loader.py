@@ -83,7 +83,7 @@ class Steps:
         packs = deal(draws, sources, targets, self.ranks, self.budgets[0], self.budgets[1])[self.rank]
         refused: list[Refused] = []
         try:
-            batches = tuple(collate([self._example(draws[i], refused) for i in pack]) for pack in packs)
+            batches = tuple(collate([self._example(draws[i], step, refused) for i in pack]) for pack in packs)
         except DataError as error:
             # carried, not raised: all ranks end together, and a worker's traceback would hide the message
             return Share(step, (), tuple(refused), error)
@@ -94,7 +94,7 @@ class Steps:
         task = self.tasks[draw.task]
         return task.maker.lengths(task.sources["train"], draw.index)
 
-    def _example(self, draw: Draw, refused: list[Refused]) -> Example:
+    def _example(self, draw: Draw, step: int, refused: list[Refused]) -> Example:
         task = self.tasks[draw.task]
         source = task.sources["train"]
         index = draw.index
@@ -102,7 +102,7 @@ class Steps:
             id = source.ids(index)
             try:
                 rng = sample_rng(self.seed, task.card.name, id, draw.epoch)
-                return task.maker.example(source.row(index), id, rng, train=True)
+                return task.maker.example(source.row(index), id, rng, train=True, step=step)
             except DataError as error:
                 reason = error.message.removeprefix(f"task {task.card.name}, id {id}: ")
                 refused.append(Refused(task.card.name, index, id, reason))

@@ -22,7 +22,16 @@ from ofasys_lite.preprocess.base import Context, Preprocess
 from ofasys_lite.preprocess.text import read_text
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
 
-__all__ = ["DataSettings", "Ready", "ReadyTask", "adapter_name", "make_ready", "makers_for", "preprocess_class"]
+__all__ = [
+    "DataSettings",
+    "Ready",
+    "ReadyTask",
+    "adapter_name",
+    "make_ready",
+    "makers_for",
+    "preprocess_class",
+    "settings_of",
+]
 
 #: Closed sets above this size are spelt in pieces instead of one row a value.
 MOST_CLOSED_ROWS = 4096

@@ -61,7 +61,7 @@ class Rendering:
         for name, waiting in self._waiting.items():
             device = self.network.embedding.weight.device
             codes_NLK = torch.from_numpy(np.stack([codes for _, _, codes in waiting])).to(device)
-            arrays = self.network.coder(name).render(codes_NLK).cpu().numpy()
+            arrays = self.network.coder(name).pictures(codes_NLK).cpu().numpy()
             for (split, key, _), array in zip(waiting, arrays, strict=True):
                 split[key] = array
         self._waiting = {}

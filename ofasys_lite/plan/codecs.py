@@ -31,16 +31,17 @@ class _Key:
 #: What decides the codec itself.
 TOKENIZER_KEYS = ("depth", "factor", "codes", "steps")
 #: What decides how the model learns its codes.
-MODEL_KEYS = ("layers", "feedback", "weights", "order", "correct")
+MODEL_KEYS = ("layers", "feedback", "weights", "order", "anneal", "correct")
 _KEYS: Mapping[str, _Key] = {
     "depth": _Key("int", 1, 16),
     "factor": _Key("int", 2, 64),
     "codes": _Key("int", 2, 65_536),
     "steps": _Key("int", 1, 10_000_000),
-    "layers": _Key("choice", choices=("last", "even", "parallel")),
+    "layers": _Key("choice", choices=("last", "even", "parallel", "flat")),
     "feedback": _Key("choice", choices=("true", "false")),
     "weights": _Key("numbers", 0, 1000),
     "order": _Key("choice", choices=("raster", "random")),
+    "anneal": _Key("int", 0, 10_000_000),
     "correct": _Key("float", 0, 1),
 }
 
@@ -87,6 +88,11 @@ def check_codec(ledger: Ledger, call: CallValue, span: Span) -> CallValue:
     found = dict(call.keyed)
     if call.positional and "steps" in found:
         ledger.error("E207", "`steps` trains a codec, and one is named", span, "leave one of them out")
+    if "anneal" in found and found.get("order") != "random":
+        ledger.error("E207", "`anneal` means nothing without `order=random`", span, "write order=random too")
+    if found.get("layers") == "flat" and any(key in found for key in ("feedback", "weights", "order", "correct")):
+        help = "they are for codes with depth; leave them out of a flat sequence"
+        ledger.error("E207", "`layers=flat` beside feedback, weights, order or correct", span, help)
     if found.get("layers") == "parallel" and found.get("feedback") == "true":
         help = "heads on one layer do not see each other's codes; write layers=last, or leave `feedback` out"
         ledger.error("E207", "`layers=parallel` has no feedback", span, help)

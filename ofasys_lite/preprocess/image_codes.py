@@ -27,8 +27,7 @@ _SIDE, _FACTOR = 32, 4
 
 def grid_of(options: Options) -> tuple[int, int]:
     """(pixels a side, positions a side) of the slot's codec; of the default one while the line only names sizes."""
-    codec = option(options, "codec")
-    keyed = dict(codec.keyed) if isinstance(codec, CallValue) else {}
+    keyed = dict(_codec(options).keyed)
     size = keyed.get("size", option(options, "size", _SIDE))
     factor = keyed.get("factor", _FACTOR)
     if not isinstance(size, int) or not isinstance(factor, int):
@@ -57,13 +56,14 @@ class ImageCodesPreprocess(Preprocess):
         from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 
         side, lines = grid_of(options)
+        flat = flat_depth(options)
         image = open_image(value, self.context.folder, float(self.settings.get("max_megapixels", 100.0)))
         pixels = resized(image, side, side, turned(image), None, draft=image is not value)
         digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).digest()
-        positions = grid_positions(lines, lines)
+        positions = _positions(lines, flat)
         order = np.zeros(0, dtype=np.int64)
-        if train and rng is not None and _random_order(options):
-            order = rng.permutation(lines * lines)
+        if train and rng is not None and _codec(options).get("order") == "random":
+            order = rng.permutation(len(positions)) if _drawn(options, rng) else np.arange(len(positions))
             positions = positions[order]
         arrays: dict[str, Array] = {
             "pixels": pixels[None],
@@ -76,12 +76,13 @@ class ImageCodesPreprocess(Preprocess):
     def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
         """L positions of K codes each."""
         _, lines = grid_of(options)
-        codec = option(options, "codec")
-        keyed = dict(codec.keyed) if isinstance(codec, CallValue) else {}
+        keyed = dict(_codec(options).keyed)
         if "hash" not in keyed:
             raise InstructionError("the codec of this line is not known", help="train a task with it first")
-        positions = tuple((int(t), int(r), int(c)) for t, r, c in grid_positions(lines, lines))
-        return Codes(self.context.adapter, int(str(keyed["codes"])), int(str(keyed["depth"])), positions)
+        flat = flat_depth(options)
+        positions = tuple((int(t), int(r), int(c)) for t, r, c in _positions(lines, flat))
+        depth = 1 if flat else int(str(keyed["depth"]))
+        return Codes(self.context.adapter, int(str(keyed["codes"])), depth, positions)
 
     def decode(self, ids: npt.NDArray[Any], options: Options) -> Any:
         """A PIL image of the (S, S, 3) uint8 pixels that the adapter rendered of the codes."""
@@ -99,9 +100,30 @@ class ImageCodesPreprocess(Preprocess):
     def rows_of(self, length: int, options: Options) -> int:
         """Positions of the codec's grid."""
         _, lines = grid_of(options)
-        return max(1, lines * lines)
+        return max(1, lines * lines * max(1, flat_depth(options)))
 
 
-def _random_order(options: Options) -> bool:
-    codec = option(options, "codec")
-    return isinstance(codec, CallValue) and codec.get("order") == "random"
+def _codec(options: Options) -> CallValue:
+    found = option(options, "codec")
+    return found if isinstance(found, CallValue) else CallValue("")
+
+
+def flat_depth(options: Options) -> int:
+    """Codes per position where each is a row of its own (`layers=flat`, the one-dimensional control), else 0."""
+    codec = _codec(options)
+    return int(str(codec.get("depth", 1))) if codec.get("layers") == "flat" else 0
+
+
+def _positions(lines: int, flat: int) -> npt.NDArray[np.int64]:
+    """(L, 3) positions of the grid; of a flat sequence (L * K, 3), the codes of a position told apart by time."""
+    positions = grid_positions(lines, lines)
+    if flat:
+        positions = positions.repeat(flat, axis=0)
+        positions[:, 0] = np.tile(np.arange(flat), lines * lines)
+    return positions
+
+
+def _drawn(options: Options, rng: np.random.Generator) -> bool:
+    """Whether this sample stands in random order: ever less often, never from step `anneal` on (RAR)."""
+    anneal, step = int(str(_codec(options).get("anneal", 0))), option(options, "step", 0)
+    return not anneal or bool(rng.random() >= int(str(step)) / anneal)

@@ -10,16 +10,16 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.cache import cache_folder
 from ofasys_lite.data.codecs import Known, known
-from ofasys_lite.data.ready import DataSettings
+from ofasys_lite.data.ready import DataSettings, settings_of
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError
 from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
@@ -37,13 +37,15 @@ class CodecTrainer:
     """Finds the codecs that lines ask for by sizes, and trains those that are missing.
 
     Attributes:
-        data: Settings of the run's data; `modalities.IMAGE.codec` overrides sizes (width, channels, loss ...).
+        modalities: Modality cards by name; `codec` among their settings overrides sizes (width, channels, loss ...).
+        data: Settings of the run's data, which go before those of the cards.
         seed: Of the run.
         console: Where progress is drawn.
         before: Called before a training draws its own progress.
         after: Called when it is done.
     """
 
+    modalities: Mapping[str, ModalityCard]
     data: DataSettings
     seed: int
     console: Console
@@ -86,8 +88,7 @@ class CodecTrainer:
         return known(folder)
 
     def _settings(self, slot: SlotSegment) -> dict[str, object]:
-        found = self.data.modalities.get(slot.modality, {}).get("codec", {})
-        return dict(found)
+        return dict(settings_of(self.modalities[slot.modality], self.data).get("codec") or {})
 
 
 def _begun(folder: Path) -> bool:

@@ -163,7 +163,7 @@ def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console)
             run.data,
             vocabulary,
             lambda what, done, all: status.update(f"{what} {done:,} of {all:,}" if all else what),
-            CodecTrainer(run.data, run.settings.seed, console, status.stop, status.start).find,
+            CodecTrainer(run.modalities, run.data, run.settings.seed, console, status.stop, status.start).find,
         )
     if resumed and not run.ignore_plans:
         same_plans(folder, ready.tasks)

@@ -13,6 +13,7 @@ __all__ = ["quiet"]
 _KNOWN = (
     (r".*does not have many workers", "an item is a whole step; one worker keeps up"),
     (r"You're resuming from a checkpoint that ended before the epoch ended", "item k is step k: resume is exact"),
+    (r"Found \d+ module\(s\) in eval mode", "a codec's weights stay as they are"),
     (r".*isinstance\(treespec, LeafSpec\)", "Lightning calls torch's pytree by an old name"),
 )
 

@@ -14,6 +14,7 @@ from ofasys_lite.data.recipes import (
     text_to_sql,
     translation,
     ui_translation,
+    written_words,
 )
 from ofasys_lite.data.recipes.base import Recipe, RecipeInfo
 from ofasys_lite.errors import DataError, did_you_mean
@@ -35,6 +36,7 @@ _RECIPES = (
     infilling.RECIPE,
     speech.RECIPE,
     sudoku.RECIPE,
+    written_words.RECIPE,
 )
 
 

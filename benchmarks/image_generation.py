@@ -1,0 +1,232 @@
+"""Image generation by codes with depth against its controls, at equal backbone and sequence length.
+
+    OMP_NUM_THREADS=1 python benchmarks/image_generation.py --codecs codecs --out runs/image-generation
+    OMP_NUM_THREADS=1 python benchmarks/image_generation.py --table          # the table of what is there
+
+Digits by class (`draw the digit: [TEXT:label]`) and coloured shapes by caption (`draw: [TEXT:caption]`), 16 x 16
+pixels, 4 x 4 positions, 64 codes. Every variant trains the same encoder-decoder through `fit`, with the same steps and
+samples. Codecs see the training split only. Distance: Frechet, in the features of a classifier of real training images
+(benchmarks/judge.py), of drawn pictures to the test split; floor: training to test split; ceiling of each depth: the
+codec's reconstructions of the test split. Runs that are finished are kept, so the script can be stopped and started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import RESULTS
+from judge import Judge, load_card
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from ofasys_lite.api.model import GeneralistModel
+from ofasys_lite.api.task import Task
+from ofasys_lite.api.training import fit
+from ofasys_lite.cards.find import find_task
+from ofasys_lite.data.splits import open_card
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.metrics.frechet import frechet_distance
+from ofasys_lite.model import ModelConfig
+
+SIDE, CODES = 16, 64
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A data set: its card, the column that is asked for, what stands before it."""
+
+    card: str
+    column: str
+    words: str
+    codec_steps: int = 800
+
+
+WORLDS = {
+    "digits": World("digits", "label", "draw the digit:"),
+    "shapes": World("caption", "caption", "draw:"),
+}
+
+#: Variant -> (depth, further arguments of the codec).
+VARIANTS: dict[str, tuple[int, str]] = {
+    "depth 1": (1, ""),
+    "depth 2": (2, ""),
+    "depth 4": (4, ""),
+    "parallel heads 2": (2, "layers=parallel"),
+    "no feedback 2": (2, "feedback=false"),
+    "flat 2": (2, "layers=flat"),
+    "random order 2": (2, "order=random,anneal=STEPS"),
+    "self-correction 2": (2, "correct=0.1"),
+    "parallel heads 4": (4, "layers=parallel"),
+    "no feedback 4": (4, "feedback=false"),
+}
+
+
+def model_of() -> GeneralistModel:
+    """The backbone of the comparison: 1 + 6 layers of width 64."""
+    config = ModelConfig(width=64, encoder_layers=1, decoder_layers=6, heads=4, rotary_theta=100.0)
+    # small codecs as benchmarks/codec_depth.py trains them
+    return GeneralistModel(config, modalities={"IMAGE": {"codec": {"width": 16, "channels": 16}}})
+
+
+def line_of(world: World, variant: str, steps: int, cfg: float, codecs: Path | None, seed: int) -> str:
+    """The instruction of a variant; its codec is the one in `codecs`, or trained by the run."""
+    depth, more = VARIANTS[variant]
+    folder = None if codecs is None else codecs / f"{world.card}{SIDE}-d{depth}-s{seed}"
+    sizes = f"depth={depth},codes={CODES}"
+    named = f"{folder},{sizes}" if folder is not None and folder.exists() else f"{sizes},steps={world.codec_steps}"
+    said = ",".join(x for x in (named, more.replace("STEPS", str(int(0.75 * steps)))) if x)
+    return (
+        f"{world.words} [TEXT:{world.column},drop=0.1] -> "
+        f"[IMAGE:image,size={SIDE},codec=dnd({said}),decode=sample(cfg={cfg:g})]"
+    )
+
+
+def task_of(world: World, line: str) -> Task:
+    """The card's rows under another line."""
+    task = Task("draw", line)
+    sources, _ = open_card(find_task(world.card))
+    for split, source in sources.items():
+        task.add_dataset(source, split)
+    return task
+
+
+def drawn(model: Generalist, world: World, prompts: Sequence[str], options: DecodeOptions) -> NDArray[np.uint8]:
+    """(N, S, S, 3) pictures of prompts."""
+    requests = [Request("draw", {world.column: text}, str(i), options) for i, text in enumerate(prompts)]
+    return np.stack([np.asarray(p.values["image"]) for p in predict(model, requests) if p is not None])
+
+
+def measure(given: argparse.Namespace, world: World, name: str, variant: str, seed: int) -> dict[str, Any]:
+    """Trains one run and draws from it."""
+    splits, names = load_card(world.card, "image", world.column, SIDE)
+    judge = Judge.train(*splits["train"])
+    test = judge.features(splits["test"][0])
+    line = line_of(world, variant, given.steps, given.cfg[0], given.codecs, seed)
+    folder = given.out / f"{name}-{variant.replace(' ', '-')}-s{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    begin = time.process_time()
+    model = fit(
+        model_of(),
+        task_of(world, line),
+        steps=given.steps,
+        folder=folder,
+        console=Console(file=io.StringIO()),
+        samples_per_step=given.batch,
+        lr=given.lr,
+        warmup=0.05,
+        valid_every=0,
+        checkpoint_every=100_000,
+        progress=False,
+        workers=0,
+        threads=1,
+        seed=seed,
+        precision="fp32",
+    ).generalist
+    seconds = time.process_time() - begin
+    coder = next(a for n, a in model.network.adapters.items() if "dnd" in n)
+    pixels = torch.from_numpy(splits["test"][0])
+    ceiling = judge.features(coder.codec.decode(coder.codec.encode(pixels)).numpy())
+    row: dict[str, Any] = {
+        "world": name,
+        "variant": variant,
+        "seed": seed,
+        "line": line,
+        "train_cpu_seconds": round(seconds, 1),
+        "floor": frechet_distance(judge.features(splits["train"][0]), test),
+        "reconstruction": frechet_distance(ceiling, test),
+        "cfg": {},
+    }
+    asked = [names[i] for i in np.resize(splits["test"][1], given.samples)]
+    want = np.resize(splits["test"][1], given.samples)
+    for cfg in given.cfg:
+        begin = time.process_time()
+        pictures = drawn(model, world, asked, DecodeOptions("sample", cfg=cfg, seed=seed))
+        spent = time.process_time() - begin
+        row["cfg"][f"{cfg:g}"] = {
+            "frechet": frechet_distance(judge.features(pictures), test),
+            "accuracy": float((judge.classes(pictures) == want).mean()),
+            "sampling_ms": round(1000 * spent / len(pictures), 2),
+        }
+        np.savez_compressed(folder / f"drawn-{cfg:g}.npz", pictures=pictures[:200], labels=want[:200])
+    row["judge_accuracy"] = float((judge.classes(splits["test"][0]) == splits["test"][1]).mean())
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return row
+
+
+def table(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Mean and single values per variant and guidance."""
+    for world in dict.fromkeys(row["world"] for row in rows):
+        for cfg in dict.fromkeys(c for row in rows for c in row["cfg"]):
+            shown = Table(title=f"{world}, guidance {cfg}: Frechet distance to the test split")
+            for heading in ("variant", "mean", "seeds", "class accuracy", "reconstruction", "ms a picture"):
+                shown.add_column(heading)
+            for variant in VARIANTS:
+                mine = [r for r in rows if r["world"] == world and r["variant"] == variant and cfg in r["cfg"]]
+                if mine:
+                    values = [r["cfg"][cfg]["frechet"] for r in mine]
+                    shown.add_row(
+                        variant,
+                        f"{statistics.mean(values):.2f}",
+                        " ".join(f"{v:.2f}" for v in values),
+                        f"{statistics.mean(r['cfg'][cfg]['accuracy'] for r in mine):.3f}",
+                        f"{statistics.mean(r['reconstruction'] for r in mine):.2f}",
+                        f"{statistics.mean(r['cfg'][cfg]['sampling_ms'] for r in mine):.1f}",
+                    )
+            console.print(shown)
+        floor = next(r["floor"] for r in rows if r["world"] == world)
+        right = next(r["judge_accuracy"] for r in rows if r["world"] == world)
+        console.print(f"floor (training against test split) {floor:.2f}; judge on real test pictures {right:.3f}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--codecs", type=Path, default=None, help="folder of codecs of benchmarks/codec_depth.py")
+    parser.add_argument("--out", type=Path, default=Path("runs/image-generation"))
+    parser.add_argument("--worlds", nargs="*", default=list(WORLDS), choices=list(WORLDS))
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--samples", type=int, default=1004)
+    parser.add_argument("--cfg", nargs="*", type=float, default=[2.0, 1.0])
+    parser.add_argument("--result", type=Path, default=RESULTS / "image_generation.json")
+    parser.add_argument("--table", action="store_true", help="only print what the result file holds")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console()
+    kept = json.loads(given.result.read_text(encoding="utf-8")) if given.result.exists() else {"rows": []}
+    rows: list[dict[str, Any]] = kept["rows"]
+    for seed in [] if given.table else given.seeds:
+        for name in given.worlds:
+            for variant in given.variants:
+                if any((r["world"], r["variant"], r["seed"]) == (name, variant, seed) for r in rows):
+                    continue
+                row = measure(given, WORLDS[name], name, variant, seed)
+                rows.append(row)
+                console.print(name, variant, "seed", seed, row["cfg"], f"{row['train_cpu_seconds']} s", highlight=False)
+                facts = {key: getattr(given, key) for key in ("steps", "batch", "lr", "samples")}
+                commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+                facts |= {"commit": commit.stdout.strip(), "torch": torch.__version__, "side": SIDE, "codes": CODES}
+                kept = json.dumps({"settings": facts, "rows": rows}, indent=1)
+                given.result.write_text(kept + "\n", encoding="utf-8")
+    table(rows, console)
+
+
+if __name__ == "__main__":
+    main()

