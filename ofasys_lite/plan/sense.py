@@ -51,6 +51,11 @@ def check_slot(
         ledger.note(f"`{key}` does nothing beside `closed_set`: the values of the set are written as they are")
     if learned and "codec" in values and "length" in values:
         ledger.note("`length` does nothing: an image has as many codes as the grid of its codec")
+    codec, size = values.get("codec"), values.get("size")
+    factor = codec.get("factor") if isinstance(codec, CallValue) else None
+    if learned and isinstance(size, int) and isinstance(factor, int) and factor > 0 and size % factor:
+        help = f"write size={max(1, round(size / factor)) * factor}"
+        ledger.error("E207", f"`size={size}` is not divisible by `factor={factor}`", _span(slot, "size"), help)
     decode = values.get("decode")
     if isinstance(decode, CallValue):
         _check_decode(ledger, slot, decode, "codec" in values)
