@@ -63,7 +63,8 @@ def given_codec(
         return CallValue(next(iter(modality.codecs))) if written and modality.codecs else None
     if not modality.codecs:
         others = sorted({m.name for m in ledger.modalities.values() if m.codecs})
-        help = f"{' and '.join(others)} take it; leave `codec` out" if others else "leave `codec` out"
+        verb = "takes" if len(others) == 1 else "take"
+        help = f"{' and '.join(others)} {verb} it; leave `codec` out" if others else "leave `codec` out"
         ledger.error("E112", f"{modality.name} is not written by a codec", span, help)
         return None
     call = value if isinstance(value, CallValue) else CallValue(str(value))
@@ -79,6 +80,12 @@ def check_codec(ledger: Ledger, call: CallValue, span: Span) -> CallValue:
     if len(call.positional) > 1 or not all(isinstance(p, str) for p in call.positional):
         help = f"write codec={call.name}(codecs/mine,depth=2), or codec={call.name}(depth=2)"
         ledger.error("E106", f"`codec={call.name}` takes one folder, and sizes by name", span, help)
+    elif call.positional and call.positional[0] in _KEYS:
+        key = str(call.positional[0])
+        ledger.error("E106", f"codec: `{key}` has no value", span, f"write {key}=..., or ./{key} for a folder")
+    names = [key for key, _ in call.keyed]
+    for key in sorted({key for key in names if names.count(key) > 1}):
+        ledger.error("E108", f"codec: `{key}` is given twice", span, "keep one of them")
     for key, value in call.keyed:
         spec = _KEYS.get(key)
         if spec is None:
@@ -111,6 +118,8 @@ def _check(ledger: Ledger, key: str, value: object, spec: _Key, span: Span) -> N
     if spec.kind == "numbers":
         if not isinstance(value, tuple) or not all(isinstance(v, (int, float)) and v >= 0 for v in value):
             ledger.error("E106", f"codec: `{key}` takes numbers of at least 0", span, f"write {key}=(1,0.5)")
+        elif not any(value):
+            ledger.error("E107", f"codec: all `{key}` are 0", span, "then nothing is learned; give one of them more")
         return
     if not number or (spec.kind == "int" and not isinstance(value, int)):
         kind = "a whole number" if spec.kind == "int" else "a number"

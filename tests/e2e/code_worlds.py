@@ -32,7 +32,7 @@ DATA = DataSettings(pieces=300, bins=16, modalities={"IMAGE": {"patch": 2, "widt
 LINES = {
     "draw": "draw [TEXT:cap,drop=0.2] -> [IMAGE:img,codec=dnd({codec})]",
     "name": "[IMAGE:img] which colour? -> [TEXT:cap]",
-    "both": "say and draw [TEXT:cap,drop=0.2] -> it is [TEXT:label] and [IMAGE:img,codec=dnd({codec})] called [TEXT:cap]",
+    "both": "draw [TEXT:cap,drop=0.2] too -> it is [TEXT:label] and [IMAGE:img,codec=dnd({codec})] called [TEXT:cap]",
     "pages": "tell of [TEXT:cap] -> ([IMAGE:img,codec=dnd({codec})] [TEXT:label])*<over=pages,max=3>",
     "maybe": "perhaps [TEXT:cap] -> [IMAGE:sub?,codec=dnd({codec})] [TEXT:label]",
     "twice": "two of [TEXT:cap] -> [IMAGE:img,codec=dnd({codec})] ;; [TEXT:label]",
