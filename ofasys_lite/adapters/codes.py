@@ -86,6 +86,11 @@ class CodesAdapter(Adapter):
         """Arrays, one per piece, that the modality's Preprocess makes values of."""
         raise TypeError(f"{type(self).__name__} does not say what codes look like")
 
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes the weights of a trained codec, by name, as its folder holds them; nothing where there are none."""
+        if tensors:
+            raise CardError(f"{type(self).__name__} does not say how it takes a codec's weights")
+
     # ------------------------------------------------------------------ codes of a pack
 
     def codes(self, part: Part) -> tuple[Tensor, Tensor]:
@@ -146,11 +151,17 @@ class CodesAdapter(Adapter):
             rows = torch.arange(self.positions, device=x_NLD.device).expand(len(x_NLD), -1)
             x_NLD = x_NLD + self.places(self._ordered(part, rows.unsqueeze(-1)).squeeze(-1))
         if any(part.sizes["hidden"]):
-            hidden_NL = part.arrays["hidden"].view(len(x_NLD), -1)
-            x_NLD = torch.where(hidden_NL.unsqueeze(-1), self.mask_D.to(x_NLD.dtype), x_NLD)
+            x_NLD = self._hide(x_NLD, part.arrays["hidden"].view(len(x_NLD), -1))
         if all(count == self.positions for count in part.counts):
             return x_NLD.flatten(0, 1)
         return torch.cat([x[:count] for x, count in zip(x_NLD, part.counts, strict=True)])
+
+    def _hide(self, x_NLD: Tensor, hidden_NL: Tensor) -> Tensor:
+        return torch.where(hidden_NL.unsqueeze(-1), self.mask_D.to(x_NLD.dtype), x_NLD)
+
+    def masked(self, codes_NLK: Tensor, hidden_NL: Tensor) -> Tensor:
+        """(N, L, D): rows that are written together read their own codes, or the mask where they are hidden."""
+        return self._hide(self.inputs(codes_NLK), hidden_NL)
 
     def inputs(self, codes: Tensor) -> Tensor:
         """(..., D): what a row reads of the codes (..., K) of a position."""

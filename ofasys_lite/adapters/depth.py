@@ -60,6 +60,7 @@ class DepthHeads(nn.Module):
                 help=f"write rising layers, the last of them {decoder_layers - 1}; depth is at most {decoder_layers}",
             )
         self.layers = tuple(layers)
+        self.size = size
         self.feedback = feedback
         self.scale = 1.0 if table_std is None else 1 / table_std
         self.table = nn.Embedding(size, width)

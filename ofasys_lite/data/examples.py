@@ -11,8 +11,9 @@ from ofasys_lite.data.costs import row_lengths
 from ofasys_lite.data.fields import MISSING, as_list, field, is_empty, missing
 from ofasys_lite.data.groups import cut, group_key, opener, records, walked
 from ofasys_lite.data.source import RowSource
-from ofasys_lite.data.types import Example, Side, SideLoss, Target, TargetPiece, Term
+from ofasys_lite.data.types import Example, Rendered, Side, SideLoss, Target, TargetPiece, Term
 from ofasys_lite.errors import DataError
+from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.types import (
     GroupSegment,
@@ -22,9 +23,12 @@ from ofasys_lite.plan.types import (
     Segment,
     SlotSegment,
     WordsSegment,
+    option,
     walk,
 )
+from ofasys_lite.plan.values import CallValue
 from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.image_codes import infill
 from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
@@ -149,12 +153,12 @@ class ExampleMaker:
                 state.masked = source.masked
                 for segment in side:
                     self._segment(state, segment, row, target=True)
-                targets.append(Target(tuple(state.pieces)))
+                targets.append(Target(tuple(state.pieces), causal=not any(_together(s) for s in walk(side))))
         except DataError as error:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
         pieces = tuple(p.piece for p in source.pieces)
-        return Example(self.plan.task, id, (Side(pieces),), tuple(targets), tuple(source.losses))
+        return Example(self.plan.task, id, (Side(pieces),), tuple(targets), tuple(source.losses), source.masked)
 
     def source(
         self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None = None, emptied: bool = False
@@ -172,7 +176,23 @@ class ExampleMaker:
                 self._segment(state, segment, row, target=False)
         except DataError as error:
             raise DataError(f"task {self.plan.task}, id {id}: {error.message}", help=error.help) from error
-        return Example(self.plan.task, id, (Side(tuple(p.piece for p in state.pieces)),), ())
+        pieces = tuple(p.piece for p in state.pieces)
+        return Example(self.plan.task, id, (Side(pieces),), (), masked=state.masked)
+
+    def known(self, target: int, row: Mapping[str, Any], masked: Mapping[str, Piece]) -> dict[str, Piece]:
+        """Slot key -> the row's own picture, for slots of which the source hides a part: the rest is given.
+
+        `learn_P` of the piece is True at the positions that are to be written.
+        """
+        template = self.plan.templates[0]
+        found: dict[str, Piece] = {}
+        for slot in template.targets[target]:
+            if isinstance(slot, SlotSegment) and slot.learned and slot.column in masked and codec_of(slot) is not None:
+                state = _Walk(row, None, False, self._frame(template, row))
+                state.masked = dict(masked)
+                self._slot(state, slot, row, target=True)
+                found[slot.key] = state.pieces[-1].piece
+        return found
 
     def _segment(self, state: _Walk, segment: Segment, row: Any, target: bool) -> None:
         if isinstance(segment, WordsSegment):
@@ -223,8 +243,12 @@ class ExampleMaker:
         """`piece`, or of a target whose text the source hides a span of, the piece that learns the span (MASS)."""
         if target:
             hidden = state.masked.get(slot.column) if slot.learned and slot.closed is None else None
+            if piece.coded:
+                return piece if hidden is None else infill(piece, hidden, state.rng if state.train else None)
             return piece if hidden is None else hidden_span(piece, hidden, self.vocabulary.control("mask"))
         options = dict(slot.options)
+        if len(piece.arrays.get("mask", ())):
+            state.masked[slot.column] = piece
         if options.get("mask_style") == "mass" and options.get("mask_ratio") and state.rng is not None:
             state.masked[slot.column] = piece
         return piece
@@ -370,9 +394,8 @@ class ExampleMaker:
 
     def _value(self, slot: SlotSegment, ids: Any, row: Any, frame: tuple[int, int] | None) -> Any:
         tool = self.preprocess[slot.preprocess, slot.adapter]
-        if np.ndim(ids) > 1:
-            # what an adapter rendered of codes
-            return tool.decode(ids, self.options(slot, row, frame, target=True))
+        if isinstance(ids, Rendered):
+            return tool.decode(ids.array, self.options(slot, row, frame, target=True))
         if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):
             return None
         ids = ids[1:] if slot.optional else ids
@@ -392,3 +415,9 @@ class ExampleMaker:
             bare = all(len(r) == 1 and next(iter(r)).isdigit() for r in found) and found
             return {group.over: [next(iter(r.values())) for r in found] if bare else found}
         return {column: [r.get(column) for r in found] for column in walked(group)}
+
+
+def _together(slot: SlotSegment) -> bool:
+    """Whether the slot is written in one go, all its rows seeing each other."""
+    decode = option(slot.options, "decode")
+    return slot.learned and isinstance(decode, CallValue) and decode.name == "mask_predict"

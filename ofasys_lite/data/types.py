@@ -6,7 +6,7 @@ Shapes: S source rows, T target rows, P rows of one part, L target rows with los
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "CodeRows",
     "Example",
     "Part",
+    "Rendered",
     "Side",
     "SideLoss",
     "SideRows",
@@ -114,6 +115,7 @@ class Example:
         sources: Source sequences (one; two for `<->`).
         targets: Target sequences (`;;`: one each).
         losses: Objectives on source pieces.
+        masked: Source pieces by column of which a part is hidden: what a target of the same column is to write.
     """
 
     task: str
@@ -121,6 +123,7 @@ class Example:
     sources: tuple[Side, ...]
     targets: tuple[Target, ...]
     losses: tuple[SideLoss, ...] = ()
+    masked: Mapping[str, Piece] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,13 @@ class Part:
     counts: tuple[int, ...]
     arrays: Mapping[str, Any]
     sizes: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What an adapter made of decoded codes; the modality's Preprocess makes a value of the array."""
+
+    array: Any
 
 
 @dataclass(frozen=True, slots=True)

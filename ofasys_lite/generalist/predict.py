@@ -11,22 +11,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ofasys_lite.data.batch import collate
 from ofasys_lite.data.codecs import codec_slots
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.data.permutation import sample_rng
-from ofasys_lite.data.types import Example
-from ofasys_lite.decoding.automaton import compile
+from ofasys_lite.data.types import Example, Stream
+from ofasys_lite.decoding.automaton import Automaton, compile
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.decoding.search import decode
+from ofasys_lite.decoding.search import Hypothesis, decode
 from ofasys_lite.errors import CardError, DataError, ErrorGroup
 from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.infilling import give, given_elements, in_rounds
+from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.prediction import Prediction
-from ofasys_lite.generalist.rendering import Rendering
+from ofasys_lite.generalist.rendering import Rendering, codes_in
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
-from ofasys_lite.plan.types import option, walk
+from ofasys_lite.plan.constraints import Codes, Constraint
+from ofasys_lite.plan.types import SlotSegment, option, walk
+from ofasys_lite.plan.values import CallValue
 
 __all__ = ["Request", "predict"]
 
@@ -137,9 +142,21 @@ def _options(model: Generalist, request: Request) -> DecodeOptions:
     if not coded and (found.guided or found.method == "mask_predict"):
         what = f"cfg {found.cfg:g}" if found.guided else "mask_predict"
         raise CardError(f"{what}: this line writes no codes", help="it is for targets with a codec")
+    together = any(_mask_predict(slot) for slot in coded)
+    if coded and found.method in ("greedy", "sample") and together:
+        raise CardError(
+            f"{found.method}: this line was learned with mask_predict", help="decode=mask_predict(steps=12)"
+        )
+    if found.method == "mask_predict" and not together:
+        raise CardError("mask_predict: this line was learned from left to right", help="decode=sample or greedy")
     if found.guided and not any(s.drop > 0 for s in walk(model.entry(request.task).plan.templates[0].source)):
         raise CardError("cfg compares with an emptied source, and this line has no slot with `drop=`")
     return found
+
+
+def _mask_predict(slot: SlotSegment) -> bool:
+    decode = option(slot.options, "decode")
+    return isinstance(decode, CallValue) and decode.name == "mask_predict"
 
 
 def _chunks(prepared: Sequence[tuple[int, tuple[Example, ...]]]) -> Iterator[list[tuple[int, tuple[Example, ...]]]]:
@@ -181,14 +198,21 @@ def _predict_chunk(
             rows = [row for i in live for row in range(first[i], first[i + 1])]
             if len(rows) < first[-1]:
                 session.select(torch.tensor(rows))
-            automata = [compile(makers[i].constraint(target, requests[i].row)) for i in live]
-            found = decode(session, automata, [options[i] for i in live], [keys[i] for i in live], model.device)
+            known = given_elements(
+                network, [makers[i].known(target, requests[i].row, examples[i][0].masked) for i in live]
+            )
+            constraints = [
+                give(makers[i].constraint(target, requests[i].row), k) for i, k in zip(live, known, strict=True)
+            ]
+            automata = [compile(constraint) for constraint in constraints]
+            asked = [(options[i], keys[i]) for i in live]
+            sources = [list(range(first[i], first[i + 1])) for i in live]
+            found = _decoded(network, session, batch.source, states_SD, constraints, automata, asked, sources)
             rendering = Rendering(network)
             splits = []
-            for i, automaton, hypothesis in zip(live, automata, found, strict=True):
+            for i, automaton, constraint, hypothesis in zip(live, automata, constraints, found, strict=True):
                 said = [automaton.split(h.ids) for h in (hypothesis, *hypothesis.n_best)]
-                slots = codec_slots(model.entry(requests[i].task).plan)
-                codes[i].update(rendering.add(said, makers[i].constraint(target, requests[i].row), slots))
+                codes[i].update(rendering.add(said, constraint, codec_slots(model.entry(requests[i].task).plan)))
                 splits.append(said)
             rendering.run()
             for i, said, hypothesis in zip(live, splits, found, strict=True):
@@ -198,6 +222,58 @@ def _predict_chunk(
                 best[i] = [(v, h.score) for v, h in zip(others, hypothesis.n_best, strict=True)]
     made = zip(requests, values, scores, best, codes, strict=True)
     return [_prediction(model, *each) for each in made]
+
+
+def _decoded(
+    network: Network,
+    session: NetworkSession,
+    source: Stream,
+    states_SD: Tensor,
+    constraints: Sequence[Constraint],
+    automata: Sequence[Automaton],
+    asked: Sequence[tuple[DecodeOptions, int]],
+    sources: Sequence[Sequence[int]],
+) -> list[Hypothesis]:
+    """The best hypothesis of every sample: from left to right, or in rounds where the plan says so.
+
+    Args:
+        network: The weights.
+        session: One live row per source sequence of the samples.
+        source: Source stream of the chunk.
+        states_SD: What the encoder made of it.
+        constraints: What each sample may write.
+        automata: The same, compiled.
+        asked: Options and key per sample.
+        sources: Source sequences per sample: its own, and the emptied one of a guided sample.
+    """
+    found: list[Hypothesis | None] = [None] * len(constraints)
+    alike: dict[tuple[Codes, DecodeOptions] | None, list[int]] = {}
+    for n, constraint in enumerate(constraints):
+        inner = next((codes for _, codes in codes_in(constraint) if codes.together), None)
+        way = None if inner is None else (replace(inner, given=()), replace(asked[n][0], seed=0))
+        alike.setdefault(way, []).append(n)
+    for way, members in alike.items():
+        if way is None:
+            if len(members) < len(constraints):
+                session.select(torch.tensor(list(_places(sources, members))))
+            options, keys = zip(*(asked[n] for n in members), strict=True)
+            device = states_SD.device
+            done = decode(session, [automata[n] for n in members], options, keys, device)
+        else:
+            samples = [(constraints[n], *asked[n], sources[n]) for n in members]
+            done = in_rounds(network, source, states_SD, samples)
+        for n, hypothesis in zip(members, done, strict=True):
+            found[n] = hypothesis
+    return [hypothesis for hypothesis in found if hypothesis is not None]
+
+
+def _places(sources: Sequence[Sequence[int]], members: Sequence[int]) -> Iterator[int]:
+    """Live rows of some samples, where each has one per source sequence."""
+    place = 0
+    for n, sequences in enumerate(sources):
+        if n in members:
+            yield from range(place, place + len(sequences))
+        place += len(sequences)
 
 
 def _prediction(

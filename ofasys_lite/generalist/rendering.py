@@ -5,13 +5,14 @@ Shapes: L positions, K depth, S pixels a side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ofasys_lite.data.types import Rendered
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.plan.constraints import Codes, Constraint, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.types import SlotSegment
@@ -35,22 +36,25 @@ class Rendering:
     ) -> dict[str, npt.NDArray[np.int64]]:
         """Notes the codes of outputs of one sample; returns those of the first, (L, K) by column."""
         known = dict(codes_in(constraint))
+        optional = {s.key for s in slots if s.optional}
         found: dict[str, npt.NDArray[np.int64]] = {}
         for number, split in enumerate(splits):
-            for key, codes in self._add(split, known):
+            for key, codes in self._add(split, known, optional):
                 column = next((s.column for s in slots if s.key == key), key)
                 if not number:
                     found.setdefault(column, codes)
         return found
 
-    def _add(self, split: dict[str, Any], known: Mapping[str, Codes]) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    def _add(
+        self, split: dict[str, Any], known: Mapping[str, Codes], optional: Set[str]
+    ) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
         for key, content in split.items():
             if isinstance(content, list):
                 for _, inner in content:
-                    yield from self._add(inner, known)
+                    yield from self._add(inner, known, optional)
             elif key in known:
-                # an optional slot opens with a control
-                elements = content[len(content) % len(known[key].positions) :]
+                # an optional slot opens with a control, and is that alone where it is absent
+                elements = content[int(key in optional) :]
                 if len(elements):
                     codes = np.array([known[key].unpack(int(e)) for e in elements], dtype=np.int64)
                     self._waiting.setdefault(known[key].adapter, []).append((split, key, codes))
@@ -63,7 +67,7 @@ class Rendering:
             codes_NLK = torch.from_numpy(np.stack([codes for _, _, codes in waiting])).to(device)
             arrays = self.network.coder(name).pictures(codes_NLK).cpu().numpy()
             for (split, key, _), array in zip(waiting, arrays, strict=True):
-                split[key] = array
+                split[key] = Rendered(array)
         self._waiting = {}
 
 

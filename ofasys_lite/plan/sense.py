@@ -64,8 +64,8 @@ def check_slot(
 def _check_decode(ledger: Ledger, slot: Slot, decode: CallValue, codes: bool) -> None:
     """Notes arguments that decoding does not have, and ways of decoding that come later."""
     span = _span(slot, "decode")
-    if decode.name == "mask_predict":
-        ledger.not_yet("`decode=mask_predict` is planned for a later version")
+    if decode.name == "mask_predict" and not codes:
+        ledger.not_yet("`decode=mask_predict` of token ids is planned for a later version")
         return
     if decode.name == "beam" and codes:
         help = "write decode=sample(top_k=100,cfg=3.0), decode=greedy or decode=mask_predict(steps=12)"
@@ -187,6 +187,10 @@ def check_targets(ledger: Ledger, template: PlannedTemplate, node: Template) -> 
     for slot in (s for s in codecs if dict(s.options)["codec"] != dict(codecs[0].options)["codec"]):
         help = "give all of them the same `codec`, or make two tasks of the line"
         ledger.error("E207", "one line is written with one codec", slot.span, help)
+    for side, sentence in zip(template.targets, node.targets, strict=True):
+        if any(_in_one_go(s) for s in _slots(side)) and len(side) > 1:
+            help = "leave the slot alone right of `->`, put it behind `;;`, or write it from left to right"
+            ledger.error("E208", "what is written in one go stands beside something else", sentence.span, help)
     ways = {_in_one_go(s) for side in template.targets for s in _slots(side) if s.learned}
     if len(ways) > 1:
         help = "make two tasks of it: all targets of one encoding are written from left to right, or none is"

@@ -7,6 +7,8 @@ content. Shapes: L positions line by line, S pixels a side, K depth.
 from __future__ import annotations
 
 import hashlib
+import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +21,7 @@ from ofasys_lite.plan.values import CallValue
 from ofasys_lite.preprocess.base import Array, Piece, Preprocess
 from ofasys_lite.preprocess.image import grid_positions, header_check
 
-__all__ = ["ImageCodesPreprocess", "grid_of"]
+__all__ = ["ImageCodesPreprocess", "grid_of", "infill"]
 
 #: Side and factor of a codec that is not known yet, for estimates of rows.
 _SIDE, _FACTOR = 32, 4
@@ -71,7 +73,10 @@ class ImageCodesPreprocess(Preprocess):
             "order": order,
             "hidden": np.zeros(0, dtype=np.bool_),
         }
-        return Piece(self.context.adapter, positions, arrays, coded=True)
+        if not _together(options):
+            return Piece(self.context.adapter, positions, arrays, coded=True)
+        hidden = _some(np.ones(len(positions), dtype=np.bool_), rng if train else None)
+        return Piece(self.context.adapter, positions, {**arrays, "hidden": hidden}, hidden, coded=True)
 
     def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
         """L positions of K codes each."""
@@ -82,7 +87,7 @@ class ImageCodesPreprocess(Preprocess):
         flat = flat_depth(options)
         positions = tuple((int(t), int(r), int(c)) for t, r, c in _positions(lines, flat))
         depth = 1 if flat else int(str(keyed["depth"]))
-        return Codes(self.context.adapter, int(str(keyed["codes"])), depth, positions)
+        return Codes(self.context.adapter, int(str(keyed["codes"])), depth, positions, together=_together(options))
 
     def decode(self, ids: npt.NDArray[Any], options: Options) -> Any:
         """A PIL image of the (S, S, 3) uint8 pixels that the adapter rendered of the codes."""
@@ -101,6 +106,43 @@ class ImageCodesPreprocess(Preprocess):
         """Positions of the codec's grid."""
         _, lines = grid_of(options)
         return max(1, lines * lines * max(1, flat_depth(options)))
+
+
+def infill(piece: Piece, source: Piece, rng: np.random.Generator | None) -> Piece:
+    """`piece` with loss on the positions that `source` hides; the others are given.
+
+    Args:
+        piece: The whole picture as codes.
+        source: The same picture as cells of pixels, some of them masked; each position belongs to one cell.
+        rng: Draws which positions of the hole are to be written now, where they are written together in rounds; None
+            hides all of them.
+    """
+    cells = source.arrays["mask"].reshape(len(source.arrays["lines"]), -1)
+    places = piece.positions_P3[:, 1:]
+    lines = int(places.max()) + 1
+    at = (places * 2 + 1) * np.array(cells.shape) // (2 * lines)
+    hole = cells[at[:, 0], at[:, 1]]
+    if not len(piece.arrays["hidden"]):
+        return replace(piece, learn_P=hole)
+    hidden = _some(hole, rng)
+    return replace(piece, arrays={**piece.arrays, "hidden": hidden}, learn_P=hidden)
+
+
+def _some(hole_L: npt.NDArray[np.bool_], rng: np.random.Generator | None) -> npt.NDArray[np.bool_]:
+    """A random part of the hole, at least one: the cosine of a uniform quarter turn (MaskGIT, arXiv 2202.04200)."""
+    places = np.flatnonzero(hole_L)
+    if rng is None or not len(places):
+        return hole_L
+    count = max(1, math.ceil(math.cos(math.pi / 2 * rng.random()) * len(places)))
+    hidden = np.zeros_like(hole_L)
+    hidden[rng.permutation(places)[:count]] = True
+    return hidden
+
+
+def _together(options: Options) -> bool:
+    """Whether all positions are written together (mask-predict)."""
+    decode = option(options, "decode")
+    return isinstance(decode, CallValue) and decode.name == "mask_predict"
 
 
 def _codec(options: Options) -> CallValue:
