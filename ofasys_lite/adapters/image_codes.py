@@ -34,9 +34,9 @@ class ImageCodesAdapter(CodesAdapter):
         self.codec.eval()
         return self
 
-    def fill(self, codec: torch.nn.Module) -> None:
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes the weights of a trained codec."""
-        self.codec.load_state_dict(codec.state_dict())
+        self.codec.load_state_dict(tensors)
 
     def latents(self, part: Part, chosen: list[int] | None = None) -> Tensor:
         """(N, L, C) of the pictures, or of the `chosen` ones, before quantization, in fp32."""

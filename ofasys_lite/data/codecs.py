@@ -37,8 +37,12 @@ class Known:
 CodecFinder = Callable[[TaskCard, SlotSegment, RowSource], Known]
 
 
-def read_codec(folder: str | Path) -> dict[str, Any]:
+def read_codec(folder: str | Path, kind: str = "image") -> dict[str, Any]:
     """The sizes that codec.json holds.
+
+    Args:
+        folder: A codec folder.
+        kind: Name of the modality that it is for, in small letters.
 
     Raises:
         CheckpointError: The folder is missing, damaged or of another kind.
@@ -52,11 +56,14 @@ def read_codec(folder: str | Path) -> dict[str, Any]:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{place}/codec.json is not JSON: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("kind") != "image":
-        raise CheckpointError(f"{place}/codec.json is of another version or kind", help="train the codec again")
-    if not isinstance(content.get("codec"), dict):
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{place}/codec.json is of another version", help="train the codec again")
+    if content.get("kind") != kind:
+        raise CheckpointError(f"{place} is a codec of {content.get('kind')}, not of {kind}", help="name another folder")
+    sizes = content.get("codec")
+    if not isinstance(sizes, dict) or not all(isinstance(sizes.get(key), int) for key in ("codes", "depth")):
         raise CheckpointError(f"{place}/codec.json is damaged", help="copy it again, or train the codec again")
-    return dict(content["codec"])
+    return dict(sizes)
 
 
 def codec_hash(folder: str | Path) -> str:
@@ -70,9 +77,9 @@ def codec_hash(folder: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def known(folder: str | Path) -> Known:
-    """The codec in a folder."""
-    return Known(Path(folder), {**read_codec(folder), "hash": codec_hash(folder)})
+def known(folder: str | Path, kind: str = "image") -> Known:
+    """The codec in a folder, for the modality whose name in small letters is `kind`."""
+    return Known(Path(folder), {**read_codec(folder, kind), "hash": codec_hash(folder)})
 
 
 def codec_slots(plan: Plan) -> tuple[SlotSegment, ...]:
@@ -95,7 +102,7 @@ def named_codec(card: TaskCard, slot: SlotSegment) -> Known | None:
     beside = Path(card.path).parent / named if card.path else named
     folder = beside if (beside / "codec.json").exists() else named
     try:
-        found = known(folder)
+        found = known(folder, slot.modality.lower())
     except CheckpointError as error:
         message = f"task {card.name}, slot [{slot.modality}:{slot.column}]: {error.message}"
         raise CardError(message, help=error.help) from None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
-from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.data.codecs import FORMAT, codec_hash, read_codec
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.network import Network
@@ -42,21 +42,27 @@ def load_codec(folder: str | Path) -> ImageCodec:
     """
     place = Path(folder)
     sizes = read_codec(place)
-    try:
+    with _whole(place):
         codec = ImageCodec(CodecConfig.from_dict(sizes))
         codec.load_state_dict(load_file(place / "model.safetensors"))
+    return codec.eval()
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Tells what is wrong with the weights that are read inside as a CheckpointError of the codec folder."""
+    try:
+        yield
     except FileNotFoundError:
         raise CheckpointError(
-            f"{place}/model.safetensors is missing", help="copy it, or train the codec again"
+            f"{folder}/model.safetensors is missing", help="copy it, or train the codec again"
         ) from None
     except (SafetensorError, RuntimeError, KeyError, TypeError, CardError) as error:
-        raise CheckpointError(f"{place} is damaged: {error}", help="copy it again, or train the codec again") from None
-    return codec.eval()
+        raise CheckpointError(f"{folder} is damaged: {error}", help="copy it again, or train the codec again") from None
 
 
 def fill_codecs(network: Network, folders: Mapping[str, Path]) -> None:
     """Puts the trained codecs into the adapters that write with them, by adapter name."""
     for name, folder in folders.items():
-        adapter = network.coder(name)
-        if isinstance(adapter, ImageCodesAdapter):
-            adapter.fill(load_codec(folder))
+        with _whole(folder):
+            network.coder(name).fill(load_file(folder / "model.safetensors"))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.data.codecs import adapter_facts, codec_slots
+from ofasys_lite.data.codecs import adapter_facts, codec_slots, named_codec
 from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
@@ -19,7 +19,7 @@ from ofasys_lite.generalist.calls import learned_line
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan import Plan, build_plan
-from ofasys_lite.plan.codecs import MODEL_KEYS, codec_of, with_codecs
+from ofasys_lite.plan.codecs import codec_of, with_codecs
 from ofasys_lite.plan.types import option
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
@@ -120,7 +120,7 @@ class Generalist:
         plan = build_plan(card, self.modalities)
         if plan.cannot_train:
             raise OfasysError(f"this line cannot be used yet: {'; '.join(plan.cannot_train)}")
-        plan = self._borrow_codecs(self._borrow_sets(plan))
+        plan = self._borrow_codecs(card, self._borrow_sets(plan))
         for slot in plan.slots():
             adapter = adapter_name(slot, self.modalities[slot.modality])
             if adapter != "text" and adapter not in self.network.adapters:
@@ -158,16 +158,18 @@ class Generalist:
             found[slot.key] = sets.pop()
         return freeze(plan, found)
 
-    def _borrow_codecs(self, plan: Plan) -> Plan:
+    def _borrow_codecs(self, card: TaskCard, plan: Plan) -> Plan:
         """The plan with the codec of a learned task whose sizes agree with what the line says."""
         facts: dict[str, dict[str, Any]] = {}
         for slot in codec_slots(plan):
             call = codec_of(slot)
+            named = named_codec(card, slot)
             said = {} if call is None else {k: v for k, v in call.keyed if k != "steps"}
             size = option(slot.options, "size")
             wanted = {**said, **({} if size is None else {"size": size})}
+            wanted |= {} if named is None else {"hash": named.facts["hash"]}
             known = {
-                tuple(sorted((k, v) for k, v in adapter_facts(other).items() if k not in MODEL_KEYS)): other
+                tuple(sorted(adapter_facts(other).items()))
                 for entry in self.tasks.values()
                 for other in codec_slots(entry.plan)
                 if other.modality == slot.modality and all(adapter_facts(other).get(k) == v for k, v in wanted.items())

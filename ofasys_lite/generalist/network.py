@@ -128,7 +128,8 @@ class Network(nn.Module):
         used = {p.adapter for stream in (batch.source, batch.target) for p in stream.parts}
         total = self.embedding.weight.new_zeros(())
         for name, adapter in self.adapters.items():
-            if name not in used:
+            # of one that writes codes, parts may idle in a pack that it is in
+            if name not in used or isinstance(adapter, CodesAdapter):
                 total = total + cast(Adapter, adapter).touch()
         return total
 

@@ -153,10 +153,10 @@ def with_codecs(plan: Plan, facts: Mapping[str, Mapping[str, object]]) -> Plan:
             return segment
         kept = {k: v for k, v in call.keyed if k in MODEL_KEYS}
         keyed = tuple(sorted({**facts[segment.key], **kept}.items()))
-        others = tuple(pair for pair in segment.options if pair[0] not in ("codec", "size"))
-        size = facts[segment.key]["size"]
-        options = (*others, ("codec", CallValue(call.name, (), keyed)), ("size", size))
-        return replace(segment, options=tuple(sorted(options, key=lambda pair: pair[0])))
+        options = {**dict(segment.options), "codec": CallValue(call.name, (), keyed)}
+        if "size" in facts[segment.key]:
+            options["size"] = facts[segment.key]["size"]
+        return replace(segment, options=tuple(sorted(options.items(), key=lambda pair: pair[0])))
 
     templates = tuple(replace(t, targets=tuple(tuple(map(known, side)) for side in t.targets)) for t in plan.templates)
     return replace(plan, templates=templates)

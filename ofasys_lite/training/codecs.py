@@ -16,14 +16,21 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ofasys_lite.adapters.codes import CodesAdapter, head_layers
+from ofasys_lite.adapters.image_codec import CodecConfig
+from ofasys_lite.adapters.image_codes import ImageCodesAdapter
+from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.cache import cache_folder
 from ofasys_lite.data.codecs import Known, known
+from ofasys_lite.data.fields import is_empty
 from ofasys_lite.data.ready import DataSettings, settings_of
 from ofasys_lite.data.source import RowSource
-from ofasys_lite.errors import CardError
+from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.types import SlotSegment, option
+from ofasys_lite.plan.values import CallValue
+from ofasys_lite.training.codec import CodecRun, Images, train_codec
 
 __all__ = ["CodecTrainer"]
 
@@ -40,6 +47,7 @@ class CodecTrainer:
         modalities: Modality cards by name; `codec` among their settings overrides sizes (width, channels, loss ...).
         data: Settings of the run's data, which go before those of the cards.
         seed: Of the run.
+        layers: Of the model's decoder: codes that are deeper are refused before a codec is trained.
         console: Where progress is drawn.
         before: Called before a training draws its own progress.
         after: Called when it is done.
@@ -48,6 +56,7 @@ class CodecTrainer:
     modalities: Mapping[str, ModalityCard]
     data: DataSettings
     seed: int
+    layers: int
     console: Console
     before: Callable[[], None]
     after: Callable[[], None]
@@ -56,17 +65,12 @@ class CodecTrainer:
         """The codec of a slot, trained now if it is not there.
 
         Raises:
-            CardError: Sizes that no codec can have.
+            CardError: Sizes that no codec can have, or a slot whose values none is trained on.
         """
-        from ofasys_lite.adapters.image_codec import CodecConfig
-        from ofasys_lite.training.codec import CodecRun, Images, train_codec
-
-        call = codec_of(slot)
-        said = {} if call is None else {k: v for k, v in call.keyed if k in TOKENIZER_KEYS}
-        steps = int(str(said.pop("steps", STEPS)))
-        size = option(slot.options, "size", _SIDE)
+        call = codec_of(slot) or CallValue("")
+        steps = int(str(call.get("steps", STEPS)))
         try:
-            config = CodecConfig.from_dict({**self._settings(slot), **said, "size": size})
+            config = self._config(slot, call)
         except CardError as error:
             message = f"task {card.name}, slot [{slot.modality}:{slot.column}]: {error.message}"
             raise CardError(message, help=error.help) from None
@@ -82,13 +86,41 @@ class CodecTrainer:
                 f"depth {config.depth}, {steps} steps ({folder})",
                 highlight=False,
             )
-            images = Images(rows, slot.column, config.size)
+            images = (_Given if slot.optional else Images)(rows, slot.column, config.size)
             train_codec(CodecRun(config, images, folder, steps, seed=self.seed, resume=_begun(folder)), self.console)
             self.after()
         return known(folder)
 
-    def _settings(self, slot: SlotSegment) -> dict[str, object]:
-        return dict(settings_of(self.modalities[slot.modality], self.data).get("codec") or {})
+    def _config(self, slot: SlotSegment, call: CallValue) -> CodecConfig:
+        """Sizes of the codec that the slot asks for; CardError where none can be trained for it."""
+        help = f"train one before, and name its folder: codec={call.name}(codecs/mine)"
+        if not issubclass(load_class(slot.adapter, CodesAdapter, "adapter"), ImageCodesAdapter):
+            raise CardError("only codecs of images are trained before a run", help=help)
+        if slot.key != slot.column:
+            raise CardError("no codec is trained on the pictures of a group", help=help)
+        said = {k: v for k, v in call.keyed if k in TOKENIZER_KEYS and k != "steps"}
+        settings = dict(settings_of(self.modalities[slot.modality], self.data).get("codec") or {})
+        config = CodecConfig.from_dict({**settings, **said, "size": option(slot.options, "size", _SIDE)})
+        head_layers(str(call.get("layers", "last")), config.depth, self.layers)
+        return config
+
+
+class _Given(Images):
+    """Images of a column that may be empty: rows without one are not counted as unreadable."""
+
+    def readable(self) -> tuple[list[int], list[DataError]]:
+        """Rows with an image that can be decoded, and what is wrong with those that hold something else."""
+        good, errors = list[int](), list[DataError]()
+        for i in range(len(self)):
+            try:
+                if not is_empty(self.source.value(i, self.column)):
+                    self.image(i)
+                    good.append(i)
+            except DataError as error:
+                errors.append(error)
+        if not good and not errors:
+            raise DataError(f"{self.source.name} has no image in `{self.column}`")
+        return good, errors
 
 
 def _begun(folder: Path) -> bool:

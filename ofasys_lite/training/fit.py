@@ -163,7 +163,15 @@ def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console)
             run.data,
             vocabulary,
             lambda what, done, all: status.update(f"{what} {done:,} of {all:,}" if all else what),
-            CodecTrainer(run.modalities, run.data, run.settings.seed, console, status.stop, status.start).find,
+            CodecTrainer(
+                run.modalities,
+                run.data,
+                run.settings.seed,
+                run.model.decoder_layers,
+                console,
+                status.stop,
+                status.start,
+            ).find,
         )
     if resumed and not run.ignore_plans:
         same_plans(folder, ready.tasks)
