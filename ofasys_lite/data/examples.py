@@ -11,6 +11,7 @@ from ofasys_lite.data.costs import row_lengths
 from ofasys_lite.data.fields import MISSING, as_list, field, is_empty, missing
 from ofasys_lite.data.groups import cut, group_key, opener, records, walked
 from ofasys_lite.data.source import RowSource
+from ofasys_lite.data.terms import Terms
 from ofasys_lite.data.types import Example, Rendered, Side, SideLoss, Target, TargetPiece, Term
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.codecs import codec_of
@@ -74,51 +75,18 @@ class ExampleMaker:
         self.plan = plan
         self.preprocess = preprocess
         self.vocabulary = vocabulary
+        self._terms = Terms(plan)
         self._words: dict[str, Piece] = {}
         # boxes are bins of the image's own size; other lines need not look at it
         self._boxes = any(s.modality == "BOX" for s in plan.all_slots())
 
     def terms(self) -> tuple[Term, ...]:
         """Every loss term the task can have."""
-        found: dict[Term, None] = {}
-        for template in self.plan.templates:
-            for side in template.targets:
-                for segment in side:
-                    self._terms(segment, found)
-            for slot in walk(template.source):
-                for loss in slot.losses:
-                    found[self._term(slot, loss.name, loss.weight)] = None
-        return tuple(found)
+        return self._terms.all()
 
     def lengths(self, source: RowSource, index: int) -> tuple[int, int]:
         """(source rows, target rows) of a row, estimated without decoding it."""
         return row_lengths(self.plan, self.preprocess, source, index)
-
-    def _terms(self, segment: Segment, found: dict[Term, None]) -> None:
-        if isinstance(segment, WordsSegment):
-            if self.plan.loss_on_words:
-                found[self._words_term()] = None
-        elif isinstance(segment, SlotSegment):
-            if segment.learned:
-                found[self._term(segment)] = None
-        else:
-            if any(s.learned for s in walk((segment,))):
-                found[self._group_term(segment)] = None
-            for alternative in segment.alternatives:
-                for inner in alternative:
-                    self._terms(inner, found)
-
-    def _words_term(self) -> Term:
-        return Term(self.plan.task, "words", "token", 1.0)
-
-    def _group_term(self, group: GroupSegment) -> Term:
-        return Term(self.plan.task, f"{group_key(group)}:next", "token", 1.0)
-
-    def _term(self, slot: SlotSegment, objective: str = "cross_entropy", weight: float | None = None) -> Term:
-        if objective == "cross_entropy":
-            unit = next((loss.unit for loss in slot.losses if loss.name == objective), "token")
-            return Term(self.plan.task, slot.key, unit, slot.weight)
-        return Term(self.plan.task, f"{slot.key}:{objective}", "token", slot.weight if weight is None else weight)
 
     def example(
         self,
@@ -196,7 +164,7 @@ class ExampleMaker:
 
     def _segment(self, state: _Walk, segment: Segment, row: Any, target: bool) -> None:
         if isinstance(segment, WordsSegment):
-            term = self._words_term() if target and self.plan.loss_on_words else None
+            term = self._terms.words() if target and self.plan.loss_on_words else None
             state.pieces.append(TargetPiece(self._word_piece(segment.text), term))
         elif isinstance(segment, SlotSegment):
             self._slot(state, segment, row, target)
@@ -214,7 +182,7 @@ class ExampleMaker:
     def _slot(self, state: _Walk, slot: SlotSegment, row: Any, target: bool) -> None:
         value = field(row, slot.column, slot.exact)
         absent = is_empty(value)
-        term = self._term(slot) if slot.learned else None
+        term = self._terms.slot(slot) if slot.learned else None
         if slot.optional:
             if target:
                 state.pieces.append(TargetPiece(self._control("absent" if absent else "present"), term))
@@ -274,7 +242,7 @@ class ExampleMaker:
             raise DataError(
                 f"column `{slot.column}`: {rows} rows cannot be aligned with {len(ids)} labels of `{column}`"
             )
-        return SideLoss(name, len(state.pieces) - 1, self._term(slot, name, weight), ids)
+        return SideLoss(name, len(state.pieces) - 1, self._terms.slot(slot, name, weight), ids)
 
     def options(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None, target: bool) -> Options:
         """The slot's options with what only the row knows: side, closed values, frame."""
@@ -318,7 +286,7 @@ class ExampleMaker:
         if group.order == "random" and rng is not None:
             elements = [elements[i] for i in rng.permutation(len(elements))]
         learned = target and any(s.learned for s in walk((group,)))
-        term = self._group_term(group) if learned else None
+        term = self._terms.group(group) if learned else None
         for alternative, record in elements:
             state.pieces.append(TargetPiece(self._control(opener(group, alternative)), term))
             for segment in group.alternatives[alternative]:

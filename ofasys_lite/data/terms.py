@@ -1,0 +1,61 @@
+"""Loss terms of a plan: what the units of words, slots, groups and objectives on the encoder count for."""
+
+from __future__ import annotations
+
+from ofasys_lite.data.groups import group_key
+from ofasys_lite.data.types import Term
+from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, walk
+
+__all__ = ["Terms"]
+
+
+class Terms:
+    """Names the loss terms of a task.
+
+    Args:
+        plan: The task's plan.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def all(self) -> tuple[Term, ...]:
+        """Every loss term the task can have."""
+        found: dict[Term, None] = {}
+        for template in self.plan.templates:
+            for side in template.targets:
+                for segment in side:
+                    self._collect(segment, found)
+            for slot in walk(template.source):
+                for loss in slot.losses:
+                    found[self.slot(slot, loss.name, loss.weight)] = None
+        return tuple(found)
+
+    def _collect(self, segment: Segment, found: dict[Term, None]) -> None:
+        if isinstance(segment, WordsSegment):
+            if self.plan.loss_on_words:
+                found[self.words()] = None
+        elif isinstance(segment, SlotSegment):
+            if segment.learned:
+                found[self.slot(segment)] = None
+        else:
+            if any(s.learned for s in walk((segment,))):
+                found[self.group(segment)] = None
+            for alternative in segment.alternatives:
+                for inner in alternative:
+                    self._collect(inner, found)
+
+    def words(self) -> Term:
+        """Of words with loss."""
+        return Term(self.plan.task, "words", "token", 1.0)
+
+    def group(self, group: GroupSegment) -> Term:
+        """Of the controls that say whether another element follows, and which."""
+        return Term(self.plan.task, f"{group_key(group)}:next", "token", 1.0)
+
+    def slot(self, slot: SlotSegment, objective: str = "cross_entropy", weight: float | None = None) -> Term:
+        """Of a slot, or of an objective on it."""
+        if objective == "cross_entropy":
+            unit = next((loss.unit for loss in slot.losses if loss.name == objective), "token")
+            return Term(self.plan.task, slot.key, unit, slot.weight)
+        return Term(self.plan.task, f"{slot.key}:{objective}", "token", slot.weight if weight is None else weight)
