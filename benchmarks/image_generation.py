@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python benchmarks/image_generation.py --table          # the table of what is there
 
 Digits by class (`draw the digit: [TEXT:label]`) and coloured shapes by caption (`draw: [TEXT:caption]`), 16 x 16
-pixels, 4 x 4 positions, 64 codes. Every variant trains the same encoder-decoder through `fit`, with the same steps and
+pixels, 64 codes, 2 x 2 positions (`--factor 4`: 4 x 4). Every variant trains the same encoder-decoder through `fit`, with the same steps and
 samples. Codecs see the training split only. Distance: Frechet, in the features of a classifier of real training images
 (benchmarks/judge.py), of drawn pictures to the test split; floor: training to test split; ceiling of each depth: the
 codec's reconstructions of the test split. Runs that are finished are kept, so the script can be stopped and started.
@@ -43,7 +43,7 @@ from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.metrics.frechet import frechet_distance
 from ofasys_lite.model import ModelConfig
 
-SIDE, CODES = 16, 64
+SIDE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,6 @@ class World:
     card: str
     column: str
     words: str
-    codec_steps: int = 800
 
 
 WORLDS = {
@@ -83,13 +82,14 @@ def model_of() -> GeneralistModel:
     return GeneralistModel(config, modalities={"IMAGE": {"codec": {"width": 16, "channels": 16}}})
 
 
-def line_of(world: World, variant: str, steps: int, cfg: float, codecs: Path | None, seed: int) -> str:
-    """The instruction of a variant; its codec is the one in `codecs`, or trained by the run."""
+def line_of(given: argparse.Namespace, world: World, variant: str, seed: int) -> str:
+    """The instruction of a variant; its codec is the one in `--codecs`, or trained by the run."""
     depth, more = VARIANTS[variant]
-    folder = None if codecs is None else codecs / f"{world.card}{SIDE}-d{depth}-s{seed}"
-    sizes = f"depth={depth},codes={CODES}"
-    named = f"{folder},{sizes}" if folder is not None and folder.exists() else f"{sizes},steps={world.codec_steps}"
-    said = ",".join(x for x in (named, more.replace("STEPS", str(int(0.75 * steps)))) if x)
+    cfg = given.cfg[0]
+    folder = None if given.codecs is None else given.codecs / f"{world.card}{SIDE}-d{depth}-s{seed}"
+    sizes = f"depth={depth},codes={given.codes},factor={given.factor}"
+    named = f"{folder},{sizes}" if folder is not None and folder.exists() else f"{sizes},steps={given.codec_steps}"
+    said = ",".join(x for x in (named, more.replace("STEPS", str(int(0.75 * given.steps)))) if x)
     return (
         f"{world.words} [TEXT:{world.column},drop=0.1] -> "
         f"[IMAGE:image,size={SIDE},codec=dnd({said}),decode=sample(cfg={cfg:g})]"
@@ -116,7 +116,7 @@ def measure(given: argparse.Namespace, world: World, name: str, variant: str, se
     splits, names = load_card(world.card, "image", world.column, SIDE)
     judge = Judge.train(*splits["train"])
     test = judge.features(splits["test"][0])
-    line = line_of(world, variant, given.steps, given.cfg[0], given.codecs, seed)
+    line = line_of(given, world, variant, seed)
     folder = given.out / f"{name}-{variant.replace(' ', '-')}-s{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     begin = time.process_time()
@@ -200,6 +200,9 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS), choices=list(WORLDS))
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--factor", type=int, default=8, help="pixels of a position")
+    parser.add_argument("--codes", type=int, default=64)
+    parser.add_argument("--codec-steps", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -220,9 +223,9 @@ def main() -> None:
                 row = measure(given, WORLDS[name], name, variant, seed)
                 rows.append(row)
                 console.print(name, variant, "seed", seed, row["cfg"], f"{row['train_cpu_seconds']} s", highlight=False)
-                facts = {key: getattr(given, key) for key in ("steps", "batch", "lr", "samples")}
+                facts = {key: getattr(given, key) for key in ("factor", "codes", "codec_steps", "steps", "batch", "lr", "samples")}
                 commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-                facts |= {"commit": commit.stdout.strip(), "torch": torch.__version__, "side": SIDE, "codes": CODES}
+                facts |= {"commit": commit.stdout.strip(), "torch": torch.__version__, "side": SIDE}
                 kept = json.dumps({"settings": facts, "rows": rows}, indent=1)
                 given.result.write_text(kept + "\n", encoding="utf-8")
     table(rows, console)
