@@ -4,10 +4,11 @@
     OMP_NUM_THREADS=1 python benchmarks/image_generation.py --table          # the table of what is there
 
 Digits by class (`draw the digit: [TEXT:label]`) and coloured shapes by caption (`draw: [TEXT:caption]`), 16 x 16
-pixels, 64 codes, 2 x 2 positions (`--factor 4`: 4 x 4). Every variant trains the same encoder-decoder through `fit`, with the same steps and
-samples. Codecs see the training split only. Distance: Frechet, in the features of a classifier of real training images
-(benchmarks/judge.py), of drawn pictures to the test split; floor: training to test split; ceiling of each depth: the
-codec's reconstructions of the test split. Runs that are finished are kept, so the script can be stopped and started.
+pixels, 64 codes, 2 x 2 positions (`--factor 4`: 4 x 4). Every variant trains the same encoder-decoder through `fit`,
+with the same steps and samples. Codecs see the training split only. Distance: Frechet, in the features of a classifier
+of real training images (benchmarks/judge.py), of drawn pictures to the test split; floor: training to test split;
+ceiling of each depth: the codec's reconstructions of the test split. Runs that are finished are kept, so the script can
+be stopped and started.
 """
 
 from __future__ import annotations
@@ -223,7 +224,8 @@ def main() -> None:
                 row = measure(given, WORLDS[name], name, variant, seed)
                 rows.append(row)
                 console.print(name, variant, "seed", seed, row["cfg"], f"{row['train_cpu_seconds']} s", highlight=False)
-                facts = {key: getattr(given, key) for key in ("factor", "codes", "codec_steps", "steps", "batch", "lr", "samples")}
+                keys = ("factor", "codes", "codec_steps", "steps", "batch", "lr", "samples")
+                facts = {key: getattr(given, key) for key in keys}
                 commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
                 facts |= {"commit": commit.stdout.strip(), "torch": torch.__version__, "side": SIDE}
                 kept = json.dumps({"settings": facts, "rows": rows}, indent=1)
