@@ -3,9 +3,9 @@
     python benchmarks/readable_text.py --codecs codecs --out runs/readable-text
 
 Needs the data set `written_words` and the extra `ocr`. For each depth of codes: OCR word accuracy and character error
-on test words by kind (unseen words in seen fonts, seen words in unseen fonts, both unseen) of (1) the real pictures, (2)
-the codec's reconstructions of them, which no generator over these codes can be expected to pass, and (3) pictures drawn
-from the word alone. Codecs and models see the training split only. Finished runs are kept.
+on test words by kind (unseen words in seen fonts, seen words in unseen fonts, both unseen) of (1) the real pictures,
+(2) the codec's reconstructions of them, which no generator over these codes can be expected to pass, and (3) pictures
+drawn from the word alone. Codecs and models see the training split only. Finished runs are kept.
 """
 
 from __future__ import annotations

@@ -29,12 +29,13 @@ class Row(Protocol):
     wrote: CodesNode | None
 
 
-def row_choice(options: DecodeOptions, rng: np.random.Generator | None, depth: int) -> RowChoice:
-    """How a sample with these options draws the codes of one position."""
+def row_choice(options: DecodeOptions, rng: np.random.Generator | None, depth: int, share: float) -> RowChoice:
+    """How a sample with these options draws the codes of one position, when `share` of its codes is written."""
+    cfg = options.cfg_at(share)
     if options.method == "greedy" or rng is None:
-        return RowChoice(options.cfg)
+        return RowChoice(cfg, paired=options.guided)
     draws = tuple(rng.random(depth).tolist())
-    return RowChoice(options.cfg, options.temperature, options.top_k, options.top_p, draws)
+    return RowChoice(cfg, options.temperature, options.top_k, options.top_p, draws, paired=options.guided)
 
 
 @dataclass(slots=True)
@@ -74,10 +75,10 @@ class Coding:
                 live = range(firsts[number], firsts[number] + (2 if options.guided else 1))
                 fed.setdefault(row.wrote.codes.adapter, []).extend((i, codes, row.wrote.place) for i in live)
             if isinstance(node, CodesNode):
-                choice = row_choice(options, rng, node.codes.depth)
+                choice = row_choice(options, rng, node.codes.depth, node.place / len(node.codes.positions))
                 known = node.codes.given[node.place] if node.codes.given else -1
                 if known >= 0:
-                    choice = RowChoice(options.cfg, given=node.codes.unpack(known))
+                    choice = RowChoice(given=node.codes.unpack(known), paired=options.guided)
                 write.setdefault(node.codes.adapter, []).append((number, node, choice))
         coding = Coding(CodeStep())
         for name, found in fed.items():

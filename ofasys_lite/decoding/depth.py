@@ -78,6 +78,7 @@ class RowChoice:
         top_p: Draw among the best that hold this probability.
         draws: A uniform number of [0, 1) per depth.
         given: The codes, where they are known already (infilling); empty where they are drawn.
+        paired: It stands for two rows, though this position has no guidance.
     """
 
     cfg: float = 1.0
@@ -86,11 +87,12 @@ class RowChoice:
     top_p: float = 1.0
     draws: tuple[float, ...] = ()
     given: tuple[int, ...] = ()
+    paired: bool = False
 
     @property
     def rows(self) -> int:
         """Live rows it stands for."""
-        return 1 if self.cfg == 1.0 else 2
+        return 2 if self.paired or self.cfg != 1.0 else 1
 
 
 class RowsChoice:
@@ -112,10 +114,10 @@ class RowsChoice:
             place += row.rows
         self.count = place
         self._owner_R = torch.tensor([i for i, row in enumerate(self.rows) for _ in range(row.rows)], device=device)
-        self._groups: dict[tuple[float, float, int, float], tuple[Tensor, Tensor]] = {}
-        alike: dict[tuple[float, float, int, float], list[int]] = {}
+        self._groups: dict[tuple[int, float, float, int, float], tuple[Tensor, Tensor]] = {}
+        alike: dict[tuple[int, float, float, int, float], list[int]] = {}
         for i, row in enumerate(self.rows):
-            alike.setdefault((row.cfg, row.temperature, row.top_k, row.top_p), []).append(i)
+            alike.setdefault((row.rows, row.cfg, row.temperature, row.top_k, row.top_p), []).append(i)
         for settings, members in alike.items():
             live = [firsts[i] + j for i in members for j in range(self.rows[i].rows)]
             whole = live == list(range(place))
@@ -130,9 +132,9 @@ class RowsChoice:
             raise ShapeError(f"{len(logits_RV)} rows write codes, {self.count} are chosen for")
         logits_RV = logits_RV.float()
         codes_P = torch.zeros(len(self.rows), dtype=torch.long, device=logits_RV.device)
-        for (cfg, temperature, top_k, top_p), (members, live) in self._groups.items():
+        for (rows, cfg, temperature, top_k, top_p), (members, live) in self._groups.items():
             mine_RV = logits_RV if not len(live) else logits_RV.index_select(0, live)
-            mine_PV = mine_RV if cfg == 1.0 else guided(mine_RV, cfg)
+            mine_PV = mine_RV if rows == 1 else guided(mine_RV, cfg)
             chosen_P = self._choose(depth, mine_PV, members, temperature, top_k, top_p)
             chosen_P = self._known(depth, chosen_P, members)
             log_P = mine_PV.log_softmax(-1).gather(1, chosen_P.unsqueeze(1)).squeeze(1)

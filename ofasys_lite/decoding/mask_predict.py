@@ -68,7 +68,8 @@ def mask_predict(
     for step in range(1, options.steps + 1):
         if not bool(hidden_NL.any()):
             break
-        choice = _Choice(options, rngs, hidden_NL, codes_NLK.shape[2])
+        cfg = options.cfg_at((step - 1) / options.steps)
+        choice = _Choice(options, cfg, rngs, hidden_NL, codes_NLK.shape[2])
         written_RK = write(codes_NLK, hidden_NL, choice)
         passes += 1
         codes_NLK[hidden_NL] = written_RK
@@ -91,11 +92,12 @@ class _Choice:
     """Draws the codes of one depth for all hidden positions of a round."""
 
     def __init__(
-        self, options: DecodeOptions, rngs: Sequence[np.random.Generator], hidden_NL: Tensor, depth: int
+        self, options: DecodeOptions, cfg: float, rngs: Sequence[np.random.Generator], hidden_NL: Tensor, depth: int
     ) -> None:
         counts = hidden_NL.sum(1).tolist()
         drawn = np.concatenate([rng.random((count, depth + 1)) for rng, count in zip(rngs, counts, strict=True)])
         self.options = options
+        self.cfg = cfg
         self.draws_RX = torch.from_numpy(drawn).to(hidden_NL.device)
         self.log_R = torch.zeros(len(drawn), device=hidden_NL.device)
 
@@ -112,7 +114,7 @@ class _Choice:
         if options.guided:
             if len(logits_RV) != 2 * count:
                 raise ShapeError(f"guidance: {len(logits_RV)} rows for {count} positions")
-            logits_RV = torch.lerp(logits_RV[count:], logits_RV[:count], options.cfg)
+            logits_RV = torch.lerp(logits_RV[count:], logits_RV[:count], self.cfg)
         codes_R = draw(logits_RV / options.temperature, options.top_k, options.top_p, self.draws_RX[:, depth])
         self.log_R += logits_RV.log_softmax(-1).gather(1, codes_R.unsqueeze(1)).squeeze(1)
         return codes_R.repeat(2) if options.guided else codes_R

@@ -33,6 +33,8 @@ class DecodeOptions:
         seed: Seed of `sample`, mixed with the sample's key.
         cfg: Codes are drawn from u + cfg (c - u), where u does not see the source slots with `drop=` (classifier-free
             guidance, arXiv 2207.12598); 1 is none.
+        cfg_from: Share of the positions (of the rounds of `mask_predict`) from which on there is guidance.
+        cfg_until: Share up to which there is guidance (a guidance interval, arXiv 2404.07724).
         steps: Rounds of `mask_predict`.
     """
 
@@ -49,6 +51,8 @@ class DecodeOptions:
     max_length: int | None = None
     seed: int = 0
     cfg: float = 1.0
+    cfg_from: float = 0.0
+    cfg_until: float = 1.0
     steps: int = 12
 
     def __post_init__(self) -> None:
@@ -66,6 +70,10 @@ class DecodeOptions:
         self._number("temperature", 1e-3, 100.0)
         self._number("top_p", 1e-6, 1.0)
         self._number("cfg", 0.0, 100.0)
+        self._number("cfg_from", 0.0, 1.0)
+        self._number("cfg_until", 0.0, 1.0)
+        if self.cfg_from >= self.cfg_until:
+            raise CardError(f"decoding: cfg_from {self.cfg_from} is not below cfg_until {self.cfg_until}")
         if not isinstance(self.exact, bool):
             raise CardError(f"decoding: exact is {self.exact!r}", help="allowed: true, false")
         if self.method != "beam" and self.beam > 1:
@@ -87,6 +95,10 @@ class DecodeOptions:
     def guided(self) -> bool:
         """Whether codes are drawn with guidance."""
         return self.cfg != 1.0
+
+    def cfg_at(self, share: float) -> float:
+        """Guidance where `share` (0 to 1) of the codes is written."""
+        return self.cfg if self.cfg_from <= share < self.cfg_until else 1.0
 
     @staticmethod
     def of(values: Mapping[str, Any], place: Place | None = None) -> DecodeOptions:

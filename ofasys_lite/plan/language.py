@@ -98,7 +98,7 @@ DECODE_KEYS = (
 
 #: Arguments of `decode=` of slots that are written in codes.
 CODE_DECODE_KEYS = {
-    "greedy": ("cfg", "seed"),
-    "sample": ("temperature", "top_k", "top_p", "cfg", "seed"),
-    "mask_predict": ("steps", "temperature", "top_k", "top_p", "cfg", "seed"),
+    "greedy": ("cfg", "cfg_from", "cfg_until", "seed"),
+    "sample": ("temperature", "top_k", "top_p", "cfg", "cfg_from", "cfg_until", "seed"),
+    "mask_predict": ("steps", "temperature", "top_k", "top_p", "cfg", "cfg_from", "cfg_until", "seed"),
 }

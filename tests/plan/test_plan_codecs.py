@@ -85,7 +85,7 @@ BAD = {
     ",decode=sample(beam=3)": (
         "E113",
         "decoding of codes has no `beam`",
-        "sample takes: temperature, top_k, top_p, cfg, seed",
+        "sample takes: temperature, top_k, top_p, cfg, cfg_from, cfg_until, seed",
     ),
 }
 

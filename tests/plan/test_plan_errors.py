@@ -58,7 +58,7 @@ def test_every_message_points_at_its_mistake_and_says_what_to_do() -> None:
 def test_decode_takes_what_decoding_takes() -> None:
     known = {f.name for f in fields(DecodeOptions)} - {"method"}
     assert set(DECODE_KEYS) | {key for keys in CODE_DECODE_KEYS.values() for key in keys} == known
-    assert set(DECODE_KEYS).isdisjoint({"cfg", "steps"})
+    assert set(DECODE_KEYS).isdisjoint({"cfg", "cfg_from", "cfg_until", "steps"})
 
 
 def test_all_mistakes_of_a_line_come_at_once_with_their_places_in_the_card(tmp_path: Path) -> None:
