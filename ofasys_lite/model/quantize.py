@@ -77,6 +77,14 @@ class Codebook(nn.Module):
         return F.embedding(codes, self.weight_VC)
 
     @torch.no_grad()
+    def place(self, x_NC: Tensor) -> None:
+        """Puts the codes on vectors drawn at random, as if each had stood for one of them."""
+        drawn = torch.randint(len(x_NC), (len(self.weight_VC),), device=x_NC.device)
+        self.weight_VC.copy_(x_NC[drawn])
+        self.total_VC.copy_(self.weight_VC)
+        self.count_V.fill_(1.0)
+
+    @torch.no_grad()
     def observe(self, x_NC: Tensor, codes_N: Tensor, restart: bool) -> None:
         """Moves the averages towards vectors and the codes that stand for them, and the codes with them.
 
@@ -155,6 +163,17 @@ class ResidualQuantizer(nn.Module):
         return Quantized(
             z_NC.view(x.shape), torch.stack(codes, -1).view(*shape, self.depth), commitment, sums_KNC.view(-1, *x.shape)
         )
+
+    @torch.no_grad()
+    def begin(self, x: Tensor) -> None:
+        """Puts the codes on vectors (..., C) drawn at random; each further book on what those before leave of them.
+
+        Codes that begin far from all vectors pull these together, and few are ever used.
+        """
+        rest_NC = x.reshape(-1, self.channels).detach()
+        for k in range(len(self.books)):
+            self.book(k).place(rest_NC)
+            rest_NC = rest_NC - self.book(k).vectors(self.book(k).nearest(rest_NC))
 
     def vectors(self, codes: Tensor) -> Tensor:
         """(..., C): the sum of the code vectors of codes (..., K).

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -27,6 +28,7 @@ from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CheckpointError, DataError
 from ofasys_lite.generalist.codecs import codec_hash, load_codec, save_codec
+from ofasys_lite.model import ResidualQuantizer
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 
 __all__ = ["CodecRun", "Images", "cached_codes", "depth_errors", "train_codec"]
@@ -142,17 +144,22 @@ def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
         shown = bar.add_task("codec", total=run.steps, completed=first, text="")
         for step, picked in _order(run, rows, first):
             torch.manual_seed(_seed(run.seed, step))
-            out = codec(run.images.batch(picked))
+            pixels = run.images.batch(picked)
+            # codes made before vectors differ collapse to a few: the first steps learn without them
+            if step == _plain_steps(run.steps) and isinstance(codec.quantizer, ResidualQuantizer):
+                codec.quantizer.begin(codec.latents(pixels))
+            out = codec(pixels) if step >= _plain_steps(run.steps) else None
+            loss = _plain_loss(codec, pixels) if out is None else out.loss
             optimizer.zero_grad(set_to_none=True)
-            out.loss.backward()
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
             for group in optimizer.param_groups:
                 group["lr"] = run.lr * _share(step, run.steps)
             optimizer.step()
             if (step + 1) % 20 == 0 or step + 1 == run.steps:
-                loss, used = out.loss.item(), len(out.quantized.codes.unique())
-                _log(run.folder, {"step": step + 1, "loss": loss, "codes_used": used})
-                bar.update(shown, text=f"loss {loss:.4f}, {used} codes in use")
+                used = 0 if out is None else len(out.quantized.codes.unique())
+                _log(run.folder, {"step": step + 1, "loss": loss.item(), "codes_used": used})
+                bar.update(shown, text=f"loss {loss.item():.4f}, {used} codes in use")
             bar.update(shown, completed=step + 1)
             if (step + 1) % run.checkpoint_every == 0:
                 _checkpoint(run, codec, optimizer, step + 1)
@@ -182,7 +189,8 @@ def _begin(run: CodecRun) -> dict[str, Any] | None:
 
 
 def _facts(run: CodecRun) -> str:
-    facts = {**run.config.to_dict(), "steps": run.steps, "batch": run.batch, "lr": run.lr, "seed": run.seed}
+    own = {"plain": _plain_steps(run.steps), "steps": run.steps, "batch": run.batch, "lr": run.lr, "seed": run.seed}
+    facts = {**run.config.to_dict(), **own}
     return json.dumps({**facts, "images": run.images.source.fingerprint, "column": run.images.column})
 
 
@@ -213,6 +221,18 @@ def _order(run: CodecRun, rows: Sequence[int], first: int) -> Iterator[tuple[int
                 order = np.random.default_rng((run.seed, epoch)).permutation(len(rows))
             picked.append(rows[order[place % len(rows)]])
         yield step, picked
+
+
+def _plain_loss(codec: ImageCodec, pixels_NHWC: Tensor) -> Tensor:
+    """Error of the reconstruction from vectors that are not quantized."""
+    out_NCHW: Tensor = codec.decoder(codec.latents(pixels_NHWC).permute(0, 3, 1, 2))
+    want_NCHW = pixels_NHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return (F.mse_loss if codec.config.loss == "mse" else F.l1_loss)(out_NCHW, want_NCHW)
+
+
+def _plain_steps(steps: int) -> int:
+    """Steps without codes at the begin of a training: a tenth, at most 200."""
+    return min(200, steps // 10)
 
 
 def _share(step: int, steps: int) -> float:
