@@ -115,7 +115,7 @@ def test_weights_that_are_missing_or_cut_are_told(held: Path, tmp_path: Path) ->
     with pytest.raises(CheckpointError, match="bad is damaged"):
         worlds.generalist(prepared)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="model.safetensors is missing"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
         worlds.generalist(prepared)
     assert refused(worlds.LINES["draw"], folder)[0] == (
         f"task draw, slot [IMAGE:img]: no codec in {folder}: model.safetensors is missing"
