@@ -20,6 +20,8 @@ from torch import Tensor
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.attention import attend_within
 from ofasys_lite.model.borders import Borders
+from ofasys_lite.model.few_rows import FewRows, StepRotation
+from ofasys_lite.model.source_grid import SourceGrid, attend_grid
 
 __all__ = ["DecodeCache"]
 
@@ -29,14 +31,31 @@ FIRST_PLACES = 16
 class DecodeCache:
     """State of B rows that are written step by step, each from one of several sources; for use without gradients.
 
+    Args:
+        memories: Keys and values (S, G, C) of all sources, per layer; None in a model without an encoder.
+        source_lengths: Rows of each source.
+        room: Places that the buffers have at first; they are doubled when full.
+
     Attributes:
         source_B: Source of each row, as plain ints on the host.
         lengths: Positions written so far, per row.
+        rotation: Makes the rotary tables of a step.
+        blocks: The decoder's blocks laid out for these steps; None to take the decoder's own.
     """
 
-    def __init__(self, memories: list[tuple[Tensor, Tensor] | None], source_lengths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        memories: list[tuple[Tensor, Tensor] | None],
+        source_lengths: Sequence[int],
+        rotation: StepRotation,
+        blocks: list[FewRows] | None = None,
+        room: int | None = None,
+    ) -> None:
+        self.rotation, self.blocks = rotation, blocks
+        self._first = FIRST_PLACES if room is None else max(1, room)
         self._memories = memories
         self._source_lengths = tuple(source_lengths)
+        self._grid = SourceGrid(memories, source_lengths)
         self.source_B: list[int] = list(range(len(self._source_lengths)))
         self.lengths: list[int] = [0] * len(self._source_lengths)
         self._layout = _Layout(self.source_B, list(self.source_B), 1)
@@ -44,6 +63,7 @@ class DecodeCache:
         self._history_BP: Tensor | None = None
         self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * len(memories)
         self._cross: tuple[Borders, list[int] | None] | None = None
+        self._even: bool | None = None
         self._mask: Tensor | None = None
 
     @property
@@ -105,31 +125,50 @@ class DecodeCache:
         for buffer, x_BGC in zip(self._room(layer, k_BGC, self._places + 1), (k_BGC, v_BGC), strict=True):
             buffer[: self._layout.count, :, self._places] = self._layout.grid(x_BGC).transpose(1, 2)
 
-    def attend(self, layer: int, q_BHC: Tensor) -> Tensor:
-        """What each row's newest query reads from the row's keys, the newest among them: (B, H, C)."""
+    def attend(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
+        """What each row's newest query reads from the row's keys, the newest among them: (B, H, C).
+
+        Args:
+            layer: Of the decoder.
+            q_BHC: Queries.
+            scaled: Whether they are divided by sqrt(C) already.
+        """
         buffers, count, beams = self._buffers[layer], self._layout.count, self._layout.beams
         if buffers is None or not self.rows:
             return torch.zeros_like(q_BHC)
         places, groups, channels = self._places + 1, buffers[0].shape[1], q_BHC.shape[2]
+        q_BHC = q_BHC if scaled else q_BHC * channels**-0.5
         keys, values = (x[:count, :, :places].reshape(count * groups, places * beams, channels) for x in buffers)
-        q_NJGRC = (self._layout.grid(q_BHC) * channels**-0.5).reshape(count, beams, groups, -1, channels)
+        if beams == 1 and self._mask is None and self._layout.whole:
+            return attend_grid(q_BHC.reshape(count * groups, -1, channels), keys, values).view(q_BHC.shape)
+        q_NJGRC = self._layout.grid(q_BHC).reshape(count, beams, groups, -1, channels)
         scores = torch.bmm(q_NJGRC.transpose(1, 2).reshape(count * groups, -1, channels), keys.transpose(1, 2))
         if self._mask is not None:
             scores.view(count, groups, beams, -1, places * beams).add_(self._mask.unsqueeze(1).unsqueeze(3))
         out = torch.bmm(scores.softmax(-1), values).view(count, groups, beams, -1, channels).transpose(1, 2)
         return self._layout.rows_of(out.reshape(count * beams, -1, channels))
 
-    def read(self, layer: int, q_BHC: Tensor) -> Tensor:
+    def read(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
         """What each row's newest query reads from its source: (B, H, C); zeros where the source has no rows."""
         memory = self._memories[layer]
         if memory is None:
             return torch.zeros_like(q_BHC)
         borders, order = self.cross()
+        if order is None and self._evenly(q_BHC.device):
+            return self._grid.read(layer, q_BHC, scaled)
+        q_BHC = q_BHC * q_BHC.shape[2] ** 0.5 if scaled else q_BHC
         if order is None:
             return attend_within(q_BHC, *memory, borders)
         index = torch.tensor(order, device=q_BHC.device)
         sorted_BHC = attend_within(q_BHC.index_select(0, index), *memory, borders)
         return torch.empty_like(sorted_BHC).index_copy(0, index, sorted_BHC)
+
+    def _evenly(self, device: torch.device) -> bool:
+        """Whether every source has equally many rows, and reading all of them at once pays."""
+        if self._even is None:
+            counts = {self.source_B.count(source) for source in range(len(self._source_lengths))}
+            self._even = len(counts) == 1 and counts != {0} and self._grid.fits
+        return self._even and device.type == "cpu"
 
     def advance(self) -> None:
         """Counts the position that all layers have written."""
@@ -167,7 +206,7 @@ class DecodeCache:
         order = list(old.sources[: len(order)])
         for place, source in zip(into, tail, strict=True):
             order[place] = source
-        self.source_B, self._cross = sources, None
+        self.source_B, self._cross, self._even = sources, None, None
         beams = max(old.beams, max((sources.count(s) for s in live), default=1))
         self._layout = _Layout(sources, order, beams)
         moved = [old.sources.index(s) for s in tail]
@@ -193,7 +232,7 @@ class DecodeCache:
     def _history(self, device: torch.device, places: int) -> Tensor:
         """The table of slots (B, P): -1 where a row has nothing."""
         if self._history_BP is None:
-            self._history_BP = torch.full((self.rows, max(FIRST_PLACES, places)), -1, device=device)
+            self._history_BP = torch.full((self.rows, max(self._first, places)), -1, device=device)
         elif self._history_BP.shape[1] < places:
             old = self._history_BP
             self._history_BP = torch.cat([old, torch.full((self.rows, places), -1, device=device)], dim=1)
@@ -204,7 +243,7 @@ class DecodeCache:
         buffers = self._buffers[layer]
         if buffers is not None and buffers[0].shape[2] >= places:
             return buffers
-        room = max(FIRST_PLACES, places if buffers is None else 2 * places)
+        room = max(self._first, places) if buffers is None else 2 * places
         shape = (self._layout.count, like.shape[1], room, self._layout.beams, like.shape[2])
         grown = (like.new_zeros(shape), like.new_zeros(shape))
         if buffers is not None:
@@ -228,7 +267,7 @@ class _Layout:
             self.homes.append((physical[source], taken[source]))
             taken[source] += 1
         flat = [n * beams + slot for n, slot in self.homes]
-        self._whole = flat == list(range(self.count * beams))
+        self.whole = flat == list(range(self.count * beams))
         self._flat = torch.tensor(flat, dtype=torch.long)
         self._slots = torch.tensor([slot for _, slot in self.homes], dtype=torch.long)
 
@@ -239,14 +278,14 @@ class _Layout:
 
     def grid(self, x_B: Tensor) -> Tensor:
         """Rows at their homes: (N, J, ...), zeros where nobody lives."""
-        if not self._whole:
+        if not self.whole:
             self._flat = self._flat.to(x_B.device)
             x_B = x_B.new_zeros((self.count * self.beams, *x_B.shape[1:])).index_copy_(0, self._flat, x_B)
         return x_B.reshape(self.count, self.beams, *x_B.shape[1:])
 
     def rows_of(self, grid_X: Tensor) -> Tensor:
         """Live rows out of a flattened grid: (B, ...)."""
-        if self._whole:
+        if self.whole:
             return grid_X
         self._flat = self._flat.to(grid_X.device)
         return grid_X.index_select(0, self._flat)

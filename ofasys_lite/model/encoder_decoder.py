@@ -17,8 +17,10 @@ from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.borders import Borders
 from ofasys_lite.model.cache import DecodeCache
 from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.model.few_rows import StepCache, StepRotation, lay_out
 from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, initialise, make_norm
 from ofasys_lite.model.rotary import Rotation, rotary_table
+from ofasys_lite.model.static_cache import StaticCache
 
 __all__ = ["EncoderDecoder", "Tap", "Taps"]
 
@@ -129,11 +131,37 @@ class EncoderDecoder(nn.Module):
         states_SD: Tensor | None = None,
         source_positions_S3: Tensor | None = None,
         source_lengths: Sequence[int] = (),
+        room: int | None = None,
     ) -> DecodeCache:
         """A cache with one live row per source, nothing written yet; `reorder` makes more or fewer rows of them.
 
-        A decoder-only model gives no states and one length 0 per row.
+        Args:
+            states_SD: What `encode` gave; a decoder-only model gives no states and one length 0 per row.
+            source_positions_S3: Positions of the source rows.
+            source_lengths: Rows of each source.
+            room: Steps that are expected, if known. The buffers are made for them, and where they are many (96 on a
+                CPU) the weights of the decoder are laid out anew for steps of few rows.
         """
+        memories = self._memories(states_SD, source_positions_S3, source_lengths)
+        rotation = StepRotation(self.config, next(self.parameters()).device)
+        return DecodeCache(memories, source_lengths, rotation, lay_out(self.decoder, room), room)
+
+    def start_static(
+        self,
+        states_SD: Tensor | None = None,
+        source_positions_S3: Tensor | None = None,
+        source_lengths: Sequence[int] = (),
+        *,
+        room: int,
+    ) -> StaticCache:
+        """As `start`, with `room` places at fixed addresses for every row: CUDA graphs can capture its steps."""
+        memories = self._memories(states_SD, source_positions_S3, source_lengths)
+        return StaticCache(memories, source_lengths, self.config, room, next(self.parameters()).detach())
+
+    def _memories(
+        self, states_SD: Tensor | None, source_positions_S3: Tensor | None, source_lengths: Sequence[int]
+    ) -> list[tuple[Tensor, Tensor] | None]:
+        """Keys and values of all sources, per layer."""
         memories: list[tuple[Tensor, Tensor] | None] = [None] * len(self.decoder)
         if states_SD is not None and source_positions_S3 is not None:
             self._check("source", states_SD, source_positions_S3, source_lengths)
@@ -143,21 +171,32 @@ class EncoderDecoder(nn.Module):
                     memories[layer] = block.cross.memory(states_SD, rotation_S)
         elif any(source_lengths):
             raise ShapeError("start got source lengths without states and positions")
-        return DecodeCache(memories, source_lengths)
+        return memories
 
-    def step(self, x_BD: Tensor, positions_B3: Tensor, cache: DecodeCache, taps: Taps | None = None) -> Tensor:
+    def step(
+        self, x_BD: Tensor, positions_B3: Tensor, cache: DecodeCache | StaticCache, taps: Taps | None = None
+    ) -> Tensor:
         """States (B, D) of one new position of every live row, which `cache` then holds."""
         self._check("live", x_BD, positions_B3, [1] * cache.rows)
         self._check_taps(taps)
-        rotation = rotary_table(positions_B3, self.config)
+        rotation = cache.rotation(positions_B3)
         cache.begin(x_BD.device)
-        for layer, block in enumerate(self.decoder):
-            x_BD = _tapped(_step(block, layer, x_BD, rotation, cache), layer, taps)
+        if cache.blocks is None:
+            for layer, block in enumerate(self.decoder):
+                x_BD = _tapped(_step(block, layer, x_BD, rotation, cache), layer, taps)
+        else:
+            for layer, laid_out in enumerate(cache.blocks):
+                x_BD = _tapped(laid_out(layer, x_BD, rotation, cache), layer, taps)
         cache.advance()
         return x_BD if self.decoder_norm is None else self.decoder_norm(x_BD)
 
     def prefill(
-        self, x_TD: Tensor, positions_T3: Tensor, lengths: Sequence[int], cache: DecodeCache, taps: Taps | None = None
+        self,
+        x_TD: Tensor,
+        positions_T3: Tensor,
+        lengths: Sequence[int],
+        cache: DecodeCache | StaticCache,
+        taps: Taps | None = None,
     ) -> Tensor:
         """States (T, D) of forced first positions of every live row, in one pass; the cache must be empty.
 
@@ -227,7 +266,7 @@ def _tapped(x_TD: Tensor, layer: int, taps: Taps | None) -> Tensor:
     return x_TD if added is None else x_TD + added
 
 
-def _step(block: nn.Module, layer: int, x_BD: Tensor, rotation: Rotation, cache: DecodeCache) -> Tensor:
+def _step(block: nn.Module, layer: int, x_BD: Tensor, rotation: Rotation, cache: StepCache) -> Tensor:
     if not isinstance(block, DecoderBlock):
         return x_BD
     q_BHC, k_BGC, v_BGC = block.attention.project(block.attention_norm(x_BD), rotation)
