@@ -194,16 +194,18 @@ def _predict_chunk(
         states_SD = network.encode(batch.source)
         for target in range(max(targets, default=0)):
             live = [i for i, count in enumerate(targets) if count > target]
-            session = NetworkSession(network, batch.source, states_SD)
             rows = [row for i in live for row in range(first[i], first[i + 1])]
-            if len(rows) < first[-1]:
-                session.select(torch.tensor(rows))
             known = given_elements(
                 network, [makers[i].known(target, requests[i].row, examples[i][0].masked) for i in live]
             )
             constraints = [
                 give(makers[i].constraint(target, requests[i].row), k) for i, k in zip(live, known, strict=True)
             ]
+            # how long a picture is, is known beforehand
+            steps = max((len(c.positions) for each in constraints for _, c in codes_in(each)), default=None)
+            session = NetworkSession(network, batch.source, states_SD, None if bf16 else steps)
+            if len(rows) < first[-1]:
+                session.select(torch.tensor(rows))
             automata = [compile(constraint) for constraint in constraints]
             asked = [(options[i], keys[i]) for i in live]
             sources = [list(range(first[i], first[i + 1])) for i in live]

@@ -23,11 +23,12 @@ class NetworkSession:
         network: The weights, in evaluation mode.
         source: Source stream of the samples, on the network's device.
         states_SD: What the encoder made of it.
+        steps: Steps that are expected, if known: the cache is made for them.
     """
 
-    def __init__(self, network: Network, source: Stream, states_SD: Tensor) -> None:
+    def __init__(self, network: Network, source: Stream, states_SD: Tensor, steps: int | None = None) -> None:
         self.network = network
-        self.cache = network.body.start(states_SD, source.positions_S3, source.lengths)
+        self.cache = network.body.start(states_SD, source.positions_S3, source.lengths, steps)
 
     def advance(self, ids_B: Tensor, positions_B3: Tensor, codes: CodeStep | None = None) -> Tensor:
         """States (B, D) behind one more element per live row."""
