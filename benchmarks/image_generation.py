@@ -37,10 +37,12 @@ from ofasys_lite.api.model import GeneralistModel
 from ofasys_lite.api.task import Task
 from ofasys_lite.api.training import fit
 from ofasys_lite.cards.find import find_task
+from ofasys_lite.data.batch import collate
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.metrics.frechet import frechet_distance
 from ofasys_lite.model import ModelConfig
 
@@ -112,6 +114,21 @@ def drawn(model: Generalist, world: World, prompts: Sequence[str], options: Deco
     return np.stack([np.asarray(p.values["image"]) for p in predict(model, requests) if p is not None])
 
 
+@torch.no_grad()
+def likelihood(model: Generalist, world: World) -> float:
+    """Nats that the codes of a test picture cost, all depths together: comparable between variants of one codec."""
+    source = open_card(find_task(world.card))[0]["test"]
+    maker = model.maker("draw")
+    coder = next(model.network.coder(name) for name in model.network.adapters if "dnd" in name)
+    model.network.eval()
+    total = 0.0
+    for start in range(0, len(source), 128):
+        rows = range(start, min(start + 128, len(source)))
+        batch = collate([maker.example(source.row(i), source.ids(i), None, False) for i in rows])
+        total += float(model.network(to_device(batch, model.device)).token_L.sum()) * coder.heads.depth
+    return total / len(source)
+
+
 def measure(given: argparse.Namespace, world: World, name: str, variant: str, seed: int) -> dict[str, Any]:
     """Trains one run and draws from it."""
     splits, names = load_card(world.card, "image", world.column, SIDE)
@@ -150,6 +167,7 @@ def measure(given: argparse.Namespace, world: World, name: str, variant: str, se
         "train_cpu_seconds": round(seconds, 1),
         "floor": frechet_distance(judge.features(splits["train"][0]), test),
         "reconstruction": frechet_distance(ceiling, test),
+        "nats": likelihood(model, world),
         "cfg": {},
     }
     asked = [names[i] for i in np.resize(splits["test"][1], given.samples)]
@@ -174,7 +192,8 @@ def table(rows: Sequence[dict[str, Any]], console: Console) -> None:
     for world in dict.fromkeys(row["world"] for row in rows):
         for cfg in dict.fromkeys(c for row in rows for c in row["cfg"]):
             shown = Table(title=f"{world}, guidance {cfg}: Frechet distance to the test split")
-            for heading in ("variant", "mean", "seeds", "class accuracy", "reconstruction", "ms a picture"):
+            headings = ("variant", "mean", "seeds", "class accuracy", "nats", "reconstruction", "ms a picture")
+            for heading in headings:
                 shown.add_column(heading)
             for variant in VARIANTS:
                 mine = [r for r in rows if r["world"] == world and r["variant"] == variant and cfg in r["cfg"]]
@@ -185,6 +204,7 @@ def table(rows: Sequence[dict[str, Any]], console: Console) -> None:
                         f"{statistics.mean(values):.2f}",
                         " ".join(f"{v:.2f}" for v in values),
                         f"{statistics.mean(r['cfg'][cfg]['accuracy'] for r in mine):.3f}",
+                        f"{statistics.mean(r.get('nats', float('nan')) for r in mine):.2f}",
                         f"{statistics.mean(r['reconstruction'] for r in mine):.2f}",
                         f"{statistics.mean(r['cfg'][cfg]['sampling_ms'] for r in mine):.1f}",
                     )
@@ -216,6 +236,10 @@ def main() -> None:
     console = Console()
     kept = json.loads(given.result.read_text(encoding="utf-8")) if given.result.exists() else {"rows": []}
     rows: list[dict[str, Any]] = kept["rows"]
+    for row in rows:
+        folder = given.out / f"{row['world']}-{row['variant'].replace(' ', '-')}-s{row['seed']}"
+        if "nats" not in row and (folder / "export").exists():
+            row["nats"] = likelihood(Generalist.from_pretrained(folder), WORLDS[row["world"]])
     for seed in [] if given.table else given.seeds:
         for name in given.worlds:
             for variant in given.variants:
