@@ -1,4 +1,4 @@
-"""Images <-> grids of residual codes: a convolutional encoder and decoder around the residual quantizer.
+"""Images <-> grids of residual codes: a convolutional encoder and decoder around a quantizer.
 
 The tokenizer of DnD-Transformer (arXiv 2410.01912), after RQ-VAE (arXiv 2203.01941).
 Shapes: N images of one size, H x W pixels, L = (H / f) * (W / f) positions line by line, K depth, C latent channels.
@@ -7,6 +7,7 @@ Shapes: N images of one size, H x W pixels, L = (H / f) * (W / f) positions line
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
-from ofasys_lite.model import Quantized, ResidualQuantizer
+from ofasys_lite.model import Quantized, ResidualQuantizer, ScalarQuantizer
 
 __all__ = ["CodecConfig", "Coded", "ImageCodec"]
 
@@ -38,6 +39,8 @@ class CodecConfig:
         decay: Of the codebooks' averages.
         commitment: Weight of the commitment loss.
         loss: `mse` or `l1` of pixels in -1 to 1.
+        levels: Values of each number of a code (finite scalar quantization, arXiv 2309.15505), their product is
+            `codes`; then there is no book, and `shared`, `decay` and `commitment` say nothing. Empty: residual codes.
     """
 
     size: int = 32
@@ -51,6 +54,7 @@ class CodecConfig:
     decay: float = 0.99
     commitment: float = 0.25
     loss: str = "mse"
+    levels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("size", "factor", "depth", "codes", "channels", "width", "blocks"):
@@ -68,6 +72,12 @@ class CodecConfig:
             raise CardError(f"codec: loss `{self.loss}` is not known", help=did_you_mean(self.loss, LOSSES))
         if self.commitment < 0:
             raise CardError(f"codec: commitment is {self.commitment}", help="write 0 or more, often 0.25")
+        object.__setattr__(self, "levels", tuple(self.levels))  # JSON knows lists only
+        if self.levels and (min(self.levels) < 2 or math.prod(self.levels) != self.codes):
+            raise CardError(
+                f"codec: levels {list(self.levels)} do not make {self.codes} codes",
+                help="each level is at least 2, and their product is `codes`: 4, 4, 4 for 64",
+            )
 
     @property
     def lines(self) -> int:
@@ -75,8 +85,11 @@ class CodecConfig:
         return self.size // self.factor
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values that `from_dict` and JSON take."""
-        return asdict(self)
+        """Plain values that `from_dict` and JSON take; without `levels` as before there were any, so hashes stay."""
+        values = asdict(self)
+        if not self.levels:
+            del values["levels"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> CodecConfig:
@@ -145,7 +158,11 @@ class ImageCodec(nn.Module):
             up += [nn.ConvTranspose2d(before, after, 4, 2, 1), *(_Block(after) for _ in range(config.blocks))]
         up += [nn.GroupNorm(_groups(widths[0]), widths[0]), nn.SiLU()]
         self.decoder = nn.Sequential(*up, nn.Conv2d(widths[0], 3, 3, padding=1))
-        self.quantizer = ResidualQuantizer(config.codes, config.channels, config.depth, config.shared, config.decay)
+        self.quantizer: ResidualQuantizer | ScalarQuantizer = (
+            ScalarQuantizer(config.levels, config.channels, config.depth)
+            if config.levels
+            else ResidualQuantizer(config.codes, config.channels, config.depth, config.shared, config.decay)
+        )
 
     def latents(self, pixels_NHWC: Tensor) -> Tensor:
         """(N, H / f, W / f, C) before quantization, of uint8 images.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,10 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--size", type=int, default=32, help="side of the square images in pixels (32)")
     training.add_argument("--factor", type=int, default=4, help="pixels a position is wide and high (4)")
     training.add_argument("--depth", type=int, default=2, help="codes per position (2)")
-    training.add_argument("--codes", type=int, default=256, help="codes of a book (256)")
+    training.add_argument("--codes", type=int, help="codes of a book (256; with --levels their product)")
+    training.add_argument(
+        "--levels", type=int, nargs="+", default=[], help="scalar codes without a book, such as 4 4 4"
+    )
     training.add_argument("--channels", type=int, default=32, help="latent channels (32)")
     training.add_argument("--width", type=int, default=32, help="channels of the convolutions (32)")
     training.add_argument("--separate", action="store_true", help="a codebook per depth instead of one for all")
@@ -94,11 +98,12 @@ def _train(given: argparse.Namespace) -> int:
         size=given.size,
         factor=given.factor,
         depth=given.depth,
-        codes=given.codes,
+        codes=given.codes if given.codes is not None else math.prod(given.levels) if given.levels else 256,
         channels=given.channels,
         width=given.width,
         shared=not given.separate,
         loss=given.loss,
+        levels=tuple(given.levels),
     )
     images = _images(given, "train", config.size)
     run = CodecRun(config, images, given.out, given.steps, given.batch, given.lr, given.seed, given.resume)

@@ -10,6 +10,7 @@ from ofasys_lite.model.head import head_loss
 from ofasys_lite.model.probe import Precision, probe_precision
 from ofasys_lite.model.quantize import Codebook, Quantized, ResidualQuantizer
 from ofasys_lite.model.rotary import RotaryAxes, axial_axes, mrope_axes, rotary_angles, rotary_table, rotate
+from ofasys_lite.model.scalar_codes import ScalarQuantizer
 
 __all__ = [
     "BACKENDS",
@@ -22,6 +23,7 @@ __all__ = [
     "Quantized",
     "ResidualQuantizer",
     "RotaryAxes",
+    "ScalarQuantizer",
     "Tap",
     "Taps",
     "attend",

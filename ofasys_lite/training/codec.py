@@ -146,9 +146,9 @@ def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
             torch.manual_seed(_seed(run.seed, step))
             pixels = run.images.batch(picked)
             # codes made before vectors differ collapse to a few: the first steps learn without them
-            if step == _plain_steps(run.steps) and isinstance(codec.quantizer, ResidualQuantizer):
+            if step == _plain_steps(run) and isinstance(codec.quantizer, ResidualQuantizer):
                 codec.quantizer.begin(codec.latents(pixels))
-            out = codec(pixels) if step >= _plain_steps(run.steps) else None
+            out = codec(pixels) if step >= _plain_steps(run) else None
             loss = _plain_loss(codec, pixels) if out is None else out.loss
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -189,7 +189,7 @@ def _begin(run: CodecRun) -> dict[str, Any] | None:
 
 
 def _facts(run: CodecRun) -> str:
-    own = {"plain": _plain_steps(run.steps), "steps": run.steps, "batch": run.batch, "lr": run.lr, "seed": run.seed}
+    own = {"plain": _plain_steps(run), "steps": run.steps, "batch": run.batch, "lr": run.lr, "seed": run.seed}
     facts = {**run.config.to_dict(), **own}
     return json.dumps({**facts, "images": run.images.source.fingerprint, "column": run.images.column})
 
@@ -230,9 +230,9 @@ def _plain_loss(codec: ImageCodec, pixels_NHWC: Tensor) -> Tensor:
     return (F.mse_loss if codec.config.loss == "mse" else F.l1_loss)(out_NCHW, want_NCHW)
 
 
-def _plain_steps(steps: int) -> int:
-    """Steps without codes at the begin of a training: a tenth, at most 200."""
-    return min(200, steps // 10)
+def _plain_steps(run: CodecRun) -> int:
+    """Steps without codes at the begin of a training: a tenth, at most 200; none where no book has to be placed."""
+    return 0 if run.config.levels else min(200, run.steps // 10)
 
 
 def _share(step: int, steps: int) -> float:

@@ -57,3 +57,14 @@ def test_mistakes_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "codec train TASK --out FOLDER" in capsys.readouterr().err
     assert run("train", "greys", "--out", "c", *SMALL, "--steps", "0") == 1
     assert "all are above 0" in capsys.readouterr().err
+
+
+def test_scalar_codes_need_no_book_and_their_number_follows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = [word for name, value in SIZES.items() if name != "codes" for word in (f"--{name}", str(value))]
+    assert run("train", "greys", "--out", "c", *small, "--levels", "3", "2") == 0
+    assert run("train", "greys", "--out", "d", *SMALL, "--levels", "3", "2") == 1
+    assert "levels [3, 2] do not make 8 codes" in capsys.readouterr().err
+    assert run("encode", "c", "greys") == 0
+    with np.load(capsys.readouterr().out.strip()) as found:
+        assert found["codes"].shape == (40, 16, 2)
+        assert found["codes"].max() < 6
