@@ -46,6 +46,7 @@ class Measured:
         depth: Codes per position.
         seed: Of weights and order.
         mse: Mean squared error of pixels, 0 to 1.
+        mse_uncoded: The same where the decoder gets the vectors before quantization: what codes alone cannot mend.
         frechet_test: Distance of the reconstructions to the images themselves.
         frechet_test_interval: 95 %, over the images.
         frechet_other: The distance to the images themselves in the features of a judge with another seed.
@@ -59,6 +60,7 @@ class Measured:
     depth: int
     seed: int
     mse: float
+    mse_uncoded: float
     frechet_test: float
     frechet_test_interval: tuple[float, float]
     frechet_other: float
@@ -98,6 +100,21 @@ def rebuilt(codec: ImageCodec, images_NHWC: Pixels, batch: int = 128) -> tuple[P
     return np.concatenate(parts), len(used)
 
 
+@torch.no_grad()
+def uncoded(codec: ImageCodec, images_NHWC: Pixels, batch: int = 128) -> Pixels:
+    """What the decoder makes of uint8 images when nothing is quantized."""
+    parts = []
+    for start in range(0, len(images_NHWC), batch):
+        latents_NHWC = codec.latents(torch.from_numpy(images_NHWC[start : start + batch]))
+        out_NHWC = codec.decoder(latents_NHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        parts.append(((out_NHWC + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy())
+    return np.concatenate(parts)
+
+
+def _error(one_NHWC: Pixels, other_NHWC: Pixels) -> float:
+    return float(np.square((one_NHWC.astype(np.float64) - other_NHWC) / 255).mean())
+
+
 def measure(codec: ImageCodec, folder: Path, seed: int, judges: list[Judge], test: Split, train: Split) -> Measured:
     """All figures of one codec; the first of two judges decides."""
     judge, other = judges
@@ -112,7 +129,8 @@ def measure(codec: ImageCodec, folder: Path, seed: int, judges: list[Judge], tes
     return Measured(
         codec.config.depth,
         seed,
-        float(np.square((again.astype(np.float64) - images) / 255).mean()),
+        _error(again, images),
+        _error(uncoded(codec, images), images),
         interval.value,
         (interval.low, interval.high),
         frechet_distance(other.features(again), other.features(images)),
@@ -156,6 +174,7 @@ def margins(found: list[Measured], depths: list[int], seeds: list[int]) -> list[
 
 _SHOWN = (  # field, head of the column, factor, digits
     ("mse", "squared error x 1000", 1e3, 2),
+    ("mse_uncoded", "without codes", 1e3, 2),
     ("frechet_test", "Frechet to test", 1.0, 3),
     ("frechet_other", "second judge", 1.0, 3),
     ("frechet_train", "Frechet to train", 1.0, 2),
@@ -170,7 +189,7 @@ def show(found: list[Measured], gained: list[Margin], depths: list[int], floors:
         of = [m for m in found if m.depth == depth]
         cells = [_numbers([getattr(m, name) * scale for m in of], digits) for name, _, scale, digits in _SHOWN]
         rows.append([str(depth), *cells, ", ".join(str(m.codes_used) for m in of)])
-    rows.append(["real", "0", "0", "0", f"{floors['frechet_train']:.2f}", f"{floors['accuracy']:.3f}", ""])
+    rows.append(["real", "0", "", "0", "0", f"{floors['frechet_train']:.2f}", f"{floors['accuracy']:.3f}", ""])
     more = [["gain in", "depths", "mean (by seed)", "ratio"]]
     style = {name: (head, scale, digits) for name, head, scale, digits in _SHOWN}
     for gain in gained:

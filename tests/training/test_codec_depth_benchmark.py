@@ -43,7 +43,7 @@ def _card(folder: Path) -> Path:
 
 
 def _measured(benchmark: ModuleType, depth: int, seed: int, mse: float) -> object:
-    return benchmark.Measured(depth, seed, mse, 2 * mse, (0.0, 1.0), mse, 3 * mse, 0.5, 4, 1.0, 0.5)
+    return benchmark.Measured(depth, seed, mse, mse, 2 * mse, (0.0, 1.0), mse, 3 * mse, 0.5, 4, 1.0, 0.5)
 
 
 def test_margins_pair_neighbouring_depths_by_seed(benchmark: ModuleType) -> None:
