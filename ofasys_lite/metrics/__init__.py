@@ -2,13 +2,24 @@
 
 from ofasys_lite.metrics.baselines import baseline_kind, baseline_names, fit_predict
 from ofasys_lite.metrics.boxes import iou
-from ofasys_lite.metrics.evaluate import evaluate_metric, find_metric, margin, metric_names
-from ofasys_lite.metrics.score import Margin, Score, Statistics, normalised
+from ofasys_lite.metrics.evaluate import (
+    METRICS,
+    PICTURE_METRICS,
+    evaluate_metric,
+    find_metric,
+    margin,
+    metric_names,
+)
+from ofasys_lite.metrics.score import Margin, Score, Statistics, Training, TrainRows, normalised
 
 __all__ = [
+    "METRICS",
+    "PICTURE_METRICS",
     "Margin",
     "Score",
     "Statistics",
+    "TrainRows",
+    "Training",
     "baseline_kind",
     "baseline_names",
     "evaluate_metric",

@@ -17,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofasys_lite.errors import CardError, DataError, did_you_mean, nearest
-from ofasys_lite.metrics import boxes, edits, sql, structures, text, translation
+from ofasys_lite.metrics import boxes, edits, images, nearest_caption, ocr, sql, structures, text, translation
 from ofasys_lite.metrics.bootstrap import group_numbers, interval, resample_function, resample_statistics
-from ofasys_lite.metrics.score import Array, Margin, MetricFunction, Row, Score, Statistics, Value
+from ofasys_lite.metrics.score import Array, Margin, MetricFunction, Row, Score, Statistics, TrainRows, Value
 
-__all__ = ["METRICS", "evaluate_metric", "find_metric", "margin", "metric_names"]
+__all__ = ["METRICS", "PICTURE_METRICS", "evaluate_metric", "find_metric", "margin", "metric_names"]
 
 METRICS: Mapping[str, MetricFunction] = MappingProxyType(
     {
         "accuracy": text.accuracy,
         "bleu": translation.bleu,
+        "caption_retrieval": nearest_caption.caption_retrieval,
         "cer": edits.cer,
         "chrf": translation.chrf,
         "detection_f1": boxes.detection_f1,
@@ -34,7 +35,12 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
         "iou_at_0.5": boxes.iou_at_half,
         "macro_f1": text.macro_f1,
         "mean_iou": boxes.mean_iou,
+        "nearest_caption": nearest_caption.nearest_caption,
+        "nearest_label": nearest_caption.nearest_label,
+        "ocr_accuracy": ocr.ocr_accuracy,
+        "ocr_cer": ocr.ocr_cer,
         "per": edits.per,
+        "pixel_mse": images.pixel_mse,
         "record_f1": structures.record_f1,
         "slot_f1": structures.slot_f1,
         "sql_execution": sql.sql_execution,
@@ -43,6 +49,17 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
         "token_accuracy": text.token_accuracy,
         "wer": edits.wer,
     }
+)
+
+
+#: Metrics of pictures; the others compare texts, boxes or structures.
+PICTURE_METRICS = (
+    "caption_retrieval",
+    "nearest_caption",
+    "nearest_label",
+    "ocr_accuracy",
+    "ocr_cer",
+    "pixel_mse",
 )
 
 
@@ -93,6 +110,7 @@ class _Items:
     groups_N: NDArray[np.int64]
     seed: int
     samples: int
+    train: TrainRows | None
 
     @property
     def groups(self) -> int:
@@ -121,13 +139,16 @@ def evaluate_metric(
     rows: Sequence[Row] | None = None,
     seed: int = 0,
     samples: int = 1000,
+    train: TrainRows | None = None,
 ) -> Score:
     """The metric on all items with its 95 % bootstrap interval over groups (items, where `groups` is None).
 
-    Raises CardError for an unknown metric, DataError where the lists differ in length or a metric function of the
-    user returns something else than numbers.
+    `train` gives the training rows to a metric that has a parameter `train`; no other makes it read them.
+
+    Raises CardError for an unknown metric, DataError where the lists differ in length, a metric function of the
+    user returns something else than numbers, or one asks for training rows and there are none.
     """
-    items = _items(predictions, references, groups, rows, seed, samples)
+    items = _items(predictions, references, groups, rows, seed, samples, train)
     measured = _measure(name, find_metric(name), items)
     low, high = interval(measured.values_B, items.groups)
     count = len(items.references)
@@ -145,14 +166,15 @@ def margin(
     rows: Sequence[Row] | None = None,
     seed: int = 0,
     samples: int = 1000,
+    train: TrainRows | None = None,
 ) -> Margin:
     """How much better the predictions are than the baseline's, by a paired bootstrap: same groups for both sides.
 
     Raises what `evaluate_metric` raises.
     """
     function = find_metric(name)
-    ours = _measure(name, function, items := _items(predictions, references, groups, rows, seed, samples))
-    theirs = _measure(name, function, _items(baseline_predictions, references, groups, rows, seed, samples))
+    ours = _measure(name, function, items := _items(predictions, references, groups, rows, seed, samples, train))
+    theirs = _measure(name, function, _items(baseline_predictions, references, groups, rows, seed, samples, train))
     sign = 1 if ours.higher_is_better else -1
     low, high = interval(sign * (ours.values_B - theirs.values_B), items.groups)
     return Margin(sign * (ours.value - theirs.value), low, high, ours.unit)
@@ -165,13 +187,14 @@ def _items(
     rows: Sequence[Row] | None,
     seed: int,
     samples: int,
+    train: TrainRows | None,
 ) -> _Items:
     given = {"predictions": predictions, "groups": groups, "rows": rows}
     for what, values in given.items():
         if values is not None and len(values) != len(references):
             raise DataError(f"{len(values)} {what} for {len(references)} references")
     rows = [{}] * len(references) if rows is None else rows
-    return _Items(predictions, references, rows, group_numbers(groups, len(references)), seed, samples)
+    return _Items(predictions, references, rows, group_numbers(groups, len(references)), seed, samples, train)
 
 
 def _measure(name: str, function: MetricFunction, items: _Items) -> _Measured:
@@ -179,7 +202,7 @@ def _measure(name: str, function: MetricFunction, items: _Items) -> _Measured:
     if not len(items.references):
         # nothing was measured, and 0 would be a perfect error rate
         return _Measured(float("nan"), np.full(1, np.nan), "share", True, {"note": "no items"})
-    call = _caller(function)
+    call = _caller(name, function, items.train)
     result = call(items.predictions, items.references, items.rows)
     if isinstance(result, numbers.Real):
         drawn_B = resample_function(
@@ -208,9 +231,21 @@ def _per_item(name: str, result: object, count: int) -> Statistics:
     return Statistics.mean(values_N)
 
 
-def _caller(function: MetricFunction) -> Callable[..., Any]:
-    """`function` with three arguments: a metric of the user may leave out `rows`."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.name == "rows" or p.kind in (p.VAR_POSITIONAL,) for p in parameters):
-        return function
-    return lambda predictions, references, rows: function(predictions, references)
+def _caller(name: str, function: MetricFunction, train: TrainRows | None) -> Callable[..., Any]:
+    """`function` with three arguments: one may leave out `rows`, or ask for the training rows as `train`."""
+    parameters = inspect.signature(function).parameters
+    keywords: dict[str, Any] = {}
+    if "train" in parameters:
+        if train is None:
+            raise DataError(
+                f"metric `{name}` looks at training rows, and none are given",
+                help="evaluate_metric(..., train=lambda: Training(references, rows))",
+            )
+        keywords["train"] = train()
+    with_rows = "rows" in parameters or any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+
+    def call(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Any:
+        given = (predictions, references, rows) if with_rows else (predictions, references)
+        return function(*given, **keywords)
+
+    return call

@@ -13,7 +13,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Margin", "MetricFunction", "Row", "Score", "Statistics", "Value", "normalised"]
+__all__ = [
+    "Array",
+    "Margin",
+    "MetricFunction",
+    "Row",
+    "Score",
+    "Statistics",
+    "TrainRows",
+    "Training",
+    "Value",
+    "normalised",
+]
 
 Array: TypeAlias = NDArray[np.float64]
 Value: TypeAlias = object
@@ -79,6 +90,24 @@ def _ratio(sums: Array) -> Array:
 def _f1(sums: Array) -> Array:
     return divide(2 * sums[..., 0], 2 * sums[..., 0] + sums[..., 1] + sums[..., 2])
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Training:
+    """The training split as a metric sees it that has a parameter `train`.
+
+    It is equal to itself alone, so that a metric may keep what it made of it (`functools.lru_cache(maxsize=1)`).
+
+    Attributes:
+        references: Targets of training rows, in the form of the references that are judged.
+        rows: The same rows, without media as the judged ones.
+    """
+
+    references: Sequence[Value]
+    rows: Sequence[Row]
+
+
+#: Reads the training rows when a metric asks for them.
+TrainRows: TypeAlias = Callable[[], Training]
 
 # A metric: (predictions, references, rows) -> Statistics, one number per item, or one number for all of them.
 MetricFunction: TypeAlias = Callable[..., "Statistics | Sequence[float] | Array | float"]

@@ -15,17 +15,17 @@ from ofasys_lite.data.cache import atomic, cache_folder
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError
-from ofasys_lite.metrics import fit_predict
+from ofasys_lite.metrics import Training, fit_predict
 from ofasys_lite.metrics.values import as_box
 from ofasys_lite.plan.types import GroupSegment
 from ofasys_lite.report.judge import Judge
 from ofasys_lite.report.rows import MEDIA, TaskRows, spread
 
-__all__ = ["Answers", "answers"]
+__all__ = ["Answers", "TrainSplit", "answers"]
 
 #: Part of the cache's key: another way of answering must not find old answers.
 _VERSION = 1
-_SEES_MEDIA = frozenset({"nearest_pixels", "nearest_audio", "mean_box", "best_box", "label_blind_box"})
+_SEES_MEDIA = frozenset({"nearest_pixels", "nearest_audio", "mean_box", "best_box", "label_blind_box", "mean_fill"})
 #: Most training rows that a baseline is fitted on, evenly spread: with and without media.
 _MOST_MEDIA, _MOST_LIGHT = 10_000, 60_000
 _SCENE = "boxes of the scene"
@@ -48,6 +48,33 @@ class Answers:
     note: str = ""
 
 
+class TrainSplit:
+    """The training rows for metrics that ask for them: references and rows, read once.
+
+    Args:
+        judge: Says what is judged.
+        train: The training rows; at most 10,000 of them are read, evenly spread.
+    """
+
+    def __init__(self, judge: Judge, train: TaskRows) -> None:
+        self._judge = judge
+        self._train = train
+        self._read: Training | None = None
+
+    def __call__(self) -> Training:
+        """The rows; those that cannot be read are left out."""
+        if self._read is None:
+            references, rows = list[Any](), list[dict[str, Any]]()
+            for i in spread(len(self._train.source), _MOST_MEDIA):
+                try:
+                    references.append(_target(self._judge, self._train, i))
+                except DataError:
+                    continue  # quarantined in training, too
+                rows.append(self._train.light(self._train.source.row(i)))
+            self._read = Training(references, rows)
+        return self._read
+
+
 def answers(judge: Judge, train: TaskRows, test: TaskRows, numbers: Sequence[int], seed: int = 0) -> list[Answers]:
     """Answers of every baseline and reference of the metric, for the rows `numbers` of the evaluated split.
 
@@ -62,9 +89,13 @@ def answers(judge: Judge, train: TaskRows, test: TaskRows, numbers: Sequence[int
 def _cached(
     name: str, kind: str, judge: Judge, train: TaskRows, test: TaskRows, numbers: Sequence[int], seed: int
 ) -> Answers:
-    most = _MOST_MEDIA if name in _SEES_MEDIA else _MOST_LIGHT
+    pictures = judge.kind == "image"
+    most = _MOST_MEDIA if name in _SEES_MEDIA or pictures else _MOST_LIGHT
     count = min(most, len(train.source))
     note = f"fitted on {count:,} of {len(train.source):,} training rows" if count < len(train.source) else ""
+    if pictures:  # made quickly, and large: not kept
+        values = _answer(name, judge, train, test, numbers, seed, spread(len(train.source), most))
+        return Answers(name, kind, values, note)
     masks = test.maker.vocabulary.hash if test.masked() else ""
     key = combined(
         _VERSION,
@@ -136,7 +167,8 @@ def _target(judge: Judge, rows: TaskRows, i: int) -> Any:
     if isinstance(judge.segment, GroupSegment) and judge.segment.over is None:
         return judge.reference(rows.source.row(i))
     value = rows.value(i, judge.column)
-    return judge.reference(rows.source.row(i) if value is MISSING else {judge.column: value})
+    row = rows.source.row(i) if value is MISSING else {judge.column: value}
+    return judge.reference(row, rows.source.base or None)
 
 
 def _scenes(judge: Judge, rows: TaskRows) -> dict[str, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.metrics.values import as_box, as_struct, as_text
-from ofasys_lite.report.pictures import boxes_of, data_uri, picture, spectrogram, wav_uri
+from ofasys_lite.report.pictures import boxes_of, data_uri, is_picture, picture, spectrogram, wav_uri
 from ofasys_lite.report.types import Sample, SampleInput
 
 __all__ = ["Block", "SampleView", "sample_view", "value_block"]
@@ -63,8 +63,15 @@ def sample_view(sample: Sample) -> SampleView:
         inputs.append(_input_block(value, *boxes))
         drawn = drawn or inputs[-1].kind == "picture"
     mark = {True: "right", False: "wrong", None: ""}[sample.correct]
-    prediction = None if sample.prediction is None else value_block(sample.prediction)
-    return SampleView(tuple(inputs), prediction, value_block(sample.reference), mark, sample.id)
+    prediction = None if sample.prediction is None else _answer_block(sample.prediction, "model")
+    return SampleView(tuple(inputs), prediction, _answer_block(sample.reference, "reference"), mark, sample.id)
+
+
+def _answer_block(value: Any, label: str) -> Block:
+    if not is_picture(value):
+        return value_block(value)
+    image = picture(value)
+    return Block("text", text="(no picture)") if image is None else Block("picture", label, picture=data_uri(image))
 
 
 def _input_block(source: SampleInput, predicted: Sequence[Any], reference: Sequence[Any]) -> Block:

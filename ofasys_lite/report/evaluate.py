@@ -14,7 +14,7 @@ from ofasys_lite.errors import DataError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.metrics import Score, evaluate_metric, margin, normalised
-from ofasys_lite.report.against import Answers, answers
+from ofasys_lite.report.against import Answers, TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.judge import Judge, judges
 from ofasys_lite.report.rows import TaskRows, open_task, spread
@@ -36,12 +36,14 @@ class Split:
         rows: The rows of the split.
         train: The rows that baselines are fitted on.
         numbers: Which rows of the split.
+        training: The same for metrics that look at them, one per judge.
     """
 
     judges: tuple[Judge, ...]
     rows: TaskRows
     train: TaskRows
     numbers: tuple[int, ...]
+    training: tuple[TrainSplit, ...]
 
     @property
     def task(self) -> str:
@@ -102,13 +104,15 @@ def evaluate(
     """
     start = time.monotonic()
     splits = _open_all(model, tasks, split, limit, data or {})
+    for opened in splits:
+        _try_metrics(opened)
     # a baseline that does not fit a task is told before the model's predictions take their time
     against = [[_against(opened, judge, seed) for judge in opened.judges] if baselines else [] for opened in splits]
     results, refused = [], list[Quarantined]()
     for opened, held in zip(splits, against, strict=True):
         made = predicted(model, opened, progress, bf16)
         refused.extend(made.refused)
-        results.append(_result(opened, made, held, samples, seed, bootstrap))
+        results.append(_result(model, opened, made, held, (samples, seed, bootstrap)))
     facts = _facts(model, limit, time.monotonic() - start, bf16)
     return RunResults("evaluation", facts, tuple(results), quarantine=refused, split=split)
 
@@ -157,7 +161,10 @@ def open_split(
     def rows(of: RowSource) -> TaskRows:
         return TaskRows(entry.plan, model.maker(task, of.base or None), of, entry.card.group)
 
-    return Split(found, rows(source), rows(sources["train"]), spread(len(source), limit))
+    train = rows(sources["train"])
+    shared = {judge.column: TrainSplit(judge, train) for judge in found}
+    training = tuple(shared[judge.column] for judge in found)
+    return Split(found, rows(source), train, spread(len(source), limit), training)
 
 
 def predicted(model: Generalist, opened: Split, progress: Progress | None = None, bf16: bool = False) -> Predicted:
@@ -171,7 +178,7 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
         for i in opened.numbers[start : start + _BLOCK]:
             try:
                 row = source.row(i)
-                references = [judge.reference(row) for judge in opened.judges]
+                references = [judge.reference(row, source.base or None) for judge in opened.judges]
             except DataError as error:
                 refused.append(Quarantined(task, source.ids(i), error.message))
                 continue
@@ -197,6 +204,30 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
     return Predicted(tuple(kept), tuple(sides[0]), tuple(sides[1]), rows, tuple(refused))
 
 
+def _try_metrics(opened: Split) -> None:
+    """Judges one reference by itself, so that a metric that lacks a column or a package is told before predictions.
+
+    Raises:
+        OfasysError: What the metric of pictures says.
+    """
+    source = opened.rows.source
+    for judge, train in zip(opened.judges, opened.training, strict=True):
+        if judge.kind != "image":
+            continue
+        for i in opened.numbers:
+            try:
+                row = source.row(i)
+                reference = judge.reference(row, source.base or None)
+            except DataError:
+                continue  # left out and listed later
+            try:
+                light = [opened.rows.light(row)]
+                evaluate_metric(judge.metric.name, [reference], [reference], None, light, samples=1, train=train)
+            except OfasysError as error:
+                raise type(error)(f"task {opened.task}: {error.message}", place=error.place, help=error.help) from error
+            break
+
+
 def _against(opened: Split, judge: Judge, seed: int) -> list[Answers]:
     try:
         return answers(judge, opened.train, opened.rows, opened.numbers, seed)
@@ -205,16 +236,21 @@ def _against(opened: Split, judge: Judge, seed: int) -> list[Answers]:
 
 
 def _result(
-    opened: Split, made: Predicted, held: Sequence[Sequence[Answers]], samples: int, seed: int, bootstrap: int
+    model: Generalist, opened: Split, made: Predicted, held: Sequence[Sequence[Answers]], counts: tuple[int, int, int]
 ) -> TaskResult:
-    """The headline with baselines and margin; further metrics and their baselines' scores stand among its details."""
+    """The headline with baselines and margin; further metrics and their baselines' scores stand among its details.
+
+    `counts`: samples to look at, seed, bootstrap samples.
+    """
+    samples, seed, bootstrap = counts
     groups = opened.rows.groups(made.numbers)
     place_of = {i: place for place, i in enumerate(opened.numbers)}
     kept = [place_of[i] for i in made.numbers]
     scores = []
     for place, judge in enumerate(opened.judges):
         sides = (made.predictions[place], made.references[place], groups, made.rows)
-        scores.append(evaluate_metric(judge.metric.name, *sides, seed=seed, samples=bootstrap))
+        train = opened.training[place]
+        scores.append(evaluate_metric(judge.metric.name, *sides, seed=seed, samples=bootstrap, train=train))
     baselines = list[list[Baseline]]()
     best: tuple[float, list[Any]] | None = None
     for place, answers_of in enumerate(held):
@@ -222,7 +258,8 @@ def _result(
         for one in answers_of:
             values = [one.values[number] for number in kept]
             sides = (values, made.references[place], groups, made.rows)
-            score = evaluate_metric(scores[place].name, *sides, seed=seed, samples=bootstrap)
+            train = opened.training[place]
+            score = evaluate_metric(scores[place].name, *sides, seed=seed, samples=bootstrap, train=train)
             baselines[-1].append(Baseline(one.name, one.kind, score, one.note))
             if place == 0 and one.kind == "trivial" and (best is None or score.rank > best[0]):
                 best = (score.rank, values)
@@ -230,9 +267,10 @@ def _result(
     name, beside = headline.name, tuple(baselines[0]) if baselines else ()
     over = None
     if best is not None:
-        over = margin(name, made.predictions[0], best[1], made.references[0], groups, made.rows, seed, bootstrap)
+        judged = (made.references[0], groups, made.rows, seed, bootstrap, opened.training[0])
+        over = margin(name, made.predictions[0], best[1], *judged)
     shown = _samples(opened, made, name, samples)
-    chance = chance_levels(opened.train)
+    chance = chance_levels(opened.train, network=model.network)
     return TaskResult(opened.task, opened.rows.plan.line, headline, beside, over, shown, chance)
 
 
@@ -263,7 +301,8 @@ def _samples(opened: Split, made: Predicted, metric: str, count: int) -> tuple[S
             SampleInput(column, modality, opened.rows.input(i, column, modality))
             for column, modality in opened.rows.inputs()
         ]
-        score = normalised(evaluate_metric(metric, [value], [reference], None, [made.rows[place]], samples=1))
+        judged = ([value], [reference], None, [made.rows[place]])
+        score = normalised(evaluate_metric(metric, *judged, samples=1, train=opened.training[0]))
         # what is partly right (an overlap, a text that is near) is neither right nor wrong
         right = score == 1.0 if score in (0.0, 1.0) else None
         found.append(Sample(shown, value, reference, right, opened.rows.source.ids(i)))

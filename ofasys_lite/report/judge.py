@@ -1,11 +1,12 @@
 """How the targets of a line are judged: which column, what kind of value, and both sides brought to one form.
 
 Derived from the plan alone: CATEGORY and TEXT are texts, BOX is corners in pixels, a group with a BOX is a detection.
+Pictures are judged as the data has them; those within a group are not judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +14,20 @@ from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import group_key, records
 from ofasys_lite.errors import CardError, did_you_mean
-from ofasys_lite.metrics import baseline_kind, find_metric
+from ofasys_lite.metrics import METRICS, PICTURE_METRICS, baseline_kind, find_metric
 from ofasys_lite.metrics.values import as_struct
 from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess.box import read_box
+from ofasys_lite.preprocess.image_decode import BASE64_HEADS, open_image
 from ofasys_lite.preprocess.linear import read_struct
+from ofasys_lite.preprocess.media import locate
 from ofasys_lite.preprocess.text import normal_text, read_text
 
 __all__ = ["Judge", "judges"]
 
-_KINDS = {"BOX": "box", "PHONE": "phone", "CATEGORY": "category", "STRUCT": "struct"}
+#: Larger pictures are refused by their header, as preprocess does by default.
+_MEGAPIXELS = 100.0
+_KINDS = {"BOX": "box", "PHONE": "phone", "CATEGORY": "category", "STRUCT": "struct", "IMAGE": "image"}
 #: Metric of a group; a slot's is its modality's.
 _GROUP_METRICS = {"detection": "detection_f1", "struct": "struct_exact"}
 #: Kinds of targets that a metric finds nothing in: it would be zero whatever the model says.
@@ -30,8 +35,9 @@ _BLIND = {
     "mean_iou": ("text", "category", "phone", "detection"),
     "iou_at_0.5": ("text", "category", "phone", "detection"),
     "detection_f1": ("text", "category", "phone", "box"),
+    **dict.fromkeys(PICTURE_METRICS, ("text", "category", "phone", "box", "detection", "struct")),
 }
-_DEFAULT_BASELINES = {"box": ("best_box",), "detection": ("constant_list",)}
+_DEFAULT_BASELINES = {"box": ("best_box",), "detection": ("constant_list",), "image": ("mean_image", "random_image")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Judge:
         metric: Name, baselines and references.
         segment: The slot or group that is judged.
         column: The target's name among a prediction's values.
-        kind: `text`, `category`, `phone`, `box`, `detection` or `struct`, as baselines know it.
+        kind: `text`, `category`, `phone`, `box`, `detection`, `struct` or `image`, as baselines know it.
     """
 
     metric: MetricSpec
@@ -50,8 +56,12 @@ class Judge:
     column: str
     kind: str
 
-    def reference(self, row: Mapping[str, Any]) -> Any:
-        """What the data says.
+    def reference(self, row: Mapping[str, Any], folder: str | None = None) -> Any:
+        """What the data says; a picture as bytes, path or PIL image.
+
+        Args:
+            row: The row.
+            folder: Folder of relative paths.
 
         Raises:
             DataError: The column is not there, or holds something else than the line asks for.
@@ -65,13 +75,13 @@ class Judge:
             return None
         if value is MISSING or value is None:
             raise missing(self.segment.column, row)
-        return _read(self.segment, value)
+        return _picture(value, folder) if self.kind == "image" else _read(self.segment, value)
 
     def prediction(self, values: Mapping[str, Any]) -> Any:
         """What the model says, in the same form."""
         if not isinstance(self.segment, GroupSegment):
             value = values.get(self.column)
-            return None if value is None else _read(self.segment, value)
+            return value if value is None or self.kind == "image" else _read(self.segment, value)
         if self.segment.over is not None:
             found = list(values.get(self.segment.over) or [])
         else:
@@ -79,7 +89,9 @@ class Judge:
             columns = [list(values.get(name) or []) for name in names]
             found = [dict(zip(names, parts, strict=True)) for parts in zip(*columns, strict=True)]
         if self.kind != "detection":
-            return [_without_none(each) for each in found]
+            pictures = {slot.column for slot in walk((self.segment,)) if slot.learned and not _judged(slot)}
+            kept = [_without_none(_without(each, pictures)) for each in found]
+            return _bare(kept) if pictures else kept
         box = next(slot for slot in walk((self.segment,)) if slot.modality == "BOX")
         given = [each if isinstance(each, Mapping) else {box.column: each} for each in found]
         return [_object(self.segment, {**each, box.column: _box(box, each.get(box.column))}) for each in given]
@@ -113,7 +125,9 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
             )
         column = metric.column or next(iter(targets))
         kind = _kind(targets[column])
-        if kind in _BLIND.get(metric.name, ()):
+        # built-in metrics compare texts or numbers; the user's own may look at pictures
+        blind = kind == "image" and metric.name in METRICS and metric.name not in PICTURE_METRICS
+        if blind or kind in _BLIND.get(metric.name, ()):
             raise CardError(
                 f"task {card.name}: metric `{metric.name}` cannot judge `{column}`, which is {kind}",
                 help=f"its modality's own is {_default(plan, targets[column], modalities).metric.name}",
@@ -129,9 +143,18 @@ def _targets(plan: Plan) -> dict[str, SlotSegment | GroupSegment]:
         for segment in side:
             if isinstance(segment, SlotSegment) and segment.learned:
                 found[segment.column] = segment
-            elif isinstance(segment, GroupSegment) and any(slot.learned for slot in walk((segment,))):
+            elif isinstance(segment, GroupSegment) and any(_judged(slot) for slot in walk((segment,))):
                 found[group_key(segment)] = segment
     return found
+
+
+def _without(value: Any, columns: Set[str]) -> Any:
+    return {k: v for k, v in value.items() if k not in columns} if isinstance(value, Mapping) and columns else value
+
+
+def _judged(slot: SlotSegment) -> bool:
+    """Whether the slot of a group counts: pictures of elements do not."""
+    return slot.learned and _KINDS.get(slot.modality) != "image"
 
 
 def _kind(segment: SlotSegment | GroupSegment) -> str:
@@ -175,6 +198,16 @@ def _read(slot: SlotSegment, value: Any) -> Any:
     return _text(slot, value)
 
 
+def _picture(value: Any, folder: str | None) -> Any:
+    """The picture as bytes, path or PIL image; DataError where its header says that it is none."""
+    found = locate(value, folder, "image", BASE64_HEADS)
+    image = open_image(value if found is None else found, None, _MEGAPIXELS)
+    if found is None:
+        return image
+    image.close()
+    return found
+
+
 def _text(slot: SlotSegment, value: Any) -> str:
     text = read_text(value)
     return text if slot.closed is not None else normal_text(text, slot.options)
@@ -201,7 +234,7 @@ def _element(group: GroupSegment, alternative: int, record: Any) -> dict[str, An
             if not slot.optional:
                 raise missing(slot.column, record)
             continue
-        if slot.learned:
+        if _judged(slot):
             found[slot.column] = _read(slot, value)
     if group.by is not None:
         found[group.by] = next(name for name, index in group.spellings if index == alternative)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ofasys_lite.metrics.values import as_box, as_objects
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PREDICTED", "REFERENCE", "boxes_of", "data_uri", "picture", "spectrogram", "wav_uri"]
+__all__ = ["PREDICTED", "REFERENCE", "boxes_of", "data_uri", "is_picture", "picture", "png", "spectrogram", "wav_uri"]
 
 PREDICTED = "#ff7a1a"
 REFERENCE = "#12b886"
@@ -77,6 +78,24 @@ def _label(draw: Any, box: Sequence[float], label: str, colour: str, anchor: str
     spot = draw.textbbox(place, label, font_size=15, anchor=anchor)
     draw.rectangle((spot[0] - 2, spot[1] - 2, spot[2] + 2, spot[3] + 2), fill="#000000")
     draw.text(place, label, fill=colour, font_size=15, anchor=anchor)
+
+
+def is_picture(value: Any) -> bool:
+    """Whether a prediction or reference is a picture: a PIL image, or one as bytes or path."""
+    return hasattr(value, "getbbox") or isinstance(value, (bytes, Path))
+
+
+def png(value: Any) -> bytes | None:
+    """A picture as the bytes of a PNG file, or of the file that it is; None if it cannot be read."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, Path):
+        return value.read_bytes() if value.is_file() else None
+    image, file = image_of(value), io.BytesIO()
+    if image is None:
+        return None
+    image.convert("RGB").save(file, "PNG")
+    return file.getvalue()
 
 
 def boxes_of(value: Any) -> list[tuple[tuple[float, float, float, float], str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,13 +18,18 @@ from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.metrics.sql import DATABASE_COLUMNS
 from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
-from ofasys_lite.preprocess import audio, image_decode
+from ofasys_lite.preprocess import audio, image, image_decode
+from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.media import locate
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["MEDIA", "TaskRows", "open_task", "spread"]
 
 #: Modalities whose values are large.
 MEDIA = frozenset({"IMAGE", "AUDIO", "VIDEO", "MOTION"})
+_GREY = 128  # of hidden cells
 _BASE64 = {"IMAGE": image_decode.BASE64_HEADS, "AUDIO": audio.BASE64_HEADS}
 
 
@@ -117,13 +122,13 @@ class TaskRows:
         return tuple(found.items())
 
     def input(self, i: int, column: str, modality: str) -> Any:
-        """A source value as the model sees it: texts with their masks, media as bytes, path or what they are.
+        """A source value as the model sees it: texts and pictures with masks, other media as bytes, path or object.
 
-        None where the row has none or it cannot be read.
+        Hidden cells of a picture are transparent. None where the row has none or it cannot be read.
         """
         try:
             if column in self.masked():
-                return self._masked_text(i, column)
+                return self._masked_image(i, column) if modality == "IMAGE" else self._masked_text(i, column)
             value = self.value(i, column)
             if is_empty(value):
                 return None
@@ -135,11 +140,35 @@ class TaskRows:
         return value
 
     def masked(self) -> frozenset[str]:
-        """Columns of texts that the line masks."""
+        """Columns of texts and pictures that the line masks."""
         slots = [s for s in self.plan.templates[0].source if isinstance(s, SlotSegment)]
-        return frozenset(s.column for s in slots if s.modality == "TEXT" and option(s.options, "mask_ratio"))
+        return frozenset(s.column for s in slots if s.modality in ("TEXT", "IMAGE") and option(s.options, "mask_ratio"))
+
+    def _masked_image(self, i: int, column: str) -> Image.Image:
+        """The picture as the model reads it, RGBA; hidden cells are grey and transparent."""
+        from PIL import Image
+
+        piece = self._piece(i, column)
+        pixels_HW3 = image.picture(piece)
+        hidden = piece.arrays["mask"].reshape(len(piece.arrays["lines"]), -1)
+        cell = len(pixels_HW3) // len(hidden)
+        hidden_HW = hidden.repeat(cell, 0).repeat(cell, 1)
+        colours = np.where(hidden_HW[..., None], np.uint8(_GREY), pixels_HW3)
+        alpha = np.where(hidden_HW, 0, 255).astype(np.uint8)
+        return Image.fromarray(np.dstack([colours, alpha]))
 
     def _masked_text(self, i: int, column: str) -> str:
+        vocabulary, text, run = self.maker.vocabulary, "", list[int]()
+        mask = vocabulary.control("mask")
+        for id_ in self._piece(i, column).arrays["ids"].tolist():
+            if id_ == mask:
+                text, run = f"{text}{vocabulary.decode(run)}<mask>", []
+            else:
+                run.append(id_)
+        return text + vocabulary.decode(run)
+
+    def _piece(self, i: int, column: str) -> Piece:
+        """What the model reads of a source slot, its mask drawn as in evaluation."""
         row, id = self.source.row(i), self.source.ids(i)
         pieces = self.maker.source(row, id, sample_rng(0, self.name, id, 0)).sources[0].pieces
         place = 0
@@ -152,18 +181,12 @@ class TaskRows:
                 if segment.optional and is_empty(field(row, segment.column, segment.exact)):
                     continue
             place += 1
-        vocabulary, text, run = self.maker.vocabulary, "", list[int]()
-        mask = vocabulary.control("mask")
-        for id_ in pieces[place].arrays["ids"].tolist():
-            if id_ == mask:
-                text, run = f"{text}{vocabulary.decode(run)}<mask>", []
-            else:
-                run.append(id_)
-        return text + vocabulary.decode(run)
+        return pieces[place]
 
     def light(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row without media and bytes, its database as a path that can be opened."""
         heavy = {column for column, modality in self.inputs() if modality in MEDIA}
+        heavy |= {slot.column for slot in self.plan.target_slots() if slot.modality in MEDIA}
         found = {k: v for k, v in row.items() if k not in heavy and not isinstance(v, (bytes, bytearray))}
         for column in DATABASE_COLUMNS:
             value = found.get(column)

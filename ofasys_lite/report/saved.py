@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import numpy as np
 
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.metrics import Margin, Score
+from ofasys_lite.report.pictures import is_picture, png
 from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
 from ofasys_lite.training.files import write_atomic
 
@@ -76,11 +76,15 @@ def _sample(sample: Sample) -> dict[str, Any]:
     inputs = [{"column": i.column, "modality": i.modality, "value": _media(i)} for i in sample.inputs]
     return {
         "inputs": inputs,
-        "prediction": sample.prediction,
-        "reference": sample.reference,
+        "prediction": _answer(sample.prediction),
+        "reference": _answer(sample.reference),
         "correct": sample.correct,
         "id": sample.id,
     }
+
+
+def _answer(value: Any) -> Any:
+    return png(value) if is_picture(value) else value
 
 
 def _read_sample(value: Mapping[str, Any]) -> Sample:
@@ -105,13 +109,7 @@ def _media(source: SampleInput) -> Any:
     if isinstance(value, Path) and value.is_file():
         return value.read_bytes()
     if source.modality == "IMAGE" and (hasattr(value, "getbbox") or hasattr(value, "ndim")):
-        from ofasys_lite.metrics.baselines.problem import image_of
-
-        image, file = image_of(value), io.BytesIO()
-        if image is None:
-            return None
-        image.convert("RGB").save(file, "PNG")
-        return file.getvalue()
+        return png(value)
     if source.modality == "AUDIO" and not isinstance(value, (bytes, str)) and value is not None:
         from ofasys_lite.report.pictures import wav_uri
 

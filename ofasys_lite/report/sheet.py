@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.report.blocks import Block, value_block
-from ofasys_lite.report.pictures import PREDICTED, REFERENCE, boxes_of, picture, spectrogram
+from ofasys_lite.report.pictures import PREDICTED, REFERENCE, boxes_of, is_picture, picture, spectrogram
 from ofasys_lite.report.types import Sample
 
 if TYPE_CHECKING:
@@ -60,17 +60,37 @@ def _cell(sample: Sample) -> Image.Image:
             parts.append(image)
         elif not isinstance(source.value, bytes):
             parts.append(_text(f"{source.column}: {_flat(value_block(source.value))}", "#212529"))
-    if sample.prediction is not None:
-        mark = {True: "✓ ", False: "✗ ", None: ""}[sample.correct]
+    mark = {True: "✓ ", False: "✗ ", None: ""}[sample.correct]
+    if is_picture(sample.prediction) or is_picture(sample.reference):
+        parts.append(_pair(sample, mark))
+    elif sample.prediction is not None:
         parts.append(_text(f"{mark}model: {_flat(value_block(sample.prediction))}", _dark(PREDICTED)))
-    head = "" if sample.prediction is None else "reference: "
-    parts.append(_text(head + _flat(value_block(sample.reference)), _dark(REFERENCE)))
+    if not is_picture(sample.reference):
+        head = "" if sample.prediction is None else "reference: "
+        parts.append(_text(head + _flat(value_block(sample.reference)), _dark(REFERENCE)))
     cell = Image.new("RGB", (_WIDTH, 12 + sum(part.height + 6 for part in parts)), "#ffffff")
     top = 8
     for part in parts:
         cell.paste(part, (8, top))
         top += part.height + 6
     return cell
+
+
+def _pair(sample: Sample, mark: str) -> Image.Image:
+    """The generated picture, and the data's beside it."""
+    from PIL import Image
+
+    half = (_WIDTH - 16 - _GAP) // 2
+    sides = [(f"{mark}model", sample.prediction, PREDICTED), ("reference", sample.reference, REFERENCE)]
+    pair = Image.new("RGB", (_WIDTH - 16, half + _SIZE + 6), "#ffffff")
+    for number, (head, value, colour) in enumerate(s for s in sides if is_picture(s[1])):
+        left = number * (half + _GAP)
+        pair.paste(_text(head, _dark(colour)).crop((0, 0, half, _SIZE + 4)), (left, 0))
+        image = picture(value)
+        if image is not None:
+            image.thumbnail((half, half), Image.Resampling.BOX)
+            pair.paste(image, (left, _SIZE + 6))
+    return pair
 
 
 def _flat(block: Block) -> str:

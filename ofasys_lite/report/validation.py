@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ofasys_lite.data.batch import collate
+from ofasys_lite.data.codecs import codec_slots
 from ofasys_lite.errors import DataError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.tensors import to_device
-from ofasys_lite.metrics import evaluate_metric, normalised
+from ofasys_lite.metrics import Score, evaluate_metric, normalised
 from ofasys_lite.report.chance import laid_out
-from ofasys_lite.report.evaluate import Split, open_split, predicted
+from ofasys_lite.report.evaluate import Predicted, Split, open_split, predicted
 from ofasys_lite.report.rows import TaskRows
 from ofasys_lite.training.files import RunFolder
 
@@ -18,6 +19,8 @@ __all__ = ["Validator", "losses"]
 
 #: Rows of a pack.
 _PACK = 64
+#: Most pictures that are drawn of a task.
+_DRAWN = 16
 
 
 class Validator:
@@ -45,10 +48,9 @@ class Validator:
             if opened is None:
                 continue
             made = predicted(model, opened, bf16=self.bf16)
-            name = opened.judges[0].metric.name
             if not made.numbers:
                 continue
-            score = evaluate_metric(name, made.predictions[0], made.references[0], rows=made.rows, samples=1)
+            name, score = _score(opened, made)
             scores.append(normalised(score))
             self.folder.log(
                 {"kind": "valid", "step": step, "time": seconds, "task": task, "metric": name}
@@ -61,10 +63,29 @@ class Validator:
         """The task's valid rows, opened once; None where its data leaves none."""
         if task not in self._opened:
             try:
-                self._opened[task] = open_split(model, task, "valid", self.samples)
+                # a picture is many codes, and says more than a label
+                drawn = any(codec_slots(model.entry(task).plan))
+                self._opened[task] = open_split(
+                    model, task, "valid", min(self.samples, _DRAWN) if drawn else self.samples
+                )
             except DataError:
                 self._opened[task] = None
         return self._opened[task]
+
+
+def _score(opened: Split, made: Predicted) -> tuple[str, Score]:
+    """(name, score) of the headline metric; of pictures `pixel_mse` where the metric lacks what it needs.
+
+    A package that only a metric needs, such as a reader of text in pictures, is no reason to stop a training.
+    """
+    name, train = opened.judges[0].metric.name, opened.training[0]
+    sides = (made.predictions[0], made.references[0])
+    try:
+        return name, evaluate_metric(name, *sides, rows=made.rows, samples=1, train=train)
+    except DataError:
+        if opened.judges[0].kind != "image":
+            raise
+        return "pixel_mse", evaluate_metric("pixel_mse", *sides, rows=made.rows, samples=1)
 
 
 def losses(model: Generalist, rows: TaskRows, numbers: Sequence[int]) -> dict[str, float]:

@@ -50,6 +50,7 @@ def test_every_baseline_is_trivial_or_a_reference():
 @pytest.mark.parametrize("name", baseline_names())
 def test_without_training_rows_every_baseline_answers_nothing(name):
     kinds = {"mean_box": "box", "best_box": "box", "label_blind_box": "box", "constant_list": "detection"}
+    kinds |= dict.fromkeys(("mean_fill", "mean_image", "random_image"), "image")
     assert len(fit_predict(name, [], [{"q": "a"}, {"q": "b"}], ["q"], "a", kinds.get(name, "text"))) == 2
 
 

@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from ofasys_lite.errors import CardError, DataError
-from ofasys_lite.metrics import Score, Statistics, evaluate_metric, find_metric, margin, metric_names, normalised
+from ofasys_lite.metrics import (
+    PICTURE_METRICS,
+    Score,
+    Statistics,
+    Training,
+    evaluate_metric,
+    find_metric,
+    margin,
+    metric_names,
+    normalised,
+)
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "it", "rains", "in", "spain"]
 
@@ -135,7 +145,7 @@ def test_a_margin_is_positive_for_the_better_side_of_an_error_rate():
     assert not worse.clear
 
 
-@pytest.mark.parametrize("name", [name for name in metric_names() if name != "sql_execution"])
+@pytest.mark.parametrize("name", [n for n in metric_names() if n not in {"sql_execution", *PICTURE_METRICS}])
 @pytest.mark.parametrize("nothing", [None, "", [], {}, "%$#", [[1, 2], None], {"box": "x"}, 7, [1, 2, 3, math.nan]])
 def test_empty_and_senseless_predictions_never_crash_and_earn_nothing(name, nothing):
     references = {
@@ -152,7 +162,7 @@ def test_empty_and_senseless_predictions_never_crash_and_earn_nothing(name, noth
     assert normalised(score) == pytest.approx(0, abs=0.05 if name == "chrf" else 1e-9)  # chrF credits single letters
 
 
-@pytest.mark.parametrize("name", [name for name in metric_names() if name != "sql_execution"])
+@pytest.mark.parametrize("name", [n for n in metric_names() if n not in {"sql_execution", *PICTURE_METRICS}])
 def test_a_prediction_equal_to_its_reference_earns_everything(name):
     references = {
         "iou_at_0.5": [0, 0, 5, 5],
@@ -178,3 +188,29 @@ def test_normalised_scores_lie_in_zero_to_one_with_more_being_better():
 def test_statistics_of_no_counts_combine_to_zero():
     for statistics in (Statistics.f1([0], [0], [0]), Statistics.ratio([0], [0])):
         assert float(statistics.combine(statistics.sums_NK.sum(0))) == 0.0
+
+
+def counted(predictions, references, rows, train):
+    """Predictions that are among the training references, for tests."""
+    assert len(train.references) == len(train.rows)
+    return [float(prediction in train.references) for prediction in predictions]
+
+
+def test_a_metric_with_a_parameter_train_gets_the_training_rows(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_train_metrics", type(sys)("my_train_metrics"))
+    sys.modules["my_train_metrics"].counted = counted
+    training = Training(["a", "b"], [{}, {}])
+    reads = []
+
+    def read():
+        reads.append(1)
+        return training
+
+    name = "my_train_metrics.counted"
+    assert evaluate_metric(name, ["a", "x"], ["a", "x"], samples=5, train=read).value == 0.5
+    assert margin(name, ["a", "b"], ["x", "b"], ["a", "b"], samples=5, train=read).value == 0.5
+    assert len(reads) == 3
+    with pytest.raises(DataError, match=f"metric `{name}` looks at training rows"):
+        evaluate_metric(name, ["a"], ["a"], samples=5)
+    evaluate_metric("accuracy", ["a"], ["a"], samples=5, train=read)
+    assert len(reads) == 3  # nobody else makes them be read

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from ofasys_lite.errors import CardError, did_you_mean
-from ofasys_lite.metrics.baselines import constant, nearest, textual
+from ofasys_lite.metrics.baselines import constant, nearest, pictures, textual
 from ofasys_lite.metrics.baselines.problem import Problem
 from ofasys_lite.metrics.score import Row, Value
 
 __all__ = ["TARGET_KINDS", "baseline_kind", "baseline_names", "fit_predict"]
 
-TARGET_KINDS = ("text", "category", "phone", "box", "detection", "struct")
+TARGET_KINDS = ("text", "category", "phone", "box", "detection", "struct", "image")
 
 _TRIVIAL: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
     {
@@ -27,7 +27,10 @@ _TRIVIAL: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
         "label_blind_box": constant.label_blind_box,
         "majority": constant.majority,
         "mean_box": constant.mean_box,
+        "mean_fill": pictures.mean_fill,
+        "mean_image": pictures.mean_image,
         "question_only": textual.question_only,
+        "random_image": pictures.random_image,
         "unigram": constant.unigram,
     }
 )
@@ -39,8 +42,17 @@ _REFERENCE: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
         "nearest_tfidf": nearest.nearest_tfidf,
     }
 )
-_NEEDS_KIND = {"mean_box": "box", "best_box": "box", "label_blind_box": "box", "constant_list": "detection"}
-_NEEDS_INPUT = {"nearest_pixels": "image", "nearest_audio": "audio", "nearest_tfidf": "text", "copy": "text"}
+_NEEDS_KIND = {
+    **dict.fromkeys(("mean_box", "best_box", "label_blind_box"), "box"),
+    **dict.fromkeys(("mean_image", "mean_fill", "random_image"), "image"),
+    "constant_list": "detection",
+}
+_NEEDS_INPUT = {
+    **dict.fromkeys(("nearest_pixels", "mean_fill"), "image"),
+    **{"nearest_audio": "audio", "nearest_tfidf": "text", "copy": "text"},
+}
+#: What can answer with a picture: made for it, or a training row's target whatever it is.
+_ANSWERS_PICTURES = ("mean_image", "mean_fill", "random_image", "nearest_audio", "nearest_pixels", "nearest_tfidf")
 
 
 def baseline_names() -> tuple[str, ...]:
@@ -73,18 +85,23 @@ def fit_predict(
     baseline_kind(name)
     if target_kind not in TARGET_KINDS:
         raise CardError(f"target kind `{target_kind}` is not known", help=did_you_mean(target_kind, TARGET_KINDS))
+    if target_kind == "image" and name not in _ANSWERS_PICTURES:
+        raise CardError(
+            f"baseline `{name}` answers with no picture, and `{target}` is one",
+            help=f"these do: {', '.join(_ANSWERS_PICTURES)}",
+        )
     needed = _NEEDS_KIND.get(name, target_kind)
     if needed != target_kind:
         raise CardError(
             f"baseline `{name}` predicts {needed}, but `{target}` is {target_kind}",
-            help="majority serves every kind of target",
+            help="majority serves every kind of target but pictures",
         )
     problem = Problem(train_rows, test_rows, tuple(inputs), target, target_kind, seed)
     kind = _NEEDS_INPUT.get(name)
     if kind is not None and train_rows and not problem.columns(kind):
         raise CardError(
             f"baseline `{name}` needs a column of {kind}; none of the inputs holds any: {', '.join(inputs) or 'none'}",
-            help="majority serves every kind of input",
+            help=f"{'mean_image' if target_kind == 'image' else 'majority'} serves every kind of input",
         )
     function = _TRIVIAL[name] if name in _TRIVIAL else _REFERENCE[name]
     return function(problem)

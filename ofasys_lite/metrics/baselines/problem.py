@@ -35,7 +35,7 @@ class Problem:
         test_rows: Rows to answer; their target column is never looked at.
         inputs: Names of the source columns.
         target: Name of the target column.
-        target_kind: `text`, `category`, `phone`, `box`, `detection` or `struct`.
+        target_kind: `text`, `category`, `phone`, `box`, `detection`, `struct` or `image`.
         seed: Seed of baselines that draw.
     """
 
