@@ -5,6 +5,7 @@ from __future__ import annotations
 from ofasys_lite.data.recipes import (
     digits,
     easy_vqa,
+    emoji,
     g2p,
     infilling,
     intents,
@@ -26,6 +27,7 @@ _RECIPES = (
     easy_vqa.VQA,
     easy_vqa.ENTAILMENT,
     easy_vqa.CAPTION,
+    emoji.RECIPE,
     scenes.GROUNDING,
     scenes.DETECTION,
     g2p.RECIPE,

@@ -1,0 +1,82 @@
+"""SVG to pixels in this process: resvg's extension module comes out of its wheel and is loaded from there."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.data.recipes.base import Source
+from ofasys_lite.errors import DataError
+
+__all__ = ["RESVG", "renderer"]
+
+RESVG = Source(
+    "resvg_py",
+    "0.5.0",
+    {
+        "resvg_py-0.5.0-cp310-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl": (
+            "84f2378ecc7a8e38b03429efaefc816daec1b1970114909a6f973393b297c91b"
+        ),
+        "resvg_py-0.5.0-cp310-abi3-manylinux_2_17_aarch64.manylinux2014_aarch64.whl": (
+            "1e66216f78c84a27d34ce75f4535d8e26565771be4f1848ddc71e8a7ce78973a"
+        ),
+        "resvg_py-0.5.0-cp310-abi3-macosx_10_12_x86_64.whl": (
+            "9d3f5c2544d6b5f74847513e07e6ab6a70f9e7f0d8a141bc16bd4b0c555f4234"
+        ),
+        "resvg_py-0.5.0-cp310-abi3-macosx_11_0_arm64.whl": (
+            "7b43f942157f5d16126e108dab8ab37e4bc2b198099e5f6274b753a3b1ac7b6e"
+        ),
+        "resvg_py-0.5.0-cp310-abi3-win_amd64.whl": "1f6b8956c4143dbfe107bcd35799d0dfd778a40a8cd537893c0bf489898a6c3c",
+    },
+    "MPL-2.0 (its pictures are not)",
+)
+MODULE = "resvg_py"
+
+
+def renderer(wheel: Path, cache: Path) -> Callable[[str, int], bytes]:
+    """A function (SVG text, side in pixels) -> bytes of a PNG on white, from the extension module in the wheel.
+
+    Raises:
+        DataError: The wheel holds no extension module, or one that this Python cannot load.
+    """
+    path = _unpack(wheel, cache)
+    loader = importlib.machinery.ExtensionFileLoader(MODULE, str(path))
+    spec = importlib.util.spec_from_file_location(MODULE, path, loader=loader)
+    try:
+        module: Any = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+        loader.exec_module(module)
+    except ImportError as error:
+        raise DataError(
+            f"{wheel.name} cannot be loaded: {error}",
+            help="prepare the data set where one of the pinned wheels fits and copy the prepared folder here",
+        ) from error
+
+    def render(svg: str, side: int) -> bytes:
+        # fonts of the machine would make its pictures its own
+        png = module.svg_to_bytes(svg_string=svg, width=side, height=side, background="white", skip_system_fonts=True)
+        return bytes(png)
+
+    return render
+
+
+def _unpack(wheel: Path, cache: Path) -> Path:
+    """Path of the extension module, unpacked once per wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        members = [name for name in archive.namelist() if name.endswith((".so", ".pyd"))]
+        if len(members) != 1:
+            raise DataError(f"{wheel.name} holds {len(members)} extension modules, not one", help="fetch it again")
+        target = cache / "unpacked" / wheel.stem / Path(members[0]).name
+        if target.is_file():
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        number, partial = tempfile.mkstemp(prefix=".partial-", dir=target.parent)
+        with os.fdopen(number, "wb") as file:
+            file.write(archive.read(members[0]))
+    os.replace(partial, target)
+    return target
