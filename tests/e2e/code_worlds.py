@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,18 @@ from ofasys_lite.model import ModelConfig
 #: 8 x 8 pixels, 4 x 4 positions of two codes.
 SIZES: dict[str, Any] = {"size": 8, "factor": 2, "depth": 2, "codes": 8, "channels": 4, "width": 8}
 COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
-DATA = DataSettings(pieces=300, bins=16, modalities={"IMAGE": {"patch": 2, "widths": [8], "codec": {"width": 8}}})
+DATA = DataSettings(
+    pieces=300,
+    bins=16,
+    modalities={"IMAGE": {"patch": 2, "widths": [8], "codec": {"width": 8, "channels": 4}}},
+)
 #: {codec} stands for the folder of the codec.
 LINES = {
     "draw": "draw [TEXT:cap,drop=0.2] -> [IMAGE:img,codec=dnd({codec})]",
     "name": "[IMAGE:img] which colour? -> [TEXT:cap]",
-    "both": "draw [TEXT:cap,drop=0.2] too -> it is [TEXT:label] and [IMAGE:img,codec=dnd({codec})] called [TEXT:cap]",
-    "pages": "tell of [TEXT:cap] -> ([IMAGE:img,codec=dnd({codec})] [TEXT:label])*<over=pages,max=3>",
+    "both": "draw [TEXT:cap,drop=0.2] too -> it is [TEXT:label,closed_set=(red,green,blue)] and "
+    "[IMAGE:img,codec=dnd({codec})] called [TEXT:cap]",
+    "pages": "tell of [TEXT:cap] -> ([IMAGE:img,codec=dnd({codec})] [TEXT:label]){1,3}<over=pages>",
     "maybe": "perhaps [TEXT:cap] -> [IMAGE:sub?,codec=dnd({codec})] [TEXT:label]",
     "twice": "two of [TEXT:cap] -> [IMAGE:img,codec=dnd({codec})] ;; [TEXT:label]",
 }
@@ -99,11 +103,14 @@ def ready(cards: Sequence[TaskCard], data: DataSettings = DATA, **more: Any) -> 
 
 
 def generalist(prepared: Ready, seed: int = 0, **more: Any) -> Generalist:
-    """An untrained model for the tasks, its codecs in place, its heads loud enough that choices differ."""
+    """An untrained model for the tasks, its codecs in place; it listens to its source enough that choices differ."""
     torch.manual_seed(seed)
     specs = {name: AdapterSpec(path, dict(values)) for name, (path, values) in prepared.adapters.items()}
     network = Network(tiny(**more), len(prepared.vocabulary), specs)
     fill_codecs(network, prepared.codecs)
+    with torch.no_grad():
+        for block in network.body.decoder:
+            block.cross.out.weight.mul_(6)  # type: ignore[union-attr]
     entries = {t.card.name: TaskEntry(t.card, t.plan) for t in prepared.tasks}
     network.eval()
     return Generalist(network, prepared.vocabulary, entries, modalities(), DATA)
@@ -142,8 +149,3 @@ def coded_row(prepared: Ready, name: str, number: int = 0) -> Mapping[str, Any]:
 def small_run(cards: Sequence[TaskCard], folder: Path, **more: Any) -> Generalist:
     """A short training, quiet, two decoder layers."""
     return worlds.run(cards, folder, data=more.pop("data", DATA), model={"decoder_layers": 2}, **more)
-
-
-def renamed(card: TaskCard, name: str) -> TaskCard:
-    """The same task under another name."""
-    return replace(card, name=name)
