@@ -21,6 +21,7 @@ from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.attention import attend_within
 from ofasys_lite.model.borders import Borders
 from ofasys_lite.model.few_rows import FewRows, StepRotation
+from ofasys_lite.model.pages import large_zeros
 from ofasys_lite.model.source_grid import SourceGrid, attend_grid
 
 __all__ = ["DecodeCache"]
@@ -245,7 +246,8 @@ class DecodeCache:
             return buffers
         room = max(self._first, places) if buffers is None else 2 * places
         shape = (self._layout.count, like.shape[1], room, self._layout.beams, like.shape[2])
-        grown = (like.new_zeros(shape), like.new_zeros(shape))
+        keys, values = large_zeros((2, *shape), like)
+        grown = (keys, values)
         if buffers is not None:
             for new, old in zip(grown, buffers, strict=True):
                 new[:, :, : self._places] = old[: self._layout.count, :, : self._places]

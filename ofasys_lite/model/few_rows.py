@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.layers import CrossAttention, DecoderBlock, SelfAttention, Swiglu
+from ofasys_lite.model.pages import large_zeros
 from ofasys_lite.model.rotary import Rotation, mrope_axes
 
 __all__ = ["FewRows", "StepCache", "StepRotation", "lay_out"]
@@ -71,7 +72,9 @@ def lay_out(decoder: nn.ModuleList, steps: int | None) -> list[FewRows] | None:
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or blocks[0].attention.q_norm is not None:
         return None
     with torch.no_grad():
-        return [FewRows(block) for block in blocks]
+        laid_out = [FewRows(block) for block in blocks]
+        _settle([linear for block in laid_out for linear in block.linears])
+    return laid_out
 
 
 class FewRows:
@@ -95,6 +98,12 @@ class FewRows:
         self.cross_q = _Into(norm, cross.q, torch.full((cross.q.out_features,), scale))
         self.cross_out = _Linear(cross.out.weight, cross.out.bias)
         self.cross_rotary = cross.rotary
+
+    @property
+    def linears(self) -> list[_Linear]:
+        """All linear layers, in the order of their use."""
+        cross = [] if self.cross_q is None else [self.cross_q, self.cross_out]
+        return [self.qkv, self.out, *cross, self.into, self.mlp_out]
 
     def __call__(self, layer: int, x_BD: Tensor, rotation: Rotation, cache: StepCache) -> Tensor:
         """(B, D): the stream behind this block."""
@@ -172,6 +181,14 @@ class _Into(_Linear):
             return super().__call__(F.layer_norm(x_BD, (self.width,), eps=self.epsilon))
         length_B1 = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True)
         return super().__call__(x_BD / torch.hypot(length_B1, self.floor))
+
+
+def _settle(linears: list[_Linear]) -> None:
+    """Puts the panels of all layers behind each other, in large pages."""
+    panels = [linear.panels_NIO for linear in linears]
+    pool = large_zeros([sum(x.numel() for x in panels)], panels[0])
+    for linear, old, new in zip(linears, panels, pool.split_with_sizes([x.numel() for x in panels]), strict=True):
+        linear.panels_NIO = new.view(old.shape).copy_(old)
 
 
 def _query_scale(layer: SelfAttention, scale: float) -> Tensor:

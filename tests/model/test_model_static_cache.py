@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import mmap
+
 import pytest
 import torch
 from model_packs import build, make_pack
@@ -11,6 +14,7 @@ from torch._dynamo import lookup_backend
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model import DecodeCache, EncoderDecoder
 from ofasys_lite.model.few_rows import WORTH
+from ofasys_lite.model.pages import PAGE, large_zeros
 from ofasys_lite.model.static_cache import StaticCache
 
 SOURCES = (5, 0, 7)
@@ -64,6 +68,21 @@ def test_weights_are_not_laid_out_for_few_steps_norms_of_heads_or_other_types() 
     assert build().start(source_lengths=[0], room=WORTH - 1).blocks is None
     assert build(qk_norm=True).start(source_lengths=[0], room=WORTH).blocks is None
     assert build().bfloat16().start(source_lengths=[0], room=WORTH).blocks is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_pages_hold_zeros_at_a_page_and_outlive_their_maker(dtype: torch.dtype) -> None:
+    x = large_zeros((2, 3, 2**20), torch.zeros(1, dtype=dtype))
+    assert (x.shape, x.dtype, x.is_contiguous()) == ((2, 3, 2**20), dtype, True)
+    assert x.count_nonzero() == 0
+    keys, _ = x
+    address = keys.data_ptr()
+    del x
+    gc.collect()
+    keys += 1
+    assert (keys.data_ptr(), float(keys.float().sum())) == (address, 3.0 * 2**20)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        assert address % PAGE == 0
 
 
 @torch.no_grad()
