@@ -71,6 +71,19 @@ class CodesAdapter(Adapter):
             nn.init.normal_(self.places.weight, std=0.02)
         self._kept: dict[int, Tensor] = {}
         self._last: tuple[Part, Tensor, Tensor] | None = None
+        # codes are those of the codec's weights
+        self.register_load_state_dict_post_hook(lambda *_: self.forget())  # type: ignore[no-untyped-call]
+
+    def forget(self) -> None:
+        """Drops the codes that were kept; the codec has other weights now."""
+        self._kept.clear()
+        self._last = None
+
+    def train(self, mode: bool = True) -> CodesAdapter:
+        """Training or evaluation mode; codes are fed as they are in evaluation."""
+        self._last = None
+        super().train(mode)
+        return self
 
     # ------------------------------------------------------------------ what a subclass says
 

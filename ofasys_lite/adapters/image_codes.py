@@ -37,6 +37,7 @@ class ImageCodesAdapter(CodesAdapter):
     def fill(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes the weights of a trained codec."""
         self.codec.load_state_dict(tensors)
+        self.forget()
 
     def latents(self, part: Part, chosen: list[int] | None = None) -> Tensor:
         """(N, L, C) of the pictures, or of the `chosen` ones, before quantization, in fp32."""

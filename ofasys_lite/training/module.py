@@ -182,7 +182,7 @@ class TrainingModule(L.LightningModule):
         # nothing here waits for the device
         self.sums = self.sums.to(token_L.device)
         index = self.ledger.term_index(pack)
-        if len(pack.labels_L):
+        if len(pack.terms_L):
             term_L = torch.from_numpy(index[np.asarray(pack.terms_L)]).to(token_L.device, non_blocking=True)
             self.sums.index_add_(0, term_L, token_L.float())
             np.add.at(self.units, index[np.asarray(pack.terms_L)], 1)
@@ -191,7 +191,7 @@ class TrainingModule(L.LightningModule):
             self.units[index[item.term]] += len(item.labels)
         for task, _ in pack.samples:
             self.samples[self.ledger.task_index(task)] += 1
-        self.rows += (pack.source.count, len(pack.labels_L))
+        self.rows += (pack.source.count, len(pack.terms_L))
 
     def gathered(self) -> Gathered:
         """Losses, units, samples and rows since the last call, summed over ranks; begins anew."""

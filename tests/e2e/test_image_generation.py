@@ -119,7 +119,6 @@ def test_averages_and_the_export_hold_the_codec_as_it_was(tmp_path: Path) -> Non
         assert torch.equal(tensor, fresh[name]), name
 
 
-@pytest.mark.xfail(strict=True, reason="training/module.py `_note` looks at token labels only")
 def test_packs_of_pictures_alone_are_logged(tmp_path: Path) -> None:
     folder = worlds.codec(tmp_path / "c")
     worlds.small_run([worlds.task("draw", folder)], tmp_path / "run", steps=2, log_every=2, samples_per_step=4)
