@@ -14,6 +14,7 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.types import Plan, SlotSegment, option, walk
+from ofasys_lite.plan.values import CallValue
 
 __all__ = ["FORMAT", "CodecFinder", "Known", "codec_hash", "codec_slots", "named_codec", "read_codec"]
 
@@ -131,4 +132,7 @@ def adapter_suffix(slot: SlotSegment) -> str:
         return ""
     facts = dict(call.keyed)
     shown = repr((facts.get("hash"), sorted((k, v) for k, v in facts.items() if k in MODEL_KEYS)))
-    return f":{call.name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
+    decode = option(slot.options, "decode")
+    # rows that see each other, some of them masked, and rows from left to right are not learned by the same heads
+    together = isinstance(decode, CallValue) and decode.name == "mask_predict"
+    return f":{call.name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}{'-together' if together else ''}"
