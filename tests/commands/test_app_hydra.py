@@ -212,7 +212,7 @@ def test_help_names_groups_flags_and_keys(folder: Path, capsys: pytest.CaptureFi
         run_hydra("train", ["--help", "--config-dir", str(folder)], lambda content, job: None)
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert "experiment: own, quickstart, showcase" in out
+    assert "experiment: generation, own, quickstart, showcase" in out
     assert "model: base, huge, large, quick, small, tiny" in out
     assert "qa" in out
     assert "--config-dir FOLDER" in out
