@@ -201,7 +201,7 @@ def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
 
 def _write(results: RunResults, folder: Path, report: bool) -> list[Path]:
     """Writes all files of the results; the paths."""
-    from ofasys_lite.report import metrics_json, save_results, write_report
+    from ofasys_lite.report import metrics_json, save_pictures, save_results, write_report
     from ofasys_lite.training.files import write_atomic
 
     # the test split's files keep their plain names; another split stands beside them
@@ -209,4 +209,5 @@ def _write(results: RunResults, folder: Path, report: bool) -> list[Path]:
     metrics = folder / f"metrics{tail}.json"
     write_atomic(metrics, json.dumps(metrics_json(results), indent=1, ensure_ascii=False))
     written = [metrics, save_results(results, folder / f"evaluation{tail}.json")]
+    written += save_pictures(results, folder / f"samples{tail}")
     return [*written, write_report(results, folder / f"report{tail}.html")] if report else written

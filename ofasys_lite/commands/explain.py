@@ -12,8 +12,10 @@ from ofasys_lite.cards.nodes import plain, read_yaml
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.commands.check import read_tasks
 from ofasys_lite.errors import CardError, did_you_mean, raise_all
+from ofasys_lite.plan import Plan, build_plan
+from ofasys_lite.plan.codecs import codec_of, with_codecs
 from ofasys_lite.plan.cost import ModelSize
-from ofasys_lite.plan.explain import Count, Tokens, explain_line, explain_plan
+from ofasys_lite.plan.explain import Count, Tokens, explain_plan
 from ofasys_lite.plan.show import show
 from ofasys_lite.plan.types import SlotSegment
 
@@ -50,9 +52,17 @@ def main(arguments: Sequence[str]) -> int:
         if given.analyze:
             _analyzed(card, types, sizes, given.rows, console)
         else:
-            show(explain_line(card, types, sizes, _typical(types)), console)
+            show(explain_plan(_with_codecs(build_plan(card, types), card), sizes, _typical(types)), console)
             console.print("~ guessed: 60 bytes of text, 224 x 224 pixels, 3 s of sound; --analyze with data measures")
     return 0
+
+
+def _with_codecs(plan: Plan, card: TaskCard) -> Plan:
+    """The plan with the sizes of the codecs that it names; CheckpointError or CardError as in training."""
+    from ofasys_lite.data.codecs import codec_slots, named_codec
+
+    known = {slot.key: named_codec(card, slot) for slot in codec_slots(plan)}
+    return with_codecs(plan, {key: found.facts for key, found in known.items() if found is not None})
 
 
 def model_sizes(names: Sequence[str] = ()) -> dict[str, ModelSize]:
@@ -94,7 +104,8 @@ def _typical(types: Mapping[str, ModalityCard]) -> Count:
         if not slot.preprocess:
             return None
         context = Context(types[slot.modality].settings, vocabulary)
-        return Tokens(typical_rows(slot, preprocess_class(slot.preprocess)(context)), "guessed")
+        rows = typical_rows(slot, preprocess_class(slot.preprocess)(context))
+        return Tokens(rows, "guessed" if codec_of(slot) is None else "exact")
 
     return count
 

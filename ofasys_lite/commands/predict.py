@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,6 +25,7 @@ from ofasys_lite.generalist.calls import (
     slot_columns,
     split_keywords,
 )
+from ofasys_lite.generalist.pictures import pictures_in, written
 from ofasys_lite.plan import Plan, build_plan
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ _EXAMPLES = """examples:
   ofasys-lite predict runs/quickstart "[IMAGE:img] which region does the text ' [TEXT:what] ' describe? -> [BOX:box]" \\
       img=scene.png what="the digit 7" --out found.png
   ofasys-lite predict runs/quickstart g2p --data words.csv --out phones.jsonl beam=4
+  ofasys-lite predict runs/digits image_generation label=7 --out seven.png
+  ofasys-lite predict runs/digits image_generation --data digits:test --out drawn.jsonl     # pictures in drawn/
 """
 
 
@@ -84,6 +88,7 @@ def main(arguments: Sequence[str]) -> int:
         source = open_source(given.data)
     columns = card.get("columns", {})
     _check(plan, values, source, columns)
+    _check_out(plan, given.out, source is not None)
     options = decode_options({**plan.decoding(), **card.get("decoding", {})}, decoding)
     asked = _Asked(task, given.line, columns, values, options)
 
@@ -112,7 +117,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"values of the line's slots; decoding: {', '.join(_DECODING)}",
     )
     parser.add_argument("--data", help="rows to predict: any source that cards take (rows.csv, digits:test ...)")
-    parser.add_argument("--out", type=Path, help="one sample: .json, .txt or a picture with boxes; rows: .jsonl")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="one sample: .json, .txt, a generated picture or one with boxes; rows: .jsonl, generated pictures in a "
+        "folder of its name",
+    )
     parser.add_argument("--limit", type=int, help="most rows of --data")
     parser.add_argument("--json", action="store_true", help="print all values, scores and hypotheses as JSON")
     return parser
@@ -172,6 +182,16 @@ def _check(plan: Plan, values: Mapping[str, Any], source: RowSource | None, colu
             raise DataError(f"slot {column.place} has no value", help=help)
 
 
+def _check_out(plan: Plan, out: Path | None, rows: bool) -> None:
+    """Raises DataError where the line writes pictures and no file is named for them."""
+    drawn = [slot.column for slot in plan.target_slots() if slot.learned and slot.modality == "IMAGE"]
+    if drawn and out is None:
+        example = "drawn.jsonl, pictures go to drawn/" if rows else "drawn.png"
+        raise DataError(f"`{drawn[0]}` is a picture, and no file is named for it", help=f"write --out {example}")
+    if drawn and rows and out is not None and not out.suffix:
+        raise DataError(f"--out {out} has no ending", help=f"rows are written as lines of JSON: --out {out}.jsonl")
+
+
 def _has(source: RowSource, column: Column, columns: Mapping[str, str]) -> bool:
     """Whether the rows hold the column, by its name, by the card's name for it, or (unnamed slots) by its place."""
     from ofasys_lite.data.source import has_column
@@ -204,12 +224,11 @@ def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> N
     if prediction is None:
         raise DataError("the sample cannot be read")
     if as_json:
-        print(json.dumps(_json(prediction), ensure_ascii=False))
-    elif len(prediction.n_best) > 1:
-        for each in prediction.n_best:
-            print(each.text)
+        place = None if out is None else (out.parent, out.stem)
+        print(json.dumps(_json(prediction, place), ensure_ascii=False))
     else:
-        print(prediction.text)
+        for each in prediction.n_best or (prediction,):
+            print(each.text)
     if out is not None:
         print(prediction.save(out), file=sys.stderr)
 
@@ -219,7 +238,7 @@ def _many(model: Generalist, asked: _Asked, source: RowSource, given: argparse.N
     total = len(source) if given.limit is None else min(given.limit, len(source))
     rows: list[dict[str, Any]] = []
     for start in range(0, total, _BLOCK):
-        rows += _block(model, asked, source, range(start, min(total, start + _BLOCK)))
+        rows += _block(model, asked, source, range(start, min(total, start + _BLOCK)), given.out)
     text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     if given.out is None:
         sys.stdout.write(text)
@@ -233,8 +252,10 @@ def _many(model: Generalist, asked: _Asked, source: RowSource, given: argparse.N
     return 1 if failed else 0
 
 
-def _block(model: Generalist, asked: _Asked, source: RowSource, numbers: range) -> list[dict[str, Any]]:
-    """What is written for some rows: id with values and score, or id with the error."""
+def _block(
+    model: Generalist, asked: _Asked, source: RowSource, numbers: range, out: Path | None
+) -> list[dict[str, Any]]:
+    """What is written for some rows: id with values and score, or id with the error; pictures as files."""
     from ofasys_lite.generalist.predict import Request, predict
 
     task = _task(model, asked)
@@ -253,18 +274,30 @@ def _block(model: Generalist, asked: _Asked, source: RowSource, numbers: range) 
         if prediction is None:
             rows[at[number]]["error"] = reasons.get(number, "cannot be read")
         else:
-            rows[at[number]].update(_json(prediction))
+            name = f"{numbers[at[number]]}-{_file_name(prediction.id)}"
+            rows[at[number]].update(_json(prediction, None if out is None else (out.with_suffix(""), name)))
     return rows
 
 
-def _json(prediction: Prediction) -> dict[str, Any]:
-    """Values by column with the score; below `values` where a column is called like what stands beside them."""
-    found = {**_values(prediction), "score": round(prediction.score, 4)}
+def _file_name(id: str) -> str:
+    """The id as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", id)[:80]
+
+
+def _json(prediction: Prediction, place: tuple[Path, str] | None) -> dict[str, Any]:
+    """Values by column with the score; below `values` where a column is called like what stands beside them.
+
+    Generated pictures are written to `place` (folder, beginning of the names); their paths stand in their place.
+    """
+    found = {**_values(prediction, place), "score": round(prediction.score, 4)}
     if len(prediction.n_best) > 1:
-        found["n_best"] = [{**_values(each), "score": round(each.score, 4)} for each in prediction.n_best]
+        # hypotheses come from a beam, which writes no pictures
+        found["n_best"] = [{**_values(each, None), "score": round(each.score, 4)} for each in prediction.n_best]
     return found
 
 
-def _values(prediction: Prediction) -> dict[str, Any]:
+def _values(prediction: Prediction, place: tuple[Path, str] | None) -> dict[str, Any]:
     values = dict(prediction.values)
+    if place is not None and any(pictures_in(values)):
+        values = written(values, place[0], place[1], whole=True)
     return {"values": values} if _OURS & set(values) else values

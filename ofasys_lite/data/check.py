@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.codecs import codec_slots, named_codec
 from ofasys_lite.data.columns import Use, data_columns, uses
 from ofasys_lite.data.findings import Finding, Tally
 from ofasys_lite.data.readers.memory import ListSource
@@ -24,6 +25,7 @@ from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, di
 from ofasys_lite.instruction.nodes import Span
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.plan import Plan, build_plan
+from ofasys_lite.plan.explain import codec_notes
 
 __all__ = ["Report", "check_tasks"]
 
@@ -89,7 +91,8 @@ def check_tasks(
         except OfasysError as error:
             found.error(error)
             continue
-        found.notes.extend(f"task {card.name}: {note}" for note in plan.notes)
+        found.notes.extend(f"task {card.name}: {note}" for note in (*plan.notes, *codec_notes(plan)))
+        _check_codecs(found, card, plan)
         for reason in plan.cannot_train:
             found.error(_not_yet(card, reason))
         _check_metrics(found, card, plan)
@@ -104,6 +107,15 @@ def _not_yet(card: TaskCard, reason: str) -> CardError:
     place = place_of(card.instruction, Span(0, len(card.instruction)), card.origin)
     message = f"task {card.name} cannot be trained yet: {reason}"
     return CardError(message, code="E312", place=place, help="explain shows its plan; training refuses it")
+
+
+def _check_codecs(found: _Found, card: TaskCard, plan: Plan) -> None:
+    """Opens the codec folders that the line names."""
+    for slot in codec_slots(plan):
+        try:
+            named_codec(card, slot)
+        except CardError as error:
+            found.error(error)
 
 
 def _check_metrics(found: _Found, card: TaskCard, plan: Plan) -> None:

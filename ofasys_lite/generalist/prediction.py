@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.errors import DataError
+from ofasys_lite.generalist.pictures import ENDINGS, brief, pictures_in, replaced, save_picture, written
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["Prediction"]
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Prediction:
     Attributes:
         task: Task name.
         id: Sample id.
-        values: Value per target column: text, [x0, y0, x1, y1], a record, a list of records of a group.
+        values: Value per target column: text, [x0, y0, x1, y1], a record, a list of records of a group, a PIL image.
         score: Length-normalised log probability of the decoding; of several targets (`;;`) the sum of theirs.
         modalities: Modality per target column.
         image: The row's first image as it was given, for `save_box`; None without one.
@@ -48,9 +50,19 @@ class Prediction:
 
     @property
     def text(self) -> str:
-        """The value as text: text as it is, everything else as JSON."""
-        value = self.value
+        """The value as text: text as it is, a picture as `<image 16 x 16>`, everything else as JSON."""
+        value = replaced(self.value, lambda _, image: brief(image))
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    @property
+    def picture(self) -> Image.Image:
+        """The generated picture; DataError if there is none, or more than one (then they are among `values`)."""
+        found = list(pictures_in(self.values))
+        if len(found) != 1:
+            what = f"{len(found)} pictures: {', '.join(name for name, _ in found)}" if found else "no picture"
+            help = "take them from `values`" if found else "picture is for lines with IMAGE right of the arrow"
+            raise DataError(f"this prediction has {what}", help=help)
+        return found[0][1]
 
     @property
     def boxes(self) -> list[tuple[list[float], str]]:
@@ -105,24 +117,24 @@ class Prediction:
             draw.rectangle(corners, outline=(220, 40, 40), width=max(1, factor // 2))
             if label:
                 draw.text((corners[0] + 2, corners[1] + 2), label, fill=(220, 40, 40))
-        place = Path(path)
-        place = place if place.suffix else place.with_name(f"{place.name}.png")
-        endings = Image.registered_extensions()
-        if place.suffix.lower() not in endings:
-            raise DataError(
-                f"cannot write {place}: no picture ends like that",
-                help=did_you_mean(place.suffix, _PICTURES, "such as"),
-            )
-        place.parent.mkdir(parents=True, exist_ok=True)
-        big.save(place)
-        return place
+        return save_picture(big, path)
 
     def save(self, path: str | Path) -> Path:
-        """Writes the values: `.json` as JSON, image endings with boxes drawn, anything else as text."""
+        """Writes the values; returns the path.
+
+        `.json`: as JSON, which names the files of generated pictures beside it. Image endings: the generated picture,
+        or the row's own with the predicted boxes drawn. Anything else: as text; of generated pictures `.txt` alone.
+        """
         place = Path(path)
-        if place.suffix.lower() in _PICTURES:
+        if any(pictures_in(self.values)) and place.suffix not in (".json", ".txt"):
+            return save_picture(self.picture, place)
+        if place.suffix.lower() in ENDINGS:
             return self.save_box(place)
-        text = json.dumps(dict(self.values), ensure_ascii=False, indent=1) if place.suffix == ".json" else self.text
+        if place.suffix == ".json":
+            named = written(self.values, place.parent, place.stem)
+            text = json.dumps(named, ensure_ascii=False, indent=1)
+        else:
+            text = self.text
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text + "\n", encoding="utf-8")
         return place

@@ -7,11 +7,22 @@ from dataclasses import dataclass
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.plan.build import build_plan
+from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.cost import ModelSize, flops
 from ofasys_lite.plan.types import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment
 from ofasys_lite.plan.values import CallValue
 
-__all__ = ["VOCABULARY", "Cost", "Count", "Explanation", "Line", "Tokens", "explain_line", "explain_plan"]
+__all__ = [
+    "VOCABULARY",
+    "Cost",
+    "Count",
+    "Explanation",
+    "Line",
+    "Tokens",
+    "codec_notes",
+    "explain_line",
+    "explain_plan",
+]
 
 #: Rows of the vocabulary in the cost estimate.
 VOCABULARY = 32_000
@@ -141,7 +152,22 @@ def explain_plan(plan: Plan, sizes: Mapping[str, ModelSize] | None = None, count
     for name, size in (sizes or {}).items():
         forward = flops(size, source, target, VOCABULARY)
         costs.append(Cost(name, forward, 3 * forward))
-    return Explanation(plan, plan.line, templates, source, target, tuple(costs), plan.cannot_train, plan.notes)
+    notes = (*plan.notes, *codec_notes(plan))
+    return Explanation(plan, plan.line, templates, source, target, tuple(costs), plan.cannot_train, notes)
+
+
+def codec_notes(plan: Plan) -> tuple[str, ...]:
+    """Says of each target that names no codec that one is trained before the run."""
+    found = []
+    for slot in plan.target_slots():
+        codec = codec_of(slot)
+        if slot.learned and codec is not None and not codec.positional and "hash" not in dict(codec.keyed):
+            steps = f" in {codec.get('steps')} steps" if codec.get("steps") is not None else ""
+            found.append(
+                f"[{slot.modality}:{slot.column}] names no codec: one is trained{steps} on the training split "
+                "before the run, and kept in the cache for the next"
+            )
+    return tuple(dict.fromkeys(found))
 
 
 class _Writer:
@@ -195,7 +221,7 @@ class _Writer:
             adapter=slot.adapter.rpartition(".")[2] or "planned",
             tokens=self._tokens(slot),
             loss=loss,
-            constraint=constraint_in_words(slot) if target else "",
+            constraint=constraint_in_words(slot, self._tokens(slot)) if target else "",
             attributes=in_words(slot.options),
         )
 
@@ -230,8 +256,19 @@ def constraint_of_group(group: GroupSegment) -> str:
     return words + (", in random order in training" if group.order == "random" else "")
 
 
-def constraint_in_words(slot: SlotSegment) -> str:
-    """What a target slot may be, in words."""
+def _codes_in_words(codec: CallValue, tokens: Tokens | None) -> str:
+    """`16 positions of 2 codes each, of 64`, as far as it is known."""
+    count = "" if tokens is None else f"{tokens.count} "
+    book = f", of {codec.get('codes')}" if codec.get("codes") is not None else ""
+    if codec.get("layers") == "flat":
+        return f"{count}codes one after another{book}"
+    depth = codec.get("depth")
+    each = "" if depth is None else f" of {depth} code{'s' if depth != 1 else ''} each"
+    return f"{count}positions{each}{book}"
+
+
+def constraint_in_words(slot: SlotSegment, tokens: Tokens | None = None) -> str:
+    """What a target slot may be, in words; `tokens` are its rows, if that is known."""
     if not slot.learned:
         return "given: the row must have it"
     words = "present or absent, then " if slot.optional else ""
@@ -245,6 +282,9 @@ def constraint_in_words(slot: SlotSegment) -> str:
         }[slot.closed.kind]
         many = f"one of {len(slot.closed.values)} values" if slot.closed.values else "one of the values"
         return f"{words}{many} of {kind}"
+    codec = codec_of(slot)
+    if codec is not None:
+        return words + _codes_in_words(codec, tokens)
     options = dict(slot.options)
     least, most = options.get("min_length"), options.get("max_length")
     bounds = f" of {least or 0} to {most} tokens" if most else f" of at least {least} tokens" if least else ""

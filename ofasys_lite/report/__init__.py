@@ -2,7 +2,7 @@
 
 from ofasys_lite.report.html import render_report, write_report
 from ofasys_lite.report.saved import load_results, save_results
-from ofasys_lite.report.sheet import sample_sheet
+from ofasys_lite.report.sheet import sample_sheet, save_pictures
 from ofasys_lite.report.table import metrics_json, print_table
 from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
 
@@ -18,6 +18,7 @@ __all__ = [
     "print_table",
     "render_report",
     "sample_sheet",
+    "save_pictures",
     "save_results",
     "write_report",
 ]

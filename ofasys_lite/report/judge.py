@@ -143,7 +143,7 @@ def _targets(plan: Plan) -> dict[str, SlotSegment | GroupSegment]:
         for segment in side:
             if isinstance(segment, SlotSegment) and segment.learned:
                 found[segment.column] = segment
-            elif isinstance(segment, GroupSegment) and any(_judged(slot) for slot in walk((segment,))):
+            elif isinstance(segment, GroupSegment) and any(slot.learned for slot in walk((segment,))):
                 found[group_key(segment)] = segment
     return found
 

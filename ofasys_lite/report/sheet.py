@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.report.blocks import Block, value_block
-from ofasys_lite.report.pictures import PREDICTED, REFERENCE, boxes_of, is_picture, picture, spectrogram
-from ofasys_lite.report.types import Sample
+from ofasys_lite.report.pictures import PREDICTED, REFERENCE, boxes_of, is_picture, picture, png, spectrogram
+from ofasys_lite.report.types import RunResults, Sample
 
 if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-__all__ = ["sample_sheet"]
+__all__ = ["sample_sheet", "save_pictures"]
 
 _WIDTH, _GAP = 260, 12  # pixels of a cell and between cells
 _SIZE = 14
@@ -41,6 +42,27 @@ def sample_sheet(samples: Sequence[Sample], path: str | os.PathLike[str], column
     target.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(target, "PNG")
     return target
+
+
+def save_pictures(run: RunResults, folder: Path) -> list[Path]:
+    """A sheet per task that writes pictures, `TASK.png`, and every generated one of its samples in `TASK/`.
+
+    Returns the paths of the sheets; tasks that write no pictures get none.
+    """
+    found = []
+    for task in run.tasks:
+        drawn = [sample for sample in task.samples if is_picture(sample.prediction)]
+        if not drawn:
+            continue
+        found.append(sample_sheet(drawn, folder / f"{task.task}.png"))
+        for number, sample in enumerate(drawn):
+            data = png(sample.prediction)
+            if data is not None:
+                name = re.sub(r"[^\w.-]+", "_", sample.id)[:80]
+                place = folder / task.task / f"{number:02}-{name}.png"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+    return found
 
 
 def _cell(sample: Sample) -> Image.Image:
