@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ofasys_lite.api.model import Closed, GeneralistModel
 from ofasys_lite.errors import CardError, CheckpointError, DataError
+from ofasys_lite.generalist.pictures import pictures_in, save_picture
 from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.interop.ofasys import current_line, generation
 
@@ -22,13 +23,15 @@ Row = Mapping[str, Any]
 
 
 class Output(Prediction):
-    """A prediction with the further methods that OFASys' outputs have; each says what to use instead."""
+    """A prediction with the further methods that OFASys' outputs have; those refused say what to use instead."""
 
     __slots__ = ()
 
-    def save_image(self, path: str | Path) -> NoReturn:
-        """Always refused: images cannot be written yet."""
-        self._refuse("image", path, "save_box(path) draws boxes on the input image")
+    def save_image(self, path: str | Path) -> Path:
+        """Writes the generated picture; returns the path. DataError where the line writes none."""
+        if not any(pictures_in(self.values)):
+            self._refuse("image", path, "save_box(path) draws boxes on the input image")
+        return save_picture(self.picture, path)
 
     def save_audio(self, path: str | Path) -> NoReturn:
         """Always refused: sound cannot be written yet."""

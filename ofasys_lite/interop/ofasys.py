@@ -41,7 +41,7 @@ _REFUSED = MappingProxyType(
         "unkpen": _NO_UNKNOWN,
         "max_len_a": "give the most ids of the target as max_len",
         "max_iter": "speech cannot be written yet; leave it out for text, boxes and structures",
-        "output_shape": "motion and images cannot be written yet; leave it out",
+        "output_shape": "a picture has the size of its codec, `size=` in the line; leave it out",
         "constraint_range": "the line says what the target may be: [BOX:...], [TEXT:...,closed_set]",
         "constraint_trie": "give the values as closed_set=[...]",
         "use_cache": "decoding always keeps the keys of what it has written: leave it out",

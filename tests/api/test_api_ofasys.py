@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from api_worlds import QUICK, SMALL, picture, tiny
+from PIL import Image
 
 from ofasys_lite import OFASys, Prediction, Task, Trainer, fit
 from ofasys_lite.api.ofasys import Output
@@ -180,3 +181,9 @@ def test_outputs_say_what_they_hold_instead_of_pictures_sound_and_motion(name: s
     with pytest.raises(DataError, match=r"cannot save 0\.x: this prediction holds no .*, but cap \(TEXT\)") as raised:
         getattr(output, name)("0.x")
     assert "save" in raised.value.help
+
+
+def test_a_generated_picture_is_saved(tmp_path: Path) -> None:
+    output = Output("draw", "0", {"img": Image.new("RGB", (4, 3))}, 0.0, {"img": "IMAGE"})
+    with Image.open(output.save_image(tmp_path / "a")) as image:
+        assert image.size == (4, 3)

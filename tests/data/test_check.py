@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import json
 import resource
 import subprocess
@@ -12,6 +14,7 @@ from types import ModuleType
 
 import pytest
 from check_tables import CARDS, messages_of, report_of
+from PIL import Image
 
 from ofasys_lite.cards import ModalityCard, load_task_card
 from ofasys_lite.commands import app
@@ -249,3 +252,19 @@ print(code, sorted(heavy))
     assert done.stdout.splitlines()[-1] == "1 []"
     assert "did you mean `answers`?" in done.stderr
     assert "^^^^^^" in done.stderr
+
+
+def test_a_codec_that_will_be_trained_is_a_note_and_one_that_is_not_there_a_mistake(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1), "red").save(file, "PNG")
+    pixel = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    rows = [{"a": str(n), "b": pixel} for n in range(4)]
+    card = load_task_card(
+        {"instruction": "draw [TEXT:a] -> [IMAGE:b,codec=dnd(depth=2)]", "data": {"train": rows}}, name="t"
+    )
+    report = check_tasks([card], CARDS)
+    assert not report.errors
+    assert any("[IMAGE:b] names no codec: one is trained on the training split" in note for note in report.notes)
+    lost = load_task_card({"instruction": f"[TEXT:a] -> [IMAGE:b,codec=dnd({tmp_path}/none)]"}, name="t")
+    (error,) = check_tasks([lost], CARDS).errors
+    assert "task t, slot [IMAGE:b]: no codec in" in error.render()

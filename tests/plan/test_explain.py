@@ -155,3 +155,26 @@ def test_a_histogram_counts_every_value_once() -> None:
     assert len(bars) <= 8
     assert histogram([]) == ["  none"]
     assert histogram([5, 5]) == [f"     5 {'█' * 40} 2"]
+
+
+def test_a_target_written_in_codes_says_positions_codes_and_that_its_codec_is_trained_first() -> None:
+    line = "draw [TEXT:a] -> [IMAGE:b,size=16,codec=dnd(depth=2,codes=64,steps=9)]"
+    explanation = explain_line(line, CARDS, count=lambda slot: Tokens(16, "exact"))
+    assert explanation.templates[0][-1].constraint == "16 positions of 2 codes each, of 64"
+    (note,) = explanation.notes
+    assert note.startswith("[IMAGE:b] names no codec: one is trained in 9 steps")
+    flat = explain_line("[TEXT:a] -> [IMAGE:b,codec=dnd(layers=flat)]", CARDS)
+    assert flat.templates[0][-1].constraint == "codes one after another"
+    assert explain_line("[TEXT:a] -> [IMAGE:b,codec=dnd(some/folder)]", CARDS).notes == ()
+
+
+def test_explain_shows_the_sizes_of_a_codec_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from code_worlds import codec
+
+    folder = codec(tmp_path / "codec")
+    assert main([f"[TEXT:a] -> [IMAGE:b,codec=dnd({folder})]"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "16 positions of 2" in shown
+    assert "names no codec" not in shown
+    with pytest.raises(CardError, match="no codec in nowhere"):
+        main(["[TEXT:a] -> [IMAGE:b,codec=dnd(nowhere)]"])
