@@ -240,6 +240,7 @@ def main() -> None:
         folder = given.out / f"{row['world']}-{row['variant'].replace(' ', '-')}-s{row['seed']}"
         if "nats" not in row and (folder / "export").exists():
             row["nats"] = likelihood(Generalist.from_pretrained(folder), WORLDS[row["world"]])
+            given.result.write_text(json.dumps({**kept, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     for seed in [] if given.table else given.seeds:
         for name in given.worlds:
             for variant in given.variants:
