@@ -154,7 +154,6 @@ def test_a_second_drawing_task_is_added_to_a_trained_model(tmp_path: Path) -> No
         assert drawn(grown, task).shape == (16, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="generalist/prediction.py and commands/predict.py know no pictures yet")
 def test_the_command_writes_the_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,8 +165,10 @@ def test_the_command_writes_the_picture(
     with Image.open("red.png") as picture:
         assert picture.size == (8, 8)
     capsys.readouterr()
-    assert app.main(["predict", "run/export", "draw", "cap=a red square", "--json"]) == 0
-    assert "img" in json.loads(capsys.readouterr().out)
+    assert app.main(["predict", "run/export", "draw", "cap=a red square", "--json"]) == 1
+    assert "write --out" in capsys.readouterr().err
+    assert app.main(["predict", "run/export", "draw", "cap=a red square", "--json", "--out", "again.png"]) == 0
+    assert json.loads(capsys.readouterr().out)["img"] == "again.png"
 
 
 # ------------------------------------------------------------------ codes of a modality from outside
