@@ -30,7 +30,8 @@ def written(word: str, side: int = 32) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    pytest.importorskip("rapidocr_onnxruntime")
+    # OpenCV, which it needs, asks for libGL of the system
+    pytest.importorskip("rapidocr_onnxruntime", exc_type=ImportError)
     return [written(word) for word in WORDS]
 
 
