@@ -35,7 +35,10 @@ class DecodeOptions:
             guidance, arXiv 2207.12598); 1 is none.
         cfg_from: Share of the positions (of the rounds of `mask_predict`) from which on there is guidance.
         cfg_until: Share up to which there is guidance (a guidance interval, arXiv 2404.07724).
-        steps: Rounds of `mask_predict`.
+        steps: Rounds of `mask_predict`, at most.
+        candidates: Fillings that `mask_predict` draws in a round, of which the model's judges keep one.
+        patience: Rounds of `mask_predict` that may go by before a picture is done because its judges' best score has
+            not risen; 0 waits for all rounds.
     """
 
     method: str = "greedy"
@@ -54,6 +57,8 @@ class DecodeOptions:
     cfg_from: float = 0.0
     cfg_until: float = 1.0
     steps: int = 12
+    candidates: int = 1
+    patience: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -62,6 +67,8 @@ class DecodeOptions:
             self._whole(key, low)
         self._whole("seed", 0)
         self._whole("steps", 1)
+        self._whole("candidates", 1)
+        self._whole("patience", 0)
         if self.max_length is not None:
             self._whole("max_length", 1)
             if self.max_length < self.min_length:
@@ -80,6 +87,9 @@ class DecodeOptions:
             raise CardError(f"decoding: beam {self.beam} with method {self.method}", help="write method: beam")
         if self.n_best > self.beam:
             raise CardError(f"decoding: n_best {self.n_best} of a beam of {self.beam}", help="n_best is at most beam")
+        if self.judged and self.method != "mask_predict":
+            what = f"candidates {self.candidates}, patience {self.patience}"
+            raise CardError(f"decoding: {what} with method {self.method}", help="they belong to mask_predict")
 
     def _whole(self, key: str, low: int) -> None:
         value = getattr(self, key)
@@ -95,6 +105,11 @@ class DecodeOptions:
     def guided(self) -> bool:
         """Whether codes are drawn with guidance."""
         return self.cfg != 1.0
+
+    @property
+    def judged(self) -> bool:
+        """Whether judges of the model are asked."""
+        return self.candidates > 1 or self.patience > 0
 
     def cfg_at(self, share: float) -> float:
         """Guidance where `share` (0 to 1) of the codes is written."""

@@ -31,7 +31,7 @@ class _Key:
 #: What decides the codec itself.
 TOKENIZER_KEYS = ("depth", "factor", "codes", "steps")
 #: What decides how the model learns its codes.
-MODEL_KEYS = ("layers", "feedback", "weights", "order", "anneal", "correct")
+MODEL_KEYS = ("layers", "feedback", "weights", "order", "anneal", "correct", "judges")
 _KEYS: Mapping[str, _Key] = {
     "depth": _Key("int", 1, 16),
     "factor": _Key("int", 2, 64),
@@ -43,6 +43,7 @@ _KEYS: Mapping[str, _Key] = {
     "order": _Key("choice", choices=("raster", "random")),
     "anneal": _Key("int", 0, 10_000_000),
     "correct": _Key("float", 0, 1),
+    "judges": _Key("float", 0.001, 100),
 }
 
 
@@ -103,6 +104,9 @@ def check_codec(ledger: Ledger, call: CallValue, span: Span) -> CallValue:
     if found.get("layers") == "parallel" and found.get("feedback") == "true":
         help = "heads on one layer do not see each other's codes; write layers=last, or leave `feedback` out"
         ledger.error("E207", "`layers=parallel` has no feedback", span, help)
+    if "judges" in found and found.get("correct", 0) != 0:
+        help = "judges learn what real codes are; leave one of them out"
+        ledger.error("E207", "`judges` beside `correct`, which makes codes wrong", span, help)
     weights, depth = found.get("weights"), found.get("depth")
     if isinstance(weights, tuple) and isinstance(depth, int) and len(weights) != depth:
         ledger.error("E207", f"{len(weights)} weights for codes of depth {depth}", span, "give one weight a depth")
@@ -140,7 +144,7 @@ def codec_of(slot: SlotSegment) -> CallValue | None:
 def with_codecs(plan: Plan, facts: Mapping[str, Mapping[str, object]]) -> Plan:
     """The plan with the codec of each slot named in `facts` (by key) known: hash and sizes instead of a folder.
 
-    What the line says of the model's side (`layers`, `feedback`, `weights`, `order`, `correct`) stays.
+    What the line says of the model's side (`layers`, `feedback`, `weights`, `order`, `correct`, `judges`) stays.
     """
 
     def known(segment: Segment) -> Segment:

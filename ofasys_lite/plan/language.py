@@ -100,5 +100,16 @@ DECODE_KEYS = (
 CODE_DECODE_KEYS = {
     "greedy": ("cfg", "cfg_from", "cfg_until", "seed"),
     "sample": ("temperature", "top_k", "top_p", "cfg", "cfg_from", "cfg_until", "seed"),
-    "mask_predict": ("steps", "temperature", "top_k", "top_p", "cfg", "cfg_from", "cfg_until", "seed"),
+    "mask_predict": (
+        "steps",
+        "candidates",
+        "patience",
+        "temperature",
+        "top_k",
+        "top_p",
+        "cfg",
+        "cfg_from",
+        "cfg_until",
+        "seed",
+    ),
 }

@@ -59,6 +59,21 @@ def check_slot(
     decode = values.get("decode")
     if isinstance(decode, CallValue):
         _check_decode(ledger, slot, decode, "codec" in values)
+    if isinstance(codec, CallValue):
+        _check_judges(ledger, slot, codec, decode)
+
+
+def _check_judges(ledger: Ledger, slot: Slot, codec: CallValue, decode: object) -> None:
+    """Notes judges that nobody asks, and candidates that nobody judges (E207)."""
+    rounds = decode if isinstance(decode, CallValue) and decode.name == "mask_predict" else None
+    judges = codec.get("judges") is not None
+    if judges and rounds is None:
+        help = "write decode=mask_predict(steps=8,candidates=4), or leave `judges` out"
+        ledger.error("E207", "`judges` judge pictures that are written in rounds", _span(slot, "codec"), help)
+    for key in ("candidates", "patience"):
+        if rounds is not None and rounds.get(key) is not None and not judges:
+            help = f"write codec={codec.name}(...,judges=0.1), or leave `{key}` out"
+            ledger.error("E207", f"`{key}` asks judges, and the codec has none", _span(slot, "decode"), help)
 
 
 def _check_decode(ledger: Ledger, slot: Slot, decode: CallValue, codes: bool) -> None:

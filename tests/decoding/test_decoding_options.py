@@ -25,6 +25,10 @@ from ofasys_lite.errors import CardError, Place
         ({"method": "sample", "beam": 2}, "write method: beam"),
         ({"beam": 2, "n_best": 3}, "n_best is at most beam"),
         ({"exact": 1}, "exact is 1"),
+        ({"candidates": 0}, "candidates is 0\n  help: allowed: whole numbers from 1"),
+        ({"patience": -1}, "patience is -1"),
+        ({"method": "sample", "candidates": 2}, "candidates 2, patience 0 with method sample"),
+        ({"method": "greedy", "patience": 2}, "they belong to mask_predict"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_is_allowed(values: dict[str, Any], message: str) -> None:

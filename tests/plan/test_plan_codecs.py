@@ -70,6 +70,42 @@ BAD = {
     ",codec=dnd(order=zigzag)": ("E113", "codec: `order` cannot be `zigzag`", "allowed: raster, random"),
     ",codec=dnd(correct=2)": ("E107", "codec: `correct=2` is out of range", "allowed: 0 to 1"),
     ",codec=dnd(correct=nan)": ("E106", "codec: `correct` takes a number", "allowed: 0 to 1"),
+    ",codec=dnd(judges=0),decode=mask_predict": (
+        "E107",
+        "codec: `judges=0` is out of range",
+        "allowed: 0.001 to 100",
+    ),
+    ",codec=dnd(judges=yes),decode=mask_predict": ("E106", "codec: `judges` takes a number", "allowed: 0.001 to 100"),
+    ",codec=dnd(judges=0.1,correct=0.1),decode=mask_predict": (
+        "E207",
+        "`judges` beside `correct`, which makes codes wrong",
+        "judges learn what real codes are; leave one of them out",
+    ),
+    ",codec=dnd(judges=0.1)": (
+        "E207",
+        "`judges` judge pictures that are written in rounds",
+        "write decode=mask_predict(steps=8,candidates=4), or leave `judges` out",
+    ),
+    ",codec=dnd(judges=0.1),decode=sample": (
+        "E207",
+        "`judges` judge pictures that are written in rounds",
+        "write decode=mask_predict(steps=8,candidates=4), or leave `judges` out",
+    ),
+    ",codec=dnd,decode=mask_predict(candidates=4)": (
+        "E207",
+        "`candidates` asks judges, and the codec has none",
+        "write codec=dnd(...,judges=0.1), or leave `candidates` out",
+    ),
+    ",decode=mask_predict(patience=2)": (
+        "E207",
+        "`patience` asks judges, and the codec has none",
+        "write codec=dnd(...,judges=0.1), or leave `patience` out",
+    ),
+    ",decode=sample(candidates=4)": (
+        "E113",
+        "decoding of codes has no `candidates`",
+        "sample takes: temperature, top_k, top_p, cfg, cfg_from, cfg_until, seed",
+    ),
     ",size=30,codec=dnd(factor=4)": ("E207", "`size=30` is not divisible by `factor=4`", "write size=32"),
     ",size=2,codec=dnd(factor=8)": ("E207", "`size=2` is not divisible by `factor=8`", "write size=8"),
     ",codec=dnd,no_loss": (
