@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
 from ofasys_lite.model import Quantized, ResidualQuantizer, ScalarQuantizer
 
-__all__ = ["CodecConfig", "Coded", "ImageCodec"]
+__all__ = ["CodecConfig", "Coded", "ImageCodec", "centred"]
 
 LOSSES = ("mse", "l1")
 
@@ -108,11 +108,13 @@ class Coded:
     Attributes:
         pixels_NCHW: Reconstruction in -1 to 1.
         quantized: Codes and sums.
-        loss: Reconstruction plus weighted commitment.
+        error: Of the reconstruction, as the config's `loss` measures it.
+        loss: The error plus weighted commitment.
     """
 
     pixels_NCHW: Tensor
     quantized: Quantized
+    error: Tensor
     loss: Tensor
 
 
@@ -130,6 +132,11 @@ class _Block(nn.Module):
         for norm, conv in zip(self.norms, self.convs, strict=True):
             out = conv(F.silu(norm(out)))
         return x_NCHW + out
+
+
+def centred(pixels_NHWC: Tensor) -> Tensor:
+    """(N, 3, H, W) in -1 to 1 of uint8 images (N, H, W, 3)."""
+    return pixels_NHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _groups(channels: int) -> int:
@@ -173,17 +180,27 @@ class ImageCodec(nn.Module):
         side = self.config.size
         if pixels_NHWC.ndim != 4 or tuple(pixels_NHWC.shape[1:]) != (side, side, 3):
             raise ShapeError(f"codec for {side} x {side} pixels got images of shape {tuple(pixels_NHWC.shape[1:])}")
-        x_NCHW = pixels_NHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
-        z: Tensor = self.encoder(x_NCHW).permute(0, 2, 3, 1)
+        z: Tensor = self.encoder(centred(pixels_NHWC)).permute(0, 2, 3, 1)
         return z
 
     def forward(self, pixels_NHWC: Tensor) -> Coded:
         """Reconstruction and loss of uint8 images (N, H, W, 3); in training the codebooks learn too."""
         quantized = self.quantizer(self.latents(pixels_NHWC))
-        out_NCHW = self.decoder(quantized.z.permute(0, 3, 1, 2))
-        want_NCHW = pixels_NHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
+        out_NCHW, error = self.compared(quantized.z, pixels_NHWC)
+        return Coded(out_NCHW, quantized, error, error + self.config.commitment * quantized.commitment)
+
+    def compared(self, z_NHWC: Tensor, pixels_NHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (N, 3, H, W) in -1 to 1 that the decoder makes of vectors, and their error against uint8 images."""
+        out_NCHW = self.decoder(z_NHWC.permute(0, 3, 1, 2))
         measure = F.mse_loss if self.config.loss == "mse" else F.l1_loss
-        return Coded(out_NCHW, quantized, measure(out_NCHW, want_NCHW) + self.config.commitment * quantized.commitment)
+        return out_NCHW, measure(out_NCHW, centred(pixels_NHWC))
+
+    @property
+    def last_weight(self) -> Tensor:
+        """Weights of the decoder's last layer: through them every loss of the pictures goes."""
+        last = self.decoder[-1]
+        assert isinstance(last, nn.Conv2d)
+        return last.weight
 
     @torch.no_grad()
     def encode(self, pixels_NHWC: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from ofasys_lite.plan import build_plan
 if TYPE_CHECKING:
     from ofasys_lite.adapters.image_codec import ImageCodec
     from ofasys_lite.training.codec import Images
+    from ofasys_lite.training.codec_losses import CodecLosses
 
 __all__ = ["main"]
 
@@ -45,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--channels", type=int, default=32, help="latent channels (32)")
     training.add_argument("--width", type=int, default=32, help="channels of the convolutions (32)")
     training.add_argument("--separate", action="store_true", help="a codebook per depth instead of one for all")
-    training.add_argument("--loss", default="mse", help="mse or l1")
+    training.add_argument("--loss", default="mse", help="error of the pixels: mse or l1 (mse)")
+    _add_losses(training)
     training.add_argument("--steps", type=int, default=2000)
     training.add_argument("--batch", type=int, default=64)
     training.add_argument("--lr", type=float, default=1e-3)
@@ -65,6 +67,37 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--column", help="column of images; the task's first IMAGE slot if not given")
         each.add_argument("--config-dir", action="append", default=[], help="a folder of your own with tasks/")
     return parser
+
+
+def _add_losses(training: argparse.ArgumentParser) -> None:
+    group = training.add_argument_group("losses beside the error of the pixels")
+    group.add_argument(
+        "--perceptual",
+        metavar="NAME",
+        help="network whose features are compared too: a timm model, or package.module:function",
+    )
+    group.add_argument("--perceptual-weight", type=float, metavar="W", help="how much that counts (1)")
+    group.add_argument("--gan-weight", type=float, metavar="W", help="how much a discriminator of patches counts (0)")
+    group.add_argument(
+        "--gan-start", type=int, metavar="STEP", help="step at which the discriminator begins (half of --steps)"
+    )
+
+
+def _losses(given: argparse.Namespace) -> CodecLosses:
+    """What the flags say; CardError for a flag that says nothing without another."""
+    from ofasys_lite.training.codec_losses import CodecLosses
+
+    if given.perceptual_weight is not None and given.perceptual is None:
+        raise CardError("--perceptual-weight without a network", help="name one: --perceptual NAME")
+    if given.gan_start is not None and not given.gan_weight:
+        raise CardError("--gan-start without a discriminator", help="give its weight: --gan-weight W, often 0.1 to 1")
+    start = given.steps // 2 if given.gan_start is None else given.gan_start
+    return CodecLosses(
+        perceptual=given.perceptual,
+        perceptual_weight=1.0 if given.perceptual_weight is None else given.perceptual_weight,
+        gan_weight=given.gan_weight or 0.0,
+        gan_start=start if given.gan_weight else 0,
+    )
 
 
 def _column(card: TaskCard, folders: Sequence[str]) -> str:
@@ -105,8 +138,10 @@ def _train(given: argparse.Namespace) -> int:
         loss=given.loss,
         levels=tuple(given.levels),
     )
+    losses = _losses(given)
     images = _images(given, "train", config.size)
-    run = CodecRun(config, images, given.out, given.steps, given.batch, given.lr, given.seed, given.resume)
+    sizes = (given.steps, given.batch, given.lr, given.seed, given.resume)
+    run = CodecRun(config, images, given.out, *sizes, losses=losses)
     codec = train_codec(run)
     print(given.out)
     _tell(codec, _images(given, "valid", config.size), "valid")

@@ -19,8 +19,14 @@ from ofasys_lite.generalist.network import Network
 __all__ = ["codec_hash", "fill_codecs", "load_codec", "save_codec"]
 
 
-def save_codec(codec: ImageCodec, folder: Path) -> Path:
-    """Writes codec.json and model.safetensors into `folder`, each whole or not at all; the weights first."""
+def save_codec(codec: ImageCodec, folder: Path, losses: Mapping[str, object] | None = None) -> Path:
+    """Writes codec.json and model.safetensors into `folder`, each whole or not at all; the weights first.
+
+    Args:
+        codec: Sizes and weights.
+        folder: Made where it is missing.
+        losses: What it was trained by beside the error of its pictures, kept in codec.json for the reader.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ".model.part"
     partial.touch()
@@ -28,7 +34,8 @@ def save_codec(codec: ImageCodec, folder: Path) -> Path:
     save_file({n: t.detach().cpu().contiguous() for n, t in codec.state_dict().items()}, partial)
     partial.chmod(allowed)
     os.replace(partial, folder / "model.safetensors")
-    text = json.dumps({"format": FORMAT, "kind": "image", "codec": codec.config.to_dict()}, indent=1)
+    told = {"losses": dict(losses)} if losses else {}
+    text = json.dumps({"format": FORMAT, "kind": "image", "codec": codec.config.to_dict(), **told}, indent=1)
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, folder / "codec.json")
     return folder

@@ -9,15 +9,14 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -26,10 +25,11 @@ from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.data.cache import atomic, cache_folder
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource
-from ofasys_lite.errors import CheckpointError, DataError
+from ofasys_lite.errors import CardError, CheckpointError, DataError
 from ofasys_lite.generalist.codecs import codec_hash, load_codec, save_codec
 from ofasys_lite.model import ResidualQuantizer
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
+from ofasys_lite.training.codec_losses import CodecLearner, CodecLosses
 
 __all__ = ["CodecRun", "Images", "cached_codes", "depth_errors", "train_codec"]
 
@@ -107,6 +107,10 @@ class CodecRun:
         seed: Of weights, order and restarts.
         resume: Go on from the folder's checkpoint.
         checkpoint_every: Steps.
+        losses: What the pictures are judged by beside the config's `loss`.
+
+    Raises:
+        CardError: The discriminator would begin behind the last step.
     """
 
     config: CodecConfig
@@ -118,25 +122,34 @@ class CodecRun:
     seed: int = 0
     resume: bool = False
     checkpoint_every: int = 200
+    losses: CodecLosses = field(default_factory=CodecLosses)
+
+    def __post_init__(self) -> None:
+        if self.losses.gan_weight and self.losses.gan_start >= self.steps:
+            message = f"codec: the discriminator begins at step {self.losses.gan_start} of {self.steps}"
+            raise CardError(message, help="write a smaller --gan-start, or more --steps")
 
 
 def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
     """The trained codec, saved in the run's folder, in evaluation mode.
 
     Raises:
+        CardError: The perceptual network cannot be had, or the pictures are too small for a discriminator.
         CheckpointError: The folder holds a codec and `resume` is off, or its checkpoint is of another run.
         DataError: More than 1 % of the images cannot be read, or none can.
+        OfasysError: A loss is not finite any more; the last checkpoint stays.
     """
     console = console or Console(stderr=True)
-    state = _begin(run)
+    perceptual = run.losses.network(run.config.size)
+    facts = _facts(run, run.losses.recorded(perceptual))
+    state = _begin(run, facts)
     rows = _rows(run, console)
     torch.manual_seed(run.seed)
     codec = ImageCodec(run.config)
-    optimizer = torch.optim.AdamW(codec.parameters(), lr=run.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    learner = CodecLearner(codec, run.losses, perceptual)
     first = 0
     if state is not None:
-        codec.load_state_dict(state["codec"])
-        optimizer.load_state_dict(state["optimizer"])
+        learner.load(state)
         first = int(state["step"])
     codec.train()
     columns = (TextColumn("codec"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
@@ -148,27 +161,26 @@ def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
             # codes made before vectors differ collapse to a few: the first steps learn without them
             if step == _plain_steps(run) and isinstance(codec.quantizer, ResidualQuantizer):
                 codec.quantizer.begin(codec.latents(pixels))
-            out = codec(pixels) if step >= _plain_steps(run) else None
-            loss = _plain_loss(codec, pixels) if out is None else out.loss
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
-            for group in optimizer.param_groups:
-                group["lr"] = run.lr * _share(step, run.steps)
-            optimizer.step()
+            told = learner.update(pixels, step, step < _plain_steps(run), run.lr * _share(step, run.steps))
             if (step + 1) % 20 == 0 or step + 1 == run.steps:
-                used = 0 if out is None else len(out.quantized.codes.unique())
-                _log(run.folder, {"step": step + 1, "loss": loss.item(), "codes_used": used})
-                bar.update(shown, text=f"loss {loss.item():.4f}, {used} codes in use")
+                _log(run.folder, {"step": step + 1, **told})
+                bar.update(shown, text=_shown(told))
             bar.update(shown, completed=step + 1)
             if (step + 1) % run.checkpoint_every == 0:
-                _checkpoint(run, codec, optimizer, step + 1)
-    _checkpoint(run, codec, optimizer, run.steps)
-    save_codec(codec.eval(), run.folder)
+                _checkpoint(run, learner, facts, step + 1)
+    _checkpoint(run, learner, facts, run.steps)
+    save_codec(codec.eval(), run.folder, run.losses.recorded(perceptual))
     return codec
 
 
-def _begin(run: CodecRun) -> dict[str, Any] | None:
+def _shown(told: Mapping[str, float]) -> str:
+    """What stands behind the bar: the loss, its parts if there are any, codes in use."""
+    names = {"perceptual": "perceptual", "discriminator": "discriminator", "gan_weight": "adaptive weight"}
+    parts = [f"{text} {told[name]:.3g}" for name, text in names.items() if name in told]
+    return ", ".join([f"loss {told['loss']:.4f}", *parts, f"{told['codes_used']} codes in use"])
+
+
+def _begin(run: CodecRun, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The checkpoint to go on from."""
     path = run.folder / "checkpoint.pt"
     if not run.resume:
@@ -180,18 +192,21 @@ def _begin(run: CodecRun) -> dict[str, Any] | None:
     if not path.exists():
         raise CheckpointError(f"nothing to resume in {run.folder}", help="leave --resume out")
     state: dict[str, Any] = torch.load(path, weights_only=True)
-    facts = _facts(run)
-    if state["facts"] != facts:
+    before, asked = json.loads(state["facts"]), json.loads(json.dumps(facts))
+    if before != asked:
+        names = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
+        had, now = ({key: each.get(key) for key in names} for each in (before, asked))
         raise CheckpointError(
-            f"{path} is of another run: {state['facts']}, asked for {facts}", help="give the same sizes and seed"
+            f"{path} is of another run: {had}, asked for {now}", help="give the same sizes, losses, steps and seed"
         )
     return state
 
 
-def _facts(run: CodecRun) -> str:
+def _facts(run: CodecRun, losses: Mapping[str, object]) -> dict[str, Any]:
+    """What a resumed run must have in common; nothing of losses where none was given, as before there were any."""
     own = {"plain": _plain_steps(run), "steps": run.steps, "batch": run.batch, "lr": run.lr, "seed": run.seed}
-    facts = {**run.config.to_dict(), **own}
-    return json.dumps({**facts, "images": run.images.source.fingerprint, "column": run.images.column})
+    facts = {**run.config.to_dict(), **own, "images": run.images.source.fingerprint, "column": run.images.column}
+    return {**facts, "losses": losses} if losses else facts
 
 
 def _rows(run: CodecRun, console: Console) -> list[int]:
@@ -223,13 +238,6 @@ def _order(run: CodecRun, rows: Sequence[int], first: int) -> Iterator[tuple[int
         yield step, picked
 
 
-def _plain_loss(codec: ImageCodec, pixels_NHWC: Tensor) -> Tensor:
-    """Error of the reconstruction from vectors that are not quantized."""
-    out_NCHW: Tensor = codec.decoder(codec.latents(pixels_NHWC).permute(0, 3, 1, 2))
-    want_NCHW = pixels_NHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
-    return (F.mse_loss if codec.config.loss == "mse" else F.l1_loss)(out_NCHW, want_NCHW)
-
-
 def _plain_steps(run: CodecRun) -> int:
     """Steps without codes at the begin of a training: a tenth, at most 200; none where no book has to be placed."""
     return 0 if run.config.levels else min(200, run.steps // 10)
@@ -245,15 +253,14 @@ def _seed(seed: int, step: int) -> int:
     return random.Random(f"{seed}/{step}").getrandbits(63)
 
 
-def _log(folder: Path, row: dict[str, object]) -> None:
+def _log(folder: Path, row: Mapping[str, object]) -> None:
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
-def _checkpoint(run: CodecRun, codec: ImageCodec, optimizer: torch.optim.Optimizer, step: int) -> None:
+def _checkpoint(run: CodecRun, learner: CodecLearner, facts: Mapping[str, Any], step: int) -> None:
     partial = run.folder / ".checkpoint.part"
-    content = {"codec": codec.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "facts": _facts(run)}
-    torch.save(content, partial)
+    torch.save({**learner.state(), "step": step, "facts": json.dumps(facts)}, partial)
     os.replace(partial, run.folder / "checkpoint.pt")
 
 
