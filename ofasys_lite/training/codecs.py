@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +29,7 @@ from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.types import SlotSegment, option
 from ofasys_lite.plan.values import CallValue
 from ofasys_lite.training.codec import CodecRun, Images, train_codec
+from ofasys_lite.training.turns import await_first_rank, other_rank, turn
 
 __all__ = ["CodecTrainer"]
 
@@ -66,6 +65,7 @@ class CodecTrainer:
 
         Raises:
             CardError: Sizes that no codec can have, or a slot whose values none is trained on.
+            CheckpointError: On other ranks than 0: rank 0 has not trained the codec.
         """
         call = codec_of(slot) or CallValue("")
         steps = int(str(call.get("steps", STEPS)))
@@ -77,19 +77,32 @@ class CodecTrainer:
         facts = {**config.to_dict(), "steps": steps, "seed": self.seed, "rows": rows.fingerprint, "of": slot.column}
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         folder = cache_folder() / "codecs" / key
-        if not (folder / "codec.json").exists() and _other_rank():
-            _await(folder)
-        if not (folder / "codec.json").exists():
-            self.before()
-            self.console.print(
-                f"training a codec on the pictures of {card.name}: {config.size} x {config.size}, "
-                f"depth {config.depth}, {steps} steps ({folder})",
-                highlight=False,
-            )
-            images = (_Given if slot.optional else Images)(rows, slot.column, config.size)
-            train_codec(CodecRun(config, images, folder, steps, seed=self.seed, resume=_begun(folder)), self.console)
-            self.after()
+        if not _there(folder):
+            if other_rank():
+                waiting = f"waiting for rank 0, which trains the codec of {card.name} ({folder})"
+                await_first_rank(folder, lambda: _there(folder), lambda: self._tell(waiting))
+            else:
+                images = (_Given if slot.optional else Images)(rows, slot.column, config.size)
+                self._train(card, CodecRun(config, images, folder, steps, seed=self.seed))
         return known(folder)
+
+    def _train(self, card: TaskCard, run: CodecRun) -> None:
+        """Trains the codec, unless another process has just done it."""
+        waiting = f"another process trains the codec of {card.name} ({run.folder}): waiting for it"
+        with turn(run.folder, lambda: self._tell(waiting)):
+            if _there(run.folder):
+                return
+            size, depth = run.config.size, run.config.depth
+            self.before()
+            self._tell(
+                f"training a codec on the pictures of {card.name}: {size} x {size}, depth {depth}, "
+                f"{run.steps} steps ({run.folder})"
+            )
+            train_codec(replace(run, resume=(run.folder / "checkpoint.pt").exists()), self.console)
+            self.after()
+
+    def _tell(self, text: str) -> None:
+        self.console.print(text, highlight=False)
 
     def _config(self, slot: SlotSegment, call: CallValue) -> CodecConfig:
         """Sizes of the codec that the slot asks for; CardError where none can be trained for it."""
@@ -123,16 +136,6 @@ class _Given(Images):
         return good, errors
 
 
-def _begun(folder: Path) -> bool:
-    return (folder / "checkpoint.pt").exists()
-
-
-def _other_rank() -> bool:
-    """True on ranks that a launcher started beside rank 0, which trains the codec for all."""
-    return any(os.environ.get(name, "0") not in ("0", "") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-
-
-def _await(folder: Path) -> None:
-    """Waits for rank 0's codec; a shared cache folder is needed on several machines."""
-    while not (folder / "codec.json").exists():
-        time.sleep(1.0)
+def _there(folder: Path) -> bool:
+    # written last
+    return (folder / "codec.json").exists()
