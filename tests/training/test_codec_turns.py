@@ -112,10 +112,9 @@ def test_the_second_waits_with_a_message_and_uses_what_the_first_has_trained(mon
 def test_a_killed_holder_blocks_nobody() -> None:
     folder = found()[0].folder
     shutil.rmtree(folder)
-    script = (
-        "import sys, time; from filelock import FileLock; FileLock(sys.argv[1]).acquire(); print(); time.sleep(600)"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", script, f"{folder}.lock"], stdout=subprocess.PIPE, text=True)
+    script = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(); sys.stdin.read()"
+    pipe = subprocess.PIPE
+    holder = subprocess.Popen([sys.executable, "-c", script, f"{folder}.lock"], stdin=pipe, stdout=pipe, text=True)
     assert holder.stdout is not None
     holder.stdout.readline()
     results: list[Any] = []
