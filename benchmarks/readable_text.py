@@ -54,12 +54,13 @@ def read(pictures: NDArray[np.uint8], rows: list[dict[str, Any]]) -> dict[str, d
     return found
 
 
-def train(given: argparse.Namespace, depth: int, folder: Path, codec: Path) -> Generalist:
+def train(given: argparse.Namespace, depth: int, seed: int, folder: Path, codec: Path) -> Generalist:
     """The model that draws words in codes of a depth."""
     line = (
         f"write: [TEXT:word,spelled,drop=0.1] -> "
         f"[IMAGE:image,size={SIDE},codec=dnd({codec},depth={depth}),decode=sample(cfg=2)]"
     )
+    length = {"steps": given.steps} if given.minutes is None else {"minutes": given.minutes}
     task = Task("write", line)
     for split in ("train", "valid", "test"):
         task.add_dataset(open_source(f"written_words:{split}"), split)
@@ -69,37 +70,39 @@ def train(given: argparse.Namespace, depth: int, folder: Path, codec: Path) -> G
     return fit(
         GeneralistModel(config),
         task,
-        minutes=given.minutes,
+        **length,
         folder=folder,
         samples_per_step=32,
         lr=given.lr,
         warmup=0.03,
         valid_every=0,
         checkpoint_every=500,
-        workers=1,
+        workers=min(1, given.threads - 1),
         threads=given.threads,
-        seed=0,
+        seed=seed,
         precision="fp32",
         resume=(folder / "checkpoints" / "last.ckpt").exists(),
     ).generalist
 
 
-def measure(given: argparse.Namespace, depth: int) -> dict[str, Any]:
-    """Everything of one depth."""
-    codec_folder = given.codecs / f"words{SIDE}-d{depth}"
+def measure(given: argparse.Namespace, depth: int, seed: int) -> dict[str, Any]:
+    """Everything of one depth and seed."""
+    codec_folder = given.codecs / f"words{SIDE}f{given.factor}-d{depth}"
     source = open_source("written_words:test")
     rows = [dict(source.row(i)) for i in range(len(source))]
     real = Images(source, "image", SIDE).batch(range(len(source)))
     codec = load_codec(codec_folder)
     with torch.no_grad():
         parts = [codec.decode(codec.encode(real[i : i + 64])) for i in range(0, len(real), 64)]
-    row: dict[str, Any] = {"depth": depth, "codec": codec.config.to_dict()}
+    row: dict[str, Any] = {"factor": given.factor, "depth": depth, "seed": seed, "codec": codec.config.to_dict()}
     row["real"] = read(real.numpy(), rows)
     row["reconstruction"] = read(torch.cat(parts).numpy(), rows)
     if given.ceiling:
         return row
-    folder = given.out / f"depth-{depth}"
-    model = train(given, depth, folder, codec_folder)
+    folder = given.out / f"factor-{given.factor}-depth-{depth}-s{seed}"
+    begin = time.process_time()
+    model = train(given, depth, seed, folder, codec_folder)
+    row["train_cpu_seconds"] = round(time.process_time() - begin, 1)
     begin = time.process_time()
     options = DecodeOptions("sample", cfg=given.cfg, temperature=given.temperature)
     predictions = predict(model, [Request("write", r, str(i), options) for i, r in enumerate(rows)])
@@ -107,7 +110,8 @@ def measure(given: argparse.Namespace, depth: int) -> dict[str, Any]:
     row["ms"] = 1000 * (time.process_time() - begin) / len(rows)
     row["drawn"] = read(drawn, rows)
     row["steps"] = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]).get("step")
-    sheet(drawn, rows, given.out / f"depth-{depth}.png")
+    sheet(drawn, rows, folder.with_suffix(".png"))
+    sheet(torch.cat(parts).numpy(), rows, given.out / f"reconstructed-factor-{given.factor}-depth-{depth}.png")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return row
 
@@ -127,7 +131,10 @@ def main() -> None:
     parser.add_argument("--codecs", type=Path, default=Path("codecs"))
     parser.add_argument("--out", type=Path, default=Path("runs/readable-text"))
     parser.add_argument("--depths", nargs="*", type=int, default=[4, 1])
-    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--factor", type=int, default=8, help="pixels of a position")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--steps", type=int, default=5000, help="the same for all depths")
+    parser.add_argument("--minutes", type=float, default=None, help="instead of --steps")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--cfg", type=float, default=2.0)
@@ -139,19 +146,20 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = json.loads(given.result.read_text())["rows"] if given.result.exists() else []
-    for depth in given.depths:
-        if not any(r["depth"] == depth for r in rows):
-            rows.append(measure(given, depth))
-            facts = {key: getattr(given, key) for key in ("minutes", "width", "lr", "cfg", "temperature", "threads")}
-            given.result.write_text(json.dumps({"settings": facts, "rows": rows}, indent=1) + "\n")
+    for seed, depth in [(seed, depth) for seed in given.seeds for depth in given.depths]:
+        if not any((r["factor"], r["depth"], r["seed"]) == (given.factor, depth, seed) for r in rows):
+            row = measure(given, depth, seed)
+            keys = ("minutes", "steps", "width", "lr", "cfg", "temperature", "threads")
+            rows.append({**row, "settings": {key: getattr(given, key) for key in keys}})
+            given.result.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     table = Table(title="OCR word accuracy (character error)")
-    for heading in ("depth", "pictures", *KINDS):
+    for heading in ("factor", "depth", "seed", "pictures", *KINDS):
         table.add_column(heading)
     for row in rows:
         for what in ("real", "reconstruction", "drawn"):
             if what in row:
                 cells = [f"{row[what][k]['accuracy']:.3f} ({row[what][k]['cer']:.3f})" for k in KINDS]
-                table.add_row(str(row["depth"]), what, *cells)
+                table.add_row(*(str(row[key]) for key in ("factor", "depth", "seed")), what, *cells)
     Console().print(table)
 
 

@@ -95,10 +95,11 @@ class Pair:
             cache = self.body.start(states_SD, positions_S3, source, room=places)
         else:
             cache = self.body.start(source_lengths=source, room=places)
-        writer = self.heads.write(DepthChoice(temperature, sizes.top_k, guidance=sizes.guidance))
+        choose = DepthChoice(temperature, sizes.top_k, guidance=sizes.guidance)
+        writer = self.heads.write(choose, scorers=self.heads.scorers(places))
         written = []
         for place in range(places):
-            self.body.step(x_BD, self.positions[place].expand(self.rows, 3), cache, taps=writer.taps)
+            self.body.step(x_BD, self.positions[place].expand(self.rows, 3), cache, writer.taps, normed=False)
             written.append(writer.codes())
             x_BD = self.heads.inputs(written[-1])
         codes_BTK = torch.stack(written, 1)

@@ -9,14 +9,15 @@ C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Shared
-from ofasys_lite.adapters.depth import Choose, DepthHeads, DepthLogits, DepthWriter
+from ofasys_lite.adapters.depth import Choose, DepthHeads, DepthLogits, DepthWriter, Score
+from ofasys_lite.adapters.judges import Judges
 from ofasys_lite.data.types import Part
 from ofasys_lite.errors import CardError, ShapeError
 
@@ -31,7 +32,7 @@ class CodesAdapter(Adapter):
 
     Args:
         settings: `codec`: facts of the codec, and what the line says of the model's side: `layers` (`last`, `even` or
-            `parallel`), `feedback`, `weights`, `order`, `correct`.
+            `parallel`), `feedback`, `weights`, `order`, `correct`, `judges`.
         shared: Width, number of decoder layers.
         codes: V.
         depth: K.
@@ -69,6 +70,9 @@ class CodesAdapter(Adapter):
         self.places = nn.Embedding(positions, shared.width) if said.get("order") == "random" else None
         if self.places is not None:
             nn.init.normal_(self.places.weight, std=0.02)
+        #: Choose among candidates of pictures that are written in rounds.
+        self.judges = Judges(shared.width) if "judges" in said else None
+        self._shown: tuple[Part, Tensor, Tensor] | None = None
         self._kept: dict[int, Tensor] = {}
         self._last: tuple[Part, Tensor, Tensor] | None = None
         # codes are those of the codec's weights
@@ -77,7 +81,7 @@ class CodesAdapter(Adapter):
     def forget(self) -> None:
         """Drops the codes that were kept; the codec has other weights now."""
         self._kept.clear()
-        self._last = None
+        self._last = self._shown = None
 
     def train(self, mode: bool = True) -> CodesAdapter:
         """Training or evaluation mode; codes are fed as they are in evaluation."""
@@ -159,22 +163,42 @@ class CodesAdapter(Adapter):
     def embed(self, part: Part) -> Tensor:
         """(P, D): rows that read the codes of the position before; masked rows where they are written together."""
         _, fed_NLK = self.codes(part)
+        shown = None if self._shown is None or self._shown[0] is not part else self._shown
+        if shown is not None:
+            fed_NLK = fed_NLK.index_copy(0, shown[1], shown[2])
         x_NLD = self.inputs(fed_NLK)
         if self.places is not None:
             rows = torch.arange(self.positions, device=x_NLD.device).expand(len(x_NLD), -1)
             x_NLD = x_NLD + self.places(self._ordered(part, rows.unsqueeze(-1)).squeeze(-1))
         if any(part.sizes["hidden"]):
-            x_NLD = self._hide(x_NLD, part.arrays["hidden"].view(len(x_NLD), -1))
+            hidden_NL = part.arrays["hidden"].view(len(x_NLD), -1)
+            # judges see whole pictures
+            hidden_NL = hidden_NL if shown is None else hidden_NL.index_fill(0, shown[1], False)
+            x_NLD = self._hide(x_NLD, hidden_NL)
         if all(count == self.positions for count in part.counts):
             return x_NLD.flatten(0, 1)
         return torch.cat([x[:count] for x, count in zip(x_NLD, part.counts, strict=True)])
+
+    def show(self, part: Part, pieces_J: Tensor, codes_JLK: Tensor) -> None:
+        """Has the next `embed` of the part show these codes, whole, in place of those of some of its pieces."""
+        self._shown = (part, pieces_J, codes_JLK)
+
+    def verdicts(self, part: Part, states_JLD: Tensor, kinds: Sequence[int]) -> Tensor:
+        """(U,) losses of the judges on the pieces that were shown (`Judges.loss`)."""
+        if self.judges is None or self._shown is None or self._shown[0] is not part:
+            raise ShapeError("judged pieces were not shown", help="call `show` before the pack is embedded")
+        _, pieces_J, codes_JLK = self._shown
+        self._shown = None
+        real_J = (codes_JLK == self.codes(part)[0][pieces_J]).flatten(1).all(1)
+        return self.judges.loss(states_JLD, real_J, kinds)
 
     def _hide(self, x_NLD: Tensor, hidden_NL: Tensor) -> Tensor:
         return torch.where(hidden_NL.unsqueeze(-1), self.mask_D.to(x_NLD.dtype), x_NLD)
 
     def masked(self, codes_NLK: Tensor, hidden_NL: Tensor) -> Tensor:
         """(N, L, D): rows that are written together read their own codes, or the mask where they are hidden."""
-        return self._hide(self.inputs(codes_NLK), hidden_NL)
+        x_NLD = self.inputs(codes_NLK)
+        return self._hide(x_NLD if self.places is None else x_NLD + self.places.weight, hidden_NL)
 
     def inputs(self, codes: Tensor) -> Tensor:
         """(..., D): what a row reads of the codes (..., K) of a position."""
@@ -203,9 +227,10 @@ class CodesAdapter(Adapter):
         loss_RK = reading.loss(smoothing)
         return (loss_RK * loss_RK.new_tensor(self.shares)).sum(-1)
 
-    def writer(self, rows_R: Tensor, choose: Choose) -> DepthWriter:
-        """A step of decoding in which the live rows `rows_R` write the codes of one position each."""
-        return self.heads.write(choose, rows_R)
+    def writer(self, rows_R: Tensor | None, choose: Choose, scorers: Sequence[Score] | None = None) -> DepthWriter:
+        """A step of decoding in which the live rows `rows_R` (None: all) write the codes of one position each;
+        `scorers` from `DepthHeads.scorers` where the generation is long."""
+        return self.heads.write(choose, rows_R, scorers)
 
 
 def head_layers(name: str, depth: int, layers: int) -> tuple[int, ...]:

@@ -16,11 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.errors import CardError, ShapeError
+from ofasys_lite.model.few_rows import lay_out_heads
 
-__all__ = ["Choose", "DepthHeads", "DepthLogits", "DepthWriter"]
+__all__ = ["Choose", "DepthHeads", "DepthLogits", "DepthWriter", "Score"]
 
 #: (depth from 0, logits (B, V)) -> codes (B,)
 Choose = Callable[[int, Tensor], Tensor]
+#: States (R, D) -> logits (R, V)
+Score = Callable[[Tensor], Tensor]
 Tap = Callable[[Tensor], Tensor | None]
 
 
@@ -110,14 +113,23 @@ class DepthHeads(nn.Module):
         """
         return DepthLogits(self, rows_L, codes_LK, codes_LK if fed_LK is None else fed_LK)
 
-    def write(self, choose: Choose, rows_R: Tensor | None = None) -> DepthWriter:
+    def scorers(self, steps: int | None) -> list[Score] | None:
+        """Per depth, states to logits as `logits` gives them, laid out for a generation of `steps` (few rows, CPU);
+        None where it would not pay. The weights are copied: make them when a generation starts."""
+        laid_out = lay_out_heads(self.norms, self.heads, steps)
+        return None if laid_out is None else list(laid_out)
+
+    def write(
+        self, choose: Choose, rows_R: Tensor | None = None, scorers: Sequence[Score] | None = None
+    ) -> DepthWriter:
         """A step of decoding in which live rows write the codes of one position each, drawn by `choose`.
 
         Args:
             choose: Draws the codes of one depth.
             rows_R: The rows that write; None for all.
+            scorers: From `scorers`; None for the heads as they are.
         """
-        return DepthWriter(self, choose, rows_R)
+        return DepthWriter(self, choose, rows_R, scorers)
 
 
 class DepthLogits:
@@ -165,8 +177,14 @@ class DepthLogits:
 class DepthWriter:
     """Draws the codes of one position per writing row, depth by depth, within one step of the decoder."""
 
-    def __init__(self, heads: DepthHeads, choose: Choose, rows_R: Tensor | None = None) -> None:
-        self.heads, self.choose, self.rows_R = heads, choose, rows_R
+    def __init__(
+        self,
+        heads: DepthHeads,
+        choose: Choose,
+        rows_R: Tensor | None = None,
+        scorers: Sequence[Score] | None = None,
+    ) -> None:
+        self.heads, self.choose, self.rows_R, self.scorers = heads, choose, rows_R, scorers
         self._codes: list[Tensor] = []
 
     @property
@@ -178,13 +196,16 @@ class DepthWriter:
     def _tap(self, depths: tuple[int, ...]) -> Tap:
         def tap(x_BD: Tensor) -> Tensor | None:
             x_RD = x_BD if self.rows_R is None else x_BD.index_select(0, self.rows_R)
-            self._codes.extend(self.choose(k, self.heads.logits(k, x_RD)) for k in depths)
+            self._codes.extend(self.choose(k, self._logits(k, x_RD)) for k in depths)
             if not self.heads.fed_back(depths[-1]):
                 return None
             fed_RD = self.heads.vectors(self._codes[-1]).to(x_BD.dtype)
             return fed_RD if self.rows_R is None else torch.zeros_like(x_BD).index_copy(0, self.rows_R, fed_RD)
 
         return tap
+
+    def _logits(self, k: int, x_RD: Tensor) -> Tensor:
+        return self.heads.logits(k, x_RD) if self.scorers is None else self.scorers[k](x_RD)
 
     def codes(self) -> Tensor:
         """(R, K) of the step that was just made."""

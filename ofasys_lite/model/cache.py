@@ -139,7 +139,8 @@ class DecodeCache:
             return torch.zeros_like(q_BHC)
         places, groups, channels = self._places + 1, buffers[0].shape[1], q_BHC.shape[2]
         q_BHC = q_BHC if scaled else q_BHC * channels**-0.5
-        keys, values = (x[:count, :, :places].reshape(count * groups, places * beams, channels) for x in buffers)
+        # rows of all sources and groups stand behind each other: one view instead of slices and a reshape
+        keys, values = (x.view(-1, x.shape[2] * beams, channels)[: count * groups, : places * beams] for x in buffers)
         if beams == 1 and self._mask is None and self._layout.whole:
             return attend_grid(q_BHC.reshape(count * groups, -1, channels), keys, values).view(q_BHC.shape)
         q_NJGRC = self._layout.grid(q_BHC).reshape(count, beams, groups, -1, channels)

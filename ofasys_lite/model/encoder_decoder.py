@@ -174,9 +174,17 @@ class EncoderDecoder(nn.Module):
         return memories
 
     def step(
-        self, x_BD: Tensor, positions_B3: Tensor, cache: DecodeCache | StaticCache, taps: Taps | None = None
+        self,
+        x_BD: Tensor,
+        positions_B3: Tensor,
+        cache: DecodeCache | StaticCache,
+        taps: Taps | None = None,
+        normed: bool = True,
     ) -> Tensor:
-        """States (B, D) of one new position of every live row, which `cache` then holds."""
+        """States (B, D) of one new position of every live row, which `cache` then holds.
+
+        `normed` is False where only taps read them: the last norm is then left out.
+        """
         self._check("live", x_BD, positions_B3, [1] * cache.rows)
         self._check_taps(taps)
         rotation = cache.rotation(positions_B3)
@@ -188,7 +196,7 @@ class EncoderDecoder(nn.Module):
             for layer, laid_out in enumerate(cache.blocks):
                 x_BD = _tapped(laid_out(layer, x_BD, rotation, cache), layer, taps)
         cache.advance()
-        return x_BD if self.decoder_norm is None else self.decoder_norm(x_BD)
+        return x_BD if self.decoder_norm is None or not normed else self.decoder_norm(x_BD)
 
     def prefill(
         self,

@@ -11,6 +11,7 @@ head, P = C / 2 pairs of channels, F channels inside the feed-forward layer.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -22,7 +23,7 @@ from ofasys_lite.model.layers import CrossAttention, DecoderBlock, SelfAttention
 from ofasys_lite.model.pages import large_zeros
 from ofasys_lite.model.rotary import Rotation, mrope_axes
 
-__all__ = ["FewRows", "StepCache", "StepRotation", "lay_out"]
+__all__ = ["FewRows", "NormedLinear", "StepCache", "StepRotation", "lay_out", "lay_out_heads"]
 
 #: Outputs of a panel of weights.
 PANEL = 128
@@ -66,15 +67,29 @@ def lay_out(decoder: nn.ModuleList, steps: int | None) -> list[FewRows] | None:
     """The blocks for a generation of `steps`; None where they would not pay or not be exact: few steps, other devices
     and types than fp32 on a CPU, norms within the heads."""
     blocks = [block for block in decoder if isinstance(block, DecoderBlock)]
-    if steps is None or steps < WORTH or not blocks:
-        return None
-    weight = blocks[0].attention.qkv.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or blocks[0].attention.q_norm is not None:
+    if not blocks or not _worth(blocks[0].attention.qkv.weight, steps) or blocks[0].attention.q_norm is not None:
         return None
     with torch.no_grad():
         laid_out = [FewRows(block) for block in blocks]
         _settle([linear for block in laid_out for linear in block.linears])
     return laid_out
+
+
+def lay_out_heads(
+    norms: Iterable[nn.Module], heads: Iterable[nn.Module], steps: int | None
+) -> list[NormedLinear] | None:
+    """Norms and the linear layers behind them for a generation of `steps`; None where they would not pay."""
+    pairs = [(norm, head) for norm, head in zip(norms, heads, strict=True) if isinstance(head, nn.Linear)]
+    if not pairs or not all(_worth(head.weight, steps) for _, head in pairs):
+        return None
+    with torch.no_grad():
+        laid_out = [NormedLinear(norm, head) for norm, head in pairs]
+        _settle(laid_out)
+    return laid_out
+
+
+def _worth(weight: Tensor, steps: int | None) -> bool:
+    return steps is not None and steps >= WORTH and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 class FewRows:
@@ -84,18 +99,18 @@ class FewRows:
         own, cross, mlp = block.attention, block.cross, block.mlp
         scale = own.channels**-0.5
         self.heads, self.groups, self.channels = own.heads, own.groups, own.channels
-        self.qkv = _Into(block.attention_norm, own.qkv, _query_scale(own, scale))
+        self.qkv = NormedLinear(block.attention_norm, own.qkv, _query_scale(own, scale))
         self.out = _Linear(own.out.weight, own.out.bias)
         self.gated = isinstance(mlp, Swiglu)
         self.inner = mlp.out.in_features
-        self.into = _Into(block.mlp_norm, mlp.into)
+        self.into = NormedLinear(block.mlp_norm, mlp.into)
         self.mlp_out = _Linear(mlp.out.weight, mlp.out.bias)
-        self.cross_q: _Into | None = None
+        self.cross_q: NormedLinear | None = None
         if cross is not None and block.cross_norm is not None:
             self._take_cross(cross, block.cross_norm, scale)
 
     def _take_cross(self, cross: CrossAttention, norm: nn.Module, scale: float) -> None:
-        self.cross_q = _Into(norm, cross.q, torch.full((cross.q.out_features,), scale))
+        self.cross_q = NormedLinear(norm, cross.q, torch.full((cross.q.out_features,), scale))
         self.cross_out = _Linear(cross.out.weight, cross.out.bias)
         self.cross_rotary = cross.rotary
 
@@ -148,11 +163,14 @@ class _Linear:
         if self.count == 1:
             out_BO = torch.addmm(rest_BO, x_BD, self.panels_NIO[0])
         else:
-            out_BO = torch.add(rest_BO.view(len(rest_BO), self.count, -1), self._panels(x_BD)).flatten(1)
+            # written in order of memory: what follows reads whole rows
+            out_BO = torch.empty_like(rest_BO)
+            shape = (len(rest_BO), self.count, -1)
+            torch.add(rest_BO.view(shape), self._panels(x_BD), out=out_BO.view(shape))
         return out_BO if self.bias_O is None else out_BO.add_(self.bias_O)
 
 
-class _Into(_Linear):
+class NormedLinear(_Linear):
     """A norm and the linear layer behind it; the norm's gain and bias, and `scale_O`, are part of the weights."""
 
     def __init__(self, norm: nn.Module, linear: nn.Linear, scale_O: Tensor | None = None) -> None:
@@ -177,13 +195,14 @@ class _Into(_Linear):
         self.floor = torch.tensor((self.width * self.epsilon) ** 0.5)
 
     def __call__(self, x_BD: Tensor) -> Tensor:
+        """(B, O)."""
         if self.centre:
             return super().__call__(F.layer_norm(x_BD, (self.width,), eps=self.epsilon))
         length_B1 = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True)
         return super().__call__(x_BD / torch.hypot(length_B1, self.floor))
 
 
-def _settle(linears: list[_Linear]) -> None:
+def _settle(linears: Sequence[_Linear]) -> None:
     """Puts the panels of all layers behind each other, in large pages."""
     panels = [linear.panels_NIO for linear in linears]
     pool = large_zeros([sum(x.numel() for x in panels)], panels[0])

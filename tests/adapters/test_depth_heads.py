@@ -13,6 +13,7 @@ from ofasys_lite.adapters.depth import DepthHeads
 from ofasys_lite.decoding.depth import DepthChoice
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.model import EncoderDecoder, ModelConfig
+from ofasys_lite.model.few_rows import WORTH
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dnd"
 SIDE = 4
@@ -179,3 +180,24 @@ def test_wrong_layers_and_codes_are_refused() -> None:
         DepthChoice(guidance=2.0)(0, torch.zeros(3, 5))
     with pytest.raises(CardError, match="top_p"):
         DepthChoice(top_p=0.0)
+
+
+@torch.no_grad()
+def test_laid_out_heads_score_as_the_heads_and_few_steps_are_not_worth_it() -> None:
+    torch.manual_seed(0)
+    heads = DepthHeads(256, 384, [0, 1], 2)
+    for norm in heads.norms:
+        norm.weight.normal_()  # type: ignore[operator, union-attr]
+    x_BD = 5 * torch.randn(3, 256)
+    scorers = heads.scorers(WORTH)
+    assert scorers is not None
+    for k, score in enumerate(scorers):
+        torch.testing.assert_close(score(x_BD), heads.logits(k, x_BD), rtol=1e-4, atol=1e-4)
+    plain, fast = (heads.write(lambda k, x: x.argmax(-1), scorers=s) for s in (None, scorers))
+    for writer in (plain, fast):
+        for layer, tap in writer.taps.items():
+            tap(x_BD * (1 + layer))
+    assert torch.equal(fast.codes(), plain.codes())
+    assert heads.scorers(WORTH - 1) is None
+    assert heads.scorers(None) is None
+    assert heads.bfloat16().scorers(WORTH) is None
