@@ -11,7 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.data.types import Batch, CodeRows, Example, Part, SideRows, Stream, Target, TargetPiece, Term
+from ofasys_lite.data.types import (
+    Batch,
+    CodeRows,
+    Example,
+    JudgeRows,
+    Part,
+    SideRows,
+    Stream,
+    Target,
+    TargetPiece,
+    Term,
+)
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
@@ -94,12 +105,13 @@ def collate(examples: Sequence[Example]) -> Batch:
         causal_rows=targets.causal_rows,
         loss_rows_L=_join(targets.loss_rows),
         labels_L=_join(targets.labels),
-        terms_L=_join([*targets.terms_found, *(t for c in codes for t in c.terms)]),
-        samples_L=_join([*targets.samples, *(n for c in codes for n in c.samples)]),
+        terms_L=_join([*targets.terms_found, *(t for c in codes for t in c.terms), *(c.verdicts() for c in codes)]),
+        samples_L=_join([*targets.samples, *(n for c in codes for n in c.samples), *(c.judged_by() for c in codes)]),
         side=tuple(side),
         terms=tuple(terms),
         samples=tuple((e.task, e.id) for e in examples),
         codes=tuple(c.built() for c in codes),
+        judged=tuple(c.judged() for c in codes if c.shown),
     )
 
 
@@ -112,10 +124,16 @@ class _Codes:
         self.picked: list[Ints] = []
         self.terms: list[Ints] = []
         self.samples: list[Ints] = []
+        #: Per judged piece: its number, its rows, its sample, its kind, the terms of its verdicts.
+        self.shown: list[tuple[int, Ints, int, int, tuple[int, ...]]] = []
+        self.pieces = 0
         self.positions = 0
 
-    def add(self, piece: Piece, term: int | None, rows: Ints, sample: int) -> None:
+    def add(self, piece: Piece, term: int | None, rows: Ints, sample: int, judges: tuple[int, ...] = ()) -> None:
         """Notes the positions of a piece that are learned; the adapter's part counts all of them."""
+        if judges:
+            self.shown.append((self.pieces, rows, sample, int(piece.arrays["judge"][0]), judges))
+        self.pieces += 1
         chosen = np.arange(piece.count) if piece.learn_P is None else np.flatnonzero(piece.learn_P)
         if term is not None:
             self.rows.append(rows[chosen])
@@ -128,6 +146,19 @@ class _Codes:
         """What the pack holds."""
         picked = _join(self.picked)
         return CodeRows(self.adapter, _join(self.rows), None if len(picked) == self.positions else picked)
+
+    def judged(self) -> JudgeRows:
+        """The pieces that are shown to judges."""
+        numbers, rows, samples, kinds, _ = zip(*self.shown, strict=True)
+        return JudgeRows(self.adapter, np.array(numbers, dtype=np.int64), np.stack(rows), samples, kinds)
+
+    def verdicts(self) -> Ints:
+        """Term of each verdict, piece by piece."""
+        return np.array([term for *_, terms in self.shown for term in terms], dtype=np.int64)
+
+    def judged_by(self) -> Ints:
+        """Sample of each verdict."""
+        return np.array([sample for _, _, sample, _, terms in self.shown for _ in terms], dtype=np.int64)
 
 
 class _TargetStream:
@@ -191,7 +222,7 @@ class _TargetStream:
         for item in target.pieces:
             rows = np.arange(first + place, first + place + item.piece.count)
             if item.piece.coded:
-                self._code(item.piece, item.term, rows, sample)
+                self._code(item.piece, item.term, rows, sample, item.judges)
             if len(rows):
                 self.parts.add(item.piece, rows)
             place += item.piece.count
@@ -201,9 +232,10 @@ class _TargetStream:
             self.row += place
         return place
 
-    def _code(self, piece: Piece, term: Term | None, rows: Ints, sample: int) -> None:
+    def _code(self, piece: Piece, term: Term | None, rows: Ints, sample: int, judges: tuple[Term, ...] = ()) -> None:
         index = None if term is None else self.terms.setdefault(term, len(self.terms))
-        self.codes.setdefault(piece.adapter, _Codes(piece.adapter)).add(piece, index, rows, sample)
+        verdicts = tuple(self.terms.setdefault(judge, len(self.terms)) for judge in judges)
+        self.codes.setdefault(piece.adapter, _Codes(piece.adapter)).add(piece, index, rows, sample, verdicts)
 
     def _learn(self, piece: Piece, term: Term, rows: Ints, sample: int) -> None:
         labels = piece.arrays["ids"]

@@ -10,6 +10,7 @@ import numpy as np
 from ofasys_lite.data.costs import row_lengths
 from ofasys_lite.data.fields import MISSING, as_list, field, is_empty, missing
 from ofasys_lite.data.groups import cut, group_key, opener, records, walked
+from ofasys_lite.data.judged import judged_targets
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.terms import Terms
 from ofasys_lite.data.types import Example, Rendered, Side, SideLoss, Target, TargetPiece, Term
@@ -122,6 +123,8 @@ class ExampleMaker:
                 for segment in side:
                     self._segment(state, segment, row, target=True)
                 targets.append(Target(tuple(state.pieces), causal=not any(_together(s) for s in walk(side))))
+                if train and rng is not None:
+                    targets += judged_targets(self._terms, side, state.pieces, rng)
         except DataError as error:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error

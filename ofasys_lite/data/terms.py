@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ofasys_lite.data.groups import group_key
 from ofasys_lite.data.types import Term
+from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, walk
 
 __all__ = ["Terms"]
@@ -38,6 +39,7 @@ class Terms:
         elif isinstance(segment, SlotSegment):
             if segment.learned:
                 found[self.slot(segment)] = None
+                found |= dict.fromkeys(self.judges(segment))
         else:
             if any(s.learned for s in walk((segment,))):
                 found[self.group(segment)] = None
@@ -52,6 +54,16 @@ class Terms:
     def group(self, group: GroupSegment) -> Term:
         """Of the controls that say whether another element follows, and which."""
         return Term(self.plan.task, f"{group_key(group)}:next", "token", 1.0)
+
+    def judges(self, slot: SlotSegment) -> tuple[Term, ...]:
+        """Of the verdicts on a slot's pictures: relevance, fidelity; none where its codec has no judges."""
+        codec = codec_of(slot)
+        weight = None if codec is None else codec.get("judges")
+        if weight is None:
+            return ()
+        factor = slot.weight * float(str(weight))
+        heads = ("relevance", "fidelity")
+        return tuple(Term(self.plan.task, f"{slot.key}:{head}", "sample", factor) for head in heads)
 
     def slot(self, slot: SlotSegment, objective: str = "cross_entropy", weight: float | None = None) -> Term:
         """Of a slot, or of an objective on it."""

@@ -19,6 +19,7 @@ __all__ = [
     "Batch",
     "CodeRows",
     "Example",
+    "JudgeRows",
     "Part",
     "Rendered",
     "Side",
@@ -52,10 +53,17 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class TargetPiece:
-    """A piece on the target side and the term its learned rows count for (None: read, not learned)."""
+    """A piece on the target side and the term its learned rows count for (None: read, not learned).
+
+    Attributes:
+        piece: The piece.
+        term: Of its learned rows.
+        judges: Terms of the verdicts on a piece that judges learn from (`preprocess/judged.py`).
+    """
 
     piece: Piece
     term: Term | None
+    judges: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +215,25 @@ class CodeRows:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeRows:
+    """Whole pieces that an adapter's judges learn from, in a pack: J of L positions.
+
+    Attributes:
+        adapter: Name of the adapter.
+        pieces: (J,) their numbers among the adapter's pieces.
+        rows: (J, L) their target rows.
+        samples: Index into the pack's samples of each.
+        kinds: REAL, OTHER or OWN of `preprocess/judged.py`, of each.
+    """
+
+    adapter: str
+    pieces: Any
+    rows: Any
+    samples: tuple[int, ...]
+    kinds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One pack.
 
@@ -217,12 +244,14 @@ class Batch:
         causal_rows: Number of leading target rows that are causal.
         loss_rows_L: Target rows with loss whose element is a token id.
         labels_L: What they must predict.
-        terms_L: Index into `terms` for each of them, and for the rows of `codes` behind them.
+        terms_L: Index into `terms` for each of them, for the rows of `codes` behind them, then for the verdicts of
+            `judged`.
         samples_L: Index into `samples` likewise.
         side: Objectives on the encoder.
         terms: The loss terms met in the pack.
         samples: (task, id) per sample, in stream order.
         codes: Rows with loss that adapters learn by heads of their own, by adapter name.
+        judged: Pieces that judges learn from, by adapter name.
     """
 
     source: Stream
@@ -237,6 +266,7 @@ class Batch:
     terms: tuple[Term, ...]
     samples: tuple[tuple[str, str], ...]
     codes: tuple[CodeRows, ...] = ()
+    judged: tuple[JudgeRows, ...] = ()
 
     def __post_init__(self) -> None:
         for name, stream in (("source", self.source), ("target", self.target)):

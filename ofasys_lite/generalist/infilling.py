@@ -1,7 +1,6 @@
 """Pictures that are written in part: what is given becomes codes, what is hidden is written, alone or in rounds.
 
-Shapes: N samples of equal grid, M sequences (twice N with guidance), L positions, K depth, R hidden rows, S source
-rows.
+Shapes: N samples of equal grid, M candidates of these, L positions, K depth, R hidden rows, S source rows.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from ofasys_lite.data.types import Part, Stream
 from ofasys_lite.decoding.mask_predict import Choose, mask_predict
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis
+from ofasys_lite.errors import CardError
+from ofasys_lite.generalist.judging import Reader
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.rendering import codes_in
 from ofasys_lite.plan.constraints import Codes, Constraint, Series, Slotted
@@ -71,42 +72,40 @@ class Together:
         network: The weights, in evaluation mode.
         source: Source stream of a chunk.
         states_SD: What the encoder made of it.
-        sequences: Source sequence of each target sequence: those with their source, then the emptied ones.
+        sequences: Source sequences of each sample: its own, then the emptied one of a guided sample.
         codes: What is written; alike for all.
     """
 
     def __init__(
-        self, network: Network, source: Stream, states_SD: Tensor, sequences: Sequence[int], codes: Codes
+        self, network: Network, source: Stream, states_SD: Tensor, sequences: Sequence[Sequence[int]], codes: Codes
     ) -> None:
-        device = states_SD.device
-        starts = np.cumsum([0, *source.lengths])
-        rows = [np.arange(starts[s], starts[s + 1]) for s in sequences]
-        index = torch.from_numpy(np.concatenate(rows)).to(device)
-        self.network = network
+        self.network, self.source, self.states_SD = network, source, states_SD
         self.coder = network.coder(codes.adapter)
-        self.count, self.length = len(sequences), len(codes.positions)
-        self.states_SD = states_SD.index_select(0, index)
-        self.source_S3 = source.positions_S3.index_select(0, index)
-        self.cross = tuple((self.length, len(r)) for r in rows)
-        self.positions_T3 = torch.tensor(codes.positions, device=device).repeat(self.count, 1)
+        starts = np.cumsum([0, *source.lengths]).tolist()
+        self.spans = [[(starts[s], source.lengths[s]) for s in each] for each in sequences]
+        self.positions_1L3 = torch.tensor(codes.positions, device=states_SD.device).unsqueeze(0)
 
-    def __call__(self, codes_NLK: Tensor, hidden_NL: Tensor, choose: Choose) -> Tensor:
-        """(R, K) codes of the hidden positions; `choose` draws for the sequences in their order."""
-        repeats = self.count // len(codes_NLK)
-        x_MLD = self.coder.masked(codes_NLK, hidden_NL).repeat(repeats, 1, 1)
-        rows_R = hidden_NL.repeat(repeats, 1).flatten().nonzero().squeeze(1)
-        writer = self.coder.writer(rows_R, choose)
-        self.network.body.decode(
-            x_MLD.flatten(0, 1),
-            self.positions_T3,
-            self.states_SD,
-            self.source_S3,
-            lengths=(self.length,) * self.count,
-            cross_lengths=self.cross,
-            causal_rows=0,
-            taps=writer.taps,
-        )
-        return writer.codes()[: len(rows_R) // repeats]
+    def write(self, samples_M: Tensor, codes_MLK: Tensor, hidden_ML: Tensor, choose: Choose) -> Tensor:
+        """(R, K) codes of the hidden positions; `choose` draws for all with their sources, then for the emptied."""
+        repeats = len(self.spans[0])
+        reader = self._reader(samples_M, repeats)
+        written = reader.write(codes_MLK.repeat(repeats, 1, 1), hidden_ML.repeat(repeats, 1), choose)
+        return written[: len(written) // repeats]
+
+    def judge(self, samples_M: Tensor, codes_MLK: Tensor) -> Tensor:
+        """(M,) log of the probability that a filling belongs to its source and is real."""
+        if self.coder.judges is None:
+            raise CardError(
+                "candidates, patience: this line was learned without judges",
+                help="train it with codec=dnd(...,judges=0.1), or leave them out",
+            )
+        return self.coder.judges.scores(self._reader(samples_M, 1).states(codes_MLK))
+
+    def _reader(self, samples_M: Tensor, repeats: int) -> Reader:
+        asked = samples_M.tolist()
+        spans = [self.spans[n][k] for k in range(repeats) for n in asked]
+        positions_ML3 = self.positions_1L3.expand(len(spans), -1, -1)
+        return Reader(self.network.body, self.coder, self.states_SD, self.source, spans, positions_ML3)
 
 
 def in_rounds(
@@ -126,15 +125,14 @@ def in_rounds(
     device = states_SD.device
     codes = [next(c for _, c in codes_in(constraint)) for constraint, *_ in samples]
     options = samples[0][1]
-    sequences = [s[n] for n in range(2 if options.guided else 1) for *_, s in samples]
     given = [c.given or (-1,) * len(c.positions) for c in codes]
     codes_NLK = torch.tensor(
         [[c.unpack(max(0, e)) for e in g] for c, g in zip(codes, given, strict=True)], device=device
     )
     hidden_NL = torch.tensor([[e < 0 for e in g] for g in given], device=device)
     rngs = [np.random.default_rng([o.seed, key]) for _, o, key, _ in samples]
-    filled = mask_predict(
-        Together(network, source, states_SD, sequences, codes[0]), codes_NLK, hidden_NL, options, rngs
-    )
+    together = Together(network, source, states_SD, [s for *_, s in samples], codes[0])
+    judge = together.judge if options.judged else None
+    filled = mask_predict(together.write, codes_NLK, hidden_NL, options, rngs, judge)
     elements = [tuple(c.pack(x) for x in rows) for c, rows in zip(codes, filled.codes_NLK.tolist(), strict=True)]
     return [Hypothesis(ids, score) for ids, score in zip(elements, filled.score_N.tolist(), strict=True)]

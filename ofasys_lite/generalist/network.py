@@ -20,6 +20,7 @@ from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.data.types import Batch, SideRows, Stream
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.generalist.judging import show_judged, verdict_losses
 from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
@@ -41,7 +42,8 @@ class Losses:
     """What a pack costs, unit by unit.
 
     Attributes:
-        token_L: Cross entropy of each target row with loss: token ids, then codes, as the pack lists their terms.
+        token_L: Cross entropy of each target row with loss, and of verdicts: token ids, codes, then verdicts, as the
+            pack lists their terms.
         side: One scalar per objective on the encoder, summed over its units.
         touch: Zero; keeps every parameter in the graph.
     """
@@ -168,10 +170,13 @@ class Network(nn.Module):
         """The losses of a pack, unit by unit; weights and means are the accounting's business."""
         states_SD = self.encode(batch.source)
         readings = self.readings(batch)
+        for judged in batch.judged:
+            show_judged(self.body, self.coder(judged.adapter), batch, states_SD, judged)
         states_TD = self.decode(batch, states_SD, merge_taps([r.taps for r in readings.values()]))
         token_L = self.text.loss(states_TD[batch.loss_rows_L], batch.labels_L, smoothing)
         if readings:
             coded = [self.coder(name).loss(reading, smoothing) for name, reading in readings.items()]
+            coded += [verdict_losses(self.coder(j.adapter), batch, states_TD, j) for j in batch.judged]
             token_L = torch.cat([token_L, *(loss.to(token_L.dtype) for loss in coded)])
         side = tuple(self._side(states_SD, s) for s in batch.side)
         return Losses(token_L, side, self.touch(batch))

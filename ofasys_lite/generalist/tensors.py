@@ -35,5 +35,6 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         loss_rows_L=_tensor(batch.loss_rows_L, device),
         labels_L=_tensor(batch.labels_L, device),
         codes=tuple(replace(c, rows=_tensor(c.rows, device), picked=_tensor(c.picked, device)) for c in batch.codes),
+        judged=tuple(replace(j, pieces=_tensor(j.pieces, device), rows=_tensor(j.rows, device)) for j in batch.judged),
         side=tuple(replace(s, rows=_tensor(s.rows, device), labels=_tensor(s.labels, device)) for s in batch.side),
     )

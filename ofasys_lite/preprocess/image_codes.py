@@ -20,6 +20,7 @@ from ofasys_lite.plan.types import Options, option
 from ofasys_lite.plan.values import CallValue
 from ofasys_lite.preprocess.base import Array, Piece, Preprocess
 from ofasys_lite.preprocess.image import grid_positions, header_check
+from ofasys_lite.preprocess.judged import SHARE
 
 __all__ = ["ImageCodesPreprocess", "grid_of", "infill"]
 
@@ -44,7 +45,8 @@ class ImageCodesPreprocess(Preprocess):
     - `key` (1,) int64, a hash of the pixels, under which codes are kept;
     - `order` (L,) int64, the position of the grid that each row writes, where rows stand in random order in training
       (`order=random`, arXiv 2411.00776); empty where they stand line by line;
-    - `hidden` (L,) bool, True at positions that are to be written by mask-predict; empty where all are.
+    - `hidden` (L,) bool, True at positions that are to be written by mask-predict; empty where all are;
+    - `judge`, only where the line has judges: empty, or of a picture that they learn from (1,), its kind.
     """
 
     length_kind: ClassVar[str] = "image"
@@ -73,6 +75,8 @@ class ImageCodesPreprocess(Preprocess):
             "order": order,
             "hidden": np.zeros(0, dtype=np.bool_),
         }
+        if _codec(options).get("judges") is not None:
+            arrays["judge"] = np.zeros(0, dtype=np.int64)
         if not _together(options):
             return Piece(self.context.adapter, positions, arrays, coded=True)
         hidden = _some(np.ones(len(positions), dtype=np.bool_), rng if train else None)
@@ -103,9 +107,10 @@ class ImageCodesPreprocess(Preprocess):
         header_check(value, settings)
 
     def rows_of(self, length: int, options: Options) -> int:
-        """Positions of the codec's grid."""
+        """Positions of the codec's grid, and on average those of judged pictures."""
         _, lines = grid_of(options)
-        return max(1, lines * lines * max(1, flat_depth(options)))
+        shown = SHARE if _codec(options).get("judges") is not None else 0.0
+        return math.ceil(max(1, lines * lines * max(1, flat_depth(options))) * (1 + shown))
 
 
 def infill(piece: Piece, source: Piece, rng: np.random.Generator | None) -> Piece:

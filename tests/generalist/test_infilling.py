@@ -124,7 +124,7 @@ def test_256_positions_take_at_most_12_passes_and_every_round_keeps_some() -> No
     codes = torch.randint(0, 8, (2, 256, 2), generator=generator)
     left: list[list[int]] = []
 
-    def write(codes_NLK: torch.Tensor, hidden_NL: torch.Tensor, choose: Any) -> torch.Tensor:
+    def write(_: torch.Tensor, codes_NLK: torch.Tensor, hidden_NL: torch.Tensor, choose: Any) -> torch.Tensor:
         left.append(hidden_NL.sum(1).tolist())
         rows = int(hidden_NL.sum())
         return torch.stack([choose(k, torch.randn(rows, 8, generator=generator)) for k in range(2)], -1)
@@ -144,7 +144,7 @@ def test_fewer_hidden_positions_than_rounds_take_fewer_passes() -> None:
     hidden[0, :3] = True
     passes: list[int] = []
 
-    def write(codes_NLK: torch.Tensor, hidden_NL: torch.Tensor, choose: Any) -> torch.Tensor:
+    def write(_: torch.Tensor, codes_NLK: torch.Tensor, hidden_NL: torch.Tensor, choose: Any) -> torch.Tensor:
         passes.append(int(hidden_NL.sum()))
         return choose(0, torch.zeros(passes[-1], 4)).unsqueeze(-1)
 

@@ -1,0 +1,37 @@
+"""Targets that judges learn from: pictures of a sample once more, off the same encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ofasys_lite.data.terms import Terms
+from ofasys_lite.data.types import Target, TargetPiece
+from ofasys_lite.plan.types import Segment, walk
+from ofasys_lite.preprocess.judged import VERDICTS, judged_piece
+
+__all__ = ["judged_targets"]
+
+
+def judged_targets(
+    terms: Terms, side: tuple[Segment, ...], pieces: Sequence[TargetPiece], rng: np.random.Generator
+) -> list[Target]:
+    """The picture of a target once more, now and then, where its line has judges.
+
+    Args:
+        terms: Of the task.
+        side: The target.
+        pieces: What was laid out of it.
+        rng: The sample's generator, after all other draws.
+    """
+    judged = [found for slot in walk(side) if (found := terms.judges(slot))]
+    coded = [item.piece for item in pieces if item.piece.coded]
+    targets = []
+    # a slot written in one go stands alone, so that there is at most one piece
+    for names, piece in zip(judged, coded, strict=False):
+        shown = judged_piece(piece, rng)
+        if shown is not None:
+            asked = tuple(names[head] for head in VERDICTS[int(shown.arrays["judge"][0])])
+            targets.append(Target((TargetPiece(shown, None, asked),), causal=False))
+    return targets

@@ -1,0 +1,152 @@
+"""Pictures as judges see them, whole: in training with real codes or wrong ones, in decoding with what was written.
+
+Wrong codes (UFC-BERT, arXiv 2105.14211): those of another picture of the pack, and those that the model itself fills
+in, in a pass of the decoder without gradient over these pictures alone.
+Shapes: M sequences of L positions, J judged pieces, N pieces of a pack, K depth, D width, S source rows, R hidden rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ofasys_lite.adapters.codes import CodesAdapter
+from ofasys_lite.adapters.depth import Choose
+from ofasys_lite.data.types import Batch, JudgeRows, Part, Stream
+from ofasys_lite.model import EncoderDecoder, Taps
+from ofasys_lite.preprocess.judged import OTHER, OWN
+
+__all__ = ["Reader", "show_judged", "verdict_losses"]
+
+
+class Reader:
+    """The decoder over whole pieces of codes, all of one length, each with the source rows it belongs to.
+
+    Args:
+        body: The encoder-decoder.
+        coder: Embeds, writes and judges the codes.
+        states_SD: What the encoder made of the sources.
+        source: The source stream.
+        spans: (first row, rows) of the source of each sequence.
+        positions_ML3: Positions of each sequence's rows.
+    """
+
+    def __init__(
+        self,
+        body: EncoderDecoder,
+        coder: CodesAdapter,
+        states_SD: Tensor,
+        source: Stream,
+        spans: Sequence[tuple[int, int]],
+        positions_ML3: Tensor,
+    ) -> None:
+        rows = [np.arange(first, first + count) for first, count in spans]
+        index = torch.from_numpy(np.concatenate(rows) if rows else np.zeros(0, np.int64)).to(states_SD.device)
+        self.body, self.coder = body, coder
+        self.states_SD = states_SD.index_select(0, index)
+        self.source_S3 = source.positions_S3.index_select(0, index)
+        self.positions_ML3 = positions_ML3
+        self.cross = tuple((positions_ML3.shape[1], count) for _, count in spans)
+
+    def write(self, codes_MLK: Tensor, hidden_ML: Tensor, choose: Choose) -> Tensor:
+        """(R, K) codes of the hidden positions, drawn by `choose`, sequence by sequence."""
+        rows_R = hidden_ML.flatten().nonzero().squeeze(1)
+        writer = self.coder.writer(rows_R, choose)
+        self._decode(self.coder.masked(codes_MLK, hidden_ML), writer.taps)
+        return writer.codes()
+
+    def states(self, codes_MLK: Tensor) -> Tensor:
+        """(M, L, D): what the decoder makes of pieces that are shown whole."""
+        return self._decode(self.coder.masked(codes_MLK, torch.zeros_like(codes_MLK[..., 0], dtype=torch.bool)), None)
+
+    def _decode(self, x_MLD: Tensor, taps: Taps | None) -> Tensor:
+        states_TD = self.body.decode(
+            x_MLD.flatten(0, 1),
+            self.positions_ML3.flatten(0, 1),
+            self.states_SD,
+            self.source_S3,
+            lengths=(x_MLD.shape[1],) * len(x_MLD),
+            cross_lengths=self.cross,
+            causal_rows=0,
+            taps=taps,
+        )
+        return states_TD.view(x_MLD.shape)
+
+
+def show_judged(body: EncoderDecoder, coder: CodesAdapter, batch: Batch, states_SD: Tensor, judged: JudgeRows) -> None:
+    """Draws the codes that the judged pieces of a pack show, and hands them to `coder` before it embeds the pack.
+
+    Draws follow torch's generator, which training seeds by step, pack and rank.
+
+    Args:
+        body: Fills in what the model itself would write.
+        coder: The adapter with the judges.
+        batch: The pack.
+        states_SD: What the encoder made of its source.
+        judged: The pieces.
+    """
+    part = _part(batch, judged)
+    codes_NLK = coder.codes(part)[0]
+    hidden_NL1 = part.arrays["hidden"].view(*codes_NLK.shape[:2], 1)
+    codes_JLK = codes_NLK[judged.pieces]
+    for kind in (OTHER, OWN):
+        chosen = [j for j, k in enumerate(judged.kinds) if k == kind]
+        if not chosen:
+            continue
+        at_X = torch.tensor(chosen, device=codes_JLK.device)
+        pieces_X = judged.pieces[at_X]
+        if kind == OTHER:
+            wrong_XLK = codes_NLK[_others(pieces_X, len(codes_NLK))]
+        else:
+            spans = _spans(batch, [judged.samples[j] for j in chosen])
+            positions_XL3 = batch.target.positions_S3[judged.rows[at_X]]
+            reader = Reader(body, coder, states_SD.detach(), batch.source, spans, positions_XL3)
+            wrong_XLK = _filled(reader, codes_JLK[at_X], hidden_NL1[pieces_X].squeeze(-1))
+        shown_XLK = torch.where(hidden_NL1[pieces_X], wrong_XLK, codes_JLK[at_X])
+        codes_JLK = codes_JLK.index_copy(0, at_X, shown_XLK)
+    coder.show(part, judged.pieces, codes_JLK)
+
+
+def verdict_losses(coder: CodesAdapter, batch: Batch, states_TD: Tensor, judged: JudgeRows) -> Tensor:
+    """(U,) losses of the verdicts on the pieces that `show_judged` drew codes for, after the decoder read the pack."""
+    states_JLD = states_TD.index_select(0, judged.rows.flatten()).view(*judged.rows.shape, -1)
+    return coder.verdicts(_part(batch, judged), states_JLD, judged.kinds)
+
+
+def _part(batch: Batch, judged: JudgeRows) -> Part:
+    return next(part for part in batch.target.parts if part.adapter == judged.adapter)
+
+
+def _others(pieces_X: Tensor, count: int) -> Tensor:
+    """For each piece of a pack of `count`, another one of it; itself where it is alone."""
+    if count == 1:
+        return pieces_X
+    return (pieces_X + 1 + torch.randint(count - 1, pieces_X.shape, device=pieces_X.device)) % count
+
+
+def _spans(batch: Batch, samples: Sequence[int]) -> list[tuple[int, int]]:
+    """(first row, rows) of the source of some samples of a pack."""
+    counts = [count for _, count in batch.cross]
+    first = list(accumulate(counts, initial=0))
+    return [(first[n], counts[n]) for n in samples]
+
+
+@torch.no_grad()
+def _filled(reader: Reader, codes_XLK: Tensor, hidden_XL: Tensor) -> Tensor:
+    """(X, L, K): the codes with the hidden ones drawn as the model now writes them, all at once."""
+    device = codes_XLK.device.type
+    filled_XLK = codes_XLK.clone()
+    # weights that autocast keeps from a pass without gradient would have none in the next one either
+    with torch.autocast(
+        device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), cache_enabled=False
+    ):
+        filled_XLK[hidden_XL] = reader.write(codes_XLK, hidden_XL, _drawn)
+    return filled_XLK
+
+
+def _drawn(depth: int, logits_RV: Tensor) -> Tensor:
+    return torch.multinomial(logits_RV.float().softmax(-1), 1).squeeze(1)
