@@ -30,6 +30,7 @@ import torch
 from common import RESULTS
 from judge import Judge, load_card
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
@@ -214,6 +215,26 @@ def table(rows: Sequence[dict[str, Any]], console: Console) -> None:
         console.print(f"floor (training against test split) {floor:.2f}; judge on real test pictures {right:.3f}\n")
 
 
+def sheet(given: argparse.Namespace, rows: Sequence[dict[str, Any]], world: str, path: Path) -> None:
+    """The first two drawings of each of the first classes, a line per variant, of the smallest seed and guidance."""
+    lines = []
+    for variant in VARIANTS:
+        mine = [row for row in rows if (row["world"], row["variant"]) == (world, variant)]
+        if mine:
+            row = min(mine, key=lambda row: row["seed"])
+            cfg = min(row["cfg"], key=float)
+            kept = np.load(given.out / f"{world}-{variant.replace(' ', '-')}-s{row['seed']}" / f"drawn-{cfg}.npz")
+            at = [i for label in range(12) for i in np.flatnonzero(kept["labels"] == label)[:2]]
+            drawings = np.concatenate(kept["pictures"][at], 1)
+            lines.append((variant, Image.fromarray(drawings).resize((2 * drawings.shape[1], 2 * SIDE), 0)))
+    margin = 150
+    whole = Image.new("RGB", (margin + max(line.width for _, line in lines), (2 * SIDE + 6) * len(lines)), "white")
+    for n, (variant, line) in enumerate(lines):
+        ImageDraw.Draw(whole).text((4, n * (2 * SIDE + 6) + SIDE - 6), variant, "black", font_size=14)
+        whole.paste(line, (margin, n * (2 * SIDE + 6)))
+    whole.save(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codecs", type=Path, default=None, help="folder of codecs of benchmarks/codec_depth.py")
@@ -230,6 +251,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1004)
     parser.add_argument("--cfg", nargs="*", type=float, default=[2.0, 1.0])
     parser.add_argument("--result", type=Path, default=RESULTS / "image_generation.json")
+    parser.add_argument("--sheet", type=Path, default=None, help="folder for a picture of drawings")
     parser.add_argument("--table", action="store_true", help="only print what the result file holds")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -246,16 +268,19 @@ def main() -> None:
             for variant in given.variants:
                 if any((r["world"], r["variant"], r["seed"]) == (name, variant, seed) for r in rows):
                     continue
-                row = measure(given, WORLDS[name], name, variant, seed)
+                commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+                row = measure(given, WORLDS[name], name, variant, seed) | {"commit": commit.stdout.strip()}
                 rows.append(row)
                 console.print(name, variant, "seed", seed, row["cfg"], f"{row['train_cpu_seconds']} s", highlight=False)
                 keys = ("factor", "codes", "codec_steps", "steps", "batch", "lr", "samples")
                 facts = {key: getattr(given, key) for key in keys}
-                commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-                facts |= {"commit": commit.stdout.strip(), "torch": torch.__version__, "side": SIDE}
+                facts |= {"torch": torch.__version__, "side": SIDE}
                 kept = json.dumps({"settings": facts, "rows": rows}, indent=1)
                 given.result.write_text(kept + "\n", encoding="utf-8")
     table(rows, console)
+    if given.sheet is not None:
+        for world in dict.fromkeys(row["world"] for row in rows):
+            sheet(given, rows, world, given.sheet / f"drawn_{world}.png")
 
 
 if __name__ == "__main__":
