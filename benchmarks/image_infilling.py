@@ -6,17 +6,22 @@ Half of the 4 x 4 positions of a 16 x 16 digit are hidden (random rectangles); t
 of the rest are given. Columns: Frechet distance of completed pictures to the test split in the features of a classifier
 of real images (benchmarks/judge.py), squared error within the hole, the classifier's accuracy on completed pictures,
 passes through the decoder, whether every given code came back as it was. Controls: the hole left grey; the hole from
-another picture of the training split.
+another picture of the training split. Judged: the same with judges (`judges=0.3`), which choose among candidates; how
+often they are right on the test split stands beside it. `passes` counts every time the decoder reads a picture:
+candidates that are written, and candidates that are scored.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
+import math
 import shutil
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +36,35 @@ from rich.table import Table
 
 from ofasys_lite.api.model import GeneralistModel
 from ofasys_lite.api.training import fit
+from ofasys_lite.data.batch import collate
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.infilling import given_elements
 from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.metrics.frechet import frechet_distance
 from ofasys_lite.model import ModelConfig
 
 WORLD = World("digits", "label", "")
 SIDE, LINES = 16, 4
-#: Name -> what the line says of decoding, options of each way that is measured.
-WAYS: dict[str, tuple[str, dict[str, DecodeOptions]]] = {
-    "left to right": ("decode=sample", {"16 passes": DecodeOptions("sample")}),
+#: Name -> what the line says of codec and decoding, options of each way that is measured.
+WAYS: dict[str, tuple[str, str, dict[str, DecodeOptions]]] = {
+    "left to right": ("", "decode=sample", {"16 passes": DecodeOptions("sample")}),
     "together": (
+        "",
         "decode=mask_predict(steps=8)",
         {f"{n} passes": DecodeOptions("mask_predict", steps=n) for n in (1, 2, 4, 8)},
+    ),
+    "together, judged": (
+        ",judges=0.3",
+        "decode=mask_predict(steps=8,candidates=4,patience=2)",
+        {
+            "8 rounds, nobody asked": DecodeOptions("mask_predict", steps=8),
+            "1 round of 4": DecodeOptions("mask_predict", steps=1, candidates=4),
+            "8 rounds of 4": DecodeOptions("mask_predict", steps=8, candidates=4),
+            "8 rounds of 4, patience 2": DecodeOptions("mask_predict", steps=8, candidates=4, patience=2),
+        },
     ),
 }
 
@@ -65,13 +83,13 @@ def measure(given: argparse.Namespace, way: str, seed: int) -> list[dict[str, An
     splits, _ = load_card("digits", "image", "label", SIDE)
     judge = Judge.train(*splits["train"])
     real, labels = splits["test"]
-    said, options = WAYS[way]
+    judges, said, options = WAYS[way]
     codec = f"{given.codecs}/digits{SIDE}-d2-s{seed}"
     line = (
         f"complete the picture: [IMAGE:image,mask_ratio=0.5,mask_style=block,size=32] -> "
-        f"[IMAGE:image,size={SIDE},codec=dnd({codec},depth=2),{said}]"
+        f"[IMAGE:image,size={SIDE},codec=dnd({codec},depth=2{judges}),{said}]"
     )
-    folder = given.out / f"{way.replace(' ', '-')}-s{seed}"
+    folder = given.out / f"{way.replace(',', '').replace(' ', '-')}-s{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     config = ModelConfig(width=64, encoder_layers=2, decoder_layers=4, heads=4, rotary_theta=100.0)
     model = fit(
@@ -98,9 +116,11 @@ def measure(given: argparse.Namespace, way: str, seed: int) -> list[dict[str, An
     holes = [hole_of(model, row, str(i)) for i, row in enumerate(rows)]
     hidden = np.stack([h for h, _ in holes]).reshape(-1, LINES, LINES).repeat(SIDE // LINES, 1).repeat(SIDE // LINES, 2)
     found = []
+    told = _verdicts(model, rows) if judges else {}
     for name, chosen in options.items():
         begin = time.process_time()
-        predictions = predict(model, [Request("draw", row, str(i), chosen) for i, row in enumerate(rows)])
+        with counted(model) as passes:
+            predictions = predict(model, [Request("draw", row, str(i), chosen) for i, row in enumerate(rows)])
         spent = time.process_time() - begin
         pictures = np.stack([np.asarray(p.values["image"]) for p in predictions if p is not None])
         coder = next(a for n, a in model.network.adapters.items() if "dnd" in n)
@@ -109,7 +129,9 @@ def measure(given: argparse.Namespace, way: str, seed: int) -> list[dict[str, An
             for p, (_, es) in zip(predictions, holes, strict=True)
             if p is not None
         ]
-        row = {"way": way, "variant": name, "seed": seed, "kept_bit_equal": all(kept), "line": line}
+        row = {"way": way, "variant": name, "seed": seed, "kept_bit_equal": all(kept), "line": line, **told}
+        if chosen.method == "mask_predict":
+            row["passes"] = sum(passes) / len(rows)
         found.append({**row, **_figures(judge, pictures, real, labels, hidden), "ms": 1000 * spent / len(rows)})
     rng = np.random.default_rng(seed)
     others = splits["train"][0][rng.integers(len(splits["train"][0]), size=len(real))]
@@ -118,6 +140,45 @@ def measure(given: argparse.Namespace, way: str, seed: int) -> list[dict[str, An
         figures = _figures(judge, np.where(mask, filler, real), real, labels, hidden)
         found.append({"way": "control", "variant": name, "seed": seed, **figures})
     return found
+
+
+@contextlib.contextmanager
+def counted(model: Generalist) -> Iterator[list[int]]:
+    """Pictures of each pass of the decoder over whole pictures within the block."""
+    body, passes = model.network.body, list[int]()
+    decode = body.decode
+
+    def counting(x_TD: torch.Tensor, *args: Any, **named: Any) -> torch.Tensor:
+        passes.append(len(named["lengths"]))
+        return decode(x_TD, *args, **named)
+
+    body.decode = counting  # type: ignore[method-assign]
+    try:
+        yield passes
+    finally:
+        del body.decode
+
+
+@torch.no_grad()
+def _verdicts(model: Generalist, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Share of verdicts that are right, and their cross entropy in nats, on pictures shown as in training."""
+    model.network.eval()
+    maker, losses = model.maker("draw"), dict[str, list[float]]()
+    torch.manual_seed(0)
+    for epoch in range(4):
+        for start in range(0, len(rows), 64):
+            numbers = range(start, min(start + 64, len(rows)))
+            drawn = [maker.example(rows[i], str(i), sample_rng(0, "draw", str(i), epoch), True) for i in numbers]
+            batch = collate(drawn)
+            found = model.network(to_device(batch, model.device)).token_L.tolist()
+            for loss, term in zip(found, batch.terms_L, strict=True):
+                losses.setdefault(batch.terms[term].slot.partition(":")[2], []).append(loss)
+    told = {}
+    for head in ("relevance", "fidelity"):
+        # a verdict is right where it costs less than a coin
+        told[f"{head}_accuracy"] = statistics.mean(loss < math.log(2) for loss in losses[head])
+        told[f"{head}_nats"] = statistics.mean(losses[head])
+    return told
 
 
 def _packed(codes: NDArray[np.int64], base: int) -> int:
@@ -147,13 +208,14 @@ def main() -> None:
     parser.add_argument("--codecs", type=Path, default=Path("codecs"), help="folder of benchmarks/codec_depth.py")
     parser.add_argument("--out", type=Path, default=Path("runs/image-infilling"))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--result", type=Path, default=RESULTS / "image_infilling.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = json.loads(given.result.read_text())["rows"] if given.result.exists() else []
     for seed in given.seeds:
-        for way in WAYS:
+        for way in given.ways:
             if not any((r["way"], r["seed"]) == (way, seed) for r in rows):
                 rows += [r for r in measure(given, way, seed) if r["way"] != "control" or way == "together"]
                 given.result.write_text(json.dumps({"steps": given.steps, "rows": rows}, indent=1) + "\n")
