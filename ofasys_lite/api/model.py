@@ -239,7 +239,7 @@ class GeneralistModel:
         from ofasys_lite.generalist.predict import Request, predict
 
         options = decode_options(self.generalist.entry(name).decoding, given)
-        requests = [Request(name, row, id, options, folder) for row, id in rows]
+        requests = [Request(name, row, id, options, folder, own_holes=True) for row, id in rows]
         return [one for one in predict(self.generalist, requests, progress) if one is not None]
 
     def __repr__(self) -> str:

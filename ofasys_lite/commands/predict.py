@@ -220,7 +220,7 @@ def _task(model: Generalist, asked: _Asked) -> str:
 def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> None:
     from ofasys_lite.generalist.predict import Request, predict
 
-    prediction = predict(model, [Request(_task(model, asked), asked.values, options=asked.options)])[0]
+    prediction = predict(model, [Request(_task(model, asked), asked.values, options=asked.options, own_holes=True)])[0]
     if prediction is None:
         raise DataError("the sample cannot be read")
     if as_json:
@@ -267,7 +267,7 @@ def _block(
         except DataError as error:
             rows[place]["error"] = error.message
             continue
-        requests.append(Request(task, row, source.ids(i), asked.options, source.base or None))
+        requests.append(Request(task, row, source.ids(i), asked.options, source.base or None, True))
         at.append(place)
     reasons: dict[int, str] = {}
     for number, prediction in enumerate(predict(model, requests, None, True, False, reasons)):

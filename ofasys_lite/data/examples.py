@@ -11,6 +11,7 @@ from ofasys_lite.data.costs import row_lengths
 from ofasys_lite.data.fields import MISSING, as_list, field, is_empty, missing
 from ofasys_lite.data.groups import cut, group_key, opener, records, walked
 from ofasys_lite.data.judged import judged_targets
+from ofasys_lite.data.row_state import RowState
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.terms import Terms
 from ofasys_lite.data.types import Example, Rendered, Side, SideLoss, Target, TargetPiece, Term
@@ -38,29 +39,6 @@ __all__ = ["ExampleMaker"]
 
 #: Most elements of a group in decoding where the line gives no bound.
 _MOST = 64
-
-
-class _Walk:
-    """State while one row is laid out: the row, its generator, what was found."""
-
-    def __init__(
-        self,
-        row: Any,
-        rng: np.random.Generator | None,
-        train: bool,
-        frame: tuple[int, int] | None,
-        step: int | None = None,
-    ) -> None:
-        self.row = row
-        self.rng = rng
-        self.train = train
-        self.frame = frame
-        self.step = step
-        self.dropped = False
-        self.judged = True  # objectives on the encoder are wanted
-        self.masked: dict[str, Piece] = {}  # column -> its masked text, of which the target learns the span (MASS)
-        self.pieces: list[TargetPiece] = []
-        self.losses: list[SideLoss] = []
 
 
 class ExampleMaker:
@@ -112,13 +90,13 @@ class ExampleMaker:
         drop = max((s.drop for s in walk(template.source)), default=0.0)
         try:
             frame = self._frame(template, row)
-            source = _Walk(row, rng, train, frame)
+            source = RowState(row, rng, train, frame)
             source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
             for segment in template.source:
                 self._segment(source, segment, row, target=False)
             targets = []
             for side in template.targets:
-                state = _Walk(row, rng, train, frame, step)
+                state = RowState(row, rng, train, frame, step)
                 state.masked = source.masked
                 for segment in side:
                     self._segment(state, segment, row, target=True)
@@ -132,16 +110,26 @@ class ExampleMaker:
         return Example(self.plan.task, id, (Side(pieces),), tuple(targets), tuple(source.losses), source.masked)
 
     def source(
-        self, row: Mapping[str, Any], id: str, rng: np.random.Generator | None = None, emptied: bool = False
+        self,
+        row: Mapping[str, Any],
+        id: str,
+        rng: np.random.Generator | None = None,
+        emptied: bool = False,
+        own_holes: bool = False,
     ) -> Example:
         """The Example without targets, for inference: target columns need not be there.
 
-        `emptied` leaves out the slots with `drop=`, as training does now and then: what guidance compares with.
+        Args:
+            row: Raw values by column.
+            id: Sample id.
+            rng: The sample's generator, for masking that defines the task.
+            emptied: Leave out the slots with `drop=`, as training does now and then: what guidance compares with.
+            own_holes: In pictures of slots with `mask_ratio`, transparent parts are hidden, where there are any.
         """
         template = self.plan.templates[0]
         try:
-            state = _Walk(row, rng, False, self._frame(template, row))
-            state.judged = False
+            state = RowState(row, rng, False, self._frame(template, row))
+            state.judged, state.own_holes = False, own_holes
             state.dropped = emptied
             for segment in template.source:
                 self._segment(state, segment, row, target=False)
@@ -159,13 +147,13 @@ class ExampleMaker:
         found: dict[str, Piece] = {}
         for slot in template.targets[target]:
             if isinstance(slot, SlotSegment) and slot.learned and slot.column in masked and codec_of(slot) is not None:
-                state = _Walk(row, None, False, self._frame(template, row))
+                state = RowState(row, None, False, self._frame(template, row))
                 state.masked = dict(masked)
                 self._slot(state, slot, row, target=True)
                 found[slot.key] = state.pieces[-1].piece
         return found
 
-    def _segment(self, state: _Walk, segment: Segment, row: Any, target: bool) -> None:
+    def _segment(self, state: RowState, segment: Segment, row: Any, target: bool) -> None:
         if isinstance(segment, WordsSegment):
             term = self._terms.words() if target and self.plan.loss_on_words else None
             state.pieces.append(TargetPiece(self._word_piece(segment.text), term))
@@ -182,7 +170,7 @@ class ExampleMaker:
     def _control(self, name: str) -> Piece:
         return Piece.of_ids([self.vocabulary.control(name)])
 
-    def _slot(self, state: _Walk, slot: SlotSegment, row: Any, target: bool) -> None:
+    def _slot(self, state: RowState, slot: SlotSegment, row: Any, target: bool) -> None:
         value = field(row, slot.column, slot.exact)
         absent = is_empty(value)
         term = self._terms.slot(slot) if slot.learned else None
@@ -199,6 +187,7 @@ class ExampleMaker:
             tool = self.preprocess[slot.preprocess, slot.adapter]
             options = self.options(slot, row, state.frame, target)
             options = options if state.step is None else (*options, ("step", state.step))
+            options = (*options, ("own_holes", True)) if state.own_holes else options
             piece = tool.encode(value, options, state.rng, state.train)
             if row is state.row:
                 piece = self._span(state, slot, piece, target)
@@ -210,7 +199,7 @@ class ExampleMaker:
             for loss in slot.losses:
                 state.losses.append(self._side_loss(state, slot, loss.name, loss.weight, dict(loss.options), row))
 
-    def _span(self, state: _Walk, slot: SlotSegment, piece: Piece, target: bool) -> Piece:
+    def _span(self, state: RowState, slot: SlotSegment, piece: Piece, target: bool) -> Piece:
         """`piece`, or of a target whose text the source hides a span of, the piece that learns the span (MASS)."""
         if target:
             hidden = state.masked.get(slot.column) if slot.learned and slot.closed is None else None
@@ -225,7 +214,7 @@ class ExampleMaker:
         return piece
 
     def _side_loss(
-        self, state: _Walk, slot: SlotSegment, name: str, weight: float, options: Mapping[str, object], row: Any
+        self, state: RowState, slot: SlotSegment, name: str, weight: float, options: Mapping[str, object], row: Any
     ) -> SideLoss:
         column = str(options["column"])
         value = field(row, column)
@@ -276,7 +265,7 @@ class ExampleMaker:
                     return frame
         return None
 
-    def _group(self, state: _Walk, group: GroupSegment, row: Any, target: bool) -> None:
+    def _group(self, state: RowState, group: GroupSegment, row: Any, target: bool) -> None:
         elements = records(group, row)
         if len(elements) < group.least or (group.most is not None and len(elements) > group.most):
             most = "any number" if group.most is None else str(group.most)
@@ -325,7 +314,7 @@ class ExampleMaker:
         return Slotted(segment.key, part)
 
     def _forced(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None) -> Constraint:
-        state = _Walk(row, None, False, frame)
+        state = RowState(row, None, False, frame)
         self._slot(state, slot, row, target=True)
         if any(p.piece.adapter != "text" for p in state.pieces):
             raise DataError(f"slot `{slot.key}`: a forced {slot.modality} on the target side cannot be decoded yet")
@@ -333,7 +322,7 @@ class ExampleMaker:
 
     def _repeat(self, group: GroupSegment, row: Any, frame: tuple[int, int] | None) -> Constraint:
         if not any(s.learned for s in walk((group,))):
-            state = _Walk(row, None, False, frame)
+            state = RowState(row, None, False, frame)
             self._group(state, group, row, target=True)
             return Forced(tuple(int(i) for p in state.pieces for i in p.piece.arrays["ids"]))
         bounds = [b for b in (group.most, group.cut) if b is not None]

@@ -50,6 +50,8 @@ class Request:
         id: Sample id.
         options: Decoding; None takes the task card's.
         folder: Folder of relative media paths.
+        own_holes: Transparent parts of a picture whose slot has `mask_ratio` are what is filled in, where it has any;
+            else, as in evaluation, `mask_ratio` draws.
     """
 
     task: str
@@ -57,6 +59,7 @@ class Request:
     id: str = "0"
     options: DecodeOptions | None = None
     folder: str | None = None
+    own_holes: bool = False
 
 
 def predict(
@@ -114,7 +117,8 @@ def _examples(model: Generalist, request: Request) -> tuple[Example, ...]:
     """
     maker = model.maker(request.task, request.folder)
     # masking that defines a task (`mask_ratio`) is drawn by sample id, alike in every evaluation
-    example = maker.source(request.row, request.id, sample_rng(0, request.task, request.id, 0))
+    rng, holes = sample_rng(0, request.task, request.id, 0), request.own_holes
+    example = maker.source(request.row, request.id, rng, own_holes=holes)
     plan = model.entry(request.task).plan
     if any(not s.learned or (s.closed is not None and s.closed.kind == "candidates") for s in plan.target_slots()):
         try:
@@ -124,7 +128,8 @@ def _examples(model: Generalist, request: Request) -> tuple[Example, ...]:
             raise DataError(f"task {request.task}, id {request.id}: {error.message}", help=error.help) from error
     if not _options(model, request).guided:
         return (example,)
-    return example, maker.source(request.row, request.id, sample_rng(0, request.task, request.id, 0), emptied=True)
+    rng = sample_rng(0, request.task, request.id, 0)
+    return example, maker.source(request.row, request.id, rng, emptied=True, own_holes=holes)
 
 
 def _options(model: Generalist, request: Request) -> DecodeOptions:

@@ -189,6 +189,9 @@ class ImagePreprocess(Preprocess):
       known on the host without asking the device;
     - `mask` (P,) bool, True at masked cells; empty without `mask_ratio`.
 
+    With the option `own_holes` (a request asks for it, no line) cells with transparent pixels are the masked ones;
+    `mask_ratio` draws only in pictures that have none.
+
     Attributes of a slot: `mask_ratio`, `mask_style=patches|block|center`, `size`, `max_pixels`,
     `min_pixels`, `augment=none|light|strong` (in training only; never mirrors).
     """
@@ -201,7 +204,7 @@ class ImagePreprocess(Preprocess):
         Raises:
             DataError: No image, broken, missing, too large, or far too long.
         """
-        from ofasys_lite.preprocess.image_decode import open_image, resized, turned
+        from ofasys_lite.preprocess.image_decode import open_image, resized, transparent, turned
 
         chosen = ImageSettings.of(self.settings, options)
         image = open_image(value, self.context.folder, chosen.max_megapixels)
@@ -215,10 +218,14 @@ class ImagePreprocess(Preprocess):
         if drawn is not None:
             pixels = _recoloured(pixels, 0.3 if strong else 0.1, drawn)
         lines, columns = high // chosen.cell, wide // chosen.cell
+        mask = _mask(lines, columns, options, rng)
+        if len(mask) and option(options, "own_holes"):
+            own = transparent(image, lines, columns, orientation).reshape(-1)
+            mask = own if own.any() else mask
         arrays: dict[str, Array] = {
             "pixels": pixels.reshape(-1, 3),
             "lines": np.full(lines, columns, dtype=np.int64),
-            "mask": _mask(lines, columns, options, rng),
+            "mask": mask,
         }
         return Piece(self.context.adapter, grid_positions(lines, columns), arrays)
 

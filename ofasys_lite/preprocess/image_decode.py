@@ -150,6 +150,23 @@ def resized(
     return np.asarray(flat)
 
 
+def transparent(image: Image.Image, lines: int, columns: int, orientation: int = 1) -> npt.NDArray[np.bool_]:
+    """(lines, columns): True for cells of the upright image that hold a pixel more than half transparent."""
+    with _reading(_name(image)):
+        if not (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
+            return np.zeros((lines, columns), dtype=np.bool_)
+        alpha = image.convert("RGBA").getchannel("A")
+        if orientation in _TURNS:
+            alpha = alpha.transpose(_TURNS[orientation])
+    holes = np.asarray(alpha) < 128
+    cells = np.zeros((lines, columns), dtype=np.bool_)
+    # the cell of each pixel, and the pixel in the middle of each cell, for pictures smaller than their cells
+    row, column = (np.arange(n) * most // n for n, most in zip(holes.shape, cells.shape, strict=True))
+    np.logical_or.at(cells, (row[:, None], column[None]), holes)
+    middle = [(2 * np.arange(most) + 1) * n // (2 * most) for n, most in zip(holes.shape, cells.shape, strict=True)]
+    return cells | holes[np.ix_(*middle)]
+
+
 def _name(image: Image.Image) -> str:
     return f"the {image.format or 'PIL'} image of {image.size[0]} x {image.size[1]}"
 

@@ -16,6 +16,7 @@ from ofasys_lite.data.recipes import data_root
 from ofasys_lite.data.types import Term
 from ofasys_lite.decoding.automaton import compile, random_walk
 from ofasys_lite.errors import CardError, DataError
+from ofasys_lite.plan.codecs import codec_of
 
 BOX = [3.0, 4.0, 20.0, 49.0]
 RECORD = {"name": "cat", "legs": 4, "likes": ["mat", None, True], "where": {"x": -1.5}}
@@ -101,6 +102,8 @@ def test_what_a_card_writes_is_read_back(name: str) -> None:
     # closed sets of the few rows alone: what they spell is what counts here
     few = replace(card, data={"train": rows, "valid": rows, "test": rows})
     maker = make_ready([few], CARDS, SETTINGS).tasks[0].maker
+    if any(codec_of(slot) is not None for slot in maker.plan.target_slots()):
+        pytest.skip("its codec is trained by a run; pictures have their own round trip, tests/generalist")
     rng = np.random.default_rng(0)
     for number in range(len(rows)):
         row = rows.row(number)
