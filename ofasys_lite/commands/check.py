@@ -28,7 +28,6 @@ def main(arguments: Sequence[str]) -> int:
     cards, errors = read_tasks(given.what or task_names(given.config_dir), given.config_dir)
     from ofasys_lite.data.check import check_tasks
 
-    errors += [error for card in cards for error in _decoding(card)]
     report = check_tasks(cards, modalities(given.config_dir), given.rows, tolerate=0.0)
     errors += report.errors
     for note in report.notes:
@@ -91,14 +90,3 @@ def _give_data(cards: list[TaskCard], text: str, names: Sequence[str]) -> None:
     # a card's own paths start at its folder, those typed here at the working directory
     path = str(Path(text).resolve()) if cards[-1].path and Path(text).exists() else text
     cards[-1] = replace(cards[-1], data={"train": path})
-
-
-def _decoding(card: TaskCard) -> list[OfasysError]:
-    """What is wrong with the card's decoding options."""
-    from ofasys_lite.decoding.options import DecodeOptions
-
-    try:
-        DecodeOptions.of(card.decoding)
-    except OfasysError as error:
-        return [CardError(f"task {card.name}: {error.message}", place=error.place, help=error.help)]
-    return []

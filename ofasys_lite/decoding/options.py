@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ofasys_lite.errors import CardError, Place, did_you_mean
+from ofasys_lite.errors import CardError, Place
+from ofasys_lite.plan.decoding import METHODS, method_of, mistake
 
 __all__ = ["METHODS", "DecodeOptions"]
-
-METHODS = ("greedy", "beam", "sample", "mask_predict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +60,9 @@ class DecodeOptions:
     patience: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise CardError(f"decoding: method `{self.method}` is not known", help=did_you_mean(self.method, METHODS))
-        for key, low in (("beam", 1), ("n_best", 1), ("top_k", 0), ("no_repeat_ngram", 0), ("min_length", 0)):
-            self._whole(key, low)
-        self._whole("seed", 0)
-        self._whole("steps", 1)
-        self._whole("candidates", 1)
-        self._whole("patience", 0)
-        if self.max_length is not None:
-            self._whole("max_length", 1)
-            if self.max_length < self.min_length:
-                raise CardError(f"decoding: max_length {self.max_length} is below min_length {self.min_length}")
-        self._number("length_penalty", 0.0, 10.0)
-        self._number("temperature", 1e-3, 100.0)
-        self._number("top_p", 1e-6, 1.0)
-        self._number("cfg", 0.0, 100.0)
-        self._number("cfg_from", 0.0, 1.0)
-        self._number("cfg_until", 0.0, 1.0)
-        if self.cfg_from >= self.cfg_until:
-            raise CardError(f"decoding: cfg_from {self.cfg_from} is not below cfg_until {self.cfg_until}")
-        if not isinstance(self.exact, bool):
-            raise CardError(f"decoding: exact is {self.exact!r}", help="allowed: true, false")
-        if self.method != "beam" and self.beam > 1:
-            raise CardError(f"decoding: beam {self.beam} with method {self.method}", help="write method: beam")
-        if self.n_best > self.beam:
-            raise CardError(f"decoding: n_best {self.n_best} of a beam of {self.beam}", help="n_best is at most beam")
-        if self.judged and self.method != "mask_predict":
-            what = f"candidates {self.candidates}, patience {self.patience}"
-            raise CardError(f"decoding: {what} with method {self.method}", help="they belong to mask_predict")
-
-    def _whole(self, key: str, low: int) -> None:
-        value = getattr(self, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise CardError(f"decoding: {key} is {value!r}", help=f"allowed: whole numbers from {low}")
-
-    def _number(self, key: str, low: float, high: float) -> None:
-        value = getattr(self, key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise CardError(f"decoding: {key} is {value!r}", help=f"allowed: {low:g} to {high:g}")
+        wrong = mistake({f.name: getattr(self, f.name) for f in fields(self)})
+        if wrong is not None:
+            raise CardError(f"decoding: {wrong[0]}", help=wrong[1])
 
     @property
     def guided(self) -> bool:
@@ -122,13 +85,7 @@ class DecodeOptions:
         Raises:
             CardError: Unknown key (near name offered), wrong type or range; it carries `place`.
         """
-        known = [f.name for f in fields(DecodeOptions)]
-        for key in values:
-            if key not in known:
-                raise CardError(f"decoding: unknown key `{key}`", place=place, help=did_you_mean(str(key), known))
-        beam = values.get("beam", 1)
-        method = values.get("method", "beam" if isinstance(beam, int) and beam > 1 else "greedy")
-        try:
-            return DecodeOptions(**{**values, "method": method})
-        except CardError as error:
-            raise CardError(error.message, place=place, help=error.help) from None
+        wrong = mistake(values)
+        if wrong is not None:
+            raise CardError(f"decoding: {wrong[0]}", place=place, help=wrong[1])
+        return DecodeOptions(**{**values, "method": method_of(values)})

@@ -9,6 +9,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import raise_all
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.nodes import Group, Node, Sentence, Slot, Template, Words
+from ofasys_lite.plan.decoding import check_card_decoding, check_ways
 from ofasys_lite.plan.language import GROUP
 from ofasys_lite.plan.sense import (
     check_augmented,
@@ -30,11 +31,12 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
     """The plan of a task's line.
 
     Args:
-        card: The task; only its line, sets, path and origin matter here.
+        card: The task; only its line, sets, decoding, path and origin matter here.
         modalities: Modality cards by name and alias.
 
     Raises:
         InstructionError: One mistake, or an ErrorGroup with all of them.
+        CardError: The card's `decoding` cannot be, or not for this line.
     """
     tree = parse(card.instruction, types=frozenset(modalities), origin=card.origin)
     builder = Builder(card, modalities)
@@ -45,11 +47,12 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
         check_augmented(builder, template)
         check_drops(builder, template)
         check_guided(builder, template)
+        check_ways(builder, template)
         check_masked(builder, template)
         check_targets(builder, template, node)
         _check_sense(builder, template, node)
     raise_all(builder.errors)
-    return Plan(
+    plan = Plan(
         task=card.name,
         line=unparse(tree),
         templates=templates,
@@ -57,6 +60,8 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
         cannot_train=tuple(builder.later),
         notes=tuple(builder.notes),
     )
+    check_card_decoding(card, plan)
+    return plan
 
 
 def freeze(plan: Plan, values: Mapping[str, tuple[str, ...]]) -> Plan:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ofasys_lite.instruction.nodes import Group, Slot, Span, Template
-from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS, RENAMED
+from ofasys_lite.plan.decoding import check_decode
+from ofasys_lite.plan.language import RENAMED
 from ofasys_lite.plan.ledger import Ledger
 from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
 from ofasys_lite.plan.values import CallValue
@@ -58,7 +59,7 @@ def check_slot(
         ledger.error("E207", f"`size={size}` is not divisible by `factor={factor}`", _span(slot, "size"), help)
     decode = values.get("decode")
     if isinstance(decode, CallValue):
-        _check_decode(ledger, slot, decode, "codec" in values)
+        check_decode(ledger, _span(slot, "decode"), decode, "codec" in values)
     if isinstance(codec, CallValue):
         _check_judges(ledger, slot, codec, decode)
 
@@ -74,27 +75,6 @@ def _check_judges(ledger: Ledger, slot: Slot, codec: CallValue, decode: object) 
         if rounds is not None and rounds.get(key) is not None and not judges:
             help = f"write codec={codec.name}(...,judges=0.1), or leave `{key}` out"
             ledger.error("E207", f"`{key}` asks judges, and the codec has none", _span(slot, "decode"), help)
-
-
-def _check_decode(ledger: Ledger, slot: Slot, decode: CallValue, codes: bool) -> None:
-    """Notes arguments that decoding does not have, and ways of decoding that come later."""
-    span = _span(slot, "decode")
-    if decode.name == "mask_predict" and not codes:
-        ledger.not_yet("`decode=mask_predict` of token ids is planned for a later version")
-        return
-    if decode.name == "beam" and codes:
-        help = "write decode=sample(top_k=100,cfg=3.0), decode=greedy or decode=mask_predict(steps=12)"
-        ledger.error("E207", "codes are not written by a beam", span, help)
-    keys = CODE_DECODE_KEYS[decode.name] if codes and decode.name in CODE_DECODE_KEYS else DECODE_KEYS
-    allowed = f"{decode.name} takes: {', '.join(keys)}"
-    if decode.positional:
-        ledger.error("E106", f"`decode={decode.name}(...)` takes arguments by name", span, allowed)
-    for key, _ in decode.keyed:
-        if key in keys:
-            continue
-        where = " of codes" if codes else ""
-        other = "" if codes or key not in CODE_DECODE_KEYS["sample"] else "; it belongs to slots with a codec"
-        ledger.error("E113", f"decoding{where} has no `{key}`", span, allowed + other)
 
 
 def _span(slot: Slot, key: str) -> Span:

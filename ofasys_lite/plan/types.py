@@ -201,12 +201,12 @@ class Plan:
         return tuple(s for t in self.templates for side in (t.source, *t.targets) for s in walk(side))
 
     def decoding(self) -> dict[str, object]:
-        """Decoding options that `decode=` of the target slots gives, by the names a card's `decoding` uses."""
+        """Decoding options that `decode=` of the target slots gives (all the same), by a card's names in `decoding`."""
         found: dict[str, object] = {}
         for slot in self.target_slots():
             call = option(slot.options, "decode")
             if isinstance(call, CallValue):
-                found.update({"method": call.name, **dict(call.keyed)})
+                found.update({"method": call.name, **call.options()})
         return found
 
     def target_slots(self) -> tuple[SlotSegment, ...]:

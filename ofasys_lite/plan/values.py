@@ -30,6 +30,10 @@ class CallValue:
         """The value of `key`, or `default`."""
         return dict(self.keyed).get(key, default)
 
+    def options(self) -> dict[str, object]:
+        """The values by key, `true` and `false` as booleans."""
+        return {key: value == "true" if value in ("true", "false") else value for key, value in self.keyed}
+
 
 def scalar_text(value: Value) -> str | None:
     """The text of a number, bareword or quoted value; None for a list or call."""

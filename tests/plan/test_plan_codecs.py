@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 from plan_lines import plan_of
 
-from ofasys_lite.errors import ErrorGroup, InstructionError
+from ofasys_lite.cards import load_task_card, modalities
+from ofasys_lite.data.check import check_tasks
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.errors import CardError, ErrorGroup, InstructionError
+from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS, codec_of, with_codecs
 from ofasys_lite.plan.types import option
 from ofasys_lite.plan.values import CallValue
@@ -221,3 +225,118 @@ def test_codecs_of_group_elements_and_of_every_paraphrase_become_known() -> None
         (group,) = template.targets[0]
         slot = group.alternatives[0][0]  # type: ignore[union-attr]
         assert dict(codec_of(slot).keyed)["hash"] == "ab12"  # type: ignore[union-attr, arg-type]
+
+
+#: Arguments of `decode=sample(...)` of a picture -> code, message, help.
+BAD_DECODE = {
+    "cfg=abc": ("E106", "decode: `cfg` takes a number", "allowed: 0 to 100"),
+    "cfg=true": ("E106", "decode: `cfg` takes a number", "allowed: 0 to 100"),
+    "cfg=(1,2)": ("E106", "decode: `cfg` takes a number", "allowed: 0 to 100"),
+    "cfg=-1": ("E107", "decode: `cfg=-1` is out of range", "allowed: 0 to 100"),
+    "cfg=101": ("E107", "decode: `cfg=101` is out of range", "allowed: 0 to 100"),
+    "cfg_from=2": ("E107", "decode: `cfg_from=2` is out of range", "allowed: 0 to 1"),
+    "cfg_until=-0.1": ("E107", "decode: `cfg_until=-0.1` is out of range", "allowed: 0 to 1"),
+    "temperature=hot": ("E106", "decode: `temperature` takes a number", "allowed: 0.001 to 100"),
+    "temperature=0": ("E107", "decode: `temperature=0` is out of range", "allowed: 0.001 to 100"),
+    "top_k=1.5": ("E106", "decode: `top_k` takes a whole number", "allowed: whole numbers from 0"),
+    "top_k=-1": ("E107", "decode: `top_k=-1` is out of range", "allowed: whole numbers from 0"),
+    "top_p=1.5": ("E107", "decode: `top_p=1.5` is out of range", "allowed: 1e-06 to 1"),
+    "seed=x": ("E106", "decode: `seed` takes a whole number", "allowed: whole numbers from 0"),
+    "cfg=2,cfg=3": ("E108", "decode: `cfg` is given twice", "keep one of them"),
+    "cfg=2,cfg_from=0.5,cfg_until=0.5": (
+        "E207",
+        "decode: cfg_from 0.5 is not below cfg_until 0.5",
+        "then there is no guidance; leave them out",
+    ),
+}
+
+
+@pytest.mark.parametrize("arguments", list(BAD_DECODE))
+def test_a_mistake_in_decode_is_told_when_the_line_is_planned(arguments: str) -> None:
+    assert told(DRAW.format(f",decode=sample({arguments})")) == BAD_DECODE[arguments]
+
+
+@pytest.mark.parametrize(
+    ("decode", "message"),
+    [
+        ("mask_predict(steps=0)", ("E107", "decode: `steps=0` is out of range", "allowed: whole numbers from 1")),
+        ("mask_predict(steps=few)", ("E106", "decode: `steps` takes a whole number", "allowed: whole numbers from 1")),
+        ("greedy(seed=-1)", ("E107", "decode: `seed=-1` is out of range", "allowed: whole numbers from 0")),
+    ],
+)
+def test_arguments_of_other_ways_are_held_against_their_ranges_too(decode: str, message: tuple[str, str, str]) -> None:
+    assert told(DRAW.format(f",decode={decode}")) == message
+
+
+@pytest.mark.parametrize(
+    ("decode", "message"),
+    [
+        ("beam(beam=0)", ("E107", "decode: `beam=0` is out of range", "allowed: whole numbers from 1")),
+        ("beam(exact=1)", ("E106", "decode: `exact` takes true or false", "allowed: true, false")),
+        ("beam(length_penalty=11)", ("E107", "decode: `length_penalty=11` is out of range", "allowed: 0 to 10")),
+        ("beam(beam=2,n_best=3)", ("E207", "decode: n_best 3 of a beam of 2", "n_best is at most beam")),
+        ("sample(beam=2)", ("E207", "decode: beam 2 with method sample", "write decode=beam")),
+        (
+            "greedy(min_length=4,max_length=3)",
+            ("E207", "decode: max_length 3 is below min_length 4", "nothing is that long"),
+        ),
+    ],
+)
+def test_arguments_of_text_are_held_against_their_ranges(decode: str, message: tuple[str, str, str]) -> None:
+    assert told(f"[TEXT:t] -> [TEXT:a,decode={decode}]") == message
+
+
+def test_what_may_be_said_is_what_decoding_gets() -> None:
+    line = "[TEXT:t] -> [TEXT:a,decode=beam(beam=4,exact=true)]"
+    assert DecodeOptions.of(plan_of(line).decoding()) == DecodeOptions("beam", beam=4, exact=True)
+    line = DRAW.format(",decode=sample(cfg=3,cfg_from=0.2,temperature=0.5,top_k=10,top_p=0.9,seed=3)")
+    wanted = DecodeOptions("sample", cfg=3, cfg_from=0.2, temperature=0.5, top_k=10, top_p=0.9, seed=3)
+    assert DecodeOptions.of(plan_of(line).decoding()) == wanted
+
+
+def test_a_line_is_decoded_in_one_way() -> None:
+    one = "decode=sample(top_k=5,cfg=1)"
+    message = "`b` is decoded in another way than `a`, and a line has one"
+    for line in (
+        "[TEXT:a,decode=beam(beam=4)] and [TEXT:b,decode=sample]",
+        "[TEXT:a,decode=beam] ;; [TEXT:b,decode=greedy]",
+    ):
+        assert told(f"[TEXT:t] -> {line}")[:2] == ("E207", message)
+    plan = plan_of(f"[TEXT:t] -> [IMAGE:a,{one}] ;; [IMAGE:b,decode=sample(cfg=1,top_k=5)]")
+    assert plan.decoding() == {"method": "sample", "top_k": 5, "cfg": 1}
+    assert plan_of("[TEXT:t] -> [TEXT:a,decode=beam(beam=4)] ;; [TEXT:b]").decoding() == {"method": "beam", "beam": 4}
+
+
+#: Line, a card's `decoding` -> message, help.
+BAD_CARDS = [
+    (DRAW.format(""), {"method": "beam"}, "codes are not written by a beam", "decode=sample, greedy or mask_predict"),
+    (DRAW.format(""), {"beam": 3}, "codes are not written by a beam", "decode=sample, greedy or mask_predict"),
+    (
+        DRAW.format(",decode=sample(cfg=2)"),
+        {"method": "mask_predict"},
+        "mask_predict: this line was learned from left to right",
+        "decode=sample or greedy",
+    ),
+    (
+        "[TEXT:t] -> [IMAGE:a]",
+        {"cfg": 2},
+        "cfg compares with an emptied source, and this line has no slot with `drop=`",
+        "",
+    ),
+    ("[TEXT:t] -> [TEXT:a]", {"cfg": 2}, "cfg 2: this line writes no codes", "it is for targets with a codec"),
+    ("[TEXT:t] -> [TEXT:a]", {"beam": "4"}, "beam is '4'", "allowed: whole numbers from 1"),
+    ("[TEXT:t] -> [TEXT:a,decode=sample]", {"beam": 4}, "beam 4 with method sample", "write method: beam"),
+]
+
+
+@pytest.mark.parametrize(("line", "decoding", "message", "help"), BAD_CARDS)
+def test_decoding_of_a_card_is_held_against_its_line(
+    line: str, decoding: dict[str, object], message: str, help: str
+) -> None:
+    card = load_task_card({"instruction": line, "decoding": decoding}, name="draw")
+    with pytest.raises(CardError) as caught:
+        build_plan(card, modalities())
+    assert (caught.value.message, str(caught.value.help)) == (f"task draw: decoding: {message}", help)
+    # `check` tells it too, before any row is looked at
+    (error,) = check_tasks([card], modalities()).errors
+    assert error.message == caught.value.message

@@ -1,0 +1,203 @@
+"""How targets are decoded: which arguments there are, what they may be, and whether a line has a use for them.
+
+`decode=` of a slot and `decoding` of a card say the same things; both are held against this table when the line is
+planned, and again when a call gives others (`decoding/options.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.instruction.nodes import Span
+from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS
+from ofasys_lite.plan.ledger import Ledger
+from ofasys_lite.plan.types import Plan, PlannedTemplate, SlotSegment, option, walk
+from ofasys_lite.plan.values import CallValue
+
+__all__ = ["METHODS", "check_card_decoding", "check_decode", "check_ways", "method_of", "misfit", "mistake"]
+
+METHODS = ("greedy", "beam", "sample", "mask_predict")
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    kind: str
+    low: float = 0
+    high: float | None = None
+
+    @property
+    def allowed(self) -> str:
+        if self.kind == "flag":
+            return "allowed: true, false"
+        return f"allowed: {'whole numbers ' if self.kind == 'int' else ''}" + (
+            f"from {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
+        )
+
+    def typed(self, value: object) -> bool:
+        if self.kind == "flag":
+            return isinstance(value, bool)
+        number = isinstance(value, int) or (self.kind == "float" and isinstance(value, float) and value == value)
+        return number and not isinstance(value, bool)
+
+    def holds(self, value: Any) -> bool:
+        return self.kind == "flag" or (value >= self.low and (self.high is None or value <= self.high))
+
+
+_RANGES: Mapping[str, _Range] = {
+    "beam": _Range("int", 1),
+    "n_best": _Range("int", 1),
+    "length_penalty": _Range("float", 0, 10),
+    "exact": _Range("flag"),
+    "temperature": _Range("float", 1e-3, 100),
+    "top_k": _Range("int", 0),
+    "top_p": _Range("float", 1e-6, 1),
+    "no_repeat_ngram": _Range("int", 0),
+    "min_length": _Range("int", 0),
+    "max_length": _Range("int", 1),
+    "seed": _Range("int", 0),
+    "cfg": _Range("float", 0, 100),
+    "cfg_from": _Range("float", 0, 1),
+    "cfg_until": _Range("float", 0, 1),
+    "steps": _Range("int", 1),
+    "candidates": _Range("int", 1),
+    "patience": _Range("int", 0),
+}
+
+
+def method_of(values: Mapping[str, Any]) -> str:
+    """The method that options name; without one, a beam above 1 means `beam`."""
+    beam = values.get("beam", 1)
+    return str(values.get("method", "beam" if isinstance(beam, int) and beam > 1 else "greedy"))
+
+
+def mistake(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(message, help) of the first thing that is wrong with options by name; None if they can be meant."""
+    for key in values:
+        if key != "method" and key not in _RANGES:
+            return f"unknown key `{key}`", did_you_mean(str(key), ["method", *_RANGES])
+    method = method_of(values)
+    if method not in METHODS:
+        return f"method `{method}` is not known", did_you_mean(method, METHODS)
+    for key, spec in _RANGES.items():
+        value = values.get(key)
+        absent = key not in values or (key == "max_length" and value is None)
+        if not absent and not (spec.typed(value) and spec.holds(value)):
+            return f"{key} is {value!r}", spec.allowed
+    return _contradiction(values, method)
+
+
+def _contradiction(values: Mapping[str, Any], method: str) -> tuple[str, str] | None:
+    """What typed options say against each other."""
+    least, most = values.get("min_length", 0), values.get("max_length")
+    begin, end = values.get("cfg_from", 0.0), values.get("cfg_until", 1.0)
+    beam, best = values.get("beam", 1), values.get("n_best", 1)
+    candidates, patience = values.get("candidates", 1), values.get("patience", 0)
+    if most is not None and most < least:
+        return f"max_length {most} is below min_length {least}", "nothing is that long"
+    if begin >= end:
+        return f"cfg_from {begin} is not below cfg_until {end}", "then there is no guidance; leave them out"
+    if method != "beam" and beam > 1:
+        return f"beam {beam} with method {method}", "write method: beam"
+    if best > beam:
+        return f"n_best {best} of a beam of {beam}", "n_best is at most beam"
+    if method != "mask_predict" and (candidates > 1 or patience > 0):
+        return f"candidates {candidates}, patience {patience} with method {method}", "they belong to mask_predict"
+    return None
+
+
+def check_decode(ledger: Ledger, span: Span, decode: CallValue, codes: bool) -> None:
+    """Notes arguments that `decode=` does not have or that cannot be, and ways of decoding that come later.
+
+    Args:
+        ledger: Takes the mistakes.
+        span: Place of the attribute.
+        decode: Its value.
+        codes: The slot is written in codes.
+    """
+    if decode.name == "mask_predict" and not codes:
+        ledger.not_yet("`decode=mask_predict` of token ids is planned for a later version")
+        return
+    if decode.name == "beam" and codes:
+        help = "write decode=sample(top_k=100,cfg=3.0), decode=greedy or decode=mask_predict(steps=12)"
+        ledger.error("E207", "codes are not written by a beam", span, help)
+    keys = CODE_DECODE_KEYS[decode.name] if codes and decode.name in CODE_DECODE_KEYS else DECODE_KEYS
+    allowed = f"{decode.name} takes: {', '.join(keys)}"
+    if decode.positional:
+        ledger.error("E106", f"`decode={decode.name}(...)` takes arguments by name", span, allowed)
+    for key in (key for key, _ in decode.keyed if key not in keys):
+        where = " of codes" if codes else ""
+        other = "" if codes or key not in CODE_DECODE_KEYS["sample"] else "; it belongs to slots with a codec"
+        ledger.error("E113", f"decoding{where} has no `{key}`", span, allowed + other)
+    before = len(ledger.errors)
+    _check_values(ledger, span, decode, keys)
+    wrong = _contradiction(decode.options(), decode.name) if len(ledger.errors) == before else None
+    if wrong is not None:
+        ledger.error("E207", f"decode: {wrong[0]}", span, wrong[1].replace("method: beam", "decode=beam"))
+
+
+def _check_values(ledger: Ledger, span: Span, decode: CallValue, keys: tuple[str, ...]) -> None:
+    names = [key for key, _ in decode.keyed]
+    for key in sorted({key for key in names if names.count(key) > 1}):
+        ledger.error("E108", f"decode: `{key}` is given twice", span, "keep one of them")
+    kinds = {"int": "a whole number", "float": "a number", "flag": "true or false"}
+    for key, value in ((k, v) for k, v in decode.options().items() if k in keys):
+        spec = _RANGES[key]
+        if not spec.typed(value):
+            ledger.error("E106", f"decode: `{key}` takes {kinds[spec.kind]}", span, spec.allowed)
+        elif not spec.holds(value):
+            ledger.error("E107", f"decode: `{key}={value}` is out of range", span, spec.allowed)
+
+
+def check_ways(ledger: Ledger, template: PlannedTemplate) -> None:
+    """Notes target slots that say different ways of decoding: a line has one (E207)."""
+    first: tuple[SlotSegment, CallValue] | None = None
+    for slot in (s for side in template.targets for s in walk(side)):
+        decode = option(slot.options, "decode")
+        if not isinstance(decode, CallValue):
+            continue
+        first = first or (slot, decode)
+        if (decode.name, decode.options()) != (first[1].name, first[1].options()):
+            help = "give both the same `decode`, leave one of them out, or make two tasks of the line"
+            message = f"`{slot.column}` is decoded in another way than `{first[0].column}`, and a line has one"
+            ledger.error("E207", message, slot.span, help)
+
+
+def misfit(plan: Plan, method: str, cfg: float = 1.0, n_best: int = 1) -> tuple[str, str] | None:
+    """(message, help) of what the plan has no use for in a decoding; None if it can be decoded so."""
+    if n_best > 1 and len(plan.templates[0].targets) > 1:
+        return (
+            f"n_best {n_best}, but the line writes {len(plan.templates[0].targets)} targets, "
+            "each with hypotheses of its own",
+            "leave n_best out, or ask for one target a line",
+        )
+    coded = [s for s in plan.target_slots() if s.learned and isinstance(option(s.options, "codec"), CallValue)]
+    if coded and method == "beam":
+        return "codes are not written by a beam", "decode=sample, greedy or mask_predict"
+    if not coded and (cfg != 1 or method == "mask_predict"):
+        what = f"cfg {cfg:g}" if cfg != 1 else "mask_predict"
+        return f"{what}: this line writes no codes", "it is for targets with a codec"
+    ways = [option(s.options, "decode") for s in coded]
+    together = any(isinstance(way, CallValue) and way.name == "mask_predict" for way in ways)
+    if together and method in ("greedy", "sample"):
+        return f"{method}: this line was learned with mask_predict", "decode=mask_predict(steps=12)"
+    if method == "mask_predict" and not together:
+        return "mask_predict: this line was learned from left to right", "decode=sample or greedy"
+    if cfg != 1 and not any(s.drop > 0 for s in walk(plan.templates[0].source)):
+        return "cfg compares with an emptied source, and this line has no slot with `drop=`", ""
+    return None
+
+
+def check_card_decoding(card: TaskCard, plan: Plan) -> None:
+    """Raises CardError where the card's `decoding` cannot be, or cannot be for its line."""
+    if not card.decoding:
+        return
+    values = {**plan.decoding(), **card.decoding}
+    wrong = mistake(values)
+    if wrong is None and not plan.cannot_train:
+        wrong = misfit(plan, method_of(values), values.get("cfg", 1.0), values.get("n_best", 1))
+    if wrong is not None:
+        raise CardError(f"task {card.name}: decoding: {wrong[0]}", help=wrong[1])
