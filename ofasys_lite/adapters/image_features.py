@@ -45,8 +45,6 @@ class PerceptualDistance(nn.Module):
         super().__init__()
         self.name = name
         with torch.random.fork_rng(devices=[]):
-            # weights that a network draws are the same in a resumed training
-            torch.manual_seed(0)
             network, mean, std = _of_function(name) if _is_path(name) else _of_timm(name)
         self.network = network.requires_grad_(False)
         numbers = [_three(name, what, given) for what, given in (("mean", mean), ("std", std))]
@@ -141,11 +139,12 @@ def _of_function(name: str) -> tuple[nn.Module, Any, Any]:
         help = "give the folder on PYTHONPATH, or run the command from it"
         raise CardError(f"perceptual network {name}: no module `{error.name or path}`", help=help) from None
     except AttributeError:
-        names = [n for n in vars(importlib.import_module(path)) if not n.startswith("_")]
+        names = [n for n, value in vars(importlib.import_module(path)).items() if callable(value)]
         help = did_you_mean(function, names, "it has")
         raise CardError(f"perceptual network {name}: the module has no `{function}`", help=help) from None
     if not callable(found) or isinstance(found, nn.Module):
         raise CardError(f"perceptual network {name}: `{function}` is no function", help=_WRITE)
+    torch.manual_seed(0)  # weights that it draws are the same in a resumed training; the import may have drawn too
     network = found()
     if not isinstance(network, nn.Module):
         raise CardError(f"perceptual network {name} returned {type(network).__name__}", help=_WRITE)

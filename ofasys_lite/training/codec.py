@@ -28,6 +28,7 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError, DataError
 from ofasys_lite.generalist.codecs import codec_hash, load_codec, save_codec
 from ofasys_lite.model import ResidualQuantizer
+from ofasys_lite.model.patch_gan import patch
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 from ofasys_lite.training.codec_losses import CodecLearner, CodecLosses
 
@@ -110,7 +111,7 @@ class CodecRun:
         losses: What the pictures are judged by beside the config's `loss`.
 
     Raises:
-        CardError: The discriminator would begin behind the last step.
+        CardError: The discriminator would begin behind the last step, or the pictures are too small for it.
     """
 
     config: CodecConfig
@@ -125,6 +126,8 @@ class CodecRun:
     losses: CodecLosses = field(default_factory=CodecLosses)
 
     def __post_init__(self) -> None:
+        if self.losses.gan_weight:
+            patch(self.config.size)
         if self.losses.gan_weight and self.losses.gan_start >= self.steps:
             message = f"codec: the discriminator begins at step {self.losses.gan_start} of {self.steps}"
             raise CardError(message, help="write a smaller --gan-start, or more --steps")
@@ -134,7 +137,7 @@ def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
     """The trained codec, saved in the run's folder, in evaluation mode.
 
     Raises:
-        CardError: The perceptual network cannot be had, or the pictures are too small for a discriminator.
+        CardError: The perceptual network cannot be had.
         CheckpointError: The folder holds a codec and `resume` is off, or its checkpoint is of another run.
         DataError: More than 1 % of the images cannot be read, or none can.
         OfasysError: A loss is not finite any more; the last checkpoint stays.
