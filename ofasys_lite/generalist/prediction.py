@@ -30,7 +30,8 @@ class Prediction:
         image: The row's first image as it was given, for `save_box`; None without one.
         n_best: The best hypotheses with their scores, this one first, if several were asked for.
         sized: Columns whose boxes are [x, y, width, height] (`format=xywh`), not corners.
-        codes: Codes (positions, depth) per column whose value is rendered of codes (images).
+        codes: Codes (positions, depth) per target whose value is rendered of codes (images); of one within a group,
+            `group.column`, those of all its pictures (pictures, positions, depth).
     """
 
     task: str

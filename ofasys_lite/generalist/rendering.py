@@ -34,31 +34,37 @@ class Rendering:
     def add(
         self, splits: Sequence[dict[str, Any]], constraint: Constraint, slots: Sequence[SlotSegment]
     ) -> dict[str, npt.NDArray[np.int64]]:
-        """Notes the codes of outputs of one sample; returns those of the first, (L, K) by column."""
+        """Notes the codes of outputs of one sample; returns those of the first, by slot.
+
+        A slot has (L, K); one of a group, whose key names the group's column first (`pages.img`), has (N, L, K), its N
+        pictures in the order of the elements.
+        """
         known = dict(codes_in(constraint))
         optional = {s.key for s in slots if s.optional}
         found: dict[str, npt.NDArray[np.int64]] = {}
+        grouped: dict[str, list[npt.NDArray[np.int64]]] = {}
         for number, split in enumerate(splits):
-            for key, codes in self._add(split, known, optional):
-                column = next((s.column for s in slots if s.key == key), key)
-                if not number:
-                    found.setdefault(column, codes)
-        return found
+            for key, codes, inner in self._add(split, known, optional):
+                if not number and inner:
+                    grouped.setdefault(key, []).append(codes)
+                elif not number:
+                    found[key] = codes
+        return {**found, **{key: np.stack(codes) for key, codes in grouped.items()}}
 
     def _add(
-        self, split: dict[str, Any], known: Mapping[str, Codes], optional: Set[str]
-    ) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+        self, split: dict[str, Any], known: Mapping[str, Codes], optional: Set[str], inner: bool = False
+    ) -> Iterator[tuple[str, npt.NDArray[np.int64], bool]]:
         for key, content in split.items():
             if isinstance(content, list):
-                for _, inner in content:
-                    yield from self._add(inner, known, optional)
+                for _, element in content:
+                    yield from self._add(element, known, optional, True)
             elif key in known:
                 # an optional slot opens with a control, and is that alone where it is absent
                 elements = content[int(key in optional) :]
                 if len(elements):
                     codes = np.array([known[key].unpack(int(e)) for e in elements], dtype=np.int64)
                     self._waiting.setdefault(known[key].adapter, []).append((split, key, codes))
-                    yield key, codes
+                    yield key, codes, inner
 
     def run(self) -> None:
         """Renders what was noted, in place."""

@@ -168,6 +168,21 @@ def test_groups_hold_a_picture_an_element(world: WORLD) -> None:
     assert all(isinstance(r["img"], Image.Image) and isinstance(r["label"], str) for r in records)
 
 
+def test_codes_of_a_group_are_those_of_all_its_pictures(tmp_path: Path) -> None:
+    line = "show [TEXT:cap] -> ([IMAGE:img,codec=dnd({codec})]){2,3}<over=pages>"
+    prepared = worlds.ready([worlds.task("pages", worlds.codec(tmp_path / "codec"), line)])
+    model = worlds.generalist(prepared)
+    requests = [ask((prepared, model), "pages", 1, method="sample", seed=seed, max_length=80) for seed in range(4)]
+    adapter = worlds.coder(model)
+    for each in answers((prepared, model), requests):
+        pages = each.values["pages"]
+        assert len(pages) in (2, 3)
+        assert each.codes.keys() == {"pages.img"}
+        assert each.codes["pages.img"].shape == (len(pages), 16, 2)
+        rendered = adapter.render(torch.from_numpy(each.codes["pages.img"])).numpy()
+        assert np.array_equal(rendered, np.stack([np.asarray(page["img"]) for page in pages]))
+
+
 def test_an_optional_picture_is_none_or_whole(world: WORLD) -> None:
     requests = [ask(world, "maybe", n, method="sample", seed=seed) for n in range(2) for seed in range(12)]
     found = [p.values["sub"] for p in answers(world, requests)]
