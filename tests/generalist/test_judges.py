@@ -1,0 +1,383 @@
+"""Judges of pictures written in rounds: what they learn from, and how they choose among candidates and stop early."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import code_worlds as worlds
+import numpy as np
+import pytest
+import tiny_worlds
+import torch
+
+from ofasys_lite.adapters.judges import Judges
+from ofasys_lite.data.batch import collate
+from ofasys_lite.data.permutation import sample_rng
+from ofasys_lite.data.types import Batch, Example
+from ofasys_lite.decoding.mask_predict import mask_predict
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.errors import CardError, ShapeError
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.infilling import given_elements
+from ofasys_lite.generalist.judging import show_judged
+from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.store import load
+from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.preprocess.judged import OTHER, OWN, REAL, SHARE
+from ofasys_lite.training.accounting import Ledger, unit_weights
+from ofasys_lite.training.callbacks import Logs
+
+LINE = (
+    "fill [IMAGE:img,mask_ratio=0.5,size=16] -> "
+    "[IMAGE:img,codec=dnd({codec}{judges}),weight=2,decode=mask_predict(steps=3)]"
+)
+
+
+def world(folder: Path, judges: str = ",judges=0.25") -> tuple[Any, Generalist]:
+    line = LINE.replace("{judges}", judges)
+    prepared = worlds.ready([worlds.task("fill", worlds.codec(folder / "c"), line)])
+    return prepared, worlds.generalist(prepared)
+
+
+def examples(prepared: Any, count: int) -> list[Example]:
+    maker, source = prepared.tasks[0].maker, prepared.tasks[0].sources["train"]
+    return [maker.example(source.row(n % 24), str(n), np.random.default_rng(n), True) for n in range(count)]
+
+
+def judged_pack(prepared: Any, count: int = 48) -> Batch:
+    return to_device(collate(examples(prepared, count)), torch.device("cpu"))
+
+
+def shown(model: Generalist, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(J, L, K) codes that judges see, (J, L, K) real ones, (J, L) hidden positions."""
+    (judged,) = batch.judged
+    coder = model.network.coder(judged.adapter)
+    with torch.no_grad():
+        show_judged(model.network.body, coder, batch, model.network.encode(batch.source), judged)
+    assert coder._shown is not None
+    part = next(p for p in batch.target.parts if p.adapter == judged.adapter)
+    hidden = part.arrays["hidden"].view(-1, coder.positions)[judged.pieces]
+    return coder._shown[2], coder.codes(part)[0][judged.pieces], hidden
+
+
+def test_without_judges_nothing_is_added(tmp_path: Path) -> None:
+    prepared, model = world(tmp_path, judges="")
+    batch = judged_pack(prepared)
+    assert batch.judged == ()
+    assert not any("judges" in name for name in model.network.state_dict())
+    assert [t.slot for t in prepared.tasks[0].maker.terms()] == ["img"]
+    part = next(p for p in batch.target.parts if "dnd" in p.adapter)
+    assert "judge" not in part.arrays
+
+
+def test_what_is_written_is_the_same_with_judges_and_without(tmp_path: Path) -> None:
+    plain, _ = world(tmp_path / "a", judges="")
+    prepared, _ = world(tmp_path / "b")
+    extra = 0
+    for one, two in zip(examples(plain, 200), examples(prepared, 200), strict=True):
+        a, b = one.targets[0].pieces[0].piece, two.targets[0].pieces[0].piece
+        assert np.array_equal(a.arrays["hidden"], b.arrays["hidden"])
+        assert np.array_equal(one.masked["img"].arrays["mask"], two.masked["img"].arrays["mask"])
+        assert len(one.targets) == 1
+        extra += len(two.targets) - 1
+    assert 0.7 * SHARE < extra / 200 < 1.3 * SHARE
+
+
+def test_judged_pictures_carry_verdicts_and_no_codes_to_learn(tmp_path: Path) -> None:
+    prepared, model = world(tmp_path)
+    batch = judged_pack(prepared)
+    (judged,) = batch.judged
+    assert set(judged.kinds) == {REAL, OTHER, OWN}
+    rows = set(batch.codes[0].rows.tolist())
+    assert not rows & set(judged.rows.flatten().tolist())
+    units = len(judged.kinds) + judged.kinds.count(REAL)
+    losses = model.network(batch)
+    assert len(losses.token_L) == len(batch.terms_L) == len(rows) + units
+    names = [batch.terms[i].slot for i in batch.terms_L[-units:]]
+    asked = {REAL: ["img:relevance", "img:fidelity"], OTHER: ["img:relevance"], OWN: ["img:fidelity"]}
+    assert names == [name for kind in judged.kinds for name in asked[kind]]
+    assert np.array_equal(
+        batch.samples_L[-units:], [s for s, k in zip(judged.samples, judged.kinds, strict=True) for _ in asked[k]]
+    )
+    terms = {t.slot: t for t in prepared.tasks[0].maker.terms()}
+    assert [(terms[n].unit, terms[n].weight) for n in asked[REAL]] == [("sample", 0.5)] * 2
+
+
+def test_wrong_codes_stand_only_where_the_picture_is_hidden(tmp_path: Path) -> None:
+    prepared, model = world(tmp_path)
+    batch = judged_pack(prepared)
+    codes, real, hidden = shown(model, batch)
+    kinds = torch.tensor(batch.judged[0].kinds)
+    assert torch.equal(codes[~hidden], real[~hidden])
+    assert torch.equal(codes[kinds == REAL], real[kinds == REAL])
+    for kind in (OTHER, OWN):
+        chosen = kinds == kind
+        assert (codes[chosen] != real[chosen]).flatten(1).any(1).float().mean() > 0.7
+    # what stands in the hole of another kind is a hole of one and the same picture of the pack
+    part = next(p for p in batch.target.parts if "dnd" in p.adapter)
+    every = model.network.coder(part.adapter).codes(part)[0]
+    for j in (kinds == OTHER).nonzero().flatten().tolist():
+        assert (every[:, hidden[j]] == codes[j, hidden[j]]).flatten(1).all(1).any()
+
+
+def test_own_codes_are_drawn_as_the_model_writes_them(tmp_path: Path) -> None:
+    prepared, model = world(tmp_path)
+    batch = judged_pack(prepared, 150)
+    (judged,) = batch.judged
+    heads = model.network.coder(judged.adapter).heads
+    with torch.no_grad():
+        for k, head in enumerate(heads.heads):
+            # a model that is sure of code 3 + k writes nothing else
+            head.weight.zero_()
+            heads.norms[k].weight.zero_()
+    first = shown(model, batch)[0]
+    kinds = torch.tensor(judged.kinds)
+    hidden = shown(model, batch)[2][kinds == OWN]
+    spread = first[kinds == OWN][hidden].flatten().bincount(minlength=8)
+    assert (spread > 0).all()
+    write = model.network.coder(judged.adapter).writer
+
+    # one that is sure of code 3 + k writes nothing else
+    def sure(rows: Any, choose: Any) -> Any:
+        def biased(k: int, logits: torch.Tensor) -> torch.Tensor:
+            return choose(k, logits + 100 * torch.nn.functional.one_hot(torch.tensor(3 + k), logits.shape[1]))
+
+        return write(rows, biased)
+
+    model.network.coder(judged.adapter).writer = sure  # type: ignore[method-assign]
+    own = shown(model, batch)[0][kinds == OWN][hidden]
+    assert (own == torch.tensor([3, 4])).all()
+
+
+def test_draws_follow_the_seed_of_the_step(tmp_path: Path) -> None:
+    prepared, model = world(tmp_path)
+    model.network.train()
+    batch = judged_pack(prepared)
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(model.network(batch).token_L)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_a_wrong_code_that_happens_to_be_right_is_no_wrong_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    judges = Judges(8)
+    states = torch.randn(3, 4, 8)
+    loss = judges.loss(states, torch.tensor([True, True, False]), (REAL, OTHER, OTHER))
+    logits = judges(states)
+    expected = [-torch.nn.functional.logsigmoid(x) for x in (logits[0, 0], logits[0, 1], logits[1, 0], -logits[2, 0])]
+    assert torch.allclose(loss, torch.stack(expected))
+
+
+def test_verdicts_ask_for_pieces_that_were_shown(tmp_path: Path) -> None:
+    prepared, model = world(tmp_path)
+    batch = judged_pack(prepared)
+    coder = model.network.coder(batch.judged[0].adapter)
+    part = next(p for p in batch.target.parts if "dnd" in p.adapter)
+    with pytest.raises(ShapeError, match="were not shown"):
+        coder.verdicts(part, torch.zeros(1, 16, 32), (REAL,))
+
+
+def test_the_pass_that_fills_in_takes_no_gradient_from_the_weights(tmp_path: Path) -> None:
+    prepared, model = world(tmp_path)
+    batch = judged_pack(prepared)
+    model.network.train()
+    grads = []
+    for fill in (True, False):
+        model.network.zero_grad()
+        torch.manual_seed(0)
+        pack = batch if fill else replace(batch, judged=())
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = model.network(pack)
+        losses.token_L[: len(batch.codes[0].rows)].sum().backward()
+        grads.append([p.grad for p in model.network.body.decoder.parameters()])
+    for a, b in zip(*grads, strict=True):
+        assert a is not None
+        assert b is not None
+        assert float(b.abs().max()) > 0
+        assert torch.allclose(a, b, rtol=0.05, atol=0.02 * float(b.abs().max()))
+
+
+def test_weights_of_verdicts_are_means_over_samples(tmp_path: Path) -> None:
+    prepared, _ = world(tmp_path)
+    batch = collate(examples(prepared, 48))
+    ledger = Ledger(prepared.tasks[0].maker.terms(), ["fill"])
+    rows, _ = unit_weights(batch, ledger, ledger.count([batch]), "share")
+    for name, total in (("img", 2.0), ("img:relevance", 0.5), ("img:fidelity", 0.5)):
+        index = next(i for i, t in enumerate(batch.terms) if t.slot == name)
+        assert rows[batch.terms_L == index].sum() == pytest.approx(total, rel=1e-5)
+
+
+# ---------------------------------------------------------------------- decoding
+
+
+def written(
+    scores: Any, hidden: torch.Tensor, options: DecodeOptions, judged: bool = True
+) -> tuple[Any, list[torch.Tensor], list[torch.Tensor]]:
+    """(what mask-predict made, samples of each pass, what was scored): codes are drawn evenly, `scores` judges them."""
+    asked: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
+
+    def write(samples: torch.Tensor, codes: torch.Tensor, hides: torch.Tensor, choose: Any) -> torch.Tensor:
+        asked.append(samples)
+        return torch.stack([choose(k, torch.zeros(int(hides.sum()), 8)) for k in range(2)], -1)
+
+    def judge(samples: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        seen.append(codes.clone())
+        return scores(len(seen), samples, codes)
+
+    codes = torch.full((*hidden.shape, 2), 7)
+    rngs = [np.random.default_rng(n) for n in range(len(hidden))]
+    return mask_predict(write, codes, hidden, options, rngs, judge if judged else None), asked, seen
+
+
+def half(samples: int = 2) -> torch.Tensor:
+    hidden = torch.zeros(samples, 16, dtype=torch.bool)
+    hidden[:, :12] = True
+    return hidden
+
+
+def low_codes(_: int, __: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """A judge that likes small codes."""
+    return -codes.float().sum((1, 2))
+
+
+def test_the_best_candidate_of_each_round_goes_on() -> None:
+    options = DecodeOptions("mask_predict", steps=3, candidates=4)
+    found, asked, seen = written(low_codes, half(), options)
+    assert (found.passes, found.judged) == (3, 3)
+    assert [a.tolist() for a in asked] == [[0] * 4 + [1] * 4] * 3
+    best = torch.stack([low_codes(0, asked[0], codes).view(2, 4) for codes in seen]).amax((0, 2))
+    assert torch.equal(low_codes(0, asked[0], found.codes_NLK), best)
+    for one, two in itertools.pairwise(seen):
+        # what is kept of a round is of its best candidate, the same in all candidates of the next one
+        chosen = one.view(2, 4, 16, 2)[torch.arange(2), low_codes(0, asked[0], one).view(2, 4).argmax(1)]
+        same = (two.view(2, 4, 16, 2) == chosen.unsqueeze(1)).all(-1).all(1)
+        assert (same.sum(1) >= 16 - 10).all()
+
+
+def test_more_candidates_please_the_judge_more() -> None:
+    scores = []
+    for count in (1, 8):
+        options = DecodeOptions("mask_predict", steps=2, candidates=count, patience=9)
+        scores.append(low_codes(0, torch.zeros(0), written(low_codes, half(20), options)[0].codes_NLK).mean())
+    assert scores[1] > scores[0] + 5
+
+
+def test_given_codes_are_not_touched_whatever_judges_say() -> None:
+    hidden = half()
+    found, _, seen = written(low_codes, hidden, DecodeOptions("mask_predict", steps=4, candidates=3, patience=1))
+    assert (found.codes_NLK[~hidden] == 7).all()
+    assert all((codes.view(-1, 16, 2)[:, 12:] == 7).all() for codes in seen)
+    assert (found.codes_NLK[hidden] < 7).any()
+
+
+def test_a_picture_is_done_when_its_best_score_has_not_risen_for_a_while() -> None:
+    # scores by round: sample 0 rises until round 2, sample 1 always
+    rises = {0: [1, 2, 2, 1, 9, 9, 9, 9], 1: [1, 2, 3, 4, 5, 6, 7, 8]}
+
+    def scores(call: int, samples: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([float(rises[n][call - 1]) for n in samples.tolist()])
+
+    for patience, rounds in ((1, [3, 8]), (2, [4, 8]), (3, [8, 8]), (0, [8, 8])):
+        options = DecodeOptions("mask_predict", steps=8, patience=patience)
+        found, asked, seen = written(scores, half(), options)
+        assert found.rounds_N.tolist() == rounds
+        assert [len(a) for a in asked] == [2] * rounds[0] + [1] * (8 - rounds[0])
+        # the filling of the best round comes out
+        best = 2 if rounds[0] < 8 else 5
+        assert torch.equal(found.codes_NLK[0], seen[best - 1][0])
+        assert torch.equal(found.codes_NLK[1], seen[-1][-1])
+        assert bool(torch.isfinite(found.score_N).all())
+
+
+def test_without_judge_the_last_round_comes_out_and_nothing_is_scored() -> None:
+    found, asked, seen = written(low_codes, half(), DecodeOptions("mask_predict", steps=3), judged=False)
+    assert (found.passes, found.judged, seen) == (3, 0, [])
+    assert [a.tolist() for a in asked] == [[0, 1]] * 3
+
+
+def test_judged_predictions_keep_what_is_given_and_do_not_depend_on_their_batch(tmp_path: Path) -> None:
+    prepared, model = world(tmp_path)
+    rows = [worlds.coded_row(prepared, "fill", n) for n in range(4)]
+    options = DecodeOptions("mask_predict", steps=4, candidates=3, patience=2, temperature=1.5)
+    together = predict(model, [Request("fill", row, str(n), options) for n, row in enumerate(rows)])
+    plain = predict(
+        model, [Request("fill", r, str(n), replace(options, candidates=1, patience=0)) for n, r in enumerate(rows)]
+    )
+    changed = 0
+    for n, row in enumerate(rows):
+        (alone,) = predict(model, [Request("fill", row, str(n), options)])
+        both = together[n]
+        assert alone is not None
+        assert both is not None
+        assert np.array_equal(alone.codes["img"], both.codes["img"])
+        example = model.maker("fill").source(row, str(n), sample_rng(0, "fill", str(n), 0))
+        known = given_elements(model.network, [model.maker("fill").known(0, row, example.masked)])[0]["img"]
+        packed = [8 * a + b for a, b in both.codes["img"].tolist()]
+        assert all(e < 0 or e == p for e, p in zip(known, packed, strict=True))
+        changed += not np.array_equal(both.codes["img"], plain[n].codes["img"])  # type: ignore[union-attr]
+    assert changed > 0
+
+
+def test_a_line_learned_without_judges_takes_no_candidates(tmp_path: Path) -> None:
+    prepared, model = world(tmp_path, judges="")
+    options = DecodeOptions("mask_predict", candidates=2)
+    with pytest.raises(CardError, match="learned without judges"):
+        predict(model, [Request("fill", worlds.coded_row(prepared, "fill"), "0", options)])
+
+
+# ---------------------------------------------------------------------- a run
+
+
+def test_a_run_logs_both_judges_and_its_export_decodes_with_them(tmp_path: Path) -> None:
+    place = worlds.codec(tmp_path / "c")
+    line = LINE.replace("{judges}", ",judges=0.25").replace("steps=3", "steps=3,candidates=2,patience=1")
+    model = worlds.small_run([worlds.task("fill", place, line)], tmp_path / "run", steps=4, samples_per_step=24)
+    logged = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    found = {row["slot"]: row["loss"] for row in logged if row["kind"] == "train"}
+    assert set(found) == {"img", "img:relevance", "img:fidelity"}
+    assert all(0.3 < found[f"img:{head}"] < 1.5 for head in ("relevance", "fidelity"))
+    again = load(tmp_path / "run" / "export")
+    (prediction,) = predict(again, [Request("fill", worlds.rows(1)[0], "0")])
+    (same,) = predict(model, [Request("fill", worlds.rows(1)[0], "0")])
+    assert prediction is not None
+    assert np.array_equal(prediction.codes["img"], same.codes["img"])  # type: ignore[union-attr]
+
+
+def test_a_resumed_run_ends_as_the_undisturbed_one_bit_for_bit(tmp_path: Path, monkeypatch: Any) -> None:
+    place = worlds.codec(tmp_path / "c")
+    cards = [worlds.task("fill", place, LINE.replace("{judges}", ",judges=1"))]
+    more: dict[str, Any] = {"samples_per_step": 12, "model": {"decoder_layers": 2, "dropout": 0.1}}
+    whole = tiny_worlds.run(cards, tmp_path / "whole", data=worlds.DATA, **more)
+    before = Logs.on_train_batch_end
+
+    def interrupting(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
+        before(self, trainer, module, *rest)
+        if trainer.global_step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Logs, "on_train_batch_end", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            tiny_worlds.run(cards, tmp_path / "parts", data=worlds.DATA, **more)
+    parts = tiny_worlds.run(cards, tmp_path / "parts", data=worlds.DATA, resume=True, **more)
+    assert tiny_worlds.equal(tiny_worlds.weights(whole), tiny_worlds.weights(parts))
+
+
+@pytest.mark.slow
+def test_judges_learn_to_tell_wrong_pictures(tmp_path: Path) -> None:
+    place = worlds.codec(tmp_path / "c")
+    line = LINE.replace("{judges}", ",judges=1")
+    worlds.small_run([worlds.task("fill", place, line)], tmp_path / "run", steps=300, samples_per_step=32)
+    logged = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for head in ("relevance", "fidelity"):
+        losses = [row["loss"] for row in logged if row.get("slot") == f"img:{head}"]
+        assert np.mean(losses[-3:]) < math.log(2) - 0.1
