@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +70,51 @@ def test_scalar_codes_need_no_book_and_their_number_follows(folder: Path, capsys
     with np.load(capsys.readouterr().out.strip()) as found:
         assert found["codes"].shape == (40, 16, 2)
         assert found["codes"].max() < 6
+
+
+NETWORK = """
+from torch import nn
+
+def edges():
+    return nn.Conv2d(3, 4, 3, padding=1)
+"""
+
+
+def test_a_named_network_and_a_discriminator_judge_the_pictures(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "my_edges_here.py").write_text(NETWORK)
+    monkeypatch.setattr("sys.path", [*sys.path])  # the command puts the working directory in front
+    words = ["--perceptual", "my_edges_here:edges", "--gan-weight", "0.5", "--loss", "l1"]
+    assert run("train", "greys", "--out", "c", *SMALL, *words) == 0
+    content = json.loads((folder / "c" / "codec.json").read_text())
+    assert content["codec"]["loss"] == "l1"
+    told = content["losses"]
+    assert (told["perceptual_weight"], told["gan_weight"], told["gan_start"]) == (1.0, 0.5, 2)
+    row = json.loads((folder / "c" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"perceptual", "discriminator", "gan_weight"} <= row.keys()
+    capsys.readouterr()
+    assert run("train", "greys", "--out", "c", *SMALL, *words, "--resume") == 0
+    assert run("train", "greys", "--out", "c", *SMALL, "--loss", "l1", "--resume") == 1
+    assert "is of another run: {'losses': {'perceptual'" in capsys.readouterr().err
+    assert run("encode", "c", "greys") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--perceptual-weight", "2"], "--perceptual-weight without a network"),
+        (["--gan-start", "2"], "--gan-start without a discriminator"),
+        (["--gan-weight", "0", "--gan-start", "2"], "--gan-start without a discriminator"),
+        (["--gan-weight", "1", "--gan-start", "4"], "the discriminator begins at step 4 of 4"),
+        (["--gan-weight", "-1"], "gan weight is -1.0"),
+        (["--perceptual", "no_such_module:net"], "no module `no_such_module`"),
+        (["--perceptual", "no_such_module:net", "--perceptual-weight", "-2"], "perceptual weight is -2.0"),
+    ],
+)
+def test_mistakes_of_the_losses_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert run("train", "greys", "--out", "c", *SMALL, *words) == 1
+    assert message in capsys.readouterr().err
+    assert not (folder / "c").exists()
