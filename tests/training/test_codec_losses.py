@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 import json
 import sys
@@ -290,3 +291,12 @@ def test_what_cannot_be_is_told_before_a_folder_is_made(tmp_path: Path) -> None:
     with pytest.raises(CardError, match="patches of 7 pixels, the pictures have 4"):
         train_codec(CodecRun(small, images, tmp_path / "c", 4, losses=CodecLosses(gan_weight=1.0)), QUIET)
     assert not (tmp_path / "c").exists()
+
+
+def test_the_benchmarks_network_gives_the_maps_of_a_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    network = importlib.import_module("judge")._fresh(10, 2)
+    pixels = Images(source(), "img", 8).batch(range(3))
+    maps = importlib.import_module("codec_losses").Stages(network.body)(centred(pixels))
+    assert [tuple(x.shape) for x in maps] == [(3, 32, 8, 8), (3, 32, 4, 4), (3, 64, 4, 4), (3, 64, 2, 2)]
+    torch.testing.assert_close(network.body[12:](maps[-1]), network(pixels))
