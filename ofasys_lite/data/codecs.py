@@ -16,7 +16,7 @@ from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.types import Plan, SlotSegment, option, walk
 from ofasys_lite.plan.values import CallValue
 
-__all__ = ["FORMAT", "CodecFinder", "Known", "codec_hash", "codec_slots", "named_codec", "read_codec"]
+__all__ = ["FORMAT", "CodecFinder", "Known", "check_scalar", "codec_hash", "codec_slots", "named_codec", "read_codec"]
 
 FORMAT = 1
 
@@ -116,7 +116,19 @@ def named_codec(card: TaskCard, slot: SlotSegment) -> Known | None:
                 f"the codec in {folder} has {key}={found.facts.get(key)}",
                 help=f"write {key}={found.facts.get(key)}, leave it out, or name another codec",
             )
+    check_scalar(card, slot, found.facts)
     return found
+
+
+def check_scalar(card: TaskCard, slot: SlotSegment, facts: Mapping[str, Any]) -> None:
+    """Raises CardError where the line corrects codes by deeper ones, and the codec's stand side by side (FSQ)."""
+    call = codec_of(slot)
+    if call is not None and call.get("correct", 0) != 0 and facts.get("levels"):
+        raise CardError(
+            f"task {card.name}, slot [{slot.modality}:{slot.column}]: `correct={call.get('correct')}` with a codec of "
+            f"levels {' '.join(map(str, facts['levels']))}, whose deeper codes do not refine the others",
+            help="leave `correct` out, or train a codec without --levels",
+        )
 
 
 def adapter_facts(slot: SlotSegment) -> dict[str, Any]:

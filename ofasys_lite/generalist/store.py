@@ -86,7 +86,8 @@ def save_weights(network: Network, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.part")
     # the head is the token table: one tensor, stored once
     tensors = {n: p.detach().cpu().contiguous() for n, p in network.named_parameters()}
-    tensors.update({n: b.detach().cpu().contiguous() for n, b in network.named_buffers()})
+    kept = network.state_dict()  # without buffers that a module makes of its settings
+    tensors.update({n: b.detach().cpu().contiguous() for n, b in network.named_buffers() if n in kept})
     # safetensors writes for the owner alone; a model is to be read by whom the folder's owner allows
     temporary.touch()
     allowed = temporary.stat().st_mode
@@ -207,8 +208,9 @@ def load_weights(network: Network, path: Path) -> None:
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}", help="copy it again, or export the run again") from None
     own = dict(network.state_dict(keep_vars=True))
-    wanted = {n for n, _ in network.named_parameters()} | {n for n, _ in network.named_buffers()}
-    missing, extra = sorted(wanted - set(tensors)), sorted(set(tensors) - set(own))
+    buffers = {n for n, _ in network.named_buffers()}
+    wanted = ({n for n, _ in network.named_parameters()} | buffers) & set(own)
+    missing, extra = sorted(wanted - set(tensors)), sorted(set(tensors) - set(own) - buffers)
     wrong = [n for n in wanted & set(tensors) if own[n].shape != tensors[n].shape]
     if missing or extra or wrong:
         what = f"missing {missing[:3]}" if missing else f"unknown {extra[:3]}" if extra else f"other sizes {wrong[:3]}"

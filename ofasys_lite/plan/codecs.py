@@ -156,7 +156,9 @@ def with_codecs(plan: Plan, facts: Mapping[str, Mapping[str, object]]) -> Plan:
         if call is None:
             return segment
         kept = {k: v for k, v in call.keyed if k in MODEL_KEYS}
-        keyed = tuple(sorted({**facts[segment.key], **kept}.items()))
+        # plans are hashed; JSON knows lists only
+        own = {k: tuple(v) if isinstance(v, list) else v for k, v in facts[segment.key].items()}
+        keyed = tuple(sorted({**own, **kept}.items()))
         options = {**dict(segment.options), "codec": CallValue(call.name, (), keyed)}
         if "size" in facts[segment.key]:
             options["size"] = facts[segment.key]["size"]

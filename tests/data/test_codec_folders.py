@@ -10,10 +10,13 @@ from typing import Any
 import code_worlds as worlds
 import pytest
 
+from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.cards import load_task_card, modalities
+from ofasys_lite.data.check import check_tasks
 from ofasys_lite.data.codecs import adapter_suffix, codec_hash, codec_slots, read_codec
 from ofasys_lite.data.ready import adapter_name
 from ofasys_lite.errors import CardError, CheckpointError, ErrorGroup
+from ofasys_lite.generalist.codecs import save_codec
 from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.codecs import codec_of, with_codecs
 
@@ -60,6 +63,23 @@ def test_sizes_that_agree_may_be_said(held: Path) -> None:
     call = codec_of(slot)
     assert call is not None
     assert {**worlds.SIZES, "hash": codec_hash(held)}.items() <= dict(call.keyed).items()
+
+
+def test_correction_of_codes_side_by_side_is_refused_when_the_plan_is_made(tmp_path: Path) -> None:
+    folder = save_codec(ImageCodec(CodecConfig(**worlds.SIZES, levels=(2, 4))), tmp_path / "scalar")
+    line = LINE.replace("{more}", "")
+    message = (
+        "task draw, slot [IMAGE:img]: `correct=0.1` with a codec of levels 2 4, whose deeper codes do not refine the "
+        "others"
+    )
+    assert refused(line.replace("{said}", ",correct=0.1"), folder) == (
+        message,
+        "leave `correct` out, or train a codec without --levels",
+    )
+    card = worlds.task("draw", folder, line.replace("{said}", ",correct=0.1"))
+    (error,) = check_tasks([card], modalities()).errors
+    assert error.message == message
+    assert worlds.ready([worlds.task("draw", folder, line.replace("{said}", ",correct=0"))])
 
 
 def test_a_folder_without_a_codec_says_how_to_train_one(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import code_worlds as worlds
 import pytest
 import torch
 
 from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.codecs import load_codec, save_codec
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.predict import Request, predict
 
 SCALAR = CodecConfig(size=8, factor=2, depth=2, codes=24, channels=6, width=8, levels=(4, 3, 2))
 
@@ -45,6 +48,22 @@ def test_a_scalar_codec_learns() -> None:
         optimizer.step()
         losses.append(out.loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_a_model_is_trained_on_scalar_codes_saved_and_draws(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = CodecConfig(**worlds.SIZES, levels=(4, 2))
+    folder = save_codec(ImageCodec(sizes).eval(), tmp_path / "codec")
+    model = worlds.small_run([worlds.task("draw", folder)], tmp_path / "run", steps=2)
+    again = Generalist.from_pretrained(tmp_path / "run" / "export")
+    assert again.entry("draw").plan.hash == model.entry("draw").plan.hash
+    requests = [Request("draw", {"cap": "a red square"}, str(n)) for n in range(2)]
+    one, two = predict(model, requests), predict(again, requests)
+    for first, second in zip(one, two, strict=True):
+        assert first is not None
+        assert second is not None
+        assert first.codes["img"].shape == (16, 2)
+        assert first.picture.tobytes() == second.picture.tobytes()
 
 
 def test_residual_codecs_write_the_same_file_as_before_there_were_levels(tmp_path: Path) -> None:

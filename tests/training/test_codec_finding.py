@@ -160,6 +160,14 @@ def test_an_unknown_size_in_the_presets_settings_is_told_with_the_nearest() -> N
     assert "did you mean `width`?" in help
 
 
+def test_correction_with_levels_of_the_presets_is_told_before_a_codec_is_trained(cache: Path) -> None:
+    data = DataSettings(modalities={"IMAGE": {"codec": {"levels": [2, 4]}}})
+    message, help = refused(LINE.replace("steps=3", "steps=3,correct=0.1"), trainer(data=data))
+    assert message.startswith("task draw, slot [IMAGE:img]: `correct=0.1` with a codec of levels 2 4")
+    assert help == "leave `correct` out, or train a codec without --levels"
+    assert not (cache / "codecs").exists()
+
+
 def test_rows_without_an_optional_picture_do_not_count_as_unreadable(cache: Path) -> None:
     line = LINE.replace("IMAGE:img", "IMAGE:sub?")
     assert sum(row["sub"] is None for row in worlds.rows(24)) == 12
