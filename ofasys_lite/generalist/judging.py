@@ -138,13 +138,8 @@ def _spans(batch: Batch, samples: Sequence[int]) -> list[tuple[int, int]]:
 @torch.no_grad()
 def _filled(reader: Reader, codes_XLK: Tensor, hidden_XL: Tensor) -> Tensor:
     """(X, L, K): the codes with the hidden ones drawn as the model now writes them, all at once."""
-    device = codes_XLK.device.type
     filled_XLK = codes_XLK.clone()
-    # weights that autocast keeps from a pass without gradient would have none in the next one either
-    with torch.autocast(
-        device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), cache_enabled=False
-    ):
-        filled_XLK[hidden_XL] = reader.write(codes_XLK, hidden_XL, _drawn)
+    filled_XLK[hidden_XL] = reader.write(codes_XLK, hidden_XL, _drawn)
     return filled_XLK
 
 
