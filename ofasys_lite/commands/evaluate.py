@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -149,7 +150,8 @@ def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions) -> 
     results = _with_run(results, found, options.checkpoint)
     output = Path(options.output) if options.output is not None else found.folder
     print_table(results, Console())
-    for path in _write(results, output, options.report):
+    whole = options.output is not None or set(model.tasks) <= {task.task for task in results.tasks}
+    for path in _write(results, output, options.report, () if whole else options.tasks):
         print(path)
     sys.stdout.flush()
     return results
@@ -199,13 +201,15 @@ def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
     return replace(results, name=name, history=history, facts=facts)
 
 
-def _write(results: RunResults, folder: Path, report: bool) -> list[Path]:
-    """Writes all files of the results; the paths."""
+def _write(results: RunResults, folder: Path, report: bool, part: Sequence[str] = ()) -> list[Path]:
+    """Writes all files of the results; the paths. Those of a `part` of the tasks are named by it."""
     from ofasys_lite.report import metrics_json, save_pictures, save_results, write_report
     from ofasys_lite.training.files import write_atomic
 
-    # the test split's files keep their plain names; another split stands beside them
-    tail = "" if results.split == "test" else f"-{results.split}"
+    # all tasks on the test split have the plain names; another split, and some of the tasks, stand beside them
+    names = "-".join(part)
+    names = names if len(names) <= 100 else f"{len(part)}-tasks-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+    tail = ("" if results.split == "test" else f"-{results.split}") + (f"-{names}" if part else "")
     metrics = folder / f"metrics{tail}.json"
     write_atomic(metrics, json.dumps(metrics_json(results), indent=1, ensure_ascii=False))
     written = [metrics, save_results(results, folder / f"evaluation{tail}.json")]

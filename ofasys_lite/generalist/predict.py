@@ -30,8 +30,8 @@ from ofasys_lite.generalist.rendering import Rendering, codes_in
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.plan.constraints import Codes, Constraint
-from ofasys_lite.plan.types import SlotSegment, option, walk
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.decoding import misfit
+from ofasys_lite.plan.types import option, walk
 
 __all__ = ["Request", "predict"]
 
@@ -133,35 +133,12 @@ def _examples(model: Generalist, request: Request) -> tuple[Example, ...]:
 
 
 def _options(model: Generalist, request: Request) -> DecodeOptions:
-    """The request's decoding, or its task's; CardError if it asks for hypotheses that the line cannot give."""
+    """The request's decoding, or its task's; CardError if the line has no use for it."""
     found = request.options or DecodeOptions.of(model.entry(request.task).decoding)
-    targets = len(model.entry(request.task).plan.templates[0].targets)
-    if found.n_best > 1 and targets > 1:
-        raise CardError(
-            f"n_best {found.n_best}, but the line writes {targets} targets, each with hypotheses of its own",
-            help="leave n_best out, or ask for one target a line",
-        )
-    coded = codec_slots(model.entry(request.task).plan)
-    if coded and found.method == "beam":
-        raise CardError("codes are not written by a beam", help="decode=sample, greedy or mask_predict")
-    if not coded and (found.guided or found.method == "mask_predict"):
-        what = f"cfg {found.cfg:g}" if found.guided else "mask_predict"
-        raise CardError(f"{what}: this line writes no codes", help="it is for targets with a codec")
-    together = any(_mask_predict(slot) for slot in coded)
-    if coded and found.method in ("greedy", "sample") and together:
-        raise CardError(
-            f"{found.method}: this line was learned with mask_predict", help="decode=mask_predict(steps=12)"
-        )
-    if found.method == "mask_predict" and not together:
-        raise CardError("mask_predict: this line was learned from left to right", help="decode=sample or greedy")
-    if found.guided and not any(s.drop > 0 for s in walk(model.entry(request.task).plan.templates[0].source)):
-        raise CardError("cfg compares with an emptied source, and this line has no slot with `drop=`")
+    wrong = misfit(model.entry(request.task).plan, found.method, found.cfg, found.n_best)
+    if wrong is not None:
+        raise CardError(wrong[0], help=wrong[1])
     return found
-
-
-def _mask_predict(slot: SlotSegment) -> bool:
-    decode = option(slot.options, "decode")
-    return isinstance(decode, CallValue) and decode.name == "mask_predict"
 
 
 def _chunks(prepared: Sequence[tuple[int, tuple[Example, ...]]]) -> Iterator[list[tuple[int, tuple[Example, ...]]]]:

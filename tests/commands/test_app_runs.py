@@ -92,6 +92,16 @@ def test_evaluate_takes_tasks_a_split_and_another_folder(place: Path, capsys: py
     assert not (place / "elsewhere" / "report-valid.html").exists()
 
 
+def test_an_evaluation_of_some_tasks_leaves_the_runs_files_alone(place: Path) -> None:
+    run = place / "runs" / "shades"
+    before = {path: path.read_bytes() for path in run.glob("*.*") if path.is_file()}
+    assert main(["evaluate", "runs/shades", "tasks=[colour]", "baselines=false", "bootstrap=10"]) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert list(json.loads((run / "metrics-colour.json").read_text())["tasks"]) == ["colour"]
+    assert (run / "evaluation-colour.json").exists()
+    assert (run / "report-colour.html").exists()
+
+
 def test_predict_answers_a_task_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "runs/shades", "colour", "img=rows/test-0.png"]) == 0
     first = capsys.readouterr().out.strip()
