@@ -43,7 +43,7 @@ def two_ranks(folder: Path, names: tuple[str, ...], broken: bool = False, **more
 
 def finished(process: subprocess.Popen[str]) -> str:
     """What the process said; asserts that it ended well."""
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     return said
 
@@ -91,6 +91,6 @@ def test_rows_refused_on_one_rank_stand_in_the_ledger_of_the_run(tmp_path: Path)
     rows = [json.loads(line) for line in RunFolder(tmp_path / "two").quarantine.read_text().splitlines()]
     assert [r["row"] for r in rows] == [23]
     process = two_ranks(tmp_path / "strict", (), broken=True, steps=4, samples_per_step=12, quarantine=0.01)
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "Quarantined (1 of 24 rows, limit 1 %)" in said
