@@ -6,7 +6,7 @@ planned, and again when a call gives others (`decoding/options.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,8 +166,16 @@ def check_ways(ledger: Ledger, template: PlannedTemplate) -> None:
             ledger.error("E207", message, slot.span, help)
 
 
-def misfit(plan: Plan, method: str, cfg: float = 1.0, n_best: int = 1) -> tuple[str, str] | None:
-    """(message, help) of what the plan has no use for in a decoding; None if it can be decoded so."""
+def misfit(plan: Plan, method: str, cfg: float = 1.0, n_best: int = 1, judged: bool = False) -> tuple[str, str] | None:
+    """(message, help) of what the plan has no use for in a decoding; None if it can be decoded so.
+
+    Args:
+        plan: The task's plan.
+        method: One of METHODS.
+        cfg: Guidance.
+        n_best: Hypotheses asked for.
+        judged: Whether `candidates` or `patience` ask judges.
+    """
     if n_best > 1 and len(plan.templates[0].targets) > 1:
         return (
             f"n_best {n_best}, but the line writes {len(plan.templates[0].targets)} targets, "
@@ -186,8 +194,29 @@ def misfit(plan: Plan, method: str, cfg: float = 1.0, n_best: int = 1) -> tuple[
         return f"{method}: this line was learned with mask_predict", "decode=mask_predict(steps=12)"
     if method == "mask_predict" and not together:
         return "mask_predict: this line was learned from left to right", "decode=sample or greedy"
+    if judged and not all(_judges(slot) for slot in coded):
+        help = "train it with codec=dnd(...,judges=0.1), or leave them out"
+        return "candidates, patience: this line was learned without judges", help
     if cfg != 1 and not any(s.drop > 0 for s in walk(plan.templates[0].source)):
         return "cfg compares with an emptied source, and this line has no slot with `drop=`", ""
+    return None
+
+
+def _judges(slot: SlotSegment) -> bool:
+    codec = option(slot.options, "codec")
+    return isinstance(codec, CallValue) and codec.get("judges") is not None
+
+
+def _idle(plan: Plan, method: str, keys: Iterable[str]) -> tuple[str, str] | None:
+    """(message, help) of the first key that nothing of the line asks for: what `decode=` of its slots would refuse."""
+    slots = [s for s in plan.target_slots() if s.learned]
+    coded = [isinstance(option(s.options, "codec"), CallValue) for s in slots]
+    known = {"method", *(() if slots and all(coded) else DECODE_KEYS)}
+    known |= set(CODE_DECODE_KEYS.get(method, ())) if any(coded) else set()
+    for key in keys:
+        if key not in known:
+            what = "codes" if any(coded) else "token ids"
+            return f"`{key}` does nothing: {method} of {what} has none", f"it takes: {', '.join(sorted(known))}"
     return None
 
 
@@ -198,6 +227,9 @@ def check_card_decoding(card: TaskCard, plan: Plan) -> None:
     values = {**plan.decoding(), **card.decoding}
     wrong = mistake(values)
     if wrong is None and not plan.cannot_train:
-        wrong = misfit(plan, method_of(values), values.get("cfg", 1.0), values.get("n_best", 1))
+        method = method_of(values)
+        judged = values.get("candidates", 1) > 1 or values.get("patience", 0) > 0
+        wrong = misfit(plan, method, values.get("cfg", 1.0), values.get("n_best", 1), judged)
+        wrong = wrong or _idle(plan, method, card.decoding)
     if wrong is not None:
         raise CardError(f"task {card.name}: decoding: {wrong[0]}", help=wrong[1])

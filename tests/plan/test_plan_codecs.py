@@ -326,6 +326,37 @@ BAD_CARDS = [
     ("[TEXT:t] -> [TEXT:a]", {"cfg": 2}, "cfg 2: this line writes no codes", "it is for targets with a codec"),
     ("[TEXT:t] -> [TEXT:a]", {"beam": "4"}, "beam is '4'", "allowed: whole numbers from 1"),
     ("[TEXT:t] -> [TEXT:a,decode=sample]", {"beam": 4}, "beam 4 with method sample", "write method: beam"),
+    (
+        DRAW.format(",decode=mask_predict(steps=8)"),
+        {"candidates": 4},
+        "candidates, patience: this line was learned without judges",
+        "train it with codec=dnd(...,judges=0.1), or leave them out",
+    ),
+    (
+        DRAW.format(",decode=mask_predict(steps=8)"),
+        {"patience": 2},
+        "candidates, patience: this line was learned without judges",
+        "train it with codec=dnd(...,judges=0.1), or leave them out",
+    ),
+    (
+        DRAW.format(",decode=greedy"),
+        {"steps": 4},
+        "`steps` does nothing: greedy of codes has none",
+        "it takes: cfg, cfg_from, cfg_until, method, seed",
+    ),
+    (
+        DRAW.format(",decode=greedy"),
+        {"max_length": 9},
+        "`max_length` does nothing: greedy of codes has none",
+        "it takes: cfg, cfg_from, cfg_until, method, seed",
+    ),
+    (
+        "[TEXT:t] -> [TEXT:a]",
+        {"steps": 4},
+        "`steps` does nothing: greedy of token ids has none",
+        "it takes: beam, exact, length_penalty, max_length, method, min_length, n_best, no_repeat_ngram, seed, "
+        "temperature, top_k, top_p",
+    ),
 ]
 
 
@@ -340,3 +371,16 @@ def test_decoding_of_a_card_is_held_against_its_line(
     # `check` tells it too, before any row is looked at
     (error,) = check_tasks([card], modalities()).errors
     assert error.message == caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "decoding"),
+    [
+        (DRAW.format(",codec=dnd(judges=0.3),decode=mask_predict(steps=8)"), {"candidates": 4, "patience": 2}),
+        (DRAW.format(",decode=sample"), {"cfg": 2, "cfg_from": 0.5, "top_k": 5, "seed": 1}),
+        # the text beside the picture has a length
+        ("[TEXT:t,drop=0.1] -> [IMAGE:a] called [TEXT:b]", {"max_length": 9, "cfg": 2}),
+    ],
+)
+def test_decoding_of_a_card_that_its_line_has_a_use_for_is_taken(line: str, decoding: dict[str, object]) -> None:
+    build_plan(load_task_card({"instruction": line, "decoding": decoding}, name="draw"), modalities())
