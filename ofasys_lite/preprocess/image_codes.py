@@ -118,19 +118,27 @@ def infill(piece: Piece, source: Piece, rng: np.random.Generator | None) -> Piec
 
     Args:
         piece: The whole picture as codes.
-        source: The same picture as cells of pixels, some of them masked; each position belongs to one cell.
+        source: The same picture as cells of pixels, some of them masked. A position is hidden with the cell that its
+            middle lies in; where several cells lie in a position, with any of them.
         rng: Draws which positions of the hole are to be written now, where they are written together in rounds; None
             hides all of them.
     """
     cells = source.arrays["mask"].reshape(len(source.arrays["lines"]), -1)
     places = piece.positions_P3[:, 1:]
     lines = int(places.max()) + 1
-    at = (places * 2 + 1) * np.array(cells.shape) // (2 * lines)
-    hole = cells[at[:, 0], at[:, 1]]
+    hole = _over(_over(cells, lines).T, lines).T[places[:, 0], places[:, 1]]
     if not len(piece.arrays["hidden"]):
         return replace(piece, learn_P=hole)
     hidden = _some(hole, rng)
     return replace(piece, arrays={**piece.arrays, "hidden": hidden}, learn_P=hidden)
+
+
+def _over(cells: npt.NDArray[np.bool_], lines: int) -> npt.NDArray[np.bool_]:
+    """(lines, columns) of cells (any number, columns): one line over several is True where any of them is."""
+    count = len(cells)
+    if count <= lines:
+        return cells[(2 * np.arange(lines) + 1) * count // (2 * lines)]
+    return np.stack([cells[p * count // lines : -(-(p + 1) * count // lines)].any(0) for p in range(lines)])
 
 
 def _some(hole_L: npt.NDArray[np.bool_], rng: np.random.Generator | None) -> npt.NDArray[np.bool_]:

@@ -74,3 +74,23 @@ def test_opaque_pictures_and_evaluation_draw_the_hole(tmp_path: Path) -> None:
     assert all(mask.sum() == 8 for mask in masks)
     assert np.array_equal(masks[0], masks[1])
     assert np.array_equal(masks[1], masks[2])
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 48])
+def test_a_hole_anywhere_in_a_position_is_written(tmp_path: Path, size: int) -> None:
+    place = worlds.codec(tmp_path / "c")
+    line = LINE.replace("size=16", f"size={size}")
+    model = worlds.generalist(worlds.ready([worlds.task("fill", place, line)]))
+    maker = model.maker("fill")
+    plain = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8))
+    for y, x in ((0, 0), (size - 1, size // 4)):
+        image = plain.convert("RGBA")
+        image.putpixel((x, y), (0, 0, 0, 0))
+        example = maker.source({"img": image}, "0", sample_rng(0, "fill", "0", 0), own_holes=True)
+        # cells of 4 pixels: nine in a position of the largest picture, four positions in one of the smallest
+        assert example.masked["img"].arrays["mask"].sum() == 1
+        hidden = maker.known(0, {"img": image}, example.masked)["img"].learn_P
+        assert hidden is not None
+        shown = hidden.reshape(4, 4)
+        assert shown[4 * y // size, 4 * x // size]
+        assert shown.sum() == (4 if size == 8 else 1)
