@@ -101,8 +101,10 @@ class ExampleMaker:
                 for segment in side:
                     self._segment(state, segment, row, target=True)
                 targets.append(Target(tuple(state.pieces), causal=not any(_together(s) for s in walk(side))))
-                if train and rng is not None:
-                    targets += judged_targets(self._terms, side, state.pieces, rng)
+            if train and rng is not None:
+                # behind all other draws: what the sample writes is the same with judges and without
+                for side, target in zip(template.targets, tuple(targets), strict=True):
+                    targets += judged_targets(self._terms, side, target.pieces, rng)
         except DataError as error:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
