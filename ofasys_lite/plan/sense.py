@@ -61,13 +61,18 @@ def check_slot(
     if isinstance(decode, CallValue):
         check_decode(ledger, _span(slot, "decode"), decode, "codec" in values)
     if isinstance(codec, CallValue):
-        _check_judges(ledger, slot, codec, decode)
+        _check_rounds(ledger, slot, codec, decode)
 
 
-def _check_judges(ledger: Ledger, slot: Slot, codec: CallValue, decode: object) -> None:
-    """Notes judges that nobody asks, and candidates that nobody judges (E207)."""
+def _check_rounds(ledger: Ledger, slot: Slot, codec: CallValue, decode: object) -> None:
+    """Notes an order of what has none, judges that nobody asks, and candidates that nobody judges (E207)."""
     rounds = decode if isinstance(decode, CallValue) and decode.name == "mask_predict" else None
     judges = codec.get("judges") is not None
+    if rounds is not None and codec.get("order") == "random":
+        help = "leave `order` and `anneal` out, or write from left to right"
+        ledger.error(
+            "E207", "`order=random` means nothing where positions are written in rounds", _span(slot, "codec"), help
+        )
     if judges and rounds is None:
         help = "write decode=mask_predict(steps=8,candidates=4), or leave `judges` out"
         ledger.error("E207", "`judges` judge pictures that are written in rounds", _span(slot, "codec"), help)
@@ -186,6 +191,9 @@ def check_targets(ledger: Ledger, template: PlannedTemplate, node: Template) -> 
         if any(_in_one_go(s) for s in _slots(side)) and len(side) > 1:
             help = "leave the slot alone right of `->`, put it behind `;;`, or write it from left to right"
             ledger.error("E208", "what is written in one go stands beside something else", sentence.span, help)
+        for slot in (s for s in _slots(side) if s.optional and _in_one_go(s)):
+            help = "leave `?` out, or write it from left to right"
+            ledger.error("E208", "what is written in one go is always there", slot.span, help)
     ways = {_in_one_go(s) for side in template.targets for s in _slots(side) if s.learned}
     if len(ways) > 1:
         help = "make two tasks of it: all targets of one encoding are written from left to right, or none is"

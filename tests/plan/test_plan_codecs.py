@@ -105,6 +105,11 @@ BAD = {
         "`patience` asks judges, and the codec has none",
         "write codec=dnd(...,judges=0.1), or leave `patience` out",
     ),
+    ",codec=dnd(order=random),decode=mask_predict": (
+        "E207",
+        "`order=random` means nothing where positions are written in rounds",
+        "leave `order` and `anneal` out, or write from left to right",
+    ),
     ",decode=sample(candidates=4)": (
         "E113",
         "decoding of codes has no `candidates`",
@@ -157,6 +162,7 @@ def test_a_mistake_of_a_codec_is_told_with_what_to_do(attributes: str) -> None:
         ),
         ("[TEXT:t] -> [IMAGE:a,codec=dnd(depth=2)] [IMAGE:b]", ("E207", "one line is written with one codec")),
         ("[TEXT:t] -> [IMAGE:a] ;; [IMAGE:b,codec=dnd(depth=2)]", ("E207", "one line is written with one codec")),
+        ("[TEXT:t] -> [IMAGE:a?,decode=mask_predict]", ("E208", "what is written in one go is always there")),
     ],
 )
 def test_a_codec_where_it_cannot_stand_is_told(line: str, message: tuple[str, str]) -> None:
