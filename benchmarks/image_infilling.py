@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import io
 import json
-import math
 import shutil
 import statistics
 import time
@@ -45,6 +44,7 @@ from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.metrics.frechet import frechet_distance
 from ofasys_lite.model import ModelConfig
+from ofasys_lite.preprocess.judged import VERDICTS
 
 WORLD = World("digits", "label", "")
 SIDE, LINES = 16, 4
@@ -161,24 +161,36 @@ def counted(model: Generalist) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def _verdicts(model: Generalist, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Share of verdicts that are right, and their cross entropy in nats, on pictures shown as in training."""
+    """Per head: share of positions judged rightly, share that the commoner answer gets right, cross entropy in nats."""
     model.network.eval()
-    maker, losses = model.maker("draw"), dict[str, list[float]]()
+    maker, told = model.maker("draw"), dict[str, list[tuple[torch.Tensor, torch.Tensor]]](relevance=[], fidelity=[])
+    judges = next(found for a in model.network.adapters.values() if (found := getattr(a, "judges", None)) is not None)
+    learned = judges.loss
+
+    def telling(states_JLD: Any, real_JL: Any, asked_JL: Any, kinds: Any) -> torch.Tensor:
+        logits_JL2 = judges(states_JLD)
+        for head, name in enumerate(told):
+            heard_J = torch.tensor([head in VERDICTS[kind] for kind in kinds])
+            at_JL = asked_JL & heard_J.unsqueeze(1)
+            told[name].append((logits_JL2[..., head][at_JL], real_JL[at_JL]))
+        losses: torch.Tensor = learned(states_JLD, real_JL, asked_JL, kinds)
+        return losses
+
+    judges.loss = telling  # type: ignore[method-assign]
     torch.manual_seed(0)
     for epoch in range(4):
         for start in range(0, len(rows), 64):
             numbers = range(start, min(start + 64, len(rows)))
             drawn = [maker.example(rows[i], str(i), sample_rng(0, "draw", str(i), epoch), True) for i in numbers]
-            batch = collate(drawn)
-            found = model.network(to_device(batch, model.device)).token_L.tolist()
-            for loss, term in zip(found, batch.terms_L, strict=True):
-                losses.setdefault(batch.terms[term].slot.partition(":")[2], []).append(loss)
-    told = {}
-    for head in ("relevance", "fidelity"):
-        # a verdict is right where it costs less than a coin
-        told[f"{head}_accuracy"] = statistics.mean(loss < math.log(2) for loss in losses[head])
-        told[f"{head}_nats"] = statistics.mean(losses[head])
-    return told
+            model.network(to_device(collate(drawn), model.device))
+    found: dict[str, float] = {}
+    for name, pairs in told.items():
+        logits, real = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        share = float(real.float().mean())
+        found[f"{name}_accuracy"] = float(((logits > 0) == real).float().mean())
+        found[f"{name}_commoner"] = max(share, 1 - share)
+        found[f"{name}_nats"] = float(torch.nn.functional.binary_cross_entropy_with_logits(logits, real.float()))
+    return found
 
 
 def _packed(codes: NDArray[np.int64], base: int) -> int:

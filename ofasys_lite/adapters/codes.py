@@ -189,8 +189,9 @@ class CodesAdapter(Adapter):
             raise ShapeError("judged pieces were not shown", help="call `show` before the pack is embedded")
         _, pieces_J, codes_JLK = self._shown
         self._shown = None
-        real_J = (codes_JLK == self.codes(part)[0][pieces_J]).flatten(1).all(1)
-        return self.judges.loss(states_JLD, real_J, kinds)
+        real_JL = (codes_JLK == self.codes(part)[0][pieces_J]).all(-1)
+        asked_JL = part.arrays["hidden"].view(-1, self.positions)[pieces_J]
+        return self.judges.loss(states_JLD, real_JL, asked_JL, kinds)
 
     def _hide(self, x_NLD: Tensor, hidden_NL: Tensor) -> Tensor:
         return torch.where(hidden_NL.unsqueeze(-1), self.mask_D.to(x_NLD.dtype), x_NLD)

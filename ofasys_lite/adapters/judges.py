@@ -1,4 +1,7 @@
-"""Two judges of whole pictures in codes: does it belong to its source, and are its codes real (arXiv 2105.14211)?
+"""Two judges of whole pictures in codes: do they belong to their source, and are their codes real (arXiv 2105.14211)?
+
+UFC-BERT judges a picture once; here each position is judged, as by a token critic (arXiv 2209.04439), for one verdict a
+picture is too little to learn from.
 
 Shapes: J judged pictures, L positions, D width, U loss units.
 """
@@ -29,25 +32,28 @@ class Judges(nn.Module):
         self.out = nn.Linear(width, 2)
 
     def forward(self, states_JLD: Tensor) -> Tensor:
-        """(J, 2) logits: relevance, fidelity."""
-        # each position has its say before the mean: one wrong code among many right ones is to be heard
-        logits: Tensor = self.out(F.gelu(self.inner(states_JLD)).mean(1))
+        """(J, L, 2) logits of each position: relevance, fidelity."""
+        logits: Tensor = self.out(F.gelu(self.inner(states_JLD)))
         return logits
 
     def scores(self, states_JLD: Tensor) -> Tensor:
-        """(J,) log of the probability that the picture belongs to its source and has real codes, in fp32."""
-        return F.logsigmoid(self(states_JLD).float()).sum(-1)
+        """(J,) mean log of the probability that a position belongs to its source and has real codes, in fp32."""
+        return F.logsigmoid(self(states_JLD).float()).sum(-1).mean(1)
 
-    def loss(self, states_JLD: Tensor, real_J: Tensor, kinds: Sequence[int]) -> Tensor:
-        """(U,) binary cross entropy in nats of each verdict, picture by picture, relevance first.
+    def loss(self, states_JLD: Tensor, real_JL: Tensor, asked_JL: Tensor, kinds: Sequence[int]) -> Tensor:
+        """(U,) binary cross entropy in nats of each verdict, the mean over the positions asked.
+
+        Picture by picture, relevance first.
 
         Args:
             states_JLD: States of the shown pictures.
-            real_J: True where the codes shown are the picture's own: wrong ones may happen to be right.
+            real_JL: True where the codes shown are the picture's own: wrong ones may happen to be right.
+            asked_JL: Positions that wrong codes might have taken.
             kinds: REAL, OTHER or OWN, which says which heads learn.
         """
-        logits_J2 = self(states_JLD).float()
-        labels_J2 = real_J.unsqueeze(1).expand_as(logits_J2).float()
-        loss_J2 = F.binary_cross_entropy_with_logits(logits_J2, labels_J2, reduction="none")
+        logits_JL2 = self(states_JLD).float()
+        labels_JL2 = real_JL.unsqueeze(-1).expand_as(logits_JL2).float()
+        loss_JL2 = F.binary_cross_entropy_with_logits(logits_JL2, labels_JL2, reduction="none")
+        loss_J2 = (loss_JL2 * asked_JL.unsqueeze(-1)).sum(1) / asked_JL.sum(1, keepdim=True).clamp(min=1)
         asked = [2 * j + head for j, kind in enumerate(kinds) for head in VERDICTS[kind]]
         return loss_J2.flatten()[torch.tensor(asked, dtype=torch.long, device=loss_J2.device)]

@@ -170,10 +170,20 @@ def test_a_wrong_code_that_happens_to_be_right_is_no_wrong_one(tmp_path: Path) -
     torch.manual_seed(0)
     judges = Judges(8)
     states = torch.randn(3, 4, 8)
-    loss = judges.loss(states, torch.tensor([True, True, False]), (REAL, OTHER, OTHER))
+    real = torch.tensor([[True] * 4, [True, False, True, True], [True] * 4])
+    asked = torch.tensor([[True] * 4, [True, True, False, False], [False, True, False, True]])
+    loss = judges.loss(states, real, asked, (REAL, OTHER, OWN))
     logits = judges(states)
-    expected = [-torch.nn.functional.logsigmoid(x) for x in (logits[0, 0], logits[0, 1], logits[1, 0], -logits[2, 0])]
+    right = torch.nn.functional.logsigmoid(logits)
+    expected = [
+        -right[0, :, 0].mean(),
+        -right[0, :, 1].mean(),
+        # the second position is wrong
+        -(right[1, 0, 0] + torch.nn.functional.logsigmoid(-logits[1, 1, 0])) / 2,
+        -right[2, [1, 3], 1].mean(),
+    ]
     assert torch.allclose(loss, torch.stack(expected))
+    assert torch.allclose(judges.scores(states), right.sum(-1).mean(1))
 
 
 def test_verdicts_ask_for_pieces_that_were_shown(tmp_path: Path) -> None:
