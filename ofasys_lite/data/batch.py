@@ -91,8 +91,7 @@ def collate(examples: Sequence[Example]) -> Batch:
                 source_row += piece.count
         for loss in example.losses:
             piece = example.sources[0].pieces[loss.piece]
-            judged = example.sources[0].pieces[loss.piece].count
-            rows = np.arange(first_rows[loss.piece], first_rows[loss.piece] + judged)
+            rows = np.arange(first_rows[loss.piece], first_rows[loss.piece] + piece.count)
             side.append(SideRows(loss.kind, terms.setdefault(loss.term, len(terms)), number, rows, loss.labels))
         written = sum(targets.add(target, number) for target in example.targets)
         cross.append((written, sum(sequence.count for sequence in example.sources)))

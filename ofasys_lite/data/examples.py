@@ -131,7 +131,7 @@ class ExampleMaker:
         template = self.plan.templates[0]
         try:
             state = RowState(row, rng, False, self._frame(template, row))
-            state.judged, state.own_holes = False, own_holes
+            state.objectives, state.own_holes = False, own_holes
             state.dropped = emptied
             for segment in template.source:
                 self._segment(state, segment, row, target=False)
@@ -197,7 +197,7 @@ class ExampleMaker:
             message = f"column `{slot.column}`: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
         state.pieces.append(TargetPiece(piece, term))
-        if not target and state.judged:
+        if not target and state.objectives:
             for loss in slot.losses:
                 state.losses.append(self._side_loss(state, slot, loss.name, loss.weight, dict(loss.options), row))
 

@@ -24,7 +24,7 @@ class RowState:
         frame: (width, height) in pixels that boxes of the row refer to.
         step: Number of the training step.
         dropped: Slots with `drop=` are left out.
-        judged: Objectives on the encoder are wanted.
+        objectives: Those on the encoder are wanted.
         own_holes: Transparent parts of masked pictures say what is hidden.
         masked: Column -> its masked text or picture, of which the target learns what is hidden.
         pieces: Laid out so far.
@@ -37,7 +37,7 @@ class RowState:
     frame: tuple[int, int] | None
     step: int | None = None
     dropped: bool = False
-    judged: bool = True
+    objectives: bool = True
     own_holes: bool = False
     masked: dict[str, Piece] = field(default_factory=dict)
     pieces: list[TargetPiece] = field(default_factory=list)

@@ -13,6 +13,7 @@ from typing import Any
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.instruction.nodes import Span
+from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS
 from ofasys_lite.plan.ledger import Ledger
 from ofasys_lite.plan.types import Plan, PlannedTemplate, SlotSegment, option, walk
@@ -182,7 +183,7 @@ def misfit(plan: Plan, method: str, cfg: float = 1.0, n_best: int = 1, judged: b
             "each with hypotheses of its own",
             "leave n_best out, or ask for one target a line",
         )
-    coded = [s for s in plan.target_slots() if s.learned and isinstance(option(s.options, "codec"), CallValue)]
+    coded = [s for s in plan.target_slots() if s.learned and codec_of(s) is not None]
     if coded and method == "beam":
         return "codes are not written by a beam", "decode=sample, greedy or mask_predict"
     if not coded and (cfg != 1 or method == "mask_predict"):
@@ -194,7 +195,7 @@ def misfit(plan: Plan, method: str, cfg: float = 1.0, n_best: int = 1, judged: b
         return f"{method}: this line was learned with mask_predict", "decode=mask_predict(steps=12)"
     if method == "mask_predict" and not together:
         return "mask_predict: this line was learned from left to right", "decode=sample or greedy"
-    if judged and not all(_judges(slot) for slot in coded):
+    if judged and any(codec.get("judges") is None for codec in map(codec_of, coded) if codec):
         help = "train it with codec=dnd(...,judges=0.1), or leave them out"
         return "candidates, patience: this line was learned without judges", help
     if cfg != 1 and not any(s.drop > 0 for s in walk(plan.templates[0].source)):
@@ -202,15 +203,10 @@ def misfit(plan: Plan, method: str, cfg: float = 1.0, n_best: int = 1, judged: b
     return None
 
 
-def _judges(slot: SlotSegment) -> bool:
-    codec = option(slot.options, "codec")
-    return isinstance(codec, CallValue) and codec.get("judges") is not None
-
-
 def _idle(plan: Plan, method: str, keys: Iterable[str]) -> tuple[str, str] | None:
     """(message, help) of the first key that nothing of the line asks for: what `decode=` of its slots would refuse."""
     slots = [s for s in plan.target_slots() if s.learned]
-    coded = [isinstance(option(s.options, "codec"), CallValue) for s in slots]
+    coded = [codec_of(s) is not None for s in slots]
     known = {"method", *(() if slots and all(coded) else DECODE_KEYS)}
     known |= set(CODE_DECODE_KEYS.get(method, ())) if any(coded) else set()
     for key in keys:
