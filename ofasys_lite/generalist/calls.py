@@ -181,7 +181,7 @@ def slot_columns(columns: Mapping[str, str], row: Mapping[str, Any]) -> Mapping[
 def decode_options(held: Mapping[str, Any], given: Mapping[str, Any]) -> DecodeOptions | None:
     """The task's decoding with what was given in its place; None if nothing was given.
 
-    Another method than the task's takes nothing of the task's beam with it.
+    Another method than the task's takes nothing of the task's beam and judges with it.
 
     Args:
         held: What the task says: its line's `decode=`, and over it its card's `decoding`.
@@ -190,6 +190,9 @@ def decode_options(held: Mapping[str, Any], given: Mapping[str, Any]) -> DecodeO
     if not given:
         return None
     held = dict(held)
+    if given.get("method", "mask_predict") != "mask_predict":
+        for name in ("candidates", "patience"):
+            held.pop(name, None)
     if "method" in given and given["method"] != "beam":
         for name in ("beam", "n_best"):
             held.pop(name, None)

@@ -89,6 +89,8 @@ def test_a_nested_column_is_given_by_its_record() -> None:
         ({"beam": 4, "n_best": 4}, {"method": "sample", "seed": 3}, DecodeOptions("sample", seed=3)),
         ({"method": "sample", "top_k": 5}, {"beam": 2}, DecodeOptions("beam", 2, top_k=5)),
         ({"max_length": 9}, {"min_length": 2}, DecodeOptions(min_length=2, max_length=9)),
+        ({"method": "mask_predict", "candidates": 4}, {"method": "sample"}, DecodeOptions("sample")),
+        ({"method": "mask_predict", "patience": 2}, {"steps": 3}, DecodeOptions("mask_predict", steps=3, patience=2)),
     ],
 )
 def test_what_is_given_goes_before_the_card(card: Any, given: Any, options: DecodeOptions | None) -> None:
