@@ -145,7 +145,13 @@ def _of_function(name: str) -> tuple[nn.Module, Any, Any]:
     if not callable(found) or isinstance(found, nn.Module):
         raise CardError(f"perceptual network {name}: `{function}` is no function", help=_WRITE)
     torch.manual_seed(0)  # weights that it draws are the same in a resumed training; the import may have drawn too
-    network = found()
+    try:
+        network = found()
+    except Exception as error:  # whatever a function of somebody else raises, one that wants arguments included
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CardError(
+            f"perceptual network {name}: calling it without arguments failed: {told}", help=_WRITE
+        ) from error
     if not isinstance(network, nn.Module):
         raise CardError(f"perceptual network {name} returned {type(network).__name__}", help=_WRITE)
     return network, getattr(network, "mean", _HALF), getattr(network, "std", _HALF)

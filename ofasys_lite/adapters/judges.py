@@ -36,9 +36,12 @@ class Judges(nn.Module):
         logits: Tensor = self.out(F.gelu(self.inner(states_JLD)))
         return logits
 
-    def scores(self, states_JLD: Tensor) -> Tensor:
-        """(J,) mean log of the probability that a position belongs to its source and has real codes, in fp32."""
-        return F.logsigmoid(self(states_JLD).float()).sum(-1).mean(1)
+    def scores(self, states_JLD: Tensor, asked_JL: Tensor) -> Tensor:
+        """(J,) mean log of the probability that a position belongs to its source and has real codes, in fp32.
+
+        Over the positions asked alone: verdicts are learned where wrong codes might stand, nothing of given ones.
+        """
+        return _mean(F.logsigmoid(self(states_JLD).float()).sum(-1), asked_JL)
 
     def loss(self, states_JLD: Tensor, real_JL: Tensor, asked_JL: Tensor, kinds: Sequence[int]) -> Tensor:
         """(U,) binary cross entropy in nats of each verdict, the mean over the positions asked.
@@ -54,6 +57,11 @@ class Judges(nn.Module):
         logits_JL2 = self(states_JLD).float()
         labels_JL2 = real_JL.unsqueeze(-1).expand_as(logits_JL2).float()
         loss_JL2 = F.binary_cross_entropy_with_logits(logits_JL2, labels_JL2, reduction="none")
-        loss_J2 = (loss_JL2 * asked_JL.unsqueeze(-1)).sum(1) / asked_JL.sum(1, keepdim=True).clamp(min=1)
+        loss_J2 = torch.stack([_mean(loss_JL, asked_JL) for loss_JL in loss_JL2.unbind(-1)], -1)
         asked = [2 * j + head for j, kind in enumerate(kinds) for head in VERDICTS[kind]]
         return loss_J2.flatten()[torch.tensor(asked, dtype=torch.long, device=loss_J2.device)]
+
+
+def _mean(x_JL: Tensor, asked_JL: Tensor) -> Tensor:
+    """(J,) means over the positions asked; 0 where there are none."""
+    return (x_JL * asked_JL).sum(1) / asked_JL.sum(1).clamp(min=1)

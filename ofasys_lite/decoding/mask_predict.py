@@ -28,8 +28,8 @@ Choose = Callable[[int, Tensor], Tensor]
 #: (samples (M,), codes (M, L, K), hidden (M, L), draws of one depth) -> (R, K) codes of the hidden positions, candidate
 #: by candidate.
 Write = Callable[[Tensor, Tensor, Tensor, Choose], Tensor]
-#: (samples (M,), codes (M, L, K) with nothing hidden) -> (M,) scores, higher is better.
-Judge = Callable[[Tensor, Tensor], Tensor]
+#: (samples (M,), codes (M, L, K) with nothing hidden, written (M, L): not given) -> (M,) scores, higher is better.
+Judge = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _round(
     log_ML[hidden_ML], gumbel_ML[hidden_ML] = choice.log_R, choice.gumbel_R
     if judge is None:
         return _Found(codes_MLK, log_ML, gumbel_ML, None)
-    score_M = judge(samples_M, codes_MLK)
+    score_M = judge(samples_M, codes_MLK, state.written_NL[samples_M])
     score_B, best_B = score_M.view(-1, count).max(1)
     best_B = best_B + torch.arange(len(live_B), device=best_B.device) * count
     return _Found(codes_MLK[best_B], log_ML[best_B], gumbel_ML[best_B], score_B)

@@ -92,14 +92,14 @@ class Together:
         written = reader.write(codes_MLK.repeat(repeats, 1, 1), hidden_ML.repeat(repeats, 1), choose)
         return written[: len(written) // repeats]
 
-    def judge(self, samples_M: Tensor, codes_MLK: Tensor) -> Tensor:
+    def judge(self, samples_M: Tensor, codes_MLK: Tensor, written_ML: Tensor) -> Tensor:
         """(M,) log of the probability that a filling belongs to its source and is real."""
         if self.coder.judges is None:
             raise CardError(
                 "candidates, patience: this line was learned without judges",
                 help="train it with codec=dnd(...,judges=0.1), or leave them out",
             )
-        return self.coder.judges.scores(self._reader(samples_M, 1).states(codes_MLK))
+        return self.coder.judges.scores(self._reader(samples_M, 1).states(codes_MLK), written_ML)
 
     def _reader(self, samples_M: Tensor, repeats: int) -> Reader:
         asked = samples_M.tolist()

@@ -141,6 +141,10 @@ def test_drawn_weights_are_the_same_again_and_leave_the_draws_of_others_alone() 
         (":two", r"network `:two`[\s\S]*package.module:function"),
         ("my_features:ready", r"`ready` is no function"),
         ("my_features:text", r"returned str"),
+        (
+            "json:loads",
+            r"json:loads: calling it without arguments failed: [\s\S]*missing 1 required positional argument",
+        ),
         ("my_features:Blind", r"passes no gradient to the pictures[\s\S]*torch.no_grad"),
         ("my_features:Flat", r"stage 2 of 2 pictures is shape \(2, 768\)[\s\S]*return maps \(N, C, h, w\)"),
         ("my_features:Fixed", r"cannot look at pictures of 16 x 16 pixels: Input height \(16\)"),

@@ -183,7 +183,8 @@ def test_a_wrong_code_that_happens_to_be_right_is_no_wrong_one(tmp_path: Path) -
         -right[2, [1, 3], 1].mean(),
     ]
     assert torch.allclose(loss, torch.stack(expected))
-    assert torch.allclose(judges.scores(states), right.sum(-1).mean(1))
+    scores = [right[0].sum(-1).mean(), right[1, :2].sum(-1).mean(), right[2, [1, 3]].sum(-1).mean()]
+    assert torch.allclose(judges.scores(states, asked), torch.stack(scores))
 
 
 def test_verdicts_ask_for_pieces_that_were_shown(tmp_path: Path) -> None:
@@ -239,7 +240,8 @@ def written(
         asked.append(samples)
         return torch.stack([choose(k, torch.zeros(int(hides.sum()), 8)) for k in range(2)], -1)
 
-    def judge(samples: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    def judge(samples: torch.Tensor, codes: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        assert torch.equal(written, hidden[samples])
         seen.append(codes.clone())
         return scores(len(seen), samples, codes)
 
