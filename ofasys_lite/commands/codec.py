@@ -30,9 +30,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("ofasys-lite codec", description=__doc__)
+    parser = argparse.ArgumentParser("ofasys-lite codec", description=__doc__, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="what", required=True, metavar="train|encode|show")
-    training = verbs.add_parser("train", help="train a codec on the images of a task")
+    training = verbs.add_parser("train", help="train a codec on the images of a task", allow_abbrev=False)
     training.set_defaults(run=_train)
     training.add_argument("task", help="task card with an IMAGE slot")
     training.add_argument("--out", type=Path, required=True, help="folder of the codec")
@@ -53,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--lr", type=float, default=1e-3)
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
-    encoding = verbs.add_parser("encode", help="write the codes of a task's images, kept by content")
+    encoding = verbs.add_parser("encode", help="write the codes of a task's images, kept by content", allow_abbrev=False)
     encoding.set_defaults(run=_encode)
-    showing = verbs.add_parser("show", help="draw originals and reconstructions by depth")
+    showing = verbs.add_parser("show", help="draw originals and reconstructions by depth", allow_abbrev=False)
     showing.set_defaults(run=_show)
     showing.add_argument("--rows", type=int, default=12, help="images on the sheet (12)")
     showing.add_argument("--out", type=Path, help="PNG to write; FOLDER/TASK-SPLIT.png if not given")

@@ -158,18 +158,21 @@ def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions) -> 
 
 
 def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
-    """The evaluation with a bar on the terminal."""
+    """The evaluation with a bar on the terminal; without one, a line as each task begins."""
     from rich.console import Console
     from rich.progress import Progress
 
     from ofasys_lite.report.evaluate import evaluate
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True) as bar:
         rows: dict[str, Any] = {}
 
         def tell(task: str, done: int, total: int) -> None:
             if task not in rows:
                 rows[task] = bar.add_task(task, total=total)
+                if not console.is_terminal:
+                    console.print(f"evaluating {task}: {total} rows", highlight=False, soft_wrap=True)
             bar.update(rows[task], completed=done)
 
         return evaluate(

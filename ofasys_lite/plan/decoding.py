@@ -132,7 +132,8 @@ def check_decode(ledger: Ledger, span: Span, decode: CallValue, codes: bool) -> 
     for key in (key for key, _ in decode.keyed if key not in keys):
         where = " of codes" if codes else ""
         other = "" if codes or key not in CODE_DECODE_KEYS["sample"] else "; it belongs to slots with a codec"
-        ledger.error("E113", f"decoding{where} has no `{key}`", span, allowed + other)
+        near = did_you_mean(key, keys, f"{decode.name} takes")
+        ledger.error("E113", f"decoding{where} has no `{key}`", span, near + other)
     before = len(ledger.errors)
     _check_values(ledger, span, decode, keys)
     wrong = _contradiction(decode.options(), decode.name) if len(ledger.errors) == before else None

@@ -157,14 +157,14 @@ def explain_plan(plan: Plan, sizes: Mapping[str, ModelSize] | None = None, count
 
 
 def codec_notes(plan: Plan) -> tuple[str, ...]:
-    """Says of each target that names no codec that one is trained before the run."""
+    """Says of each target that names no codec folder that a codec is trained before the run."""
     found = []
     for slot in plan.target_slots():
         codec = codec_of(slot)
         if slot.learned and codec is not None and not codec.positional and "hash" not in dict(codec.keyed):
             steps = f" in {codec.get('steps')} steps" if codec.get("steps") is not None else ""
             found.append(
-                f"[{slot.modality}:{slot.column}] names no codec: one is trained{steps} on the training split "
+                f"[{slot.modality}:{slot.column}] names no codec folder: a codec is trained{steps} on the training split "
                 "before the run, and kept in the cache for the next"
             )
     return tuple(dict.fromkeys(found))

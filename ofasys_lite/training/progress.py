@@ -76,4 +76,6 @@ def _status(step: int, share: float, seconds: float, speed: float, losses: Mappi
     for name, loss in losses.items():
         tasks.setdefault(name.partition("/")[0], loss)
     shown = " ".join(f"{name} {loss:.2f}" for name, loss in tasks.items())
-    return f"step {step}  {speed:,.0f} tokens/s  {int(left) // 60}:{int(left) % 60:02d} left  {shown}"
+    # the logs measure speed and losses every `log_every` steps
+    rate = f"{speed:,.0f} tokens/s" if speed else "speed and losses from the next log on"
+    return f"step {step}  {rate}  {int(left) // 60}:{int(left) % 60:02d} left  {shown}"
