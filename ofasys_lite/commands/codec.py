@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--lr", type=float, default=1e-3)
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
-    encoding = verbs.add_parser("encode", help="write the codes of a task's images, kept by content", allow_abbrev=False)
+    encoding = verbs.add_parser(
+        "encode", help="write the codes of a task's images, kept by content", allow_abbrev=False
+    )
     encoding.set_defaults(run=_encode)
     showing = verbs.add_parser("show", help="draw originals and reconstructions by depth", allow_abbrev=False)
     showing.set_defaults(run=_show)

@@ -164,7 +164,7 @@ def codec_notes(plan: Plan) -> tuple[str, ...]:
         if slot.learned and codec is not None and not codec.positional and "hash" not in dict(codec.keyed):
             steps = f" in {codec.get('steps')} steps" if codec.get("steps") is not None else ""
             found.append(
-                f"[{slot.modality}:{slot.column}] names no codec folder: a codec is trained{steps} on the training split "
+                f"[{slot.modality}:{slot.column}] names no codec folder: one is trained{steps} on the training split "
                 "before the run, and kept in the cache for the next"
             )
     return tuple(dict.fromkeys(found))

@@ -264,7 +264,7 @@ def test_a_codec_that_will_be_trained_is_a_note_and_one_that_is_not_there_a_mist
     )
     report = check_tasks([card], CARDS)
     assert not report.errors
-    assert any("[IMAGE:b] names no codec folder: a codec is trained on the training split" in note for note in report.notes)
+    assert any("[IMAGE:b] names no codec folder: one is trained on the training split" in note for note in report.notes)
     lost = load_task_card({"instruction": f"[TEXT:a] -> [IMAGE:b,codec=dnd({tmp_path}/none)]"}, name="t")
     (error,) = check_tasks([lost], CARDS).errors
     assert "task t, slot [IMAGE:b]: no codec in" in error.render()

@@ -162,7 +162,7 @@ def test_a_target_written_in_codes_says_positions_codes_and_that_its_codec_is_tr
     explanation = explain_line(line, CARDS, count=lambda slot: Tokens(16, "exact"))
     assert explanation.templates[0][-1].constraint == "16 positions of 2 codes each, of 64"
     (note,) = explanation.notes
-    assert note.startswith("[IMAGE:b] names no codec folder: a codec is trained in 9 steps")
+    assert note.startswith("[IMAGE:b] names no codec folder: one is trained in 9 steps")
     flat = explain_line("[TEXT:a] -> [IMAGE:b,codec=dnd(layers=flat)]", CARDS)
     assert flat.templates[0][-1].constraint == "codes one after another"
     assert explain_line("[TEXT:a] -> [IMAGE:b,codec=dnd(some/folder)]", CARDS).notes == ()
