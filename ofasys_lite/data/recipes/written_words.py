@@ -20,7 +20,8 @@ WORDSEGMENT = Source(
     "Apache-2.0 (counts: Google Web Trillion Word Corpus by P. Norvig, MIT)",
 )
 SIDE = 32  # the smallest side at which OCR reads 0.9 also of blurred and noisy pictures (docs/data.md)
-WORDS = 3000
+WORDS = 3000  # the most frequent: valid and test words are some of them
+RARER = 7500  # words after these, for training only
 SHORTEST, LONGEST = 2, 5
 FONTS_PER_WORD = {"train": 3, "valid": 2, "test": 2}
 STYLES = 8  # words a font is shown by
@@ -30,7 +31,10 @@ PER_KIND = 400  # test rows of each kind
 _CRUDE = (
     "anal ass bitch boob boobs busty butt butts cock cocks coon crap cum cunt cunts dick dicks dildo fag fags fuck "
     "horny naked nazi nigga nude nudes orgy penis piss porn porno pussy rape raped sexy shit slut sluts spank sperm "
-    "suck sucks thong tit tits whore xxx"
+    "suck sucks thong tit tits whore xxx anus arse boner bitchy chink clit cooch cums darky dyke dykes enema "
+    "fanny felch feces fucks fecal gook gooks homo homos honky jap japs jizz kike kikes labia lesbo limey negro orgie "
+    "paki pansy perv pimp pimps piss poon poop prick pubic pussy queer queef rapes raper semen sexed shits spic spick "
+    "sodom spunk teats tramp twat twats urine vulva wank wanks wench wimp wog wop"
 )
 UNWELCOME = frozenset(_CRUDE.split())
 
@@ -53,8 +57,9 @@ def frequent_words(wheels: Wheels, count: int = WORDS) -> list[str]:
 
 
 def build(wheels: Wheels, limits: Limits) -> Built:
-    """Training words in seen fonts; for testing unseen words, unseen fonts, and both."""
-    words = frequent_words(wheels)
+    """Training words, frequent and rarer, in seen fonts; for testing unseen words, unseen fonts, and both."""
+    found = frequent_words(wheels, WORDS + RARER)
+    words, rarer = found[:WORDS], found[WORDS:]
     parts = {word: split_of(f"written {word}") for word in words}
     seen, unseen = [font for font in FONTS if font.seen], [font for font in FONTS if not font.seen]
     chosen: list[tuple[str, str, Font, str]] = []
@@ -64,6 +69,8 @@ def build(wheels: Wheels, limits: Limits) -> Built:
         chosen += [(split, kind, font, word) for font in _fonts(word, seen, FONTS_PER_WORD[split])]
         if split == "test":
             chosen += [("test", "unseen_both", font, word) for font in _fonts(word, unseen, FONTS_PER_WORD["test"])]
+    # rarer words teach how letters stand side by side; styles and tests stay those of the frequent ones
+    chosen += [("train", "seen", font, word) for word in rarer for font in _fonts(word, seen, FONTS_PER_WORD["train"])]
     learned = [word for word in words if parts[word] == "train"]
     tried = sorted(learned, key=lambda word: hashed(f"unseen font {word}"))[:PER_KIND]
     chosen += [("test", "unseen_font", _fonts(word, unseen, 1)[0], word) for word in tried]
@@ -130,12 +137,14 @@ RECIPE = Recipe(
             Column("style", "image", "another word, one of training, in the same font"),
         ),
         group="the word, in fonts that training has or has not",
-        limits=Limits(train=6000, valid=300, test=1200),
-        counts={"train": 6000, "valid": 300, "test": 1200},
-        size_mb=2.5,
+        limits=Limits(train=30000, valid=300, test=1200),
+        counts={"train": 29_778, "valid": 300, "test": 1200},
+        size_mb=10,
+        version=2,
         generated="the pictures; the words are frequent ones of the web, names and abbreviations among them",
-        note="split by word, and font families are for training or for testing as a whole; valid has unseen words in "
-        "seen fonts; unseen words may share their stem with a seen one (cat, cats)",
+        note="the 3,000 most frequent words are split by word, rarer ones are for training only; font families are for "
+        "training or for testing as a whole; valid has unseen words in seen fonts; unseen words may share their stem "
+        "with a seen one (cat, cats)",
     ),
     build,
 )
