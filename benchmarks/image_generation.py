@@ -3,12 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/image_generation.py --codecs codecs --out runs/image-generation
     OMP_NUM_THREADS=1 python benchmarks/image_generation.py --table          # the table of what is there
 
-Digits by class (`draw the digit: [TEXT:label]`) and coloured shapes by caption (`draw: [TEXT:caption]`), 16 x 16
-pixels, 64 codes, 2 x 2 positions (`--factor 4`: 4 x 4). Every variant trains the same encoder-decoder through `fit`,
-with the same steps and samples. Codecs see the training split only. Distance: Frechet, in the features of a classifier
-of real training images (benchmarks/judge.py), of drawn pictures to the test split; floor: training to test split;
-ceiling of each depth: the codec's reconstructions of the test split. Runs that are finished are kept, so the script can
-be stopped and started.
+Digits by class (`draw the digit: [TEXT:label]`), digits by caption (`draw: [TEXT:description]`, say `a bold very
+slanted seven`, see described.py) and coloured shapes by caption, 16 x 16 pixels, 64 codes, 2 x 2 positions (`--factor
+4`: 4 x 4). Every variant trains the same encoder-decoder through `fit`, with the same steps and samples. Codecs see
+the training split only. Distance: Frechet, in the features of a classifier of real training images
+(benchmarks/judge.py), of drawn pictures to the test split; floor: training to test split; ceiling of each depth: the
+codec's reconstructions of the test split. Runs that are finished are kept, so the script can be stopped and started.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import RESULTS
+from described import Describer
 from judge import Judge, load_card
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -35,10 +36,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ofasys_lite.api.model import GeneralistModel
+from ofasys_lite.api.sources import as_source
 from ofasys_lite.api.task import Task
 from ofasys_lite.api.training import fit
 from ofasys_lite.cards.find import find_task
 from ofasys_lite.data.batch import collate
+from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.generalist.generalist import Generalist
@@ -52,16 +55,18 @@ SIDE = 16
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A data set: its card, the column that is asked for, what stands before it."""
+    """A data set: its card, the column that is asked for, what stands before it, the column of its classes."""
 
     card: str
     column: str
     words: str
+    label: str
 
 
 WORLDS = {
-    "digits": World("digits", "label", "draw the digit:"),
-    "shapes": World("caption", "caption", "draw:"),
+    "digits": World("digits", "label", "draw the digit:", "label"),
+    "described": World("digits", "description", "draw:", "label"),
+    "shapes": World("caption", "caption", "draw:", "caption"),
 }
 
 #: Variant -> (depth, further arguments of the codec).
@@ -100,13 +105,39 @@ def line_of(given: argparse.Namespace, world: World, variant: str, seed: int) ->
     )
 
 
-def task_of(world: World, line: str) -> Task:
-    """The card's rows under another line."""
-    task = Task("draw", line)
-    sources, _ = open_card(find_task(world.card))
-    for split, source in sources.items():
-        task.add_dataset(source, split)
-    return task
+class Rows:
+    """What a world holds.
+
+    Attributes:
+        splits: Split -> its pictures (N, S, S, 3) and the numbers of their classes.
+        asked: Split -> what is asked for, for every picture.
+        describer: Of the world whose captions are measured on the pictures.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.splits, names = load_card(world.card, "image", world.label, SIDE)
+        self.describer: Describer | None = None
+        if world.column == "description":
+            self.describer = Describer.of(self.splits["train"][0])
+            self.asked = {split: self.describer.captions(*each) for split, each in self.splits.items()}
+        else:
+            self.asked = {split: [names[i] for i in labels] for split, (_, labels) in self.splits.items()}
+
+    def source(self, split: str) -> RowSource:
+        """The rows of a split: the card's, or with a column of what is asked for."""
+        source = open_card(find_task(self.world.card))[0][split]
+        if self.describer is None:
+            return source
+        said = enumerate(self.asked[split])
+        return as_source([source.row(i) | {self.world.column: text} for i, text in said], f"described {split}")
+
+    def task(self, line: str) -> Task:
+        """The world's rows under a line."""
+        task = Task("draw", line)
+        for split in self.splits:
+            task.add_dataset(self.source(split), split)
+        return task
 
 
 def drawn(model: Generalist, world: World, prompts: Sequence[str], options: DecodeOptions) -> NDArray[np.uint8]:
@@ -116,9 +147,8 @@ def drawn(model: Generalist, world: World, prompts: Sequence[str], options: Deco
 
 
 @torch.no_grad()
-def likelihood(model: Generalist, world: World) -> float:
+def likelihood(model: Generalist, source: RowSource) -> float:
     """Nats that the codes of a test picture cost, all depths together: comparable between variants of one codec."""
-    source = open_card(find_task(world.card))[0]["test"]
     maker = model.maker("draw")
     coder = next(model.network.coder(name) for name in model.network.adapters if "dnd" in name)
     model.network.eval()
@@ -132,7 +162,8 @@ def likelihood(model: Generalist, world: World) -> float:
 
 def measure(given: argparse.Namespace, world: World, name: str, variant: str, seed: int) -> dict[str, Any]:
     """Trains one run and draws from it."""
-    splits, names = load_card(world.card, "image", world.column, SIDE)
+    data = Rows(world)
+    splits = data.splits
     judge = Judge.train(*splits["train"])
     test = judge.features(splits["test"][0])
     line = line_of(given, world, variant, seed)
@@ -141,7 +172,7 @@ def measure(given: argparse.Namespace, world: World, name: str, variant: str, se
     begin = time.process_time()
     model = fit(
         model_of(),
-        task_of(world, line),
+        data.task(line),
         steps=given.steps,
         folder=folder,
         console=Console(file=io.StringIO()),
@@ -168,10 +199,10 @@ def measure(given: argparse.Namespace, world: World, name: str, variant: str, se
         "train_cpu_seconds": round(seconds, 1),
         "floor": frechet_distance(judge.features(splits["train"][0]), test),
         "reconstruction": frechet_distance(ceiling, test),
-        "nats": likelihood(model, world),
+        "nats": likelihood(model, data.source("test")),
         "cfg": {},
     }
-    asked = [names[i] for i in np.resize(splits["test"][1], given.samples)]
+    asked = [data.asked["test"][i] for i in np.resize(np.arange(len(splits["test"][1])), given.samples)]
     want = np.resize(splits["test"][1], given.samples)
     for cfg in given.cfg:
         begin = time.process_time()
@@ -182,6 +213,12 @@ def measure(given: argparse.Namespace, world: World, name: str, variant: str, se
             "accuracy": float((judge.classes(pictures) == want).mean()),
             "sampling_ms": round(1000 * spent / len(pictures), 2),
         }
+        if data.describer is not None:
+            # of the stroke and the lean that were asked for; a third by chance
+            pairs = zip(data.describer.words(pictures), asked, strict=True)
+            right = [(said.startswith(f"a {stroke} {lean} "), f"a {stroke} " in said) for (stroke, lean), said in pairs]
+            row["cfg"][f"{cfg:g}"] |= {"described": float(np.mean([both for both, _ in right]))}
+            row["cfg"][f"{cfg:g}"] |= {"stroke": float(np.mean([one for _, one in right]))}
         np.savez_compressed(folder / f"drawn-{cfg:g}.npz", pictures=pictures[:200], labels=want[:200])
     row["judge_accuracy"] = float((judge.classes(splits["test"][0]) == splits["test"][1]).mean())
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -261,7 +298,7 @@ def main() -> None:
     for row in rows:
         folder = given.out / f"{row['world']}-{row['variant'].replace(' ', '-')}-s{row['seed']}"
         if "nats" not in row and (folder / "export").exists():
-            row["nats"] = likelihood(Generalist.from_pretrained(folder), WORLDS[row["world"]])
+            row["nats"] = likelihood(Generalist.from_pretrained(folder), Rows(WORLDS[row["world"]]).source("test"))
             given.result.write_text(json.dumps({**kept, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     for seed in [] if given.table else given.seeds:
         for name in given.worlds:
