@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from ofasys_lite.cards.find import find_task, modalities, task_names
 from ofasys_lite.cards.load import load_task_card
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean
 
 __all__ = ["is_line", "main", "read_tasks"]
@@ -18,7 +18,7 @@ __all__ = ["is_line", "main", "read_tasks"]
 
 def main(arguments: Sequence[str]) -> int:
     """0 if nothing is wrong, 1 with all mistakes on stderr."""
-    parser = argparse.ArgumentParser("ofasys-lite check", description=__doc__)
+    parser = FlagParser("ofasys-lite check", description=__doc__)
     parser.add_argument("what", nargs="*", help="task names, cards (.yaml), or a line and its data; all tasks if none")
     parser.add_argument("--rows", type=int, default=200, help="rows looked at in each source (200)")
     parser.add_argument("--config-dir", action="append", default=[], help="a folder with cards of your own")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ofasys_lite.cards.find import find_task, modalities
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.plan import build_plan
 
@@ -30,9 +31,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("ofasys-lite codec", description=__doc__, allow_abbrev=False)
+    parser = FlagParser("ofasys-lite codec", description=__doc__)
     verbs = parser.add_subparsers(dest="what", required=True, metavar="train|encode|show")
-    training = verbs.add_parser("train", help="train a codec on the images of a task", allow_abbrev=False)
+    training = verbs.add_parser("train", help="train a codec on the images of a task")
     training.set_defaults(run=_train)
     training.add_argument("task", help="task card with an IMAGE slot")
     training.add_argument("--out", type=Path, required=True, help="folder of the codec")
@@ -53,11 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--lr", type=float, default=1e-3)
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
-    encoding = verbs.add_parser(
-        "encode", help="write the codes of a task's images, kept by content", allow_abbrev=False
-    )
+    encoding = verbs.add_parser("encode", help="write the codes of a task's images, kept by content")
     encoding.set_defaults(run=_encode)
-    showing = verbs.add_parser("show", help="draw originals and reconstructions by depth", allow_abbrev=False)
+    showing = verbs.add_parser("show", help="draw originals and reconstructions by depth")
     showing.set_defaults(run=_show)
     showing.add_argument("--rows", type=int, default=12, help="images on the sheet (12)")
     showing.add_argument("--out", type=Path, help="PNG to write; FOLDER/TASK-SPLIT.png if not given")
@@ -159,11 +158,13 @@ def _tell(codec: ImageCodec, images: Images, split: str) -> None:
 
 
 def _encode(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from ofasys_lite.generalist.codecs import load_codec
     from ofasys_lite.training.codec import cached_codes
 
     images = _images(given, given.split, load_codec(given.codec).config.size)
-    print(cached_codes(given.codec, images.source, images.column))
+    print(cached_codes(given.codec, images.source, images.column, console=Console(stderr=True)))
     return 0
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.data.recipes import (
     RecipeInfo,
     contact_sheet,
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("ofasys-lite data", description=__doc__)
+    parser = FlagParser("ofasys-lite data", description=__doc__)
     verbs = parser.add_subparsers(dest="what", required=True, metavar="list|prepare|show")
     listing = verbs.add_parser("list", help="what there is, and what of it is prepared")
     listing.add_argument("names", nargs="*", help="data sets to describe in full")

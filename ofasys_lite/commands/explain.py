@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from ofasys_lite.cards.find import content_folder, modalities
 from ofasys_lite.cards.nodes import plain, read_yaml
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.commands.check import read_tasks
+from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, did_you_mean, raise_all
 from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.codecs import codec_of, with_codecs
@@ -32,7 +32,7 @@ _WIDTH = 40
 
 def main(arguments: Sequence[str]) -> int:
     """0; a mistake in a line or card is raised with its place."""
-    parser = argparse.ArgumentParser("ofasys-lite explain", description=__doc__)
+    parser = FlagParser("ofasys-lite explain", description=__doc__)
     parser.add_argument("what", nargs="+", help="lines, tasks or cards (.yaml), each followed by a data file or not")
     parser.add_argument("--analyze", action="store_true", help="measure lengths, truncation and time on the data")
     parser.add_argument("--rows", type=int, default=500, help="rows that --analyze reads (500)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from ofasys_lite.cards.fields import Fields
 from ofasys_lite.cards.find import modalities
 from ofasys_lite.cards.lines import instruction_lines, instruction_text
 from ofasys_lite.cards.nodes import read_yaml
+from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.nodes import Instruction
@@ -36,7 +36,7 @@ class _Formatted:
 
 def main(arguments: Sequence[str]) -> int:
     """0; with `--check` 1 if anything would change."""
-    parser = argparse.ArgumentParser("ofasys-lite fmt", description=__doc__)
+    parser = FlagParser("ofasys-lite fmt", description=__doc__)
     parser.add_argument("what", nargs="+", help="a line, a card (.yaml), a file of lines (.txt), or a folder of them")
     parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if something would change")
     parser.add_argument("--config-dir", action="append", default=[], help="a folder with modalities/ of your own")

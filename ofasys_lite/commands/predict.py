@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.cards.find import modalities
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.commands.runs import Found, find_run
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
@@ -25,7 +26,7 @@ from ofasys_lite.generalist.calls import (
     slot_columns,
     split_keywords,
 )
-from ofasys_lite.generalist.pictures import pictures_in, written
+from ofasys_lite.generalist.pictures import picture_place, pictures_in, written
 from ofasys_lite.plan import Plan, build_plan
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         "ofasys-lite predict",
         description=__doc__,
         epilog=_EXAMPLES,
@@ -183,13 +184,15 @@ def _check(plan: Plan, values: Mapping[str, Any], source: RowSource | None, colu
 
 
 def _check_out(plan: Plan, out: Path | None, rows: bool) -> None:
-    """Raises DataError where the line writes pictures and no file is named for them."""
+    """Raises DataError where the line writes pictures and no file, or none that can hold one, is named for them."""
     drawn = [slot.column for slot in plan.target_slots() if slot.learned and slot.modality == "IMAGE"]
     if drawn and out is None:
         example = "drawn.jsonl, pictures go to drawn/" if rows else "drawn.png"
         raise DataError(f"`{drawn[0]}` is a picture, and no file is named for it", help=f"write --out {example}")
     if drawn and rows and out is not None and not out.suffix:
         raise DataError(f"--out {out} has no ending", help=f"rows are written as lines of JSON: --out {out}.jsonl")
+    if drawn and not rows and out is not None and out.suffix not in (".json", ".txt"):
+        picture_place(out)
 
 
 def _has(source: RowSource, column: Column, columns: Mapping[str, str]) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.commands.runs import find_run
 
 __all__ = ["main"]
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str]) -> int:
     """0 when the report is written."""
-    parser = argparse.ArgumentParser("ofasys-lite report", description=__doc__)
+    parser = FlagParser("ofasys-lite report", description=__doc__)
     parser.add_argument("run", help="a folder under runs/ that was evaluated")
     parser.add_argument("--out", type=Path, help="file to write; report.html in the run if not given")
     given = parser.parse_args(list(arguments))

@@ -11,7 +11,7 @@ from ofasys_lite.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ENDINGS", "brief", "pictures_in", "replaced", "save_picture", "written"]
+__all__ = ["ENDINGS", "brief", "picture_place", "pictures_in", "replaced", "save_picture", "written"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -49,12 +49,8 @@ def replaced(value: Any, by: Callable[[str, Image.Image], str], name: str = "") 
     return value
 
 
-def save_picture(image: Image.Image, path: str | Path) -> Path:
-    """Writes a picture; the path, `.png` where it has no ending.
-
-    Raises:
-        DataError: No picture ends like that, or the folder cannot be written to.
-    """
+def picture_place(path: str | Path) -> Path:
+    """Where a picture is written: `path`, with `.png` if it has no ending; DataError if no picture ends like that."""
     from PIL import Image
 
     place = Path(path)
@@ -62,6 +58,16 @@ def save_picture(image: Image.Image, path: str | Path) -> Path:
     if place.suffix.lower() not in Image.registered_extensions():
         help = did_you_mean(place.suffix, ENDINGS, "such as")
         raise DataError(f"cannot write {place}: no picture ends like that", help=help)
+    return place
+
+
+def save_picture(image: Image.Image, path: str | Path) -> Path:
+    """Writes a picture; the path, `.png` where it has no ending.
+
+    Raises:
+        DataError: No picture ends like that, or the folder cannot be written to.
+    """
+    place = picture_place(path)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         image.save(place)

@@ -57,6 +57,9 @@ def check_slot(
     if learned and isinstance(size, int) and isinstance(factor, int) and factor > 0 and size % factor:
         help = f"write size={max(1, round(size / factor)) * factor}"
         ledger.error("E207", f"`size={size}` is not divisible by `factor={factor}`", _span(slot, "size"), help)
+    elif learned and isinstance(codec, CallValue) and isinstance(size, int) and size % 2:
+        help = f"positions are 2, 4, ... 64 pixels wide (`factor`): write size={max(4, round(size / 4) * 4)}"
+        ledger.error("E207", f"no codec has `size={size}`", _span(slot, "size"), help)
     decode = values.get("decode")
     if isinstance(decode, CallValue):
         check_decode(ledger, _span(slot, "decode"), decode, "codec" in values)

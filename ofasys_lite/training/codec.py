@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from torch import Tensor
 
 from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
@@ -198,11 +198,20 @@ def _begin(run: CodecRun, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     before, asked = json.loads(state["facts"]), json.loads(json.dumps(facts))
     if before != asked:
         names = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
-        had, now = ({key: each.get(key) for key in names} for each in (before, asked))
-        raise CheckpointError(
-            f"{path} is of another run: {had}, asked for {now}", help="give the same sizes, losses, steps and seed"
-        )
+        told = "; ".join(f"{key} was {_said(before.get(key))}, now {_said(asked.get(key))}" for key in names)
+        help = "give the same images, sizes, losses, steps and seed"
+        raise CheckpointError(f"{path} is of another run: {told}", help=help)
     return state
+
+
+def _said(value: object) -> str:
+    """A setting in a message: a hash by its beginning, `not given` for one that was not there."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(inner)}" for key, inner in value.items())
+    if value is None:
+        return "not given"
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
 
 
 def _facts(run: CodecRun, losses: Mapping[str, object]) -> dict[str, Any]:
@@ -281,11 +290,13 @@ def depth_errors(codec: ImageCodec, images: Images, rows: Sequence[int], batch: 
 
 
 @torch.no_grad()
-def cached_codes(folder: str | Path, source: RowSource, column: str, batch: int = 64) -> Path:
+def cached_codes(
+    folder: str | Path, source: RowSource, column: str, batch: int = 64, console: Console | None = None
+) -> Path:
     """The .npz with the codes of all images of a source: `codes` (N, L, K) and `rows` (N,), made where it is missing.
 
     The name holds the hashes of codec and rows, so codes of another codec or of changed rows are never mixed up.
-    Images that cannot be read have no row.
+    Images that cannot be read have no row. Progress is drawn on `console`, if one is given.
     """
     key = hashlib.sha256(f"{codec_hash(folder)}/{source.fingerprint}/{column}".encode()).hexdigest()[:24]
     path = cache_folder() / "codes" / f"{key}.npz"
@@ -294,7 +305,9 @@ def cached_codes(folder: str | Path, source: RowSource, column: str, batch: int 
     codec = load_codec(folder)
     images = Images(source, column, codec.config.size)
     good, _ = images.readable()
-    parts = [codec.encode(images.batch(good[i : i + batch])).numpy() for i in range(0, len(good), batch)]
+    starts = range(0, len(good), batch)
+    shown = track(starts, "encoding", console=console or Console(stderr=True), disable=console is None)
+    parts = [codec.encode(images.batch(good[i : i + batch])).numpy() for i in shown]
     shape = (0, codec.config.lines**2, codec.config.depth)
     codes = np.concatenate(parts) if parts else np.zeros(shape, dtype=np.int64)
     small = codes.astype(np.uint16 if codec.config.codes <= 2**16 else np.int32)

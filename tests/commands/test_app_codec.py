@@ -96,7 +96,7 @@ def test_a_named_network_and_a_discriminator_judge_the_pictures(
     capsys.readouterr()
     assert run("train", "greys", "--out", "c", *SMALL, *words, "--resume") == 0
     assert run("train", "greys", "--out", "c", *SMALL, "--loss", "l1", "--resume") == 1
-    assert "is of another run: {'losses': {'perceptual'" in capsys.readouterr().err
+    assert "is of another run: losses was perceptual my_edges_here:edges" in capsys.readouterr().err
     assert run("encode", "c", "greys") == 0
 
 
@@ -118,3 +118,20 @@ def test_mistakes_of_the_losses_are_told(
     assert run("train", "greys", "--out", "c", *SMALL, *words) == 1
     assert message in capsys.readouterr().err
     assert not (folder / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "greys", "--out", "c", "--dept", "2"], "help: did you mean `--depth`? allowed: --batch, --channels"),
+        (["trian", "greys"], "help: did you mean `train`? allowed: train, encode, show"),
+        (["show", "c", "greys", "--row=3"], "help: did you mean `--rows`? allowed: --column, --config-dir"),
+    ],
+)
+def test_an_unknown_flag_or_verb_is_told_with_the_nearest(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(*words)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err

@@ -51,6 +51,12 @@ BAD = {
         "`steps` trains a codec, and one is named",
         "leave one of them out",
     ),
+    ",size=17,codec=dnd(depth=2)": (
+        "E207",
+        "no codec has `size=17`",
+        "positions are 2, 4, ... 64 pixels wide (`factor`): write size=16",
+    ),
+    ",size=1": ("E207", "no codec has `size=1`", "positions are 2, 4, ... 64 pixels wide (`factor`): write size=4"),
     ",codec=dnd(layers=frist)": (
         "E113",
         "codec: `layers` cannot be `frist`",
