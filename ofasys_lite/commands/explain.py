@@ -1,4 +1,4 @@
-"""`ofasys-lite explain`: what a line means, segment by segment, what it costs, and what its data looks like."""
+"""`ofasys-lite explain`: what a line means, what it costs and what its data looks like; what a type takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.codecs import codec_of, with_codecs
 from ofasys_lite.plan.cost import ModelSize
 from ofasys_lite.plan.explain import Count, Tokens, explain_plan
-from ofasys_lite.plan.show import show
+from ofasys_lite.plan.show import show, show_type
 from ofasys_lite.plan.types import SlotSegment
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ _WIDTH = 40
 def main(arguments: Sequence[str]) -> int:
     """0; a mistake in a line or card is raised with its place."""
     parser = FlagParser("ofasys-lite explain", description=__doc__)
-    parser.add_argument("what", nargs="+", help="lines, tasks or cards (.yaml), each followed by a data file or not")
+    parser.add_argument(
+        "what", nargs="+", help="lines, tasks or cards (.yaml), each followed by a data file or not; types (IMAGE)"
+    )
     parser.add_argument("--analyze", action="store_true", help="measure lengths, truncation and time on the data")
     parser.add_argument("--rows", type=int, default=500, help="rows that --analyze reads (500)")
     parser.add_argument("--model", action="append", default=[], help="model presets of the cost estimate (all)")
@@ -41,13 +43,17 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(list(arguments))
     if given.rows < 1:
         parser.error("--rows is at least 1")
-    cards, errors = read_tasks(given.what, given.config_dir)
+    types = modalities(given.config_dir)
+    shown = [text for text in given.what if text in types]
+    cards, errors = read_tasks([text for text in given.what if text not in types], given.config_dir)
     raise_all(errors)
     from rich.console import Console
 
     wide = None if sys.stdout.isatty() else 160
     console = Console(highlight=False, width=wide)
-    types, sizes = modalities(given.config_dir), model_sizes(given.model)
+    for name in shown:
+        show_type(types[name], console)
+    sizes = model_sizes(given.model)
     for card in cards:
         if given.analyze:
             _analyzed(card, types, sizes, given.rows, console)

@@ -1,16 +1,18 @@
-"""An explanation in the terminal."""
+"""An explanation in the terminal: of a line, or of a type."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.plan.explain import VOCABULARY, Explanation, Line
+from ofasys_lite.plan.language import LANGUAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["show"]
+__all__ = ["show", "show_type"]
 
 
 def show(explanation: Explanation, console: Console) -> None:
@@ -30,6 +32,47 @@ def show(explanation: Explanation, console: Console) -> None:
     for reason in explanation.cannot_train:
         console.print(Text(f"cannot be trained yet: {reason}", style="red"))
     console.print(Text(f"plan {explanation.plan.hash}", style="dim"))
+
+
+def show_type(card: ModalityCard, console: Console) -> None:
+    """Prints what a slot of a type takes: its own attributes and those of the language, with what is allowed."""
+    from rich.table import Table
+    from rich.text import Text
+
+    said = {"now": "yes", "later": "not yet", "never": "no"}
+    console.print(Text(f"{card.name}: read {said[card.reads]}, written {said[card.writes]}", style="bold"))
+    if card.aliases:
+        console.print(Text(f"also written {', '.join(card.aliases)}"))
+    table = Table("attribute", "side", "allowed", "meaning")
+    for number, spec in enumerate((*card.attributes, *LANGUAGE)):
+        allowed = _allowed(spec, card)
+        if allowed:
+            table.add_row(*(Text(cell) for cell in (spec.key, spec.side, allowed, spec.help)))
+        if number == len(card.attributes) - 1:
+            table.add_section()
+    console.print(table)
+    if card.metric:
+        console.print(Text(f"metric of a target that names none: {card.metric}"))
+
+
+def _allowed(spec: AttributeSpec, card: ModalityCard) -> str:
+    """What an attribute may be; empty where the type has no use for it."""
+    if spec.key == "codec":
+        return " ".join(f"{name}(...)" for name in card.codecs)
+    named = {"preprocess": card.preprocess, "adapter": card.adapter}.get(spec.key)
+    if named is not None:
+        return ", ".join(named)
+    if spec.key == "loss":
+        return ", ".join(f"{name} (not yet)" if state == "later" else name for name, state in card.losses.items())
+    if spec.choices:
+        return ", ".join(spec.choices)
+    if spec.low is None and spec.high is None:
+        return {"flag": "stands alone", "int": "a whole number", "float": "a number", "str": "text"}.get(
+            spec.type, spec.type
+        )
+    low = "" if spec.low is None else f"{spec.low:g}"
+    bounds = f"{low} to {spec.high:g}" if spec.high is not None else f"from {low}"
+    return f"whole numbers {bounds}" if spec.type == "int" else bounds
 
 
 def _table(lines: tuple[Line, ...], title: str | None) -> Table:

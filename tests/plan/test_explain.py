@@ -178,3 +178,14 @@ def test_explain_shows_the_sizes_of_a_codec_that_is_named(tmp_path: Path, capsys
     assert "names no codec" not in shown
     with pytest.raises(CardError, match="no codec in nowhere"):
         main(["[TEXT:a] -> [IMAGE:b,codec=dnd(nowhere)]"])
+
+
+def test_a_type_is_explained_with_what_its_slots_take(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["explain", "IMAGE", "BOUNDING_BOX"]) == 0
+    image, box = capsys.readouterr().out.split("BOX: read yes, written yes")
+    assert "IMAGE: read yes, written yes" in image
+    for said in ("dnd(...)", "whole numbers 1 to 4096", "none, light, strong", "image_resnet", "mae (not yet)"):
+        assert said in image
+    assert "also written BOUNDING_BOX" in box
+    assert "xyxy, xywh" in box
+    assert not any(word in box for word in ("codec", "loss "))
