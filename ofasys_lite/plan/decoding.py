@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ofasys_lite.cards.nodes import plain, read_yaml
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.errors import CardError, Place, did_you_mean
 from ofasys_lite.instruction.nodes import Span
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS
@@ -229,4 +231,14 @@ def check_card_decoding(card: TaskCard, plan: Plan) -> None:
         wrong = misfit(plan, method, values.get("cfg", 1.0), values.get("n_best", 1), judged)
         wrong = wrong or _idle(plan, method, card.decoding)
     if wrong is not None:
-        raise CardError(f"task {card.name}: decoding: {wrong[0]}", help=wrong[1])
+        raise CardError(f"task {card.name}: decoding: {wrong[0]}", place=_place(card), help=wrong[1])
+
+
+def _place(card: TaskCard) -> Place | None:
+    """Where the card's file says `decoding`; None where it came from elsewhere (a command line, Python)."""
+    if not card.path or not Path(card.path).is_file():
+        return None
+    item = read_yaml(Path(card.path))
+    found = {key.text: (key.place, value) for key, value in item.pairs()} if item.kind == "map" else {}
+    place, value = found.get("decoding", (None, None))
+    return place if value is not None and plain(value) == dict(card.decoding) else None

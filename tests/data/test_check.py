@@ -232,7 +232,9 @@ def test_the_command_takes_a_line_and_its_data(capsys: pytest.CaptureFixture[str
 def test_decoding_of_a_card_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_text("instruction: |\n  [TEXT:q] -> [TEXT:a]\ndecoding: {baem: 4}\n", encoding="utf-8")
     assert app.main(["check", "mine.yaml"]) == 1
-    assert "task mine: decoding: unknown key `baem`" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "task mine: decoding: unknown key `baem`" in err
+    assert "  mine.yaml:3:1\n  decoding: {baem: 4}\n  ^^^^^^^^\n" in err
 
 
 def test_a_typo_in_a_column_stops_within_two_seconds_and_without_torch() -> None:
