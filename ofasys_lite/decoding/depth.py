@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +17,23 @@ from torch import Tensor
 from ofasys_lite.decoding.ranking import draw
 from ofasys_lite.errors import CardError, ShapeError
 
-__all__ = ["DepthChoice", "RowChoice", "RowsChoice", "guided"]
+__all__ = ["DepthChoice", "RowChoice", "RowsChoice", "at_depth", "guided"]
+
+
+Number = TypeVar("Number", int, float)
+
+
+def at_depth(value: Number | tuple[Number, ...], depth: int) -> Number:
+    """The value of one depth (from 0): its own, or the one for all.
+
+    Raises:
+        CardError: There is none for this depth.
+    """
+    if not isinstance(value, tuple):
+        return value
+    if depth >= len(value):
+        raise CardError(f"{len(value)} values for codes of more depths", help="give one value, or one for each depth")
+    return value[depth]
 
 
 def guided(logits_RV: Tensor, scale: float) -> Tensor:
@@ -73,7 +90,7 @@ class RowChoice:
 
     Attributes:
         cfg: Guidance; 1 for a row without a partner.
-        temperature: Divides the logits; 0 takes the best code.
+        temperature: Divides the logits; 0 takes the best code. As `top_k` and `top_p`: one for all depths, or one each.
         top_k: Draw among the k best; 0 among all.
         top_p: Draw among the best that hold this probability.
         draws: A uniform number of [0, 1) per depth.
@@ -82,9 +99,9 @@ class RowChoice:
     """
 
     cfg: float = 1.0
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
+    temperature: float | tuple[float, ...] = 0.0
+    top_k: int | tuple[int, ...] = 0
+    top_p: float | tuple[float, ...] = 1.0
     draws: tuple[float, ...] = ()
     given: tuple[int, ...] = ()
     paired: bool = False
@@ -93,6 +110,10 @@ class RowChoice:
     def rows(self) -> int:
         """Live rows it stands for."""
         return 2 if self.paired or self.cfg != 1.0 else 1
+
+
+#: Live rows, guidance, temperature, top-k and top-p of rows that are chosen for together.
+_Alike = tuple[int, float, float | tuple[float, ...], int | tuple[int, ...], float | tuple[float, ...]]
 
 
 class RowsChoice:
@@ -114,8 +135,8 @@ class RowsChoice:
             place += row.rows
         self.count = place
         self._owner_R = torch.tensor([i for i, row in enumerate(self.rows) for _ in range(row.rows)], device=device)
-        self._groups: dict[tuple[int, float, float, int, float], tuple[Tensor, Tensor]] = {}
-        alike: dict[tuple[int, float, float, int, float], list[int]] = {}
+        self._groups: dict[_Alike, tuple[Tensor, Tensor]] = {}
+        alike: dict[_Alike, list[int]] = {}
         for i, row in enumerate(self.rows):
             alike.setdefault((row.rows, row.cfg, row.temperature, row.top_k, row.top_p), []).append(i)
         for settings, members in alike.items():
@@ -135,7 +156,8 @@ class RowsChoice:
         for (rows, cfg, temperature, top_k, top_p), (members, live) in self._groups.items():
             mine_RV = logits_RV if not len(live) else logits_RV.index_select(0, live)
             mine_PV = mine_RV if rows == 1 else guided(mine_RV, cfg)
-            chosen_P = self._choose(depth, mine_PV, members, temperature, top_k, top_p)
+            now = (at_depth(temperature, depth), at_depth(top_k, depth), at_depth(top_p, depth))
+            chosen_P = self._choose(depth, mine_PV, members, *now)
             chosen_P = self._known(depth, chosen_P, members)
             log_P = mine_PV.log_softmax(-1).gather(1, chosen_P.unsqueeze(1)).squeeze(1)
             codes_P[members] = chosen_P

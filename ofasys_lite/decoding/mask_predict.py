@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ofasys_lite.decoding.depth import at_depth
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import draw
 from ofasys_lite.errors import ShapeError
@@ -83,7 +84,7 @@ def mask_predict(
         left_B = (state.first_N[live_B] * math.cos(math.pi / 2 * step / options.steps)).floor().long()
         hidden_BL = state.hidden_NL[live_B]
         left_B = left_B.clamp(max=hidden_BL.sum(1) - 1).clamp(min=0) if step < options.steps else left_B * 0
-        noise = options.temperature * (1 - step / options.steps)
+        noise = at_depth(options.temperature, 0) * (1 - step / options.steps)
         # the least sure positions stay hidden
         sure_BL = torch.where(hidden_BL, found.log_BL + noise * found.gumbel_BL, math.inf)
         rank_BL = sure_BL.argsort(1).argsort(1)
@@ -194,6 +195,7 @@ class _Choice:
             if len(logits_RV) != 2 * count:
                 raise ShapeError(f"guidance: {len(logits_RV)} rows for {count} positions")
             logits_RV = torch.lerp(logits_RV[count:], logits_RV[:count], self.cfg)
-        codes_R = draw(logits_RV / options.temperature, options.top_k, options.top_p, self.draws_RX[:, depth])
+        temperature, top_p = at_depth(options.temperature, depth), at_depth(options.top_p, depth)
+        codes_R = draw(logits_RV / temperature, at_depth(options.top_k, depth), top_p, self.draws_RX[:, depth])
         self.log_R += logits_RV.log_softmax(-1).gather(1, codes_R.unsqueeze(1)).squeeze(1)
         return codes_R.repeat(2) if options.guided else codes_R

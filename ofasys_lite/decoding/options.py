@@ -22,7 +22,8 @@ class DecodeOptions:
         n_best: Hypotheses returned by `beam`, at most `beam`.
         length_penalty: alpha of score = sum of log probabilities / chosen ids ** alpha; 0 compares sums.
         exact: `beam` goes on until no live hypothesis can beat the finished ones at any length, not only at its own.
-        temperature: Divides the scores of `sample`.
+        temperature: Divides the scores of `sample`. This, `top_k` and `top_p` are one number, or for codes one for each
+            depth.
         top_k: `sample` draws among the k best legal ids; 0 among all.
         top_p: `sample` draws among the best ids that together hold this probability (arXiv 1904.09751).
         no_repeat_ngram: No n-gram of this length stands twice in one free text; 0 allows all.
@@ -45,9 +46,9 @@ class DecodeOptions:
     n_best: int = 1
     length_penalty: float = 1.0
     exact: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
+    temperature: float | tuple[float, ...] = 1.0
+    top_k: int | tuple[int, ...] = 0
+    top_p: float | tuple[float, ...] = 1.0
     no_repeat_ngram: int = 0
     min_length: int = 0
     max_length: int | None = None
@@ -60,9 +61,17 @@ class DecodeOptions:
     patience: int = 0
 
     def __post_init__(self) -> None:
-        wrong = mistake({f.name: getattr(self, f.name) for f in fields(self)})
+        wrong = mistake(self.values)
         if wrong is not None:
             raise CardError(f"decoding: {wrong[0]}", help=wrong[1])
+        for name in ("temperature", "top_k", "top_p"):
+            if isinstance(getattr(self, name), list):  # options are keys of groups, and JSON knows lists only
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All options by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def guided(self) -> bool:

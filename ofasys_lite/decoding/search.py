@@ -17,6 +17,7 @@ import torch
 
 from ofasys_lite.decoding.automaton import Automaton, State
 from ofasys_lite.decoding.coding import Coding
+from ofasys_lite.decoding.depth import at_depth
 from ofasys_lite.decoding.nodes import CodesNode
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import Asked, Ranker
@@ -270,7 +271,9 @@ def _ask(sample_: _Sample, row: _Row, number: int) -> Asked | int:
         best = 1 if sample_.width == 1 else 2 * sample_.width
         return Asked(number, legal, tuple(banned), best)
     draw = float(sample_.rng.random())
-    return Asked(number, legal, tuple(banned), 0, options.temperature, options.top_k, options.top_p, draw)
+    # ids have one depth
+    how = (at_depth(options.temperature, 0), at_depth(options.top_k, 0), at_depth(options.top_p, 0))
+    return Asked(number, legal, tuple(banned), 0, *how, draw)
 
 
 def _banned(row: _Row, size: int) -> set[int]:

@@ -135,7 +135,7 @@ def _examples(model: Generalist, request: Request) -> tuple[Example, ...]:
 def _options(model: Generalist, request: Request) -> DecodeOptions:
     """The request's decoding, or its task's; CardError if the line has no use for it."""
     found = request.options or DecodeOptions.of(model.entry(request.task).decoding)
-    wrong = misfit(model.entry(request.task).plan, found.method, found.cfg, found.n_best, found.judged)
+    wrong = misfit(model.entry(request.task).plan, found.values)
     if wrong is not None:
         raise CardError(wrong[0], help=wrong[1])
     return found

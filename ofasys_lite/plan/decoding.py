@@ -31,22 +31,30 @@ class _Range:
     kind: str
     low: float = 0
     high: float | None = None
+    by_depth: bool = False
 
     @property
     def allowed(self) -> str:
         if self.kind == "flag":
             return "allowed: true, false"
-        return f"allowed: {'whole numbers ' if self.kind == 'int' else ''}" + (
-            f"from {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
-        )
+        bounds = f"from {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
+        several = ", or for codes one for each depth: (1,0.5)" if self.by_depth else ""
+        return f"allowed: {'whole numbers ' if self.kind == 'int' else ''}{bounds}{several}"
 
     def typed(self, value: object) -> bool:
         if self.kind == "flag":
             return isinstance(value, bool)
+        if self.by_depth and isinstance(value, (list, tuple)):
+            return bool(value) and all(self._number(each) for each in value)
+        return self._number(value)
+
+    def _number(self, value: object) -> bool:
         number = isinstance(value, int) or (self.kind == "float" and isinstance(value, float) and value == value)
         return number and not isinstance(value, bool)
 
     def holds(self, value: Any) -> bool:
+        if self.by_depth and isinstance(value, (list, tuple)):
+            return all(map(self.holds, value))
         return self.kind == "flag" or (value >= self.low and (self.high is None or value <= self.high))
 
 
@@ -55,9 +63,9 @@ _RANGES: Mapping[str, _Range] = {
     "n_best": _Range("int", 1),
     "length_penalty": _Range("float", 0, 10),
     "exact": _Range("flag"),
-    "temperature": _Range("float", 1e-3, 100),
-    "top_k": _Range("int", 0),
-    "top_p": _Range("float", 1e-6, 1),
+    "temperature": _Range("float", 1e-3, 100, by_depth=True),
+    "top_k": _Range("int", 0, by_depth=True),
+    "top_p": _Range("float", 1e-6, 1, by_depth=True),
     "no_repeat_ngram": _Range("int", 0),
     "min_length": _Range("int", 0),
     "max_length": _Range("int", 1),
@@ -112,15 +120,30 @@ def _contradiction(values: Mapping[str, Any], method: str) -> tuple[str, str] | 
     return None
 
 
-def check_decode(ledger: Ledger, span: Span, decode: CallValue, codes: bool) -> None:
+def _depths(values: Mapping[str, Any], codec: CallValue | None) -> tuple[str, str] | None:
+    """What is wrong with options given for each depth, in a slot with this codec; an unknown depth is right."""
+    flat = codec is not None and codec.get("layers") == "flat"
+    depth = 1 if flat else None if codec is None else codec.get("depth")
+    for key, value in values.items():
+        if key in _RANGES and isinstance(value, (list, tuple)):
+            if codec is None:
+                return f"`{key}` is given for each depth, and token ids have none", "write one number"
+            if depth is not None and len(value) != depth:
+                what = "a flat sequence, which has depth 1" if flat else f"codes of depth {depth}"
+                return f"{len(value)} values of `{key}` for {what}", "give one value, or one for each depth"
+    return None
+
+
+def check_decode(ledger: Ledger, span: Span, decode: CallValue, codec: CallValue | None) -> None:
     """Notes arguments that `decode=` does not have or that cannot be, and ways of decoding that come later.
 
     Args:
         ledger: Takes the mistakes.
         span: Place of the attribute.
         decode: Its value.
-        codes: The slot is written in codes.
+        codec: What the slot is written with, None for token ids.
     """
+    codes = codec is not None
     if decode.name == "mask_predict" and not codes:
         ledger.not_yet("`decode=mask_predict` of token ids is planned for a later version")
         return
@@ -138,7 +161,8 @@ def check_decode(ledger: Ledger, span: Span, decode: CallValue, codes: bool) -> 
         ledger.error("E113", f"decoding{where} has no `{key}`", span, near + other)
     before = len(ledger.errors)
     _check_values(ledger, span, decode, keys)
-    wrong = _contradiction(decode.options(), decode.name) if len(ledger.errors) == before else None
+    options = decode.options()
+    wrong = _contradiction(options, decode.name) or _depths(options, codec) if len(ledger.errors) == before else None
     if wrong is not None:
         ledger.error("E207", f"decode: {wrong[0]}", span, wrong[1].replace("method: beam", "decode=beam"))
 
@@ -170,16 +194,10 @@ def check_ways(ledger: Ledger, template: PlannedTemplate) -> None:
             ledger.error("E207", message, slot.span, help)
 
 
-def misfit(plan: Plan, method: str, cfg: float = 1.0, n_best: int = 1, judged: bool = False) -> tuple[str, str] | None:
-    """(message, help) of what the plan has no use for in a decoding; None if it can be decoded so.
-
-    Args:
-        plan: The task's plan.
-        method: One of METHODS.
-        cfg: Guidance.
-        n_best: Hypotheses asked for.
-        judged: Whether `candidates` or `patience` ask judges.
-    """
+def misfit(plan: Plan, values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(message, help) of what the plan has no use for in options by name; None if it can be decoded so."""
+    method, cfg, n_best = method_of(values), values.get("cfg", 1.0), values.get("n_best", 1)
+    judged = values.get("candidates", 1) > 1 or values.get("patience", 0) > 0
     if n_best > 1 and len(plan.templates[0].targets) > 1:
         return (
             f"n_best {n_best}, but the line writes {len(plan.templates[0].targets)} targets, "
@@ -201,6 +219,9 @@ def misfit(plan: Plan, method: str, cfg: float = 1.0, n_best: int = 1, judged: b
     if judged and any(codec.get("judges") is None for codec in map(codec_of, coded) if codec):
         help = "train it with codec=dnd(...,judges=0.1), or leave them out"
         return "candidates, patience: this line was learned without judges", help
+    uneven = [_depths(values, codec_of(s)) for s in plan.target_slots() if s.learned]
+    if any(uneven):
+        return next(each for each in uneven if each is not None)
     if cfg != 1 and not any(s.drop > 0 for s in walk(plan.templates[0].source)):
         return "cfg compares with an emptied source, and this line has no slot with `drop=`", ""
     return None
@@ -226,10 +247,7 @@ def check_card_decoding(card: TaskCard, plan: Plan) -> None:
     values = {**plan.decoding(), **card.decoding}
     wrong = mistake(values)
     if wrong is None and not plan.cannot_train:
-        method = method_of(values)
-        judged = values.get("candidates", 1) > 1 or values.get("patience", 0) > 0
-        wrong = misfit(plan, method, values.get("cfg", 1.0), values.get("n_best", 1), judged)
-        wrong = wrong or _idle(plan, method, card.decoding)
+        wrong = misfit(plan, values) or _idle(plan, method_of(values), card.decoding)
     if wrong is not None:
         raise CardError(f"task {card.name}: decoding: {wrong[0]}", place=_place(card), help=wrong[1])
 

@@ -62,7 +62,7 @@ def check_slot(
         ledger.error("E207", f"no codec has `size={size}`", _span(slot, "size"), help)
     decode = values.get("decode")
     if isinstance(decode, CallValue):
-        check_decode(ledger, _span(slot, "decode"), decode, "codec" in values)
+        check_decode(ledger, _span(slot, "decode"), decode, codec if isinstance(codec, CallValue) else None)
     if isinstance(codec, CallValue):
         _check_rounds(ledger, slot, codec, decode)
 

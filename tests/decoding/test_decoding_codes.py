@@ -15,7 +15,7 @@ from ofasys_lite.decoding.automaton import compile, random_walk
 from ofasys_lite.decoding.depth import RowChoice, RowsChoice, guided
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode
-from ofasys_lite.errors import DataError, ShapeError
+from ofasys_lite.errors import CardError, DataError, ShapeError
 from ofasys_lite.plan.constraints import Codes, Forced, Free, Optional, Range, Repeat, Series, Slotted
 
 GRID = tuple((0, line, column) for line in range(2) for column in range(3))
@@ -211,6 +211,20 @@ def said(settings: list[tuple[Series, DecodeOptions]], keys: list[int]) -> list[
     return [(h.ids, h.score) for h in found]
 
 
+def test_each_depth_draws_with_its_own_settings() -> None:
+    def codes(depth: int, **settings: object) -> list[int]:
+        rows = [RowChoice(draws=(i / 40, i / 40), **settings) for i in range(40)]  # type: ignore[arg-type]
+        return RowsChoice(rows)(depth, logits(40)).tolist()
+
+    both = {"temperature": (0.01, 2.0), "top_k": (0, 2), "top_p": (1.0, 0.9)}
+    first, second = ({name: each[k] for name, each in both.items()} for k in (0, 1))
+    assert codes(0, **both) == codes(0, **first)
+    assert codes(1, **both) == codes(1, **second)
+    assert codes(0, **both) != codes(1, **both)
+    with pytest.raises(CardError, match="2 values for codes of more depths"):
+        codes(2, **both)
+
+
 TEXT_ONLY = Series((Slotted("a", TEXT),))
 GIVEN = Codes("image", 8, 2, GRID, given=(3, -1, 60, -1, -1, 17))
 MIXED = [
@@ -221,7 +235,7 @@ MIXED = [
     (TEXT_ONLY, DecodeOptions("sample", seed=1)),
     (line(), DecodeOptions("sample", cfg=2.0, top_p=0.8, seed=3)),
     (line(GIVEN), DecodeOptions("sample", cfg=2.0, seed=3)),
-    (Series((Slotted("img", SMALL),)), DecodeOptions("sample", seed=3)),
+    (Series((Slotted("img", SMALL),)), DecodeOptions("sample", temperature=(1.0, 0.5), top_k=(9, 3), seed=3)),
 ]
 
 

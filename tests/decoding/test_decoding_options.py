@@ -18,7 +18,7 @@ from ofasys_lite.errors import CardError, Place
         ({"beam": 0}, "beam is 0\n  help: allowed: whole numbers from 1"),
         ({"beam": True}, "beam is True"),
         ({"beam": "4"}, "beam is '4'"),
-        ({"temperature": 0}, "temperature is 0\n  help: allowed: 0.001 to 100"),
+        ({"temperature": 0}, "temperature is 0\n  help: allowed: 0.001 to 100, or for codes one for each depth"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"max_length": 0}, "max_length is 0"),
         ({"max_length": 3, "min_length": 4}, "max_length 3 is below min_length 4"),

@@ -239,6 +239,8 @@ def test_codecs_of_group_elements_and_of_every_paraphrase_become_known() -> None
         assert dict(codec_of(slot).keyed)["hash"] == "ab12"  # type: ignore[union-attr, arg-type]
 
 
+SEVERAL = ", or for codes one for each depth: (1,0.5)"
+
 #: Arguments of `decode=sample(...)` of a picture -> code, message, help.
 BAD_DECODE = {
     "cfg=abc": ("E106", "decode: `cfg` takes a number", "allowed: 0 to 100"),
@@ -248,11 +250,13 @@ BAD_DECODE = {
     "cfg=101": ("E107", "decode: `cfg=101` is out of range", "allowed: 0 to 100"),
     "cfg_from=2": ("E107", "decode: `cfg_from=2` is out of range", "allowed: 0 to 1"),
     "cfg_until=-0.1": ("E107", "decode: `cfg_until=-0.1` is out of range", "allowed: 0 to 1"),
-    "temperature=hot": ("E106", "decode: `temperature` takes a number", "allowed: 0.001 to 100"),
-    "temperature=0": ("E107", "decode: `temperature=0` is out of range", "allowed: 0.001 to 100"),
-    "top_k=1.5": ("E106", "decode: `top_k` takes a whole number", "allowed: whole numbers from 0"),
-    "top_k=-1": ("E107", "decode: `top_k=-1` is out of range", "allowed: whole numbers from 0"),
-    "top_p=1.5": ("E107", "decode: `top_p=1.5` is out of range", "allowed: 1e-06 to 1"),
+    "temperature=hot": ("E106", "decode: `temperature` takes a number", "allowed: 0.001 to 100" + SEVERAL),
+    "temperature=0": ("E107", "decode: `temperature=0` is out of range", "allowed: 0.001 to 100" + SEVERAL),
+    "top_k=1.5": ("E106", "decode: `top_k` takes a whole number", "allowed: whole numbers from 0" + SEVERAL),
+    "top_k=-1": ("E107", "decode: `top_k=-1` is out of range", "allowed: whole numbers from 0" + SEVERAL),
+    "top_p=1.5": ("E107", "decode: `top_p=1.5` is out of range", "allowed: 1e-06 to 1" + SEVERAL),
+    "top_p=(0.9,2)": ("E107", "decode: `top_p=(0.9, 2)` is out of range", "allowed: 1e-06 to 1" + SEVERAL),
+    "top_k=(5,x)": ("E106", "decode: `top_k` takes a whole number", "allowed: whole numbers from 0" + SEVERAL),
     "seed=x": ("E106", "decode: `seed` takes a whole number", "allowed: whole numbers from 0"),
     "cfg=2,cfg=3": ("E108", "decode: `cfg` is given twice", "keep one of them"),
     "cfg=2,cfg_from=0.5,cfg_until=0.5": (
@@ -304,6 +308,24 @@ def test_what_may_be_said_is_what_decoding_gets() -> None:
     line = DRAW.format(",decode=sample(cfg=3,cfg_from=0.2,temperature=0.5,top_k=10,top_p=0.9,seed=3)")
     wanted = DecodeOptions("sample", cfg=3, cfg_from=0.2, temperature=0.5, top_k=10, top_p=0.9, seed=3)
     assert DecodeOptions.of(plan_of(line).decoding()) == wanted
+
+
+def test_temperature_top_k_and_top_p_may_be_given_for_each_depth() -> None:
+    said = "decode=sample(temperature=(1,0.8),top_k=(50,10),top_p=0.9)"
+    options = DecodeOptions.of(plan_of(DRAW.format(f",codec=dnd(depth=2),{said}")).decoding())
+    assert (options.temperature, options.top_k, options.top_p) == ((1, 0.8), (50, 10), 0.9)
+    assert DecodeOptions.of({"method": "sample", "top_k": [3, 4]}).top_k == (3, 4)
+    help = "give one value, or one for each depth"
+    wrong = ("E207", "decode: 2 values of `temperature` for codes of depth 4", help)
+    assert told(DRAW.format(f",codec=dnd(depth=4),{said}")) == wrong
+    flat = told(DRAW.format(f",codec=dnd(depth=2,layers=flat),{said}"))
+    assert flat == ("E207", "decode: 2 values of `temperature` for a flat sequence, which has depth 1", help)
+    text = told(f"[TEXT:t] -> [TEXT:a,{said}]")
+    assert text == (
+        "E207",
+        "decode: `temperature` is given for each depth, and token ids have none",
+        "write one number",
+    )
 
 
 def test_a_line_is_decoded_in_one_way() -> None:
@@ -368,6 +390,22 @@ BAD_CARDS = [
         "`steps` does nothing: greedy of token ids has none",
         "it takes: beam, exact, length_penalty, max_length, method, min_length, n_best, no_repeat_ngram, seed, "
         "temperature, top_k, top_p",
+    ),
+]
+
+
+BAD_CARDS += [
+    (
+        DRAW.format(",codec=dnd(depth=2),decode=sample"),
+        {"method": "sample", "top_k": [4, 3, 2]},
+        "3 values of `top_k` for codes of depth 2",
+        "give one value, or one for each depth",
+    ),
+    (
+        "[TEXT:t] -> [TEXT:a]",
+        {"method": "sample", "top_p": [0.9, 0.8]},
+        "`top_p` is given for each depth, and token ids have none",
+        "write one number",
     ),
 ]
 
