@@ -8,6 +8,7 @@ so that nothing of the test split is in a caption but its own picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,13 @@ class Describer:
         """`a bold very slanted seven` for each picture of a digit."""
         said = zip(self.words(images_NHWC), digits, strict=True)
         return [f"a {stroke} {lean} {DIGITS[digit]}" for (stroke, lean), digit in said]
+
+    def agreement(self, images_NHWC: NDArray[np.uint8], captions: Sequence[str]) -> dict[str, float]:
+        """Shares of pictures whose `stroke` and `lean` are those of their captions; a third each by chance."""
+        pairs = list(zip(self.words(images_NHWC), captions, strict=True))
+        stroke = [said.startswith(f"a {stroke} ") for (stroke, _), said in pairs]
+        lean = [said.split(" ", 2)[2].rpartition(" ")[0] == lean for (_, lean), said in pairs]
+        return {"stroke": float(np.mean(stroke)), "lean": float(np.mean(lean))}
 
 
 def _measure(images_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import shutil
 import statistics
@@ -160,17 +161,12 @@ def likelihood(model: Generalist, source: RowSource) -> float:
     return total / len(source)
 
 
-def measure(given: argparse.Namespace, world: World, name: str, variant: str, seed: int) -> dict[str, Any]:
-    """Trains one run and draws from it."""
-    data = Rows(world)
-    splits = data.splits
-    judge = Judge.train(*splits["train"])
-    test = judge.features(splits["test"][0])
+def train(given: argparse.Namespace, world: World, data: Rows, variant: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Trains one run into `folder`; what is known of it before it draws."""
     line = line_of(given, world, variant, seed)
-    folder = given.out / f"{name}-{variant.replace(' ', '-')}-s{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     begin = time.process_time()
-    model = fit(
+    fit(
         model_of(),
         data.task(line),
         steps=given.steps,
@@ -186,42 +182,42 @@ def measure(given: argparse.Namespace, world: World, name: str, variant: str, se
         threads=1,
         seed=seed,
         precision="fp32",
-    ).generalist
-    seconds = time.process_time() - begin
+    )
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return {"variant": variant, "seed": seed, "line": line, "train_cpu_seconds": round(time.process_time() - begin, 1)}
+
+
+def look(given: argparse.Namespace, world: World, data: Rows, seed: int, folder: Path) -> dict[str, Any]:
+    """What the run in `folder` draws, and what its codec and the real pictures come to."""
+    model = Generalist.from_pretrained(folder)
+    images, labels = data.splits["test"]
+    judge = Judge.train(*data.splits["train"])
+    test = judge.features(images)
     coder = next(a for n, a in model.network.adapters.items() if "dnd" in n)
-    pixels = torch.from_numpy(splits["test"][0])
-    ceiling = judge.features(coder.codec.decode(coder.codec.encode(pixels)).numpy())
+    rebuilt = coder.codec.decode(coder.codec.encode(torch.from_numpy(images))).numpy()
     row: dict[str, Any] = {
-        "world": name,
-        "variant": variant,
-        "seed": seed,
-        "line": line,
-        "train_cpu_seconds": round(seconds, 1),
-        "floor": frechet_distance(judge.features(splits["train"][0]), test),
-        "reconstruction": frechet_distance(ceiling, test),
+        "floor": frechet_distance(judge.features(data.splits["train"][0]), test),
+        "judge_accuracy": float((judge.classes(images) == labels).mean()),
+        "reconstruction": frechet_distance(judge.features(rebuilt), test),
         "nats": likelihood(model, data.source("test")),
         "cfg": {},
     }
-    asked = [data.asked["test"][i] for i in np.resize(np.arange(len(splits["test"][1])), given.samples)]
-    want = np.resize(splits["test"][1], given.samples)
+    if data.describer is not None:
+        row["described"] = data.describer.agreement(rebuilt, data.asked["test"])
+    at = np.resize(np.arange(len(images)), given.samples)
+    asked, want = [data.asked["test"][i] for i in at], labels[at]
     for cfg in given.cfg:
         begin = time.process_time()
         pictures = drawn(model, world, asked, DecodeOptions("sample", cfg=cfg, seed=seed))
         spent = time.process_time() - begin
-        row["cfg"][f"{cfg:g}"] = {
+        found = row["cfg"][f"{cfg:g}"] = {
             "frechet": frechet_distance(judge.features(pictures), test),
             "accuracy": float((judge.classes(pictures) == want).mean()),
             "sampling_ms": round(1000 * spent / len(pictures), 2),
         }
         if data.describer is not None:
-            # of the stroke and the lean that were asked for; a third by chance
-            pairs = zip(data.describer.words(pictures), asked, strict=True)
-            right = [(said.startswith(f"a {stroke} {lean} "), f"a {stroke} " in said) for (stroke, lean), said in pairs]
-            row["cfg"][f"{cfg:g}"] |= {"described": float(np.mean([both for both, _ in right]))}
-            row["cfg"][f"{cfg:g}"] |= {"stroke": float(np.mean([one for _, one in right]))}
+            found["described"] = data.describer.agreement(pictures, asked)
         np.savez_compressed(folder / f"drawn-{cfg:g}.npz", pictures=pictures[:200], labels=want[:200])
-    row["judge_accuracy"] = float((judge.classes(splits["test"][0]) == splits["test"][1]).mean())
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return row
 
 
@@ -289,31 +285,39 @@ def main() -> None:
     parser.add_argument("--cfg", nargs="*", type=float, default=[2.0, 1.0])
     parser.add_argument("--result", type=Path, default=RESULTS / "image_generation.json")
     parser.add_argument("--sheet", type=Path, default=None, help="folder for a picture of drawings")
+    parser.add_argument("--redraw", action="store_true", help="draw again with finished runs that are still in --out")
     parser.add_argument("--table", action="store_true", help="only print what the result file holds")
     given = parser.parse_args()
     torch.set_num_threads(1)
     console = Console()
     kept = json.loads(given.result.read_text(encoding="utf-8")) if given.result.exists() else {"rows": []}
     rows: list[dict[str, Any]] = kept["rows"]
-    for row in rows:
-        folder = given.out / f"{row['world']}-{row['variant'].replace(' ', '-')}-s{row['seed']}"
-        if "nats" not in row and (folder / "export").exists():
-            row["nats"] = likelihood(Generalist.from_pretrained(folder), Rows(WORLDS[row["world"]]).source("test"))
-            given.result.write_text(json.dumps({**kept, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    for seed in [] if given.table else given.seeds:
-        for name in given.worlds:
-            for variant in given.variants:
-                if any((r["world"], r["variant"], r["seed"]) == (name, variant, seed) for r in rows):
-                    continue
-                commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-                row = measure(given, WORLDS[name], name, variant, seed) | {"commit": commit.stdout.strip()}
-                rows.append(row)
-                console.print(name, variant, "seed", seed, row["cfg"], f"{row['train_cpu_seconds']} s", highlight=False)
-                keys = ("factor", "codes", "codec_steps", "steps", "batch", "lr", "samples")
-                facts = {key: getattr(given, key) for key in keys}
-                facts |= {"torch": torch.__version__, "side": SIDE}
-                kept = json.dumps({"settings": facts, "rows": rows}, indent=1)
-                given.result.write_text(kept + "\n", encoding="utf-8")
+    worlds = {name: Rows(WORLDS[name]) for name in ({} if given.table else given.worlds)}
+
+    def place(name: str, variant: str, seed: int) -> Path:
+        return given.out / f"{name}-{variant.replace(' ', '-')}-s{seed}"
+
+    def keep() -> None:
+        keys = ("factor", "codes", "codec_steps", "steps", "batch", "lr", "samples")
+        facts = {key: getattr(given, key) for key in keys} | {"torch": torch.__version__, "side": SIDE}
+        whole = {"settings": kept.get("settings", facts), "rows": rows}
+        given.result.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+    for row in rows if given.redraw else []:
+        folder = place(row["world"], row["variant"], row["seed"])
+        if row["world"] in worlds and (folder / "export").exists():
+            row |= look(given, WORLDS[row["world"]], worlds[row["world"]], row["seed"], folder)
+            keep()
+    for seed, name, variant in itertools.product([] if given.table else given.seeds, given.worlds, given.variants):
+        if any((r["world"], r["variant"], r["seed"]) == (name, variant, seed) for r in rows):
+            continue
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        row = {"world": name, "commit": commit.stdout.strip()}
+        row |= train(given, WORLDS[name], worlds[name], variant, seed, place(name, variant, seed))
+        row |= look(given, WORLDS[name], worlds[name], seed, place(name, variant, seed))
+        rows.append(row)
+        console.print(name, variant, "seed", seed, row["cfg"], f"{row['train_cpu_seconds']} s", highlight=False)
+        keep()
     table(rows, console)
     if given.sheet is not None:
         for world in dict.fromkeys(row["world"] for row in rows):
