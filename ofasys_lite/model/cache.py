@@ -66,6 +66,9 @@ class DecodeCache:
         self._cross: tuple[Borders, list[int] | None] | None = None
         self._even: bool | None = None
         self._mask: Tensor | None = None
+        #: Whether every row is the only one of its source, in order: then no table says who holds whose history.
+        self._alone = False
+        self._lines: dict[int, _Lines] = {}
 
     @property
     def rows(self) -> int:
@@ -113,6 +116,7 @@ class DecodeCache:
         history_BP = self._history(device, self._places + 1)
         history_BP[:, self._places] = self._layout.slots_of_rows(device)
         beams, places = self._layout.beams, self._places + 1
+        self._alone = beams == 1 and self._layout.whole
         if beams == 1 and min(self.lengths, default=0) == self._places:
             self._mask = None
             return
@@ -123,7 +127,13 @@ class DecodeCache:
 
     def write(self, layer: int, k_BGC: Tensor, v_BGC: Tensor) -> None:
         """Puts one new key and value per row at the place that `begin` prepared."""
-        for buffer, x_BGC in zip(self._room(layer, k_BGC, self._places + 1), (k_BGC, v_BGC), strict=True):
+        buffers = self._room(layer, k_BGC, self._places + 1)
+        if self._alone:
+            lines = self._lines_of(layer, buffers)
+            lines.keys_NGPC.select(2, self._places).copy_(k_BGC)
+            lines.values_NGPC.select(2, self._places).copy_(v_BGC)
+            return
+        for buffer, x_BGC in zip(buffers, (k_BGC, v_BGC), strict=True):
             buffer[: self._layout.count, :, self._places] = self._layout.grid(x_BGC).transpose(1, 2)
 
     def attend(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
@@ -139,16 +149,24 @@ class DecodeCache:
             return torch.zeros_like(q_BHC)
         places, groups, channels = self._places + 1, buffers[0].shape[1], q_BHC.shape[2]
         q_BHC = q_BHC if scaled else q_BHC * channels**-0.5
+        if self._alone and self._mask is None:
+            lines = self._lines_of(layer, buffers)
+            keys, values = lines.keys_XPC.narrow(1, 0, places), lines.values_XPC.narrow(1, 0, places)
+            return attend_grid(q_BHC.reshape(len(keys), -1, channels), keys, values).view(q_BHC.shape)
         # rows of all sources and groups stand behind each other: one view instead of slices and a reshape
         keys, values = (x.view(-1, x.shape[2] * beams, channels)[: count * groups, : places * beams] for x in buffers)
-        if beams == 1 and self._mask is None and self._layout.whole:
-            return attend_grid(q_BHC.reshape(count * groups, -1, channels), keys, values).view(q_BHC.shape)
         q_NJGRC = self._layout.grid(q_BHC).reshape(count, beams, groups, -1, channels)
         scores = torch.bmm(q_NJGRC.transpose(1, 2).reshape(count * groups, -1, channels), keys.transpose(1, 2))
         if self._mask is not None:
             scores.view(count, groups, beams, -1, places * beams).add_(self._mask.unsqueeze(1).unsqueeze(3))
         out = torch.bmm(scores.softmax(-1), values).view(count, groups, beams, -1, channels).transpose(1, 2)
         return self._layout.rows_of(out.reshape(count * beams, -1, channels))
+
+    def _lines_of(self, layer: int, buffers: tuple[Tensor, Tensor]) -> _Lines:
+        lines = self._lines.get(layer)
+        if lines is None or lines.buffers is not buffers or lines.rows != self._layout.count:
+            lines = self._lines[layer] = _Lines(buffers, self._layout.count)
+        return lines
 
     def read(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
         """What each row's newest query reads from its source: (B, H, C); zeros where the source has no rows."""
@@ -254,6 +272,20 @@ class DecodeCache:
                 new[:, :, : self._places] = old[: self._layout.count, :, : self._places]
         self._buffers[layer] = grown
         return grown
+
+
+class _Lines:
+    """Views of a layer's buffers whose rows stand alone, made once and not at each step.
+
+    Args:
+        buffers: Keys and values (N, G, P, 1, C), at least `rows` of them.
+        rows: Live rows.
+    """
+
+    def __init__(self, buffers: tuple[Tensor, Tensor], rows: int) -> None:
+        self.buffers, self.rows = buffers, rows
+        self.keys_NGPC, self.values_NGPC = (x[:rows].squeeze(3) for x in buffers)
+        self.keys_XPC, self.values_XPC = self.keys_NGPC.flatten(0, 1), self.values_NGPC.flatten(0, 1)
 
 
 class _Layout:

@@ -194,9 +194,15 @@ class EncoderDecoder(nn.Module):
                 x_BD = _tapped(_step(block, layer, x_BD, rotation, cache), layer, taps)
         else:
             for layer, laid_out in enumerate(cache.blocks):
-                x_BD = _tapped(laid_out(layer, x_BD, rotation, cache), layer, taps)
+                x_BD = laid_out(layer, x_BD, rotation, cache)
+                if taps is not None and layer in taps:
+                    # a tap may keep what it is shown, and the next block writes to the same buffer
+                    x_BD = _tapped(x_BD.clone(), layer, taps)
         cache.advance()
-        return x_BD if self.decoder_norm is None or not normed else self.decoder_norm(x_BD)
+        if self.decoder_norm is not None and normed:
+            states_BD: Tensor = self.decoder_norm(x_BD)
+            return states_BD
+        return x_BD if cache.blocks is None else x_BD.clone()
 
     def prefill(
         self,

@@ -2,8 +2,9 @@
 
 A step of eight rows is bound by the bytes of the weights and by the number of calls. Here weights stand transposed and
 in panels (products of few rows then run 1.3 to 1.5 times faster), gains of norms and the scale of the queries are
-worked into them, and positions turn in three calls. The copies are made when a generation starts, so they are never
-stale; they pay from about a hundred steps on, so `EncoderDecoder.start` makes them where so many are announced.
+worked into them, positions turn in three calls, and all blocks work in the same buffers, whose views are made once. The
+copies are made when a generation starts, so they are never stale; they pay from about a hundred steps on, so
+`EncoderDecoder.start` makes them where so many are announced.
 
 Shape suffixes: B live rows, D width, O outputs of a product, H query heads, G key and value heads, C channels of a
 head, P = C / 2 pairs of channels, F channels inside the feed-forward layer.
@@ -27,6 +28,8 @@ __all__ = ["FewRows", "NormedLinear", "StepCache", "StepRotation", "lay_out", "l
 
 #: Outputs of a panel of weights.
 PANEL = 128
+#: Weights of at most so many numbers stay whole: they are read as fast, and nothing has to be put in order behind them.
+WHOLE = 2**16
 #: From so many steps on, copies of the weights are worth their making.
 WORTH = 96
 
@@ -70,7 +73,8 @@ def lay_out(decoder: nn.ModuleList, steps: int | None) -> list[FewRows] | None:
     if not blocks or not _worth(blocks[0].attention.qkv.weight, steps) or blocks[0].attention.q_norm is not None:
         return None
     with torch.no_grad():
-        laid_out = [FewRows(block) for block in blocks]
+        spaces: dict[int, _Space] = {}
+        laid_out = [FewRows(block, spaces) for block in blocks]
         _settle([linear for block in laid_out for linear in block.linears])
     return laid_out
 
@@ -93,11 +97,17 @@ def _worth(weight: Tensor, steps: int | None) -> bool:
 
 
 class FewRows:
-    """One decoder block, evaluated for one position of every live row; no gradients, no dropout."""
+    """One decoder block, evaluated for one position of every live row; no gradients, no dropout.
 
-    def __init__(self, block: DecoderBlock) -> None:
+    Args:
+        block: The block.
+        spaces: Work buffers by number of rows, shared by the blocks of one generation.
+    """
+
+    def __init__(self, block: DecoderBlock, spaces: dict[int, _Space]) -> None:
         own, cross, mlp = block.attention, block.cross, block.mlp
         scale = own.channels**-0.5
+        self.spaces = spaces
         self.heads, self.groups, self.channels = own.heads, own.groups, own.channels
         self.qkv = NormedLinear(block.attention_norm, own.qkv, _query_scale(own, scale))
         self.out = _Linear(own.out.weight, own.out.bias)
@@ -121,53 +131,118 @@ class FewRows:
         return [self.qkv, self.out, *cross, self.into, self.mlp_out]
 
     def __call__(self, layer: int, x_BD: Tensor, rotation: Rotation, cache: StepCache) -> Tensor:
-        """(B, D): the stream behind this block."""
-        heads, turned = self.heads, self.heads + self.groups
-        qkv_BHC = self.qkv(x_BD).view(len(x_BD), -1, self.channels)
-        qk_BHC = _turned(qkv_BHC[:, :turned], rotation)
-        cache.write(layer, qk_BHC[:, heads:], qkv_BHC[:, turned:])
-        x_BD = self.out.add(cache.attend(layer, qk_BHC[:, :heads], scaled=True).reshape(x_BD.shape), x_BD)
+        """(B, D): the stream behind this block, in a buffer that the next block writes to."""
+        space = self.spaces.get(len(x_BD))
+        if space is None:
+            space = self.spaces[len(x_BD)] = _Space(self, len(x_BD))
+        space.qkv.product(self.qkv, self.qkv.norm(x_BD, space))
+        space.turn(rotation)
+        cache.write(layer, space.k_BGC, space.v_BGC)
+        x_BD = space.out.add(self.out, cache.attend(layer, space.q_BHC, scaled=True).reshape(x_BD.shape), x_BD)
         if self.cross_q is not None:
-            q_BHC = self.cross_q(x_BD).view(len(x_BD), heads, self.channels)
+            q_BHC = space.cross_q.product(self.cross_q, self.cross_q.norm(x_BD, space)).view(space.q_BHC.shape)
             q_BHC = _turned(q_BHC, rotation) if self.cross_rotary else q_BHC
-            x_BD = self.cross_out.add(cache.read(layer, q_BHC, scaled=True).reshape(x_BD.shape), x_BD)
-        inside = self.into(x_BD)
+            x_BD = space.out.add(self.cross_out, cache.read(layer, q_BHC, scaled=True).reshape(x_BD.shape), x_BD)
+        inside = space.into.product(self.into, self.into.norm(x_BD, space))
         if self.gated:
-            inside_BF = F.silu(inside[:, : self.inner]).mul_(inside[:, self.inner :])
+            F.silu(space.gate_BF, inplace=True)
+            inside = torch.mul(space.gate_BF, space.value_BF, out=space.inside_BF)
         else:
-            inside_BF = F.gelu(inside)
-        return self.mlp_out.add(inside_BF, x_BD)
+            inside = F.gelu(inside)
+        return space.mlp_out.add(self.mlp_out, inside, x_BD)
+
+
+class _Space:
+    """Work buffers for B live rows, and every view of them that a step needs: a third of a small step's time would go
+    into making views and asking for memory."""
+
+    def __init__(self, block: FewRows, rows: int) -> None:
+        width, heads, turned = block.qkv.width, block.heads, block.heads + block.groups
+        like = block.qkv.panels_NIO
+        self.stream_BD = like.new_empty(rows, width)
+        self.normed_BD, self.length_B1 = torch.empty_like(self.stream_BD), like.new_empty(rows, 1)
+        self.qkv, self.into = _Product(block.qkv, rows), _Product(block.into, rows)
+        self.out = _Product(block.out, rows, self.stream_BD)
+        self.mlp_out = _Product(block.mlp_out, rows, self.stream_BD)
+        if block.cross_q is not None:
+            self.cross_q = _Product(block.cross_q, rows)
+        qkv_BHC = self.qkv.out_BO.view(rows, -1, block.channels)
+        self.v_BGC = qkv_BHC[:, turned:]
+        self.halves_BH2P = qkv_BHC[:, :turned].unflatten(-1, (2, -1))  # type: ignore[no-untyped-call]
+        self.first_BHP, self.second_BHP = self.halves_BH2P.unbind(2)
+        self.turned_BH2P = like.new_empty(self.halves_BH2P.shape)
+        self.turned_first_BHP, self.turned_second_BHP = self.turned_BH2P.unbind(2)
+        turned_BHC = self.turned_BH2P.flatten(2)
+        self.q_BHC, self.k_BGC = turned_BHC[:, :heads], turned_BHC[:, heads:]
+        self.gate_BF, self.value_BF = self.into.out_BO[:, : block.inner], self.into.out_BO[:, block.inner :]
+        self.inside_BF = like.new_empty(rows, block.inner)
+        self._rotation: Rotation | None = None
+
+    def turn(self, rotation: Rotation) -> None:
+        """Turns queries and keys, as `_turned` does; the views of a step's tables are made once."""
+        if rotation is not self._rotation:
+            self._rotation = rotation
+            self._cos, self._sin = rotation[0][:, None, None], rotation[1].unsqueeze(1)
+        torch.mul(self.halves_BH2P, self._cos, out=self.turned_BH2P)
+        self.turned_first_BHP.addcmul_(self.second_BHP, self._sin, value=-1)
+        self.turned_second_BHP.addcmul_(self.first_BHP, self._sin)
 
 
 class _Linear:
-    """x W + b; W stands transposed, in panels (N, inputs, PANEL) that are read from end to end."""
+    """x W + b; W stands transposed, large ones in panels (N, inputs, PANEL) that are read from end to end."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None) -> None:
         outputs, inputs = weight_OI.shape
-        self.count = outputs // PANEL if outputs % PANEL == 0 else 1
+        self.width = inputs
+        self.count = outputs // PANEL if outputs % PANEL == 0 and outputs * inputs > WHOLE else 1
         panels = weight_OI.detach().view(self.count, -1, inputs).transpose(1, 2).contiguous()
         self.panels_NIO = panels
         self.bias_O = None if bias_O is None else bias_O.detach().clone()
 
-    def _panels(self, x_BD: Tensor) -> Tensor:
-        """(B, N, O / N), not in order of memory."""
-        return torch.bmm(x_BD.unsqueeze(0).expand(self.count, -1, -1), self.panels_NIO).transpose(0, 1)
+    @property
+    def outputs(self) -> int:
+        """O."""
+        return self.count * int(self.panels_NIO.shape[2])
 
     def __call__(self, x_BD: Tensor) -> Tensor:
-        """(B, O)."""
-        out_BO = x_BD.mm(self.panels_NIO[0]) if self.count == 1 else self._panels(x_BD).flatten(1)
-        return out_BO if self.bias_O is None else out_BO.add_(self.bias_O)
+        """(B, O), fresh."""
+        return _Product(self, len(x_BD)).product(self, x_BD)
 
-    def add(self, x_BD: Tensor, rest_BO: Tensor) -> Tensor:
-        """What comes out, added to `rest_BO`."""
+
+class _Product:
+    """Buffers for the products of B rows with linear layers of one shape.
+
+    Args:
+        linear: One of the layers.
+        rows: B.
+        out_BO: Where results are written; a buffer of its own if not given.
+    """
+
+    def __init__(self, linear: _Linear, rows: int, out_BO: Tensor | None = None) -> None:
+        self.out_BO = linear.panels_NIO.new_empty(rows, linear.outputs) if out_BO is None else out_BO
+        self.count = linear.count
+        self.panels_NBO = linear.panels_NIO.new_empty(linear.count, rows, linear.outputs // linear.count)
+        self.panels_BNO = self.panels_NBO.transpose(0, 1)
+        self.out_BNO = self.out_BO.view(self.panels_BNO.shape)
+
+    def product(self, linear: _Linear, x_BI: Tensor) -> Tensor:
+        """(B, O): x W + b."""
         if self.count == 1:
-            out_BO = torch.addmm(rest_BO, x_BD, self.panels_NIO[0])
+            torch.mm(x_BI, linear.panels_NIO[0], out=self.out_BO)
         else:
-            # written in order of memory: what follows reads whole rows
-            out_BO = torch.empty_like(rest_BO)
-            shape = (len(rest_BO), self.count, -1)
-            torch.add(rest_BO.view(shape), self._panels(x_BD), out=out_BO.view(shape))
-        return out_BO if self.bias_O is None else out_BO.add_(self.bias_O)
+            torch.bmm(x_BI.expand(self.count, -1, -1), linear.panels_NIO, out=self.panels_NBO)
+            self.out_BNO.copy_(self.panels_BNO)
+        return self.out_BO if linear.bias_O is None else self.out_BO.add_(linear.bias_O)
+
+    def add(self, linear: _Linear, x_BI: Tensor, rest_BO: Tensor) -> Tensor:
+        """(B, O): rest + x W + b; the rest may be the buffer itself."""
+        if self.count == 1:
+            torch.addmm(rest_BO, x_BI, linear.panels_NIO[0], out=self.out_BO)
+        else:
+            torch.bmm(x_BI.expand(self.count, -1, -1), linear.panels_NIO, out=self.panels_NBO)
+            rest_BNO = self.out_BNO if rest_BO is self.out_BO else rest_BO.view(self.out_BNO.shape)
+            torch.add(rest_BNO, self.panels_BNO, out=self.out_BNO)
+        return self.out_BO if linear.bias_O is None else self.out_BO.add_(linear.bias_O)
 
 
 class NormedLinear(_Linear):
@@ -191,11 +266,18 @@ class NormedLinear(_Linear):
             weight_OD = weight_OD * scale_O.unsqueeze(1)
             bias_O = None if bias_O is None else bias_O * scale_O
         super().__init__(weight_OD, bias_O)
-        self.width, self.epsilon = linear.in_features, float(norm.eps or 0.0)
+        self.epsilon = float(norm.eps or 0.0)
         self.floor = torch.tensor((self.width * self.epsilon) ** 0.5)
 
+    def norm(self, x_BD: Tensor, space: _Space) -> Tensor:
+        """(B, D): the normed rows, without gain, in a buffer of `space`."""
+        if self.centre:
+            return F.layer_norm(x_BD, (self.width,), eps=self.epsilon)
+        length_B1 = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True, out=space.length_B1)
+        return torch.div(x_BD, torch.hypot(length_B1, self.floor, out=length_B1), out=space.normed_BD)
+
     def __call__(self, x_BD: Tensor) -> Tensor:
-        """(B, O)."""
+        """(B, O), fresh."""
         if self.centre:
             return super().__call__(F.layer_norm(x_BD, (self.width,), eps=self.epsilon))
         length_B1 = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True)

@@ -22,7 +22,8 @@ TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 KINDS: list[dict[str, object]] = [
     {},
     {"kv_heads": 2, "cross_rotary": False, "bias": True, "norm": "layernorm", "mlp": "gelu"},
-    {"width": 128, "ffn": 192, "encoder_layers": 0, "rotary_blank": True},
+    # large enough for panels, one and several
+    {"width": 256, "ffn": 384, "encoder_layers": 0, "rotary_blank": True},
 ]
 
 
@@ -61,6 +62,31 @@ def test_laid_out_blocks_give_the_states_of_the_decoders_own(changes: dict[str, 
     for cache in (plain, fast):
         cache.reorder([2, 2, 0])
     _same_steps(model, plain, fast, 20, at=4)
+
+
+@pytest.mark.parametrize("changes", KINDS)
+@torch.no_grad()
+def test_what_laid_out_blocks_give_stays_as_it_was_given(changes: dict[str, object]) -> None:
+    model = _shaken(build(**changes))
+    plain, fast = model.start(*_source(model)), model.start(*_source(model), room=WORTH)
+    layers = range(model.config.decoder_layers)
+    told: list[list[Tensor]] = [[], []]
+    for step, rows in enumerate((3, 3, 2, 2)):
+        x = torch.randn(rows, model.config.width, generator=torch.Generator().manual_seed(step))
+        x_before = x.clone()
+        for cache, kept in zip((plain, fast), told, strict=True):
+            if rows < cache.rows:
+                cache.keep([0, 2])
+
+            def tap(states: Tensor, kept: list[Tensor] = kept) -> None:
+                kept.append(states)
+
+            positions = torch.full((rows, 3), step)
+            kept.append(model.step(x, positions, cache, dict.fromkeys(layers, tap), normed=step % 2 == 0))
+        assert torch.equal(x, x_before)
+    # compared at the end: no buffer may have been written to again
+    for a, b in zip(*told, strict=True):
+        torch.testing.assert_close(b, a, **TOLERANCE)
 
 
 @torch.no_grad()
