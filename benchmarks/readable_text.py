@@ -1,6 +1,8 @@
 """Pictures of words, drawn from text and read back by OCR: `write: [TEXT:word]`, 32 x 32 pixels, several fonts.
 
-    python benchmarks/readable_text.py --codecs codecs --out runs/readable-text
+    for k in 1 4; do ofasys-lite codec train rich_text_image --out codecs/words32f4-d$k --size 32 --factor 4 \\
+        --depth $k --codes 32 --width 16 --channels 16 --steps 1500 --batch 32; done
+    OMP_NUM_THREADS=1 python benchmarks/readable_text.py --codecs codecs --threads 1 --seeds 0 2
 
 Needs the data set `written_words` and the extra `ocr`. For each depth of codes: OCR word accuracy and character error
 on test words by kind (unseen words in seen fonts, seen words in unseen fonts, both unseen) of (1) the real pictures,
@@ -95,6 +97,7 @@ def measure(given: argparse.Namespace, depth: int, seed: int) -> dict[str, Any]:
     with torch.no_grad():
         parts = [codec.decode(codec.encode(real[i : i + 64])) for i in range(0, len(real), 64)]
     row: dict[str, Any] = {"factor": given.factor, "depth": depth, "seed": seed, "codec": codec.config.to_dict()}
+    row["train_pictures"] = len(open_source("written_words:train"))
     row["real"] = read(real.numpy(), rows)
     row["reconstruction"] = read(torch.cat(parts).numpy(), rows)
     if given.ceiling:
@@ -131,9 +134,9 @@ def main() -> None:
     parser.add_argument("--codecs", type=Path, default=Path("codecs"))
     parser.add_argument("--out", type=Path, default=Path("runs/readable-text"))
     parser.add_argument("--depths", nargs="*", type=int, default=[4, 1])
-    parser.add_argument("--factor", type=int, default=8, help="pixels of a position")
+    parser.add_argument("--factor", type=int, default=4, help="pixels of a position")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--steps", type=int, default=5000, help="the same for all depths")
+    parser.add_argument("--steps", type=int, default=3000, help="the same for all depths")
     parser.add_argument("--minutes", type=float, default=None, help="instead of --steps")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1.5e-3)
