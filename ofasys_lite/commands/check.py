@@ -48,10 +48,13 @@ def is_line(text: str) -> bool:
     return any(mark in text for mark in ("->", "<->", "[", "\n"))
 
 
-def read_tasks(what: Sequence[str], folders: Sequence[str]) -> tuple[list[TaskCard], list[OfasysError]]:
+def read_tasks(
+    what: Sequence[str], folders: Sequence[str], others: Sequence[str] = ()
+) -> tuple[list[TaskCard], list[OfasysError]]:
     """The cards that arguments name, and what was wrong with cards that could not be read.
 
-    A line makes a task named `line`; a data file after a line or a name is that task's training data.
+    A line makes a task named `line`; a data file after a line or a name is that task's training data. `others` are
+    names that the command takes beside those of cards.
     """
     cards: list[TaskCard] = []
     errors: list[OfasysError] = []
@@ -66,7 +69,7 @@ def read_tasks(what: Sequence[str], folders: Sequence[str]) -> tuple[list[TaskCa
             elif text in names:
                 cards.append(find_task(text, folders))
             else:
-                _give_data(cards, text, names)
+                _give_data(cards, text, [*names, *others])
         except ErrorGroup as group:
             errors.extend(group.errors)
         except OfasysError as error:

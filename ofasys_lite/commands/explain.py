@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--rows is at least 1")
     types = modalities(given.config_dir)
     shown = [text for text in given.what if text in types]
-    cards, errors = read_tasks([text for text in given.what if text not in types], given.config_dir)
+    cards, errors = read_tasks([text for text in given.what if text not in types], given.config_dir, sorted(types))
     raise_all(errors)
     from rich.console import Console
 

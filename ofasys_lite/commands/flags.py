@@ -40,7 +40,7 @@ class FlagParser(argparse.ArgumentParser):
         return self
 
     def _near(self, message: str) -> str:
-        unknown = re.match(r"unrecognized arguments: (-\S+)", message)
+        unknown = re.match(r"unrecognized arguments: (?:.* )?(--\S+)", message)
         if unknown:
             flags = sorted(flag for flag in self._option_string_actions if flag.startswith("--"))
             return did_you_mean(unknown[1].partition("=")[0], flags)

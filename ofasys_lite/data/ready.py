@@ -17,6 +17,7 @@ from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import codec_of, with_codecs
+from ofasys_lite.plan.decoding import uneven
 from ofasys_lite.plan.types import GroupSegment, Segment, walk
 from ofasys_lite.preprocess.base import Context, Preprocess
 from ofasys_lite.preprocess.text import read_text
@@ -218,6 +219,9 @@ def _coded(
             if known is not None:
                 facts[slot.key] = known
         plan = with_codecs(plan, {key: known.facts for key, known in facts.items()})
+        wrong = uneven(plan, {**plan.decoding(), **card.decoding})
+        if wrong is not None:  # a codec's depth is known only now
+            raise CardError(f"task {card.name}: decoding: {wrong[0]}", help=wrong[1])
         for slot in codec_slots(plan):
             if slot.key in facts:
                 folders[adapter_name(slot, modalities[slot.modality])] = facts[slot.key].folder

@@ -227,6 +227,7 @@ class DecodeCache:
         for place, source in zip(into, tail, strict=True):
             order[place] = source
         self.source_B, self._cross, self._even = sources, None, None
+        self._lines.clear()
         beams = max(old.beams, max((sources.count(s) for s in live), default=1))
         self._layout = _Layout(sources, order, beams)
         moved = [old.sources.index(s) for s in tail]

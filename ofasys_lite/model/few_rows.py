@@ -134,6 +134,7 @@ class FewRows:
         """(B, D): the stream behind this block, in a buffer that the next block writes to."""
         space = self.spaces.get(len(x_BD))
         if space is None:
+            self.spaces.clear()  # rows come to an end one by one: old counts do not return
             space = self.spaces[len(x_BD)] = _Space(self, len(x_BD))
         space.qkv.product(self.qkv, self.qkv.norm(x_BD, space))
         space.turn(rotation)

@@ -21,7 +21,7 @@ from ofasys_lite.plan.ledger import Ledger
 from ofasys_lite.plan.types import Plan, PlannedTemplate, SlotSegment, option, walk
 from ofasys_lite.plan.values import CallValue
 
-__all__ = ["METHODS", "check_card_decoding", "check_decode", "check_ways", "method_of", "misfit", "mistake"]
+__all__ = ["METHODS", "check_card_decoding", "check_decode", "check_ways", "method_of", "misfit", "mistake", "uneven"]
 
 METHODS = ("greedy", "beam", "sample", "mask_predict")
 
@@ -38,8 +38,14 @@ class _Range:
         if self.kind == "flag":
             return "allowed: true, false"
         bounds = f"from {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
-        several = ", or for codes one for each depth: (1,0.5)" if self.by_depth else ""
-        return f"allowed: {'whole numbers ' if self.kind == 'int' else ''}{bounds}{several}"
+        return f"allowed: {'whole numbers ' if self.kind == 'int' else ''}{bounds}"
+
+    def help(self, line: bool) -> str:
+        """What is allowed, as an instruction line or as a card, command or call spells it."""
+        if not self.by_depth:
+            return self.allowed
+        values = "50,10" if self.kind == "int" else "1,0.5"
+        return f"{self.allowed}, or for codes one for each depth: {f'({values})' if line else f'[{values}]'}"
 
     def typed(self, value: object) -> bool:
         if self.kind == "flag":
@@ -97,7 +103,7 @@ def mistake(values: Mapping[str, Any]) -> tuple[str, str] | None:
         value = values.get(key)
         absent = key not in values or (key == "max_length" and value is None)
         if not absent and not (spec.typed(value) and spec.holds(value)):
-            return f"{key} is {value!r}", spec.allowed
+            return f"{key} is {value!r}", spec.help(line=False)
     return _contradiction(values, method)
 
 
@@ -175,9 +181,9 @@ def _check_values(ledger: Ledger, span: Span, decode: CallValue, keys: tuple[str
     for key, value in ((k, v) for k, v in decode.options().items() if k in keys):
         spec = _RANGES[key]
         if not spec.typed(value):
-            ledger.error("E106", f"decode: `{key}` takes {kinds[spec.kind]}", span, spec.allowed)
+            ledger.error("E106", f"decode: `{key}` takes {kinds[spec.kind]}", span, spec.help(line=True))
         elif not spec.holds(value):
-            ledger.error("E107", f"decode: `{key}={value}` is out of range", span, spec.allowed)
+            ledger.error("E107", f"decode: `{key}={value}` is out of range", span, spec.help(line=True))
 
 
 def check_ways(ledger: Ledger, template: PlannedTemplate) -> None:
@@ -219,12 +225,23 @@ def misfit(plan: Plan, values: Mapping[str, Any]) -> tuple[str, str] | None:
     if judged and any(codec.get("judges") is None for codec in map(codec_of, coded) if codec):
         help = "train it with codec=dnd(...,judges=0.1), or leave them out"
         return "candidates, patience: this line was learned without judges", help
-    uneven = [_depths(values, codec_of(s)) for s in plan.target_slots() if s.learned]
-    if any(uneven):
-        return next(each for each in uneven if each is not None)
+    wrong = uneven(plan, values)
+    if wrong is not None:
+        return wrong
     if cfg != 1 and not any(s.drop > 0 for s in walk(plan.templates[0].source)):
         return "cfg compares with an emptied source, and this line has no slot with `drop=`", ""
     return None
+
+
+def uneven(plan: Plan, values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(message, help) of options for each depth that do not fit the plan's codecs; None if they do.
+
+    Token ids beside codes take what the first depth has.
+    """
+    slots = [s for s in plan.target_slots() if s.learned]
+    coded = [s for s in slots if codec_of(s) is not None]
+    found = [_depths(values, codec_of(s)) for s in coded or slots]
+    return next((each for each in found if each is not None), None)
 
 
 def _idle(plan: Plan, method: str, keys: Iterable[str]) -> tuple[str, str] | None:

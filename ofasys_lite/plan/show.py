@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.plan.explain import VOCABULARY, Explanation, Line
-from ofasys_lite.plan.language import LANGUAGE
+from ofasys_lite.plan.language import CODE_DECODE_KEYS, LANGUAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,8 +57,12 @@ def show_type(card: ModalityCard, console: Console) -> None:
 
 def _allowed(spec: AttributeSpec, card: ModalityCard) -> str:
     """What an attribute may be; empty where the type has no use for it."""
+    if spec.side == "target" and card.writes != "now":
+        return ""
     if spec.key == "codec":
         return " ".join(f"{name}(...)" for name in card.codecs)
+    if spec.key == "decode":
+        return ", ".join(CODE_DECODE_KEYS) if card.codecs else "greedy, beam, sample"
     named = {"preprocess": card.preprocess, "adapter": card.adapter}.get(spec.key)
     if named is not None:
         return ", ".join(named)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,7 +212,7 @@ def _said(value: object) -> str:
     if value is None:
         return "not given"
     text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}..."
+    return f"{text[:12]}..." if re.fullmatch("[0-9a-f]{32,}", text) else text
 
 
 def _facts(run: CodecRun, losses: Mapping[str, object]) -> dict[str, Any]:

@@ -240,6 +240,7 @@ def test_codecs_of_group_elements_and_of_every_paraphrase_become_known() -> None
 
 
 SEVERAL = ", or for codes one for each depth: (1,0.5)"
+SEVERAL_WHOLE = ", or for codes one for each depth: (50,10)"
 
 #: Arguments of `decode=sample(...)` of a picture -> code, message, help.
 BAD_DECODE = {
@@ -252,11 +253,11 @@ BAD_DECODE = {
     "cfg_until=-0.1": ("E107", "decode: `cfg_until=-0.1` is out of range", "allowed: 0 to 1"),
     "temperature=hot": ("E106", "decode: `temperature` takes a number", "allowed: 0.001 to 100" + SEVERAL),
     "temperature=0": ("E107", "decode: `temperature=0` is out of range", "allowed: 0.001 to 100" + SEVERAL),
-    "top_k=1.5": ("E106", "decode: `top_k` takes a whole number", "allowed: whole numbers from 0" + SEVERAL),
-    "top_k=-1": ("E107", "decode: `top_k=-1` is out of range", "allowed: whole numbers from 0" + SEVERAL),
+    "top_k=1.5": ("E106", "decode: `top_k` takes a whole number", "allowed: whole numbers from 0" + SEVERAL_WHOLE),
+    "top_k=-1": ("E107", "decode: `top_k=-1` is out of range", "allowed: whole numbers from 0" + SEVERAL_WHOLE),
     "top_p=1.5": ("E107", "decode: `top_p=1.5` is out of range", "allowed: 1e-06 to 1" + SEVERAL),
     "top_p=(0.9,2)": ("E107", "decode: `top_p=(0.9, 2)` is out of range", "allowed: 1e-06 to 1" + SEVERAL),
-    "top_k=(5,x)": ("E106", "decode: `top_k` takes a whole number", "allowed: whole numbers from 0" + SEVERAL),
+    "top_k=(5,x)": ("E106", "decode: `top_k` takes a whole number", "allowed: whole numbers from 0" + SEVERAL_WHOLE),
     "seed=x": ("E106", "decode: `seed` takes a whole number", "allowed: whole numbers from 0"),
     "cfg=2,cfg=3": ("E108", "decode: `cfg` is given twice", "keep one of them"),
     "cfg=2,cfg_from=0.5,cfg_until=0.5": (
