@@ -52,11 +52,29 @@ class Describer:
         return [f"a {stroke} {lean} {DIGITS[digit]}" for (stroke, lean), digit in said]
 
     def agreement(self, images_NHWC: NDArray[np.uint8], captions: Sequence[str]) -> dict[str, float]:
-        """Shares of pictures whose `stroke` and `lean` are those of their captions; a third each by chance."""
+        """Shares of pictures whose `stroke` and `lean` are those of their captions."""
         pairs = list(zip(self.words(images_NHWC), captions, strict=True))
         stroke = [said.startswith(f"a {stroke} ") for (stroke, _), said in pairs]
         lean = [said.split(" ", 2)[2].rpartition(" ")[0] == lean for (_, lean), said in pairs]
         return {"stroke": float(np.mean(stroke)), "lean": float(np.mean(lean))}
+
+    def by_digit(
+        self,
+        train_NHWC: NDArray[np.uint8],
+        train_N: NDArray[np.int64],
+        test_MHWC: NDArray[np.uint8],
+        test_M: NDArray[np.int64],
+    ) -> dict[str, float]:
+        """The `agreement` of test pictures with the words that are most frequent for their digit in training."""
+        found = {}
+        for name, place, choices in (("stroke", 0, STROKES), ("lean", 1, LEANS)):
+            said, want = ([pair[place] for pair in self.words(images)] for images in (train_NHWC, test_MHWC))
+            usual = {
+                digit: max(choices, key=[w for w, n in zip(said, train_N, strict=True) if n == digit].count)
+                for digit in np.unique(train_N)
+            }
+            found[name] = float(np.mean([usual[n] == word for n, word in zip(test_M, want, strict=True)]))
+        return found
 
 
 def _measure(images_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -184,7 +184,14 @@ def train(given: argparse.Namespace, world: World, data: Rows, variant: str, see
         precision="fp32",
     )
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return {"variant": variant, "seed": seed, "line": line, "train_cpu_seconds": round(time.process_time() - begin, 1)}
+    keys = ("factor", "codes", "codec_steps", "steps", "batch", "lr", "samples")
+    return {
+        "variant": variant,
+        "seed": seed,
+        "line": line,
+        "train_cpu_seconds": round(time.process_time() - begin, 1),
+        "settings": {key: getattr(given, key) for key in keys} | {"torch": torch.__version__, "side": SIDE},
+    }
 
 
 def look(given: argparse.Namespace, world: World, data: Rows, seed: int, folder: Path) -> dict[str, Any]:
@@ -204,6 +211,7 @@ def look(given: argparse.Namespace, world: World, data: Rows, seed: int, folder:
     }
     if data.describer is not None:
         row["described"] = data.describer.agreement(rebuilt, data.asked["test"])
+        row["by_digit"] = data.describer.by_digit(*data.splits["train"], *data.splits["test"])
     at = np.resize(np.arange(len(images)), given.samples)
     asked, want = [data.asked["test"][i] for i in at], labels[at]
     for cfg in given.cfg:
@@ -298,15 +306,14 @@ def main() -> None:
         return given.out / f"{name}-{variant.replace(' ', '-')}-s{seed}"
 
     def keep() -> None:
-        keys = ("factor", "codes", "codec_steps", "steps", "batch", "lr", "samples")
-        facts = {key: getattr(given, key) for key in keys} | {"torch": torch.__version__, "side": SIDE}
-        whole = {"settings": kept.get("settings", facts), "rows": rows}
-        given.result.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        given.result.parent.mkdir(parents=True, exist_ok=True)
+        given.result.write_text(json.dumps({**kept, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
     for row in rows if given.redraw else []:
         folder = place(row["world"], row["variant"], row["seed"])
         if row["world"] in worlds and (folder / "export").exists():
-            row |= look(given, WORLDS[row["world"]], worlds[row["world"]], row["seed"], folder)
+            seen = look(given, WORLDS[row["world"]], worlds[row["world"]], row["seed"], folder)
+            row |= seen | {"cfg": row["cfg"] | seen["cfg"]}
             keep()
     for seed, name, variant in itertools.product([] if given.table else given.seeds, given.worlds, given.variants):
         if any((r["world"], r["variant"], r["seed"]) == (name, variant, seed) for r in rows):

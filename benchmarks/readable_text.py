@@ -1,7 +1,7 @@
 """Pictures of words, drawn from text and read back by OCR: `write: [TEXT:word]`, 32 x 32 pixels, several fonts.
 
-    for k in 1 4; do ofasys-lite codec train rich_text_image --out codecs/words32f4-d$k --size 32 --factor 4 \\
-        --depth $k --codes 32 --width 16 --channels 16 --steps 1500 --batch 32; done
+    for k in 1 4; do ofasys-lite codec train rich_text_image --out codecs/words32f4c32-d$k --size 32 \\
+        --factor 4 --depth $k --codes 32 --width 16 --channels 16 --steps 1500 --batch 32; done
     OMP_NUM_THREADS=1 python benchmarks/readable_text.py --codecs codecs --threads 1 --seeds 0 2
 
 Needs the data set `written_words` and the extra `ocr`. For each depth of codes: OCR word accuracy and character error
@@ -89,11 +89,14 @@ def train(given: argparse.Namespace, depth: int, seed: int, folder: Path, codec:
 
 def measure(given: argparse.Namespace, depth: int, seed: int) -> dict[str, Any]:
     """Everything of one depth and seed."""
-    codec_folder = given.codecs / f"words{SIDE}f{given.factor}-d{depth}"
+    codec_folder = given.codecs / f"words{SIDE}f{given.factor}c{given.codes}-d{depth}"
     source = open_source("written_words:test")
     rows = [dict(source.row(i)) for i in range(len(source))]
     real = Images(source, "image", SIDE).batch(range(len(source)))
     codec = load_codec(codec_folder)
+    asked = (SIDE, given.factor, depth, given.codes)
+    if (codec.config.size, codec.config.factor, codec.config.depth, codec.config.codes) != asked:
+        raise SystemExit(f"{codec_folder} is no codec of size, factor, depth and codes {asked}")
     with torch.no_grad():
         parts = [codec.decode(codec.encode(real[i : i + 64])) for i in range(0, len(real), 64)]
     row: dict[str, Any] = {"factor": given.factor, "depth": depth, "seed": seed, "codec": codec.config.to_dict()}
@@ -135,6 +138,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/readable-text"))
     parser.add_argument("--depths", nargs="*", type=int, default=[4, 1])
     parser.add_argument("--factor", type=int, default=4, help="pixels of a position")
+    parser.add_argument("--codes", type=int, default=32, help="codes of a book")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=3000, help="the same for all depths")
     parser.add_argument("--minutes", type=float, default=None, help="instead of --steps")
