@@ -65,6 +65,16 @@ def test_sizes_that_agree_may_be_said(held: Path) -> None:
     assert {**worlds.SIZES, "hash": codec_hash(held)}.items() <= dict(call.keyed).items()
 
 
+def test_values_for_each_depth_are_held_against_the_codec_in_the_folder(held: Path) -> None:
+    line = LINE.replace("{more}", "").replace("dnd({codec}{said})", "dnd({codec}),decode=sample(top_k=(5,4,3))")
+    message = "task draw: decoding: 3 values of `top_k` for codes of depth 2"
+    assert refused(line, held) == (message, "give one value, or one for each depth")
+    worlds.ready([worlds.task("draw", held, line.replace("(5,4,3)", "(5,4)"))])
+    # token ids of the same line take the first
+    both = line.replace(" -> ", " -> [TEXT:cap] ").replace("(5,4,3)", "(5,4)")
+    worlds.ready([worlds.task("draw", held, both)])
+
+
 def test_correction_of_codes_side_by_side_is_refused_when_the_plan_is_made(tmp_path: Path) -> None:
     folder = save_codec(ImageCodec(CodecConfig(**worlds.SIZES, levels=(2, 4))), tmp_path / "scalar")
     line = LINE.replace("{more}", "")
