@@ -67,6 +67,9 @@ class SourceGrid:
         groups = grid[0].shape[0] // count
         rows = q_BHC.shape[0] // count
         q_BHC = q_BHC if scaled else q_BHC * channels**-0.5
+        if rows == 1:
+            q = q_BHC.reshape(count * groups, -1, channels)
+            return attend_grid(q, *grid, self.mask(q_BHC)).view(q_BHC.shape)
         q = q_BHC.view(count, rows, groups, -1, channels).transpose(1, 2).reshape(count * groups, -1, channels)
         out = attend_grid(q, *grid, self.mask(q_BHC))
         return out.view(count, groups, rows, -1, channels).transpose(1, 2).reshape(-1, heads, channels)
