@@ -14,7 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+from ofasys_lite.cards.find import content_folder, find_task
 from ofasys_lite.data.recipes import describe, fetch, load_manifest, prepare, read_split, recipe_names, store
 from ofasys_lite.data.recipes.base import (
     SPLITS,
@@ -237,7 +239,16 @@ def test_every_recipe_describes_itself() -> None:
         assert info.counts["test"] >= 300
         assert info.sources or info.generated
         assert all(len(sha) == 64 for source in info.sources for sha in source.wheels.values())
-    assert sum(describe(name).size_mb for name in recipe_names()) < 60
+
+
+@pytest.mark.parametrize("experiment", ["quickstart", "showcase", "generation"])
+def test_data_of_an_experiment_are_small_enough_to_travel(experiment: str) -> None:
+    preset = yaml.safe_load((content_folder("presets") / "experiment" / f"{experiment}.yaml").read_text("utf-8"))
+    (tasks,) = (each["override /tasks"] for each in preset["defaults"] if "override /tasks" in each)
+    names = {str(source).partition(":")[0] for task in tasks for source in find_task(task).data.values()}
+    used = names & set(recipe_names())
+    assert len(used) >= 3
+    assert sum(describe(name).size_mb for name in used) < 60
 
 
 def test_a_folder_that_is_not_prepared_says_how_to_prepare_it(tmp_path: Path) -> None:
