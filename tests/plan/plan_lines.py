@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ofasys_lite.cards import ModalityCard, load_task_card, modalities
+from ofasys_lite.errors import ErrorGroup, InstructionError
 from ofasys_lite.plan import GroupSegment, Plan, SlotSegment, WordsSegment, build_plan
 from ofasys_lite.plan.explain import in_words
 from ofasys_lite.plan.types import Segment
 
 HERE = Path(__file__).parent
 LINES = HERE.parent / "instruction" / "lines.txt"
+#: A line that draws; what the slot of the picture says goes into the braces.
+DRAW = "[TEXT:t,drop=0.1] -> [IMAGE:img{}]"
 SETS = {"labels": ["cat", "dog"], "items": ["a", "b", "c"]}
 
 #: A modality that can only be read, as a user's own folder may bring one.
@@ -77,3 +82,12 @@ def _group(group: GroupSegment) -> list[str]:
     for number, alternative in enumerate(group.alternatives):
         rows += [f"  {number}: {row}" for segment in alternative for row in _rows(segment)]
     return rows
+
+
+def told(line: str) -> tuple[str, str, str]:
+    """(code, message, help) of the only mistake of a line; its place is told too."""
+    with pytest.raises(InstructionError) as caught:
+        plan_of(line)
+    error = caught.value.errors[0] if isinstance(caught.value, ErrorGroup) else caught.value
+    assert "^" in error.render()
+    return str(error.code), error.message, str(error.help)
