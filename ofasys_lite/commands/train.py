@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -86,7 +87,12 @@ def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False) 
     _check(config)
     folder, resume = _folder(config)
     run = replace(_training_run(config, folder, resume), ignore_plans=ignore_plans)
-    _train(run, config)
+    try:
+        _train(run, config)
+    except KeyboardInterrupt:
+        if (folder / "checkpoints" / "last.ckpt").exists() and _first_rank():
+            print(f"to go on where it stopped: ofasys-lite train resume={shlex.quote(str(folder))}", file=sys.stderr)
+        raise
     if evaluate and _first_rank():
         from ofasys_lite.commands.evaluate import evaluate_run
 

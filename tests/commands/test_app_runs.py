@@ -208,3 +208,23 @@ def test_mistakes_are_told_without_torch(place: Path) -> None:
         "    assert main(order.split()) == 1\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env={**os.environ})
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.csv").write_text("q,a\n" + "".join(f"{n},{n}\n" for n in range(30)), encoding="utf-8")
+
+    def interrupted(run: object, config: object) -> None:
+        if keeps:
+            Path("runs/mine/checkpoints").mkdir(parents=True)
+            Path("runs/mine/checkpoints/last.ckpt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ofasys_lite.commands.train._train", interrupted)
+    line = ['+tasks.mine.instruction="[TEXT:q] -> [TEXT:a]"', "+tasks.mine.data.train=my.csv", "model=tiny", "steps=9"]
+    for keeps in (False, True):
+        assert main(["train", *line]) == 130
+        told = "to go on where it stopped: ofasys-lite train resume=runs/mine\n"
+        assert capsys.readouterr().err.endswith((told if keeps else "") + "stopped\n")
