@@ -2,11 +2,13 @@
 
 Written from the description of DnD-Transformer (arXiv 2410.01912) and held against its recorded codes in tests. What
 makes it plain, and nothing else does:
-- keys and values live in a cache of the full length; each step puts one place by index, repeats the heads of the whole
-  cache (a copy, also where nothing is to be repeated) and attends over all of it behind a boolean mask;
+- keys and values live in a cache of the full length; each step puts one place by index and attends over all of it
+  behind a boolean mask, as published. `sliced=True` attends over the written places only, without a mask: the one
+  change that a user who wants this loop to win would make;
+- heads of the cache are repeated (a copy) only where there are fewer of them than queries. The published loop copies
+  the whole cache at each step also where there is nothing to repeat; `copies=True` does that too;
 - guidance runs a batch of twice the size;
-- with a source, its keys and values are made anew at each step (`cross_cached=False`), as by code without a cache for
-  them; `cross_cached=True` keeps them, and the rest stays plain. The encoder runs once in both.
+- with a source, the encoder runs once and its keys and values are kept over the steps.
 It reads the weights of our own EncoderDecoder and DepthHeads, so both sides compute the same codes.
 Shapes: N rows (twice the images under guidance), T places of the cache, S source rows, H heads, G key and value heads,
 C channels of a head, D width, V codes, K depth.
@@ -43,11 +45,12 @@ class PlainSampler:
     Args:
         body: Decoder-only, or with an encoder; RMSNorm and SwiGLU as the published transformer.
         heads: Heads behind some of its layers.
-        cross_cached: Whether keys and values of the source are kept over the steps.
+        sliced: Attends over the written places instead of the whole cache behind a mask.
+        copies: Copies the cache at each step where its heads need no repeating.
     """
 
-    def __init__(self, body: EncoderDecoder, heads: DepthHeads, cross_cached: bool = False) -> None:
-        self.body, self.heads, self.cross_cached = body, heads, cross_cached
+    def __init__(self, body: EncoderDecoder, heads: DepthHeads, sliced: bool = False, copies: bool = False) -> None:
+        self.body, self.heads, self.sliced, self.copies = body, heads, sliced, copies
         self.blocks = [block for block in body.decoder if isinstance(block, DecoderBlock)]
         self.depth_of = {layer: k for k, layer in enumerate(heads.layers)}
 
@@ -68,12 +71,14 @@ class PlainSampler:
         caches = [(torch.zeros(shape), torch.zeros(shape)) for _ in self.blocks]
         mask_TT = torch.ones(places, places, dtype=torch.bool).tril()
         rotations = rotary_table(positions_T3, config)
-        memories = self._memories(source) if source is not None and self.cross_cached else None
+        memories = self._memories(source) if source is not None else []
         x_ND, written = start_ND, []
         for place in range(places):
             at = torch.tensor([place])
             rotation = (rotations[0][at], rotations[1][at])
-            codes_NK = self._step(x_ND, at, rotation, mask_TT[at], caches, draw, source, memories)
+            seen = place + 1 if self.sliced else places
+            mask_1T = None if self.sliced else mask_TT[at]
+            codes_NK = self._step(x_ND, at, rotation, (seen, mask_1T), caches, draw, memories)
             written.append(codes_NK)
             x_ND = self.heads.table(codes_NK).sum(1)
         codes_NTK = torch.stack(written, 1)
@@ -84,20 +89,18 @@ class PlainSampler:
         x_ND: Tensor,
         at: Tensor,
         rotation: Rotation,
-        mask_1T: Tensor,
+        seen: tuple[int, Tensor | None],
         caches: list[tuple[Tensor, Tensor]],
         draw: Draw,
-        source: tuple[Tensor, Tensor] | None,
-        memories: list[tuple[Tensor, Tensor]] | None,
+        memories: list[tuple[Tensor, Tensor]],
     ) -> Tensor:
         written = []
         for layer, block in enumerate(self.blocks):
-            x_ND = x_ND + _attend(
-                block.attention, _norm(block.attention_norm, x_ND), rotation, at, caches[layer], mask_1T
+            x_ND = x_ND + self._attend(
+                block.attention, _norm(block.attention_norm, x_ND), rotation, at, caches[layer], seen
             )
-            if source is not None and block.cross is not None and block.cross_norm is not None:
-                memory = self._memory(block.cross, source) if memories is None else memories[layer]
-                x_ND = x_ND + self._cross(block.cross, _norm(block.cross_norm, x_ND), rotation, memory)
+            if memories and block.cross is not None and block.cross_norm is not None:
+                x_ND = x_ND + self._cross(block.cross, _norm(block.cross_norm, x_ND), rotation, memories[layer])
             x_ND = x_ND + _mlp(block.mlp, _norm(block.mlp_norm, x_ND))
             k = self.depth_of.get(layer)
             if k is not None:
@@ -125,9 +128,31 @@ class PlainSampler:
         q_N1HC = F.linear(x_ND, cross.q.weight).view(len(x_ND), 1, cross.heads, cross.channels)
         if cross.rotary:
             q_N1HC = _turn(q_N1HC, rotation)
-        keys, values = (x.repeat_interleave(cross.heads // cross.groups, 1) for x in memory)
+        keys, values = (self._repeated(x, cross.heads // cross.groups) for x in memory)
         out = F.scaled_dot_product_attention(q_N1HC.transpose(1, 2), keys, values)
         return F.linear(out.transpose(1, 2).reshape(len(x_ND), -1), cross.out.weight)
+
+    def _attend(
+        self,
+        layer: SelfAttention,
+        x_ND: Tensor,
+        rotation: Rotation,
+        at: Tensor,
+        cache: tuple[Tensor, Tensor],
+        seen: tuple[int, Tensor | None],
+    ) -> Tensor:
+        heads, groups, channels = layer.heads, layer.groups, layer.channels
+        qkv = F.linear(x_ND, layer.qkv.weight).split([heads * channels, groups * channels, groups * channels], -1)
+        q, k, v = (x.view(len(x_ND), 1, -1, channels) for x in qkv)
+        q, k, v = (x.transpose(1, 2) for x in (_turn(q, rotation), _turn(k, rotation), v))
+        cache[0][:, :, at], cache[1][:, :, at] = k, v
+        places, mask_1T = seen
+        keys, values = (self._repeated(x[:, :, :places], heads // groups) for x in cache)
+        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask_1T)
+        return F.linear(out.transpose(1, 2).reshape(len(x_ND), -1), layer.out.weight)
+
+    def _repeated(self, x_NGTC: Tensor, times: int) -> Tensor:
+        return x_NGTC.repeat_interleave(times, 1) if times > 1 or self.copies else x_NGTC
 
 
 def _norm(norm: torch.nn.Module, x_ND: Tensor) -> Tensor:
@@ -141,19 +166,6 @@ def _turn(x_NSHC: Tensor, rotation: Rotation) -> Tensor:
     cos_SP, sin_SP = (table.unsqueeze(-2) for table in rotation)
     first, second = x_NSHC.chunk(2, -1)
     return torch.cat([first * cos_SP - second * sin_SP, second * cos_SP + first * sin_SP], -1)
-
-
-def _attend(
-    layer: SelfAttention, x_ND: Tensor, rotation: Rotation, at: Tensor, cache: tuple[Tensor, Tensor], mask_1T: Tensor
-) -> Tensor:
-    heads, groups, channels = layer.heads, layer.groups, layer.channels
-    qkv = F.linear(x_ND, layer.qkv.weight).split([heads * channels, groups * channels, groups * channels], -1)
-    q, k, v = (x.view(len(x_ND), 1, -1, channels) for x in qkv)
-    q, k, v = (x.transpose(1, 2) for x in (_turn(q, rotation), _turn(k, rotation), v))
-    cache[0][:, :, at], cache[1][:, :, at] = k, v
-    keys, values = (x.repeat_interleave(heads // groups, 1) for x in cache)
-    out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask_1T)
-    return F.linear(out.transpose(1, 2).reshape(len(x_ND), -1), layer.out.weight)
 
 
 def _mlp(layer: torch.nn.Module, x_ND: Tensor) -> Tensor:

@@ -40,12 +40,27 @@ def draw(batches: int, size: int = 16, seed: int = 0, vocabulary: int = VOCABULA
     return [[sample() for _ in range(size)] for _ in range(batches)]
 
 
-def bucket(batches: list[list[Sample]], repetitions: int) -> list[list[list[Sample]]]:
-    """All samples sorted by length and cut into batches again, dealt so that each repetition spans all lengths."""
+def bucket(batches: list[list[Sample]], pool: int = 0) -> list[list[Sample]]:
+    """All samples in batches of like lengths, the shortest first: sorted by source and cut.
+
+    Args:
+        batches: What is sorted.
+        pool: Samples of neighbouring source lengths that are sorted by target before they are cut, so that both sides
+            of a batch are alike (two levels, as fairseq and tensor2tensor bucket); 0 sorts by source alone.
+    """
     size = len(batches[0])
-    ordered = sorted((s for batch in batches for s in batch), key=lambda s: (len(s.source), len(s.target)))
-    cut = [ordered[i : i + size] for i in range(0, len(ordered), size)]
-    return [cut[r::repetitions] for r in range(repetitions)]
+    ordered = sorted((s for batch in batches for s in batch), key=lambda s: len(s.source))
+    if pool:
+        pools = [ordered[i : i + pool] for i in range(0, len(ordered), pool)]
+        ordered = [s for part in pools for s in sorted(part, key=lambda s: len(s.target))]
+    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+
+
+def deal(batches: list[list[Sample]], repetitions: int, each: int) -> list[list[list[Sample]]]:
+    """For each repetition `each` of the sorted `batches`, evenly spread from the first to the last over all of them."""
+    taken, last = repetitions * each, len(batches) - 1
+    spread = [batches[round(i * last / max(taken - 1, 1))] for i in range(taken)]
+    return [spread[r::repetitions] for r in range(repetitions)]
 
 
 def shuffle(batches: list[list[Sample]], seed: int) -> list[list[Sample]]:

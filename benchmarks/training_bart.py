@@ -4,7 +4,9 @@
     OMP_NUM_THREADS=1 python benchmarks/training_bart.py --smoke    # seconds, toy sizes: for tests, measures nothing
 
 Both sides get the same ids, sizes, precision and fused AdamW, no dropout, one thread; A B A B interleaved, process CPU
-time. Ours in flat packs with the head on target rows; theirs padded, in random and in length-bucketed batches of 16.
+time. Ours in flat packs with the head on target rows; theirs padded, in batches of 16: random, bucketed by source,
+and bucketed by source and then by target within 128 samples. Bucketed batches are taken evenly from the shortest to the
+longest; ours get the same samples at random.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from typing import Any
 
 import torch
 from common import Spread, interleave, machine, peak_flops, spread, table, write_row
-from ragged import Sample, bucket, draw, padding, shuffle, useful
+from ragged import Sample, bucket, deal, draw, padding, shuffle, useful
 from torch import Tensor, nn
 
 from ofasys_lite.model import EncoderDecoder, ModelConfig, flops, head_loss, probe_precision
 
 START, PAD, IGNORED = 0, 1, -100
 PRECISIONS = ("fp32", "autocast", "bf16")
+#: name of a row -> samples sorted by target within (see `ragged.bucket`)
+BUCKETS = {"bucketed by source": 0, "bucketed by both": 128}
 Batches = list[list[Sample]]
 
 
@@ -146,16 +150,16 @@ def measure(sizes: Sizes, precision: str, peak: float) -> dict[str, object]:
     ours, theirs = Trainer(Flat, sizes, precision), Trainer(Padded, sizes, precision)
     drawn, repetitions = draw(sizes.batches, vocabulary=sizes.vocabulary), sizes.repetitions
     random_ = [drawn[r * sizes.per_repetition :][: sizes.per_repetition] for r in range(repetitions)]
-    bucketed = [part[: sizes.per_repetition] for part in bucket(drawn, sizes.batches // sizes.per_repetition)]
-    bucketed = [bucketed[r % len(bucketed)] for r in range(repetitions)]
-    mixed = [shuffle(part, seed) for seed, part in enumerate(bucketed)]
     agreement = {}
     for name, side in (("ours", ours), ("hf", theirs)):
         agreement[name] = layouts_agree(side, drawn[-1])
         limit = 1e-4 if precision == "fp32" else 2e-2
         if abs(agreement[name][0] / agreement[name][1] - 1) > limit:
             raise SystemExit(f"{precision}: {name} loss differs between layouts: {agreement[name]}")
-    plans = {"random": (random_, random_), "bucketed": (mixed, bucketed)}
+    plans = {"random": (random_, random_)}
+    for name, pool in BUCKETS.items():
+        dealt = deal(bucket(drawn, pool), repetitions, sizes.per_repetition)
+        plans[name] = ([shuffle(part, seed) for seed, part in enumerate(dealt)], dealt)
     result: dict[str, object] = {"loss_packed_and_one_by_one": agreement}
     for name, (own, other) in plans.items():
         sides = {
@@ -201,7 +205,7 @@ def report(row: dict[str, Any]) -> str:
 
     rows = [["precision", "HF batches", "ours tokens/s", "HF tokens/s", "ratio", "of peak", "HF padding src / tgt"]]
     for precision, result in row["results"].items():
-        for name in ("random", "bucketed"):
+        for name in ("random", *BUCKETS):
             f = result[name]
             pad = " / ".join(f"{share:.2f}" for share in f["hf_padding"])
             rates = [show(f["ours_tokens_per_s"]), show(f["hf_tokens_per_s"]), show(f["ratio"], 2)]

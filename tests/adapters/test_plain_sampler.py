@@ -47,9 +47,22 @@ def test_both_sides_of_the_benchmark_draw_the_same_codes(
     ours, theirs = pair.ours(temperature=0.0), pair.plain(temperature=0.0)
     assert ours.shape == (2, 100, 2)
     assert ours.unique().numel() > 10
-    for cached in (False, True):
-        assert torch.equal(ours, pair.plain(temperature=0.0, cross_cached=cached))
     assert torch.equal(ours, theirs)
+    assert torch.equal(ours, pair.plain(temperature=0.0, sliced=True))
+    assert torch.equal(ours, pair.plain(temperature=0.0, copies=True))
+
+
+def test_the_plain_loop_copies_its_cache_only_where_it_is_told(
+    sampling: ModuleType, plain: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = sampling.Pair(sampling.Sizes(width=32, layers=2, heads=2, codes=16, side=3, batch=2, source=4))
+    copies: list[int] = []
+    repeat = torch.Tensor.repeat_interleave
+    monkeypatch.setattr(torch.Tensor, "repeat_interleave", lambda x, *a: copies.append(1) or repeat(x, *a))
+    pair.plain()
+    assert copies == []
+    pair.plain(copies=True)
+    assert len(copies) == 9 * 2 * 4  # places, layers, keys and values of both attentions
 
 
 def test_the_sampling_benchmark_runs_in_small(sampling: ModuleType, tmp_path: Path) -> None:

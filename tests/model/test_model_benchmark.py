@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,32 @@ def _python(*arguments: str) -> str:
 
 def test_the_ragged_mixture_is_drawn_as_written() -> None:
     code = (
-        "import json; from ragged import *; d = draw(64); b = [x for p in bucket(d, 1) for x in p]; "
-        "print(json.dumps([len(d), useful(d), useful(b), padding(d), padding(b)]))"
+        "import json; from ragged import *; d = draw(64); b, t = bucket(d), bucket(d, 128); "
+        "print(json.dumps([len(d), useful(d), useful(b), useful(t), padding(d), padding(b), padding(t)]))"
     )
-    batches, tokens, same_tokens, (source, target), (bucketed, _) = json.loads(_python("-c", code))
-    assert (batches, tokens) == (64, same_tokens)
+    batches, tokens, by_source, by_both, (source, target), one, two = json.loads(_python("-c", code))
+    assert (batches, tokens, tokens) == (64, by_source, by_both)
     assert 0.55 < source < 0.65
     assert 0.42 < target < 0.50
-    assert bucketed < 0.1
+    assert one[0] < 0.1
+    assert two[0] < 0.15
+    assert two[1] < 0.15 < one[1]
+
+
+@pytest.mark.parametrize(("repetitions", "each"), [(5, 3), (6, 4), (1, 1), (2, 32)])
+def test_bucketed_batches_are_taken_from_the_shortest_to_the_longest(repetitions: int, each: int) -> None:
+    code = (
+        "import json; from ragged import *; b = bucket(draw(64)); "
+        f"print(json.dumps([[b.index(x) for x in p] for p in deal(b, {repetitions}, {each})]))"
+    )
+    dealt = json.loads(_python("-c", code))
+    assert [len(part) for part in dealt] == [each] * repetitions
+    taken = sorted(i for part in dealt for i in part)
+    assert len(set(taken)) == repetitions * each
+    assert taken[0] == 0
+    if len(taken) > 1:
+        assert taken[-1] == 63
+        assert max(b - a for a, b in pairwise(taken)) <= 64 // len(taken) + 1
 
 
 @pytest.mark.slow
@@ -41,7 +60,7 @@ def test_the_training_benchmark_runs_in_small_and_stores_its_row(tmp_path: Path)
     row = json.loads((tmp_path / "training_bart_smoke.json").read_text())
     result = row["results"]["fp32"]
     assert result["random"]["ours_padding"] == [0.0, 0.0]
-    assert len(result["bucketed"]["seconds"]["hf"]) == 2
+    assert len(result["bucketed by source"]["seconds"]["hf"]) == len(result["bucketed by both"]["seconds"]["hf"]) == 2
     for together, alone in result["loss_packed_and_one_by_one"].values():
         assert together == pytest.approx(alone, rel=1e-4)
     assert "HF padding src / tgt" in out
