@@ -5,17 +5,18 @@ Shapes: P rows of the part, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ofasys_lite.data.types import Part
 from ofasys_lite.errors import ShapeError
 
-__all__ = ["TABLE_STD", "Adapter", "Embedded", "Shared"]
+__all__ = ["TABLE_STD", "Adapter", "Asked", "Embedded", "Section", "Shared"]
 
 # Deviation of a fresh token table. Rows read are divided by it, logits too (adapters/text.py tells why it matters).
 TABLE_STD = 0.25
@@ -59,6 +60,38 @@ class Embedded:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a pack asks of one adapter, in counts that are known on the host.
+
+    Attributes:
+        parts: Its parts of the source stream and of the target stream.
+        learned: Rows that heads of its own learn.
+        judged: Pieces that its judges learn from.
+    """
+
+    parts: tuple[Part, ...]
+    learned: int = 0
+    judged: int = 0
+
+    def marked(self, array: str) -> int:
+        """How much of the pieces' `array`, a mask, is set."""
+        return sum(int(np.asarray(part.arrays[array]).sum()) for part in self.parts if array in part.arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Weights of an adapter that not every one of its pieces needs; in a step without such pieces they do not move.
+
+    Attributes:
+        parameters: The weights.
+        count: How many pieces or rows of a pack need them.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+    count: Callable[[Asked], int]
+
+
 class Adapter(nn.Module):
     """Base of all adapters; subclasses are named by dotted path in a modality card.
 
@@ -94,3 +127,7 @@ class Adapter(nn.Module):
         """
         parts = [parameter.reshape(-1)[:0].sum() for parameter in self.parameters()]
         return torch.stack(parts).sum() if parts else torch.zeros(())
+
+    def sections(self) -> tuple[Section, ...]:
+        """Weights that only some pieces need (a mask's vector, heads, judges). The others move with any piece."""
+        return ()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.adapters.base import TABLE_STD, Adapter, Shared
+from ofasys_lite.adapters.base import TABLE_STD, Adapter, Section, Shared
 from ofasys_lite.adapters.depth import Choose, DepthHeads, DepthLogits, DepthWriter, Score
 from ofasys_lite.adapters.judges import Judges
 from ofasys_lite.data.types import Part
@@ -88,6 +88,24 @@ class CodesAdapter(Adapter):
         self._last = None
         super().train(mode)
         return self
+
+    def sections(self) -> tuple[Section, ...]:
+        """Heads (one of weight 0 learns nothing), the table that is fed, the mask's vector, the judges."""
+        heads = self.heads
+        of_depth = [(*heads.heads[k].parameters(), *heads.norms[k].parameters()) for k in range(heads.depth)]
+        learning = tuple(p for k, own in enumerate(of_depth) if self.shares[k] > 0 for p in own)
+        idle = tuple(p for k, own in enumerate(of_depth) if not self.shares[k] > 0 for p in own)
+        back = any(heads.fed_back(k) for k in range(heads.depth))
+        return (
+            Section(learning, lambda asked: asked.learned),
+            Section(idle, lambda asked: 0),
+            Section(
+                tuple(heads.table.parameters()),
+                lambda asked: sum(sum(part.counts) for part in asked.parts) + (asked.learned if back else 0),
+            ),
+            Section((self.mask_D,), lambda asked: asked.marked("hidden")),
+            Section(() if self.judges is None else tuple(self.judges.parameters()), lambda asked: asked.judged),
+        )
 
     # ------------------------------------------------------------------ what a subclass says
 

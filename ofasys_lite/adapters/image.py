@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ofasys_lite.adapters.base import Adapter, Shared
+from ofasys_lite.adapters.base import Adapter, Section, Shared
 from ofasys_lite.data.types import Part
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.preprocess.media import setting
@@ -159,6 +159,10 @@ class GridAdapter(Adapter):
             for i, x_PD in zip(members, x_NPD.unbind(0), strict=True):
                 found[i] = x_PD
         return self._finish(torch.cat(found))
+
+    def sections(self) -> tuple[Section, ...]:
+        """The vector of masked cells."""
+        return (Section((self.mask,), lambda asked: asked.marked("mask")),)
 
     def _finish(self, x_PD: Tensor) -> Tensor:
         # the mask has a place in the graph even where nothing is masked, so that every rank has the same one

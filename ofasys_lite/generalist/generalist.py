@@ -195,7 +195,8 @@ class Generalist:
         `config` may switch gradient checkpointing and compiling, not change sizes; None keeps the model's own.
         """
         old = self.network
-        specs = {**old.specs, **{n: s for n, s in adapters.items() if n not in old.specs}}
+        known = {name: spec.stored() for name, spec in old.specs.items()}
+        specs = {**known, **{n: s for n, s in adapters.items() if n not in known}}
         network = Network(config or old.config, len(self.vocabulary), specs)
         state = network.state_dict()
         state.update(old.state_dict())

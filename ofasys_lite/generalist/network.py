@@ -36,6 +36,10 @@ class AdapterSpec:
     path: str
     settings: Mapping[str, Any]
 
+    def stored(self) -> AdapterSpec:
+        """The same for an adapter whose own weights are about to be read: it fetches none from elsewhere."""
+        return AdapterSpec(self.path, load_class(self.path, Adapter, "adapter").stored(self.settings))
+
 
 @dataclass(frozen=True, slots=True)
 class Losses:

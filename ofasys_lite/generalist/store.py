@@ -14,8 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ofasys_lite import __version__
-from ofasys_lite.adapters.base import Adapter
-from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.stored import stored_modalities
 from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.codecs import adapter_facts, codec_slots
@@ -25,6 +23,7 @@ from ofasys_lite.errors import CheckpointError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig
+from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
 from ofasys_lite.plan.codecs import MODEL_KEYS, with_codecs
 from ofasys_lite.preprocess.vocabulary import Vocabulary
@@ -71,7 +70,7 @@ def _config(model: Generalist) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "ofasys_lite": __version__,
-        "model": model.network.config.to_dict(),
+        "model": model.network.config.stored(),
         "vocabulary": {"rows": len(model.vocabulary), "hash": model.vocabulary.hash},
         "adapters": {n: {"path": s.path, "settings": _plain(s.settings)} for n, s in model.network.specs.items()},
         "data": _plain(model.data),
@@ -188,15 +187,13 @@ def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Generalist:
     """The model that config.json describes, its weights not yet read."""
     if vocabulary.hash != config["vocabulary"]["hash"]:
         raise CheckpointError("it and the tokenizer do not belong together", help="do not mix files of two exports")
-    specs = {n: _spec(v["path"], v["settings"]) for n, v in config["adapters"].items()}
-    network = Network(ModelConfig.from_dict(config["model"]), len(vocabulary), specs)
+    specs = {n: AdapterSpec(v["path"], v["settings"]).stored() for n, v in config["adapters"].items()}
+    # older exports hold the switches of their training, too
+    sizes = {key: value for key, value in config["model"].items() if key not in SWITCHES}
+    network = Network(ModelConfig.from_dict(sizes), len(vocabulary), specs)
     modalities = stored_modalities(config["modalities"])
     tasks = {name: _entry(name, value, modalities) for name, value in config["tasks"].items()}
     return Generalist(network, vocabulary, tasks, _with_others(modalities), DataSettings(**config["data"]))
-
-
-def _spec(path: str, settings: Mapping[str, Any]) -> AdapterSpec:
-    return AdapterSpec(path, load_class(path, Adapter, "adapter").stored(settings))
 
 
 def load_weights(network: Network, path: Path) -> None:

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, fields
 
 from ofasys_lite.errors import CardError, did_you_mean
 
-__all__ = ["LAYOUTS", "MLPS", "NORMS", "ModelConfig"]
+__all__ = ["LAYOUTS", "MLPS", "NORMS", "SWITCHES", "ModelConfig"]
 
 NORMS = ("rmsnorm", "layernorm")
 MLPS = ("swiglu", "gelu")
 LAYOUTS = ("interleaved", "blocks", "axial")
+#: How, not what, a model computes: choices of a training, which belong to no export and may change on resume.
+SWITCHES = ("gradient_checkpointing", "compile_blocks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,10 @@ class ModelConfig:
         values = asdict(self)
         values["rotary_sections"] = list(self.sections)
         return values
+
+    def stored(self) -> dict[str, object]:
+        """`to_dict` without the switches of how it is computed: what an export says of the model."""
+        return {key: value for key, value in self.to_dict().items() if key not in SWITCHES}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> ModelConfig:

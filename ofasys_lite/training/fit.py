@@ -89,7 +89,7 @@ def train(
         torch.set_num_threads(settings.threads)
     before = begin(folder, run.resume)
     ready = _ready(run, folder, before is not None, console)
-    generalist = _build(run, ready)
+    generalist = _build(run, ready, before is not None)
     mixture = Mixture(
         [MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs) for t in ready.tasks],
         settings.seed,
@@ -178,9 +178,11 @@ def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console)
     return ready
 
 
-def _build(run: TrainingRun, ready: Ready) -> Generalist:
+def _build(run: TrainingRun, ready: Ready, resumed: bool) -> Generalist:
     torch.manual_seed(run.settings.seed)
     specs = {name: AdapterSpec(path, dict(values)) for name, (path, values) in ready.adapters.items()}
+    if resumed:  # the checkpoint holds the weights: nothing is fetched that would be thrown away
+        specs = {name: spec.stored() for name, spec in specs.items()}
     entries = {t.card.name: TaskEntry(t.card, t.plan) for t in ready.tasks}
     if run.start is not None:
         known = set(run.start.network.adapters)

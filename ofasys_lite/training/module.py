@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from ofasys_lite.data.loader import Share
 from ofasys_lite.data.types import Batch
 from ofasys_lite.generalist.network import Network
+from ofasys_lite.generalist.sections import sections_of
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.training.accounting import Ledger, StepCounts, unit_weights
+from ofasys_lite.training.optimizer import parameter_groups
 from ofasys_lite.training.settings import TrainSettings
 
 __all__ = ["Gathered", "TrainingModule", "learning_rate", "progress"]
@@ -78,6 +80,7 @@ class TrainingModule(L.LightningModule):
         self.network = network
         self.ledger = ledger
         self.settings = settings
+        self.sections = sections_of(network)
         self.average: dict[str, Tensor] = {}
         #: What a resume must find unchanged; goes into checkpoints.
         self.facts: dict[str, Any] = {}
@@ -125,7 +128,7 @@ class TrainingModule(L.LightningModule):
         for number, pack in enumerate(share.packs):
             with self._synchronised(number == len(share.packs) - 1):
                 self._backward(pack, counts, share.step, number)
-        self._drop_absent(used)
+        self._drop_idle(used)
         if self.settings.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.whole = False
@@ -150,9 +153,9 @@ class TrainingModule(L.LightningModule):
         self._note(pack, losses.token_L.detach(), [s.detach() for s in losses.side])
 
     def _agree(self, share: Share) -> tuple[StepCounts, list[int]]:
-        """Counts of the step and how many packs use each adapter, over all ranks: one small all-reduce a step."""
+        """Counts of the step and how much goes through each section, over all ranks: one small all-reduce a step."""
         counts = self.ledger.count(share.packs).vector()
-        used = [sum(_uses(pack, name) for pack in share.packs) for name in self.network.adapters]
+        used = [sum(section.count(pack) for pack in share.packs) for section in self.sections]
         clock = int(1000 * self.seconds()) if self.global_rank == 0 else 0
         vector = np.concatenate([counts, np.array([*used, len(share.refused), share.failure is not None, clock])])
         if self.trainer.world_size > 1:
@@ -171,11 +174,11 @@ class TrainingModule(L.LightningModule):
             with block():
                 yield
 
-    def _drop_absent(self, used: list[int]) -> None:
-        """Adapters that no pack of the step used get no update: AdamW would move them on an all-zero gradient."""
-        for name, packs in zip(self.network.adapters, used, strict=True):
-            if not packs:
-                for parameter in self.network.adapters[name].parameters():
+    def _drop_idle(self, used: list[int]) -> None:
+        """What nothing of the step went through gets no update: AdamW would move it on an all-zero gradient."""
+        for section, count in zip(self.sections, used, strict=True):
+            if not count:
+                for parameter in section.parameters:
                     parameter.grad = None
 
     def _note(self, pack: Batch, token_L: Tensor, side: list[Tensor]) -> None:
@@ -210,13 +213,8 @@ class TrainingModule(L.LightningModule):
     # ------------------------------------------------------------------ optimizer, averages
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; decay on matrices only."""
-        decayed = [p for n, p in self.network.named_parameters() if p.ndim > 1 and "embedding" not in n]
-        plain = [p for n, p in self.network.named_parameters() if p.ndim <= 1 or "embedding" in n]
-        groups = [
-            {"params": decayed, "weight_decay": self.settings.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
+        """AdamW; decay on the weights of linear layers and convolutions only."""
+        groups = parameter_groups(self.network, self.settings.weight_decay)
         return torch.optim.AdamW(groups, lr=self.settings.lr, betas=self.settings.betas, fused=True)
 
     def _average(self) -> None:
@@ -274,7 +272,3 @@ class TrainingModule(L.LightningModule):
         if len(log["sums"]) == len(self.sums) and len(log["samples"]) == len(self.samples):
             self.sums = torch.tensor(log["sums"])
             self.units, self.samples, self.rows = (np.array(log[k], np.int64) for k in ("units", "samples", "rows"))
-
-
-def _uses(pack: Batch, adapter: str) -> bool:
-    return any(part.adapter == adapter for stream in (pack.source, pack.target) for part in stream.parts)

@@ -20,9 +20,6 @@ from ofasys_lite.training.settings import TrainSettings
 
 __all__ = ["Beginning", "begin", "facts_of", "same_facts", "same_plans"]
 
-#: Switches of how, not what, a model computes: they may change when a run goes on.
-_SWITCHES = ("gradient_checkpointing", "compile_blocks")
-
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
@@ -69,10 +66,9 @@ def begin(folder: RunFolder, resume: bool) -> Beginning | None:
 
 def facts_of(model: ModelConfig, vocabulary: Vocabulary, mixture: Mixture, settings: TrainSettings) -> dict[str, Any]:
     """What decides the meaning of a checkpoint's weights and the samples of its further steps, in plain values."""
-    sizes = {k: v for k, v in model.to_dict().items() if k not in _SWITCHES}
     rows = {task.name: task.size for task in mixture.tasks}
     drawn = {"seed": settings.seed, "samples_per_step": settings.samples_per_step, "rows": rows}
-    return {"model": sizes, "vocabulary": vocabulary.hash, **drawn, "mixture": mixture.fingerprint}
+    return {"model": model.stored(), "vocabulary": vocabulary.hash, **drawn, "mixture": mixture.fingerprint}
 
 
 def same_facts(folder: RunFolder, before: Mapping[str, Any], now: Mapping[str, Any], ignore: bool) -> None:

@@ -53,6 +53,17 @@ def test_adapters_are_built_from_what_an_export_needs(
     assert [spec.settings.get("begun") for spec in specs.values()].count("not again") == 1
 
 
+def test_how_a_model_was_trained_is_not_in_its_export_and_not_taken_from_an_older_one(tmp_path: Path) -> None:
+    worlds.run(worlds.tasks("spell"), tmp_path / "run", steps=1, model={"gradient_checkpointing": True})
+    place = tmp_path / "run" / "export" / "config.json"
+    config = json.loads(place.read_text(encoding="utf-8"))
+    assert not {"gradient_checkpointing", "compile_blocks"} & set(config["model"])
+    config["model"] |= {"gradient_checkpointing": True, "compile_blocks": True}
+    place.write_text(json.dumps(config), encoding="utf-8")
+    found = Generalist.from_pretrained(tmp_path / "run").network.config
+    assert (found.gradient_checkpointing, found.compile_blocks) == (False, False)
+
+
 def test_a_name_that_no_repository_can_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="neither a folder nor a repository"):
         Generalist.from_pretrained("my runs/first one")

@@ -170,6 +170,32 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
         worlds.run(shorter, tmp_path / "run", steps=2, resume=True)
 
 
+def test_a_resumed_run_fetches_no_weights_that_its_checkpoint_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ofasys_lite.adapters.image import ImageAdapter
+
+    def stored(cls: type[ImageAdapter], settings: Any) -> Any:
+        return {**settings, "pretrained": False}
+
+    built: list[object] = []
+    init = ImageAdapter.__init__
+
+    def noted(self: ImageAdapter, settings: Any, shared: Any) -> None:
+        built.append(settings["pretrained"])
+        init(self, settings, shared)
+
+    monkeypatch.setattr(ImageAdapter, "stored", classmethod(stored))
+    monkeypatch.setattr(ImageAdapter, "__init__", noted)
+    data = worlds.small_data()
+    data.modalities["IMAGE"]["pretrained"] = True  # type: ignore[index]
+    cards = worlds.tasks("caption")
+    worlds.run(cards, tmp_path / "run", steps=1, data=data)
+    model = worlds.run(cards, tmp_path / "run", steps=2, data=data, resume=True)
+    worlds.run(cards, tmp_path / "more", steps=1, start=model)
+    assert built == [True, False, False]
+
+
 @pytest.mark.parametrize("kind", ["empty", "text", "cut", "flipped", "pickle"])
 def test_a_damaged_checkpoint_is_told_as_such(tmp_path: Path, kind: str) -> None:
     import pickle

@@ -1,0 +1,88 @@
+"""Which weights a pack needs: those that no pack of a step needed are left alone by the optimizer.
+
+AdamW moves a weight on a gradient of zeros: its moments still push, and decay pulls. What idles must have no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import cast
+
+from torch import nn
+
+from ofasys_lite.adapters.base import Adapter, Asked
+from ofasys_lite.data.types import Batch
+from ofasys_lite.generalist.network import Network
+from ofasys_lite.model.layers import DecoderBlock
+
+__all__ = ["NetworkSection", "sections_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSection:
+    """Weights that idle together.
+
+    Attributes:
+        parameters: The weights.
+        count: How much of a pack goes through them; in a step of zeros alone they stay.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+    count: Callable[[Batch], int]
+
+
+def sections_of(network: Network) -> tuple[NetworkSection, ...]:
+    """All sections of a network, in an order that follows from its construction; a weight may be in several."""
+    body = network.body
+    crosses = [b for b in body.decoder if isinstance(b, DecoderBlock) and b.cross is not None]
+    cross = tuple(p for b in crosses for m in (b.cross, b.cross_norm) if m is not None for p in m.parameters())
+    found = [
+        NetworkSection(_all(body.encoder, body.encoder_norm), _read),
+        NetworkSection(_all(body.decoder), lambda pack: pack.target.count),
+        NetworkSection(_all(body.decoder_norm), _judged_at_the_end),
+        NetworkSection(cross, lambda pack: sum(written for written, read in pack.cross if read)),
+        NetworkSection(tuple(network.text.parameters()), _tokens),
+    ]
+    for name, module in network.adapters.items():
+        found += _of_adapter(name, cast(Adapter, module))
+    return tuple(each for each in found if each.parameters)
+
+
+def _of_adapter(name: str, adapter: Adapter) -> list[NetworkSection]:
+    whole = NetworkSection(tuple(adapter.parameters()), lambda pack: len(_asked(pack, name).parts))
+    inner = [
+        NetworkSection(tuple(each.parameters), lambda pack, count=each.count: count(_asked(pack, name)))  # type: ignore[misc]
+        for each in adapter.sections()
+    ]
+    return [whole, *inner]
+
+
+def _all(*modules: nn.Module | None) -> tuple[nn.Parameter, ...]:
+    given: Iterable[nn.Module] = (module for module in modules if module is not None)
+    return tuple(chain.from_iterable(module.parameters() for module in given))
+
+
+def _read(pack: Batch) -> int:
+    """Source rows that something is learned from."""
+    return sum(read for written, read in pack.cross if written) + sum(len(side.rows) for side in pack.side)
+
+
+def _judged_at_the_end(pack: Batch) -> int:
+    """Target rows whose states are read behind the last layer: codes are read by heads of their own."""
+    return len(pack.loss_rows_L) + sum(len(judged.samples) for judged in pack.judged)
+
+
+def _tokens(pack: Batch) -> int:
+    """Token ids that are read or learned."""
+    text = _asked(pack, "text").parts
+    return sum(sum(part.counts) for part in text) + len(pack.loss_rows_L) + len(pack.side)
+
+
+def _asked(pack: Batch, name: str) -> Asked:
+    return Asked(
+        tuple(part for stream in (pack.source, pack.target) for part in stream.parts if part.adapter == name),
+        sum(len(codes.rows) for codes in pack.codes if codes.adapter == name),
+        sum(len(judged.samples) for judged in pack.judged if judged.adapter == name),
+    )
