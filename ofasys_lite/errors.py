@@ -21,6 +21,7 @@ __all__ = [
     "OfasysError",
     "Place",
     "ShapeError",
+    "WriteError",
     "did_you_mean",
     "nearest",
     "raise_all",
@@ -133,6 +134,10 @@ class ShapeError(OfasysError):
 
 class CheckpointError(OfasysError):
     """A checkpoint, export or run folder that cannot be used as asked."""
+
+
+class WriteError(OfasysError):
+    """A place that cannot be written, or that holds what is not to be replaced."""
 
 
 class ErrorGroup(OfasysError):

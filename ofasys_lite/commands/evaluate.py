@@ -15,6 +15,7 @@ from ofasys_lite.commands.runs import Found, find_run
 from ofasys_lite.commands.train import environment
 from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+from ofasys_lite.writing import write_atomic
 
 if TYPE_CHECKING:
     from ofasys_lite.generalist.generalist import Generalist
@@ -207,7 +208,6 @@ def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
 def _write(results: RunResults, folder: Path, report: bool, part: Sequence[str] = ()) -> list[Path]:
     """Writes all files of the results; the paths. Those of a `part` of the tasks are named by it."""
     from ofasys_lite.report import metrics_json, save_pictures, save_results, write_report
-    from ofasys_lite.training.files import write_atomic
 
     # all tasks on the test split have the plain names; another split, and some of the tasks, stand beside them
     names = "-".join(part)

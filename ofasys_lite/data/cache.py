@@ -5,38 +5,18 @@ Everything lies under one folder and may be deleted at any time; files appear wh
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Arrays", "atomic", "cache_folder", "cached_arrays"]
+from ofasys_lite.errors import WriteError
+from ofasys_lite.writing import atomic, cache_folder
+
+__all__ = ["Arrays", "cached_arrays"]
 
 Arrays = dict[str, NDArray[np.int64]]
-
-
-def cache_folder() -> Path:
-    """The folder for everything that can be computed again: $OFASYS_CACHE, else ~/.cache/ofasys_lite."""
-    return Path(os.environ.get("OFASYS_CACHE") or "~/.cache/ofasys_lite").expanduser()
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it becomes `path` at the end, or disappears on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, NDArray[np.int64]]]) -> Arrays:
@@ -57,6 +37,6 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, NDArray[
     try:
         with atomic(path) as temporary, open(temporary, "wb") as out:
             np.savez(out, allow_pickle=False, **arrays)
-    except OSError:
+    except (OSError, WriteError):
         pass  # a cache that cannot be written costs time, not the run
     return arrays

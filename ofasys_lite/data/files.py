@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ofasys_lite.data.cache import atomic, cache_folder
-from ofasys_lite.errors import DataError, nearest
+from ofasys_lite.errors import DataError, WriteError, nearest
+from ofasys_lite.writing import atomic, cache_folder
 
 __all__ = ["DataFile", "expand", "is_url"]
 
@@ -133,7 +133,7 @@ class DataFile:
             try:
                 with atomic(memo) as temporary:
                     temporary.write_text(json.dumps({"digest": digest, "path": self.path}), encoding="utf-8")
-            except OSError:
+            except (OSError, WriteError):
                 pass  # hashed again next time
         return digest
 

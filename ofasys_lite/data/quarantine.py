@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.data.cache import atomic
 from ofasys_lite.errors import DataError
+from ofasys_lite.writing import atomic
 
 __all__ = ["Ledger", "Quarantined"]
 

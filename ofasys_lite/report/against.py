@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ofasys_lite.data.cache import atomic, cache_folder
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import combined
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.metrics import Training, fit_predict
 from ofasys_lite.metrics.values import as_box
 from ofasys_lite.plan.types import GroupSegment
 from ofasys_lite.report.judge import Judge
 from ofasys_lite.report.rows import MEDIA, TaskRows, spread
+from ofasys_lite.writing import atomic, cache_folder
 
 __all__ = ["Answers", "TrainSplit", "answers"]
 
@@ -118,7 +118,7 @@ def _cached(
     try:
         with atomic(path) as temporary:
             temporary.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-    except OSError:
+    except (OSError, WriteError):
         pass  # a cache that cannot be written costs time, not the result
     return Answers(name, kind, values, note)
 

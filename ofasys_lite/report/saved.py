@@ -16,7 +16,7 @@ from ofasys_lite.errors import CheckpointError
 from ofasys_lite.metrics import Margin, Score
 from ofasys_lite.report.pictures import is_picture, png
 from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
-from ofasys_lite.training.files import write_atomic
+from ofasys_lite.writing import write_atomic
 
 __all__ = ["load_results", "save_results"]
 

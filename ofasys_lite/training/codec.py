@@ -23,7 +23,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
-from ofasys_lite.data.cache import atomic, cache_folder
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError, DataError
@@ -32,6 +31,7 @@ from ofasys_lite.model import ResidualQuantizer
 from ofasys_lite.model.patch_gan import patch
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 from ofasys_lite.training.codec_losses import CodecLearner, CodecLosses
+from ofasys_lite.writing import atomic, cache_folder
 
 __all__ = ["CodecRun", "Images", "cached_codes", "depth_errors", "train_codec"]
 

@@ -19,7 +19,6 @@ from ofasys_lite.adapters.image_codec import CodecConfig
 from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.data.cache import cache_folder
 from ofasys_lite.data.codecs import Known, check_scalar, known
 from ofasys_lite.data.fields import is_empty
 from ofasys_lite.data.ready import DataSettings, settings_of
@@ -30,6 +29,7 @@ from ofasys_lite.plan.types import SlotSegment, option
 from ofasys_lite.plan.values import CallValue
 from ofasys_lite.training.codec import CodecRun, Images, train_codec
 from ofasys_lite.training.turns import await_first_rank, other_rank, turn
+from ofasys_lite.writing import cache_folder
 
 __all__ = ["CodecTrainer"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,9 @@ from typing import Any
 import yaml
 
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.writing import write_atomic
 
-__all__ = ["RunFolder", "write_atomic"]
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Writes `text` beside `path` and moves it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+__all__ = ["RunFolder"]
 
 
 class RunFolder:

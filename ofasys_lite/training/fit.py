@@ -28,13 +28,14 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.training.accounting import Ledger
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating
 from ofasys_lite.training.codecs import CodecTrainer
-from ofasys_lite.training.files import RunFolder, write_atomic
+from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, progress
 from ofasys_lite.training.progress import Progressing
 from ofasys_lite.training.quiet import quiet
 from ofasys_lite.training.resume import Beginning, begin, facts_of, same_facts, same_plans
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
+from ofasys_lite.writing import write_atomic
 
 __all__ = ["TrainingRun", "train"]
 

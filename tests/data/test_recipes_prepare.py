@@ -29,9 +29,10 @@ from ofasys_lite.data.recipes.base import (
     assemble,
     split_of,
 )
-from ofasys_lite.data.recipes.fetch import Wheels, cache_folder
+from ofasys_lite.data.recipes.fetch import Wheels
 from ofasys_lite.data.recipes.preparation import data_root, prepare_recipe
 from ofasys_lite.errors import DataError
+from ofasys_lite.writing import cache_folder
 
 
 def make_wheel(folder: Path, name: str, members: dict[str, bytes]) -> str:

@@ -11,13 +11,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ofasys_lite.data.cache import atomic, cache_folder
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.files import DataFile, is_url
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.readers.memory import plain_media
 from ofasys_lite.data.source import RowSource, combined
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import DataError, WriteError
+from ofasys_lite.writing import atomic, cache_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -156,7 +156,7 @@ def _table(file: DataFile, kind: str, digest: str, progress: Progress | None) ->
         if not path.exists():
             try:
                 _convert(pa, file, kind, path, progress)
-            except OSError as error:
+            except (OSError, WriteError) as error:
                 if isinstance(error, pa.ArrowException):
                     raise
                 return _in_memory(pa, file, kind)  # no room or no right to write: the table is held in memory

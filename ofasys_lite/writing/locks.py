@@ -1,0 +1,116 @@
+"""One process at a time in a folder: the lock is the operating system's and ends with the process that holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.errors import WriteError
+from ofasys_lite.writing.files import write_atomic
+from ofasys_lite.writing.problems import telling
+
+__all__ = ["locked", "other_rank"]
+
+#: Seconds that children of a killed holder (loader workers) are waited for: they have its lock until they notice.
+_GRACE = 15.0
+_LOCK, _HOLDER = ".lock", ".holder.json"
+
+
+def other_rank() -> bool:
+    """True on ranks that a launcher started beside rank 0, which locks and writes for all."""
+    return any(os.environ.get(name, "0") not in ("0", "") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+
+
+@contextmanager
+def locked(folder: Path, what: str = "run") -> Iterator[None]:
+    """The time in which no other process writes into `folder`; may be nested.
+
+    Ranks beside rank 0 pass: its lock is theirs. Where the disk knows no locks, there is none.
+
+    Args:
+        folder: Made where it is missing.
+        what: What is in it, for the message.
+
+    Raises:
+        WriteError: Another process holds it; says which, where and since when.
+    """
+    if other_rank():
+        yield
+        return
+    from filelock import FileLock
+
+    with telling(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # one object per place: a process that holds it gets it again, whoever asks
+        lock = FileLock(folder.resolve() / _LOCK, is_singleton=True, thread_local=False)
+        again = lock.is_locked
+        known = _acquire(lock, folder, what)
+    try:
+        if known and not again:
+            write_atomic(folder / _HOLDER, json.dumps(_self(what)))
+        yield
+    finally:
+        if known:
+            if not again:
+                (folder / _HOLDER).unlink(missing_ok=True)
+            lock.release()
+
+
+def _acquire(lock: Any, folder: Path, what: str) -> bool:
+    """Whether the lock is held now; False where the disk knows none."""
+    from filelock import Timeout
+
+    since = time.monotonic()
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            return True
+        except NotImplementedError:
+            return False
+        except Timeout:
+            holder = _holder(folder)
+            if not _dead(holder) or time.monotonic() - since > _GRACE:
+                raise WriteError(
+                    f"{what} {folder} is in use by {_said(holder)}",
+                    help="wait until it ends, stop it, or name another folder",
+                ) from None
+            time.sleep(0.2)
+
+
+def _self(what: str) -> dict[str, Any]:
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "what": what}
+
+
+def _holder(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / _HOLDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _dead(holder: dict[str, Any]) -> bool:
+    """Whether the process that took the lock is known to be gone."""
+    # elsewhere than on POSIX systems, asking would end it
+    if os.name != "posix" or holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _said(holder: dict[str, Any]) -> str:
+    if not holder:
+        return "another process"
+    return f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
