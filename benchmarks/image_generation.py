@@ -17,6 +17,8 @@ import argparse
 import io
 import itertools
 import json
+import math
+import re
 import shutil
 import statistics
 import subprocess
@@ -82,6 +84,12 @@ VARIANTS: dict[str, tuple[int, str]] = {
     "self-correction 2": (2, "correct=0.1"),
     "parallel heads 4": (4, "layers=parallel"),
     "no feedback 4": (4, "feedback=false"),
+    # controls of equal bits: depth 2 and 16 codes hold what depth 1 and 256 codes hold, depth 4 what four times the
+    # positions hold, depth 1 what depth 2 and 4 codes or depth 4 and 2 codes hold
+    "depth 1, 256 codes": (1, "codes=256"),
+    "depth 1, 4 x positions": (1, "factor=HALF"),
+    "depth 2, 4 codes": (2, "codes=4"),
+    "depth 4, 2 codes": (4, "codes=2"),
 }
 
 
@@ -97,9 +105,14 @@ def line_of(given: argparse.Namespace, world: World, variant: str, seed: int) ->
     depth, more = VARIANTS[variant]
     cfg = given.cfg[0]
     folder = None if given.codecs is None else given.codecs / f"{world.card}{SIDE}-d{depth}-s{seed}"
-    sizes = f"depth={depth},codes={given.codes},factor={given.factor}"
-    named = f"{folder},{sizes}" if folder is not None and folder.exists() else f"{sizes},steps={given.codec_steps}"
-    said = ",".join(x for x in (named, more.replace("STEPS", str(int(0.75 * given.steps)))) if x)
+    settings = {"depth": depth, "codes": given.codes, "factor": given.factor}
+    words = {"STEPS": str(int(0.75 * given.steps)), "HALF": str(given.factor // 2)}
+    for part in filter(None, more.split(",")):
+        key, value = part.split("=")
+        settings[key] = words.get(value, value)
+    if folder is None or not folder.exists():
+        settings["steps"] = given.codec_steps
+    said = ",".join(([] if "steps" in settings else [str(folder)]) + [f"{k}={v}" for k, v in settings.items()])
     return (
         f"{world.words} [TEXT:{world.column},drop=0.1] -> "
         f"[IMAGE:image,size={SIDE},codec=dnd({said}),decode=sample(cfg={cfg:g})]"
@@ -229,12 +242,18 @@ def look(given: argparse.Namespace, world: World, data: Rows, seed: int, folder:
     return row
 
 
+def bits_of(row: dict[str, Any]) -> float:
+    """Bits that the codes of a picture of this run can hold."""
+    said = dict(re.findall(r"(depth|codes|factor)=(\d+)", row["line"]))
+    return (SIDE // int(said["factor"])) ** 2 * int(said["depth"]) * math.log2(int(said["codes"]))
+
+
 def table(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Mean and single values per variant and guidance."""
     for world in dict.fromkeys(row["world"] for row in rows):
         for cfg in dict.fromkeys(c for row in rows for c in row["cfg"]):
             shown = Table(title=f"{world}, guidance {cfg}: Frechet distance to the test split")
-            headings = ("variant", "mean", "seeds", "class accuracy", "nats", "reconstruction", "ms a picture")
+            headings = ("variant", "mean", "seeds", "class accuracy", "nats", "reconstruction", "bits", "ms a picture")
             for heading in headings:
                 shown.add_column(heading)
             for variant in VARIANTS:
@@ -248,6 +267,7 @@ def table(rows: Sequence[dict[str, Any]], console: Console) -> None:
                         f"{statistics.mean(r['cfg'][cfg]['accuracy'] for r in mine):.3f}",
                         f"{statistics.mean(r.get('nats', float('nan')) for r in mine):.2f}",
                         f"{statistics.mean(r['reconstruction'] for r in mine):.2f}",
+                        ", ".join(sorted({f"{bits_of(r):.0f}" for r in mine})),
                         f"{statistics.mean(r['cfg'][cfg]['sampling_ms'] for r in mine):.1f}",
                     )
             console.print(shown)
