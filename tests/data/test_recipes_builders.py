@@ -60,7 +60,12 @@ HOME = {
         "TurnOn": {
             "data": [
                 {
-                    "sentences": ["<turn> on <the> {name}", *(f"<turn> on <the> {{area}} plug {n}" for n in range(20))],
+                    "sentences": [
+                        "<turn> on <the> {name}",
+                        *(f"<turn> on <the> {{area}} plug {chr(97 + n) * 2}" for n in range(26)),
+                        "set it to {volume}",
+                        "(set) it to {volume}",
+                    ],
                     "requires_context": {"domain": "light"},
                     "slots": {"domain": "light"},
                 }
@@ -254,6 +259,20 @@ def test_every_intent_is_in_training_and_no_sentence_is_in_two_splits(wheels: Wh
     assert {row["intent"] for row in built.splits["train"]} == set(HOME["intents"])
     texts = [{row["text"] for row in built.splits[split]} for split in SPLITS]
     assert len(set.union(*texts)) == sum(map(len, texts))
+
+
+def test_no_sentence_of_valid_or_test_is_one_of_training_but_for_its_values(wheels: Wheels) -> None:
+    built = intents.build(wheels, Limits(1000, 1000, 1000))
+    wordings = []
+    for split in SPLITS:
+        wordings.append(set[str]())
+        for row in built.splits[split]:
+            text = re.sub(r"\d+", "_", row["text"])
+            for value in row["slots"].values():
+                text = text.replace(str(value), "_")
+            wordings[-1].add(text)
+    assert all(wordings)
+    assert len(set.union(*wordings)) == sum(map(len, wordings))
 
 
 def test_gettext_entries_without_plurals_fuzzy_and_obsolete_ones() -> None:

@@ -16,7 +16,7 @@ from ofasys_lite.data.recipes.base import SPLITS, Built, Column, Limits, RecipeI
 from ofasys_lite.data.recipes.digits import png
 from ofasys_lite.data.recipes.espeak import Speaker, unpack
 from ofasys_lite.data.recipes.sheet import spectrogram
-from ofasys_lite.data.recipes.speech import ACCENTS, RATE, VARIANTS, finish, flac, speaker_split
+from ofasys_lite.data.recipes.speech import PHRASES, RATE, TEST_SPEED, VARIANTS, asked, finish, flac
 from ofasys_lite.data.recipes.templates import expand, parse
 from ofasys_lite.errors import DataError
 
@@ -111,9 +111,16 @@ def test_a_finished_clip_is_cut_resampled_and_the_same_each_time() -> None:
     assert flac(clip)[:4] == b"fLaC"
 
 
-def test_voices_are_split_once_and_for_all() -> None:
-    splits = [speaker_split(f"{accent}+{variant}") for accent in ACCENTS for variant in VARIANTS]
-    assert {split: splits.count(split) for split in SPLITS} == {"train": 48, "valid": 3, "test": 9}
+def test_ways_of_speaking_are_split_once_and_for_all_and_none_is_in_two_splits() -> None:
+    variants = [variant for split in SPLITS for variant in VARIANTS[split]]
+    assert len(set(variants)) == len(variants)
+    clips = {split: list(asked(split)) for split in SPLITS}
+    assert {split: len(set(found)) for split, found in clips.items()} == {"train": 9720, "valid": 486, "test": 972}
+    heard = {split: {voice.partition("+")[2] for voice, _, _ in found} for split, found in clips.items()}
+    assert {split: len(found) for split, found in heard.items()} == {"train": 12, "valid": 9, "test": 36}
+    assert {phrase for _, _, phrase in clips["test"]} == set(PHRASES)
+    assert TEST_SPEED not in {speed for _, speed, _ in clips["train"]}
+    assert sum(speed == TEST_SPEED for _, speed, _ in clips["test"]) == 486
 
 
 def test_a_platform_without_the_library_is_refused(tmp_path: Path) -> None:
