@@ -160,6 +160,27 @@ def test_only_code_rows_are_fed_back() -> None:
     torch.testing.assert_close(added[[1, 3]], heads.table.weight[[0, 2]])
 
 
+def test_every_depth_is_fed_its_own_code_and_the_last_none() -> None:
+    heads = DepthHeads(8, 5, [0, 1, 2, 3], 4)
+    codes_LK = torch.tensor([[0, 1, 2, 3], [4, 3, 0, 1]])
+    reading = heads.read(torch.tensor([0, 1]), codes_LK)
+    taps = reading.taps
+    for k in range(3):
+        added = taps[k](torch.zeros(2, 8))
+        assert added is not None
+        torch.testing.assert_close(added, heads.table.weight[codes_LK[:, k]])
+    assert taps[3](torch.zeros(2, 8)) is None
+    drawn = iter(codes_LK.t())
+    writer = heads.write(lambda k, logits: next(drawn))
+    taps = writer.taps
+    for k in range(3):
+        added = taps[k](torch.zeros(2, 8))
+        assert added is not None
+        torch.testing.assert_close(added, heads.table.weight[codes_LK[:, k]])
+    assert taps[3](torch.zeros(2, 8)) is None
+    assert torch.equal(writer.codes(), codes_LK)
+
+
 def test_draws_keep_to_the_best_codes() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.tensor([[0.0, 5.0, 4.0, 1.0]]).repeat(200, 1)

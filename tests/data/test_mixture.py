@@ -104,6 +104,19 @@ def test_every_epoch_holds_every_row_once_and_in_another_order() -> None:
     assert rows[0, 0] != rows[0, 1]
 
 
+def test_the_order_of_draws_is_pinned_for_it_is_what_runs_are_resumed_by() -> None:
+    # change these numbers only with a version of the run's files: otherwise an upgrade reorders every resumed run
+    mixture = Mixture([MixtureTask("vqa", 1000, 2), MixtureTask("asr", 7, 1)], seed=5, samples_per_step=6)
+
+    def drawn(step: int) -> list[tuple[int, int, int, int]]:
+        return [(d.task, d.epoch, d.index, d.ordinal) for d in mixture.draw(step)]
+
+    assert drawn(0) == [(0, 0, 847, 0), (1, 0, 1, 0), (0, 0, 687, 1), (0, 0, 413, 2), (1, 0, 3, 1), (0, 0, 788, 3)]
+    assert drawn(10**6)[:2] == [(0, 4000, 979, 4000000), (1, 285714, 3, 2000000)]
+    assert [mixture.spare(0, 0, attempt, 3) for attempt in (1, 2, 3)] == [317, 124, 795]
+    assert sample_rng(1, "vqa", "17", 0).integers(0, 10**6, 4).tolist() == [301607, 901195, 544975, 88117]
+
+
 def test_ordinals_run_without_gaps_through_the_steps() -> None:
     mixture = Mixture([MixtureTask("a", 9, 3, block=4), MixtureTask("b", 5, 1), MixtureTask("c", 8, 2, block=2)], 0, 8)
     seen: dict[int, list[int]] = {0: [], 1: [], 2: []}

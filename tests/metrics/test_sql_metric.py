@@ -5,7 +5,7 @@ import pytest
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.metrics import evaluate_metric
-from ofasys_lite.metrics.sql import run_sql, same_result
+from ofasys_lite.metrics.sql import _read_only, run_sql, same_result
 
 
 @pytest.fixture
@@ -76,6 +76,31 @@ def test_a_hostile_query_is_stopped_and_changes_nothing(database, hostile):
     assert found.value == 0.0
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("select count(*) from film").fetchone() == (4,)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "attach database '{file}' as x",
+        "vacuum into '{file}'",
+        "vacuum main into '{file}'",
+        "create table kept as select 1",
+        "create temp table kept as select 1",
+        "pragma temp_store_directory = '{folder}'",
+        "select writefile('{file}', 'x')",
+        "savepoint kept",
+        "begin",
+    ],
+)
+def test_a_query_writes_no_file_and_is_denied_by_name(database, tmp_path, hostile):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    query = hostile.format(file=folder / "written", folder=folder)
+    with closing(_read_only(str(database))) as connection:
+        assert run_sql(connection, query) is None
+        with pytest.raises(sqlite3.Error, match=r"not authorized|denied|prohibited|no such function"):
+            connection.execute(query)
+    assert list(folder.iterdir()) == []
 
 
 def test_sums_in_another_order_are_the_same_number():

@@ -252,6 +252,15 @@ def test_specaugment_hides_bands_and_spans_in_training_only_and_follows_from_the
     assert 0.1 < np.mean(hidden) < 0.3
 
 
+def test_evaluation_hides_and_stretches_nothing_though_its_samples_have_a_generator() -> None:
+    value = (np.random.default_rng(0).normal(size=16000) * 0.1, 16000)
+    preprocess = AudioPreprocess(Context({}, None, adapter="audio", folder=None))  # type: ignore[arg-type]
+    plain = preprocess.encode(value, (), None, False).arrays["frames"]
+    for seed in range(3):
+        seen = preprocess.encode(value, (("speed", 0.2),), np.random.default_rng(seed), False).arrays["frames"]
+        assert np.array_equal(seen, plain)
+
+
 def test_speed_changes_the_length_in_training_only() -> None:
     value = (tone(1.0), 16000)
     assert len(read(value, ("speed", 0.1)).arrays["frames"]) == 98
