@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.readers.memory import ListSource
+from ofasys_lite.data.readers.typed import table_rows
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.plain import plain
 
 __all__ = ["as_source"]
 
@@ -38,14 +43,29 @@ def as_source(source: Any, name: str = "") -> Any:
 
 
 def _records(source: Any, library: str) -> list[dict[str, Any]] | None:
-    """The rows of a data frame as dicts, values that are missing as None; None for anything else."""
+    """The rows of a table in memory as dicts, values that are missing as None; None for anything else."""
     if library == "pandas" and hasattr(source, "notna"):
         if not hasattr(source, "columns"):
             raise DataError("a pandas Series has no columns", help="give a DataFrame: series.to_frame('column')")
-        held = source.astype(object).where(source.notna(), None)
-        return [{str(key): value for key, value in row.items()} for row in held.to_dict("records")]
-    if library == "polars" and hasattr(source, "to_dicts"):
-        return list(source.to_dicts())
+        names = column_names(source.columns)
+        columns = [_held(source.iloc[:, place]) for place in range(len(names))]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    if library == "polars" and hasattr(source, "to_arrow"):
+        return table_rows(source.to_arrow())
     if library == "pyarrow" and hasattr(source, "to_pylist") and hasattr(source, "column_names"):
-        return list(source.to_pylist())
+        return table_rows(source if hasattr(source, "to_batches") else _table_of(source))
     return None
+
+
+def _table_of(batch: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.Table.from_batches([batch])
+
+
+def _held(column: Any) -> list[Any]:
+    """The values of a column of pandas, plain ones."""
+    held = column.astype(object).where(column.notna(), None)
+    if str(column.dtype).lower() in ("float32", "float16"):  # Python's floats would show digits that nobody wrote
+        return [value if value is None else plain(getattr(np, str(column.dtype).lower())(value)) for value in held]
+    return [plain(value) for value in held]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ofasys_lite.cards.find import find_task, modalities, task_names
 from ofasys_lite.cards.load import load_task_card
+from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean
+from ofasys_lite.preprocess.absence import home
 
 __all__ = ["is_line", "main", "read_tasks"]
 
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def is_line(text: str) -> bool:
     """True for an instruction line, False for a name or a path."""
-    return any(mark in text for mark in ("->", "<->", "[", "\n"))
+    return any(mark in text for mark in ("->", "<->", "[", "\n")) and not os.path.exists(home(text))
 
 
 def read_tasks(
@@ -85,11 +89,12 @@ def _existing(text: str) -> Path:
 
 def _give_data(cards: list[TaskCard], text: str, names: Sequence[str]) -> None:
     """Takes `text` as the data of the last card if it looks like data; else it is a name that no card has."""
-    looks = Path(text).exists() or "." in text or "/" in text or ":" in text
-    if not cards and Path(text).is_file():
+    there = os.path.exists(home(text))
+    looks = there or "." in text or "/" in text or ":" in text
+    if not cards and os.path.isfile(home(text)):
         raise CardError(f"{text} stands alone", help=f"rows follow a line or a task: '[TEXT:q] -> [TEXT:a]' {text}")
     if not looks or not cards:
         raise CardError(f"no card for task `{text}`", help=did_you_mean(text, names, "cards"))
     # a card's own paths start at its folder, those typed here at the working directory
-    path = str(Path(text).resolve()) if cards[-1].path and Path(text).exists() else text
-    cards[-1] = replace(cards[-1], data={"train": path})
+    source: Any = os.path.abspath(home(text)) if cards[-1].path and there else typed_source(text)
+    cards[-1] = replace(cards[-1], data={"train": source})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.cards.find import modalities
+from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.commands.runs import Found, find_run
@@ -86,7 +87,9 @@ def main(arguments: Sequence[str]) -> int:
     if given.data is not None:
         from ofasys_lite.data.rows import open_source
 
-        source = open_source(given.data)
+        source = open_source(typed_source(given.data))
+        for note in source.notes:
+            print(f"note: {note}", file=sys.stderr)
     columns = card.get("columns", {})
     _check(plan, values, source, columns)
     _check_out(plan, given.out, source is not None)

@@ -16,6 +16,7 @@ import numpy as np
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import codec_slots, named_codec
 from ofasys_lite.data.columns import Use, data_columns, uses
+from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.rows import is_stream, open_source, open_stream
@@ -141,6 +142,7 @@ def _check_data(found: _Found, card: TaskCard, plan: Plan, looker: Looker, limit
         for index in _spread(len(source), rows):
             looker.look(tally, source, index, gone)
         found.rows[card.name] = found.rows.get(card.name, 0) + tally.rows
+        found.notes.extend(f"task {card.name}: {note}" for note in source.notes)
         for error, wrong in tally.errors(tolerate):
             if wrong:
                 found.error(error)
@@ -188,7 +190,7 @@ def _label_splits(found: _Found, card: TaskCard, sources: Mapping[str, RowSource
         found.notes.append(f"task {card.name}: {' and '.join(missing)} come from {train.name}, by sha1 of the {by}")
     if card.group and not has_column(train.columns, card.group):
         message = f"task {card.name}: `group` names column `{card.group}`; {train.name} has {', '.join(train.columns)}"
-        found.error(DataError(message, code="E301", help=did_you_mean(card.group, train.columns, "columns")))
+        found.error(DataError(message, code="E301", help=column_help(card.group, train.columns)))
 
 
 def _spread(count: int, rows: int) -> list[int]:
@@ -204,25 +206,31 @@ def _missing_columns(found: _Found, card: TaskCard, plan: Plan, source: RowSourc
     tally = Tally(card)
     for use in uses(plan):
         if _has(source, use):
+            if use.column.isdigit() and use.column not in source.columns and source.doubt:
+                message = f"{use.label} is filled by its place in the rows of {source.name}, and {source.doubt}"
+                found.error(tally.error(Finding("E301", message, use.span, "", "")))
             continue
         if use.optional:
             found.notes.append(f"task {card.name}: optional column `{use.column}` is in no row of {source.name}")
         elif use.column not in gone:
             has = ", ".join(source.columns) or "no columns"
             message = f"{use.label} asks for column `{use.column}`; {source.name} has {has}"
-            help = _separated(source.columns) or did_you_mean(use.column, source.columns, "columns")
+            help = "; ".join(
+                filter(None, (_separated(source) or column_help(use.column, source.columns), source.doubt))
+            )
             found.error(tally.error(Finding("E301", message, use.span, help, "row 1")))
         gone.add(use.column)
     return gone
 
 
-def _separated(columns: Sequence[str]) -> str:
+def _separated(source: RowSource) -> str:
     """What to do where the only column's name holds the marks between several; empty where it does not."""
-    mark = next((mark for mark in (";", "\t", "|") if len(columns) == 1 and mark in columns[0]), None)
+    columns = source.columns
+    mark = next((mark for mark in (";", "\t", "|", ",") if len(columns) == 1 and mark in columns[0]), None)
     if mark is None:
         return ""
     shown = "\\t" if mark == "\t" else mark
-    return f'the fields look separated by `{shown}`: give the source as {{path: FILE, separator: "{shown}"}}'
+    return f'if its fields are separated by `{shown}`, name the file so: {{path: {source.name}, separator: "{shown}"}}'
 
 
 def _has(source: RowSource, use: Use) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ofasys_lite.errors import DataError, did_you_mean
 
-__all__ = ["MISSING", "Element", "as_list", "field", "is_empty", "missing"]
+__all__ = ["MISSING", "Element", "as_list", "column_help", "column_names", "field", "is_empty", "missing"]
 
 #: What `field` gives for a column that is not there and may be absent.
 MISSING: Any = object()
@@ -83,12 +84,37 @@ def as_list(value: Any, column: str) -> Sequence[Any]:
     return found
 
 
+def column_names(names: Iterable[Any]) -> tuple[str, ...]:
+    """A name for every column of a table: its own, or its place where it has none or shares one.
+
+    Columns that no line asks for need no name; which of two alike is meant nobody can know, so neither bears it.
+
+    Example:
+        >>> column_names(["", "q", "a", "q"])
+        ('column 1', 'q (column 2)', 'a', 'q (column 4)')
+    """
+    found = [str(name) for name in names]
+    twice = {name for name, count in Counter(found).items() if count > 1 and name}
+    return tuple(
+        f"{name} (column {place})" if name in twice else name or f"column {place}"
+        for place, name in enumerate(found, 1)
+    )
+
+
+def column_help(column: str, columns: Sequence[str]) -> str:
+    """What to do about a column that is not there: it stands twice, or the nearest name and all of them."""
+    same = [name for name in columns if name.startswith(f"{column} (column ")]
+    if same:
+        return f'`{column}` is {len(same)} columns; rename the one that is meant, or write its place: "{same[0]}"'
+    return did_you_mean(column, columns, "columns")
+
+
 def is_empty(value: Any) -> bool:
     """True for what an optional slot counts as absent: no column, None, NaN, empty text."""
     return (
         value is MISSING
         or value is None
-        or (isinstance(value, float) and value != value)
+        or (isinstance(value, (float, np.floating)) and value != value)
         or (isinstance(value, str) and value == "")
     )
 
@@ -98,4 +124,4 @@ def missing(column: str, row: Any) -> DataError:
     if field(row, column) is None:
         return DataError(f"column `{column}` is empty in this row", help=f"write [...:{column}?] if it may be")
     columns = [str(c) for c in row] if isinstance(row, Mapping) else []
-    return DataError(f"no column `{column}` in this row", help=did_you_mean(column, columns, "columns"))
+    return DataError(f"no column `{column}` in this row", help=column_help(column, columns))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from ofasys_lite.data.files import DataFile, expand
+from ofasys_lite.data.copies import data_file, unpacked
+from ofasys_lite.data.paths import expand
 from ofasys_lite.data.readers.arrow import ArrowSource, stream_arrow
 from ofasys_lite.data.readers.delimited import DelimitedSource, stream_delimited
 from ofasys_lite.data.readers.jsonl import JsonLinesSource, json_source, stream_json_lines
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.readers.memory import DatasetSource, HuggingFaceSource, ListSource, hugging_face_rows
+from ofasys_lite.data.readers.sniff import refuse_foreign, sniffed
 from ofasys_lite.data.readers.stream import StreamSource
 from ofasys_lite.data.readers.tar import TarSource, stream_tar
-from ofasys_lite.data.source import Chained, Mapped, RowSource, as_record
-from ofasys_lite.data.spec import FORMATS, PACKED, PREPARED, Spec, file_format, is_paths, is_stream, parse_spec
+from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource, as_record
+from ofasys_lite.data.spec import FORMATS, PREPARED, Spec, file_format, is_paths, is_stream, parse_spec
 from ofasys_lite.errors import DataError, did_you_mean
 
 __all__ = ["FORMATS", "RowSource", "StreamSource", "as_record", "is_stream", "open_source", "open_stream"]
@@ -61,8 +62,7 @@ def _open(spec: Any, base: Path | None, progress: Progress | None) -> RowSource:
             return HuggingFaceSource(
                 hugging_face_rows(asked.hf, asked.split, asked.config), f"hf:{asked.hf}:{asked.split}"
             )
-        sources = [_open_file(DataFile(path), asked, progress) for path in _paths(asked, base)]
-        return sources[0] if len(sources) == 1 else Chained(sources)
+        return _open_files(_paths(asked, base), asked, progress)
     if isinstance(spec, Sequence):
         return ListSource(spec)
     if hasattr(spec, "__len__") and hasattr(spec, "__getitem__"):
@@ -90,7 +90,7 @@ def _no_rows(spec: Any) -> DataError:
 
 def _paths(asked: Spec, base: Path | None) -> list[str]:
     """The files of a source; prepared data found by recipe and split."""
-    if isinstance(asked.path, str) and PREPARED.fullmatch(asked.path):
+    if isinstance(asked.path, str) and PREPARED.fullmatch(asked.path) and not Path(asked.path).exists():
         return [str(_prepared(asked.path))]
     if not asked.path:
         raise DataError("a data source has an empty path", help="name a file, `recipe:split` or `hf:name:split`")
@@ -131,18 +131,33 @@ def _prepared(text: str) -> Path:
     )
 
 
-def _open_file(file: DataFile, asked: Spec, progress: Progress | None) -> RowSource:
+def _open_files(paths: Sequence[str], asked: Spec, progress: Progress | None) -> RowSource:
+    """The rows of some files as one table; one of several may be empty, as parts of a table sometimes are."""
+    sources: list[RowSource] = []
+    empty: NoRows | None = None
+    for path in paths:
+        try:
+            sources.append(_open_file(path, asked, progress))
+        except NoRows as error:
+            empty = empty or error
+    if empty is not None and not sources:
+        raise empty
+    return sources[0] if len(sources) == 1 else Chained(sources)
+
+
+def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
     """The rows of one file."""
-    kind = file_format(file.path, asked)
-    if file.path.lower().endswith(PACKED) and kind != "tar":
-        raise DataError(
-            f"{file.path} is compressed: it has no random access",
-            help="unpack it once (gunzip, unzstd ...), or read it in order with `stream: true`",
-        )
+    kind = file_format(path, asked)
+    file, encoding = unpacked(data_file(path), asked.encoding)
+    if kind in ("csv", "tsv", "jsonl", "json"):
+        refuse_foreign(file, kind)
     if kind in ("csv", "tsv"):
-        return DelimitedSource(file, asked.dialect(kind), progress)
+        dialect = asked.dialect(kind).with_(encoding=encoding).check(file.name)
+        known = (asked.separator is not None, asked.quote is not None)
+        dialect, notes = sniffed(file, file.digest(), dialect, *known)
+        return DelimitedSource(file, dialect, progress, notes)
     if kind == "jsonl":
-        return JsonLinesSource(file, asked.encoding, progress)
+        return JsonLinesSource(file, encoding, progress)
     if kind == "json":
         return json_source(file)
     if kind == "tar":
@@ -182,26 +197,16 @@ def _stream_files(paths: Sequence[str], asked: Spec) -> Iterator[dict[str, Any]]
     """The rows of some files, one after another."""
     for path in paths:
         kind = file_format(path, asked)
-        file = _Unpacked(path) if path.lower().endswith(".gz") and kind != "tar" else DataFile(path)
+        if kind == "tar":
+            yield from stream_tar(data_file(path))
+            continue
+        file, encoding = unpacked(data_file(path), asked.encoding)
         if kind in ("csv", "tsv"):
-            yield from stream_delimited(file, asked.dialect(kind))
+            yield from stream_delimited(file, asked.dialect(kind).with_(encoding=encoding))
         elif kind == "jsonl":
-            yield from stream_json_lines(file, asked.encoding)
-        elif kind == "tar":
-            yield from stream_tar(file)
+            yield from stream_json_lines(file, encoding)
         elif kind == "json":
             source = json_source(file)
             yield from (source.row(i) for i in range(len(source)))
         else:
             yield from stream_arrow(file, kind)
-
-
-class _Unpacked(DataFile):
-    """A gzip file whose content is read unpacked, from the start."""
-
-    def open(self) -> Any:
-        """The unpacked content."""
-        raw = super().open()
-        unpacked = gzip.GzipFile(fileobj=raw, mode="rb")
-        cast(Any, unpacked).myfileobj = raw  # closed together
-        return unpacked

@@ -12,10 +12,14 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from ofasys_lite.data.fields import MISSING, field
-from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.data.fields import MISSING, column_help, field
+from ofasys_lite.errors import DataError
 
-__all__ = ["Chained", "Mapped", "RowSource", "as_record", "combined", "has_column", "row_error"]
+__all__ = ["Chained", "Mapped", "NoRows", "RowSource", "as_record", "combined", "has_column", "row_error"]
+
+
+class NoRows(DataError):
+    """A source without rows; as one of several parts it is no mistake."""
 
 
 class RowSource(ABC):
@@ -25,11 +29,15 @@ class RowSource(ABC):
         name: Name for messages, such as `qa.csv`.
         base: Folder that relative media paths in the rows start from; empty: the working directory.
         reproducible: True: row i is the same in every run.
+        notes: What was taken for granted when it was opened, for the user.
+        doubt: Why its columns' names may be none; empty where they are.
     """
 
     name: str
     base: str = ""
     reproducible: bool = True
+    notes: tuple[str, ...] = ()
+    doubt: str = ""
 
     @property
     @abstractmethod
@@ -156,13 +164,14 @@ class Mapped(RowSource):
             if not has_column(source.columns, column):
                 raise DataError(
                     f"column `{slot}` is to come from `{column}`, which {source.name} does not have",
-                    help=did_you_mean(column, source.columns, "columns"),
+                    help=column_help(column, source.columns),
                 )
         self.source = source
         self.mapping = dict(columns)
         self.name = source.name
         self.base = source.base
         self.reproducible = source.reproducible
+        self.notes, self.doubt = source.notes, source.doubt
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -243,6 +252,10 @@ class Chained(RowSource):
         self.ends = list(accumulate(len(source) for source in sources))
         self.name = f"{first.name} and {len(sources) - 1} more" if len(sources) > 1 else first.name
         self.base = first.base
+        told = [source for source in sources if source.notes]
+        more = f" (and {len(told) - 1} more files)" if len(told) > 1 else ""
+        self.notes = tuple(note + more for note in (told[0].notes if told else ()))
+        self.doubt = first.doubt
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.data.readers.delimited import Dialect
+from ofasys_lite.data.copies import name_of
+from ofasys_lite.data.readers.dialect import Dialect
 from ofasys_lite.errors import DataError, did_you_mean
 
 __all__ = ["FORMATS", "PACKED", "PREPARED", "Spec", "file_format", "is_paths", "is_stream", "parse_spec"]
@@ -27,8 +28,21 @@ FORMATS = {
     "ipc": "arrow",
     "tar": "tar",
 }
-PACKED = ("gz", "bz2", "xz", "zst")
-_KEYS = ("path", "format", "separator", "quote", "encoding", "header", "stream", "buffer", "hf", "split", "config")
+PACKED = ("gz", "bz2", "xz", "zst", "zip")
+_KEYS = (
+    "path",
+    "format",
+    "separator",
+    "quote",
+    "escape",
+    "encoding",
+    "header",
+    "stream",
+    "buffer",
+    "hf",
+    "split",
+    "config",
+)
 PREPARED = re.compile(r"[A-Za-z][\w-]*:[A-Za-z]\w*")
 
 
@@ -40,6 +54,7 @@ class Spec:
     format: str = ""
     separator: str | None = None
     quote: str | None = None
+    escape: str = ""
     encoding: str = "utf-8"
     header: tuple[str, ...] = ()
     stream: bool = False
@@ -49,10 +64,10 @@ class Spec:
     config: str | None = None
 
     def dialect(self, kind: str) -> Dialect:
-        """How fields of a csv or tsv file are written; a tsv file has no quotes unless the card gives one."""
+        """How fields of a csv or tsv file are written; a tsv file has no quotes unless it or the card shows them."""
         separator = self.separator or ("\t" if kind == "tsv" else ",")
         quote = self.quote if self.quote is not None else ("" if kind == "tsv" else '"')
-        return Dialect(separator, quote, self.encoding, self.header)
+        return Dialect("\t" if separator == "\\t" else separator, quote, self.encoding, self.header, self.escape)
 
 
 def is_stream(spec: Any) -> bool:
@@ -74,7 +89,7 @@ def parse_spec(spec: str | Path | Mapping[str, Any] | Sequence[str | Path]) -> S
         if ("path" in spec) == ("hf" in spec):
             raise DataError("a data source has either `path` or `hf`", help=f"it takes: {', '.join(_KEYS)}")
         values = dict(spec)
-        for key in ("separator", "quote", "encoding", "format", "hf", "split"):
+        for key in ("separator", "quote", "escape", "encoding", "format", "hf", "split"):
             if key in values and not isinstance(values[key], str):
                 raise DataError(f"`{key}` of a data source is {values[key]!r}, not text")
         if not isinstance(values.get("stream", False), bool):
@@ -108,7 +123,7 @@ def file_format(path: str, asked: Spec) -> str:
         if asked.format not in FORMATS:
             raise DataError(f"unknown format `{asked.format}`", help=did_you_mean(asked.format, FORMATS, "formats"))
         return FORMATS[asked.format]
-    name = path.rpartition("/")[2].lower()
+    name = name_of(path).lower()
     parts = name.split(".")[1:]
     ending = parts[-1] if parts else ""
     if ending in PACKED and len(parts) > 1:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.cache import cached_arrays
-from ofasys_lite.data.fields import MISSING
+from ofasys_lite.data.fields import MISSING, column_help
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource, combined, has_column
@@ -63,12 +63,13 @@ class SplitView(RowSource):
         if group_column and not has_column(source.columns, group_column):
             raise DataError(
                 f"{source.name} has no column `{group_column}` to split by",
-                help=did_you_mean(group_column, source.columns, "columns"),
+                help=column_help(group_column, source.columns),
             )
         self.source = source
         self.split = split
         self.base = source.base
         self.reproducible = source.reproducible
+        self.notes, self.doubt = source.notes, source.doubt
         self.name = f"{source.name} ({split})"
         key = combined(source.fingerprint, group_column or "")
         split_N = cached_arrays("splits-1", key, lambda: {"split": _splits(source, group_column)})["split"]
@@ -190,14 +191,16 @@ def open_splits(
         if spec is not None
     }
     missing = tuple(split for split in SPLITS if split not in given)
+    told = tuple(dict.fromkeys(note for source in given.values() for note in source.notes))
     if not missing:
-        return given, ()
+        return given, told
     whole = given["train"]
     views = {split: SplitView(whole, split, group_column, missing) for split in ("train", *missing)}
     if not len(views["train"]):
         raise DataError(
             f"{whole.name}: all {len(whole)} rows fall into {' and '.join(missing)}", help="name them in `data`"
         )
-    return {split: views[split] if split in views else given[split] for split in SPLITS}, tuple(
-        view.note for view in views.values()
+    return {split: views[split] if split in views else given[split] for split in SPLITS}, (
+        *told,
+        *(view.note for view in views.values()),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.columns import label, slot_uses
-from ofasys_lite.data.fields import MISSING, as_list, field, is_empty
+from ofasys_lite.data.fields import MISSING, as_list, column_help, field, is_empty
 from ofasys_lite.data.findings import Tally
 from ofasys_lite.data.groups import raw_values, records, walked
 from ofasys_lite.data.ready import preprocess_class
@@ -234,7 +234,7 @@ def _missing(tally: Tally, who: str, column: str, span: Span, row: Any) -> None:
     where = f"`{prefix}`" if prefix else "the row"
     message = f"{who} asks for column `{column}`; {where} has {', '.join(names[:40]) or 'no columns'}"
     full = [f"{prefix}.{name}" if prefix else name for name in names]
-    tally.add("E301", span, message, did_you_mean(column, full, "columns"), kind=column)
+    tally.add("E301", span, message, column_help(column, full), kind=column)
 
 
 def _reached(row: Mapping[str, Any], column: str) -> tuple[str, list[str]]:

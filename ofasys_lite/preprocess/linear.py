@@ -21,6 +21,7 @@ import numpy as np
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Json
+from ofasys_lite.preprocess.plain import plain
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 __all__ = ["CHARACTERS", "Linear", "linear", "read_struct"]
@@ -61,8 +62,10 @@ def read_struct(value: Any, uncased: bool = False) -> Any:
 def _plain(value: Any, uncased: bool, depth: int) -> Any:
     if depth > _DEEPEST:
         raise DataError(f"STRUCT: JSON nested deeper than {_DEEPEST}")
-    if isinstance(value, (np.ndarray, np.generic)):
+    if isinstance(value, np.ndarray):
         value = value.tolist()
+    elif not isinstance(value, (Mapping, list, tuple)):
+        value = plain(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ofasys_lite.errors import CardError, DataError, nearest
+from ofasys_lite.preprocess.absence import absence, home, names_in
+from ofasys_lite.preprocess.web import is_web, web_bytes
 
 __all__ = ["Source", "found", "locate", "read_bytes", "setting"]
 
@@ -106,6 +108,8 @@ def _from_text(text: str, folder: str | None, kind: str, heads: tuple[str, ...])
         return _filled(_decode64(body, kind), kind)
     if "://" in text[:16]:
         return _filled(_fetch(text, kind), kind)
+    if folder is not None and "://" in folder and not text.startswith(heads):
+        return _filled(_fetch(f"{folder}/{text}", kind), kind)  # beside a table that was fetched
     if len(text) >= 32 and text.startswith(heads):
         return _filled(_decode64(text, kind), kind)
     return _existing(text, folder, kind)
@@ -122,6 +126,11 @@ def _decode64(text: str, kind: str) -> bytes:
 def _fetch(url: str, kind: str) -> bytes:
     if url.startswith("file://"):
         return read_bytes(Path(url[7:]), kind)
+    if is_web(url):
+        try:
+            return web_bytes(url)
+        except DataError as error:
+            raise DataError(f"cannot read {kind} {error.message}", help=error.help) from error
     try:
         import fsspec
     except ImportError as error:
@@ -131,29 +140,29 @@ def _fetch(url: str, kind: str) -> bytes:
     try:
         with fsspec.open(url, "rb") as file:
             content: bytes = file.read()
-    except (OSError, ValueError, ImportError) as error:
-        raise DataError(f"cannot read {kind} {url}: {error}") from error
+    except Exception as error:  # every store raises errors of its own
+        said = str(error).strip().splitlines()
+        raise DataError(
+            f"cannot read {kind} {url}: {type(error).__name__} {said[0] if said else ''}".rstrip()
+        ) from error
     return content
 
 
 def _existing(text: str, folder: str | None, kind: str) -> Path:
-    path = Path(folder, text) if folder is not None else Path(text)
-    try:
-        if path.is_file():
-            return path
-        is_folder = path.is_dir()
-        names = sorted(os.listdir(path.parent)) if path.parent.is_dir() and not is_folder else []
-    except (OSError, ValueError):  # too long for a file name, or a null character in it
-        is_folder, names = False, []
+    path = Path(folder, home(text)) if folder is not None else Path(home(text))
+    if os.path.isfile(path):
+        return path
     if len(text) > 255 and "." not in text[-8:]:
         raise DataError(f"cannot read {kind}: {found(text)} is neither a path nor base64 of a known {kind} format")
-    if is_folder:
+    if os.path.isdir(path):
         raise DataError(f"cannot read {kind} {path}: it is a folder", help=f"give the path of one {kind} file")
-    raise DataError(f"cannot read {kind} {path}: no such file", help=_near(path, names))
+    what, help = absence(str(path), [path])
+    raise DataError(f"cannot read {kind} {path}: {what or 'no such file'}", help=help or _near(path))
 
 
-def _near(path: Path, names: list[str]) -> str:
-    if not path.parent.is_dir():
+def _near(path: Path) -> str:
+    names = names_in(path.parent)
+    if not os.path.isdir(path.parent):
         return f"the folder {path.parent} does not exist; relative paths start at the folder of the data file"
     near = nearest(path.name, names)
     shown = ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "") if names else "nothing"

@@ -17,6 +17,7 @@ from ofasys_lite.plan.constraints import Constraint, Free, OneOf
 from ofasys_lite.plan.types import Options, option
 from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
+from ofasys_lite.preprocess.plain import plain
 
 __all__ = ["TextPreprocess", "closed_value", "mask_ids", "read_text"]
 
@@ -27,12 +28,19 @@ _SPAN = 3.0
 
 
 def read_text(value: Any, modality: str = "TEXT") -> str:
-    """`value` as text: text as it is, numbers as Python prints them; DataError for anything else."""
+    """`value` as text: text as it is, numbers as Python prints them, `true` and `false`, dates and decimals as written.
+
+    Raises:
+        DataError: The value is empty, a list, a record or of a type that nobody writes as text.
+    """
+    value = plain(value)
     if isinstance(value, str):
         if not value.isascii():
             _whole(value, modality)
         return value
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
         if value != value:
             raise DataError(f"{modality} reads text or a number; found NaN", help="an empty cell? leave the row out")
         return str(value)

@@ -11,11 +11,11 @@ import numpy as np
 
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.examples import ExampleMaker
-from ofasys_lite.data.fields import MISSING, field, is_empty
+from ofasys_lite.data.fields import MISSING, column_help, field, is_empty
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
-from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.errors import DataError
 from ofasys_lite.metrics.sql import DATABASE_COLUMNS
 from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess import audio, image, image_decode
@@ -62,7 +62,7 @@ def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[
         if card.group and card.group not in source.columns:
             raise DataError(
                 f"task {card.name}: {split} has no column `{card.group}` to group by",
-                help=did_you_mean(card.group, source.columns, "columns"),
+                help=column_help(card.group, source.columns),
             )
     return sources
 

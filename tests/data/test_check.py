@@ -74,9 +74,9 @@ def test_unused_columns_and_splits_made_by_rule_are_notes() -> None:
 
 @pytest.mark.parametrize(("mark", "shown"), [(";", ";"), ("|", "|")])
 def test_another_separator_is_recognized_where_columns_are_missing(mark: str, shown: str) -> None:
-    Path("rows.csv").write_text(f"q{mark}a\n1{mark}2\n")
+    Path("rows.csv").write_text(f"q{mark}a\n1{mark}2{mark}3\n")  # uneven: nothing is taken for granted
     (first, *_) = report_of("[TEXT:q] -> [TEXT:a]", "rows.csv").errors
-    assert f'give the source as {{path: FILE, separator: "{shown}"}}' in str(first)
+    assert f'name the file so: {{path: rows.csv, separator: "{shown}"}}' in str(first)
 
 
 def test_a_file_of_rows_without_a_line_is_told_where_it_stands(capsys: pytest.CaptureFixture[str]) -> None:

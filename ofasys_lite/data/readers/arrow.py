@@ -6,16 +6,18 @@ Parquet has no random access to single rows; it is turned into an Arrow file in 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ofasys_lite.data.fields import MISSING
+from ofasys_lite.data.fields import MISSING, column_names, field
 from ofasys_lite.data.files import DataFile, is_url
+from ofasys_lite.data.handles import Pool
 from ofasys_lite.data.readers.lines import Progress
-from ofasys_lite.data.readers.memory import plain_media
-from ofasys_lite.data.source import RowSource, combined
+from ofasys_lite.data.readers.typed import Reading, readings, table_rows
+from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.writing import atomic, cache_folder
 
@@ -44,30 +46,22 @@ class ArrowSource(RowSource):
         self.kind = kind
         self.name = file.name
         self.base = file.folder
-        self._progress = progress
         self._digest = file.digest()
-        self._open()
-        if not self._count:
-            raise DataError(f"{file.name} has no rows")
-
-    def _open(self) -> None:
-        """Maps the table and lists its batches."""
-        table = _table(self.file, self.kind, self._digest, self._progress)
-        self._columns = tuple(str(name) for name in table.column_names)
-        self._media = frozenset(name for name in self._columns if _is_media(table.schema.field(name).type))
-        records = {name for name in self._columns if _is_record(table.schema.field(name).type)}
-        self._records = frozenset(records - self._media)
-        self._batches = [dict(zip(self._columns, batch.columns, strict=True)) for batch in table.to_batches()]
-        self._ends = list(accumulate(batch.num_rows for batch in table.to_batches()))
+        table = _table(file, kind, self._digest, progress)
+        self._columns = column_names(table.column_names)
         self._count = int(table.num_rows)
+        if not self._count:
+            raise NoRows(f"{file.name} has no rows", help="each row of the table is a sample")
 
-    def __getstate__(self) -> dict[str, Any]:
-        kept = ("file", "kind", "name", "base", "_digest")
-        return {key: self.__dict__[key] for key in kept}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _progress=None)
-        self._open()
+    def _open(self) -> _Table:
+        """The mapped table by batches, and how values of its columns are read."""
+        table = _table(self.file, self.kind, self._digest, None)
+        batches = table.to_batches()
+        return _Table(
+            [dict(zip(self._columns, batch.columns, strict=True)) for batch in batches],
+            list(accumulate(batch.num_rows for batch in batches)),
+            readings(table.schema),
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -76,63 +70,64 @@ class ArrowSource(RowSource):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the file."""
-        return combined(self.kind, self._digest)
+        """Hash of the file, and of the way it is read."""
+        return combined(f"{self.kind}-2", self._digest)
 
     def __len__(self) -> int:
         return self._count
 
-    def _find(self, i: int) -> tuple[dict[str, Any], int]:
-        number = bisect_right(self._ends, self.check_row(i))
-        return self._batches[number], i - (self._ends[number - 1] if number else 0)
+    def _raw(self, i: int, columns: Sequence[str]) -> dict[str, Any]:
+        """Values of row `i`, read as people write them."""
+        self.check_row(i)
+
+        def read(table: _Table) -> dict[str, Any]:
+            number = bisect_right(table.ends, i)
+            batch, inner = table.batches[number], i - (table.ends[number - 1] if number else 0)
+            return {name: _value(batch[name][inner], table.read.get(name)) for name in columns}
+
+        try:
+            return _OPEN.use((self.file.path, self._digest), self._open, read)
+        except ValueError as error:
+            if isinstance(error, DataError):
+                raise row_error(self.place(i), error.message, help=error.help) from None
+            raise row_error(self.place(i), f"a value cannot be read: {error}") from None
 
     def row(self, i: int) -> dict[str, Any]:
         """Row `i` as Python values; media stored as {bytes, path} come as bytes, else as path."""
-        batch, inner = self._find(i)
-        row = {name: column[inner].as_py() for name, column in batch.items()}
-        for name in self._media:
-            row[name] = plain_media(row[name])
-        for name in self._records:
-            row[name] = _without_absent(row[name])
-        return row
+        return self._raw(i, self._columns)
 
     def value(self, i: int, column: str) -> Any:
         """One value of row `i`; the other columns are not touched."""
-        if column not in self._columns:
-            if column.isdigit():
-                return super().value(i, column)  # a place among the columns
-            head = next((name for name in self._columns if column.startswith(f"{name}.")), None)
-            return MISSING if head is None else super().value(i, column)
-        batch, inner = self._find(i)
-        found = batch[column][inner].as_py()
-        if column in self._records:
-            return _without_absent(found)
-        return plain_media(found) if column in self._media else found
+        if column in self._columns:
+            return self._raw(i, (column,))[column]
+        if column.isdigit():
+            return super().value(i, column)  # a place among the columns
+        head = next((name for name in self._columns if column.startswith(f"{name}.")), None)
+        return MISSING if head is None else field(self._raw(i, (head,)), column)
 
 
-def _without_absent(value: Any) -> Any:
-    """The value without keys that are null: an Arrow record has every key of its column, used or not."""
-    if isinstance(value, dict):
-        return {key: _without_absent(inner) for key, inner in value.items() if inner is not None}
-    return [_without_absent(inner) for inner in value] if isinstance(value, list) else value
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """An open table.
+
+    Attributes:
+        batches: Column -> array, batch by batch.
+        ends: Rows up to the end of each batch.
+        read: Column -> what makes a plain value of its raw one.
+    """
+
+    batches: list[dict[str, Any]]
+    ends: list[int]
+    read: Mapping[str, Reading]
 
 
-def _is_record(kind: Any) -> bool:
-    """True for records, and lists of them."""
-    import pyarrow.types as types
-
-    if types.is_list(kind) or types.is_large_list(kind):
-        return _is_record(kind.value_type)
-    return bool(types.is_struct(kind))
+#: Open tables of this process; each holds a handle as long as it is mapped.
+_OPEN: Pool[_Table] = Pool(48, lambda table: None)
 
 
-def _is_media(kind: Any) -> bool:
-    """True for the record {bytes, path} in which media are stored, and lists of it."""
-    import pyarrow.types as types
-
-    if types.is_list(kind) or types.is_large_list(kind):
-        return _is_media(kind.value_type)
-    return bool(types.is_struct(kind)) and {kind.field(i).name for i in range(kind.num_fields)} == {"bytes", "path"}
+def _value(scalar: Any, read: Reading | None) -> Any:
+    value = scalar.as_py()
+    return value if read is None else read(value)
 
 
 def _pyarrow(name: str) -> Any:
@@ -210,7 +205,6 @@ def stream_arrow(file: DataFile, kind: str) -> Iterator[dict[str, Any]]:
             else:
                 batches = _read_ipc(pa, pa.PythonFile(handle, mode="r")).to_batches(_ROWS)
             for batch in batches:
-                for row in batch.to_pylist():
-                    yield {name: plain_media(value) for name, value in row.items()}
+                yield from table_rows(pa.Table.from_batches([batch]))
         except pa.ArrowException as error:
             raise DataError(f"{file.name} cannot be read as {kind}: {error}") from None

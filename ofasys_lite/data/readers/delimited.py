@@ -2,66 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ofasys_lite.data.files import DataFile
-from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets, scan_records
-from ofasys_lite.data.source import RowSource, combined, row_error
+from ofasys_lite.data.readers.dialect import Dialect, header_names
+from ofasys_lite.data.readers.lines import Progress, record_offsets, scan_records
+from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError
 
-__all__ = ["DelimitedSource", "Dialect", "stream_delimited"]
-
-_LONG_NAME = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How fields are written.
-
-    Attributes:
-        separator: One character between fields.
-        quote: The character around fields that hold separators or line ends; empty: quotes mean nothing.
-        encoding: Text encoding.
-        header: Column names, where the file has none of its own; empty: the first record holds them.
-    """
-
-    separator: str = ","
-    quote: str = '"'
-    encoding: str = "utf-8"
-    header: tuple[str, ...] = ()
-
-    def check(self, name: str) -> Dialect:
-        """Itself; raises DataError if separator or quote is not one ASCII character, or the encoding is no use."""
-        for what, value in (("separator", self.separator), ("quote", self.quote)):
-            if (not value and what == "quote") or (len(value) == 1 and value.isascii() and value not in "\r\n"):
-                continue
-            raise DataError(
-                f"{name}: {what} is {value!r}", help=f"a {what} is one ASCII character, such as ',' or '\\t'"
-            )
-        check_encoding(self.encoding, name)
-        return self
-
-    def split(self, record: bytes, place: str) -> list[str]:
-        """The fields of one record; DataError if it is malformed or not in the encoding."""
-        text = decode(record, self.encoding, place)
-        if not self.quote or self.quote not in text:
-            return text.split(self.separator)
-        limit = csv.field_size_limit()
-        if len(text) > limit:
-            csv.field_size_limit(len(text))
-        try:
-            rows = list(csv.reader([text], delimiter=self.separator, quotechar=self.quote, strict=True))
-        except csv.Error as error:
-            raise DataError(
-                f"{place}: {error}",
-                help=f"write {self.quote * 2} for a quote inside quotes, or give `quote: ''` if they mean nothing",
-            ) from None
-        finally:
-            csv.field_size_limit(limit)
-        return rows[0]
+__all__ = ["DelimitedSource", "stream_delimited"]
 
 
 class DelimitedSource(RowSource):
@@ -71,28 +21,37 @@ class DelimitedSource(RowSource):
         file: The file.
         dialect: How fields are written.
         progress: Called while the file is indexed for the first time.
+        notes: What was found out about it, for the user.
 
     Raises:
         DataError: If it is empty, its header cannot be one, or a quote never closes.
     """
 
-    def __init__(self, file: DataFile, dialect: Dialect, progress: Progress | None = None) -> None:
+    def __init__(
+        self, file: DataFile, dialect: Dialect, progress: Progress | None = None, notes: Sequence[str] = ()
+    ) -> None:
         self.file = file
         self._digest = file.digest()
         self.dialect = dialect.check(file.name)
         self.name = file.name
         self.base = file.folder
-        records = record_offsets(file, self._digest, dialect.separator.encode(), dialect.quote.encode(), progress)
+        self.notes = tuple(notes)
+        records = record_offsets(file, self._digest, dialect, progress)[dialect.skip :]
         if not len(records):
             raise DataError(
                 f"{file.name} is empty", help="its first line holds the column names, each other line a row"
             )
         if dialect.header:
-            self._columns = check_header(list(dialect.header), file.name)
+            self._columns, _ = header_names(list(dialect.header), file.name, given=True)
         else:
             first = dialect.split(file.read(int(records[0, 0]), int(records[0, 1])), f"{file.name}, header")
-            self._columns = check_header(first, file.name)
+            self._columns, self.doubt = header_names(first, file.name)
             records = records[1:]
+        if not len(records):
+            raise NoRows(
+                f"{file.name} has a header and no rows",
+                help="each line after the first is a row; if the first is one too, give the names: `header: [...]`",
+            )
         self._records = records
 
     @property
@@ -129,34 +88,19 @@ def as_row(columns: Sequence[str], fields: list[str], place: str) -> dict[str, A
     return dict(zip(columns, fields, strict=True))
 
 
-def check_header(names: list[str], name: str) -> tuple[str, ...]:
-    """The column names; DataError if two are alike, one is empty, or they look like data."""
-    names = [one.strip() for one in names]
-    data = "if the file has no header, give the names: `header: [image, question, answer]`"
-    for number, one in enumerate(names, 1):
-        if not one:
-            raise DataError(f"{name}: column {number} of the header has no name", help=f"name it; {data}")
-        if len(one) > _LONG_NAME or one.replace(".", "", 1).isdigit():
-            raise DataError(f"{name}: the first line looks like data, not like column names ({one[:40]!r})", help=data)
-        if "\r" in one:
-            raise DataError(f"{name}: its lines end with carriage returns only", help="save it with Unix line ends")
-    twice = [one for one in names if names.count(one) > 1]
-    if twice:
-        raise DataError(f"{name}: column `{twice[0]}` is twice in the header", help=f"rename one of them; {data}")
-    return tuple(names)
-
-
 def stream_delimited(file: DataFile, dialect: Dialect) -> Iterator[dict[str, Any]]:
     """The rows of a file from first to last, without an index."""
     dialect.check(file.name)
     with file.open() as handle:
-        columns = check_header(list(dialect.header), file.name) if dialect.header else ()
+        columns = header_names(list(dialect.header), file.name, given=True)[0] if dialect.header else ()
         number = 0
-        records = scan_records(handle, file.name, dialect.separator.encode(), dialect.quote.encode())
-        for _, _, record in records:
+        marks = (dialect.separator.encode(), dialect.quote.encode(), dialect.escape.encode())
+        for place, (_, _, record) in enumerate(scan_records(handle, file.name, *marks)):
+            if place < dialect.skip:
+                continue
             if not columns:
-                columns = check_header(dialect.split(record, f"{file.name}, header"), file.name)
+                columns, _ = header_names(dialect.split(record, f"{file.name}, header"), file.name)
                 continue
             number += 1
-            place = f"{file.name}, row {number}"
-            yield as_row(columns, dialect.split(record, place), place)
+            where = f"{file.name}, row {number}"
+            yield as_row(columns, dialect.split(record, where), where)

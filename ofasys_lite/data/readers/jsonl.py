@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.files import DataFile
 from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets, scan_records
 from ofasys_lite.data.readers.memory import ListSource
@@ -37,7 +38,7 @@ class JsonLinesSource(RowSource):
         self.encoding = check_encoding(encoding, file.name)
         self.name = file.name
         self.base = file.folder
-        self._records = record_offsets(file, self._digest, b"", b"", progress)
+        self._records = record_offsets(file, self._digest, progress=progress)
         if not len(self._records):
             raise DataError(f"{file.name} is empty", help=_HELP)
         names = dict.fromkeys(self.row(0))
@@ -71,7 +72,7 @@ def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:
     """The object of one line; DataError with the place if it is none."""
     text = decode(record, encoding, place)
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_record)
     except json.JSONDecodeError as error:
         shown = text[max(0, error.pos - 20) : error.pos + 20]
         raise row_error(
@@ -82,6 +83,14 @@ def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise row_error(place, f"found {type(found).__name__} `{text[:40]}`, not an object", help=_HELP)
     return found
+
+
+def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of keys that stand twice each value keeps its place, as columns of a table do."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    return dict(zip(column_names([key for key, _ in pairs]), [value for _, value in pairs], strict=True))
 
 
 def json_source(file: DataFile) -> ListSource:
@@ -95,7 +104,7 @@ def json_source(file: DataFile) -> ListSource:
     if not content.strip():
         raise DataError(f"{file.name} is empty", help="it holds one list of objects, or is a jsonl file")
     try:
-        rows = json.loads(content)
+        rows = json.loads(content, object_pairs_hook=_record)
     except (ValueError, RecursionError) as error:
         where = str(error)
         if isinstance(error, json.JSONDecodeError):
@@ -113,5 +122,5 @@ def json_source(file: DataFile) -> ListSource:
 def stream_json_lines(file: DataFile, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:
     """The rows of a jsonl file from first to last, without an index."""
     with file.open() as handle:
-        for number, (_, _, record) in enumerate(scan_records(handle, file.name, b"", b""), 1):
+        for number, (_, _, record) in enumerate(scan_records(handle, file.name), 1):
             yield _parse(record, encoding, f"{file.name}, row {number}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,23 @@ __all__ = ["Progress", "check_encoding", "decode", "record_offsets", "scan_recor
 
 # (what is being done, bytes done, bytes in all)
 Progress = Callable[[str, int, int], None]
+
+
+class Marks(Protocol):
+    """What splits records: of a Dialect."""
+
+    @property
+    def separator(self) -> str:
+        """Between fields."""
+
+    @property
+    def quote(self) -> str:
+        """Around fields."""
+
+    @property
+    def escape(self) -> str:
+        """Before a quote that is none."""
+
 
 _BOM8 = b"\xef\xbb\xbf"
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
@@ -39,34 +57,43 @@ def check_encoding(encoding: str, name: str) -> str:
 
 
 def record_offsets(
-    file: DataFile, digest: str, separator: bytes, quote: bytes, progress: Progress | None = None
+    file: DataFile, digest: str, marks: Marks | None = None, progress: Progress | None = None
 ) -> NDArray[np.int64]:
     """(records, 2) start and end of every record without its line end, from the cache or a scan.
 
     Args:
         file: The file.
         digest: Hash of its content.
-        separator: Field separator; empty where records are whole lines.
-        quote: Quote character in which line ends do not count; empty for none.
+        marks: Separator and quotes within which line ends do not count; None: records are whole lines.
         progress: Called now and then with the bytes done.
 
     Raises:
         DataError: On a quote that never closes, or a file that is not plain text of one-byte line ends.
     """
 
+    separator, quote, escape = (
+        (b"", b"", b"") if marks is None else (marks.separator.encode(), marks.quote.encode(), marks.escape.encode())
+    )
+
     def build() -> Arrays:
         found = array("q")
         with file.open() as handle:
-            for start, stop, _ in scan_records(handle, file.name, separator, quote, progress, file.size()):
+            for start, stop, _ in scan_records(handle, file.name, separator, quote, escape, progress, file.size()):
                 found.append(start)
                 found.append(stop)
         return {"records": np.array(found, np.int64).reshape(-1, 2)}
 
-    return cached_arrays("lines-1", combined(digest, separator, quote), build)["records"]
+    return cached_arrays("lines-1", combined(digest, separator, quote, *([escape] if escape else [])), build)["records"]
 
 
 def scan_records(
-    lines: Iterable[bytes], name: str, separator: bytes, quote: bytes, progress: Progress | None = None, size: int = 0
+    lines: Iterable[bytes],
+    name: str,
+    separator: bytes = b"",
+    quote: bytes = b"",
+    escape: bytes = b"",
+    progress: Progress | None = None,
+    size: int = 0,
 ) -> Iterator[tuple[int, int, bytes]]:
     """(start, end, bytes) of every record in an open file; empty lines are none."""
     offset = start = 0
@@ -76,12 +103,13 @@ def scan_records(
     for line in lines:
         if offset == 0:
             if line[:2] in _WIDE:
-                raise DataError(f"{name} is UTF-16 text", help="save it as UTF-8")
+                raise DataError(f"{name} is UTF-16 text", help="give `encoding: utf-16`, or save it as UTF-8")
             if line[:3] == _BOM8:
                 offset = start = 3
                 line = line[3:]
         if quote and (inside or quote in line):
-            inside = _ends_inside(line, separator, quote, inside)
+            shown = line.replace(escape + escape, b"__").replace(escape + quote, b"__") if escape else line
+            inside = _ends_inside(shown, separator, quote, inside)
         kept.append(line)
         offset += len(line)
         if inside:

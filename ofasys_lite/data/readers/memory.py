@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ofasys_lite.data.source import RowSource, combined, row_error
+from ofasys_lite.data.readers.typed import Reading, readings
+from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.preprocess.absence import home
+from ofasys_lite.preprocess.plain import plain
 
-__all__ = ["DatasetSource", "HuggingFaceSource", "ListSource", "hugging_face_rows", "plain_media"]
+__all__ = ["DatasetSource", "HuggingFaceSource", "ListSource", "hugging_face_rows"]
 
 # a fingerprint looks at all rows up to this many, else at as many spread over the data
 _LOOK = 10_000
@@ -33,7 +36,7 @@ class ListSource(RowSource):
         self, rows: Sequence[Mapping[str, Any]], name: str = "list", base: str = "", fingerprint: str = ""
     ) -> None:
         if not rows:
-            raise DataError(f"{name} has no rows")
+            raise NoRows(f"{name} has no rows", help="give at least one row")
         for number, row in enumerate(rows, 1):
             if not isinstance(row, Mapping):
                 raise DataError(
@@ -62,8 +65,8 @@ class ListSource(RowSource):
         return len(self.rows)
 
     def row(self, i: int) -> dict[str, Any]:
-        """A copy of row `i`."""
-        return dict(self.rows[self.check_row(i)])
+        """A copy of row `i`, its values as people write them."""
+        return {str(key): plain(value) for key, value in self.rows[self.check_row(i)].items()}
 
 
 class DatasetSource(RowSource):
@@ -77,7 +80,7 @@ class DatasetSource(RowSource):
         self.dataset = dataset
         self.name = name or type(dataset).__name__
         if not len(dataset):
-            raise DataError(f"{self.name} has no rows")
+            raise NoRows(f"{self.name} has no rows", help="give at least one row")
         self._fingerprint = ""
         self._columns = tuple(self.row(0))
 
@@ -106,7 +109,7 @@ class DatasetSource(RowSource):
                 f"`{type(self.dataset).__name__}[{i}]` gives {type(found).__name__}, not a dict",
                 help="let __getitem__ give a dict of columns",
             )
-        return dict(found)
+        return {str(key): plain(value) for key, value in found.items()}
 
 
 class HuggingFaceSource(RowSource):
@@ -118,10 +121,17 @@ class HuggingFaceSource(RowSource):
 
     def __init__(self, dataset: Any, name: str = "") -> None:
         if not len(dataset):
-            raise DataError(f"{name or 'dataset'} has no rows")
-        self._fingerprint = combined("datasets", dataset._fingerprint)
-        self.dataset, self._media = _undecoded(dataset)
+            raise NoRows(f"{name or 'dataset'} has no rows", help="give at least one row")
+        self._fingerprint = combined("datasets-2", dataset._fingerprint)
+        self.dataset, self._read = _plain_format(dataset)
         self.name = name or f"dataset {dataset.info.dataset_name or dataset._fingerprint}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_read": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.dataset, self._read = _plain_format(self.dataset)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -137,30 +147,26 @@ class HuggingFaceSource(RowSource):
         return len(self.dataset)
 
     def row(self, i: int) -> dict[str, Any]:
-        """Row `i`."""
-        row = dict(self.dataset[self.check_row(i)])
-        for name in self._media:
-            row[name] = plain_media(row[name])
-        return row
+        """Row `i`: labels by their names, other values as people write them."""
+        found = self.dataset[self.check_row(i)]
+        read = self._read
+        if read is None:  # a transform of the user's makes what it likes of the columns
+            return {str(key): plain(value) for key, value in found.items()}
+        try:
+            return {name: read[name](value) if name in read else value for name, value in found.items()}
+        except DataError as error:
+            raise row_error(self.place(i), error.message, help=error.help) from None
 
 
-def _undecoded(dataset: Any) -> tuple[Any, tuple[str, ...]]:
-    """(the dataset with decoding of media switched off, its media columns)."""
-    media = []
+def _plain_format(dataset: Any) -> tuple[Any, dict[str, Reading] | None]:
+    """(the dataset giving Python values, media not decoded; how they are read, None under a transform)."""
+    if dataset.format["type"] == "custom":
+        return dataset, None
+    dataset = dataset.with_format(None)
     for name, feature in list(dataset.features.items()):
-        if type(feature).__name__ in ("Image", "Audio") and hasattr(feature, "decode"):
+        if type(feature).__name__ in ("Image", "Audio", "Video") and hasattr(feature, "decode"):
             dataset = dataset.cast_column(name, type(feature)(decode=False))
-            media.append(name)
-    return dataset, tuple(media)
-
-
-def plain_media(value: Any) -> Any:
-    """The bytes, else the path, of the record {bytes, path} by which media are stored; anything else as it is."""
-    if isinstance(value, dict) and value.keys() == {"bytes", "path"}:
-        return value["bytes"] if value["bytes"] is not None else value["path"]
-    if isinstance(value, list):
-        return [plain_media(one) for one in value]
-    return value
+    return dataset, readings(dataset.features.arrow_schema)
 
 
 def hugging_face_rows(name: str, split: str, config: str | None = None, streaming: bool = False) -> Any:
@@ -175,7 +181,7 @@ def hugging_face_rows(name: str, split: str, config: str | None = None, streamin
         raise DataError("`hf:` needs the datasets library", help="pip install 'ofasys_lite[data]'") from None
     from pathlib import Path
 
-    folder = Path(name).expanduser()
+    folder = Path(home(name))
     try:
         if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
             found = datasets.load_from_disk(str(folder))

@@ -1,0 +1,89 @@
+"""Values as people write them: what Python and table libraries have types for becomes text, a number or nothing.
+
+| value | becomes |
+|---|---|
+| numbers of numpy, torch, pandas | the number with the fewest digits that mean it: float32 0.1 is 0.1 |
+| decimals | text with all their digits: `1.50` |
+| dates, times, moments, durations | text: `2024-01-31`, `12:30:00`, `2024-01-31 12:30:00` |
+| NaT, NA | None |
+| UUIDs | text |
+
+Truth values stay truth values, which are written `true` and `false` where text is wanted.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["plain", "plain_number"]
+
+#: What is left as it is; by far the most values are of these.
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+_TEMPORAL = (datetime.date, datetime.time, datetime.timedelta)
+
+
+def plain(value: Any) -> Any:
+    """`value`, and what lists and records hold, without types that only some libraries know; media stay as they are."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return value if set(map(type, value)) <= _PLAIN else _elements(value)
+    return _scalar(value)
+
+
+def _elements(value: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
+    """The list or tuple with plain elements."""
+    inner = [plain(one) for one in value]
+    return inner if isinstance(value, list) else tuple(inner)
+
+
+def plain_number(value: Any) -> Any:
+    """A numpy number as Python's, a float of few bits with the digits that it is written with."""
+    if isinstance(value, (np.float16, np.float32)):
+        return float(str(value))
+    return value.item()
+
+
+def _scalar(value: Any) -> Any:
+    if type(value).__name__ in ("NaTType", "NAType"):  # pandas', which need not be there
+        return None
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f") if value.is_finite() else None
+    if isinstance(value, (*_TEMPORAL, uuid.UUID)):
+        return str(value)
+    if isinstance(value, str):  # numpy's, and enumerations of text
+        return str(value)
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return _numpy_time(value)
+    if isinstance(value, np.generic):
+        return plain_number(value)
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        # an array or tensor of one number; numpy knows how many bits it has
+        return plain(np.asarray(value)[()]) if isinstance(value, np.ndarray) else plain(_of_tensor(value))
+    return value
+
+
+def _of_tensor(value: Any) -> Any:
+    try:
+        return value.detach().cpu().numpy()[()]
+    except (AttributeError, TypeError, RuntimeError):  # bfloat16, and other libraries' numbers
+        return value.item()
+
+
+def _numpy_time(value: np.datetime64 | np.timedelta64) -> str | None:
+    """Text of numpy's moments and durations, without zeros of a second's fraction."""
+    if np.isnat(value):
+        return None
+    if isinstance(value, np.timedelta64):
+        return str(value.astype("timedelta64[us]").item())
+    text = str(value).replace("T", " ")
+    return text.rstrip("0").rstrip(".") if "." in text else text

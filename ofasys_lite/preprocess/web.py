@@ -1,0 +1,64 @@
+"""Files behind http and https, read whole: many servers give no ranges. Status and reason are told in one line."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ofasys_lite.errors import DataError
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+__all__ = ["fetching", "is_web", "web_bytes"]
+
+#: Seconds that a server may be silent.
+_PATIENCE = 30
+_HELP = {
+    401: "the server wants a login; fetch the file yourself and name its path",
+    403: "the server does not give it to everybody; fetch the file yourself and name its path",
+    404: "check the address: there is nothing",
+    429: "too many requests; wait, or fetch the file yourself and name its path",
+}
+
+
+def is_web(path: str) -> bool:
+    """True for an address of http or https."""
+    return path.lower().startswith(("http://", "https://"))
+
+
+@contextmanager
+def fetching(url: str) -> Iterator[HTTPResponse]:
+    """The server's answer, redirects followed; DataError with status and reason, also for what breaks off within.
+
+    Raises:
+        DataError: No connection, a status that is no success, silence, or an answer that breaks off.
+    """
+    import urllib.error
+    import urllib.request
+
+    from ofasys_lite import __version__
+
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": f"ofasys_lite/{__version__}"})
+        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
+            yield answer
+    except urllib.error.HTTPError as error:
+        help = _HELP.get(error.code, "try again later" if error.code >= 500 else "check the address")
+        raise DataError(f"{url}: the server answers {error.code} {error.reason}".rstrip(), help=help) from None
+    except urllib.error.URLError as error:
+        reason = getattr(error.reason, "strerror", None) or error.reason
+        raise DataError(f"{url}: no connection ({reason})", help="check the address and the network") from None
+    except TimeoutError:
+        raise DataError(f"{url}: the server is silent for {_PATIENCE} seconds", help="try again later") from None
+    except (http.client.HTTPException, ConnectionError, ValueError) as error:
+        said = str(error).strip() or type(error).__name__
+        raise DataError(f"{url}: the answer cannot be read ({said})", help="check the address, try again") from None
+
+
+def web_bytes(url: str) -> bytes:
+    """The whole file behind an address; DataError as `fetching`."""
+    with fetching(url) as answer:
+        return answer.read()
