@@ -77,10 +77,11 @@ def fit(
     place = _folder([card.name for card in cards], name, folder, resume)
     from ofasys_lite.data.check import check_tasks
 
-    check_tasks(cards, modalities, rows=_ROWS).raise_errors()
+    report = check_tasks(cards, modalities, rows=_ROWS, tolerate=asked.settings.quarantine)
+    report.raise_errors()
     from ofasys_lite.training.fit import train
 
-    run = _run(model, cards, modalities, asked, place, resume)
+    run = replace(_run(model, cards, modalities, asked, place, resume), notes=report.notes)
     validate = _validator(run.settings, place)
     model._hold(train(run, console, validate=validate))
     model.run = place

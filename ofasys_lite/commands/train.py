@@ -84,9 +84,9 @@ def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False) 
     environment(config.data)
     _check_lines(config)
     _prepare(config)
-    _check(config)
+    notes = _check(config)
     folder, resume = _folder(config)
-    run = replace(_training_run(config, folder, resume), ignore_plans=ignore_plans)
+    run = replace(_training_run(config, folder, resume), ignore_plans=ignore_plans, notes=notes)
     try:
         _train(run, config)
     except KeyboardInterrupt:
@@ -95,8 +95,12 @@ def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False) 
         raise
     if evaluate and _first_rank():
         from ofasys_lite.commands.evaluate import evaluate_run
+        from ofasys_lite.report.evaluate import NoRows
 
-        evaluate_run(folder)
+        try:
+            evaluate_run(folder)
+        except NoRows as error:
+            print(f"nothing to evaluate: {error.message}", file=sys.stderr)
     return folder
 
 
@@ -139,7 +143,7 @@ def _check_lines(config: RunConfig) -> None:
 
 def _prepare(config: RunConfig) -> None:
     """Fetches the prepared data that the tasks name and that is not there yet."""
-    from ofasys_lite.data.recipes import data_root, is_prepared, recipe_names
+    from ofasys_lite.data.recipes import data_root, recipe_names
 
     wanted: dict[str, None] = {}
     for card in config.tasks:
@@ -147,17 +151,23 @@ def _prepare(config: RunConfig) -> None:
             name = spec.partition(":")[0] if isinstance(spec, str) else ""
             if name in recipe_names():
                 wanted[name] = None
-    missing = [n for n in wanted if not is_prepared(data_root() / n)]
+    missing = [n for n in wanted if not (data_root() / n / "manifest.json").exists()]
     if missing and config.data.get("prepare", True):
         from ofasys_lite.commands.data import main as data
 
         data(["prepare", *missing])
 
 
-def _check(config: RunConfig) -> None:
+def _check(config: RunConfig) -> tuple[str, ...]:
+    """What the user should know of the data before the first step."""
     from ofasys_lite.data.check import check_tasks
 
-    check_tasks(config.tasks, config.modalities, rows=_ROWS).raise_errors()
+    limit = config.trainer.get("quarantine", 0.01)
+    # another value than a number is told with the trainer's other settings
+    tolerate = float(limit) if isinstance(limit, (int, float)) else 0.01
+    report = check_tasks(config.tasks, config.modalities, rows=_ROWS, tolerate=tolerate)
+    report.raise_errors()
+    return report.notes
 
 
 def _folder(config: RunConfig) -> tuple[Path, bool]:

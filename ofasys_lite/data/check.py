@@ -18,9 +18,11 @@ from ofasys_lite.data.codecs import codec_slots, named_codec
 from ofasys_lite.data.columns import Use, data_columns, uses
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
+from ofasys_lite.data.quarantine import TOO_MANY
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.rows import is_stream, open_source, open_stream
 from ofasys_lite.data.source import RowSource, has_column
+from ofasys_lite.data.splits import SplitView, by_rule, set_aside
 from ofasys_lite.data.values import Looker
 from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, did_you_mean, raise_all
 from ofasys_lite.instruction.nodes import Span
@@ -29,6 +31,11 @@ from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.explain import codec_notes
 
 __all__ = ["Report", "check_tasks"]
+
+#: A source of at most this many times the rows asked for is looked at whole.
+_ALL = 4
+#: Rows looked at where some cannot be read and some may.
+_MORE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +79,19 @@ def check_tasks(
     rows: int = 200,
     *,
     scan: int = 20_000,
-    tolerate: float = 0.1,
+    tolerate: float = 0.01,
 ) -> Report:
     """What is wrong with some tasks and their data.
 
     Args:
         cards: The tasks; one without data is checked as far as its line goes.
         modalities: Modality cards by name and alias.
-        rows: Rows looked at in each source, spread evenly over it.
+        rows: Rows looked at in each source, spread evenly over it; small sources are looked at whole, and more rows
+            where some of them cannot be read.
         scan: Longest training source of which the closed set is read whole, so that labels of valid and test can be
             held against it.
-        tolerate: A mistake of values seen in at most this share of the rows is a note, because training quarantines
-            such rows; 0 tolerates none.
+        tolerate: The share of unreadable rows that training puts into quarantine (`data/quarantine.py`): up to it,
+            mistakes of values are notes; 0 tolerates none.
     """
     found = _Found()
     for card in cards:
@@ -133,22 +141,30 @@ def _check_data(found: _Found, card: TaskCard, plan: Plan, looker: Looker, limit
     rows, scan, tolerate = limits
     sources = dict(_sources(found, card, rows))
     train = sources.get("train")
-    _label_splits(found, card, sources)
+    trained = _label_splits(found, card, sources, scan)
     if train is not None and not is_stream(card.data["train"]):
         looker.collect_closed(train, scan if len(sources) > 1 else 0)
     for source in dict.fromkeys(sources.values()):
         tally = Tally(card)
         gone = _missing_columns(found, card, plan, source)
-        for index in _spread(len(source), rows):
-            looker.look(tally, source, index, gone)
+        own = trained if source is train else None
+        looked = _spread(len(source), len(source) if len(source) <= _ALL * rows else rows)
+        for index in looked:
+            looker.look(tally, source, index, gone, own is None or index in own)
+        if tally.bad and tolerate:
+            # whether they are too many is known before the first step wherever it can be
+            for index in sorted(set(_spread(len(source), max(_MORE, rows))) - set(looked)):
+                looker.look(tally, source, index, gone, own is None or index in own)
         found.rows[card.name] = found.rows.get(card.name, 0) + tally.rows
         found.notes.extend(f"task {card.name}: {note}" for note in source.notes)
-        for error, wrong in tally.errors(tolerate):
-            if wrong:
-                found.error(error)
+        fine = tally.tolerated(len(source) if own is None else len(own), tolerate)
+        for error in tally.errors():
+            if not fine:
+                help = "; ".join(filter(None, (error.help, TOO_MANY.format(tolerate) if tolerate else "")))
+                found.error(DataError(error.message, code=error.code, place=error.place, help=help))
             else:
-                then = "They teach to write nothing." if error.code == "E305" else "Training leaves such rows out."
-                found.notes.append(f"{error.message} {then}")
+                who = "Training" if source is train else "Evaluation"
+                found.notes.append(f"{error.message} {who} leaves such rows out.")
         found.notes.extend(looker.told(source.name))
     if train is not None:
         unused = [c for c in train.columns if c not in data_columns(card, plan)]
@@ -160,7 +176,7 @@ def _sources(found: _Found, card: TaskCard, rows: int) -> Iterator[tuple[str, Ro
     """(split, source) of what opens; what does not is noted."""
     base = Path(card.path).parent if card.path else None
     opened: dict[str, RowSource] = {}
-    for split, spec in card.data.items():
+    for split, spec in ((split, spec) for split, spec in card.data.items() if spec is not None):
         key = repr(spec)
         try:
             if key not in opened:
@@ -179,18 +195,31 @@ def _open(card: TaskCard, spec: Any, base: Path | None, rows: int, found: _Found
     return ListSource(stream.first(rows), stream.name)
 
 
-def _label_splits(found: _Found, card: TaskCard, sources: Mapping[str, RowSource]) -> None:
-    """Says which splits come from the training rows, and whether the column that groups them is there."""
+def _label_splits(found: _Found, card: TaskCard, sources: Mapping[str, RowSource], scan: int) -> frozenset[int] | None:
+    """Says which splits come from the training rows, and which have none.
+
+    The numbers of the rows that are left to train on, where others are set aside of a source of at most `scan` rows.
+    """
     train = sources.get("train")
     if train is None:
-        return
-    missing = [split for split in ("valid", "test") if split not in card.data]
-    if missing:
-        by = f"column `{card.group}`" if card.group else "sample id"
-        found.notes.append(f"task {card.name}: {' and '.join(missing)} come from {train.name}, by sha1 of the {by}")
+        return None
     if card.group and not has_column(train.columns, card.group):
         message = f"task {card.name}: `group` names column `{card.group}`; {train.name} has {', '.join(train.columns)}"
         found.error(DataError(message, code="E301", help=column_help(card.group, train.columns)))
+        return None
+    missing = [split for split in ("valid", "test") if card.data.get(split) is None]
+    if len(train) > scan or is_stream(card.data["train"]):
+        if missing:
+            found.notes.append(f"task {card.name}: {by_rule(missing, train, card.group or None)}")
+        return None
+    try:
+        splits, notes = set_aside(sources, card.group or None)
+    except DataError as error:
+        found.error(DataError(f"task {card.name}: {error.message}", code="E311", help=error.help))
+        return None
+    found.notes.extend(f"task {card.name}: {note}" for note in notes)
+    view = splits["train"]
+    return frozenset(map(view.original, range(len(view)))) if isinstance(view, SplitView) else None
 
 
 def _spread(count: int, rows: int) -> list[int]:

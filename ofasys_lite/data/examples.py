@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ofasys_lite.data.costs import row_lengths
-from ofasys_lite.data.fields import MISSING, as_list, field, is_empty, missing
-from ofasys_lite.data.groups import cut, group_key, opener, records, walked
+from ofasys_lite.data.fields import MISSING, field, is_empty, missing
+from ofasys_lite.data.groups import candidates, cut, empty_target, group_key, opener, records, walked
 from ofasys_lite.data.judged import judged_targets
 from ofasys_lite.data.row_state import RowState
 from ofasys_lite.data.source import RowSource
@@ -181,6 +181,8 @@ class ExampleMaker:
                 state.pieces.append(TargetPiece(self._control("absent" if absent else "present"), term))
             if absent:
                 return
+        if target and slot.learned and absent and value is not MISSING:
+            raise empty_target(slot)
         if value is MISSING or value is None:
             raise missing(slot.column, row)
         if state.dropped and slot.drop > 0:
@@ -244,10 +246,7 @@ class ExampleMaker:
         if slot.closed is not None:
             values = slot.closed.values
             if slot.closed.kind == "candidates":
-                listed = field(row, slot.closed.name)
-                if listed is MISSING:
-                    raise missing(slot.closed.name, row)
-                values = tuple(str(v) for v in as_list(listed, slot.closed.name))
+                values = candidates(row, slot.closed.name)
             found = (*found, ("closed_values", values))
         return found if frame is None else (*found, ("frame", frame))
 
@@ -307,10 +306,8 @@ class ExampleMaker:
         if not segment.learned:
             return self._forced(segment, row, frame)
         options = self.options(segment, row, frame, target=True)
-        candidates = (
-            dict(options).get("closed_values") if segment.closed and segment.closed.kind == "candidates" else None
-        )
-        part: Constraint = tool.constraint(options, candidates if isinstance(candidates, tuple) else None)
+        own = dict(options).get("closed_values") if segment.closed and segment.closed.kind == "candidates" else None
+        part: Constraint = tool.constraint(options, own if isinstance(own, tuple) else None)
         if segment.optional:
             part = Optional(part, control("present"), control("absent"))
         return Slotted(segment.key, part)

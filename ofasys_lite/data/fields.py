@@ -110,12 +110,12 @@ def column_help(column: str, columns: Sequence[str]) -> str:
 
 
 def is_empty(value: Any) -> bool:
-    """True for what an optional slot counts as absent: no column, None, NaN, empty text."""
+    """True for what is no label and no target, and absent in an optional slot: no column, None, NaN, white space."""
     return (
         value is MISSING
         or value is None
-        or (isinstance(value, (float, np.floating)) and value != value)
-        or (isinstance(value, str) and value == "")
+        or (isinstance(value, (float, np.floating)) and bool(value != value))
+        or (isinstance(value, str) and not value.strip())
     )
 
 

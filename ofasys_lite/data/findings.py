@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.data.quarantine import allowed
 from ofasys_lite.errors import DataError
 from ofasys_lite.instruction.nodes import Span
 from ofasys_lite.instruction.places import place_of
 
-__all__ = ["DATA_CODES", "Finding", "Tally"]
+__all__ = ["DATA_CODES", "Finding", "Tally", "shortened"]
 
+#: Notes of a task that a training prints.
+_MOST = 4
 #: Codes of the mistakes found when a line is held against its data, and their short meanings.
 DATA_CODES = {
     "E301": "a column that the data does not have",
@@ -24,7 +28,7 @@ DATA_CODES = {
     "E308": "an element of no known alternative",
     "E309": "a box without its image",
     "E310": "a metric of a column that is not written",
-    "E311": "a source that cannot be opened",
+    "E311": "a source that cannot be opened, or leaves no rows to train on",
     "E312": "a line that cannot be trained yet",
 }
 
@@ -60,20 +64,25 @@ class Tally:
     def __init__(self, card: TaskCard) -> None:
         self.card = card
         self.rows = 0
+        self.counted = 0
+        self.bad = 0
         self._found: dict[tuple[str, Span | None, str], Finding] = {}
-        self._row = ""
+        self._row, self._counts = "", True
         self._hit: set[tuple[str, Span | None, str]] = set()
 
-    def next_row(self, place: str) -> None:
-        """What is added from now on belongs to the row at `place`."""
+    def next_row(self, place: str, counts: bool = True) -> None:
+        """What is added from now on belongs to the row at `place`; one of another split does not count as lost."""
         self.rows += 1
+        self.counted += counts
         self._row = place
+        self._counts = counts
         self._hit.clear()
 
     def add(self, code: str, span: Span | None, message: str, help: str = "", kind: str = "") -> None:
         """Notes a mistake of the current row; the same code, place and kind counts once a row."""
         key = (code, span, kind)
         if key not in self._hit:
+            self.bad += self._counts and not self._hit
             self._hit.add(key)
             found = self._found.setdefault(key, Finding(code, message, span, help, self._row))
             found.count += 1
@@ -90,7 +99,41 @@ class Tally:
         message = f"task {self.card.name}: {finding.message}{where}."
         return DataError(message, code=finding.code, place=place, help=finding.help)
 
-    def errors(self, tolerate: float) -> Iterator[tuple[DataError, bool]]:
-        """(error, whether it is a mistake) per finding; seen in at most a share of `tolerate`, it is a note."""
+    def errors(self) -> Iterator[DataError]:
+        """One error per finding."""
         for finding in self._found.values():
-            yield self.error(finding), finding.count > tolerate * self.rows
+            yield self.error(finding)
+
+    def tolerated(self, rows: int, limit: float) -> bool:
+        """Whether a training would go on without the rows that have a finding.
+
+        Args:
+            rows: Rows of the split; where not all of them were looked at, there must surely be too many.
+            limit: Share of unreadable rows that the training allows.
+        """
+        if limit == 0:
+            return not self._found
+        if self.counted >= rows:
+            return self.bad <= allowed(rows, limit)
+        # two standard deviations of a count
+        return self.bad - 2 * math.sqrt(self.bad) <= limit * self.counted
+
+
+def shortened(notes: Iterable[str]) -> list[str]:
+    """The notes once each, those of a task together and at most `_MOST` of them: what a training says of its data."""
+    kept: dict[str, list[str]] = {}
+    listed = list(dict.fromkeys(notes))
+    for note in listed:
+        # what is said in full elsewhere
+        if any(other != note and other.startswith(note) for other in listed):
+            continue
+        head, _, rest = note.partition(": ")
+        owner = head if head.startswith("task ") and rest else note
+        kept.setdefault(owner, []).append(note)
+    found: list[str] = []
+    for owner, of_task in kept.items():
+        found += of_task[:_MOST]
+        if len(of_task) > _MOST:
+            name = owner.removeprefix("task ")
+            found.append(f"{owner}: {len(of_task) - _MOST} more notes: ofasys-lite check {name}")
+    return found

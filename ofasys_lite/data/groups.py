@@ -10,8 +10,9 @@ import numpy as np
 from ofasys_lite.data.fields import MISSING, Element, as_list, field, is_empty, missing
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.types import GroupSegment, Segment, SlotSegment, walk
+from ofasys_lite.preprocess.text import read_text
 
-__all__ = ["cut", "group_key", "opener", "raw_values", "records", "walked"]
+__all__ = ["candidates", "cut", "empty_target", "group_key", "opener", "raw_values", "records", "walked"]
 
 
 def group_key(group: GroupSegment) -> str:
@@ -96,12 +97,27 @@ def cut(elements: list[Any], most: int, keep: str, rng: np.random.Generator | No
     return elements[:most]
 
 
+def candidates(row: Any, column: str) -> tuple[str, ...]:
+    """The labels that a row itself offers (`closed_set=@column`), empty ones left out."""
+    listed = field(row, column)
+    if listed is MISSING or listed is None:
+        raise missing(column, row)
+    return tuple(read_text(value) for value in as_list(listed, column) if not is_empty(value))
+
+
+def empty_target(slot: SlotSegment) -> DataError:
+    """The error of a row whose target holds nothing: there is nothing to learn from it."""
+    what = "target" if slot.closed is None else "label"
+    help = f"drop the row, or write [{slot.modality}:{slot.column}?] if it may be absent"
+    return DataError(f"column `{slot.column}`: the {what} is empty", help=help)
+
+
 def raw_values(segments: tuple[Segment, ...], row: Any) -> Iterator[tuple[SlotSegment, Any]]:
-    """(slot, raw value) of every slot that `row` fills, groups opened; absent columns are left out."""
+    """(slot, raw value) of every slot that `row` fills, groups opened, without absent columns and empty targets."""
     for segment in segments:
         if isinstance(segment, SlotSegment):
             value = field(row, segment.column, segment.exact)
-            if not (value is MISSING or value is None or (segment.optional and is_empty(value))):
+            if not (value is MISSING or value is None or (is_empty(value) and (segment.optional or segment.learned))):
                 yield segment, value
         elif isinstance(segment, GroupSegment):
             for alternative, record in records(segment, row):

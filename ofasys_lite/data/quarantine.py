@@ -12,7 +12,28 @@ from typing import Any
 from ofasys_lite.errors import DataError
 from ofasys_lite.writing import atomic
 
-__all__ = ["Ledger", "Quarantined"]
+__all__ = ["TOO_MANY", "Ledger", "Quarantined", "allowed"]
+
+#: What to do where a task loses more rows than it may.
+TOO_MANY = (
+    "too many rows cannot be read: mend or remove them, or allow a larger share: trainer.quarantine=0.2, in Python "
+    "fit(..., quarantine=0.2); now {:g}"
+)
+#: Rows that small tasks may lose whatever the limit, unless it is 0; a quarter of their rows at most, but one always.
+_FEW = 3
+
+
+def allowed(rows: int, limit: float) -> int:
+    """Most rows of a task of `rows` that may be unreadable under the limit, a share.
+
+    A share of a small task says little, so three rows are always allowed, or a quarter of them where that is less, and
+    one in any case. A limit of 0 allows none.
+
+    Example:
+        >>> [allowed(rows, 0.01) for rows in (4, 8, 24, 1000)]
+        [1, 2, 3, 10]
+    """
+    return max(int(limit * rows + 1e-9), 1, min(_FEW, rows // 4)) if limit > 0 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +60,7 @@ class Ledger:
 
     Args:
         sizes: Task -> number of rows of its training split.
-        limit: Largest share of a task's rows that may be unreadable, 0 to 1.
+        limit: Largest share of a task's rows that may be unreadable, 0 to 1; `allowed` says what small tasks may lose.
     """
 
     def __init__(self, sizes: Mapping[str, int], limit: float = 0.01) -> None:
@@ -88,21 +109,21 @@ class Ledger:
             noted.append(report)
         for report in noted:
             size = self._size(report.task)
-            if self._counts[report.task] > self.limit * size:
-                raise DataError(
-                    self.line(report),
-                    help="too many rows cannot be read: mend or remove them, or allow a larger share of them "
-                    "(`quarantine`, now " + f"{self.limit:g})",
-                )
+            if self._counts[report.task] > allowed(size, self.limit):
+                raise DataError(self.line(report), help=TOO_MANY.format(self.limit))
         return [self.line(report) for report in noted]
 
     def line(self, entry: Quarantined) -> str:
         """What a log says of one row: task, row (from 1 on), id, reason, and how many there are."""
         reason = entry.reason.strip().rstrip(".")
-        return (
-            f"task {entry.task}, row {entry.row + 1} (id {entry.id}): {reason}. "
-            f"Quarantined ({self._counts[entry.task]} of {self._size(entry.task)} rows, limit {self.limit * 100:g} %)."
-        )
+        count = f"{self._counts[entry.task]} of {self._size(entry.task)} rows, limit {self._limit(entry.task)}"
+        return f"task {entry.task}, row {entry.row + 1} (id {entry.id}): {reason}. Quarantined ({count})."
+
+    def _limit(self, task: str) -> str:
+        most = allowed(self._size(task), self.limit)
+        share = f"{self.limit * 100:g} %"
+        few = most > self.limit * self._size(task)
+        return f"{share}, and {most} row{'s' if most > 1 else ''} in any case" if few else share
 
     def _size(self, task: str) -> int:
         """Rows of a task."""

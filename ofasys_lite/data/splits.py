@@ -18,10 +18,9 @@ from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource, combined, has_column
 from ofasys_lite.errors import DataError, did_you_mean
 
-__all__ = ["SPLITS", "SplitView", "open_card", "open_splits", "split_of"]
+__all__ = ["SPLITS", "SplitView", "by_rule", "open_card", "open_splits", "set_aside", "split_of"]
 
 SPLITS = ("train", "valid", "test")
-_PERCENT = {"train": "80", "valid": "10", "test": "10"}
 
 
 def split_of(key: str) -> str:
@@ -43,9 +42,6 @@ class SplitView(RowSource):
         split: `train`, `valid` or `test`.
         group_column: Column whose value keys the hash, so that rows of one group stay together; None: the sample id.
         missing: Splits that have no source of their own; `train` keeps all rows of the others.
-
-    Attributes:
-        note: What was done, for logs.
 
     Raises:
         DataError: On an unknown split or column.
@@ -78,15 +74,6 @@ class SplitView(RowSource):
             wanted += [number for number, name in enumerate(SPLITS) if name not in missing and number]
         self._rows = np.flatnonzero(np.isin(split_N, wanted))
         self._key = combined(source.fingerprint, group_column or "", *map(str, wanted))
-        by = f"column `{group_column}`" if group_column else "sample id"
-        aside = " and ".join(name for name in SPLITS if name in missing)
-        if split == "train":
-            self.note = f"{source.name}: {len(self)} of {len(source)} rows train; {aside} are set aside by sha1 of {by}"
-        else:
-            self.note = (
-                f"{split} comes from {source.name}: {len(self)} of {len(source)} rows "
-                f"(about {_PERCENT[split]} %, by sha1 of {by})"
-            )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -190,17 +177,40 @@ def open_splits(
         for split, spec in data.items()
         if spec is not None
     }
+    return set_aside(given, group_column)
+
+
+def set_aside(given: Mapping[str, RowSource], group_column: str | None) -> tuple[dict[str, RowSource], tuple[str, ...]]:
+    """(source of train, valid and test, notes): splits that are not given come from the train rows.
+
+    Args:
+        given: Opened sources by split; `train` is there.
+        group_column: Column that keeps rows together.
+
+    Raises:
+        DataError: Train is left without rows.
+    """
     missing = tuple(split for split in SPLITS if split not in given)
-    told = tuple(dict.fromkeys(note for source in given.values() for note in source.notes))
-    if not missing:
-        return given, told
     whole = given["train"]
-    views = {split: SplitView(whole, split, group_column, missing) for split in ("train", *missing)}
-    if not len(views["train"]):
+    views = {split: SplitView(whole, split, group_column, missing) for split in ("train", *missing) if missing}
+    found = {**given, **views}
+    if not len(found["train"]):
         raise DataError(
             f"{whole.name}: all {len(whole)} rows fall into {' and '.join(missing)}", help="name them in `data`"
         )
-    return {split: views[split] if split in views else given[split] for split in SPLITS}, (
-        *told,
-        *(view.note for view in views.values()),
-    )
+    notes = list(dict.fromkeys(note for source in given.values() for note in source.notes))
+    if missing:
+        sizes = ", ".join(f"{len(found[split]):,} {split}" for split in ("train", *missing))
+        notes.append(f"{by_rule(missing, whole, group_column)}: {sizes}")
+    for split in ("valid", "test"):
+        if not len(found[split]):
+            lost = "it is not validated" if split == "valid" else "it is trained, and not evaluated"
+            notes.append(f"its {split} split has no rows: {lost}; name some in `data`")
+    return {split: found[split] for split in SPLITS}, tuple(notes)
+
+
+def by_rule(missing: Collection[str], whole: RowSource, group_column: str | None) -> str:
+    """What is said of splits that are set aside: `valid and test come from qa.csv, by sha1 of the sample id`."""
+    by = f"column `{group_column}`" if group_column else "sample id"
+    verb = "come" if len(missing) > 1 else "comes"
+    return f"{' and '.join(missing)} {verb} from {whole.name}, by sha1 of the {by}"

@@ -9,7 +9,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.columns import label, slot_uses
 from ofasys_lite.data.fields import MISSING, as_list, column_help, field, is_empty
 from ofasys_lite.data.findings import Tally
-from ofasys_lite.data.groups import raw_values, records, walked
+from ofasys_lite.data.groups import candidates, empty_target, raw_values, records, walked
 from ofasys_lite.data.ready import preprocess_class
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError, did_you_mean
@@ -70,9 +70,9 @@ class Looker:
                 continue
         self.closed = {key: frozenset(values) for key, values in found.items()}
 
-    def look(self, tally: Tally, source: RowSource, index: int, gone: set[str]) -> None:
+    def look(self, tally: Tally, source: RowSource, index: int, gone: set[str], counts: bool = True) -> None:
         """Notes what is wrong with row `index`; columns in `gone` are known to be missing everywhere."""
-        tally.next_row(source.place(index))
+        tally.next_row(source.place(index), counts)
         try:
             row = source.row(index)
         except DataError as error:
@@ -102,10 +102,9 @@ class Looker:
         if value is MISSING or (slot.optional and is_empty(value)):
             return
         span = slot.column_span
-        empty = is_empty(value) or (isinstance(value, str) and not value.strip())
-        if empty and target and slot.learned:
-            help = f"drop the row, or write [{slot.modality}:{slot.column}?] if it may be absent"
-            tally.add("E305", span, f"column `{slot.column}`: the target is empty", help)
+        if is_empty(value) and target and slot.learned:
+            empty = empty_target(slot)
+            tally.add("E305", span, empty.message, empty.help)
             return
         if value is None or (isinstance(value, float) and value != value):
             help = f"fill it in, or write [{slot.modality}:{slot.column}?] if it may be absent"
@@ -124,7 +123,7 @@ class Looker:
             help = "put the IMAGE slot left of the arrow, or say [BOX:...,size=1] for boxes in fractions of the image"
             tally.add("E309", slot.span, f"{label(slot)} needs the size of its image, and the line has none", help)
         try:
-            tool.check(value, slot.options, settings)
+            tool.check(value, (*slot.options, ("side", "target" if written else "source")), settings)
         except DataError as error:
             code = "E302" if "found a list" in error.message else "E304"
             tally.add(code, slot.column_span, f"column `{slot.column}`: {error.message}", error.help)
@@ -145,11 +144,10 @@ class Looker:
             if not values:
                 return
         elif slot.closed.kind == "candidates":
-            listed = field(row, slot.closed.name)
-            if listed is MISSING:
+            if field(row, slot.closed.name) is MISSING:
                 return
             try:
-                values = tuple(str(v) for v in as_list(listed, slot.closed.name))
+                values = candidates(row, slot.closed.name)
             except DataError as error:
                 tally.add("E303", slot.span, error.message, error.help)
                 return

@@ -132,7 +132,10 @@ class Preprocess:
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
-        """Raises DataError if `value` is of a kind this modality can never read; looks, does not decode media."""
+        """Raises DataError if `value` is of a kind this modality can never read; looks, does not decode media.
+
+        `options` are the slot's, and `side`.
+        """
 
     @classmethod
     def texts(cls, value: Any) -> Iterable[str]:

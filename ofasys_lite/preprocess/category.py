@@ -23,7 +23,7 @@ class CategoryPreprocess(Preprocess):
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """One id (on the target side under a set without rows: pieces and `<close>`)."""
-        text = read_text(value, "CATEGORY")
+        text = _name(value)
         values = option(options, "closed_values")
         if isinstance(values, tuple) and option(options, "side") == "target":
             return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, values), values))
@@ -50,9 +50,17 @@ class CategoryPreprocess(Preprocess):
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises DataError if `value` is not a name."""
-        read_text(value, "CATEGORY")
+        _name(value)
 
     @classmethod
     def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:
         """The row of the name."""
-        return (f"={read_text(value, 'CATEGORY')}",)
+        return (f"={_name(value)}",)
+
+
+def _name(value: Any) -> str:
+    """`value` as a name; DataError if it is none."""
+    text = read_text(value, "CATEGORY")
+    if not text.strip():
+        raise DataError("CATEGORY reads a name; found an empty text", help="leave the row out, or give it a name")
+    return text

@@ -43,6 +43,8 @@ class PhonePreprocess(Preprocess):
                 raise DataError(f"phone `{phone}` is not in the training data", help=did_you_mean(phone, rows, "known"))
             ids.append(rows[phone])
         if option(options, "side") == "target":
+            if not ids:
+                raise DataError("PHONE writes phones; found none", help="leave the row out")
             ids.append(self.vocabulary.control("close"))
         return Piece.of_ids(ids)
 
@@ -63,7 +65,8 @@ class PhonePreprocess(Preprocess):
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises DataError if `value` is not a sequence of phones."""
-        _phones(value)
+        if not _phones(value) and option(options, "side") == "target":
+            raise DataError("PHONE writes phones; found none", help="leave the row out")
 
     @classmethod
     def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:

@@ -15,8 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.errors import CardError, CheckpointError, DataError
-from ofasys_lite.writing import current, write_atomic
+from ofasys_lite.errors import CardError, CheckpointError
 
 __all__ = ["CONTROLS", "Vocabulary", "train_pieces"]
 
@@ -46,6 +45,8 @@ CONTROLS: tuple[str, ...] = (
 
 
 _SPACE_MARK = "\u2581"
+# Most bytes of a text that SentencePiece is given at once: longer ones it would drop.
+_SENTENCE = 16_000
 # As how many texts of the data a tokenizer's training counts the words of one instruction.
 _WORDS_COUNT = 300
 
@@ -146,16 +147,17 @@ class Vocabulary:
 
     def save(self, folder: Path) -> None:
         """Writes tokenizer.model and vocabulary.json into `folder`."""
-        write_atomic(folder / "tokenizer.model", self.model)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.model").write_bytes(self.model)
         content = {"bins": self.bins, "controls": CONTROLS, "declared": self.declared, "hash": self.hash}
-        write_atomic(folder / "vocabulary.json", json.dumps(content, ensure_ascii=False, indent=1))
+        (folder / "vocabulary.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> Vocabulary:
         """The vocabulary saved in `folder`; CheckpointError if it is missing, changed or of another version."""
         try:
-            model = current(folder, "tokenizer.model").read_bytes()
-            content = json.loads(current(folder, "vocabulary.json").read_text(encoding="utf-8"))
+            model = (folder / "tokenizer.model").read_bytes()
+            content = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"no tokenizer in {folder}: {Path(str(error.filename)).name} is missing",
@@ -184,6 +186,30 @@ def _control_ids() -> dict[str, int]:
     return {name.strip("<>"): i for i, name in enumerate(CONTROLS)}
 
 
+def _sentences(texts: Iterable[str], limit: int) -> list[str]:
+    """At most about `limit` characters of `texts`, drawn by hash, long ones in parts."""
+    distinct = sorted(set(texts), key=lambda t: hashlib.sha1(t.encode("utf-8", "surrogatepass")).digest())
+    kept: list[str] = []
+    used = 0
+    for text in distinct:
+        for part in _parts(text.replace("\n", " ")):
+            if used >= limit:
+                return kept
+            kept.append(part)
+            used += len(part)
+    return kept
+
+
+def _parts(text: str) -> Iterable[str]:
+    """`text` in stretches that SentencePiece takes; it reads no null characters."""
+    for stretch in text.split("\x00"):
+        if len(stretch.encode("utf-8", "ignore")) < _SENTENCE:
+            yield from (stretch,) if stretch else ()
+        else:
+            # a character has at most four bytes
+            yield from (stretch[i : i + _SENTENCE // 4 - 1] for i in range(0, len(stretch), _SENTENCE // 4 - 1))
+
+
 def train_pieces(texts: Iterable[str], size: int, words: Iterable[str] = (), limit: int = 10_000_000) -> bytes:
     """A serialized SentencePiece model trained on at most `limit` characters of `texts`, drawn by hash.
 
@@ -192,28 +218,19 @@ def train_pieces(texts: Iterable[str], size: int, words: Iterable[str] = (), lim
         size: Number of pieces wanted; small data gives fewer (`hard_vocab_limit` is off).
         words: Words of the instructions. Every sample of a task carries them, so each counts as many texts.
         limit: Most characters used. Texts are kept in the order of the sha1 of their bytes until it is reached, so the
-            choice depends on the texts alone, not on their order.
+            choice depends on the texts alone, not on their order. Long ones are cut into parts.
     """
     import sentencepiece
 
-    distinct = sorted(set(texts), key=lambda t: hashlib.sha1(t.encode("utf-8", "surrogatepass")).digest())
-    kept: list[str] = []
-    used = 0
-    for text in distinct:
-        if used >= limit:
-            break
-        if text and "\x00" not in text and len(text.encode("utf-8", "ignore")) < 16_000:
-            kept.append(text.replace("\n", " "))
-            used += len(text)
+    kept = _sentences(texts, limit)
     for text in sorted(set(words)):
         # a piece must be found in two distinct words: each word is given with a space before it and without
         kept.extend([text, *text.split(), f" {text}"] * _WORDS_COUNT)
-    if not kept:
-        raise DataError("no text to train the tokenizer on", help="name a tokenizer: tokenizer=runs/x")
     buffer = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(kept),
+            # without any text there are the bytes, which spell every string
+            sentence_iterator=iter(kept or [" "]),
             model_writer=buffer,
             model_type="unigram",
             vocab_size=size,
@@ -225,7 +242,8 @@ def train_pieces(texts: Iterable[str], size: int, words: Iterable[str] = (), lim
             allow_whitespace_only_pieces=True,
             split_digits=True,  # numbers are copied and compared digit by digit
             character_coverage=0.9995,
-            max_sentence_length=16_384,
+            required_chars=_SPACE_MARK,  # a space spelt in bytes would come back as its mark
+            max_sentence_length=_SENTENCE + 1024,
             unk_surface="\ufffd",
             bos_id=-1,
             eos_id=-1,

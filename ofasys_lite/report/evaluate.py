@@ -20,11 +20,15 @@ from ofasys_lite.report.judge import Judge, judges
 from ofasys_lite.report.rows import TaskRows, open_task, spread
 from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
 
-__all__ = ["Progress", "Split", "evaluate", "open_split", "predicted"]
+__all__ = ["NoRows", "Progress", "Split", "evaluate", "open_split", "predicted"]
 
 Progress = Callable[[str, int, int], None]
 #: Rows that are read and predicted at once.
 _BLOCK = 1024
+
+
+class NoRows(DataError):
+    """A split is empty: nothing is wrong with it, and there is nothing to say of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +103,12 @@ def evaluate(
         bootstrap: Samples of groups for the intervals.
 
     Raises:
+        NoRows: The split of every task is empty; where some have rows, the others are named in the facts.
         OfasysError: Unknown task, split, metric or baseline; sources that cannot be opened: all at once, before
             anything is predicted.
     """
     start = time.monotonic()
-    splits = _open_all(model, tasks, split, limit, data or {})
+    splits, empty = _open_all(model, tasks, split, limit, data or {})
     for opened in splits:
         _try_metrics(opened)
     # a baseline that does not fit a task is told before the model's predictions take their time
@@ -114,6 +119,8 @@ def evaluate(
         refused.extend(made.refused)
         results.append(_result(model, opened, made, held, (samples, seed, bootstrap)))
     facts = _facts(model, limit, time.monotonic() - start, bf16)
+    if empty:
+        facts["not evaluated"] = f"{', '.join(empty)} (no rows in {split})"
     return RunResults("evaluation", facts, tuple(results), quarantine=refused, split=split)
 
 
@@ -123,7 +130,8 @@ def _open_all(
     split: str,
     limit: int | None,
     data: Mapping[str, Mapping[str, Any]],
-) -> list[Split]:
+) -> tuple[list[Split], tuple[str, ...]]:
+    """The splits, and the tasks that have no rows in theirs."""
     if split not in SPLITS:
         raise DataError(f"unknown split `{split}`", help=did_you_mean(split, SPLITS, "splits"))
     if limit is not None and limit < 1:
@@ -133,18 +141,23 @@ def _open_all(
     # lines that the model was only asked once have no data
     known = [name for name, entry in model.tasks.items() if entry.card.data or name in data]
     opened, errors = [], list[OfasysError]()
+    empty: dict[str, NoRows] = {}
     for name in known if tasks is None else tasks:
         try:
             opened.append(open_split(model, name, split, limit, data.get(name)))
+        except NoRows as error:
+            empty[name] = error
         except OfasysError as error:
             errors.append(error)
     raise_all(errors)
+    if not opened and empty:
+        raise NoRows("; ".join(error.message for error in empty.values()), help=next(iter(empty.values())).help)
     if not opened:
         raise DataError(
             "there is no task to evaluate",
             help="the model was saved without data; give Tasks with rows: evaluate(model, [task])",
         )
-    return opened
+    return opened, tuple(empty)
 
 
 def open_split(
@@ -156,7 +169,7 @@ def open_split(
     sources = open_task(entry.card, data)
     source = sources[split]
     if not len(source):
-        raise DataError(f"task {task}: its {split} split has no rows", help="give one in the card's `data`")
+        raise NoRows(f"task {task}: its {split} split has no rows", help="name some in its `data`")
 
     def rows(of: RowSource) -> TaskRows:
         return TaskRows(entry.plan, model.maker(task, of.base or None), of, entry.card.group)

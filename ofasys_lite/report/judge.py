@@ -12,7 +12,7 @@ from typing import Any
 
 from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
-from ofasys_lite.data.groups import group_key, records
+from ofasys_lite.data.groups import empty_target, group_key, records
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.metrics import METRICS, PICTURE_METRICS, baseline_kind, find_metric
 from ofasys_lite.metrics.values import as_struct
@@ -73,8 +73,10 @@ class Judge:
         value = field(row, self.segment.column, self.segment.exact)
         if self.segment.optional and is_empty(value):
             return None
-        if value is MISSING or value is None:
+        if value is MISSING:
             raise missing(self.segment.column, row)
+        if is_empty(value):
+            raise empty_target(self.segment)
         return _picture(value, folder) if self.kind == "image" else _read(self.segment, value)
 
     def prediction(self, values: Mapping[str, Any]) -> Any:
@@ -233,6 +235,10 @@ def _element(group: GroupSegment, alternative: int, record: Any) -> dict[str, An
         if value is MISSING or value is None:
             if not slot.optional:
                 raise missing(slot.column, record)
+            continue
+        if slot.learned and is_empty(value):
+            if not slot.optional:
+                raise empty_target(slot)
             continue
         if _judged(slot):
             found[slot.column] = _read(slot, value)

@@ -38,6 +38,8 @@ def print_table(run: RunResults, console: Console) -> None:
         )
     console.print(table)
     console.print(f"{run.clear} of {len(run.tasks)} tasks clear their strongest trivial baseline (95 % interval).")
+    if "not evaluated" in run.facts:
+        console.print(f"not evaluated: {run.facts['not evaluated']}", highlight=False)
     if run.quarantine:
         count = len(run.quarantine)
         console.print(f"{count} row{' was' if count == 1 else 's were'} left out; the report lists them.")

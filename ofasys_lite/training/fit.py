@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.findings import shortened
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.ready import DataSettings, Ready, make_ready
@@ -55,6 +56,7 @@ class TrainingRun:
         config: The resolved configuration, written to config.yaml.
         start: A trained generalist whose weights and vocabulary are the beginning, or None.
         ignore_plans: Accept a checkpoint whose lines differ.
+        notes: What a check of the data told, to be printed before the first step.
     """
 
     cards: Sequence[TaskCard]
@@ -67,6 +69,7 @@ class TrainingRun:
     config: Mapping[str, Any] = field(default_factory=dict)
     start: Generalist | None = None
     ignore_plans: bool = False
+    notes: Sequence[str] = ()
 
 
 def train(
@@ -112,8 +115,10 @@ def train(
     module = TrainingModule(generalist.network, ledger, settings)
     module.autocast_bf16 = _precision(settings) == "bf16"
     module.facts = facts
-    for note in (*(f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes), *mixture.notes()):
-        console.print(f"note: {note}", highlight=False, style="dim")
+    if before is None:
+        told = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
+        for note in shortened((*run.notes, *told, *mixture.notes())):
+            console.print(f"note: {note}", highlight=False, style="dim")
     first = 0 if before is None else before.step
     _write_facts(run, folder, ready, before)
     callbacks = _callbacks(run, folder, ready, generalist, console, validate)
@@ -197,7 +202,7 @@ def _build(run: TrainingRun, ready: Ready, resumed: bool) -> Generalist:
 
 @rank_zero_only
 def _export(generalist: Generalist, folder: RunFolder) -> None:
-    generalist.save_pretrained(folder.export, overwrite=True)
+    generalist.save_pretrained(folder.export)
 
 
 @rank_zero_only

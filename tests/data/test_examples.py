@@ -24,7 +24,7 @@ RECORD = {"name": "cat", "legs": 4, "likes": ["mat", None, True], "where": {"x":
 #: Lines, a row for each, and the columns that its targets write.
 LINES: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "[TEXT:q] -> [TEXT:a]": ({"q": "the cat", "a": " two  spaces, ünïcode\tand 中文 "}, ("a",)),
-    "[TEXT:q] say [TEXT:q] -> so: [TEXT:a] or [TEXT:b].": ({"q": "x", "a": "yes", "b": ""}, ("a", "b")),
+    "[TEXT:q] say [TEXT:q] -> so: [TEXT:a] or [TEXT:b].": ({"q": "x", "a": "yes", "b": "no"}, ("a", "b")),
     "[TEXT:q] -> [TEXT:a,closed_set] [TEXT:b,closed_set=(yes,no)]": ({"q": "x", "a": "the cat", "b": "no"}, ("a", "b")),
     "[TEXT:q] -> [TEXT:a,closed_set=@c]": ({"q": "x", "a": "on a mat", "c": ["on", "on a mat"]}, ("a",)),
     "[TEXT:q] -> [CATEGORY:a,closed_set]": ({"q": "x", "a": "left"}, ("a",)),
@@ -41,7 +41,7 @@ LINES: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
         ("os",),
     ),
     "[TEXT:q] -> ([TEXT:a] [TEXT:b,closed_set])*": ({"q": "x", "a": ["one", "two"], "b": ["yes", "no"]}, ("a", "b")),
-    "[TEXT:q] -> ([TEXT])*<over=tags>": ({"q": "x", "tags": ["one", "", "yellow dog"]}, ("tags",)),
+    "[TEXT:q] -> ([TEXT])*<over=tags>": ({"q": "x", "tags": ["one", "two", "yellow dog"]}, ("tags",)),
     "[TEXT:q] -> [TEXT:a]*": ({"q": "x", "a": []}, ("a",)),
     "[TEXT:q] -> ([STRUCT])*<over=rows>": ({"q": "x", "rows": [{"x": 1}, {"x": 2, "y": "z"}]}, ("rows",)),
     "[TEXT:q] -> ([TEXT:text] | [PHONE:p])*<over=c,by=kind(p=2)>": (

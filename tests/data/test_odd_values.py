@@ -88,7 +88,7 @@ def test_an_empty_cell_that_came_as_nan_is_neither_a_label_nor_text() -> None:
     rows = [*ROWS, {**ROWS[0], "a": float("nan")}]
     task = ready("[TEXT:q] -> [TEXT:a,closed_set]", rows)
     assert labels(task) == ("no", "yes")
-    with pytest.raises(DataError, match="column `a`: TEXT reads text or a number; found NaN"):
+    with pytest.raises(DataError, match="column `a`: the label is empty"):
         task.maker.example(rows[-1], "20", None, True)
 
 

@@ -26,22 +26,36 @@ def test_a_row_met_again_counts_once_and_its_attempts_add_up() -> None:
 
 
 def test_above_the_limit_the_run_stops_with_the_last_row_and_what_to_do() -> None:
-    ledger = Ledger({"asr": 200, "vqa": 10}, limit=0.01)
+    ledger = Ledger({"asr": 400, "vqa": 10}, limit=0.01)
     ledger.add("asr", 0, "a", "broken")
-    ledger.add("asr", 1, "b", "broken")
+    ledger.merge(Quarantined("asr", row, "b", "broken") for row in (1, 2, 3))
     with pytest.raises(
-        DataError, match=r"task asr, row 3 \(id c\): broken. Quarantined \(3 of 200 rows, limit 1 %\)"
+        DataError, match=r"task asr, row 5 \(id c\): broken. Quarantined \(5 of 400 rows, limit 1 %\)"
     ) as caught:
-        ledger.add("asr", 2, "c", "broken")
+        ledger.add("asr", 4, "c", "broken")
     assert "mend or remove them" in caught.value.help
-    assert len(ledger) == 3
+    assert "trainer.quarantine=0.2" in caught.value.help
+    assert len(ledger) == 5
+
+
+def test_a_small_task_loses_a_few_rows_before_it_stops_and_with_a_limit_of_0_none() -> None:
+    ledger = Ledger({"tiny": 24, "few": 5}, limit=0.01)
+    line = [ledger.add("tiny", row, "x", "broken") for row in range(3)][-1]
+    assert line.endswith("Quarantined (3 of 24 rows, limit 1 %, and 3 rows in any case).")
+    with pytest.raises(DataError, match="4 of 24 rows"):
+        ledger.add("tiny", 3, "x", "broken")
+    assert ledger.add("few", 0, "x", "broken")
+    with pytest.raises(DataError, match="2 of 5 rows, limit 1 %, and 1 row in any case"):
+        ledger.add("few", 1, "x", "broken")
+    with pytest.raises(DataError, match="1 of 24 rows, limit 0 %"):
+        Ledger({"tiny": 24}, limit=0).add("tiny", 0, "x", "broken")
 
 
 def test_reports_of_workers_are_all_noted_before_the_run_stops() -> None:
     ledger = Ledger({"asr": 100})
-    with pytest.raises(DataError, match="2 of 100"):
-        ledger.merge([Quarantined("asr", 1, "a", "x"), Quarantined("asr", 2, "b", "y")])
-    assert [entry.row for entry in ledger.entries] == [1, 2]
+    with pytest.raises(DataError, match="4 of 100"):
+        ledger.merge([Quarantined("asr", row, "a", "x") for row in (1, 2, 3, 4)])
+    assert [entry.row for entry in ledger.entries] == [1, 2, 3, 4]
 
 
 def test_a_ledger_goes_through_a_checkpoint(tmp_path: Path) -> None:

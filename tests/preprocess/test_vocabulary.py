@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ofasys_lite.errors import CheckpointError, DataError
+from ofasys_lite.errors import CheckpointError
 from ofasys_lite.preprocess.vocabulary import CONTROLS, Vocabulary, train_pieces
 
 TEXTS = ["select name from cars where year > 1974", "  two  spaces\tand a tab", *(f"row {i} of it" for i in range(300))]
@@ -65,6 +65,19 @@ def test_files_of_two_vocabularies_are_refused(tmp_path: Path) -> None:
         Vocabulary.load(tmp_path)
 
 
-def test_no_text_at_all_is_an_error() -> None:
-    with pytest.raises(DataError, match="no text to train the tokenizer on"):
-        train_pieces([], 100)
+def test_without_any_text_the_bytes_spell_every_string() -> None:
+    vocabulary = Vocabulary(train_pieces([], 300), bins=10)
+    for text in ("hallo wörld\n of two  spaces", "日本語 ▁"):
+        assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+@pytest.mark.parametrize("texts", [["abc"] * 9, ["left", "right"], ["abcdefgh" * 40] * 99 + ["a b"]])
+def test_spaces_survive_pieces_of_texts_that_have_hardly_any(texts: list[str]) -> None:
+    vocabulary = Vocabulary(train_pieces(texts, 300), bins=10)
+    assert vocabulary.decode(vocabulary.encode(" two  words ")) == " two  words "
+
+
+def test_long_texts_are_cut_into_parts_and_not_dropped() -> None:
+    long = " ".join(f"quasiword{i % 7}" for i in range(3000))
+    vocabulary = Vocabulary(train_pieces([long, "x\x00quasiword1"], 400), bins=10)
+    assert len(vocabulary.encode("quasiword")) < 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_worlds as worlds
+from rich.console import Console
 
+from ofasys_lite.data.splits import split_of
 from ofasys_lite.errors import CardError, CheckpointError, DataError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.report import RunResults, load_results, render_report, save_results
+from ofasys_lite.report import RunResults, load_results, print_table, render_report, save_results
 from ofasys_lite.report import against as against_module
 from ofasys_lite.report.chance import chance_levels
-from ofasys_lite.report.evaluate import evaluate, open_split
+from ofasys_lite.report.evaluate import NoRows, evaluate, open_split
 from ofasys_lite.report.rows import spread
 from ofasys_lite.report.validation import Validator, losses
 from ofasys_lite.training.files import RunFolder
@@ -180,7 +183,7 @@ def test_rows_that_cannot_be_read_are_left_out_and_listed(coloured: Generalist) 
     found = evaluate(coloured, data={"colour": {"train": plain_rows(9, 4), "valid": good, "test": rows}})
     assert found.tasks[0].metric.items == 6
     assert {row.id for row in found.quarantine} == {"torn", "bare"}
-    assert "column `label` is empty" in next(row.reason for row in found.quarantine if row.id == "bare")
+    assert "column `label`: the label is empty" in next(row.reason for row in found.quarantine if row.id == "bare")
 
 
 def test_baselines_are_answered_once_for_the_same_rows(coloured: Generalist, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,3 +300,18 @@ def test_rows_are_taken_evenly_over_a_split() -> None:
     assert spread(10, None) == tuple(range(10))
     assert spread(3, 5) == (0, 1, 2)
     assert spread(100, 4) == (0, 25, 50, 75)
+
+
+def test_a_task_without_rows_in_its_split_is_named_and_the_others_are_evaluated() -> None:
+    keys = [key for key in map(str, range(40)) if split_of(key) == "train"]
+    rows = [{"id": key, "text": "sun", "label": "red"} for key in keys]
+    small = worlds.task("small", {"train": rows}, line="[TEXT:text] -> [TEXT:label,closed_set]")
+    model = worlds.generalist(worlds.ready([small, worlds.task("sound", decoding={"max_length": 4})]))
+    found = evaluate(model, bootstrap=10)
+    assert [task.task for task in found.tasks] == ["sound"]
+    assert found.facts["not evaluated"] == "small (no rows in test)"
+    told = io.StringIO()
+    print_table(found, Console(file=told))
+    assert "not evaluated: small (no rows in test)" in told.getvalue()
+    with pytest.raises(NoRows, match="task small: its test split has no rows"):
+        evaluate(model, ["small"])
