@@ -116,9 +116,18 @@ class GeneralistModel:
         """Modality cards by name and alias, with the settings this model has."""
         return dict(self._modalities)
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes a self-contained folder (config.json, model.safetensors, tokenizer); returns it."""
-        return self.generalist.save_pretrained(folder)
+    def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Writes a self-contained folder (config.json, model.safetensors, tokenizer); returns it.
+
+        Args:
+            folder: Made where it is missing; other files in it stay.
+            overwrite: A model that the folder holds is replaced.
+
+        Raises:
+            WriteError: The folder holds a model, or files of those names, and `overwrite` is not said; it is a file;
+                it cannot be written.
+        """
+        return self.generalist.save_pretrained(folder, overwrite)
 
     def to(self: Self, device: Any) -> Self:
         """This model, its weights moved to a device (`"cuda"`, `"cpu"`, a torch.device)."""

@@ -11,6 +11,7 @@ from typing import Any
 from ofasys_lite.cards.stored import stored_modalities
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CheckpointError, did_you_mean
+from ofasys_lite.writing import current
 
 __all__ = ["Found", "find_run"]
 
@@ -53,7 +54,7 @@ def find_run(text: str) -> Found:
         near = did_you_mean(text if text.startswith("runs/") else f"runs/{text}", names, "runs")
         raise CheckpointError(f"{text}: there is no such run", help=near if names else "train one: ofasys-lite train")
     for export in (folder / "export", folder):
-        path = export / "config.json"
+        path = current(export, "config.json")
         if path.is_file():
             break
     else:

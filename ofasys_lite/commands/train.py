@@ -143,7 +143,7 @@ def _check_lines(config: RunConfig) -> None:
 
 def _prepare(config: RunConfig) -> None:
     """Fetches the prepared data that the tasks name and that is not there yet."""
-    from ofasys_lite.data.recipes import data_root, recipe_names
+    from ofasys_lite.data.recipes import data_root, is_prepared, recipe_names
 
     wanted: dict[str, None] = {}
     for card in config.tasks:
@@ -151,7 +151,7 @@ def _prepare(config: RunConfig) -> None:
             name = spec.partition(":")[0] if isinstance(spec, str) else ""
             if name in recipe_names():
                 wanted[name] = None
-    missing = [n for n in wanted if not (data_root() / n / "manifest.json").exists()]
+    missing = [n for n in wanted if not is_prepared(data_root() / n)]
     if missing and config.data.get("prepare", True):
         from ofasys_lite.commands.data import main as data
 

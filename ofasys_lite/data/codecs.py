@@ -15,6 +15,7 @@ from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.types import Plan, SlotSegment, option, walk
 from ofasys_lite.plan.values import CallValue
+from ofasys_lite.writing import current
 
 __all__ = ["FORMAT", "CodecFinder", "Known", "check_scalar", "codec_hash", "codec_slots", "named_codec", "read_codec"]
 
@@ -50,7 +51,7 @@ def read_codec(folder: str | Path, kind: str = "image") -> dict[str, Any]:
     """
     place = Path(folder)
     try:
-        content = json.loads((place / "codec.json").read_text(encoding="utf-8"))
+        content = json.loads(current(place, "codec.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"no codec in {place}", help="train one: ofasys-lite codec train TASK --out FOLDER"
@@ -72,7 +73,7 @@ def codec_hash(folder: str | Path) -> str:
     digest = hashlib.sha256()
     for name in ("codec.json", "model.safetensors"):
         try:
-            digest.update((Path(folder) / name).read_bytes())
+            digest.update(current(Path(folder), name).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise CheckpointError(f"no codec in {folder}: {name} is missing") from None
     return digest.hexdigest()[:16]
@@ -101,7 +102,7 @@ def named_codec(card: TaskCard, slot: SlotSegment) -> Known | None:
         return None
     named = Path(str(call.positional[0]))
     beside = Path(card.path).parent / named if card.path else named
-    folder = beside if (beside / "codec.json").exists() else named
+    folder = beside if current(beside, "codec.json").exists() else named
     try:
         found = known(folder, slot.modality.lower())
     except CheckpointError as error:

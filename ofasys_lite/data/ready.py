@@ -22,6 +22,7 @@ from ofasys_lite.plan.types import GroupSegment, Segment, walk
 from ofasys_lite.preprocess.base import Context, Preprocess
 from ofasys_lite.preprocess.text import read_text
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
+from ofasys_lite.writing import current
 
 __all__ = [
     "DataSettings",
@@ -268,7 +269,7 @@ def _open_all(
 
 def _vocabulary_in(folder: Path) -> Vocabulary:
     for place in (folder, folder / "tokenizer", folder / "export"):
-        if (place / "vocabulary.json").exists():
+        if current(place, "vocabulary.json").exists():
             return Vocabulary.load(place)
     return Vocabulary.load(folder)
 

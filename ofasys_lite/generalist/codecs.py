@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,29 +14,25 @@ from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.data.codecs import FORMAT, codec_hash, read_codec
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.network import Network
+from ofasys_lite.writing import atomic, current, staged, write_atomic
 
 __all__ = ["codec_hash", "fill_codecs", "load_codec", "save_codec"]
 
 
 def save_codec(codec: ImageCodec, folder: Path, losses: Mapping[str, object] | None = None) -> Path:
-    """Writes codec.json and model.safetensors into `folder`, each whole or not at all; the weights first.
+    """Writes codec.json and model.safetensors into `folder`, both or none; other files there stay.
 
     Args:
         codec: Sizes and weights.
         folder: Made where it is missing.
         losses: What it was trained by beside the error of its pictures, kept in codec.json for the reader.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".model.part"
-    partial.touch()
-    allowed = partial.stat().st_mode
-    save_file({n: t.detach().cpu().contiguous() for n, t in codec.state_dict().items()}, partial)
-    partial.chmod(allowed)
-    os.replace(partial, folder / "model.safetensors")
     told = {"losses": dict(losses)} if losses else {}
     text = json.dumps({"format": FORMAT, "kind": "image", "codec": codec.config.to_dict(), **told}, indent=1)
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, folder / "codec.json")
+    with staged(folder) as stage:
+        with atomic(stage / "model.safetensors") as partial:
+            save_file({n: t.detach().cpu().contiguous() for n, t in codec.state_dict().items()}, partial)
+        write_atomic(stage / "codec.json", text)
     return folder
 
 
@@ -51,7 +46,7 @@ def load_codec(folder: str | Path) -> ImageCodec:
     sizes = read_codec(place)
     with _whole(place):
         codec = ImageCodec(CodecConfig.from_dict(sizes))
-        codec.load_state_dict(load_file(place / "model.safetensors"))
+        codec.load_state_dict(load_file(current(place, "model.safetensors")))
     return codec.eval()
 
 
@@ -72,4 +67,4 @@ def fill_codecs(network: Network, folders: Mapping[str, Path]) -> None:
     """Puts the trained codecs into the adapters that write with them, by adapter name."""
     for name, folder in folders.items():
         with _whole(folder):
-            network.coder(name).fill(load_file(folder / "model.safetensors"))
+            network.coder(name).fill(load_file(current(folder, "model.safetensors")))

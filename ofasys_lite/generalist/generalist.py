@@ -206,11 +206,14 @@ class Generalist:
         merged = replace(data, bins=vocabulary.bins, modalities={**self.data.modalities, **data.modalities})
         return Generalist(network, vocabulary, {**self.tasks, **tasks}, cards, merged)
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes a self-contained export: config.json, model.safetensors, tokenizer; returns the folder."""
+    def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Writes a self-contained export: config.json, model.safetensors, tokenizer; returns the folder.
+
+        Other files in the folder stay; a model that it holds is replaced if `overwrite` says so.
+        """
         from ofasys_lite.generalist.store import save
 
-        return save(self, Path(folder))
+        return save(self, Path(folder).expanduser(), overwrite)
 
     def save_weights(self, path: str | Path) -> None:
         """Writes the weights alone (safetensors), atomically."""

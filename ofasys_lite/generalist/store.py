@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.codecs import adapter_facts, codec_slots
 from ofasys_lite.data.ready import DataSettings
 from ofasys_lite.data.spec import is_paths
-from ofasys_lite.errors import CheckpointError, OfasysError
+from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig
@@ -27,11 +25,14 @@ from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
 from ofasys_lite.plan.codecs import MODEL_KEYS, with_codecs
 from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.writing import atomic, claim_folder, current, staged, write_atomic
 
 __all__ = ["load", "load_weights", "save", "save_weights"]
 
 # 2: logits and rows of the token table are scaled by its deviation; interleaved rotary axes
 _FORMAT = 2
+#: What an export consists of.
+_FILES = ("config.json", "model.safetensors", "tokenizer.model", "vocabulary.json")
 
 
 def _plain(value: Any) -> Any:
@@ -81,42 +82,45 @@ def _config(model: Generalist) -> dict[str, Any]:
 
 def save_weights(network: Network, path: Path) -> None:
     """Writes the weights to `path` (safetensors), atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
     # the head is the token table: one tensor, stored once
     tensors = {n: p.detach().cpu().contiguous() for n, p in network.named_parameters()}
     kept = network.state_dict()  # without buffers that a module makes of its settings
     tensors.update({n: b.detach().cpu().contiguous() for n, b in network.named_buffers() if n in kept})
-    # safetensors writes for the owner alone; a model is to be read by whom the folder's owner allows
-    temporary.touch()
-    allowed = temporary.stat().st_mode
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.chmod(allowed)
-    os.replace(temporary, path)
+    with atomic(path, sync=True) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
 
 
-def save(model: Generalist, folder: Path) -> Path:
-    """Writes the export; an older one in `folder` stays until the new one is complete."""
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_weights(model.network, temporary / "model.safetensors")
-    model.vocabulary.save(temporary)
+def save(model: Generalist, folder: Path, overwrite: bool = False) -> Path:
+    """Writes the export into `folder`, whose other files stay; an older export stays until the new one is complete.
+
+    Raises:
+        WriteError: The folder holds a model and `overwrite` is not said, or files of others with names of ours, or it
+            cannot be written.
+    """
+    help = "name another folder, or replace what is there: overwrite=True"
+    if _ours(folder) and not overwrite:
+        raise WriteError(f"{folder} already holds a model", help=help)
+    claim_folder(folder, lambda _: overwrite, "a model of ours", help, _FILES)
     text = json.dumps(_config(model), indent=1, ensure_ascii=False)
-    (temporary / "config.json").write_text(text, encoding="utf-8")
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with staged(folder) as stage:
+        save_weights(model.network, stage / "model.safetensors")
+        model.vocabulary.save(stage)
+        write_atomic(stage / "config.json", text)
     return folder
+
+
+def _ours(folder: Path) -> bool:
+    """Whether the folder holds an export, of any version."""
+    try:
+        return "ofasys_lite" in json.loads(current(folder, "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _find(path: str | Path) -> Path:
     place = Path(path)
     for folder in (place, place / "export"):
-        if (folder / "config.json").exists():
+        if current(folder, "config.json").exists():
             return folder
     if place.exists():
         held = ", ".join(sorted(p.name for p in place.iterdir())[:8]) if place.is_dir() else "a file"
@@ -151,7 +155,7 @@ def _download(name: str) -> Path:
 def load(path: str | Path) -> Generalist:
     """The model in a run folder, an export folder, or a Hugging Face repository."""
     folder = _find(path)
-    config = _read_config(folder / "config.json")
+    config = _read_config(current(folder, "config.json"))
     vocabulary = Vocabulary.load(folder)
     try:
         model = _described(config, vocabulary)
@@ -164,7 +168,7 @@ def load(path: str | Path) -> Generalist:
             f"{folder}/config.json is damaged ({type(error).__name__}: {error})",
             help="copy it, or export the run again",
         ) from None
-    load_weights(model.network, folder / "model.safetensors")
+    load_weights(model.network, current(folder, "model.safetensors"))
     model.network.eval()
     return model
 

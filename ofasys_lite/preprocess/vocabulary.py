@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ofasys_lite.errors import CardError, CheckpointError
+from ofasys_lite.writing import current, write_atomic
 
 __all__ = ["CONTROLS", "Vocabulary", "train_pieces"]
 
@@ -147,17 +148,16 @@ class Vocabulary:
 
     def save(self, folder: Path) -> None:
         """Writes tokenizer.model and vocabulary.json into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "tokenizer.model").write_bytes(self.model)
+        write_atomic(folder / "tokenizer.model", self.model)
         content = {"bins": self.bins, "controls": CONTROLS, "declared": self.declared, "hash": self.hash}
-        (folder / "vocabulary.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        write_atomic(folder / "vocabulary.json", json.dumps(content, ensure_ascii=False, indent=1))
 
     @staticmethod
     def load(folder: Path) -> Vocabulary:
         """The vocabulary saved in `folder`; CheckpointError if it is missing, changed or of another version."""
         try:
-            model = (folder / "tokenizer.model").read_bytes()
-            content = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+            model = current(folder, "tokenizer.model").read_bytes()
+            content = json.loads(current(folder, "vocabulary.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"no tokenizer in {folder}: {Path(str(error.filename)).name} is missing",

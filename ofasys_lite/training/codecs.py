@@ -29,7 +29,7 @@ from ofasys_lite.plan.types import SlotSegment, option
 from ofasys_lite.plan.values import CallValue
 from ofasys_lite.training.codec import CodecRun, Images, train_codec
 from ofasys_lite.training.turns import await_first_rank, other_rank, turn
-from ofasys_lite.writing import cache_folder
+from ofasys_lite.writing import cache_folder, current
 
 __all__ = ["CodecTrainer"]
 
@@ -138,5 +138,4 @@ class _Given(Images):
 
 
 def _there(folder: Path) -> bool:
-    # written last
-    return (folder / "codec.json").exists()
+    return current(folder, "codec.json").exists()

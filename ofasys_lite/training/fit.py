@@ -202,7 +202,7 @@ def _build(run: TrainingRun, ready: Ready, resumed: bool) -> Generalist:
 
 @rank_zero_only
 def _export(generalist: Generalist, folder: RunFolder) -> None:
-    generalist.save_pretrained(folder.export)
+    generalist.save_pretrained(folder.export, overwrite=True)
 
 
 @rank_zero_only

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ofasys_lite.errors import WriteError
@@ -58,6 +58,7 @@ def staged(folder: Path) -> Iterator[Path]:
     Raises:
         WriteError: The system refuses: no room, no permission.
     """
+    made = not folder.exists()
     with telling(folder):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
@@ -72,6 +73,9 @@ def staged(folder: Path) -> Iterator[Path]:
             _put(stage, folder)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+            if made:
+                with suppress(OSError):  # it holds files: all is well
+                    folder.rmdir()
 
 
 def _put(stage: Path, folder: Path) -> None:

@@ -31,7 +31,7 @@ from ofasys_lite.data.recipes.base import (
 )
 from ofasys_lite.data.recipes.fetch import Wheels
 from ofasys_lite.data.recipes.preparation import data_root, prepare_recipe
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.writing import cache_folder
 
 
@@ -104,21 +104,64 @@ def test_a_complete_folder_is_left_alone(recipe: Recipe, tmp_path: Path) -> None
     assert (folder / "train.parquet").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("harm", ["truncate", "delete", "manifest", "version"])
+@pytest.mark.parametrize("harm", ["delete", "version"])
 def test_an_incomplete_or_older_folder_is_made_again(recipe: Recipe, tmp_path: Path, harm: str) -> None:
     folder = run(recipe, tmp_path)
-    manifest = folder / "manifest.json"
-    if harm == "truncate":
-        (folder / "test.parquet").write_bytes(b"PAR1")
-    elif harm == "delete":
+    (folder / "mine.csv").write_text("precious")
+    if harm == "delete":
         (folder / "beside.txt").unlink()
-    elif harm == "manifest":
-        manifest.write_text(manifest.read_text()[:50])
     else:
         recipe = replace(recipe, info=replace(recipe.info, version=2))
     run(recipe, tmp_path)
     assert load_manifest(folder).version == recipe.info.version
     assert store.matches(folder, recipe.info)
+    assert (folder / "mine.csv").read_text() == "precious"
+
+
+def test_files_of_an_older_version_go_and_others_stay(recipe: Recipe, tmp_path: Path) -> None:
+    folder = run(recipe, tmp_path)
+    newer = replace(recipe.info, version=2)
+    run(Recipe(newer, lambda wheels, limits: replace(build_words(wheels, limits), files={})), tmp_path)
+    assert not (folder / "beside.txt").exists()
+    assert store.matches(folder, newer)
+
+
+@pytest.mark.parametrize("mine", ["mine.csv", "train.parquet", "sub/mine.csv"])
+def test_a_folder_of_one_s_own_is_refused_before_anything_is_fetched(recipe: Recipe, tmp_path: Path, mine: str) -> None:
+    path = tmp_path / "data" / "words" / mine
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    with pytest.raises(WriteError, match=f"not of the data set words.*{mine.partition('/')[0]}") as caught:
+        run(replace(recipe, build=lambda wheels, limits: pytest.fail("built")), tmp_path)
+    assert "--root" in caught.value.help
+    assert path.read_text() == "precious"
+
+
+def test_another_data_set_or_what_was_changed_by_hand_is_not_replaced(recipe: Recipe, tmp_path: Path) -> None:
+    folder = run(recipe, tmp_path)
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest.replace('"recipe": "words"', '"recipe": "verbs"'))
+    with pytest.raises(WriteError, match="holds another data set: verbs"):
+        run(recipe, tmp_path)
+    (folder / "manifest.json").write_text(manifest[:50])
+    with pytest.raises(WriteError, match=r"manifest\.json cannot be read.*may hold files of yours"):
+        run(recipe, tmp_path)
+    (folder / "manifest.json").write_text(manifest)
+    (folder / "test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(WriteError, match=r"was changed since it was prepared: test\.parquet"):
+        run(recipe, tmp_path)
+    (folder / "test.parquet").unlink()
+    assert store.matches(run(recipe, tmp_path), recipe.info)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "words").write_text("precious")
+    with pytest.raises(WriteError, match="it is a file"):
+        run(recipe, tmp_path)
+    with pytest.raises(WriteError, match="is a file, not a folder"):
+        prepare_recipe(recipe, tmp_path / "data" / "words", cache=tmp_path / "cache")
+    assert (tmp_path / "data" / "words").read_text() == "precious"
 
 
 def test_a_failure_leaves_the_old_folder_and_no_litter(recipe: Recipe, tmp_path: Path) -> None:
@@ -131,10 +174,10 @@ def test_a_failure_leaves_the_old_folder_and_no_litter(recipe: Recipe, tmp_path:
 
 
 def test_what_a_killed_run_left_long_ago_is_removed(recipe: Recipe, tmp_path: Path) -> None:
-    left, recent = (tmp_path / "data" / f".words.{n}.partial" for n in ("old", "new"))
+    left, recent = (tmp_path / "data" / "words" / f".part-0123456{n}-files" for n in "ab")
     left.mkdir(parents=True)
     recent.mkdir()
-    old = time.time() - 2 * store.STALE_SECONDS
+    old = time.time() - 24 * 3600
     os.utime(left, (old, old))
     run(recipe, tmp_path)
     assert not left.exists()

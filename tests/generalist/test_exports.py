@@ -15,7 +15,7 @@ import tiny_worlds as worlds
 
 from ofasys_lite.adapters.image import ImageAdapter
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.errors import CheckpointError
+from ofasys_lite.errors import CheckpointError, WriteError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 
@@ -73,6 +73,58 @@ def test_saving_again_writes_the_same_export(trained: tuple[Generalist, Path], t
     again = Generalist.from_pretrained(trained[1]).save_pretrained(tmp_path / "again")
     for name in ("config.json", "model.safetensors", "vocabulary.json", "tokenizer.model"):
         assert (again / name).read_bytes() == (trained[1] / "export" / name).read_bytes(), name
+
+
+def test_saving_into_a_folder_leaves_other_files_alone(trained: tuple[Generalist, Path], tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    (models / "old").mkdir(parents=True)
+    for name in ("precious.txt", "old/precious.txt", ".hidden"):
+        (models / name).write_text("precious")
+    model = Generalist.from_pretrained(trained[1])
+    (tmp_path / "link").symlink_to(models)
+    model.save_pretrained(tmp_path / "link" / ".." / "link")
+    for name in ("precious.txt", "old/precious.txt", ".hidden"):
+        assert (models / name).read_text() == "precious"
+    Generalist.from_pretrained(models)
+    files = {"config.json", "model.safetensors", "vocabulary.json", "tokenizer.model"}
+    assert {p.name for p in models.iterdir()} == files | {"precious.txt", "old", ".hidden"}
+
+
+def test_a_model_is_saved_over_another_only_when_told(trained: tuple[Generalist, Path], tmp_path: Path) -> None:
+    model = Generalist.from_pretrained(trained[1])
+    model.save_pretrained(tmp_path)
+    with pytest.raises(WriteError, match="already holds a model"):
+        model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path, overwrite=True)
+
+
+def test_a_model_is_saved_neither_over_a_file_nor_over_another_s_config(
+    trained: tuple[Generalist, Path], tmp_path: Path
+) -> None:
+    model = Generalist.from_pretrained(trained[1])
+    mine = tmp_path / "d.csv"
+    mine.write_text("precious")
+    for place in (mine, mine / "model", tmp_path / "x" / ".." / "d.csv"):
+        with pytest.raises(WriteError, match="file"):
+            model.save_pretrained(place)
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(WriteError, match=r"not of a model of ours: config\.json"):
+        model.save_pretrained(tmp_path / "bert")
+    assert mine.read_text() == "precious"
+    assert [p.name for p in (tmp_path / "bert").iterdir()] == ["config.json"]
+
+
+def test_an_export_killed_while_it_is_put_in_place_loads(trained: tuple[Generalist, Path], tmp_path: Path) -> None:
+    model = Generalist.from_pretrained(trained[1])
+    model.save_pretrained(tmp_path)
+    wanted = predictions(Generalist.from_pretrained(tmp_path))
+    (tmp_path / ".new").mkdir()
+    for name in ("vocabulary.json", "model.safetensors"):  # the others have their places already
+        (tmp_path / name).rename(tmp_path / ".new" / name)
+    assert predictions(Generalist.from_pretrained(tmp_path)) == wanted
+    model.save_pretrained(tmp_path, overwrite=True)
+    assert not (tmp_path / ".new").exists()
 
 
 def test_plans_of_an_export_are_those_of_the_training(trained: tuple[Generalist, Path]) -> None:

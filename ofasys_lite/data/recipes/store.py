@@ -9,24 +9,21 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.data.recipes.base import SPLITS, Built, Column, RecipeInfo, Row
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import DataError, WriteError
+from ofasys_lite.writing import claim_folder, finish, staged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Manifest", "load_manifest", "matches", "read_split", "write"]
+__all__ = ["Manifest", "claim", "is_prepared", "load_manifest", "matches", "read_split", "write"]
 
-STALE_SECONDS = 6 * 3600
 ROWS_PER_GROUP = 1024
 
 
@@ -73,14 +70,27 @@ def load_manifest(folder: Path) -> Manifest:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["sources"] = tuple(values["sources"])
         return Manifest(**values)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder} is not a prepared data set (no manifest.json)", help=prepare) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise DataError(f"{path} cannot be read: {error}", help=f"delete {folder} and {prepare}") from None
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether the folder holds all files of the data set it is named after, of any version."""
+    with suppress(OSError):  # what cannot be moved into place is not there
+        finish(folder)
+    try:
+        manifest = load_manifest(folder)
+    except DataError:
+        return False
+    return manifest.recipe == folder.name and all((folder / name).is_file() for name in manifest.files)
 
 
 def matches(folder: Path, info: RecipeInfo) -> bool:
     """Whether the folder is complete and came from the same recipe version and the same wheels."""
+    with suppress(OSError):  # what cannot be moved into place is not there
+        finish(folder)
     try:
         manifest = load_manifest(folder)
     except DataError:
@@ -90,17 +100,51 @@ def matches(folder: Path, info: RecipeInfo) -> bool:
     same = pinned.keys() == used.keys() and all(
         pinned[package].get(each["file"]) == each["sha256"] for package, each in used.items()
     )
-    files = all((folder / name).is_file() and (folder / name).stat().st_size == n for name, n in manifest.files.items())
+    files = all(_size(folder / name) == size for name, size in manifest.files.items())
     return same and files and (manifest.recipe, manifest.version) == (info.name, info.version)
 
 
-def write(folder: Path, info: RecipeInfo, built: Built, wheels: Mapping[str, Path]) -> Manifest:
-    """Writes the prepared folder into a temporary one beside it and moves it into place; returns its manifest."""
-    _need_pyarrow()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+def claim(folder: Path, info: RecipeInfo) -> None:
+    """Returns if the data set may be written into `folder`: absent, empty, or prepared before and not changed since.
+
+    Raises:
+        WriteError: The folder holds files of somebody else, another data set, or files that were changed; or it cannot
+            be written.
+    """
+    elsewhere = f"move {folder} away, or prepare into another folder: --root FOLDER, or OFASYS_DATA=FOLDER"
+    what = f"the data set {info.name} as `data prepare` writes it"
+    claim_folder(folder, lambda place: (place / "manifest.json").exists(), what, elsewhere)
+    if not (folder / "manifest.json").exists():
+        return
     try:
+        before = load_manifest(folder)
+    except DataError as error:
+        raise WriteError(f"{error.message}; so {folder} may hold files of yours", help=elsewhere) from None
+    if before.recipe != info.name:
+        raise WriteError(f"{folder} holds another data set: {before.recipe}", help=elsewhere)
+    changed = [name for name, size in before.files.items() if _size(folder / name) not in (None, size)]
+    if changed:
+        raise WriteError(
+            f"{folder} was changed since it was prepared: {', '.join(changed)}",
+            help=f"to have it made again, delete the changed files; to keep them, {elsewhere}",
+        )
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None if there is none."""
+    return path.stat().st_size if path.exists() else None
+
+
+def write(folder: Path, info: RecipeInfo, built: Built, wheels: Mapping[str, Path]) -> Manifest:
+    """Writes the prepared folder, all files or none; returns its manifest. Other files in the folder stay.
+
+    Raises:
+        WriteError: What `claim` refuses.
+    """
+    _need_pyarrow()
+    claim(folder, info)
+    before = load_manifest(folder).files if (folder / "manifest.json").exists() else {}
+    with staged(folder) as partial:
         columns = (Column("id", "text", "row id"), Column("group", "text", info.group), *info.columns)
         schema = _schema(columns, built)
         for split in SPLITS:
@@ -108,34 +152,11 @@ def write(folder: Path, info: RecipeInfo, built: Built, wheels: Mapping[str, Pat
         for name, content in built.files.items():
             (partial / name).write_bytes(content)
         manifest = _manifest(info, built, wheels, columns, partial)
-        (partial / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n")
-        partial.chmod(0o755)
-        _move(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
+        (partial / "manifest.json").write_text(text, encoding="utf-8")
+    for name in before.keys() - manifest.files.keys() - {"..", "."}:
+        (folder / Path(name).name).unlink(missing_ok=True)  # of an older version of the recipe
     return manifest
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what a killed run left long ago."""
-    for left in folder.parent.glob(f".{folder.name}.*.partial"):
-        if time.time() - left.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _move(partial: Path, folder: Path) -> None:
-    """Puts the new folder in the place of the old one; a reader sees the old, for an instant none, or the new."""
-    old = partial.with_name(partial.name.replace(".partial", ".old.partial"))
-    if folder.exists():
-        os.replace(folder, old)
-    try:
-        os.replace(partial, folder)
-    except OSError:
-        # another process was faster: its folder holds the same rows
-        if not (folder / "manifest.json").is_file():
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _manifest(
