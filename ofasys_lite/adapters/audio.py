@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ofasys_lite.adapters.base import Adapter, Shared
 from ofasys_lite.data.types import Part
 from ofasys_lite.errors import ShapeError
+from ofasys_lite.model import moved
 from ofasys_lite.preprocess.audio import rows_of_frames
 from ofasys_lite.preprocess.media import setting
 
@@ -54,7 +55,7 @@ class AudioAdapter(Adapter):
         frames_FM = part.arrays["frames"]
         device, dtype = frames_FM.device, self.first.weight.dtype
         starts, total = _layout(lengths)
-        places_F = _ranges(starts, lengths).to(device, non_blocking=True)
+        places_F = moved(_ranges(starts, lengths), device)
         x_FM = torch.zeros(total, self.mels, dtype=dtype, device=device)
         x_FM = x_FM.index_copy(0, places_F, frames_FM.to(dtype))
         halves = [-(-n // 2) for n in lengths]
@@ -62,9 +63,9 @@ class AudioAdapter(Adapter):
         inside[_ranges([s // 2 for s in starts], halves)] = True
         x_CF = F.gelu(self.first(x_FM.T[None]))[0]
         # what the bias made of the frames between is put back to zero: every sound ends in zeros, as if alone
-        x_CF = x_CF * inside.to(device, x_CF.dtype, non_blocking=True)
+        x_CF = x_CF * moved(inside, device).to(x_CF.dtype)
         x_CF = F.gelu(self.second(x_CF[None]))[0]
-        rows_P = _ranges([s // 4 for s in starts], part.counts).to(device, non_blocking=True)
+        rows_P = moved(_ranges([s // 4 for s in starts], part.counts), device)
         x_PD: Tensor = self.norm(self.project(x_CF.T[rows_P]))
         return x_PD
 

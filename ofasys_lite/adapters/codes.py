@@ -42,6 +42,8 @@ class CodesAdapter(Adapter):
         CardError: The codes are deeper than the decoder.
     """
 
+    shares_K: Tensor
+
     def __init__(self, settings: Mapping[str, Any], shared: Shared, codes: int, depth: int, positions: int) -> None:
         super().__init__(settings, shared)
         said = settings["codec"]
@@ -63,6 +65,7 @@ class CodesAdapter(Adapter):
             raise CardError(f"codec: weights {tuple(weights)} for codes of depth {depth}", help="give one a depth")
         given = [1.0] * depth if weights is None else [float(w) for w in weights]
         self.shares = tuple(w / sum(given) for w in given)
+        self.register_buffer("shares_K", torch.tensor(self.shares), persistent=False)
         self.correct = float(said.get("correct", 0.0))
         #: What a row writes when it is written together with others.
         self.mask_D = nn.Parameter(torch.randn(shared.width))
@@ -244,7 +247,7 @@ class CodesAdapter(Adapter):
     def loss(self, reading: DepthLogits, smoothing: float = 0.0) -> Tensor:
         """(R,) cross entropy of each position in nats: the weighted mean over its depths."""
         loss_RK = reading.loss(smoothing)
-        return (loss_RK * loss_RK.new_tensor(self.shares)).sum(-1)
+        return (loss_RK * self.shares_K.to(loss_RK.dtype)).sum(-1)
 
     def writer(self, rows_R: Tensor | None, choose: Choose, scorers: Sequence[Score] | None = None) -> DepthWriter:
         """A step of decoding in which the live rows `rows_R` (None: all) write the codes of one position each;

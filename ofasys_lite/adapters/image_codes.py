@@ -16,6 +16,7 @@ from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.codes import CodesAdapter
 from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.data.types import Part
+from ofasys_lite.model import moved
 
 __all__ = ["ImageCodesAdapter"]
 
@@ -42,7 +43,7 @@ class ImageCodesAdapter(CodesAdapter):
     def latents(self, part: Part, chosen: list[int] | None = None) -> Tensor:
         """(N, L, C) of the pictures, or of the `chosen` ones, before quantization, in fp32."""
         pixels = part.arrays["pixels"]
-        pixels = pixels if chosen is None else pixels[torch.tensor(chosen, device=pixels.device)]
+        pixels = pixels if chosen is None else pixels[moved(torch.tensor(chosen), pixels.device)]
         with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
             latents: Tensor = self.codec.latents(pixels).flatten(1, 2)
         return latents

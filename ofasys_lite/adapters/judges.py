@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ofasys_lite.model import moved
 from ofasys_lite.preprocess.judged import VERDICTS
 
 __all__ = ["Judges"]
@@ -59,7 +60,7 @@ class Judges(nn.Module):
         loss_JL2 = F.binary_cross_entropy_with_logits(logits_JL2, labels_JL2, reduction="none")
         loss_J2 = torch.stack([_mean(loss_JL, asked_JL) for loss_JL in loss_JL2.unbind(-1)], -1)
         asked = [2 * j + head for j, kind in enumerate(kinds) for head in VERDICTS[kind]]
-        return loss_J2.flatten()[torch.tensor(asked, dtype=torch.long, device=loss_J2.device)]
+        return loss_J2.flatten()[moved(torch.tensor(asked, dtype=torch.long), loss_J2.device)]
 
 
 def _mean(x_JL: Tensor, asked_JL: Tensor) -> Tensor:

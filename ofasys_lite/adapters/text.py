@@ -5,17 +5,20 @@ Shapes: P rows of a part, L rows with loss, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Shared
-from ofasys_lite.data.types import Part
-from ofasys_lite.model import head_loss
+from ofasys_lite.data.types import Ints, Part
+from ofasys_lite.model import ctc_losses, head_loss
+from ofasys_lite.preprocess.vocabulary import CONTROLS
 
 __all__ = ["TextAdapter"]
+
+_BLANK = CONTROLS.index("<blank>")
 
 
 class TextAdapter(Adapter):
@@ -51,6 +54,13 @@ class TextAdapter(Adapter):
     def loss(self, states_LD: Tensor, labels_L: Tensor, smoothing: float = 0.0) -> Tensor:
         """(L,) cross entropy of each row, in nats, fp32."""
         return head_loss(states_LD * self.logit_scale, self.embedding.weight, labels_L, smoothing)
+
+    def ctc(self, states_RD: Tensor, lengths: Sequence[int], labels: Sequence[Ints]) -> Tensor:
+        """(N,) CTC losses in nats of sequences laid end to end.
+
+        The blank is a control row of the same head, so encoder and decoder speak of the same pieces.
+        """
+        return ctc_losses(states_RD * self.logit_scale, self.embedding.weight, lengths, labels, _BLANK)
 
     def touch(self) -> Tensor:
         """Zero; the table is touched by the head."""

@@ -24,6 +24,7 @@ from ofasys_lite.data.types import (
     Term,
 )
 from ofasys_lite.preprocess.base import Piece
+from ofasys_lite.preprocess.judged import OWN
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
 __all__ = ["collate"]
@@ -125,13 +126,18 @@ class _Codes:
         self.samples: list[Ints] = []
         #: Per judged piece: its number, its rows, its sample, its kind, the terms of its verdicts.
         self.shown: list[tuple[int, Ints, int, int, tuple[int, ...]]] = []
+        #: Per judged piece that the model fills in: True where it does.
+        self.filled: list[npt.NDArray[np.bool_]] = []
         self.pieces = 0
         self.positions = 0
 
     def add(self, piece: Piece, term: int | None, rows: Ints, sample: int, judges: tuple[int, ...] = ()) -> None:
         """Notes the positions of a piece that are learned; the adapter's part counts all of them."""
         if judges:
-            self.shown.append((self.pieces, rows, sample, int(piece.arrays["judge"][0]), judges))
+            kind = int(piece.arrays["judge"][0])
+            self.shown.append((self.pieces, rows, sample, kind, judges))
+            if kind == OWN:
+                self.filled.append(piece.arrays["hidden"])
         self.pieces += 1
         chosen = np.arange(piece.count) if piece.learn_P is None else np.flatnonzero(piece.learn_P)
         if term is not None:
@@ -149,7 +155,8 @@ class _Codes:
     def judged(self) -> JudgeRows:
         """The pieces that are shown to judges."""
         numbers, rows, samples, kinds, _ = zip(*self.shown, strict=True)
-        return JudgeRows(self.adapter, np.array(numbers, dtype=np.int64), np.stack(rows), samples, kinds)
+        filled = np.flatnonzero(np.concatenate(self.filled)) if self.filled else np.zeros(0, np.int64)
+        return JudgeRows(self.adapter, np.array(numbers, dtype=np.int64), np.stack(rows), samples, kinds, filled)
 
     def verdicts(self) -> Ints:
         """Term of each verdict, piece by piece."""

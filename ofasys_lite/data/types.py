@@ -189,7 +189,7 @@ class SideRows:
         term: Index into the pack's terms.
         sample: Index into the pack's samples.
         rows: Source rows it judges.
-        labels: Label ids; each is one loss unit.
+        labels: Label ids, on the host; each is one loss unit.
     """
 
     kind: str
@@ -224,6 +224,7 @@ class JudgeRows:
         rows: (J, L) their target rows.
         samples: Index into the pack's samples of each.
         kinds: REAL, OTHER or OWN of `preprocess/judged.py`, of each.
+        filled: Positions that the model itself fills in, in the pieces of kind OWN laid end to end.
     """
 
     adapter: str
@@ -231,6 +232,7 @@ class JudgeRows:
     rows: Any
     samples: tuple[int, ...]
     kinds: tuple[int, ...]
+    filled: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,9 @@ class Together:
         """(R, K) codes of the hidden positions; `choose` draws for all with their sources, then for the emptied."""
         repeats = len(self.spans[0])
         reader = self._reader(samples_M, repeats)
-        written = reader.write(codes_MLK.repeat(repeats, 1, 1), hidden_ML.repeat(repeats, 1), choose)
+        hidden_ML = hidden_ML.repeat(repeats, 1)
+        rows_R = hidden_ML.flatten().nonzero().squeeze(1)
+        written = reader.write(codes_MLK.repeat(repeats, 1, 1), hidden_ML, rows_R, choose)
         return written[: len(written) // repeats]
 
     def judge(self, samples_M: Tensor, codes_MLK: Tensor, written_ML: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ofasys_lite.adapters.codes import CodesAdapter
 from ofasys_lite.adapters.depth import Choose
 from ofasys_lite.data.types import Batch, JudgeRows, Part, Stream
-from ofasys_lite.model import EncoderDecoder, Taps
+from ofasys_lite.model import EncoderDecoder, Taps, moved
 from ofasys_lite.preprocess.judged import OTHER, OWN
 
 __all__ = ["Reader", "show_judged", "verdict_losses"]
@@ -45,16 +45,15 @@ class Reader:
         positions_ML3: Tensor,
     ) -> None:
         rows = [np.arange(first, first + count) for first, count in spans]
-        index = torch.from_numpy(np.concatenate(rows) if rows else np.zeros(0, np.int64)).to(states_SD.device)
+        index = moved(torch.from_numpy(np.concatenate(rows) if rows else np.zeros(0, np.int64)), states_SD.device)
         self.body, self.coder = body, coder
         self.states_SD = states_SD.index_select(0, index)
         self.source_S3 = source.positions_S3.index_select(0, index)
         self.positions_ML3 = positions_ML3
         self.cross = tuple((positions_ML3.shape[1], count) for _, count in spans)
 
-    def write(self, codes_MLK: Tensor, hidden_ML: Tensor, choose: Choose) -> Tensor:
-        """(R, K) codes of the hidden positions, drawn by `choose`, sequence by sequence."""
-        rows_R = hidden_ML.flatten().nonzero().squeeze(1)
+    def write(self, codes_MLK: Tensor, hidden_ML: Tensor, rows_R: Tensor, choose: Choose) -> Tensor:
+        """(R, K) codes of the hidden positions, `rows_R` of all sequences laid end to end, drawn by `choose`."""
         writer = self.coder.writer(rows_R, choose)
         self._decode(self.coder.masked(codes_MLK, hidden_ML), writer.taps)
         return writer.codes()
@@ -97,7 +96,7 @@ def show_judged(body: EncoderDecoder, coder: CodesAdapter, batch: Batch, states_
         chosen = [j for j, k in enumerate(judged.kinds) if k == kind]
         if not chosen:
             continue
-        at_X = torch.tensor(chosen, device=codes_JLK.device)
+        at_X = moved(torch.tensor(chosen), codes_JLK.device)
         pieces_X = judged.pieces[at_X]
         if kind == OTHER:
             wrong_XLK = codes_NLK[_others(pieces_X, len(codes_NLK))]
@@ -105,7 +104,7 @@ def show_judged(body: EncoderDecoder, coder: CodesAdapter, batch: Batch, states_
             spans = _spans(batch, [judged.samples[j] for j in chosen])
             positions_XL3 = batch.target.positions_S3[judged.rows[at_X]]
             reader = Reader(body, coder, states_SD.detach(), batch.source, spans, positions_XL3)
-            wrong_XLK = _filled(reader, codes_JLK[at_X], hidden_NL1[pieces_X].squeeze(-1))
+            wrong_XLK = _filled(reader, codes_JLK[at_X], hidden_NL1[pieces_X].squeeze(-1), judged.filled)
         shown_XLK = torch.where(hidden_NL1[pieces_X], wrong_XLK, codes_JLK[at_X])
         codes_JLK = codes_JLK.index_copy(0, at_X, shown_XLK)
     coder.show(part, judged.pieces, codes_JLK)
@@ -136,11 +135,10 @@ def _spans(batch: Batch, samples: Sequence[int]) -> list[tuple[int, int]]:
 
 
 @torch.no_grad()
-def _filled(reader: Reader, codes_XLK: Tensor, hidden_XL: Tensor) -> Tensor:
+def _filled(reader: Reader, codes_XLK: Tensor, hidden_XL: Tensor, rows_R: Tensor) -> Tensor:
     """(X, L, K): the codes with the hidden ones drawn as the model now writes them, all at once."""
-    filled_XLK = codes_XLK.clone()
-    filled_XLK[hidden_XL] = reader.write(codes_XLK, hidden_XL, _drawn)
-    return filled_XLK
+    written_RK = reader.write(codes_XLK, hidden_XL, rows_R, _drawn)
+    return codes_XLK.flatten(0, 1).index_copy(0, rows_R, written_RK).view(codes_XLK.shape)
 
 
 def _drawn(depth: int, logits_RV: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Embedded, Shared
@@ -22,11 +21,8 @@ from ofasys_lite.data.types import Batch, SideRows, Stream
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.judging import show_judged, verdict_losses
 from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
-from ofasys_lite.preprocess.vocabulary import CONTROLS
 
 __all__ = ["AdapterSpec", "Losses", "Network", "merge_taps"]
-
-_BLANK = CONTROLS.index("<blank>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,18 +178,10 @@ class Network(nn.Module):
             coded = [self.coder(name).loss(reading, smoothing) for name, reading in readings.items()]
             coded += [verdict_losses(self.coder(j.adapter), batch, states_TD, j) for j in batch.judged]
             token_L = torch.cat([token_L, *(loss.to(token_L.dtype) for loss in coded)])
-        side = tuple(self._side(states_SD, s) for s in batch.side)
-        return Losses(token_L, side, self.touch(batch))
+        return Losses(token_L, self._sides(states_SD, batch.side), self.touch(batch))
 
-    def _side(self, states_SD: Tensor, side: SideRows) -> Tensor:
-        # CTC over the shared head: the blank is a control row, so encoder and decoder speak of the same pieces
-        logits = self.text.scores(states_SD[side.rows]).float()
-        loss: Tensor = F.ctc_loss(
-            F.log_softmax(logits, dim=-1),
-            side.labels[None],
-            torch.tensor([len(side.rows)]),
-            torch.tensor([len(side.labels)]),
-            blank=_BLANK,
-            reduction="sum",
-        )
-        return loss
+    def _sides(self, states_SD: Tensor, side: Sequence[SideRows]) -> tuple[Tensor, ...]:
+        if not side:
+            return ()
+        states_RD = states_SD[torch.cat([each.rows for each in side])]
+        return self.text.ctc(states_RD, [len(each.rows) for each in side], [each.labels for each in side]).unbind(0)

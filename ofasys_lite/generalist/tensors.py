@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from ofasys_lite.data.types import Batch, Part, Stream
+from ofasys_lite.model import moved
 
 __all__ = ["to_device"]
 
 
 def _tensor(array: Any, device: torch.device) -> Any:
     if isinstance(array, np.ndarray):
-        return torch.from_numpy(array).to(device, non_blocking=True)
-    return array.to(device, non_blocking=True) if isinstance(array, torch.Tensor) else array
+        return moved(torch.from_numpy(array), device)
+    return moved(array, device) if isinstance(array, torch.Tensor) else array
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -35,6 +36,9 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         loss_rows_L=_tensor(batch.loss_rows_L, device),
         labels_L=_tensor(batch.labels_L, device),
         codes=tuple(replace(c, rows=_tensor(c.rows, device), picked=_tensor(c.picked, device)) for c in batch.codes),
-        judged=tuple(replace(j, pieces=_tensor(j.pieces, device), rows=_tensor(j.rows, device)) for j in batch.judged),
-        side=tuple(replace(s, rows=_tensor(s.rows, device), labels=_tensor(s.labels, device)) for s in batch.side),
+        judged=tuple(
+            replace(j, **{name: _tensor(getattr(j, name), device) for name in ("pieces", "rows", "filled")})
+            for j in batch.judged
+        ),
+        side=tuple(replace(s, rows=_tensor(s.rows, device)) for s in batch.side),
     )

@@ -5,12 +5,14 @@ from ofasys_lite.model.borders import BACKENDS, Borders
 from ofasys_lite.model.cache import DecodeCache
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.cost import flops, parameters
+from ofasys_lite.model.ctc import ctc_losses
 from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
 from ofasys_lite.model.head import head_loss
 from ofasys_lite.model.probe import Precision, probe_precision
 from ofasys_lite.model.quantize import Codebook, Quantized, ResidualQuantizer
 from ofasys_lite.model.rotary import RotaryAxes, axial_axes, mrope_axes, rotary_angles, rotary_table, rotate
 from ofasys_lite.model.scalar_codes import ScalarQuantizer
+from ofasys_lite.model.transfer import moved
 
 __all__ = [
     "BACKENDS",
@@ -28,8 +30,10 @@ __all__ = [
     "Taps",
     "attend",
     "axial_axes",
+    "ctc_losses",
     "flops",
     "head_loss",
+    "moved",
     "mrope_axes",
     "parameters",
     "probe_precision",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
+from ofasys_lite.model.transfer import moved
 
 __all__ = ["BACKENDS", "Borders", "Piece", "choose_backend"]
 
@@ -32,9 +33,9 @@ GROUP_LIMIT = 32
 
 def choose_backend(device: torch.device, dtype: torch.dtype, longest: int, head_width: int) -> str:
     """The name of the fastest back-end for this device, type and longest sequence."""
-    if device.type != "cuda":
+    if device.type == "cpu":
         return "exact" if longest <= EXACT_LIMIT.get(dtype, DEFAULT_EXACT_LIMIT) else "sdpa"
-    half = dtype in (torch.float16, torch.bfloat16)
+    half = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
     return "varlen" if half and head_width % 8 == 0 and head_width <= 256 and has_varlen(device) else "padded"
 
 
@@ -154,14 +155,12 @@ class Borders:
 
     def mask(self, device: torch.device) -> Tensor:
         """True where a query may look at a key in (N, longest q, longest k) grids; all False in empty rows."""
-        return self._keep("mask", device, self._mask)
+        return self._keep("mask", device, lambda: self._mask(device))
 
     def _keep(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
         found = self._on_device.get((name, device))
         if found is None:
-            made: Tensor = make()
-            found = made if device.type == "cpu" else made.pin_memory().to(device, non_blocking=True)
-            self._on_device[name, device] = found
+            found = self._on_device[name, device] = moved(make(), device)
         return found
 
     def _lengths(self, side: str) -> tuple[int, ...]:
@@ -180,10 +179,10 @@ class Borders:
         kept = torch.tensor([k > 0 for k in self.k_lengths], dtype=torch.bool)
         return kept.repeat_interleave(torch.tensor(self.q_lengths, dtype=torch.long)).nonzero().flatten()
 
-    def _mask(self) -> Tensor:
-        q_N1 = torch.tensor(self.q_lengths, dtype=torch.long).unsqueeze(1)
-        k_N1 = torch.tensor(self.k_lengths, dtype=torch.long).unsqueeze(1)
-        row_q, row_k = torch.arange(self.longest_q), torch.arange(self.longest_k)
+    def _mask(self, device: torch.device) -> Tensor:
+        # made on the device: only the lengths travel
+        q_N1, k_N1 = (moved(torch.tensor(self._lengths(s), dtype=torch.long), device).unsqueeze(1) for s in ("q", "k"))
+        row_q, row_k = (torch.arange(longest, device=device) for longest in (self.longest_q, self.longest_k))
         mask_NQK = (row_q < q_N1).unsqueeze(2) & (row_k < k_N1).unsqueeze(1)
         return mask_NQK & (row_q.unsqueeze(1) >= row_k) if self.causal else mask_NQK
 

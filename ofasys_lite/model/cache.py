@@ -23,6 +23,7 @@ from ofasys_lite.model.borders import Borders
 from ofasys_lite.model.few_rows import FewRows, StepRotation
 from ofasys_lite.model.pages import large_zeros
 from ofasys_lite.model.source_grid import SourceGrid, attend_grid
+from ofasys_lite.model.transfer import moved
 
 __all__ = ["DecodeCache"]
 
@@ -85,7 +86,7 @@ class DecodeCache:
         self.lengths = [self.lengths[p] for p in parents]
         sources = [self.source_B[p] for p in parents]
         if self._history_BP is not None:
-            index = torch.tensor(parents, dtype=torch.long, device=self._history_BP.device)
+            index = moved(torch.tensor(parents, dtype=torch.long), self._history_BP.device)
             self._history_BP = self._history_BP.index_select(0, index)
         if sources != self.source_B:
             self._settle(sources)
@@ -179,7 +180,7 @@ class DecodeCache:
         q_BHC = q_BHC * q_BHC.shape[2] ** 0.5 if scaled else q_BHC
         if order is None:
             return attend_within(q_BHC, *memory, borders)
-        index = torch.tensor(order, device=q_BHC.device)
+        index = moved(torch.tensor(order), q_BHC.device)
         sorted_BHC = attend_within(q_BHC.index_select(0, index), *memory, borders)
         return torch.empty_like(sorted_BHC).index_copy(0, index, sorted_BHC)
 
@@ -230,19 +231,20 @@ class DecodeCache:
         self._lines.clear()
         beams = max(old.beams, max((sources.count(s) for s in live), default=1))
         self._layout = _Layout(sources, order, beams)
-        moved = [old.sources.index(s) for s in tail]
+        movers = [old.sources.index(s) for s in tail]
         for layer, buffers in enumerate(self._buffers):
             if buffers is not None:
                 self._buffers[layer] = (
-                    self._resettle(buffers[0], into, moved),
-                    self._resettle(buffers[1], into, moved),
+                    self._resettle(buffers[0], into, movers),
+                    self._resettle(buffers[1], into, movers),
                 )
 
-    def _resettle(self, buffer: Tensor, into: list[int], moved: list[int]) -> Tensor:
-        """The buffer with sources `moved` at places `into`, and as many slots as the layout has."""
+    def _resettle(self, buffer: Tensor, into: list[int], movers: list[int]) -> Tensor:
+        """The buffer with sources `movers` at places `into`, and as many slots as the layout has."""
         used = buffer[:, :, : self._places]
         if into:
-            used[torch.tensor(into, device=buffer.device)] = used[torch.tensor(moved, device=buffer.device)]
+            homes, guests = (moved(torch.tensor(x), buffer.device) for x in (into, movers))
+            used[homes] = used[guests]
         beams = self._layout.beams
         if buffer.shape[3] == beams:
             return buffer
@@ -309,13 +311,13 @@ class _Layout:
 
     def slots_of_rows(self, device: torch.device) -> Tensor:
         """The slot of each row: (B,)."""
-        self._slots = self._slots.to(device)
+        self._slots = moved(self._slots, device)
         return self._slots
 
     def grid(self, x_B: Tensor) -> Tensor:
         """Rows at their homes: (N, J, ...), zeros where nobody lives."""
         if not self.whole:
-            self._flat = self._flat.to(x_B.device)
+            self._flat = moved(self._flat, x_B.device)
             x_B = x_B.new_zeros((self.count * self.beams, *x_B.shape[1:])).index_copy_(0, self._flat, x_B)
         return x_B.reshape(self.count, self.beams, *x_B.shape[1:])
 
@@ -323,5 +325,5 @@ class _Layout:
         """Live rows out of a flattened grid: (B, ...)."""
         if self.whole:
             return grid_X
-        self._flat = self._flat.to(grid_X.device)
+        self._flat = moved(self._flat, grid_X.device)
         return grid_X.index_select(0, self._flat)

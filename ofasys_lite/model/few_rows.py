@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.layers import CrossAttention, DecoderBlock, SelfAttention, Swiglu
 from ofasys_lite.model.pages import large_zeros
-from ofasys_lite.model.rotary import Rotation, mrope_axes
+from ofasys_lite.model.rotary import Rotation, axes_on, mrope_axes
 
 __all__ = ["FewRows", "NormedLinear", "StepCache", "StepRotation", "lay_out", "lay_out_heads"]
 
@@ -53,8 +53,7 @@ class StepRotation:
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
         axes = mrope_axes(config.head_width, config.sections, float(config.rotary_theta), config.rotary_layout)
         self.blank = config.rotary_blank
-        self.index_P = torch.tensor(axes.axes_P, dtype=torch.long, device=device)
-        self.inverse_P = torch.tensor(axes.inverse_frequencies_P, dtype=torch.float32, device=device)
+        self.index_P, self.inverse_P = axes_on(axes, device)
 
     def __call__(self, positions_B3: Tensor) -> Rotation:
         """(B, P) each in fp32; equal to `rotary_table`."""

@@ -27,6 +27,17 @@ def make_norm(config: ModelConfig, width: int) -> nn.Module:
     return nn.RMSNorm(width, eps=config.norm_epsilon)
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMSNorm within each head, in the type of what it is given.
+
+    Under autocast on CUDA norms give fp32, and attention would lose its kernel for half precision.
+    """
+
+    def forward(self, x_RHC: Tensor) -> Tensor:
+        """(R, H, C), as it came in shape and type."""
+        return super().forward(x_RHC).to(x_RHC.dtype)
+
+
 class Swiglu(nn.Module):
     """(R, D) -> (R, D): silu(gate) * value, then back to the width (arXiv 2002.05202); one product for both."""
 
@@ -71,8 +82,8 @@ class SelfAttention(nn.Module):
         self.heads, self.groups, self.channels = config.heads, config.kv_groups, config.head_width
         self.qkv = nn.Linear(config.width, (self.heads + 2 * self.groups) * self.channels, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
-        self.q_norm = nn.RMSNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
-        self.k_norm = nn.RMSNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
+        self.q_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
+        self.k_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
 
     def project(self, x_RD: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Turned queries (R, H, C), turned keys and plain values (R, G, C)."""
@@ -104,8 +115,8 @@ class CrossAttention(nn.Module):
         self.q = nn.Linear(config.width, self.heads * self.channels, bias=config.bias)
         self.kv = nn.Linear(config.width, 2 * self.groups * self.channels, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
-        self.q_norm = nn.RMSNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
-        self.k_norm = nn.RMSNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
+        self.q_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
+        self.k_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
 
     def queries(self, x_TD: Tensor, rotation_T: Rotation) -> Tensor:
         """Queries (T, H, C), turned by target position."""

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.model.transfer import moved
 
 __all__ = ["RotaryAxes", "Rotation", "axial_axes", "mrope_axes", "rotary_angles", "rotary_table", "rotate"]
 
@@ -78,6 +79,15 @@ def axial_axes(head_width: int, axes: int, theta: float) -> RotaryAxes:
     return RotaryAxes(tuple(a for a in range(axes) for _ in range(pairs)), ladder * axes, "neighbours")
 
 
+@lru_cache(maxsize=32)
+def axes_on(axes: RotaryAxes, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Axis and inverse frequency of each pair, both (P,) on `device`: copied there once and not for each pack."""
+    with torch.inference_mode(False):  # training may take what prediction made first
+        index_P = torch.tensor(axes.axes_P, dtype=torch.long)
+        inverse_P = torch.tensor(axes.inverse_frequencies_P, dtype=torch.float32)
+        return moved(index_P, device), moved(inverse_P, device)
+
+
 def rotary_angles(positions_SA: Tensor, axes: RotaryAxes) -> Rotation:
     """Cosine and sine of every row's angle per pair, each (S, P) in fp32.
 
@@ -88,9 +98,7 @@ def rotary_angles(positions_SA: Tensor, axes: RotaryAxes) -> Rotation:
     if positions_SA.ndim != 2 or (axes.axes_P and positions_SA.shape[1] <= max(axes.axes_P)):
         need = max(axes.axes_P, default=0) + 1
         raise ShapeError(f"positions have shape {tuple(positions_SA.shape)}", help=f"give {need} numbers per row")
-    device = positions_SA.device
-    index_P = torch.tensor(axes.axes_P, dtype=torch.long, device=device)
-    inverse_P = torch.tensor(axes.inverse_frequencies_P, dtype=torch.float32, device=device)
+    index_P, inverse_P = axes_on(axes, positions_SA.device)
     angles_SP = positions_SA.to(torch.float32).index_select(1, index_P) * inverse_P
     return angles_SP.cos(), angles_SP.sin()
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ofasys_lite.model.transfer import moved
+
 __all__ = ["SourceGrid", "attend_grid"]
 
 #: Grids that are larger than this many times what they hold are not made.
@@ -55,7 +57,7 @@ class SourceGrid:
             lengths_N1 = torch.tensor(self.lengths).clamp(min=1).unsqueeze(1)
             gap_NL = torch.arange(self.longest) >= lengths_N1
             mask_NL = torch.zeros(gap_NL.shape).masked_fill_(gap_NL, float("-inf"))
-            self._mask = mask_NL.to(like.device, like.dtype)[:, None, None]
+            self._mask = moved(mask_NL.to(like.dtype), like.device)[:, None, None]
         return self._mask
 
     def read(self, layer: int, q_BHC: Tensor, scaled: bool) -> Tensor:

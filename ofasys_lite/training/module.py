@@ -21,6 +21,7 @@ from ofasys_lite.data.types import Batch
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.sections import sections_of
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.model import moved
 from ofasys_lite.training.accounting import Ledger, StepCounts, unit_weights
 from ofasys_lite.training.optimizer import parameter_groups
 from ofasys_lite.training.settings import TrainSettings
@@ -143,7 +144,7 @@ class TrainingModule(L.LightningModule):
         batch = to_device(pack, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast_bf16):
             losses = self.network(batch, self.settings.label_smoothing)
-        weights_L = torch.from_numpy(rows_L).to(self.device)
+        weights_L = moved(torch.from_numpy(rows_L), self.device)
         loss = (losses.token_L * weights_L).sum() + losses.touch
         for weight, scalar in zip(side, losses.side, strict=True):
             loss = loss + float(weight) * scalar
@@ -186,7 +187,7 @@ class TrainingModule(L.LightningModule):
         self.sums = self.sums.to(token_L.device)
         index = self.ledger.term_index(pack)
         if len(pack.terms_L):
-            term_L = torch.from_numpy(index[np.asarray(pack.terms_L)]).to(token_L.device, non_blocking=True)
+            term_L = moved(torch.from_numpy(index[np.asarray(pack.terms_L)]), token_L.device)
             self.sums.index_add_(0, term_L, token_L.float())
             np.add.at(self.units, index[np.asarray(pack.terms_L)], 1)
         for item, scalar in zip(pack.side, side, strict=True):

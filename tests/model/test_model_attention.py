@@ -92,6 +92,8 @@ def test_queries_that_are_strided_views_are_read_right() -> None:
         ("cpu", torch.float32, 1000, "sdpa"),
         ("cpu", torch.bfloat16, 1000, "exact"),
         ("cuda", torch.float32, 100, "padded"),
+        ("mps", torch.float32, 100, "padded"),
+        ("xpu", torch.bfloat16, 100, "padded"),
     ],
 )
 def test_the_backend_follows_from_device_type_and_length(

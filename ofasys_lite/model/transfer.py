@@ -1,0 +1,15 @@
+"""The way of tensors from the host to the device, without a wait."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["moved"]
+
+
+def moved(x: Tensor, device: torch.device | str) -> Tensor:
+    """`x` on `device`. To CUDA it goes from page-locked memory, so that the host does not wait for what runs there."""
+    if torch.device(device).type != "cuda" or x.device.type != "cpu":
+        return x.to(device)
+    return (x if x.is_pinned() else x.pin_memory()).to(device, non_blocking=True)
