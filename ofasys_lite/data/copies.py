@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 from ofasys_lite.data.files import DataFile
 from ofasys_lite.data.source import combined
@@ -33,7 +32,7 @@ _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, Un
 
 def name_of(path: str) -> str:
     """The last part of a path or URL, without the query of an address."""
-    path = urlsplit(path).path if is_web(path) else path
+    path = path.partition("#")[0].partition("?")[0] if is_web(path) else path
     return path.rpartition("/")[2]
 
 
@@ -42,7 +41,7 @@ def data_file(path: str) -> DataFile:
     if not is_web(path):
         return DataFile(path)
     copy = _fetched(path)
-    return DataFile(str(copy), path, urlsplit(path)._replace(query="", fragment="").geturl().rpartition("/")[0])
+    return DataFile(str(copy), path, path.partition("#")[0].partition("?")[0].rpartition("/")[0])
 
 
 def _fetched(url: str) -> Path:

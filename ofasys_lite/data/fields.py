@@ -11,7 +11,17 @@ import numpy as np
 
 from ofasys_lite.errors import DataError, did_you_mean
 
-__all__ = ["MISSING", "Element", "as_list", "column_help", "column_names", "field", "is_empty", "missing"]
+__all__ = [
+    "MISSING",
+    "Element",
+    "as_list",
+    "column_help",
+    "column_names",
+    "field",
+    "is_empty",
+    "missing",
+    "opened_text",
+]
 
 #: What `field` gives for a column that is not there and may be absent.
 MISSING: Any = object()
@@ -47,7 +57,7 @@ def field(row: Any, column: str, exact: bool = False) -> Any:
 
 def _inside(value: Any, path: str) -> Any:
     """What `path` leads to within a record, a list or the JSON text of one; MISSING if it leads nowhere."""
-    value = _record(value)
+    value = opened_text(value)
     if isinstance(value, Mapping):
         if path in value:
             return value[path]
@@ -64,7 +74,8 @@ def _inside(value: Any, path: str) -> Any:
     return _inside(value[int(head)], rest) if rest else value[int(head)]
 
 
-def _record(value: Any) -> Any:
+def opened_text(value: Any) -> Any:
+    """The list or record that a text spells in JSON; anything else as it is."""
     if isinstance(value, str) and value[:1] in "[{":
         try:
             return json.loads(value)
@@ -75,7 +86,7 @@ def _record(value: Any) -> Any:
 
 def as_list(value: Any, column: str) -> Sequence[Any]:
     """The list that `value` is, or that its JSON text spells; DataError otherwise."""
-    found = _record(value)
+    found = opened_text(value)
     if isinstance(found, np.ndarray):
         found = list(found)
     if not isinstance(found, (list, tuple)):

@@ -10,6 +10,7 @@ from ofasys_lite.data.columns import label, slot_uses
 from ofasys_lite.data.fields import MISSING, as_list, column_help, field, is_empty
 from ofasys_lite.data.findings import Tally
 from ofasys_lite.data.groups import candidates, empty_target, raw_values, records, walked
+from ofasys_lite.data.inside import inside
 from ofasys_lite.data.ready import preprocess_class
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError, did_you_mean
@@ -125,8 +126,9 @@ class Looker:
         try:
             tool.check(value, (*slot.options, ("side", "target" if written else "source")), settings)
         except DataError as error:
-            code = "E302" if "found a list" in error.message else "E304"
-            tally.add(code, slot.column_span, f"column `{slot.column}`: {error.message}", error.help)
+            listed, help = inside(slot, value, lambda part: tool.check(part, slot.options, settings))
+            code = "E302" if listed else "E304"
+            tally.add(code, slot.column_span, f"column `{slot.column}`: {error.message}", help or error.help)
             return
         limit = option(slot.options, "max_length") or settings.get("max_length")
         if isinstance(limit, int) and (texts := tuple(tool.texts(value))):

@@ -45,7 +45,10 @@ def fetching(url: str) -> Iterator[HTTPResponse]:
         request = urllib.request.Request(url, headers={"User-Agent": f"ofasys_lite/{__version__}"})
         with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
             yield answer
+    except DataError:
+        raise
     except urllib.error.HTTPError as error:
+        error.close()
         help = _HELP.get(error.code, "try again later" if error.code >= 500 else "check the address")
         raise DataError(f"{url}: the server answers {error.code} {error.reason}".rstrip(), help=help) from None
     except urllib.error.URLError as error:

@@ -270,3 +270,29 @@ def test_a_codec_that_will_be_trained_is_a_note_and_one_that_is_not_there_a_mist
     lost = load_task_card({"instruction": f"[TEXT:a] -> [IMAGE:b,codec=dnd({tmp_path}/none)]"}, name="t")
     (error,) = check_tasks([lost], CARDS).errors
     assert "task t, slot [IMAGE:b]: no codec in" in error.render()
+
+
+LISTS = [  # line, value of column v, what is to be written instead
+    ("[IMAGE:v] -> [TEXT:a]", ["p.png"], "[IMAGE:v.0], for all of them ([IMAGE])*<over=v>"),
+    ("[IMAGE:v] -> [TEXT:a]", '["p.png"]', "[IMAGE:v.0], for all of them ([IMAGE])*<over=v>"),
+    ("[IMAGE:v] -> [TEXT:a]", [{"n": 1, "i": "p.png"}], "[IMAGE:v.0.i], for all of them ([IMAGE:i])*<over=v>"),
+    ("[IMAGE:v] -> [TEXT:a]", {"image": {"url": "p.png"}}, "such as [IMAGE:v.image.url]"),
+    ("[AUDIO:v] -> [TEXT:a]", ["s.wav"], "[AUDIO:v.0], for all of them ([AUDIO])*<over=v>"),
+    ("[IMAGE:p] -> [BOX:v]", [[0, 0, 4, 4], [1, 1, 2, 2]], "[BOX:v.0], for all of them ([BOX])*<over=v>"),
+    ("[TEXT:a] -> [TEXT:v]", {"de": "ja", "en": "yes"}, "such as [TEXT:v.de]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "value", "instead"), LISTS)
+def test_a_list_or_record_where_one_value_is_meant_is_answered_with_how_to_ask_for_it(
+    line: str, value: object, instead: str
+) -> None:
+    import soundfile
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save("p.png")
+    soundfile.write("s.wav", [0.0] * 1600, 16_000)
+    Path("d.json").write_text(json.dumps([{"v": value, "a": "x", "p": "p.png"}]))
+    (error,) = report_of(line, "d.json").errors
+    assert instead in error.help
+    assert error.code == ("E304" if "such as" in instead else "E302")
