@@ -16,6 +16,7 @@ CONTENT = ("instructions", "tasks", "modalities", "presets")
 #: Top to bottom. What shares a line has no say over the other.
 ROOMS = (
     "errors",
+    "signals",
     "writing",
     "instruction",
     "cards",
@@ -37,6 +38,7 @@ ROOMS = (
 #: Rooms that leave these out of their module level (and of what they import there).
 LIGHT = {
     "errors": (),
+    "signals": (),
     "writing": (),
     "instruction": (),
     "cards": ("yaml",),

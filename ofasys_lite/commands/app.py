@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from ofasys_lite import __version__
 from ofasys_lite.errors import OfasysError, did_you_mean
+from ofasys_lite.signals import AtOnce, Interrupted
 
 __all__ = ["VERBS", "main"]
 
@@ -42,7 +43,9 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code of one command: 0, 1 for a mistake that was printed, 2 for a verb that does not exist, 130 for Ctrl-C.
+    """Exit code of one command: 0, 1 for a mistake that was printed, 2 for a verb that does not exist.
+
+    A signal that asks it to end gives 128 + its number: 130 for Ctrl-C, 143 for SIGTERM.
 
     Args:
         argv: Arguments after the program's name; those of the process if not given.
@@ -65,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(module: str, arguments: list[str]) -> int:
     """Runs a verb and turns what a user can cause into messages and exit codes."""
     try:
-        code: int = importlib.import_module(module).main(arguments)
+        with AtOnce():
+            code: int = importlib.import_module(module).main(arguments)
     except OfasysError as error:
         print(error, file=sys.stderr)
         return 1
@@ -74,6 +78,10 @@ def _run(module: str, arguments: list[str]) -> int:
             raise
         print(f"{error.filename}: {(error.strerror or 'cannot be used').lower()}", file=sys.stderr)
         return 1
+    except Interrupted as stop:
+        if stop.code:
+            print(f"stopped by {stop.name}", file=sys.stderr)
+        return int(stop.code or 0)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -16,6 +16,8 @@ from ofasys_lite.commands.compose import run_hydra, user_folders
 from ofasys_lite.commands.config import RunConfig, run_config
 from ofasys_lite.commands.sources import escaped
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.signals import Interrupted, pending
+from ofasys_lite.writing import other_rank
 
 __all__ = ["environment", "main", "start"]
 
@@ -37,10 +39,17 @@ def main(arguments: Sequence[str]) -> int:
             raise CardError(f"plans is `{plans}`", help=did_you_mean(str(plans), _PLANS))
         if not isinstance(evaluated, bool):
             raise CardError(f"evaluate is `{evaluated}`", help="true or false")
-        start(run_config(content, folders, folder), evaluate=evaluated, ignore_plans=plans == "ignore")
+        own = tuple(dict.fromkeys((*folders, *_card_folders(content))))
+        start(run_config(content, own, folder), evaluate=evaluated, ignore_plans=plans == "ignore")
 
     run_hydra("train", list(arguments), job)
     return 0
+
+
+def _card_folders(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `data.cards` of a configuration names."""
+    named = (content.get("data") or {}).get("cards")
+    return () if named is None else tuple(map(str, named if isinstance(named, list) else [named]))
 
 
 def _of_resumed_run(content: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
@@ -65,7 +74,7 @@ def _of_resumed_run(content: dict[str, Any], arguments: Sequence[str]) -> dict[s
             saved[group] = content[group]
         elif key and group in ("trainer", "data") and "." not in key:
             saved[group] = {**saved[group], key: content[group][key]}
-        elif argument.partition("=")[0] != "resume":
+        elif group not in ("resume", "hydra"):  # Lightning adds hydra's own keys for the further ranks it starts
             raise CardError(
                 f"`{argument}` cannot be changed in a resumed run",
                 help="steps, minutes, evaluate, plans, trainer.KEY and data.KEY can",
@@ -74,34 +83,59 @@ def _of_resumed_run(content: dict[str, Any], arguments: Sequence[str]) -> dict[s
 
 
 def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False) -> Path:
-    """The folder of the finished run.
+    """The folder of the finished run; a signal that ends it before leaves a line that says how to go on.
 
     Args:
         config: What to train and how.
         evaluate: Evaluate the test splits at the end, and write the report.
         ignore_plans: Go on with a run whose lines, or other facts, have changed.
     """
-    environment(config.data)
-    _check_lines(config)
-    _prepare(config)
-    notes = _check(config)
-    folder, resume = _folder(config)
-    run = replace(_training_run(config, folder, resume), ignore_plans=ignore_plans, notes=notes)
+    state = "new"
+    folder = Path(config.resume) if isinstance(config.resume, str) else Path("runs") / config.name
     try:
+        environment(config.data)
+        _check_lines(config)
+        _prepare(config)
+        notes = _check(config)
+        pending()
+        folder, resume = _folder(config)
+        run = replace(_training_run(config, folder, resume), ignore_plans=ignore_plans, notes=notes)
+        state = "begun"
         _train(run, config)
-    except KeyboardInterrupt:
-        if (folder / "checkpoints" / "last.ckpt").exists() and _first_rank():
-            print(f"to go on where it stopped: ofasys-lite train resume={shlex.quote(str(folder))}", file=sys.stderr)
+        state = "trained"
+        if evaluate and _first_rank():
+            _evaluate(folder)
+    except (Interrupted, KeyboardInterrupt):
+        if not other_rank():
+            state = "begun" if state == "new" and config.resume else state
+            print(_how_to_go_on(folder, state, config), file=sys.stderr)
         raise
-    if evaluate and _first_rank():
-        from ofasys_lite.commands.evaluate import evaluate_run
-        from ofasys_lite.report.evaluate import NoRows
-
-        try:
-            evaluate_run(folder)
-        except NoRows as error:
-            print(f"nothing to evaluate: {error.message}", file=sys.stderr)
     return folder
+
+
+def _evaluate(folder: Path) -> None:
+    from ofasys_lite.commands.evaluate import evaluate_run
+    from ofasys_lite.report.evaluate import NoRows
+
+    try:
+        evaluate_run(folder)
+    except NoRows as error:
+        print(f"nothing to evaluate: {error.message}", file=sys.stderr)
+
+
+def _how_to_go_on(folder: Path, state: str, config: RunConfig) -> str:
+    """What to type after an interruption, by how far the run has come: `new`, `begun` or `trained`."""
+    if state == "trained":
+        return f"it is trained; to evaluate it: {shlex.join(['ofasys-lite', 'evaluate', str(folder)])}"
+    if state == "begun" and (folder / "checkpoints" / "last.ckpt").exists():
+        cards = [
+            word
+            for each in config.folders
+            if each not in _card_folders({"data": config.data})
+            for word in ("--config-dir", each)
+        ]
+        return f"to go on where it stopped: {shlex.join(['ofasys-lite', 'train', *cards, f'resume={folder}'])}"
+    return "nothing was trained yet: the same command begins again"
 
 
 def environment(data: Mapping[str, Any]) -> None:

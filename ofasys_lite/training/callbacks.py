@@ -10,12 +10,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ofasys_lite.data.loader import Share
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.quarantine import Quarantined
 from ofasys_lite.errors import OfasysError
+from ofasys_lite.signals import Interrupted
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, learning_rate
 
@@ -54,8 +54,29 @@ class Ending(L.Callback):
             trainer.should_stop = True
 
 
+class _Every:
+    """Whether it is time again, by the clock of rank 0 as all ranks know it: the time at the begin of each step.
+
+    Args:
+        seconds: Seconds between two times; what is done at a time does not count among them.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._last: float | None = None
+
+    def due(self, clock: float) -> bool:
+        """True once `seconds` have passed since the first step after the last time."""
+        if self._last is None:
+            self._last = clock
+        if clock - self._last < self.seconds:
+            return False
+        self._last = None
+        return True
+
+
 class Checkpoints(L.Callback):
-    """Writes a checkpoint every few minutes, at an interruption (Ctrl-C, SIGTERM) and at the end.
+    """Writes a checkpoint every few minutes, at an interruption (a signal) and at the end.
 
     Args:
         folder: The run's folder.
@@ -64,38 +85,23 @@ class Checkpoints(L.Callback):
 
     def __init__(self, folder: RunFolder, minutes: float) -> None:
         self.folder = folder
-        self.seconds = 60 * minutes
-        self.last = 0.0
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Starts the clock."""
-        if isinstance(module, TrainingModule):
-            self.last = module.clock
+        self.every = _Every(60 * minutes)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Writes if it is time by the clock of rank 0."""
-        if isinstance(module, TrainingModule) and module.clock - self.last >= self.seconds:
+        if isinstance(module, TrainingModule) and self.every.due(module.clock):
             save_checkpoint(trainer, self.folder)
-            self.last = module.clock
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Writes the final state."""
         save_checkpoint(trainer, self.folder)
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        """Keeps the work of a run that is interrupted between two updates of the weights.
-
-        Several ranks are interrupted at different places and cannot write together: their last checkpoint stays.
-        """
-        # a SIGTERM to the whole group kills loader workers too, and then their end is what is raised
-        interrupted = isinstance(exception, (KeyboardInterrupt, SIGTERMException)) or trainer.received_sigterm
-        if (
-            interrupted
-            and trainer.world_size == 1
-            and isinstance(module, TrainingModule)
-            and module.whole
-            and trainer.global_step > 0
-        ):
+        """Keeps the work of a run that is interrupted between two steps, where all its ranks are at the same place."""
+        together = isinstance(exception, Interrupted) or (
+            isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1
+        )
+        if together and isinstance(module, TrainingModule) and module.whole and trainer.global_step > 0:
             save_checkpoint(trainer, self.folder)
 
 
@@ -219,20 +225,14 @@ class Validating(L.Callback):
     def __init__(
         self, minutes: float, function: Callable[[int, float], float | None], keep: Callable[[], None]
     ) -> None:
-        self.seconds = 60 * minutes
+        self.every = _Every(60 * minutes)
         self.function = function
         self.keep = keep
-        self.last = 0.0
         self.best = float("-inf")
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Starts the clock."""
-        if isinstance(module, TrainingModule):
-            self.last = module.clock
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Validates with the averaged weights when it is time by the clock of rank 0, which computes."""
-        if isinstance(module, TrainingModule) and module.clock - self.last >= self.seconds:
+        if isinstance(module, TrainingModule) and self.every.due(module.clock):
             self.validate(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -241,17 +241,36 @@ class Validating(L.Callback):
             self.validate(trainer, module)
 
     def validate(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        """Calls the function on rank 0 with the averaged weights in place."""
+        """Calls the function on rank 0; the others wait for it, and end with it if it ends.
+
+        Raises:
+            Interrupted: A signal has asked a rank to end; on all ranks.
+            BaseException: What the function raised, on rank 0; SystemExit on the others.
+        """
+        error: BaseException | None = None
         if trainer.is_global_zero:
-            with module.averaged():
-                module.network.eval()
-                score = self.function(trainer.global_step, module.seconds())
-                if score is not None and score > self.best:
-                    self.best = score
-                    self.keep()
+            try:
+                self._score(trainer, module)
+            except BaseException as raised:  # the other ranks must hear of it
+                error = raised
+        failed, *asked = module.ranks.total([int(error is not None), *module.asked()])
+        module.interrupt(asked)
+        if error is not None:
+            raise error
+        if failed:
+            raise SystemExit(module.ranks.code(1))
+
+    def _score(self, trainer: L.Trainer, module: TrainingModule) -> None:
+        with module.averaged():
+            module.network.eval()
+            try:
+                with module.stop.interruptible():
+                    score = self.function(trainer.global_step, module.seconds())
+            finally:
                 module.network.train()
-        trainer.strategy.barrier()
-        self.last = module.seconds() if trainer.world_size == 1 else module.clock
+            if score is not None and score > self.best:
+                self.best = score
+                self.keep()
 
     def state_dict(self) -> dict[str, Any]:
         """The best score, for the checkpoint."""

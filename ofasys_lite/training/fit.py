@@ -26,13 +26,14 @@ from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.model import ModelConfig, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import Ledger
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating
 from ofasys_lite.training.codecs import CodecTrainer
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, progress
 from ofasys_lite.training.progress import Progressing
-from ofasys_lite.training.quiet import quiet
+from ofasys_lite.training.quiet import deaf, quiet
 from ofasys_lite.training.resume import Beginning, begin, facts_of, same_facts, same_plans
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
@@ -122,30 +123,34 @@ def train(
     first = 0 if before is None else before.step
     _write_facts(run, folder, ready, before)
     callbacks = _callbacks(run, folder, ready, generalist, console, validate)
-    if before is not None and progress(settings, first, before.seconds) >= 1:
-        module.load_state_dict(before.state["state_dict"])
-        module.on_load_checkpoint(dict(before.state))
-    else:
-        data = StepsModule(ready, mixture, settings, first)
-        with quiet():
-            trainer = _trainer(settings, callbacks, loggers, folder)
-            _fit(trainer, module, data, None if before is None else folder.last)
-    # the averaged weights are what is evaluated and exported
-    if module.average:
-        module.load(module.average)
-    generalist.network.eval()
-    _export(generalist, folder)
+    with Patient() as stop:
+        module.stop = stop
+        if before is not None and progress(settings, first, before.seconds) >= 1:
+            module.load_state_dict(before.state["state_dict"])
+            module.on_load_checkpoint(dict(before.state))
+        else:
+            data = StepsModule(ready, mixture, settings, first)
+            with quiet():
+                trainer = _trainer(settings, callbacks, loggers, folder)
+                _fit(trainer, module, data, None if before is None else folder.last)
+        stop.check()
+        # the averaged weights are what is evaluated and exported
+        if module.average:
+            module.load(module.average)
+        generalist.network.eval()
+        _export(generalist, folder)
     return generalist
 
 
 def _fit(trainer: L.Trainer, module: TrainingModule, data: StepsModule, checkpoint: Path | None) -> None:
     """Runs Lightning; KeyboardInterrupt leaves as itself."""
     handler = signal.getsignal(signal.SIGINT)
+    deaf(trainer)
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
+    except SystemExit as exit:
         # Lightning turns an interruption into an exit, and leaves the process deaf to the next one
-        if not trainer.interrupted or getattr(trainer, "received_sigterm", False):
+        if not isinstance(exit.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None

@@ -22,8 +22,10 @@ from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.sections import sections_of
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.model import moved
+from ofasys_lite.signals import SIGNALS, Interrupted, Patient
 from ofasys_lite.training.accounting import Ledger, StepCounts, unit_weights
 from ofasys_lite.training.optimizer import parameter_groups
+from ofasys_lite.training.ranks import Ranks
 from ofasys_lite.training.settings import TrainSettings
 
 __all__ = ["Gathered", "TrainingModule", "learning_rate", "progress"]
@@ -99,8 +101,11 @@ class TrainingModule(L.LightningModule):
         self.refused = 0
         #: Ranks that could not fill their share of this step.
         self.failed = 0
-        #: False while weights, optimizer and averages are between two steps.
+        #: False within a step: what is then in memory belongs to no step.
         self.whole = True
+        #: Notes the signals that ask this rank to end.
+        self.stop = Patient()
+        self.ranks = Ranks()
 
     # ------------------------------------------------------------------ progress
 
@@ -112,6 +117,23 @@ class TrainingModule(L.LightningModule):
         """How much of the run is done (0 to 1), alike on all ranks: the larger share of `steps` and `minutes`."""
         return progress(self.settings, self.global_step, self.clock)
 
+    # ------------------------------------------------------------------ ranks
+
+    def on_fit_start(self) -> None:
+        """Meets the other ranks; rank 0's precision is that of all."""
+        self.ranks = Ranks(self.trainer)
+        self.autocast_bf16 = bool(self.ranks.total([int(self.autocast_bf16 and self.ranks.number == 0)])[0])
+
+    def asked(self) -> list[int]:
+        """Per signal, whether it has asked this rank to end."""
+        return [int(self.stop.number == number) for number in SIGNALS]
+
+    def interrupt(self, asked: npt.ArrayLike) -> None:
+        """Raises Interrupted on all ranks alike if one of them was asked; `asked` is a sum over ranks."""
+        for number, count in zip(SIGNALS, np.asarray(asked), strict=True):
+            if count:
+                raise Interrupted(number, self.ranks.code(128 + number))
+
     # ------------------------------------------------------------------ one step
 
     def training_step(self, share: Share, batch_idx: int) -> None:
@@ -122,6 +144,7 @@ class TrainingModule(L.LightningModule):
         if self.failed:
             # the quarantine tells why and ends the run
             return
+        self.whole = False
         optimizer = self.optimizers()
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = learning_rate(self.settings, self.progress_share())
@@ -132,7 +155,6 @@ class TrainingModule(L.LightningModule):
         self._drop_idle(used)
         if self.settings.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        self.whole = False
         optimizer.step()  # type: ignore[union-attr]
         self._average()
         self.whole = True
@@ -154,16 +176,19 @@ class TrainingModule(L.LightningModule):
         self._note(pack, losses.token_L.detach(), [s.detach() for s in losses.side])
 
     def _agree(self, share: Share) -> tuple[StepCounts, list[int]]:
-        """Counts of the step and how much goes through each section, over all ranks: one small all-reduce a step."""
+        """Counts of the step and how much goes through each section, over all ranks: one small all-reduce a step.
+
+        Raises:
+            Interrupted: A signal has asked a rank to end: all of them end here, before the step.
+        """
         counts = self.ledger.count(share.packs).vector()
         used = [sum(section.count(pack) for pack in share.packs) for section in self.sections]
-        clock = int(1000 * self.seconds()) if self.global_rank == 0 else 0
-        vector = np.concatenate([counts, np.array([*used, len(share.refused), share.failure is not None, clock])])
-        if self.trainer.world_size > 1:
-            summed = self.trainer.strategy.reduce(torch.from_numpy(vector).to(self.device), reduce_op="sum")
-            vector = torch.as_tensor(summed).cpu().numpy()
+        clock = int(1000 * self.seconds()) if self.ranks.number == 0 else 0
+        told = [*self.asked(), len(share.refused), share.failure is not None, clock]
+        vector = self.ranks.total(np.concatenate([counts, np.array([*used, *told])]))
+        self.interrupt(vector[-len(told) : -3])
         self.refused, self.failed, self.clock = int(vector[-3]), int(vector[-2]), float(vector[-1]) / 1000
-        return self.ledger.split(vector[: len(counts)]), vector[len(counts) : -3].tolist()
+        return self.ledger.split(vector[: len(counts)]), vector[len(counts) : -len(told)].tolist()
 
     @contextlib.contextmanager
     def _synchronised(self, last: bool) -> Iterator[None]:
@@ -199,17 +224,16 @@ class TrainingModule(L.LightningModule):
 
     def gathered(self) -> Gathered:
         """Losses, units, samples and rows since the last call, summed over ranks; begins anew."""
-        found = Gathered(self.sums.cpu().numpy().copy(), self.units.copy(), self.samples.copy(), self.rows.copy())
-        if self.trainer.world_size > 1:
-            parts = (found.sums, found.units, found.samples, found.rows)
-            flat = torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(self.device)
-            summed = torch.as_tensor(self.trainer.strategy.reduce(flat, reduce_op="sum")).cpu().numpy()
-            borders = np.cumsum([len(part) for part in parts])[:-1]
-            found = Gathered(*np.split(summed, borders))
+        found = self._gathered()
         self.sums.zero_()
         for array in (self.units, self.samples, self.rows):
             array[:] = 0
         return found
+
+    def _gathered(self) -> Gathered:
+        parts = (self.sums.double().cpu().numpy(), self.units, self.samples, self.rows)
+        summed = self.ranks.total(np.concatenate(parts))
+        return Gathered(*np.split(summed, np.cumsum([len(part) for part in parts])[:-1]))
 
     # ------------------------------------------------------------------ optimizer, averages
 
@@ -256,11 +280,12 @@ class TrainingModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a resume needs beside weights and optimizer: averages, time spent, what is not logged yet."""
-        log = {"sums": self.sums.tolist(), "units": self.units.tolist(), "samples": self.samples.tolist()}
+        found = self._gathered()
+        log = {name: getattr(found, name).tolist() for name in ("sums", "units", "samples", "rows")}
         checkpoint["ofasys"] = {
             "average": dict(self.average),
             "seconds": self.seconds(),
-            "log": {**log, "rows": self.rows.tolist()},
+            "log": log,
             "facts": self.facts,
         }
 
@@ -270,6 +295,8 @@ class TrainingModule(L.LightningModule):
         self.average = dict(state["average"])
         self.elapsed = self.clock = float(state["seconds"])
         log = state["log"]
+        if self.global_rank > 0:
+            return  # they are sums over all ranks, and the first goes on with them
         if len(log["sums"]) == len(self.sums) and len(log["samples"]) == len(self.samples):
             self.sums = torch.tensor(log["sums"])
             self.units, self.samples, self.rows = (np.array(log[k], np.int64) for k in ("units", "samples", "rows"))

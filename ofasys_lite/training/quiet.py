@@ -1,4 +1,4 @@
-"""Lightning without its advice, where the advice does not fit a loader of whole steps."""
+"""Lightning without its advice and its own way with signals, where they do not fit a run of whole steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-__all__ = ["quiet"]
+import lightning as L
+
+__all__ = ["deaf", "quiet"]
 
 #: Warnings that speak of what is meant: (start of the message, why it does not apply).
 _KNOWN = (
@@ -33,3 +35,19 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def deaf(trainer: L.Trainer) -> None:
+    """Keeps Lightning's hands off signals.
+
+    Its handler of SIGTERM speaks to the other ranks from wherever the program is, which can wait for ever, and each
+    step of several ranks begins with a broadcast of whether it was called. Under SLURM it also puts the job back in the
+    queue, which is the job script's business.
+    """
+    connector, loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
+    connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+    loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    return None

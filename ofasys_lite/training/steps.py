@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 from ofasys_lite.data.loader import Share, Steps
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.ready import Ready
+from ofasys_lite.signals import shelter
 from ofasys_lite.training.settings import TrainSettings
 
 __all__ = ["StepsModule"]
@@ -66,4 +67,5 @@ class StepsModule(L.LightningDataModule):
 
 
 def _begin_worker(worker: int) -> None:
+    shelter()
     torch.set_num_threads(1)

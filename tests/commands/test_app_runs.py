@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -210,8 +211,9 @@ def test_mistakes_are_told_without_torch(place: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env={**os.environ})
 
 
-def test_an_interrupted_training_says_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_an_interrupted_training_says_how_to_go_on_and_exits_with_128_and_the_signal(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("my.csv").write_text("q,a\n" + "".join(f"{n},{n}\n" for n in range(30)), encoding="utf-8")
@@ -220,11 +222,12 @@ def test_an_interrupted_training_says_how_to_go_on(
         if keeps:
             Path("runs/mine/checkpoints").mkdir(parents=True)
             Path("runs/mine/checkpoints/last.ckpt").touch()
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr("ofasys_lite.commands.train._train", interrupted)
     line = ['+tasks.mine.instruction="[TEXT:q] -> [TEXT:a]"', "+tasks.mine.data.train=my.csv", "model=tiny", "steps=9"]
     for keeps in (False, True):
-        assert main(["train", *line]) == 130
+        assert main(["train", *line]) == 128 + number
         told = "to go on where it stopped: ofasys-lite train resume=runs/mine\n"
-        assert capsys.readouterr().err.endswith((told if keeps else "") + "stopped\n")
+        told = told if keeps else "nothing was trained yet: the same command begins again\n"
+        assert capsys.readouterr().err.endswith(f"{told}stopped by {number.name}\n")

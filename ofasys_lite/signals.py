@@ -1,0 +1,198 @@
+"""Ends in order: SIGINT, SIGTERM and SIGUSR1 become one exception, at once or between two steps of a training.
+
+`AtOnce` raises wherever the program is, as Ctrl-C does. `Patient` only notes the signal, and the program raises it
+where nothing is half done. Both take the first signal as a request, also where a scheduler sends it twice in a moment,
+and a later one as an order: the process ends at once. What is open within the other keeps what came before.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["SIGNALS", "AtOnce", "Interrupted", "Patient", "pending", "shelter"]
+
+#: What asks a program to end: Ctrl-C, `kill` and schedulers, and the warning of a preemption (SLURM).
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+
+#: Seconds in which a second signal is the same request: `timeout` and torchrun signal a process and its group.
+_SAME = 1.0
+
+
+class Interrupted(SystemExit):
+    """A signal asked this process to end; where nobody catches it, it ends with 128 + its number, and no traceback.
+
+    Args:
+        number: The signal.
+        code: Another exit code.
+    """
+
+    def __init__(self, number: int, code: int | None = None) -> None:
+        super().__init__(128 + number if code is None else code)
+        self.number = number
+
+    @property
+    def name(self) -> str:
+        """`SIGTERM` and the like."""
+        return signal.Signals(self.number).name
+
+
+class _Listening:
+    """Handlers for SIGNALS while it is open (in the main thread, which alone can have them), the old ones after."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.raising = False
+        self._since = 0.0
+        self._process = os.getpid()
+        self._before: dict[int, Any] = {}
+
+    def check(self) -> None:
+        """Raises Interrupted if a signal came."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+    def note(self, number: int) -> None:
+        """Keeps the first signal; ends the process at the second."""
+        if self.number is None:
+            self.number, self._since = int(number), time.monotonic()
+        elif time.monotonic() - self._since > _SAME:
+            os._exit(128 + number)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a forked helper has inherited this: it ends as it would have without us
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self.note(number)
+        if self.raising:
+            self.raising = False
+            raise Interrupted(self.number or number)
+
+    def _listen(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        outer = _current()
+        if outer is not None and outer.number is not None:
+            self.number, self._since = outer.number, outer._since
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._handle)
+
+    def _leave(self) -> None:
+        self.raising = False
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        outer = _current()
+        if outer is not None and outer.number is None and self.number is not None:
+            outer.number, outer._since = self.number, self._since
+
+
+class AtOnce(_Listening):
+    """While it is open a signal raises Interrupted wherever the main thread is."""
+
+    def __enter__(self) -> AtOnce:
+        self.raising = True
+        self._listen()
+        if self._before and hasattr(signal, "pthread_sigmask"):
+            # who started us may have kept signals back, as a training does for its further ranks
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            except Interrupted:
+                self._leave()
+                raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._leave()
+        if kind is None:
+            # code that Python calls in passing (a finalizer) may have swallowed what was raised
+            self.check()
+
+
+class Patient(_Listening):
+    """While it is open a signal is noted; `check` raises it, and what `interruptible` encloses is left by it.
+
+    The main thread, and every process it starts meanwhile (loader workers, compilers, further ranks), has the signals
+    blocked: none of them dies of a signal to the group in the midst of its work. A thread receives them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open = True
+        self._mask: set[Any] = set()
+        self._receiver: threading.Thread | None = None
+
+    def __enter__(self) -> Patient:
+        self._listen()
+        if self._before and hasattr(signal, "pthread_sigmask"):
+            self._mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS))
+            self._receiver = threading.Thread(target=self._receive, name="signals", daemon=True)
+            self._receiver.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._receiver is not None:
+            self._open = False
+            signal.pthread_kill(self._receiver.ident or 0, signal.SIGUSR1)
+            self._receiver.join()
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        self._leave()
+        if kind is None:
+            self.check()
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Inside it a signal raises Interrupted wherever the main thread is."""
+        self.raising = bool(self._before)
+        try:
+            self.check()
+            yield
+        finally:
+            self.raising = False
+
+    def _receive(self) -> None:
+        while True:
+            number = signal.Signals(signal.sigwait(SIGNALS))
+            if not self._open:
+                return
+            self.note(number)
+            if self.raising:
+                # calls the handler in the main thread, which raises
+                _thread.interrupt_main(number)
+
+
+def _current() -> _Listening | None:
+    found = getattr(signal.getsignal(SIGNALS[0]), "__self__", None)
+    return found if isinstance(found, _Listening) else None
+
+
+def pending() -> None:
+    """Raises Interrupted if a signal has come that was swallowed on its way."""
+    current = _current()
+    if current is not None:
+        current.check()
+
+
+def shelter() -> None:
+    """Makes a helper process deaf to signals that mean its parent; SIGTERM from the parent itself ends it.
+
+    A loader worker that dies of a signal to the group takes its run with it; but multiprocessing ends workers by
+    SIGTERM, so that they cannot ignore it.
+    """
+    if not hasattr(signal, "sigwaitinfo"):
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    threading.Thread(target=_obey, args=(os.getppid(),), name="signals", daemon=True).start()
+
+
+def _obey(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
