@@ -28,8 +28,8 @@ from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.types import SlotSegment, option
 from ofasys_lite.plan.values import CallValue
 from ofasys_lite.training.codec import CodecRun, Images, train_codec
-from ofasys_lite.training.turns import await_first_rank, other_rank, turn
-from ofasys_lite.writing import cache_folder, current
+from ofasys_lite.training.turns import await_first_rank, turn
+from ofasys_lite.writing import cache_folder, current, other_rank
 
 __all__ = ["CodecTrainer"]
 

@@ -6,7 +6,6 @@ that gets it next goes on from the dead one's checkpoint.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from ofasys_lite.errors import CheckpointError
 
-__all__ = ["await_first_rank", "other_rank", "turn"]
+__all__ = ["await_first_rank", "turn"]
 
 #: Seconds between two looks.
 _POLL = 0.5
@@ -47,11 +46,6 @@ def turn(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def other_rank() -> bool:
-    """True on ranks that a launcher started beside rank 0, which trains the codec for all."""
-    return any(os.environ.get(name, "0") not in ("0", "") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 
 def await_first_rank(folder: Path, done: Callable[[], bool], waiting: Callable[[], None]) -> None:
