@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ofasys_lite.cards.load import load_modality_card, load_task_card
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, did_you_mean
 
-__all__ = ["card_files", "content_folder", "find_card", "find_task", "modalities", "modality", "task_names"]
+__all__ = [
+    "card_files",
+    "content_folder",
+    "find_card",
+    "find_task",
+    "modalities",
+    "modality",
+    "own_task_names",
+    "task_names",
+]
 
 
 def content_folder(kind: str) -> Path:
@@ -48,7 +58,7 @@ def card_files(kind: str, folders: Iterable[str | Path] = ()) -> dict[str, tuple
 
 
 def _user_folder(folder: str | Path) -> Path:
-    path = Path(folder)
+    path = Path(os.path.expanduser(folder))
     if not path.is_dir():
         raise CardError(f"{path}: no such folder", help="name a folder that holds tasks/ or modalities/")
     return path
@@ -84,6 +94,16 @@ def find_task(name: str, folders: Iterable[str | Path] = ()) -> TaskCard:
 def task_names(folders: Iterable[str | Path] = ()) -> list[str]:
     """Names of all task cards, sorted."""
     return sorted(card_files("tasks", folders))
+
+
+def own_task_names(folders: Sequence[str | Path]) -> list[str]:
+    """Names of the task cards in users' folders, sorted; CardError if there are none."""
+    found = {path.stem for folder in folders for path in (_user_folder(folder) / "tasks").glob("*.yaml")}
+    if not found:
+        raise CardError(
+            f"{', '.join(map(str, folders))}: no cards of tasks", help="they lie in tasks/NAME.yaml below it"
+        )
+    return sorted(found)
 
 
 def modalities(folders: Iterable[str | Path] = ()) -> dict[str, ModalityCard]:

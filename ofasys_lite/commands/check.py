@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.cards.find import find_task, modalities, task_names
+from ofasys_lite.cards.find import find_task, modalities, own_task_names, task_names
 from ofasys_lite.cards.load import load_task_card
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean
+from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.preprocess.absence import home
 
 __all__ = ["is_line", "main", "read_tasks"]
@@ -23,13 +24,18 @@ __all__ = ["is_line", "main", "read_tasks"]
 def main(arguments: Sequence[str]) -> int:
     """0 if nothing is wrong, 1 with all mistakes on stderr."""
     parser = FlagParser("ofasys-lite check", description=__doc__)
-    parser.add_argument("what", nargs="*", help="task names, cards (.yaml), or a line and its data; all tasks if none")
+    parser.add_argument(
+        "what",
+        nargs="*",
+        help="task names, cards (.yaml), or a line and its data; if none, all tasks of --config-dir or of the project",
+    )
     parser.add_argument("--rows", type=int, default=200, help="rows looked at in each source (200)")
     parser.add_argument("--config-dir", action="append", default=[], help="a folder with cards of your own")
     given = parser.parse_args(list(arguments))
     if given.rows < 1:
         parser.error("--rows is at least 1")
-    cards, errors = read_tasks(given.what or task_names(given.config_dir), given.config_dir)
+    names = own_task_names(given.config_dir) if given.config_dir else task_names()
+    cards, errors = read_tasks(given.what or names, given.config_dir)
     from ofasys_lite.data.check import check_tasks
 
     report = check_tasks(cards, modalities(given.config_dir), given.rows, tolerate=0.0)
@@ -48,8 +54,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def is_line(text: str) -> bool:
-    """True for an instruction line, False for a name or a path."""
-    return any(mark in text for mark in ("->", "<->", "[", "\n")) and not os.path.exists(home(text))
+    """True for an instruction line, also one that forgot its arrow; False for a name, a path or a list of paths."""
+    if "->" in text or "\n" in text:
+        return True
+    slot = re.search(r"\[\s*\w+\s*[:,\]]", text)
+    return slot is not None and not re.search(r"^\{|^\[\s*['\"]|\.\w+$", text) and not _there(text)
+
+
+def _there(text: str) -> bool:
+    try:
+        return Path(home(text)).exists()
+    except OSError:  # longer than any file name
+        return False
 
 
 def read_tasks(
@@ -67,7 +83,7 @@ def read_tasks(
         try:
             if is_line(text):
                 name = "line" if not cards else f"line{len(cards) + 1}"
-                cards.append(load_task_card({"instruction": text}, name=name))
+                cards.append(load_task_card({"instruction": unquoted(text)}, name=name))
             elif text.endswith((".yaml", ".yml")):
                 cards.append(load_task_card(_existing(text)))
             elif text in names:
@@ -82,19 +98,26 @@ def read_tasks(
 
 
 def _existing(text: str) -> Path:
-    if not Path(text).is_file():
+    if not Path(home(text)).is_file():
         raise CardError(f"{text}: no such file")
-    return Path(text)
+    return Path(home(text))
 
 
 def _give_data(cards: list[TaskCard], text: str, names: Sequence[str]) -> None:
     """Takes `text` as the data of the last card if it looks like data; else it is a name that no card has."""
-    there = os.path.exists(home(text))
-    looks = there or "." in text or "/" in text or ":" in text
-    if not cards and os.path.isfile(home(text)):
+    looks = _there(text) or any(mark in text for mark in "./:{[")
+    if not cards and Path(home(text)).is_file():
         raise CardError(f"{text} stands alone", help=f"rows follow a line or a task: '[TEXT:q] -> [TEXT:a]' {text}")
     if not looks or not cards:
         raise CardError(f"no card for task `{text}`", help=did_you_mean(text, names, "cards"))
     # a card's own paths start at its folder, those typed here at the working directory
-    source: Any = os.path.abspath(home(text)) if cards[-1].path and there else typed_source(text)
-    cards[-1] = replace(cards[-1], data={"train": source})
+    value = typed_source(text)
+    cards[-1] = replace(cards[-1], data={"train": _from_here(value) if cards[-1].path else value})
+
+
+def _from_here(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_here(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _from_here(each) if key == "path" else each for key, each in value.items()}
+    return str(Path(home(value)).resolve()) if isinstance(value, str) and _there(value) else value

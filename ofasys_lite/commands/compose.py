@@ -13,22 +13,22 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ofasys_lite.cards.find import content_folder, task_names
+from ofasys_lite.cards.typed import typed_source
+from ofasys_lite.commands.arguments import MANY, literal, quoted
 from ofasys_lite.commands.config import RunConfig, run_config
-from ofasys_lite.commands.sources import cards_as_groups, escape
+from ofasys_lite.commands.sources import cards_as_groups
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.preprocess.absence import home
 
 __all__ = ["compose", "load_run_config", "run_hydra", "user_folders"]
 
 PRESETS = "pkg://ofasys_lite.presets"
-_TASK = re.compile(r"\+{0,2}(?P<key>tasks\.[^=\s]+)=(?P<value>.*)", re.DOTALL)
 #: Hydra's flags that take a value.
 _VALUED = frozenset(
     [
@@ -82,8 +82,8 @@ def compose(verb: str, overrides: Sequence[str], config_dir: str | Path | None =
         _searching(verb, overrides, config_dir),
         hydra.initialize_config_module("ofasys_lite.presets", job_name="ofasys_lite", version_base="1.3"),
     ):
-        extra = [] if config_dir is None else [f"hydra.searchpath=[{_quoted(f'file://{Path(config_dir).resolve()}')}]"]
-        return _plain(hydra.compose(verb, [*_literal_lines(overrides), *extra]))
+        extra = [] if config_dir is None else [f"hydra.searchpath=[{quoted(f'file://{Path(config_dir).resolve()}')}]"]
+        return _plain(hydra.compose(verb, [*literal(overrides, many=False), *extra]))
 
 
 def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str, Any], str | None], None]) -> None:
@@ -116,7 +116,7 @@ def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str,
     config_dir = _flag(arguments, "--config-dir", "-cd")
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     with _searching(verb, arguments, config_dir):
-        sys.argv = [f"ofasys-lite {verb}", *_flags_first(_literal_lines(arguments))]
+        sys.argv = [f"ofasys-lite {verb}", *_flags_first(literal(arguments, _is_multirun(arguments)))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed with a traceback
         try:
             hydra.main(version_base="1.3", config_path=PRESETS, config_name=verb)(job)()
@@ -129,12 +129,12 @@ def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str,
 def user_folders(arguments: Sequence[str], config_dir: str | Path | None = None) -> tuple[str, ...]:
     """Users' folders of cards: `--config-dir`, and what `data.cards=` names."""
     given = config_dir if config_dir is not None else _flag(arguments, "--config-dir", "-cd")
-    found = [] if given is None else [str(given)]
+    found = [] if given is None else [home(str(given))]
     for argument in arguments:
         match = _CARDS.fullmatch(argument)
         if match is not None:
-            value = _parsed(argument)
-            found += [str(each) for each in (value if isinstance(value, list) else [value]) if each is not None]
+            value = typed_source(match["value"])
+            found += [home(str(each)) for each in (value if isinstance(value, list) else [value]) if each != "null"]
     for folder in found:
         if not Path(folder).is_dir():
             raise CardError(f"{folder}: no such folder", help="name a folder that holds tasks/, modalities/ or presets")
@@ -179,36 +179,8 @@ def _refuse_doubles(folder: Path) -> None:
             raise CardError(f"{name.with_suffix('')} is ambiguous: {own / name} and {path}", help="rename yours")
 
 
-def _literal_lines(arguments: Sequence[str]) -> list[str]:
-    """Arguments with instruction lines quoted and escaped, so that Hydra reads every character as text.
-
-    Keys of tasks need no `+`: the card's own reader knows which keys there are, and offers the near name.
-    """
-    return [_literal_line(argument) for argument in arguments]
-
-
-def _literal_line(argument: str) -> str:
-    found = _TASK.fullmatch(argument)
-    if found is None:
-        return argument
-    text = found["value"]
-    if not found["key"].endswith(".instruction"):
-        return f"++{found['key']}={text}"
-    if text[:1] in ("'", '"') and text[-1:] == text[:1] and len(text) > 1:
-        try:
-            text = str(_parsed(f"instruction={text}"))
-        except HydraException:
-            text = found["value"]  # quotes inside that close early: then they belong to the line
-    return f"++{found['key']}={_quoted(escape(text))}"
-
-
-def _quoted(text: str) -> str:
-    return QuotedString(text, Quote.double).with_quotes()
-
-
-def _parsed(override: str) -> Any:
-    """The value of one override, quotes taken off."""
-    return OverridesParser.create().parse_override(override.lstrip("+")).value()
+def _is_multirun(arguments: Sequence[str]) -> bool:
+    return "-m" in arguments or "--multirun" in arguments
 
 
 def _flag(arguments: Sequence[str], *names: str) -> str | None:
@@ -256,6 +228,9 @@ def _translated(error: Exception, verb: str, arguments: Sequence[str], config_di
         help = "write key=value; quote a value with spaces or marks: 'key=\"a value\"'"
         return CardError(f"cannot read the argument `{error.override}`", help=help)
     text = str(error).strip()
+    several = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(?P<argument>[^=]+)=", text)
+    if several is not None:
+        return CardError(f"`{several['argument']}` is given several values", help=MANY)
     wrong = re.search(r"Could not (?:override|append to config)[^']*'(?P<key>[^']+)'", text)
     if wrong is not None and "No match in the defaults list" not in text and "already at" not in text:
         return _unknown_key(wrong["key"], verb, config_dir)

@@ -11,7 +11,8 @@ from typing import Any
 from ofasys_lite.cards.find import modalities, task_names
 from ofasys_lite.cards.load import load_task_card
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.commands.sources import CARD, unescaped
+from ofasys_lite.commands.escapes import unescaped
+from ofasys_lite.commands.sources import CARD
 from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean, raise_all
 
 __all__ = ["RunConfig", "run_config"]

@@ -17,6 +17,7 @@ from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.nodes import Instruction
 from ofasys_lite.instruction.places import Origin
+from ofasys_lite.instruction.quotes import unquoted
 
 __all__ = ["formatted_card", "formatted_lines", "main"]
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     for each in given.what:
         files = _files(each)
         if files is None:
-            line = unparse(parse(each, types=types))
+            line = unparse(parse(unquoted(each), types=types))
             changed += line != each
             print(line)
         paths += files or []

@@ -28,6 +28,7 @@ from ofasys_lite.generalist.calls import (
     split_keywords,
 )
 from ofasys_lite.generalist.pictures import picture_place, pictures_in, written
+from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.plan import Plan, build_plan
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str]) -> int:
     if given.limit is not None and (given.limit < 1 or given.data is None):
         parser.error("--limit is at least 1" if given.data is not None else "--limit is for the rows of --data")
     found = find_run(given.run)
-    plan, task, card = _plan(found, given.line)
+    line = unquoted(given.line)
+    plan, task, card = _plan(found, line)
     values, decoding = _pairs(given.values, plan)
     source = None
     if given.data is not None:
@@ -94,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     _check(plan, values, source, columns)
     _check_out(plan, given.out, source is not None)
     options = decode_options({**plan.decoding(), **card.get("decoding", {})}, decoding)
-    asked = _Asked(task, given.line, columns, values, options)
+    asked = _Asked(task, line, columns, values, options)
 
     from ofasys_lite.generalist.generalist import Generalist
 

@@ -6,7 +6,6 @@ prefer one of two cards of the same name. This source hands Hydra what the card 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,43 +23,15 @@ from omegaconf import OmegaConf
 from ofasys_lite.cards.find import card_files, the_one
 from ofasys_lite.cards.load import load_modality_card
 from ofasys_lite.cards.nodes import Item, plain, read_yaml, spelling
+from ofasys_lite.commands.escapes import escape, escaped
 from ofasys_lite.errors import CardError
 
-__all__ = ["CARD", "cards_as_groups", "escape", "unescape"]
+__all__ = ["CARD", "cards_as_groups"]
 
 #: Key under which a composed task says which file it came from.
 CARD = "card"
 GROUPS = ("modalities", "tasks")
 Names: TypeAlias = list[str]  # within CardSource, `list` is Hydra's method
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
-
-
-def escape(text: str) -> str:
-    r"""`text` as OmegaConf takes it literally: `${` becomes `\${`, backslashes before it are doubled."""
-    return _INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", text)
-
-
-def unescape(text: str) -> str:
-    """What `escape` was given."""
-    return _INTERPOLATION.sub(lambda found: found[1][: len(found[1]) // 2] + "${", text)
-
-
-def escaped(value: Any) -> Any:
-    """`value` with all its strings escaped."""
-    if isinstance(value, dict):
-        return {key: escaped(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [escaped(each) for each in value]
-    return escape(value) if isinstance(value, str) else value
-
-
-def unescaped(value: Any) -> Any:
-    """`value` with all its strings unescaped."""
-    if isinstance(value, dict):
-        return {key: unescaped(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [unescaped(each) for each in value]
-    return unescape(value) if isinstance(value, str) else value
 
 
 class CardSource(ConfigSource):

@@ -14,7 +14,7 @@ import yaml
 
 from ofasys_lite.commands.compose import run_hydra, user_folders
 from ofasys_lite.commands.config import RunConfig, run_config
-from ofasys_lite.commands.sources import escaped
+from ofasys_lite.commands.escapes import escaped
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.signals import Interrupted, pending
 from ofasys_lite.writing import other_rank

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ofasys_lite.instruction.codes import MOST_DEPTH
 from ofasys_lite.instruction.nodes import Group, Instruction, Node, Sentence, Slot, Span, Template, Words
 from ofasys_lite.instruction.places import Origin
+from ofasys_lite.instruction.quotes import inside_quotes
 from ofasys_lite.instruction.reader import Reader, TooManyErrors, shorten
 from ofasys_lite.instruction.slots import QUANTIFIER_START, read_quantifier, read_slot
 from ofasys_lite.instruction.templates import Mark, build_template
@@ -48,7 +49,7 @@ def parse(
     """The syntax tree of one instruction line, paraphrases included.
 
     Args:
-        text: The line; line breaks in it are white space.
+        text: The line; line breaks in it are white space, quotes around the whole of it are not part of it.
         types: Type names (and aliases) of further modality cards, beside the built-in ones.
         file: Where the line stands, for messages; short for `origin=Origin(file)`.
         origin: File, line, column and indentation of the text, for messages; wins over `file`.
@@ -65,13 +66,19 @@ def parse(
     if types is not None:
         known = _KNOWN.union(types)
         listed = BUILTIN_TYPES + tuple(sorted(known - _KNOWN))
-    reader = Reader(text, known, listed, origin or Origin(file))
+    reader = Reader(_blanked(text), known, listed, origin or Origin(file))
     templates: tuple[Template, ...] = ()
     with suppress(TooManyErrors):
         templates = _Scan(reader).templates()
     if reader.errors:
         reader.raise_errors()
     return Instruction(templates, text)
+
+
+def _blanked(text: str) -> str:
+    """The text with blanks for the quotes around all of it, so that every place stays where it was."""
+    start, end = inside_quotes(text)
+    return " " * start + text[start:end] + " " * (len(text) - end)
 
 
 @dataclass(slots=True)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ofasys_lite.commands.compose import load_run_config, run_hydra
 from ofasys_lite.commands.config import RunConfig
+from ofasys_lite.commands.escapes import escape, unescape
 from ofasys_lite.commands.evaluate import EvaluateOptions
-from ofasys_lite.commands.sources import escape, unescape
 from ofasys_lite.commands.train import _of_resumed_run, _training_run
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction.places import Origin

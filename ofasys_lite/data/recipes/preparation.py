@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]
 
 def data_root() -> Path:
     """The folder of prepared data: $OFASYS_DATA, else `data` in the working directory."""
-    return Path(os.environ.get("OFASYS_DATA") or "data").expanduser()
+    return Path(os.path.expanduser(os.environ.get("OFASYS_DATA") or "data"))
 
 
 def prepare(
