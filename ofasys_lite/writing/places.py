@@ -19,9 +19,9 @@ def cache_folder() -> Path:
     """The folder for all that can be made again: $OFASYS_CACHE, else `ofasys_lite` in $XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get("OFASYS_CACHE")
     if own:
-        return Path(own).expanduser()
+        return Path(os.path.expanduser(own))
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "ofasys_lite"
+    return (Path(base) if base else Path(os.path.expanduser("~/.cache"))) / "ofasys_lite"
 
 
 def writable(path: Path, folder: bool = False) -> None:

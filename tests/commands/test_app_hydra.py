@@ -156,7 +156,7 @@ def test_settings_of_modalities_are_overridden_key_by_key(folder: Path) -> None:
         ("seed=-1", "seed is a whole number of at least 0"),
         ("name=../x", "letters, digits"),
         ("foo bar", "write key=value"),
-        ("seed=1,2", "seed=1,2"),
+        ("seed=1,2", "`seed` is given several values"),
         ("steps=null", "give steps=5000 or minutes=10"),
         ("tasks.qq.data.train=x", "task qq has no instruction"),
         ("+tasks.x.instruction=-> [TEXT:a]", "task x has no training data"),
