@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ofasys_lite.commands import app
 from ofasys_lite.cards.typed import typed_source
+from ofasys_lite.commands import app
 from ofasys_lite.commands.arguments import literal
 from ofasys_lite.commands.compose import load_run_config, run_hydra
 from ofasys_lite.commands.config import run_config
