@@ -213,7 +213,7 @@ def test_ctc_takes_the_control_row_called_blank_for_nothing(spoken: Ready) -> No
             scores = network.text.scores(states_SD[side.rows])
             want = F.ctc_loss(
                 scores.float().log_softmax(-1).unsqueeze(1),
-                side.labels.unsqueeze(0),
+                torch.from_numpy(side.labels).unsqueeze(0),
                 torch.tensor([len(scores)]),
                 torch.tensor([len(side.labels)]),
                 blank=vocabulary.control("blank"),
