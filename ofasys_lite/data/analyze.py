@@ -125,7 +125,7 @@ def _lengths(
     frame = task.maker.frame(row)
     for side, segments in (("source", template.source), *(("target", t) for t in template.targets)):
         for slot, value in raw_values(segments, row):
-            tool = task.maker.preprocess[slot.preprocess, slot.adapter]
+            tool = task.maker.preprocess[slot.tool_key]
             options = task.maker.options(slot, row, frame, side == "target")
             count = tool.encode(value, options, rng, False).count
             whole = count
@@ -141,7 +141,7 @@ def _lengths(
 def _limit(task: ReadyTask, slot: SlotSegment) -> int | None:
     if slot.closed is not None:
         return None
-    settings = task.maker.preprocess[slot.preprocess, slot.adapter].settings
+    settings = task.maker.preprocess[slot.tool_key].settings
     limit = option(slot.options, "max_length") or settings.get("max_length")
     return limit if isinstance(limit, int) else None
 

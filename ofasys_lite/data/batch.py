@@ -23,6 +23,7 @@ from ofasys_lite.data.types import (
     TargetPiece,
     Term,
 )
+from ofasys_lite.errors import ShapeError
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.judged import OWN
 from ofasys_lite.preprocess.vocabulary import CONTROLS
@@ -229,6 +230,8 @@ class _TargetStream:
             rows = np.arange(first + place, first + place + item.piece.count)
             if item.piece.coded:
                 self._code(item.piece, item.term, rows, sample, item.judges)
+            elif item.term is not None:
+                raise _unlearned(item.piece, "in one go")
             if len(rows):
                 self.parts.add(item.piece, rows)
             place += item.piece.count
@@ -244,6 +247,8 @@ class _TargetStream:
         self.codes.setdefault(piece.adapter, _Codes(piece.adapter)).add(piece, index, rows, sample, verdicts)
 
     def _learn(self, piece: Piece, term: Term, rows: Ints, sample: int) -> None:
+        if piece.adapter != "text":
+            raise _unlearned(piece, "one element after another")
         labels = piece.arrays["ids"]
         if piece.learn_P is not None:
             rows, labels = rows[piece.learn_P], labels[piece.learn_P]
@@ -256,6 +261,14 @@ class _TargetStream:
     def stream(self) -> Stream:
         """The finished stream."""
         return Stream(_stack(self.positions), tuple(self.lengths), self.parts.build())
+
+
+def _unlearned(piece: Piece, way: str) -> ShapeError:
+    """The error for a learned piece that no objective learns: it would be left out, or learned as other ids."""
+    return ShapeError(
+        f"a piece of adapter `{piece.adapter}` is to be learned {way}, and nothing of it has that objective",
+        help="what is learned is token ids from left to right, or codes (`Piece(coded=True)`) of an adapter of codes",
+    )
 
 
 def _written(target: Target) -> tuple[TargetPiece, ...]:

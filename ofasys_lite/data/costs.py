@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ofasys_lite.data.source import RowSource
-from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, option, walk
+from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, ToolKey, WordsSegment, option, walk
 from ofasys_lite.preprocess.base import Preprocess
 
 __all__ = ["row_lengths", "typical_rows"]
@@ -16,9 +16,7 @@ _BYTES = 3
 _ELEMENT = 6
 
 
-def row_lengths(
-    plan: Plan, tools: Mapping[tuple[str, str], Preprocess], source: RowSource, index: int
-) -> tuple[int, int]:
+def row_lengths(plan: Plan, tools: Mapping[ToolKey, Preprocess], source: RowSource, index: int) -> tuple[int, int]:
     """(source rows, target rows) of row `index`, estimated alike on every rank."""
     template = plan.templates[0]
     read = sum(_segment(s, tools, source, index) for s in template.source)
@@ -36,7 +34,7 @@ def typical_rows(slot: SlotSegment, tool: Preprocess) -> int:
     return _within(slot, tool.rows_of(TYPICAL.get(tool.length_kind, 60), slot.options)) if fixed is None else fixed
 
 
-def _segment(segment: Segment, tools: Mapping[tuple[str, str], Preprocess], source: RowSource, index: int) -> int:
+def _segment(segment: Segment, tools: Mapping[ToolKey, Preprocess], source: RowSource, index: int) -> int:
     if isinstance(segment, WordsSegment):
         return 1 + len(segment.text) // _BYTES
     if isinstance(segment, GroupSegment):
@@ -46,11 +44,11 @@ def _segment(segment: Segment, tools: Mapping[tuple[str, str], Preprocess], sour
     return _slot(segment, tools, source, index)
 
 
-def _slot(slot: SlotSegment, tools: Mapping[tuple[str, str], Preprocess], source: RowSource, index: int) -> int:
+def _slot(slot: SlotSegment, tools: Mapping[ToolKey, Preprocess], source: RowSource, index: int) -> int:
     fixed = _fixed(slot)
     if fixed is not None:
         return fixed
-    tool = tools[slot.preprocess, slot.adapter]
+    tool = tools[slot.tool_key]
     length = source.length_hint(index, slot.column, tool.length_kind) or 0
     return _within(slot, tool.rows_of(length, slot.options))
 

@@ -25,6 +25,7 @@ from ofasys_lite.plan.types import (
     PlannedTemplate,
     Segment,
     SlotSegment,
+    ToolKey,
     WordsSegment,
     option,
     walk,
@@ -46,11 +47,11 @@ class ExampleMaker:
 
     Args:
         plan: The task's plan, closed sets frozen.
-        preprocess: Preprocessors by (dotted path, adapter path) of the plan's slots.
+        preprocess: Preprocessors by `tool_key` of the plan's slots.
         vocabulary: The run's vocabulary.
     """
 
-    def __init__(self, plan: Plan, preprocess: Mapping[tuple[str, str], Preprocess], vocabulary: Vocabulary) -> None:
+    def __init__(self, plan: Plan, preprocess: Mapping[ToolKey, Preprocess], vocabulary: Vocabulary) -> None:
         self.plan = plan
         self.preprocess = preprocess
         self.vocabulary = vocabulary
@@ -188,7 +189,7 @@ class ExampleMaker:
         if state.dropped and slot.drop > 0:
             return
         try:
-            tool = self.preprocess[slot.preprocess, slot.adapter]
+            tool = self.preprocess[slot.tool_key]
             options = self.options(slot, row, state.frame, target)
             options = options if state.step is None else (*options, ("step", state.step))
             options = (*options, ("own_holes", True)) if state.own_holes else options
@@ -229,7 +230,7 @@ class ExampleMaker:
             ids = np.asarray(self.vocabulary.encode(str(value)), dtype=np.int64)
         else:
             plain = tuple(p for p in reader.options if p[0] not in ("mask_ratio", "noise_ratio"))
-            tool = self.preprocess[reader.preprocess, reader.adapter]
+            tool = self.preprocess[reader.tool_key]
             ids = np.asarray(tool.encode(value, (*plain, ("side", "source")), None, False).arrays["ids"])
         # CTC (Graves et al. 2006) needs a row per label and one more between equal neighbours
         needed = len(ids) + int((ids[1:] == ids[:-1]).sum())
@@ -258,7 +259,7 @@ class ExampleMaker:
         if not self._boxes:
             return None
         for slot in walk(template.source):
-            tool = self.preprocess.get((slot.preprocess, slot.adapter))
+            tool = self.preprocess.get(slot.tool_key)
             value = field(row, slot.column, slot.exact)
             if tool is not None and value is not MISSING and value is not None:
                 frame = tool.frame(value)
@@ -301,7 +302,7 @@ class ExampleMaker:
             return Forced(tuple(self.vocabulary.encode(segment.text)))
         if isinstance(segment, GroupSegment):
             return self._repeat(segment, row, frame)
-        tool = self.preprocess[segment.preprocess, segment.adapter]
+        tool = self.preprocess[segment.tool_key]
         control = self.vocabulary.control
         if not segment.learned:
             return self._forced(segment, row, frame)
@@ -352,7 +353,7 @@ class ExampleMaker:
         return found
 
     def _value(self, slot: SlotSegment, ids: Any, row: Any, frame: tuple[int, int] | None) -> Any:
-        tool = self.preprocess[slot.preprocess, slot.adapter]
+        tool = self.preprocess[slot.tool_key]
         if isinstance(ids, Rendered):
             return tool.decode(ids.array, self.options(slot, row, frame, target=True))
         if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):

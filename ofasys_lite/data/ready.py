@@ -18,7 +18,8 @@ from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import codec_of, with_codecs
 from ofasys_lite.plan.decoding import uneven
-from ofasys_lite.plan.types import GroupSegment, Segment, walk
+from ofasys_lite.plan.language import TEXT_ADAPTER
+from ofasys_lite.plan.types import GroupSegment, Segment, ToolKey, walk
 from ofasys_lite.preprocess.base import Context, Preprocess
 from ofasys_lite.preprocess.text import read_text
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
@@ -104,7 +105,7 @@ class Ready:
 
 def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
     """Name under which the slot's adapter stands in the model: `text`, `image`, `image:timm` ..."""
-    if slot.adapter.endswith(".text.TextAdapter"):
+    if slot.adapter == TEXT_ADAPTER:
         return "text"
     base = modality.name.lower()
     if codec_of(slot) is not None and slot.learned:
@@ -131,10 +132,10 @@ def makers_for(
     settings: DataSettings,
     folder: str | None = None,
 ) -> ExampleMaker:
-    """The ExampleMaker of a plan: one Preprocess per (preprocess, adapter) its slots name."""
-    tools: dict[tuple[str, str], Preprocess] = {}
+    """The ExampleMaker of a plan: one Preprocess per modality, preprocess and adapter that its slots name."""
+    tools: dict[ToolKey, Preprocess] = {}
     for slot in plan.all_slots():
-        key = (slot.preprocess, slot.adapter)
+        key = slot.tool_key
         if key not in tools:
             modality = modalities[slot.modality]
             context = Context(
@@ -241,7 +242,12 @@ def adapters_of(
             own = settings_of(modality, settings)
             if codec_of(slot) is not None and slot.learned:
                 own = {**own, "codec": adapter_facts(slot)}
-            found[adapter_name(slot, modality)] = (slot.adapter, own)
+            name = adapter_name(slot, modality)
+            if found.setdefault(name, (slot.adapter, own))[0] != slot.adapter:
+                raise CardError(
+                    f"{found[name][0]} and {slot.adapter} would both be the adapter `{name}` of the model",
+                    help="give one of the two classes another name",
+                )
     return found
 
 

@@ -9,11 +9,14 @@ __all__ = [
     "DECODE_KEYS",
     "GROUP",
     "LANGUAGE",
+    "LOSSES_NOW",
+    "LOSS_KEYS",
     "LOSS_SIDES",
     "LOSS_UNITS",
     "PLAN_CODES",
     "REFUSED",
     "RENAMED",
+    "TEXT_ADAPTER",
 ]
 
 #: Codes of the mistakes that this room finds, and their short meanings.
@@ -79,7 +82,30 @@ LOSS_UNITS = {
 }
 
 #: Side of the arrow an objective belongs to; others may stand on both.
-LOSS_SIDES = {"ctc": "source", "mlm": "source", "mae": "source", "dpo": "target", "diffusion": "target"}
+LOSS_SIDES = {
+    "ctc": "source",
+    "mlm": "source",
+    "mae": "source",
+    "cross_entropy": "target",
+    "dpo": "target",
+    "diffusion": "target",
+}
+
+#: Arguments of objectives beside `weight`; ctc takes a column.
+LOSS_KEYS = {
+    "cross_entropy": (),
+    "mlm": ("ratio",),
+    "mae": ("ratio",),
+    "dpo": ("beta",),
+    "contrastive": ("temperature",),
+    "diffusion": ("steps", "target"),
+}
+
+#: Objectives that training has; a card may name others `later`.
+LOSSES_NOW = ("cross_entropy", "ctc")
+
+#: Adapter of everything that is made of token ids: what is learned without a codec is learned by it.
+TEXT_ADAPTER = "ofasys_lite.adapters.text.TextAdapter"
 
 #: Arguments of `decode=greedy|beam(...)|sample(...)`: what a card's `decoding` takes too.
 DECODE_KEYS = (

@@ -10,7 +10,16 @@ from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.errors import InstructionError, did_you_mean, nearest
 from ofasys_lite.instruction.nodes import Attribute, ListValue, Slot, Span
 from ofasys_lite.plan.codecs import given_codec
-from ofasys_lite.plan.language import LANGUAGE, LOSS_SIDES, LOSS_UNITS, REFUSED, RENAMED
+from ofasys_lite.plan.language import (
+    LANGUAGE,
+    LOSS_KEYS,
+    LOSS_SIDES,
+    LOSS_UNITS,
+    LOSSES_NOW,
+    REFUSED,
+    RENAMED,
+    TEXT_ADAPTER,
+)
 from ofasys_lite.plan.ledger import Ledger
 from ofasys_lite.plan.sense import check_slot
 from ofasys_lite.plan.types import ClosedSet, LossSpec, Options, SlotSegment
@@ -43,6 +52,10 @@ class Builder(Ledger):
         if codec is not None:
             values["codec"] = codec
             preprocess, adapter = (modality.codecs[codec.name][key] for key in ("preprocess", "adapter"))
+        if learned and codec is None and modality.writes == "now" and adapter != TEXT_ADAPTER:
+            help = "what is written is token ids (the adapter of TEXT) or codes (`codecs` of the modality's card)"
+            message = f"nothing learns to write {modality.name}: its adapter {adapter or '(none)'} has no objective"
+            self.error("E102", message, slot.span, help)
         check_slot(self, slot, values, learned=learned, target=target, modality=modality.name)
         values.pop("no_loss", None)
         weight = values.pop("weight", 1.0)
@@ -183,10 +196,20 @@ class Builder(Ledger):
         if call.name == "dpo" and slot.rejected is None:
             help = f"write [{modality.name}:chosen>rejected,loss=dpo(beta=0.1)]"
             self.error("E207", "dpo compares two columns", value.span, help)
-        if state == "later":
+        if call.name not in LOSS_KEYS and call.name != "ctc":
+            help = f"its card names it; training has {', '.join(LOSSES_NOW)}"
+            self.error("E111", f"no objective `{call.name}` is built", value.span, help)
+            return standard
+        if state == "later" or call.name not in LOSSES_NOW:
             self.not_yet(f"the objective {call.name} of {modality.name} is planned for a later version")
         if call.name == "ctc":
             return self._ctc(call, value.span)
+        known = (*LOSS_KEYS[call.name], "weight")
+        for key in (key for key, _ in call.keyed if key not in known):
+            self.error("E113", f"objective {call.name} has no `{key}`", value.span, did_you_mean(key, known))
+        if call.positional:
+            help = f"write {call.name}({known[0]}=...)"
+            self.error("E106", f"`{call.name}` takes its arguments by name", value.span, help)
         weight = call.get("weight", 1.0)
         if not isinstance(weight, (int, float)) or weight < 0:
             self.error("E106", f"`weight` of {call.name} is a number of at least 0", value.span)

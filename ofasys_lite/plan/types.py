@@ -20,6 +20,7 @@ __all__ = [
     "PlannedTemplate",
     "Segment",
     "SlotSegment",
+    "ToolKey",
     "WordsSegment",
     "option",
     "walk",
@@ -29,6 +30,9 @@ _NOWHERE = Span(0, 0)
 
 # Options are a sorted tuple of pairs, so that plans hash; `option(options, key, default)` reads one.
 Options = tuple[tuple[str, object], ...]
+
+# Modalities may share classes and differ in their settings.
+ToolKey = tuple[str, str, str]
 
 
 def option(options: Options, key: str, default: object = None) -> object:
@@ -120,6 +124,11 @@ class SlotSegment:
     drop: float
     span: Span
     column_span: Span = _NOWHERE
+
+    @property
+    def tool_key(self) -> ToolKey:
+        """What decides how its values are prepared: modality (for the settings), preprocess and adapter."""
+        return self.modality, self.preprocess, self.adapter
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,9 +170,7 @@ def test_random_order_moves_codes_with_their_positions(tmp_path: Path) -> None:
         piece = example.targets[0].pieces[0].piece
         order = piece.arrays["order"]
         assert isinstance(
-            maker.preprocess[
-                prepared.tasks[0].plan.target_slots()[0].preprocess, prepared.tasks[0].plan.target_slots()[0].adapter
-            ],
+            maker.preprocess[prepared.tasks[0].plan.target_slots()[0].tool_key],
             ImageCodesPreprocess,
         )
         assert np.array_equal(piece.positions_P3[:, 1] * 4 + piece.positions_P3[:, 2], order)

@@ -101,7 +101,7 @@ def test_the_hash_changes_with_a_cards_set_its_words_with_loss_and_a_cards_defau
     hashes.add(plan_of(line, loss_on_words=True).hash)
     other = load_task_card({"instruction": line, "sets": {"labels": ["cat", "dog"]}}, name="t")
     text = CARDS["TEXT"]
-    changed = {**CARDS, "TEXT": type(text)(**{**_fields(text), "adapter": {"default": "my.Adapter"}})}
+    changed = {**CARDS, "TEXT": type(text)(**{**_fields(text), "preprocess": {"default": "my.Preprocess"}})}
     hashes.add(build_plan(other, changed).hash)
     assert len(hashes) == 4
 
