@@ -24,6 +24,7 @@ def evaluate(
     baselines: bool = True,
     samples: int = 12,
     seed: int = 0,
+    seen: str = "refuse",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> RunResults:
     """Every task's metric with its 95 % interval, its baselines, and the margin over the strongest trivial one.
@@ -36,11 +37,14 @@ def evaluate(
         baselines: Score the cards' trivial baselines and classical references too.
         samples: Outputs per task kept to be looked at.
         seed: Of the bootstrap, and of baselines that draw.
+        seen: What is done with rows that were trained on, where the data are not what they were: `refuse` them, `drop`
+            them or `keep` them.
         progress: Called with (task, rows done, rows in all).
 
     Raises:
         CheckpointError: The model is not trained, or has not learned a task.
-        DataError: Rows are not there: a model that was trained on rows in memory and then loaded has none.
+        DataError: Rows are not there: a model that was trained on rows in memory and then loaded has none; a column
+            is missing; rows were trained on.
     """
     from ofasys_lite.report.evaluate import evaluate as judge
 
@@ -59,4 +63,5 @@ def evaluate(
         progress=progress,
         data=data,
         seed=seed,
+        seen=seen,
     )

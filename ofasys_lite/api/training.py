@@ -37,6 +37,7 @@ def fit(
     name: str | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
+    rows: str = "check",
     preset: str | None = None,
     console: Any = None,
     **options: Any,
@@ -55,6 +56,7 @@ def fit(
         name: Folder under runs/. Without name and folder: the tasks' names, with a number if that run exists.
         folder: The run's folder itself.
         resume: Go on from the last checkpoint of that run.
+        rows: `changed` goes on with a run whose training rows have changed since; `check` refuses it.
         preset: Trainer preset (cpu, gpu, ddp or your own); gpu where there is a CUDA device, else cpu.
         console: A rich Console for progress and notes; stderr if not given.
         **options: Settings of the trainer in place of the preset's (lr, samples_per_step, precision, workers, seed,
@@ -72,6 +74,8 @@ def fit(
         raise CardError(f"fit trains a GeneralistModel, not {type(model).__name__}", help="model = GeneralistModel()")
     if not isinstance(resume, bool):
         raise CardError(f"resume is {resume!r}", help="fit(..., name='x', resume=True) goes on with runs/x")
+    if rows not in ("check", "changed"):
+        raise CardError(f"rows is {rows!r}", help=did_you_mean(str(rows), ("check", "changed")))
     cards, modalities = _tasks(tasks, model)
     asked = _Asked.of(read_presets(trainer=preset or _preset()), options, steps, minutes)
     place = _folder([card.name for card in cards], name, folder, resume)
@@ -81,7 +85,9 @@ def fit(
     report.raise_errors()
     from ofasys_lite.training.fit import train
 
-    run = replace(_run(model, cards, modalities, asked, place, resume), notes=report.notes)
+    run = replace(
+        _run(model, cards, modalities, asked, place, resume), notes=report.notes, changed_rows=rows == "changed"
+    )
     validate = _validator(run.settings, place)
     model._hold(train(run, console, validate=validate))
     model.run = place
@@ -128,7 +134,7 @@ class Trainer:
         return fit(model, tasks, **{"preset": self.preset, **self.options, **options})
 
 
-_FIT = ("steps", "minutes", "name", "folder", "resume", "console")
+_FIT = ("steps", "minutes", "name", "folder", "resume", "rows", "console")
 
 
 def _option_names() -> tuple[str, ...]:

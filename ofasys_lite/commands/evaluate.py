@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from ofasys_lite.report import RunResults
 
 __all__ = ["EvaluateOptions", "evaluate_run", "main"]
+
+#: Without torch; report/seen.py tells what they do.
+_SEEN = ("refuse", "drop", "keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class EvaluateOptions:
         report: Write report.html.
         output: Folder of what is written; None is the run.
         bf16: Matrix products in bfloat16.
+        seen: What is done with rows that were trained on: `refuse`, `drop` or `keep` them.
     """
 
     tasks: tuple[str, ...] = ()
@@ -53,10 +58,13 @@ class EvaluateOptions:
     report: bool = True
     output: str | None = None
     bf16: bool = False
+    seen: str = "refuse"
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise CardError(f"split={self.split}: there is no such split", help=did_you_mean(self.split, SPLITS))
+        if self.seen not in _SEEN:
+            raise CardError(f"seen={self.seen}: it is not known", help=did_you_mean(str(self.seen), _SEEN))
         for name, low in (("limit", 1), ("seed", 0), ("bootstrap", 1), ("samples", 0)):
             value = getattr(self, name)
             if value is None and name == "limit":
@@ -151,6 +159,8 @@ def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions) -> 
     results = _with_run(results, found, options.checkpoint)
     output = Path(options.output) if options.output is not None else found.folder
     print_table(results, Console())
+    for note in str(results.facts.get("rows trained on", "")).splitlines():
+        print(f"note: {note}", file=sys.stderr)
     whole = options.output is not None or set(model.tasks) <= {task.task for task in results.tasks}
     for path in _write(results, output, options.report, () if whole else options.tasks):
         print(path)
@@ -166,10 +176,13 @@ def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
     from ofasys_lite.report.evaluate import evaluate
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True) as bar:
+    bar = Progress(console=console, transient=True)
+    with ExitStack() as shown:
         rows: dict[str, Any] = {}
 
         def tell(task: str, done: int, total: int) -> None:
+            if not rows:  # an empty bar would leave a line behind errors that come before
+                shown.enter_context(bar)
             if task not in rows:
                 rows[task] = bar.add_task(task, total=total)
                 if not console.is_terminal:
@@ -187,6 +200,7 @@ def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
             bf16=options.bf16,
             seed=options.seed,
             bootstrap=options.bootstrap,
+            seen=options.seen,
         )
 
 

@@ -244,6 +244,7 @@ def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> N
 def _many(model: Generalist, asked: _Asked, source: RowSource, given: argparse.Namespace) -> int:
     """One JSON line per row, in order; rows that cannot be read say why."""
     total = len(source) if given.limit is None else min(given.limit, len(source))
+    _tell_trained(model, asked, source, total)
     rows: list[dict[str, Any]] = []
     for start in range(0, total, _BLOCK):
         rows += _block(model, asked, source, range(start, min(total, start + _BLOCK)), given.out)
@@ -258,6 +259,26 @@ def _many(model: Generalist, asked: _Asked, source: RowSource, given: argparse.N
     if failed:
         print(f"{failed} of {total} rows could not be read; their lines say why", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _tell_trained(model: Generalist, asked: _Asked, source: RowSource, total: int) -> None:
+    """Says how many of the rows the task was trained on: what is predicted for them says little about others."""
+    from ofasys_lite.data.contents import row_hashes
+    from ofasys_lite.data.source import Mapped, has_column
+
+    task = asked.task
+    if task is None:
+        lines = {name: entry.plan.line for name, entry in model.tasks.items()}
+        learned = learned_line(asked.line, lines, frozenset(model.modalities))
+        task = "" if learned is None else learned[0]
+    contents = model.contents.get(task)
+    mapping = {slot: column for slot, column in asked.columns.items() if has_column(source.columns, column)}
+    if contents is None or asked.values:
+        return
+    hashes = row_hashes(Mapped(source, mapping) if mapping else source, contents.columns, range(total))
+    count = 0 if hashes is None else int(contents.trained(hashes).sum())
+    if count:
+        print(f"note: {count} of {total} rows of {source.name} are rows that {task} was trained on", file=sys.stderr)
 
 
 def _block(

@@ -23,7 +23,8 @@ __all__ = ["environment", "main", "start"]
 
 #: Rows of each source that are looked at before anything heavy is imported.
 _ROWS = 50
-_PLANS = ("check", "ignore")
+#: What may have changed since the run was begun, by the key that accepts it.
+_ACCEPTS = {"plans": ("check", "ignore"), "rows": ("check", "changed")}
 _DATA_KEYS = ("root", "cache", "cards", "prepare", "tokenizer", "pieces", "bins")
 
 
@@ -34,13 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     def job(content: dict[str, Any], folder: str | None) -> None:
         content = _of_resumed_run(content, arguments)
         evaluated = content.pop("evaluate", True)
-        plans = content.pop("plans", "check")
-        if plans not in _PLANS:
-            raise CardError(f"plans is `{plans}`", help=did_you_mean(str(plans), _PLANS))
+        said = {key: content.pop(key, "check") for key in _ACCEPTS}
+        for key, value in said.items():
+            if value not in _ACCEPTS[key]:
+                raise CardError(f"{key} is `{value}`", help=did_you_mean(str(value), _ACCEPTS[key]))
         if not isinstance(evaluated, bool):
             raise CardError(f"evaluate is `{evaluated}`", help="true or false")
         own = tuple(dict.fromkeys((*folders, *_card_folders(content))))
-        start(run_config(content, own, folder), evaluate=evaluated, ignore_plans=plans == "ignore")
+        start(run_config(content, own, folder), evaluated, said["plans"] == "ignore", said["rows"] == "changed")
 
     run_hydra("train", list(arguments), job)
     return 0
@@ -66,29 +68,30 @@ def _of_resumed_run(content: dict[str, Any], arguments: Sequence[str]) -> dict[s
     saved = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
     saved["tasks"] = escaped(saved["tasks"])
     saved["resume"] = path
-    for key in ("evaluate", "plans"):
+    for key in ("evaluate", *_ACCEPTS):
         saved.setdefault(key, content.get(key))
     for argument in (each for each in arguments if each.startswith("~") or ("=" in each and each[0] != "-")):
         group, _, key = argument.partition("=")[0].lstrip("+").partition(".")
-        if not key and group in ("steps", "minutes", "evaluate", "plans"):
+        if not key and group in ("steps", "minutes", "evaluate", *_ACCEPTS):
             saved[group] = content[group]
         elif key and group in ("trainer", "data") and "." not in key:
             saved[group] = {**saved[group], key: content[group][key]}
         elif group not in ("resume", "hydra"):  # Lightning adds hydra's own keys for the further ranks it starts
             raise CardError(
                 f"`{argument}` cannot be changed in a resumed run",
-                help="steps, minutes, evaluate, plans, trainer.KEY and data.KEY can",
+                help="steps, minutes, evaluate, plans, rows, trainer.KEY and data.KEY can",
             )
     return saved
 
 
-def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False) -> Path:
+def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False, changed_rows: bool = False) -> Path:
     """The folder of the finished run; a signal that ends it before leaves a line that says how to go on.
 
     Args:
         config: What to train and how.
         evaluate: Evaluate the test splits at the end, and write the report.
         ignore_plans: Go on with a run whose lines, or other facts, have changed.
+        changed_rows: Go on with a run whose training rows have changed.
     """
     state = "new"
     folder = Path(config.resume) if isinstance(config.resume, str) else Path("runs") / config.name
@@ -99,7 +102,9 @@ def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False) 
         notes = _check(config)
         pending()
         folder, resume = _folder(config)
-        run = replace(_training_run(config, folder, resume), ignore_plans=ignore_plans, notes=notes)
+        run = replace(
+            _training_run(config, folder, resume), ignore_plans=ignore_plans, changed_rows=changed_rows, notes=notes
+        )
         state = "begun"
         _train(run, config)
         state = "trained"

@@ -15,7 +15,7 @@ import numpy as np
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import codec_slots, named_codec
-from ofasys_lite.data.columns import Use, data_columns, uses
+from ofasys_lite.data.columns import data_columns, has_use, separated, uses
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
 from ofasys_lite.data.quarantine import TOO_MANY
@@ -234,7 +234,7 @@ def _missing_columns(found: _Found, card: TaskCard, plan: Plan, source: RowSourc
     gone: set[str] = set()
     tally = Tally(card)
     for use in uses(plan):
-        if _has(source, use):
+        if has_use(source, use):
             if use.column.isdigit() and use.column not in source.columns and source.doubt:
                 message = f"{use.label} is filled by its place in the rows of {source.name}, and {source.doubt}"
                 found.error(tally.error(Finding("E301", message, use.span, "", "")))
@@ -244,29 +244,7 @@ def _missing_columns(found: _Found, card: TaskCard, plan: Plan, source: RowSourc
         elif use.column not in gone:
             has = ", ".join(source.columns) or "no columns"
             message = f"{use.label} asks for column `{use.column}`; {source.name} has {has}"
-            help = "; ".join(
-                filter(None, (_separated(source) or column_help(use.column, source.columns), source.doubt))
-            )
+            help = "; ".join(filter(None, (separated(source) or column_help(use.column, source.columns), source.doubt)))
             found.error(tally.error(Finding("E301", message, use.span, help, "row 1")))
         gone.add(use.column)
     return gone
-
-
-def _separated(source: RowSource) -> str:
-    """What to do where the only column's name holds the marks between several; empty where it does not."""
-    columns = source.columns
-    mark = next((mark for mark in (";", "\t", "|", ",") if len(columns) == 1 and mark in columns[0]), None)
-    if mark is None:
-        return ""
-    shown = "\\t" if mark == "\t" else mark
-    return f'if its fields are separated by `{shown}`, name the file so: {{path: {source.name}, separator: "{shown}"}}'
-
-
-def _has(source: RowSource, use: Use) -> bool:
-    if use.column in source.columns:
-        return True
-    if use.exact:
-        return False
-    if use.column.isdigit():
-        return int(use.column) < len(source.columns)
-    return has_column(source.columns, use.column)

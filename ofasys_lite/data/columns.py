@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.groups import walked
+from ofasys_lite.data.source import RowSource, has_column
+from ofasys_lite.errors import DataError, nearest
 from ofasys_lite.instruction.nodes import Span
 from ofasys_lite.plan.types import Plan, Segment, SlotSegment, WordsSegment
 
-__all__ = ["Use", "data_columns", "label", "uses"]
+__all__ = ["Use", "data_columns", "has_use", "label", "lacking", "separated", "uses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +84,51 @@ def data_columns(card: TaskCard, plan: Plan) -> frozenset[str]:
     names = {"id", card.group, *card.columns, *card.columns.values(), *(use.column for use in uses(plan))}
     heads = {".".join(name.split(".")[: i + 1]) for name in names for i in range(name.count(".") + 1)}
     return frozenset(heads)
+
+
+def has_use(source: RowSource, use: Use) -> bool:
+    """True if rows of the source can hold what the line asks for."""
+    if use.column in source.columns:
+        return True
+    if use.exact:
+        return False
+    if use.column.isdigit():
+        return int(use.column) < len(source.columns)
+    return has_column(source.columns, use.column)
+
+
+def lacking(plan: Plan, source: RowSource) -> list[DataError]:
+    """What is wrong with a source that lacks columns of a line, each with the near name; those of optional slots may.
+
+    Without such a column no row can be read.
+    """
+    has = ", ".join(source.columns) or "no columns"
+    gone = {use.column: use for use in reversed(uses(plan)) if not use.optional and not has_use(source, use)}
+    return [
+        DataError(
+            f"task {plan.task}: {use.label} asks for column `{use.column}`; {source.name} has {has}",
+            help=separated(source) or _instead(use.column, plan, source),
+        )
+        for use in gone.values()
+    ]
+
+
+def _instead(column: str, plan: Plan, source: RowSource) -> str:
+    """Help for a column that is gone: the one that may have taken its place, of those that the line does not read."""
+    read = {use.column for use in uses(plan)}
+    left = [name for name in source.columns if name not in read]
+    alike = [name for name in left if name.startswith(column) or column.startswith(name)] or left
+    near = nearest(column, left) or (alike[0] if len(alike) == 1 else None)
+    if near is None:
+        return column_help(column, source.columns)
+    return f"did you mean `{near}`? rename it, or say it in the card: columns: {{{column}: {near}}}"
+
+
+def separated(source: RowSource) -> str:
+    """What to do where the only column's name holds the marks between several; empty where it does not."""
+    columns = source.columns
+    mark = next((mark for mark in (";", "\t", "|", ",") if len(columns) == 1 and mark in columns[0]), None)
+    if mark is None:
+        return ""
+    shown = "\\t" if mark == "\t" else mark
+    return f'if its fields are separated by `{shown}`, name the file so: {{path: {source.name}, separator: "{shown}"}}'

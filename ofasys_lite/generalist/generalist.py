@@ -12,6 +12,7 @@ import torch
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import adapter_facts, codec_slots, named_codec
+from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
@@ -48,6 +49,7 @@ class Generalist:
         tasks: Tasks by name.
         modalities: Modality cards by name and alias.
         data: Settings of preprocessors (box bins and the modalities' overrides).
+        contents: Per task, which rows it was trained on, where that is known.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Generalist:
         tasks: Mapping[str, TaskEntry],
         modalities: Mapping[str, ModalityCard],
         data: DataSettings,
+        contents: Mapping[str, Contents] | None = None,
     ) -> None:
         self.network = network
         self.vocabulary = vocabulary
         self.tasks = dict(tasks)
         self.modalities = modalities
         self.data = data
+        self.contents = dict(contents or {})
         #: Lines that were only used, not learned: known by name like tasks, but neither saved nor evaluated.
         self._lines: dict[str, TaskEntry] = {}
         self._makers: dict[str, ExampleMaker] = {}
@@ -204,7 +208,13 @@ class Generalist:
         network.grow(len(vocabulary))
         cards = {**self.modalities, **modalities}
         merged = replace(data, bins=vocabulary.bins, modalities={**self.data.modalities, **data.modalities})
-        return Generalist(network, vocabulary, {**self.tasks, **tasks}, cards, merged)
+        return Generalist(network, vocabulary, {**self.tasks, **tasks}, cards, merged, self.contents)
+
+    def learns(self, contents: Mapping[str, Contents]) -> None:
+        """Notes the rows of a training, beside those of earlier ones."""
+        for task, held in contents.items():
+            old = self.contents.get(task)
+            self.contents[task] = held if old is None else held.after(old)
 
     def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Writes a self-contained export: config.json, model.safetensors, tokenizer; returns the folder.

@@ -20,6 +20,7 @@ from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.generalist.trained import ROWS, read_contents, write_contents
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
@@ -32,7 +33,7 @@ __all__ = ["load", "load_weights", "save", "save_weights"]
 # 2: logits and rows of the token table are scaled by its deviation; interleaved rotary axes
 _FORMAT = 2
 #: What an export consists of.
-_FILES = ("config.json", "model.safetensors", "tokenizer.model", "vocabulary.json")
+_FILES = ("config.json", "model.safetensors", ROWS, "tokenizer.model", "vocabulary.json")
 
 
 def _plain(value: Any) -> Any:
@@ -105,6 +106,7 @@ def save(model: Generalist, folder: Path, overwrite: bool = False) -> Path:
     with staged(folder) as stage:
         save_weights(model.network, stage / "model.safetensors")
         model.vocabulary.save(stage)
+        write_contents(model.contents, stage / ROWS)
         write_atomic(stage / "config.json", text)
     return folder
 
@@ -169,6 +171,7 @@ def load(path: str | Path) -> Generalist:
             help="copy it, or export the run again",
         ) from None
     load_weights(model.network, current(folder, "model.safetensors"))
+    model.contents = read_contents(current(folder, ROWS))
     model.network.eval()
     return model
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError, WriteError
@@ -97,6 +98,9 @@ def _cached(
         values = _answer(name, judge, train, test, numbers, seed, spread(len(train.source), most))
         return Answers(name, kind, values, note)
     masks = test.maker.vocabulary.hash if test.masked() else ""
+    # what sees pictures and sounds must not find answers about others under the same paths
+    looked = tuple(column for column, _ in test.inputs()) if name in _SEES_MEDIA else ()
+    rows = [media_key(each.source, looked) if looked else each.source.fingerprint for each in (train, test)]
     key = combined(
         _VERSION,
         name,
@@ -104,7 +108,7 @@ def _cached(
         seed,
         (judge.column, judge.kind, repr(judge.segment)),
         test.inputs(),
-        (train.source.fingerprint, test.source.fingerprint, test.group, test.name if masks else "", masks),
+        (*rows, test.group, test.name if masks else "", masks),
         list(numbers),
     )
     path = cache_folder() / "baselines" / f"{key}.json"

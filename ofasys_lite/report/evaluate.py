@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ofasys_lite.data.columns import lacking
+from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import SPLITS
-from ofasys_lite.errors import DataError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.errors import DataError, ErrorGroup, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.metrics import Score, evaluate_metric, margin, normalised
@@ -18,6 +20,7 @@ from ofasys_lite.report.against import Answers, TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.judge import Judge, judges
 from ofasys_lite.report.rows import TaskRows, open_task, spread
+from ofasys_lite.report.seen import SEEN, without_seen
 from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
 
 __all__ = ["NoRows", "Progress", "Split", "evaluate", "open_split", "predicted"]
@@ -25,6 +28,8 @@ __all__ = ["NoRows", "Progress", "Split", "evaluate", "open_split", "predicted"]
 Progress = Callable[[str, int, int], None]
 #: Rows that are read and predicted at once.
 _BLOCK = 1024
+#: Rows of which one at least must be readable before anything is predicted.
+_TRIED = 50
 
 
 class NoRows(DataError):
@@ -86,6 +91,7 @@ def evaluate(
     bf16: bool = False,
     seed: int = 0,
     bootstrap: int = 1000,
+    seen: str = "refuse",
 ) -> RunResults:
     """Every task's metric with its interval, its baselines and the margin over the strongest trivial one.
 
@@ -101,14 +107,17 @@ def evaluate(
         bf16: Run matrix products in bfloat16.
         seed: Of the bootstrap, and of baselines that draw.
         bootstrap: Samples of groups for the intervals.
+        seen: What is done with rows of a split that were trained on, because the data are not what they were:
+            `refuse` them, `drop` them or `keep` them.
 
     Raises:
         NoRows: The split of every task is empty; where some have rows, the others are named in the facts.
-        OfasysError: Unknown task, split, metric or baseline; sources that cannot be opened: all at once, before
-            anything is predicted.
+        OfasysError: Unknown task, split, metric or baseline; sources that cannot be opened, lack a column or hold
+            rows that were trained on: all at once, before anything is predicted.
     """
     start = time.monotonic()
-    splits, empty = _open_all(model, tasks, split, limit, data or {})
+    splits, told = _open_all(model, tasks, split, limit, data or {}, seen)
+    raise_all([error for opened in splits if (error := _tried(model, opened)) is not None])
     for opened in splits:
         _try_metrics(opened)
     # a baseline that does not fit a task is told before the model's predictions take their time
@@ -116,11 +125,12 @@ def evaluate(
     results, refused = [], list[Quarantined]()
     for opened, held in zip(splits, against, strict=True):
         made = predicted(model, opened, progress, bf16)
+        if not made.numbers:
+            raise _unreadable(opened, made.refused[0].reason)
         refused.extend(made.refused)
         results.append(_result(model, opened, made, held, (samples, seed, bootstrap)))
     facts = _facts(model, limit, time.monotonic() - start, bf16)
-    if empty:
-        facts["not evaluated"] = f"{', '.join(empty)} (no rows in {split})"
+    facts |= told
     return RunResults("evaluation", facts, tuple(results), quarantine=refused, split=split)
 
 
@@ -130,25 +140,33 @@ def _open_all(
     split: str,
     limit: int | None,
     data: Mapping[str, Mapping[str, Any]],
-) -> tuple[list[Split], tuple[str, ...]]:
-    """The splits, and the tasks that have no rows in theirs."""
-    if split not in SPLITS:
-        raise DataError(f"unknown split `{split}`", help=did_you_mean(split, SPLITS, "splits"))
+    seen: str,
+) -> tuple[list[Split], dict[str, str]]:
+    """The splits, and what should be said: tasks that have no rows in theirs, rows that were trained on."""
+    for said, value, known in (("split", split, SPLITS), ("value of seen", seen, SEEN)):
+        if value not in known:
+            raise DataError(f"unknown {said} `{value}`", help=did_you_mean(value, known))
     if limit is not None and limit < 1:
         raise DataError(f"limit is {limit}", help="a whole number from 1, or none for all rows")
     for name in data:
         model.entry(name)
     # lines that the model was only asked once have no data
     known = [name for name, entry in model.tasks.items() if entry.card.data or name in data]
-    opened, errors = [], list[OfasysError]()
+    opened, notes, errors = list[Split](), list[str](), list[OfasysError]()
     empty: dict[str, NoRows] = {}
     for name in known if tasks is None else tasks:
         try:
-            opened.append(open_split(model, name, split, limit, data.get(name)))
+            found = open_split(model, name, split, limit, data.get(name))
+            rows, contents = found.rows, model.contents.get(name)
+            numbers, note = without_seen(rows.plan, rows.source, found.numbers, contents, split, seen)
         except NoRows as error:
             empty[name] = error
+            continue
         except OfasysError as error:
-            errors.append(error)
+            errors += error.errors if isinstance(error, ErrorGroup) else [error]
+            continue
+        opened.append(replace(found, numbers=numbers))
+        notes += [note] if note else []
     raise_all(errors)
     if not opened and empty:
         raise NoRows("; ".join(error.message for error in empty.values()), help=next(iter(empty.values())).help)
@@ -157,7 +175,8 @@ def _open_all(
             "there is no task to evaluate",
             help="the model was saved without data; give Tasks with rows: evaluate(model, [task])",
         )
-    return opened, tuple(empty)
+    told = {"not evaluated": f"{', '.join(empty)} (no rows in {split})"} if empty else {}
+    return opened, told | ({"rows trained on": "\n".join(notes)} if notes else {})
 
 
 def open_split(
@@ -170,6 +189,7 @@ def open_split(
     source = sources[split]
     if not len(source):
         raise NoRows(f"task {task}: its {split} split has no rows", help="name some in its `data`")
+    raise_all(lacking(entry.plan, source) or lacking(entry.plan, sources["train"]))
 
     def rows(of: RowSource) -> TaskRows:
         return TaskRows(entry.plan, model.maker(task, of.base or None), of, entry.card.group)
@@ -215,6 +235,30 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
     if progress is not None:
         progress(task, total, total)
     return Predicted(tuple(kept), tuple(sides[0]), tuple(sides[1]), rows, tuple(refused))
+
+
+def _tried(model: Generalist, opened: Split) -> DataError | None:
+    """What is wrong with the first rows, where none of them can be read; None where one can."""
+    reason = ""
+    for i in opened.numbers[:_TRIED]:
+        try:
+            row, base = opened.rows.source.row(i), opened.rows.source.base or None
+            for judge in opened.judges:
+                judge.reference(row, base)
+            model.maker(opened.task, base).source(row, opened.rows.source.ids(i), sample_rng(0, opened.task, "0", 0))
+            return None
+        except DataError as error:
+            reason = reason or error.message
+    return _unreadable(opened, reason)
+
+
+def _unreadable(opened: Split, reason: str) -> DataError:
+    count = len(opened.numbers)
+    rows = f"none of {count} rows" if count <= _TRIED else f"none of the first {_TRIED} of {count} rows"
+    return DataError(
+        f"task {opened.task}: {rows} of {opened.rows.source.name} can be read; the first: {reason}",
+        help="give the data it was trained with, or name the other tasks: tasks=[...]",
+    )
 
 
 def _try_metrics(opened: Split) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from ofasys_lite.data.batch import collate
 from ofasys_lite.data.codecs import codec_slots
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import DataError, ErrorGroup, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.metrics import Score, evaluate_metric, normalised
 from ofasys_lite.report.chance import laid_out
-from ofasys_lite.report.evaluate import Predicted, Split, open_split, predicted
+from ofasys_lite.report.evaluate import NoRows, Predicted, Split, open_split, predicted
 from ofasys_lite.report.rows import TaskRows
 from ofasys_lite.training.files import RunFolder
 
@@ -68,7 +69,12 @@ class Validator:
                 self._opened[task] = open_split(
                     model, task, "valid", min(self.samples, _DRAWN) if drawn else self.samples
                 )
-            except DataError:
+            except NoRows:
+                self._opened[task] = None
+            except OfasysError as error:
+                # the training goes on; the evaluation at its end refuses
+                told = "; ".join(e.message for e in (error.errors if isinstance(error, ErrorGroup) else (error,)))
+                print(f"note: task {task} is not validated: {told}", file=sys.stderr)
                 self._opened[task] = None
         return self._opened[task]
 

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError, DataError
@@ -218,7 +219,12 @@ def _said(value: object) -> str:
 def _facts(run: CodecRun, losses: Mapping[str, object]) -> dict[str, Any]:
     """What a resumed run must have in common; nothing of losses where none was given, as before there were any."""
     own = {"plain": _plain_steps(run), "steps": run.steps, "batch": run.batch, "lr": run.lr, "seed": run.seed}
-    facts = {**run.config.to_dict(), **own, "images": run.images.source.fingerprint, "column": run.images.column}
+    facts = {
+        **run.config.to_dict(),
+        **own,
+        "images": media_key(run.images.source, (run.images.column,)),
+        "column": run.images.column,
+    }
     return {**facts, "losses": losses} if losses else facts
 
 
@@ -299,7 +305,7 @@ def cached_codes(
     The name holds the hashes of codec and rows, so codes of another codec or of changed rows are never mixed up.
     Images that cannot be read have no row. Progress is drawn on `console`, if one is given.
     """
-    key = hashlib.sha256(f"{codec_hash(folder)}/{source.fingerprint}/{column}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{codec_hash(folder)}/{media_key(source, (column,))}/{column}".encode()).hexdigest()[:24]
     path = cache_folder() / "codes" / f"{key}.npz"
     if path.exists():
         return path

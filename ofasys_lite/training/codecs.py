@@ -20,6 +20,7 @@ from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import Known, check_scalar, known
+from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import is_empty
 from ofasys_lite.data.ready import DataSettings, settings_of
 from ofasys_lite.data.source import RowSource
@@ -75,7 +76,8 @@ class CodecTrainer:
             message = f"task {card.name}, slot [{slot.modality}:{slot.column}]: {error.message}"
             raise CardError(message, help=error.help) from None
         check_scalar(card, slot, config.to_dict())
-        facts = {**config.to_dict(), "steps": steps, "seed": self.seed, "rows": rows.fingerprint, "of": slot.column}
+        pictures = media_key(rows, (slot.column,))
+        facts = {**config.to_dict(), "steps": steps, "seed": self.seed, "rows": pictures, "of": slot.column}
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         folder = cache_folder() / "codecs" / key
         if not _there(folder):

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.generalist.trained import ROWS
 from ofasys_lite.writing import write_atomic
 
 __all__ = ["RunFolder"]
@@ -40,6 +41,11 @@ class RunFolder:
     def export(self) -> Path:
         """The self-contained export."""
         return self.path / "export"
+
+    @property
+    def rows(self) -> Path:
+        """Which rows each task is trained on (`data/contents.py`)."""
+        return self.path / ROWS
 
     @property
     def metrics(self) -> Path:

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.contents import Contents, contents_of
 from ofasys_lite.data.findings import shortened
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.quarantine import Ledger as Quarantine
@@ -24,6 +25,7 @@ from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.codecs import fill_codecs
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.generalist.trained import read_contents, write_contents
 from ofasys_lite.model import ModelConfig, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.signals import Patient
@@ -34,7 +36,7 @@ from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, progress
 from ofasys_lite.training.progress import Progressing
 from ofasys_lite.training.quiet import deaf, quiet
-from ofasys_lite.training.resume import Beginning, begin, facts_of, same_facts, same_plans
+from ofasys_lite.training.resume import Beginning, begin, facts_of, same_facts, same_plans, same_rows
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
 from ofasys_lite.writing import write_atomic
@@ -58,6 +60,7 @@ class TrainingRun:
         start: A trained generalist whose weights and vocabulary are the beginning, or None.
         ignore_plans: Accept a checkpoint whose lines differ.
         notes: What a check of the data told, to be printed before the first step.
+        changed_rows: Accept a checkpoint that was trained on other rows.
     """
 
     cards: Sequence[TaskCard]
@@ -71,6 +74,7 @@ class TrainingRun:
     start: Generalist | None = None
     ignore_plans: bool = False
     notes: Sequence[str] = ()
+    changed_rows: bool = False
 
 
 def train(
@@ -106,9 +110,14 @@ def train(
             f"the tasks' epochs are over after {rows} samples, and one step takes {settings.samples_per_step}",
             help="raise `epochs`, take it away from one task, or lower trainer.samples_per_step",
         )
-    facts = facts_of(generalist.network.config, ready.vocabulary, mixture, settings)
+    contents = _contents(ready)
+    facts = facts_of(generalist.network.config, ready.vocabulary, mixture, settings, contents)
     if before is not None:
-        same_facts(folder, before.facts, facts, run.ignore_plans)
+        if not run.changed_rows:
+            same_rows(folder, before.facts, contents)
+        same_facts(folder, before.facts, facts, run.ignore_plans, run.changed_rows)
+        generalist.contents |= read_contents(folder.rows)
+    generalist.learns(contents)
     # the mixture ends where every task has used its epochs
     ends = [e for e in (settings.steps, mixture.steps) if e is not None]
     settings = replace(settings, steps=min(ends)) if ends else settings
@@ -121,7 +130,7 @@ def train(
         for note in shortened((*run.notes, *told, *mixture.notes())):
             console.print(f"note: {note}", highlight=False, style="dim")
     first = 0 if before is None else before.step
-    _write_facts(run, folder, ready, before)
+    _write_facts(run, folder, ready, before, generalist.contents)
     callbacks = _callbacks(run, folder, ready, generalist, console, validate)
     with Patient() as stop:
         module.stop = stop
@@ -211,7 +220,9 @@ def _export(generalist: Generalist, folder: RunFolder) -> None:
 
 
 @rank_zero_only
-def _write_facts(run: TrainingRun, folder: RunFolder, ready: Ready, before: Beginning | None) -> None:
+def _write_facts(
+    run: TrainingRun, folder: RunFolder, ready: Ready, before: Beginning | None, contents: Mapping[str, Contents]
+) -> None:
     folder.cut_history(0 if before is None else before.step)
     if run.config:
         folder.write_config(run.config)
@@ -227,6 +238,14 @@ def _write_facts(run: TrainingRun, folder: RunFolder, ready: Ready, before: Begi
         if s.closed is not None
     }
     write_atomic(folder.path / "closed_sets.json", json.dumps(closed, indent=1, ensure_ascii=False))
+    if contents:
+        write_contents(contents, folder.rows)
+
+
+def _contents(ready: Ready) -> dict[str, Contents]:
+    """Which rows each task is trained on; tasks whose rows are never twice the same have none."""
+    found = {task.card.name: contents_of(task.plan, task.sources) for task in ready.tasks}
+    return {task: held for task, held in found.items() if held is not None}
 
 
 def _callbacks(

@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 
+from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.ready import ReadyTask
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.generalist.trained import read_contents
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Beginning", "begin", "facts_of", "same_facts", "same_plans"]
+__all__ = ["Beginning", "begin", "facts_of", "same_facts", "same_plans", "same_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +66,55 @@ def begin(folder: RunFolder, resume: bool) -> Beginning | None:
         ) from None
 
 
-def facts_of(model: ModelConfig, vocabulary: Vocabulary, mixture: Mixture, settings: TrainSettings) -> dict[str, Any]:
+def facts_of(
+    model: ModelConfig,
+    vocabulary: Vocabulary,
+    mixture: Mixture,
+    settings: TrainSettings,
+    contents: Mapping[str, Contents],
+) -> dict[str, Any]:
     """What decides the meaning of a checkpoint's weights and the samples of its further steps, in plain values."""
     rows = {task.name: task.size for task in mixture.tasks}
     drawn = {"seed": settings.seed, "samples_per_step": settings.samples_per_step, "rows": rows}
-    return {"model": model.stored(), "vocabulary": vocabulary.hash, **drawn, "mixture": mixture.fingerprint}
+    held = {task: each.digest for task, each in contents.items()}
+    same = {"model": model.stored(), "vocabulary": vocabulary.hash}
+    return {**same, **drawn, "contents": held, "mixture": mixture.fingerprint}
 
 
-def same_facts(folder: RunFolder, before: Mapping[str, Any], now: Mapping[str, Any], ignore: bool) -> None:
+def same_rows(folder: RunFolder, before: Mapping[str, Any], contents: Mapping[str, Contents]) -> None:
+    """Compares the training rows of each task, by what they hold, with those the checkpoint was trained on.
+
+    Not compared: tasks whose line reads other columns now (`same_plans` has told), and checkpoints that know no rows.
+
+    Raises:
+        CheckpointError: Rows are new or gone, hold other values or stand in another order; all tasks at once.
+    """
+    old = read_contents(folder.rows)
+    told = []
+    for task, digest in before.get("contents", {}).items():
+        now, then = contents.get(task), old.get(task)
+        if now is None or now.digest == digest or (then is not None and then.columns != now.columns):
+            continue
+        what = now.change(then) if then is not None and then.digest == digest else "its training rows are others"
+        told.append(f"task {task}: {what}")
+    if told:
+        raise CheckpointError(
+            f"checkpoint {folder.path}: the data have changed: {'; '.join(told)}. Pass rows=changed to accept.",
+            help="or resume on the data it was started with, or start a new run under another name",
+        )
+
+
+def same_facts(
+    folder: RunFolder, before: Mapping[str, Any], now: Mapping[str, Any], ignore: bool, changed: bool = False
+) -> None:
     """Compares `facts_of` two runs.
+
+    Args:
+        folder: The run.
+        before: What the checkpoint was trained with.
+        now: What is asked for.
+        ignore: Other facts of the mixture are accepted.
+        changed: Other numbers of rows are accepted.
 
     Raises:
         CheckpointError: The weights would not fit; or, unless `ignore`, other samples would be drawn.
@@ -88,15 +130,15 @@ def same_facts(folder: RunFolder, before: Mapping[str, Any], now: Mapping[str, A
             f"checkpoint {folder.path}: the vocabulary has changed; its data declares other values now",
             help="resume on the data it was started with, or start a new run under another name",
         )
-    if ignore:
-        return
     for key in ("seed", "samples_per_step", "rows", "mixture"):
+        if (changed if key == "rows" else ignore) or (key == "mixture" and before["rows"] != now["rows"]):
+            continue  # the mixture follows from the numbers of rows, which come before it
         if before[key] != now[key]:
             said = "weights or epochs of tasks" if key == "mixture" else key
             change = "have changed" if key == "mixture" else f"was {before[key]} and is now {now[key]}"
             raise CheckpointError(
                 f"checkpoint {folder.path}: {said} {change}; the steps to come would draw other samples. "
-                "Pass plans=ignore to accept."
+                f"Pass {'rows=changed' if key == 'rows' else 'plans=ignore'} to accept."
             )
 
 

@@ -163,11 +163,74 @@ def test_another_model_or_mixture_is_refused(tmp_path: Path, change: dict[str, A
         worlds.run(cards, tmp_path / "run", steps=2, resume=True, **change)
 
 
-def test_other_data_is_refused(tmp_path: Path) -> None:
-    worlds.run(worlds.tasks("spell"), tmp_path / "run", steps=1)
-    shorter = [worlds.task("spell", worlds.rows(24, seed=sum(map(ord, "spell")))[:20])]
-    with pytest.raises(CheckpointError, match=r"rows was {'spell': 24} and is now {'spell': 20}"):
-        worlds.run(shorter, tmp_path / "run", steps=2, resume=True)
+def changed(how: str, folder: Path) -> list[dict[str, Any]]:
+    """The rows of `spell` and `caption`, and what may become of them."""
+    from PIL import Image
+
+    rows = worlds.rows(24, seed=1)
+    for number, row in enumerate(rows):
+        row["img"] = str(folder / f"{number}.png")
+        pixels = row.pop("wav")["array"][: 16 * 16 * 3].reshape(16, 16, 3)
+        pixels = -pixels if how == "pictures" and number == 5 else pixels
+        Image.fromarray((128 + 100 * pixels).astype("uint8")).save(row["img"])
+    if how == "labels":
+        texts = [row["text"] for row in rows]
+        for row, text in zip(rows, [*texts[1:], texts[0]], strict=True):
+            row["text"] = text
+    elif how == "added":
+        rows += [{**rows[0], "id": "more", "text": "a new one", "cap": "a new one"}]
+    elif how == "gone":
+        rows = rows[:20]
+    elif how == "order":
+        rows = rows[::-1]
+    elif how == "unused":
+        rows = [{**row, "remark": "not read by the lines"} for row in rows]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("labels", r"the data have changed: task spell: \d+ of its 24 training rows hold other values"),
+        ("added", "it had 24 training rows and has 25: 1 are new, 0 are gone"),
+        ("gone", "it had 24 training rows and has 20: 0 are new, 4 are gone"),
+        ("order", "its 24 training rows stand in another order"),
+        ("pictures", "the data have changed: task caption: 1 of its 24 training rows hold other values"),
+    ],
+)
+def test_changed_rows_are_refused_and_accepted_when_told(tmp_path: Path, how: str, message: str) -> None:
+    def cards(rows: list[dict[str, Any]]) -> list[Any]:
+        return [worlds.task(n, {"train": rows, "valid": rows[:2], "test": rows[:2]}) for n in ("spell", "caption")]
+
+    worlds.run(cards(changed("", tmp_path)), tmp_path / "run", steps=1)
+    worlds.run(cards(changed("unused", tmp_path)), tmp_path / "run", steps=2, resume=True)
+    other = cards(changed(how, tmp_path))
+    for more in ({}, {"ignore_plans": True}):
+        with pytest.raises(CheckpointError) as caught:
+            worlds.run(other, tmp_path / "run", steps=3, resume=True, **more)
+        import re
+
+        assert re.search(message, str(caught.value))
+        assert "Pass rows=changed to accept." in str(caught.value)
+    worlds.run(other, tmp_path / "run", steps=3, resume=True, changed_rows=True)
+    worlds.run(other, tmp_path / "run", steps=4, resume=True)
+    assert checkpoint(tmp_path / "run")["global_step"] == 4
+
+
+def test_rows_that_are_never_twice_the_same_are_not_compared(tmp_path: Path) -> None:
+    import random
+
+    class Noisy:
+        def __len__(self) -> int:
+            return 12
+
+        def __getitem__(self, i: int) -> dict[str, Any]:
+            return {"phones": "S AH N", "text": f"sun {random.random()}"}
+
+    cards = [worlds.task("spell", {"train": Noisy(), "valid": Noisy(), "test": Noisy()})]
+    worlds.run(cards, tmp_path / "run", steps=1)
+    worlds.run(cards, tmp_path / "run", steps=2, resume=True)
+    assert checkpoint(tmp_path / "run")["global_step"] == 2
 
 
 def test_a_resumed_run_fetches_no_weights_that_its_checkpoint_holds(

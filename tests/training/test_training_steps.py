@@ -170,11 +170,13 @@ def test_a_run_leaves_the_files_that_its_design_names(tmp_path: Path) -> None:
         "config.yaml",
         "export/config.json",
         "export/model.safetensors",
+        "export/rows.safetensors",
         "export/tokenizer.model",
         "export/vocabulary.json",
         "metrics.jsonl",
         "plans.json",
         "plans.txt",
+        "rows.safetensors",
         "tokenizer/tokenizer.model",
         "tokenizer/vocabulary.json",
     }

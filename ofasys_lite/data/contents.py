@@ -1,0 +1,221 @@
+"""Rows known by what they hold: one number a row, over the columns that a line reads, wherever the row stands.
+
+A row that moves in its file, or comes in another file or format, keeps its number. Values count as text; of pictures,
+sounds and films (bytes, or a local file that a path names) the size and three blocks count, so that large data stay
+cheap to look at. Not looked at: files behind URLs, and columns that the line does not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mimetypes
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofasys_lite.data.cache import cached_arrays
+from ofasys_lite.data.columns import uses
+from ofasys_lite.data.fields import MISSING
+from ofasys_lite.data.source import RowSource, combined
+from ofasys_lite.errors import DataError
+from ofasys_lite.plan.types import Plan
+
+__all__ = ["Contents", "contents_of", "media_key", "read_columns", "row_hashes"]
+
+Hashes = NDArray[np.int64]
+
+#: Bytes of a block of a medium.
+_BLOCK = 8192
+#: Rows that are looked at to learn whether a source names files, or gives a row twice alike.
+_LOOK = 16
+#: Of a row that cannot be read; no other row has it.
+_UNREADABLE = 0
+
+
+def _nothing() -> Hashes:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Which rows a task was trained on.
+
+    Attributes:
+        columns: What was looked at of each row.
+        train_N: Hashes of the training rows, in their order.
+        known_K: Those that stood in its valid or test split as well, so that meeting them there is no news; sorted.
+        earlier_M: Hashes of rows of earlier trainings that are no training rows any more; sorted.
+    """
+
+    columns: tuple[str, ...]
+    train_N: Hashes
+    known_K: Hashes = field(default_factory=_nothing)
+    earlier_M: Hashes = field(default_factory=_nothing)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the training rows in their order."""
+        return hashlib.blake2b(self.train_N.astype("<i8").tobytes(), digest_size=16).hexdigest()
+
+    def trained(self, hashes_N: Hashes) -> NDArray[np.bool_]:
+        """True for rows that were trained on, but for those that always stood in both."""
+        seen_N = np.isin(hashes_N, self.train_N) | np.isin(hashes_N, self.earlier_M)
+        return seen_N & (hashes_N != _UNREADABLE) & ~np.isin(hashes_N, self.known_K)
+
+    def doubled(self, hashes_N: Hashes) -> NDArray[np.bool_]:
+        """True for rows that stood among the training rows and in another split from the start."""
+        return np.isin(hashes_N, self.known_K)
+
+    def after(self, old: Contents) -> Contents:
+        """These, where the rows of `old` were trained on before."""
+        before = np.union1d(old.train_N, old.earlier_M)
+        return replace(self, earlier_M=np.setdiff1d(before, self.train_N))
+
+    def change(self, old: Contents) -> str:
+        """What is different from the training rows of `old`; empty where nothing is."""
+        if self.digest == old.digest:
+            return ""
+        (values, counts), (others, before) = (np.unique(h, return_counts=True) for h in (self.train_N, old.train_N))
+        every = np.union1d(values, others)
+        more = _counts(every, values, counts) - _counts(every, others, before)
+        new, gone = int(more.clip(min=0).sum()), int((-more).clip(min=0).sum())
+        if not new and not gone:
+            return f"its {len(self.train_N)} training rows stand in another order"
+        was, now = len(old.train_N), len(self.train_N)
+        if was == now:
+            return f"{new} of its {now} training rows hold other values"
+        return f"it had {was} training rows and has {now}: {new} are new, {gone} are gone"
+
+
+def _counts(every: Hashes, values: Hashes, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    found = np.zeros(len(every), np.int64)
+    found[np.searchsorted(every, values)] = counts
+    return found
+
+
+def read_columns(plan: Plan) -> tuple[str, ...]:
+    """The columns whose values make a row what it is for a line, in alphabetical order."""
+    return tuple(sorted({use.column for use in uses(plan)}))
+
+
+def contents_of(plan: Plan, sources: Mapping[str, RowSource]) -> Contents | None:
+    """The training rows of a task, beside its other splits; None where reading a row twice gives two values."""
+    columns = read_columns(plan)
+    found = {split: row_hashes(source, columns) for split, source in sources.items()}
+    train = found["train"]
+    if train is None:
+        return None
+    others = [hashes for split, hashes in found.items() if split != "train" and hashes is not None]
+    rest = np.unique(np.concatenate(others)) if others else _nothing()
+    known = np.intersect1d(train, rest)
+    return Contents(columns, train, known[known != _UNREADABLE])
+
+
+def row_hashes(source: RowSource, columns: Sequence[str], numbers: Sequence[int] | None = None) -> Hashes | None:
+    """(N,) a number per row, equal for rows that hold the same; None where a row is not the same twice.
+
+    Args:
+        source: The rows.
+        columns: What is looked at.
+        numbers: Which rows; None takes all, and keeps the result by the source's fingerprint unless rows name files.
+    """
+    first = range(min(_LOOK, len(source)))
+    names_files: list[bool] = []
+    once, twice = ([_row_hash(source, i, columns, names_files.append) for i in first] for _ in range(2))
+    if once != twice:
+        return None
+
+    def build(rows: Sequence[int]) -> Hashes:
+        return np.fromiter((_row_hash(source, i, columns) for i in rows), np.int64, len(rows))
+
+    if numbers is not None:
+        return build(numbers)
+    if any(names_files):
+        return build(range(len(source)))
+    key = combined(source.fingerprint, source.base, *columns)
+    return cached_arrays("contents-1", key, lambda: {"rows": build(range(len(source)))})["rows"]
+
+
+def media_key(source: RowSource, columns: Sequence[str]) -> str:
+    """The source's fingerprint; where its rows name files, with what these hold: a key for what is made of pictures."""
+    names_files: list[bool] = []
+    for i in range(min(_LOOK, len(source))):
+        _row_hash(source, i, columns, names_files.append)
+    if not any(names_files):
+        return source.fingerprint
+    hashes = row_hashes(source, columns)
+    return combined(source.fingerprint, b"" if hashes is None else hashes.tobytes())
+
+
+def _row_hash(source: RowSource, i: int, columns: Sequence[str], files: Callable[[bool], None] | None = None) -> int:
+    state = hashlib.blake2b(digest_size=8)
+    try:
+        for column in columns:
+            said = _said(source.value(i, column), source.base, files)
+            state.update(b"%d:" % len(said))
+            state.update(said)
+    except DataError:
+        return _UNREADABLE
+    return int.from_bytes(state.digest(), "little", signed=True) or 1
+
+
+def _said(value: Any, base: str, files: Callable[[bool], None] | None) -> bytes:
+    """What a value says, as bytes that do not depend on how a format holds it."""
+    if isinstance(value, str):
+        found = _of_file(value, base)
+        if found is not None and files is not None:
+            files(True)
+        return value.encode("utf-8", "surrogatepass") if found is None else found
+    if value is None or value is MISSING:
+        return b""
+    if isinstance(value, (bytes, bytearray)):
+        return _blocks(len(value), lambda start, stop: bytes(value[start:stop]))
+    if isinstance(value, Mapping):
+        parts = [(str(key), _said(inner, base, files)) for key, inner in sorted(value.items(), key=lambda e: str(e[0]))]
+        return b"{" + b",".join(json.dumps(key).encode() + b":%d:" % len(part) + part for key, part in parts) + b"}"
+    if isinstance(value, (list, tuple)):
+        return b"[" + b",".join(b"%d:" % len(part) + part for part in (_said(v, base, files) for v in value)) + b"]"
+    if hasattr(value, "numpy"):  # torch tensors
+        value = value.numpy()
+    if hasattr(value, "tobytes") and (getattr(value, "shape", ()) != () or hasattr(value, "mode")):
+        shape = getattr(value, "shape", getattr(value, "size", ""))
+        return f"{shape}{getattr(value, 'dtype', getattr(value, 'mode', ''))}".encode() + _hash(value.tobytes())
+    return str(value).encode("utf-8", "surrogatepass")
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _of_file(text: str, base: str) -> bytes | None:
+    """What stands for a medium that `text` names by its path; None where it names none that lies here."""
+    if len(text) > 1024 or "." not in text or "\0" in text or "://" in text:
+        return None
+    if (mimetypes.guess_type(text)[0] or "").partition("/")[0] not in ("image", "audio", "video"):
+        return None
+    try:
+        with open(os.path.join(base, os.path.expanduser(text)), "rb") as handle:
+
+            def read(start: int, stop: int) -> bytes:
+                handle.seek(start)
+                return handle.read(stop - start)
+
+            return _blocks(os.fstat(handle.fileno()).st_size, read)
+    except OSError:
+        return None
+
+
+def _blocks(size: int, read: Callable[[int, int], bytes]) -> bytes:
+    """Hash of the size, the first, the middle and the last block of some content."""
+    state = hashlib.blake2b(b"%d:" % size, digest_size=16)
+    if size <= 3 * _BLOCK:
+        state.update(read(0, size))
+    else:
+        for start in (0, (size - _BLOCK) // 2, size - _BLOCK):
+            state.update(read(start, start + _BLOCK))
+    return state.digest()
