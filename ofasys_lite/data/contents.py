@@ -65,7 +65,8 @@ class Contents:
     def trained(self, hashes_N: Hashes) -> NDArray[np.bool_]:
         """True for rows that were trained on, but for those that always stood in both."""
         seen_N = np.isin(hashes_N, self.train_N) | np.isin(hashes_N, self.earlier_M)
-        return seen_N & (hashes_N != _UNREADABLE) & ~np.isin(hashes_N, self.known_K)
+        new_N: NDArray[np.bool_] = seen_N & (hashes_N != _UNREADABLE) & ~np.isin(hashes_N, self.known_K)
+        return new_N
 
     def doubled(self, hashes_N: Hashes) -> NDArray[np.bool_]:
         """True for rows that stood among the training rows and in another split from the start."""

@@ -143,9 +143,9 @@ def _open_all(
     seen: str,
 ) -> tuple[list[Split], dict[str, str]]:
     """The splits, and what should be said: tasks that have no rows in theirs, rows that were trained on."""
-    for said, value, known in (("split", split, SPLITS), ("value of seen", seen, SEEN)):
-        if value not in known:
-            raise DataError(f"unknown {said} `{value}`", help=did_you_mean(value, known))
+    for said, value, words in (("split", split, SPLITS), ("value of seen", seen, SEEN)):
+        if value not in words:
+            raise DataError(f"unknown {said} `{value}`", help=did_you_mean(value, words))
     if limit is not None and limit < 1:
         raise DataError(f"limit is {limit}", help="a whole number from 1, or none for all rows")
     for name in data:
