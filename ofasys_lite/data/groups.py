@@ -12,7 +12,17 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.types import GroupSegment, Segment, SlotSegment, walk
 from ofasys_lite.preprocess.text import read_text
 
-__all__ = ["candidates", "cut", "empty_target", "group_key", "opener", "raw_values", "records", "walked"]
+__all__ = [
+    "candidates",
+    "cut",
+    "empty_target",
+    "group_columns",
+    "group_key",
+    "opener",
+    "raw_values",
+    "records",
+    "walked",
+]
 
 
 def group_key(group: GroupSegment) -> str:
@@ -57,6 +67,11 @@ def walked(group: GroupSegment) -> dict[str, SlotSegment | None]:
     if group.by is not None:
         found.setdefault(group.by, None)
     return found
+
+
+def group_columns(group: GroupSegment) -> tuple[str, ...]:
+    """The columns of a row that a group reads."""
+    return (group.over,) if group.over is not None else tuple(walked(group))
 
 
 def _columns(group: GroupSegment, row: Any) -> list[Any]:

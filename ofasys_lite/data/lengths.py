@@ -33,7 +33,7 @@ def column_lengths(source: RowSource, column: str, kind: str) -> NDArray[np.int6
     kept: dict[tuple[str, str], NDArray[np.int64]] = source.__dict__.setdefault(_ATTRIBUTE, {})
     if (column, kind) not in kept:
         key = combined(source.fingerprint, column, kind, source.base if kind not in ("text", "list") else "")
-        arrays = cached_arrays("lengths-1", key, lambda: {"lengths": _measure(source, column, kind)})
+        arrays = cached_arrays("lengths-2", key, lambda: {"lengths": _measure(source, column, kind)})
         kept[column, kind] = arrays["lengths"]
     return kept[column, kind]
 
@@ -64,7 +64,7 @@ def length_of(value: Any, kind: str, folder: str | None = None) -> int:
     if kind == "list":
         return len(as_list(value, "value"))
     if kind == "audio":
-        return _audio_frames(value, folder)
+        return _audio_samples(value, folder)
     from ofasys_lite.preprocess.image_decode import header_size
 
     with warnings.catch_warnings():
@@ -86,15 +86,19 @@ def _text_bytes(value: Any) -> int:
     return len(str(value))
 
 
-def _audio_frames(value: Any, folder: str | None) -> int:
-    """Frames of a recording at its own rate: of an array directly, of a file from its header."""
+def _audio_samples(value: Any, folder: str | None) -> int:
+    """Samples that a recording has at 16 kHz: of an array directly, of a file from its header.
+
+    An array without a rate counts as it is.
+    """
+    rate: Any = None
     if isinstance(value, Mapping) and "array" in value:
-        value = value["array"]
-    if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], (int, float, np.number)):
-        value = value[0]  # (array, rate)
+        rate, value = value.get("sampling_rate", value.get("rate")), value["array"]
+    if isinstance(value, (tuple, list)) and len(value) == 2 and hasattr(value[0], "__len__"):
+        value, rate = value  # (array, rate)
     if isinstance(value, (list, tuple, np.ndarray)):
         try:
-            return max(np.shape(value), default=0)
+            return _at_16k(max(np.shape(value), default=0), rate)
         except ValueError:
             raise DataError("cannot read audio: an array of uneven parts") from None
     from ofasys_lite.preprocess.audio import BASE64_HEADS
@@ -106,6 +110,12 @@ def _audio_frames(value: Any, folder: str | None) -> int:
     import soundfile
 
     try:
-        return int(soundfile.info(io.BytesIO(found) if isinstance(found, bytes) else str(found)).frames)
+        info = soundfile.info(io.BytesIO(found) if isinstance(found, bytes) else str(found))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise DataError(f"cannot read audio: {error}") from None
+    return _at_16k(int(info.frames), info.samplerate)
+
+
+def _at_16k(frames: int, rate: Any) -> int:
+    known = isinstance(rate, (int, float, np.number)) and rate > 0
+    return round(frames * 16_000 / float(rate)) if known else frames

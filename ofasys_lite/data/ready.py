@@ -11,7 +11,7 @@ from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import CodecFinder, Known, adapter_facts, adapter_suffix, codec_slots, named_codec
 from ofasys_lite.data.examples import ExampleMaker
-from ofasys_lite.data.groups import raw_values, walked
+from ofasys_lite.data.groups import group_columns, raw_values
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
@@ -364,7 +364,7 @@ def _columns(side: tuple[Segment, ...]) -> Iterator[str]:
         if isinstance(segment, SlotSegment):
             yield segment.column
         elif isinstance(segment, GroupSegment):
-            yield from (segment.over,) if segment.over is not None else walked(segment)
+            yield from group_columns(segment)
 
 
 def _words(plan: Plan) -> Iterator[str]:

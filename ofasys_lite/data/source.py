@@ -84,7 +84,8 @@ class RowSource(ABC):
         Args:
             i: Row number from 0 on.
             column: Column, dotted names allowed.
-            kind: `text` (UTF-8 bytes), `image` (pixels), `width`, `height`, `audio` (frames) or `list` (elements).
+            kind: `text` (UTF-8 bytes), `image` (pixels), `width`, `height`, `audio` (samples at 16 kHz) or `list`
+                (elements).
         """
         from ofasys_lite.data.lengths import column_lengths
 

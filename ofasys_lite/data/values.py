@@ -9,7 +9,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.columns import label, slot_uses
 from ofasys_lite.data.fields import MISSING, as_list, column_help, field, is_empty
 from ofasys_lite.data.findings import Tally
-from ofasys_lite.data.groups import candidates, empty_target, raw_values, records, walked
+from ofasys_lite.data.groups import candidates, empty_target, group_columns, raw_values, records, walked
 from ofasys_lite.data.inside import inside
 from ofasys_lite.data.ready import preprocess_class
 from ofasys_lite.data.source import RowSource
@@ -222,7 +222,7 @@ def _of_column(slot: SlotSegment) -> bool:
 def _heads(segment: SlotSegment | GroupSegment) -> tuple[str, ...]:
     if isinstance(segment, SlotSegment):
         return (segment.column,)
-    return (segment.over,) if segment.over is not None else tuple(walked(segment))
+    return group_columns(segment)
 
 
 def _missing(tally: Tally, who: str, column: str, span: Span, row: Any) -> None:

@@ -176,8 +176,11 @@ class AudioPreprocess(Preprocess):
         _look(value, options, settings)
 
     def rows_of(self, length: int, options: Options) -> int:
-        """Rows of a sound of `length` samples, taken to have the rate it will be resampled to."""
-        return max(1, rows_of_frames(_frame_settings(self.settings, options).frames(length)))
+        """Rows of a sound of `length` samples at 16 kHz."""
+        wanted = _frame_settings(self.settings, options)
+        frames = wanted.frames(round(length * wanted.rate / 16_000))
+        most = option(options, "max_length")
+        return max(1, rows_of_frames(min(frames, most) if isinstance(most, int) else frames))
 
 
 def _frame_settings(settings: Mapping[str, Any], options: Options) -> FrameSettings:

@@ -78,13 +78,13 @@ def test_lengths_of_media_come_from_their_headers(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,wav\na.png,a.wav\nmissing.png,\n")
     source = open_source(tmp_path / "t.csv")
     assert source.length_hint(0, "image", "image") == 600
-    assert source.length_hint(0, "wav", "audio") == 1234
+    assert source.length_hint(0, "wav", "audio") == 2 * 1234  # at 8 kHz
     assert source.length_hint(1, "image", "image") is None
     assert source.length_hint(1, "wav", "audio") is None
     arrays = open_source(
         [{"wav": {"array": np.zeros(77), "sampling_rate": 8000}, "img": np.zeros((3, 9, 3), np.uint8)}]
     )
-    assert arrays.length_hint(0, "wav", "audio") == 77
+    assert arrays.length_hint(0, "wav", "audio") == 2 * 77
     assert arrays.length_hint(0, "img", "width") == 9
     with pytest.raises(DataError, match="unknown kind of length `pixels`"):
         arrays.length_hint(0, "img", "pixels")
