@@ -17,7 +17,6 @@ import argparse
 import itertools
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import RESULTS, machine, table, write_row
+from common import RESULTS, commit, machine, table, write_row
 from judge import Judge, Pixels, Split, load_card
 from PIL import Image, ImageDraw, ImageFont
 
@@ -228,16 +227,6 @@ def _short(word: str) -> str:
     if not path.is_absolute():
         return word
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
-
-
-def commit() -> str:
-    """The commit of the checkout, with `+` where its files differ from it; empty outside of one."""
-    told = [["git", "rev-parse", "--short", "HEAD"], ["git", "status", "--porcelain", "-uno", "ofasys_lite"]]
-    try:
-        name, changed = (subprocess.run(c, capture_output=True, text=True, check=True, cwd=ROOT).stdout for c in told)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return name.strip() + ("+" if changed.strip() else "")
 
 
 def run(given: argparse.Namespace) -> dict[str, object]:

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from codec_depth import Measured, _short, commit, measure
+from codec_depth import Measured, _short, measure
 from common import RESULTS, machine, table, write_row
 from judge import Judge, load_digits
 from torch import Tensor, nn
@@ -83,7 +83,6 @@ def run(given: argparse.Namespace) -> dict[str, object]:
         rows.append([name, *(", ".join(f"{getattr(m, k) * s:.{d}f}" for m in of) for k, s, d in shown)])
     print(table(rows))
     return {
-        "commit": commit(),
         "command": shlex.join(["python", "benchmarks/codec_losses.py", *map(_short, sys.argv[1:])]),
         "settings": {key: value for key, value in vars(given).items() if key not in ("folder", "out")},
         "codecs": {name: [asdict(m) for m in of] for name, of in found.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,11 +78,21 @@ def peak_flops(dtype_name: str, side: int = 2048, repetitions: int = 5) -> float
     return 2.0 * side**3 / min(cpu_seconds(lambda: torch.mm(a, b)) for _ in range(repetitions))
 
 
+def commit(folder: Path = Path(__file__).parent) -> str:
+    """The commit of a checkout, `-dirty` behind it where its files differ from it; empty outside of one."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip()
+
+
 def write_row(name: str, row: Mapping[str, object], folder: Path | None = None) -> Path:
-    """Writes `row` with the date to results/<name>.json and returns where."""
+    """Writes `row` with date and commit to results/<name>.json and returns where."""
     path = (folder or RESULTS) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    dated = {"benchmark": name, "date": time.strftime("%Y-%m-%d", time.gmtime()), **row}
+    dated = {"benchmark": name, "date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit(), **row}
     path.write_text(json.dumps(dated, indent=1) + "\n", encoding="utf-8")
     return path
 

@@ -21,7 +21,6 @@ import math
 import re
 import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS
+from common import RESULTS, commit
 from described import Describer
 from judge import Judge, load_card
 from numpy.typing import NDArray
@@ -338,8 +337,7 @@ def main() -> None:
     for seed, name, variant in itertools.product([] if given.table else given.seeds, given.worlds, given.variants):
         if any((r["world"], r["variant"], r["seed"]) == (name, variant, seed) for r in rows):
             continue
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-        row = {"world": name, "commit": commit.stdout.strip()}
+        row = {"world": name, "commit": commit()}
         row |= train(given, WORLDS[name], worlds[name], variant, seed, place(name, variant, seed))
         row |= look(given, WORLDS[name], worlds[name], seed, place(name, variant, seed))
         rows.append(row)

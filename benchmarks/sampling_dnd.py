@@ -12,7 +12,6 @@ source (16 rows, 2 encoder layers) all encode once. A B A B interleaved; greedy 
 from __future__ import annotations
 
 import argparse
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -167,21 +166,6 @@ def report(cases: Sequence[dict[str, Any]]) -> str:
     return table(rows)
 
 
-def commit() -> str:
-    """The commit that is measured, with a mark where files of it are changed."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parent,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()
-
-
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
@@ -206,7 +190,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     row: dict[str, Any] = {
         "smoke": args.smoke,
-        "commit": commit(),
         "arguments": given,
         "sizes": asdict(base),
         "machine": machine("torch"),
