@@ -171,6 +171,11 @@ class ImageCodec(nn.Module):
             else ResidualQuantizer(config.codes, config.channels, config.depth, config.shared, config.decay)
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def latents(self, pixels_NHWC: Tensor) -> Tensor:
         """(N, H / f, W / f, C) before quantization, of uint8 images.
 

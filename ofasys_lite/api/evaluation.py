@@ -25,6 +25,7 @@ def evaluate(
     samples: int = 12,
     seed: int = 0,
     seen: str = "refuse",
+    device: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> RunResults:
     """Every task's metric with its 95 % interval, its baselines, and the margin over the strongest trivial one.
@@ -39,6 +40,7 @@ def evaluate(
         seed: Of the bootstrap, and of baselines that draw.
         seen: What is done with rows that were trained on, where the data are not what they were: `refuse` them, `drop`
             them or `keep` them.
+        device: Where it computes (`auto`, `cpu`, `cuda` ...); None: where a model is, `auto` for a folder.
         progress: Called with (task, rows done, rows in all).
 
     Raises:
@@ -49,7 +51,9 @@ def evaluate(
     from ofasys_lite.report.evaluate import evaluate as judge
 
     if isinstance(model, (str, Path)):
-        model = GeneralistModel.from_pretrained(str(model))
+        model = GeneralistModel.from_pretrained(str(model), device or "auto")
+    elif device is not None:
+        model.to(device)
     asked = [tasks] if isinstance(tasks, (Task, str)) else tasks
     names = None if asked is None else [one.name if isinstance(one, Task) else one for one in asked]
     data: dict[str, Mapping[str, Any]] = {one.name: one.card.data for one in asked or () if isinstance(one, Task)}

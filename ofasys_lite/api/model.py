@@ -15,6 +15,8 @@ from ofasys_lite.generalist.calls import closed_line, decode_options, named_row,
 from ofasys_lite.interop.ofasys import refuse_checkpoint
 
 if TYPE_CHECKING:
+    import torch
+
     from ofasys_lite.generalist.generalist import Generalist
     from ofasys_lite.generalist.prediction import Prediction
     from ofasys_lite.model.config import ModelConfig
@@ -73,8 +75,12 @@ class GeneralistModel:
         self._modalities = with_settings(with_settings(cards, settings), modalities or {})
 
     @classmethod
-    def from_pretrained(cls: type[Self], path: str | Path) -> Self:
+    def from_pretrained(cls: type[Self], path: str | Path, device: str | torch.device = "auto") -> Self:
         """The model in a run folder (`runs/x`), a folder of `save_pretrained`, or a Hugging Face repository by id.
+
+        Args:
+            path: The folder or repository.
+            device: Where it computes: `auto` (a CUDA device where there is one), `cpu`, `cuda`, `cuda:1` ...
 
         Raises:
             CheckpointError: There is none, or it is damaged or of another kind; says what to use instead.
@@ -84,7 +90,7 @@ class GeneralistModel:
         refuse_checkpoint(path)
         model = cls.__new__(cls)
         model.run = None
-        model._hold(Generalist.from_pretrained(path))
+        model._hold(Generalist.from_pretrained(path, device))
         return model
 
     def _hold(self, generalist: Generalist) -> None:
@@ -130,17 +136,10 @@ class GeneralistModel:
         return self.generalist.save_pretrained(folder, overwrite)
 
     def to(self: Self, device: Any) -> Self:
-        """This model, its weights moved to a device (`"cuda"`, `"cpu"`, a torch.device)."""
-        import torch
+        """This model, its weights moved to a device (`"auto"`, `"cuda"`, `"cpu"`, a torch.device)."""
+        from ofasys_lite.model import pick_device
 
-        try:
-            wanted = torch.device(device)
-        except (RuntimeError, TypeError) as error:
-            raise CheckpointError(f"no device `{device}`: {error}", help="such as 'cpu', 'cuda' or 'cuda:1'") from None
-        if wanted.type == "cuda" and not torch.cuda.is_available():
-            raise CheckpointError(
-                "there is no CUDA device here", help="leave the model where it is: it runs on the CPU"
-            )
+        wanted = pick_device(device)
         self.generalist.network.to(wanted)
         return self
 

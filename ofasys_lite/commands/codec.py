@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("task", help="task card with an IMAGE slot")
         each.add_argument("--split", default="test", help="train, valid or test (test)")
     for each in (training, encoding, showing):
+        each.add_argument("--device", default="auto", help="auto (a CUDA device where there is one), cpu, cuda ...")
         each.add_argument("--column", help="column of images; the task's first IMAGE slot if not given")
         each.add_argument("--config-dir", action="append", default=[], help="a folder of your own with tasks/")
     return parser
@@ -142,7 +143,7 @@ def _train(given: argparse.Namespace) -> int:
     losses = _losses(given)
     images = _images(given, "train", config.size)
     sizes = (given.steps, given.batch, given.lr, given.seed, given.resume)
-    run = CodecRun(config, images, given.out, *sizes, losses=losses)
+    run = CodecRun(config, images, given.out, *sizes, losses=losses, device=given.device)
     codec = train_codec(run)
     print(given.out)
     _tell(codec, _images(given, "valid", config.size), "valid")
@@ -164,7 +165,7 @@ def _encode(given: argparse.Namespace) -> int:
     from ofasys_lite.training.codec import cached_codes
 
     images = _images(given, given.split, load_codec(given.codec).config.size)
-    print(cached_codes(given.codec, images.source, images.column, console=Console(stderr=True)))
+    print(cached_codes(given.codec, images.source, images.column, console=Console(stderr=True), device=given.device))
     return 0
 
 
@@ -174,16 +175,16 @@ def _show(given: argparse.Namespace) -> int:
 
     from ofasys_lite.generalist.codecs import load_codec
 
-    codec = load_codec(given.codec)
+    codec = load_codec(given.codec, given.device)
     images = _images(given, given.split, codec.config.size)
     good, _ = images.readable()
     if given.rows < 1 or not good:
         raise DataError("no image to show", help="--rows is at least 1, and the split holds readable images")
-    want = images.batch(good[:: max(1, len(good) // given.rows)][: given.rows])
+    want = images.batch(good[:: max(1, len(good) // given.rows)][: given.rows]).to(codec.device)
     codes = codec.encode(want)
     # one line of originals, then one of reconstructions per depth
     lines = [want, *(codec.decode(codes, k + 1) for k in range(codec.config.depth))]
-    sheet = np.concatenate([np.concatenate(list(line.numpy()), axis=1) for line in lines])
+    sheet = np.concatenate([np.concatenate(list(line.cpu().numpy()), axis=1) for line in lines])
     scale = max(1, 96 // codec.config.size)
     path = given.out or given.codec / f"{given.task}-{given.split}.png"
     Image.fromarray(sheet.repeat(scale, 0).repeat(scale, 1)).save(path)

@@ -45,6 +45,7 @@ class EvaluateOptions:
         output: Folder of what is written; None is the run.
         bf16: Matrix products in bfloat16.
         seen: What is done with rows that were trained on: `refuse`, `drop` or `keep` them.
+        device: Where it computes: `auto` (a CUDA device where there is one), `cpu`, `cuda`, `cuda:1` ...
     """
 
     tasks: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class EvaluateOptions:
     output: str | None = None
     bf16: bool = False
     seen: str = "refuse"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -150,7 +152,7 @@ def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions) -> 
     from ofasys_lite.generalist.generalist import Generalist
     from ofasys_lite.report import print_table
 
-    model = Generalist.from_pretrained(found.export)
+    model = Generalist.from_pretrained(found.export, options.device)
     if weights is not None:
         from ofasys_lite.generalist.store import load_weights
 

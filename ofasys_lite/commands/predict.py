@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from ofasys_lite.generalist.generalist import Generalist
 
-    model = Generalist.from_pretrained(found.export)
+    model = Generalist.from_pretrained(found.export, given.device)
     if source is not None:
         return _many(model, asked, source, given)
     _one(model, asked, given.out, given.json)
@@ -130,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         "folder of its name",
     )
     parser.add_argument("--limit", type=int, help="most rows of --data")
+    parser.add_argument(
+        "--device", default="auto", help="auto (a CUDA device where there is one), cpu, cuda, cuda:1 ..."
+    )
     parser.add_argument("--json", action="store_true", help="print all values, scores and hypotheses as JSON")
     return parser
 

@@ -109,7 +109,7 @@ def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False, 
         _train(run, config)
         state = "trained"
         if evaluate and _first_rank():
-            _evaluate(folder)
+            _evaluate(folder, "cpu" if config.trainer.get("accelerator") == "cpu" else "auto")
     except (Interrupted, KeyboardInterrupt):
         if not other_rank():
             state = "begun" if state == "new" and config.resume else state
@@ -118,12 +118,12 @@ def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False, 
     return folder
 
 
-def _evaluate(folder: Path) -> None:
-    from ofasys_lite.commands.evaluate import evaluate_run
+def _evaluate(folder: Path, device: str) -> None:
+    from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
     from ofasys_lite.report.evaluate import NoRows
 
     try:
-        evaluate_run(folder)
+        evaluate_run(folder, EvaluateOptions(device=device))
     except NoRows as error:
         print(f"nothing to evaluate: {error.message}", file=sys.stderr)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -14,6 +15,7 @@ from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.data.codecs import FORMAT, codec_hash, read_codec
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.network import Network
+from ofasys_lite.model import pick_device
 from ofasys_lite.writing import atomic, current, staged, write_atomic
 
 __all__ = ["codec_hash", "fill_codecs", "load_codec", "save_codec"]
@@ -36,8 +38,8 @@ def save_codec(codec: ImageCodec, folder: Path, losses: Mapping[str, object] | N
     return folder
 
 
-def load_codec(folder: str | Path) -> ImageCodec:
-    """The codec saved in `folder`, in evaluation mode.
+def load_codec(folder: str | Path, device: str | torch.device = "cpu") -> ImageCodec:
+    """The codec saved in `folder`, in evaluation mode, on a device (`pick_device`).
 
     Raises:
         CheckpointError: The folder is missing, damaged or of another kind.
@@ -47,7 +49,7 @@ def load_codec(folder: str | Path) -> ImageCodec:
     with _whole(place):
         codec = ImageCodec(CodecConfig.from_dict(sizes))
         codec.load_state_dict(load_file(current(place, "model.safetensors")))
-    return codec.eval()
+    return codec.eval().to(pick_device(device))
 
 
 @contextmanager

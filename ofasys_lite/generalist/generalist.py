@@ -232,8 +232,11 @@ class Generalist:
         save_weights(self.network, Path(path))
 
     @staticmethod
-    def from_pretrained(path: str | Path) -> Generalist:
-        """The model in a run folder, an export folder, or a Hugging Face repository (downloaded once)."""
+    def from_pretrained(path: str | Path, device: str | torch.device = "auto") -> Generalist:
+        """The model in a run folder, an export folder, or a Hugging Face repository (downloaded once), on a device.
+
+        `auto` takes a CUDA device where there is one.
+        """
         from ofasys_lite.generalist.store import load
 
-        return load(path)
+        return load(path, device)

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -21,7 +22,7 @@ from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.trained import ROWS, read_contents, write_contents
-from ofasys_lite.model import ModelConfig
+from ofasys_lite.model import ModelConfig, pick_device
 from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
 from ofasys_lite.plan.codecs import MODEL_KEYS, with_codecs
@@ -154,8 +155,9 @@ def _download(name: str) -> Path:
         ) from None
 
 
-def load(path: str | Path) -> Generalist:
-    """The model in a run folder, an export folder, or a Hugging Face repository."""
+def load(path: str | Path, device: str | torch.device = "auto") -> Generalist:
+    """The model in a run folder, an export folder, or a Hugging Face repository, on a device (`pick_device`)."""
+    place = pick_device(device)
     folder = _find(path)
     config = _read_config(current(folder, "config.json"))
     vocabulary = Vocabulary.load(folder)
@@ -172,7 +174,7 @@ def load(path: str | Path) -> Generalist:
         ) from None
     load_weights(model.network, current(folder, "model.safetensors"))
     model.contents = read_contents(current(folder, ROWS))
-    model.network.eval()
+    model.network.to(place).eval()
     return model
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Precision", "cpu_flags", "probe_precision"]
+from ofasys_lite.errors import CheckpointError
+
+__all__ = ["Precision", "cpu_flags", "pick_device", "probe_precision"]
 
 # what decides: bf16 must win clearly, since its weights and sums are less exact
 WORTHWHILE = 1.2
@@ -40,6 +42,28 @@ class Precision:
     def torch_dtype(self) -> torch.dtype:
         """The same as a torch type."""
         return torch.bfloat16 if self.dtype == "bf16" else torch.float32
+
+
+def pick_device(wanted: str | torch.device = "auto") -> torch.device:
+    """Where a model computes: the device that is named; with `auto` a CUDA device where there is one, else the CPU.
+
+    Raises:
+        CheckpointError: There is no such device.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device("cuda" if wanted == "gpu" else wanted)
+    except (RuntimeError, TypeError) as error:
+        what = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"no device `{wanted}`: {what}", help="such as 'auto', 'cpu', 'cuda' or 'cuda:1'"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError("there is no CUDA device here", help="device=auto takes what there is, here the CPU")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CheckpointError(f"there is no device {device}", help=f"here are {torch.cuda.device_count()} CUDA devices")
+    return device
 
 
 def probe_precision(device: torch.device | str = "cpu") -> Precision:

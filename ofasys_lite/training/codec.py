@@ -28,7 +28,7 @@ from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError, DataError
 from ofasys_lite.generalist.codecs import codec_hash, load_codec, save_codec
-from ofasys_lite.model import ResidualQuantizer
+from ofasys_lite.model import ResidualQuantizer, pick_device
 from ofasys_lite.model.patch_gan import patch
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 from ofasys_lite.training.codec_losses import CodecLearner, CodecLosses
@@ -111,6 +111,7 @@ class CodecRun:
         resume: Go on from the folder's checkpoint.
         checkpoint_every: Steps.
         losses: What the pictures are judged by beside the config's `loss`.
+        device: Where it is trained: `auto`, `cpu`, `cuda` ...
 
     Raises:
         CardError: The discriminator would begin behind the last step, or the pictures are too small for it.
@@ -126,6 +127,7 @@ class CodecRun:
     resume: bool = False
     checkpoint_every: int = 200
     losses: CodecLosses = field(default_factory=CodecLosses)
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.losses.gan_weight:
@@ -150,7 +152,8 @@ def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
     state = _begin(run, facts)
     rows = _rows(run, console)
     torch.manual_seed(run.seed)
-    codec = ImageCodec(run.config)
+    device = pick_device(run.device)
+    codec = ImageCodec(run.config).to(device)
     learner = CodecLearner(codec, run.losses, perceptual)
     first = 0
     if state is not None:
@@ -162,7 +165,7 @@ def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
         shown = bar.add_task("codec", total=run.steps, completed=first, text="")
         for step, picked in _order(run, rows, first):
             torch.manual_seed(_seed(run.seed, step))
-            pixels = run.images.batch(picked)
+            pixels = run.images.batch(picked).to(device)
             # codes made before vectors differ collapse to a few: the first steps learn without them
             if step == _plain_steps(run) and isinstance(codec.quantizer, ResidualQuantizer):
                 codec.quantizer.begin(codec.latents(pixels))
@@ -196,7 +199,7 @@ def _begin(run: CodecRun, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if not path.exists():
         raise CheckpointError(f"nothing to resume in {run.folder}", help="leave --resume out")
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     before, asked = json.loads(state["facts"]), json.loads(json.dumps(facts))
     if before != asked:
         names = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
@@ -288,7 +291,7 @@ def depth_errors(codec: ImageCodec, images: Images, rows: Sequence[int], batch: 
     """Mean squared error of pixels (0 to 1) with the first 1 ... K codes of each position."""
     sums = np.zeros(codec.config.depth)
     for start in range(0, len(rows), batch):
-        want = images.batch(rows[start : start + batch])
+        want = images.batch(rows[start : start + batch]).to(codec.device)
         codes = codec.encode(want)
         for k in range(codec.config.depth):
             gap = codec.decode(codes, k + 1).float() - want.float()
@@ -298,7 +301,12 @@ def depth_errors(codec: ImageCodec, images: Images, rows: Sequence[int], batch: 
 
 @torch.no_grad()
 def cached_codes(
-    folder: str | Path, source: RowSource, column: str, batch: int = 64, console: Console | None = None
+    folder: str | Path,
+    source: RowSource,
+    column: str,
+    batch: int = 64,
+    console: Console | None = None,
+    device: str = "auto",
 ) -> Path:
     """The .npz with the codes of all images of a source: `codes` (N, L, K) and `rows` (N,), made where it is missing.
 
@@ -309,12 +317,12 @@ def cached_codes(
     path = cache_folder() / "codes" / f"{key}.npz"
     if path.exists():
         return path
-    codec = load_codec(folder)
+    codec = load_codec(folder, device)
     images = Images(source, column, codec.config.size)
     good, _ = images.readable()
     starts = range(0, len(good), batch)
     shown = track(starts, "encoding", console=console or Console(stderr=True), disable=console is None)
-    parts = [codec.encode(images.batch(good[i : i + batch])).numpy() for i in shown]
+    parts = [codec.encode(images.batch(good[i : i + batch]).to(codec.device)).cpu().numpy() for i in shown]
     shape = (0, codec.config.lines**2, codec.config.depth)
     codes = np.concatenate(parts) if parts else np.zeros(shape, dtype=np.int64)
     small = codes.astype(np.uint16 if codec.config.codes <= 2**16 else np.int32)

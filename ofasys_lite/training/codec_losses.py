@@ -71,13 +71,14 @@ class Adversary:
     Args:
         side: Side of the pictures in pixels.
         weight: How much it counts for the codec, times the adaptive weight.
+        device: Where it is; None for the CPU.
 
     Raises:
         CardError: The pictures are too small for it.
     """
 
-    def __init__(self, side: int, weight: float) -> None:
-        self.network, self.weight = PatchDiscriminator(side), weight
+    def __init__(self, side: int, weight: float, device: torch.device | None = None) -> None:
+        self.network, self.weight = PatchDiscriminator(side).to(device), weight
         # averages over few steps: what is judged changes all the time
         self.optimizer = torch.optim.Adam(self.network.parameters(), betas=(0.5, 0.9), fused=True)
 
@@ -118,10 +119,11 @@ class CodecLearner:
     """
 
     def __init__(self, codec: ImageCodec, losses: CodecLosses, perceptual: PerceptualDistance | None = None) -> None:
-        self.codec, self.losses, self.perceptual = codec, losses, perceptual
+        self.codec, self.losses = codec, losses
+        self.perceptual = None if perceptual is None else perceptual.to(codec.device)
         # the learning rate is set at each update
         self.optimizer = torch.optim.AdamW(codec.parameters(), betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-        self.adversary = Adversary(codec.config.size, losses.gan_weight) if losses.gan_weight else None
+        self.adversary = Adversary(codec.config.size, losses.gan_weight, codec.device) if losses.gan_weight else None
 
     def update(self, pixels_NHWC: Tensor, step: int, plain: bool, lr: float) -> dict[str, float]:
         """One update of the codec, then one of the discriminator; returns what is logged of them.

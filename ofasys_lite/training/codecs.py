@@ -51,6 +51,7 @@ class CodecTrainer:
         console: Where progress is drawn.
         before: Called before a training draws its own progress.
         after: Called when it is done.
+        device: Where codecs are trained.
     """
 
     modalities: Mapping[str, ModalityCard]
@@ -60,6 +61,7 @@ class CodecTrainer:
     console: Console
     before: Callable[[], None]
     after: Callable[[], None]
+    device: str = "auto"
 
     def find(self, card: TaskCard, slot: SlotSegment, rows: RowSource) -> Known:
         """The codec of a slot, trained now if it is not there.
@@ -86,7 +88,7 @@ class CodecTrainer:
                 await_first_rank(folder, lambda: _there(folder), lambda: self._tell(waiting))
             else:
                 images = (_Given if slot.optional else Images)(rows, slot.column, config.size)
-                self._train(card, CodecRun(config, images, folder, steps, seed=self.seed))
+                self._train(card, CodecRun(config, images, folder, steps, seed=self.seed, device=self.device))
         return known(folder)
 
     def _train(self, card: TaskCard, run: CodecRun) -> None:

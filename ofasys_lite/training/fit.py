@@ -26,7 +26,7 @@ from ofasys_lite.generalist.codecs import fill_codecs
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.trained import read_contents, write_contents
-from ofasys_lite.model import ModelConfig, probe_precision
+from ofasys_lite.model import ModelConfig, pick_device, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import Ledger
@@ -148,6 +148,8 @@ def train(
             module.load(module.average)
         generalist.network.eval()
         _export(generalist, folder)
+    # Lightning takes the weights back to the host; what is done with the model next is done where it was trained
+    generalist.network.to(_device(settings))
     return generalist
 
 
@@ -168,8 +170,11 @@ def _fit(trainer: L.Trainer, module: TrainingModule, data: StepsModule, checkpoi
 def _precision(settings: TrainSettings) -> str:
     if settings.precision != "auto":
         return settings.precision
-    device = "cuda" if settings.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    return str(probe_precision(torch.device(device)).dtype)
+    return str(probe_precision(_device(settings)).dtype)
+
+
+def _device(settings: TrainSettings) -> torch.device:
+    return pick_device("cpu" if settings.accelerator == "cpu" else "auto")
 
 
 def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console) -> Ready:
@@ -191,6 +196,7 @@ def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console)
                 console,
                 status.stop,
                 status.start,
+                "cpu" if run.settings.accelerator == "cpu" else "auto",
             ).find,
         )
     if resumed and not run.ignore_plans:
