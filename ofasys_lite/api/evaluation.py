@@ -51,7 +51,7 @@ def evaluate(
     from ofasys_lite.report.evaluate import evaluate as judge
 
     if isinstance(model, (str, Path)):
-        model = GeneralistModel.from_pretrained(str(model), device or "auto")
+        model = GeneralistModel.from_pretrained(str(model), device=device or "auto")
     elif device is not None:
         model.to(device)
     asked = [tasks] if isinstance(tasks, (Task, str)) else tasks

@@ -75,7 +75,7 @@ class GeneralistModel:
         self._modalities = with_settings(with_settings(cards, settings), modalities or {})
 
     @classmethod
-    def from_pretrained(cls: type[Self], path: str | Path, device: str | torch.device = "auto") -> Self:
+    def from_pretrained(cls: type[Self], path: str | Path, *, device: str | torch.device = "auto") -> Self:
         """The model in a run folder (`runs/x`), a folder of `save_pretrained`, or a Hugging Face repository by id.
 
         Args:

@@ -16,6 +16,8 @@ from ofasys_lite.interop.ofasys import current_line, generation
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    import torch
+
 __all__ = ["OFASys", "Output"]
 
 Self = TypeVar("Self", bound="OFASys")
@@ -55,7 +57,12 @@ class OFASys(GeneralistModel):
 
     @classmethod
     def from_pretrained(
-        cls: type[Self], path: str | Path, task_name: str | None = None, initialize_all_tasks: bool = True
+        cls: type[Self],
+        path: str | Path,
+        task_name: str | None = None,
+        initialize_all_tasks: bool = True,
+        *,
+        device: str | torch.device = "auto",
     ) -> Self:
         """The model in a run folder, an export folder, or a Hugging Face repository.
 
@@ -64,8 +71,9 @@ class OFASys(GeneralistModel):
                 addresses) are refused: their weights belong to another network.
             task_name: Not needed here, because `inference` takes task names; a name is checked.
             initialize_all_tasks: All tasks the model learned are there, whatever this says.
+            device: Where it computes: `auto`, `cpu`, `cuda` ...
         """
-        model = super().from_pretrained(path)
+        model = super().from_pretrained(path, device=device)
         if task_name is not None:
             model.generalist.entry(task_name)
         return model
