@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def table(results: dict[str, Any]) -> str:
     """A Markdown table: task, metric, score with interval, strongest trivial baseline, margin, reference."""
     lines = [
-        "| task | metric | score (95 % interval) | strongest trivial baseline | margin | clear | classical reference |",
-        "|---|---|---|---|---|---|---|",
+        "| task | metric | score (95 % interval) | groups | strongest trivial baseline | margin | clear "
+        "| classical reference |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, task in results["tasks"].items():
         metric, arrow = task["metric"], "↑" if task["metric"]["higher_is_better"] else "↓"
@@ -35,11 +36,17 @@ def table(results: dict[str, Any]) -> str:
         shown = "–" if margin is None else f"{margin['value']:+.3g} [{margin['low']:+.3g}, {margin['high']:+.3g}]"
         lines.append(
             f"| {name} | {metric['name']} {arrow} | {metric['value']:.3g} [{_number(metric['low'])}, "
-            f"{_number(metric['high'])}] | "
+            f"{_number(metric['high'])}] | {' x '.join(map(str, metric.get('ways') or [metric['groups']]))} | "
             + ("–" if strongest is None else f"{strongest['baseline']} {strongest['value']:.3g}")
-            + f" | {shown} | {'yes' if margin and margin['clear'] else 'no'} | {references or '–'} |"
+            + f" | {shown} | {_clear(margin)} | {references or '–'} |"
         )
     return "\n".join(lines)
+
+
+def _clear(margin: dict[str, Any] | None) -> str:
+    if margin is not None and not margin.get("known", True):
+        return "too few groups"
+    return "yes" if margin and margin["clear"] else "no"
 
 
 def sheet(evaluation: Path, target: Path) -> None:

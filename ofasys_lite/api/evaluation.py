@@ -37,7 +37,7 @@ def evaluate(
         limit: Most rows per task, evenly spread over the split; None takes all.
         baselines: Score the cards' trivial baselines and classical references too.
         samples: Outputs per task kept to be looked at.
-        seed: Of the bootstrap, and of baselines that draw.
+        seed: Of baselines that draw, and of the intervals.
         seen: What is done with rows that were trained on, where the data are not what they were: `refuse` them, `drop`
             them or `keep` them.
         device: Where it computes (`auto`, `cpu`, `cuda` ...); None: where a model is, `auto` for a folder.

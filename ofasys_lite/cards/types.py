@@ -106,7 +106,10 @@ class TaskCard:
         decoding: Decoding options (beam, temperature, length_penalty, max_length ...).
         weight: How often the task is drawn: a number, or [[step, weight], ...] piecewise.
         epochs: Cap on passes over the data, or None.
-        group: Data column that names the group a sample is resampled and split by; empty: each row its own.
+        group: Data column that names the group a sample is split by and that intervals leave out as a whole; empty:
+            each row its own.
+        crossed: Data column of a second kind of groups, each met by many of the first (phrases that every voice says);
+            intervals take both into account.
         loss_on_words: True lets words right of the arrow carry loss.
         stream: True accepts a source without length or random access.
         version: Card version.
@@ -127,6 +130,7 @@ class TaskCard:
     weight: Any = 1.0
     epochs: int | None = None
     group: str = ""
+    crossed: str = ""
     loss_on_words: bool = False
     stream: bool = False
     version: int = 1

@@ -37,8 +37,8 @@ class EvaluateOptions:
         split: `train`, `valid` or `test`.
         limit: Most rows per task, evenly spread; None takes all.
         checkpoint: `last` (the exported weights), `best` (of the best validation) or a .safetensors file.
-        seed: Of the bootstrap.
-        bootstrap: Samples of groups for the intervals.
+        seed: Of baselines that draw, and of the intervals.
+        bootstrap: Most parts that groups are dealt to for the intervals.
         baselines: Fit and score baselines.
         samples: Outputs per task in the report.
         report: Write report.html.

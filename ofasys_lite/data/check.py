@@ -203,10 +203,11 @@ def _label_splits(found: _Found, card: TaskCard, sources: Mapping[str, RowSource
     train = sources.get("train")
     if train is None:
         return None
-    if card.group and not has_column(train.columns, card.group):
-        message = f"task {card.name}: `group` names column `{card.group}`; {train.name} has {', '.join(train.columns)}"
-        found.error(DataError(message, code="E301", help=column_help(card.group, train.columns)))
-        return None
+    for key, column in (("group", card.group), ("crossed", card.crossed)):
+        if column and not has_column(train.columns, column):
+            message = f"task {card.name}: `{key}` names column `{column}`; {train.name} has {', '.join(train.columns)}"
+            found.error(DataError(message, code="E301", help=column_help(column, train.columns)))
+            return None
     missing = [split for split in ("valid", "test") if card.data.get(split) is None]
     if len(train) > scan or is_stream(card.data["train"]):
         if missing:

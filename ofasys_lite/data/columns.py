@@ -81,7 +81,7 @@ def slot_uses(slot: SlotSegment) -> Iterator[Use]:
 
 def data_columns(card: TaskCard, plan: Plan) -> frozenset[str]:
     """Columns of the data that the task looks at in any way: those of the line, of the mapping, id and group."""
-    names = {"id", card.group, *card.columns, *card.columns.values(), *(use.column for use in uses(plan))}
+    names = {"id", card.group, card.crossed, *card.columns, *card.columns.values(), *(use.column for use in uses(plan))}
     heads = {".".join(name.split(".")[: i + 1]) for name in names for i in range(name.count(".") + 1)}
     return frozenset(heads)
 

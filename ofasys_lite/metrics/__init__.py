@@ -10,9 +10,10 @@ from ofasys_lite.metrics.evaluate import (
     margin,
     metric_names,
 )
-from ofasys_lite.metrics.score import Margin, Score, Statistics, Training, TrainRows, normalised
+from ofasys_lite.metrics.score import FEWEST_GROUPS, Margin, Score, Statistics, Training, TrainRows, normalised
 
 __all__ = [
+    "FEWEST_GROUPS",
     "METRICS",
     "PICTURE_METRICS",
     "Margin",

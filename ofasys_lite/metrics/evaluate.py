@@ -1,6 +1,6 @@
 """From a metric's name to a score with its interval, and from two sets of predictions to the margin between them.
 
-Legend: N items, B bootstrap samples.
+Legend: N items.
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ from numpy.typing import NDArray
 
 from ofasys_lite.errors import CardError, DataError, did_you_mean, nearest
 from ofasys_lite.metrics import boxes, edits, images, nearest_caption, ocr, sql, structures, text, translation
-from ofasys_lite.metrics.bootstrap import group_numbers, interval, resample_function, resample_statistics
-from ofasys_lite.metrics.score import Array, Margin, MetricFunction, Row, Score, Statistics, TrainRows, Value
+from ofasys_lite.metrics.intervals import (
+    Estimate,
+    Groups,
+    Parts,
+    difference,
+    from_function,
+    from_sums,
+    interval,
+    partition,
+)
+from ofasys_lite.metrics.score import Margin, MetricFunction, Row, Score, Statistics, TrainRows, Value
 
 __all__ = ["METRICS", "PICTURE_METRICS", "evaluate_metric", "find_metric", "margin", "metric_names"]
 
@@ -102,19 +111,15 @@ def find_metric(name: str) -> MetricFunction:
 
 @dataclass(frozen=True, slots=True)
 class _Items:
-    """Predictions and references of one task with their groups, checked to be of one length."""
+    """Predictions and references of one task with the ways to leave out groups, checked to be of one length."""
 
     predictions: Sequence[Value]
     references: Sequence[Value]
     rows: Sequence[Row]
-    groups_N: NDArray[np.int64]
+    ways: tuple[Parts, ...]
     seed: int
     samples: int
     train: TrainRows | None
-
-    @property
-    def groups(self) -> int:
-        return int(self.groups_N.max()) + 1 if len(self.groups_N) else 0
 
     def take(self, chosen: NDArray[np.int64]) -> tuple[list[Value], list[Value], list[Row]]:
         lists = (self.predictions, self.references, self.rows)
@@ -124,8 +129,7 @@ class _Items:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    value: float
-    values_B: Array
+    estimate: Estimate
     unit: str
     higher_is_better: bool
     details: Mapping[str, Any]
@@ -135,25 +139,37 @@ def evaluate_metric(
     name: str,
     predictions: Sequence[Value],
     references: Sequence[Value],
-    groups: Sequence[str] | None = None,
+    groups: Groups | None = None,
     rows: Sequence[Row] | None = None,
     seed: int = 0,
     samples: int = 1000,
     train: TrainRows | None = None,
 ) -> Score:
-    """The metric on all items with its 95 % bootstrap interval over groups (items, where `groups` is None).
+    """The metric on all items with its 95 % interval over groups (items, where `groups` is None).
 
-    `train` gives the training rows to a metric that has a parameter `train`; no other makes it read them.
+    Args:
+        name: A built-in metric, or the dotted path of a function.
+        predictions: What the model says.
+        references: What the data says.
+        groups: Group of each item: rows of one group are not independent. A pair where groups cross (voice, phrase).
+        rows: The rows, for metrics that look at them.
+        seed: Of drawing groups again, and of dealing them to parts where there are more than `samples`.
+        samples: How often groups are drawn again for a metric that is one number for all items; for all others, most
+            parts that are left out in turn. 1 gives no interval.
+        train: Gives the training rows to a metric that has a parameter `train`; no other makes it read them.
 
-    Raises CardError for an unknown metric, DataError where the lists differ in length, a metric function of the
-    user returns something else than numbers, or one asks for training rows and there are none.
+    Raises:
+        CardError: An unknown metric, or one of the user's that does not say which direction is better.
+        DataError: Lists of different lengths, a metric function of the user that returns something else than numbers,
+            or one that asks for training rows where there are none.
     """
     items = _items(predictions, references, groups, rows, seed, samples, train)
     measured = _measure(name, find_metric(name), items)
-    low, high = interval(measured.values_B, items.groups)
-    count = len(items.references)
+    low, high = interval(measured.estimate, items.ways, measured.unit, measured.higher_is_better)
+    count, ways = len(items.references), _crossed(items.ways)
+    direction = measured.higher_is_better
     return Score(
-        name, measured.value, low, high, count, items.groups, measured.unit, measured.higher_is_better, measured.details
+        name, measured.estimate.value, low, high, count, min(ways), measured.unit, direction, measured.details, ways
     )
 
 
@@ -162,28 +178,33 @@ def margin(
     predictions: Sequence[Value],
     baseline_predictions: Sequence[Value],
     references: Sequence[Value],
-    groups: Sequence[str] | None = None,
+    groups: Groups | None = None,
     rows: Sequence[Row] | None = None,
     seed: int = 0,
     samples: int = 1000,
     train: TrainRows | None = None,
 ) -> Margin:
-    """How much better the predictions are than the baseline's, by a paired bootstrap: same groups for both sides.
+    """How much better the predictions are than the baseline's, paired: the same groups are left out on both sides.
 
-    Raises what `evaluate_metric` raises.
+    Arguments and errors are those of `evaluate_metric`.
     """
     function = find_metric(name)
     ours = _measure(name, function, items := _items(predictions, references, groups, rows, seed, samples, train))
     theirs = _measure(name, function, _items(baseline_predictions, references, groups, rows, seed, samples, train))
-    sign = 1 if ours.higher_is_better else -1
-    low, high = interval(sign * (ours.values_B - theirs.values_B), items.groups)
-    return Margin(sign * (ours.value - theirs.value), low, high, ours.unit)
+    sides = (ours.estimate, theirs.estimate) if ours.higher_is_better else (theirs.estimate, ours.estimate)
+    low, high = difference(*sides, items.ways, ours.unit, ours.higher_is_better)
+    return Margin(sides[0].value - sides[1].value, low, high, ours.unit, min(_crossed(items.ways)))
+
+
+def _crossed(ways: Sequence[Parts]) -> tuple[int, ...]:
+    """Number of groups of each way; the cells of crossed groups are none."""
+    return tuple(parts.groups for parts in ways[:2])
 
 
 def _items(
     predictions: Sequence[Value],
     references: Sequence[Value],
-    groups: Sequence[str] | None,
+    groups: Groups | None,
     rows: Sequence[Row] | None,
     seed: int,
     samples: int,
@@ -194,28 +215,25 @@ def _items(
         if values is not None and len(values) != len(references):
             raise DataError(f"{len(values)} {what} for {len(references)} references")
     rows = [{}] * len(references) if rows is None else rows
-    return _Items(predictions, references, rows, group_numbers(groups, len(references)), seed, samples, train)
+    ways = partition(groups, len(references), seed, samples)
+    return _Items(predictions, references, rows, ways, seed, samples, train)
 
 
 def _measure(name: str, function: MetricFunction, items: _Items) -> _Measured:
-    """The value and its bootstrap values, whichever of the three forms the metric function returns."""
+    """The value with and without each group, whichever of the three forms the metric function returns."""
     if not len(items.references):
         # nothing was measured, and 0 would be a perfect error rate
-        return _Measured(float("nan"), np.full(1, np.nan), "share", True, {"note": "no items"})
+        return _Measured(Estimate(float("nan"), (np.zeros(0),)), "share", True, {"note": "no items"})
     call = _caller(name, function, items.train)
     result = call(items.predictions, items.references, items.rows)
     if isinstance(result, numbers.Real):
-        drawn_B = resample_function(
-            lambda chosen: float(call(*items.take(chosen))),
-            items.groups_N,
-            items.seed,
-            items.samples,
+        estimate = from_function(
+            lambda chosen: float(call(*items.take(chosen))), float(result), items.ways, items.seed, items.samples
         )
-        return _Measured(float(result), drawn_B, "share", True, {})
+        return _Measured(estimate, "share", True, {})
     statistics = result if isinstance(result, Statistics) else _per_item(name, result, len(items.references))
-    value = float(statistics.combine(statistics.sums_NK.sum(0)))
-    values_B = resample_statistics(statistics, items.groups_N, items.seed, items.samples)
-    return _Measured(value, values_B, statistics.unit, statistics.higher_is_better, statistics.details)
+    estimate = from_sums(statistics, items.ways)
+    return _Measured(estimate, statistics.unit, statistics.higher_is_better, statistics.details)
 
 
 def _per_item(name: str, result: object, count: int) -> Statistics:

@@ -1,6 +1,6 @@
 """What a metric returns: sums per item that can be added up, and the scores made of them.
 
-Legend: N items, K sums kept per item, B bootstrap samples, G groups.
+Legend: N items, K sums kept per item.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "FEWEST_GROUPS",
     "Array",
     "Margin",
     "MetricFunction",
@@ -35,8 +36,8 @@ Row: TypeAlias = Mapping[str, Any]
 class Statistics:
     """What one metric function counts: `sums_NK` per item and how their totals become the value.
 
-    A metric that is a mean, a ratio of sums, an F1 or BLEU differs only in `combine`; bootstrap samples are then
-    weighted totals, without scoring any item twice.
+    A metric that is a mean, a ratio of sums, an F1 or BLEU differs only in `combine`; without some items it is then
+    taken from smaller totals, and no item is scored twice.
 
     Attributes:
         sums_NK: One row of summable counts per item.
@@ -115,18 +116,19 @@ MetricFunction: TypeAlias = Callable[..., "Statistics | Sequence[float] | Array 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One metric of one task: the value with its 95 % bootstrap interval over groups.
+    """One metric of one task: the value with its 95 % interval over groups.
 
     Attributes:
         name: Name of the metric as the card has it.
         value: The metric on all items.
-        low: 2.5 % percentile over resampled groups; NaN where fewer than two groups make that meaningless.
-        high: 97.5 % percentile, likewise.
+        low: Lower end of the interval; NaN where fewer than two groups make that meaningless.
+        high: Upper end, likewise.
         items: Number of items.
-        groups: Number of groups that were resampled.
+        groups: Number of groups; of crossed ones, of the way that has fewer.
         unit: `share`, `points` or `errors per ...`.
         higher_is_better: False for error rates.
         details: Further figures, such as counts, precision and recall.
+        ways: Number of groups of each way; two of crossed groups.
     """
 
     name: str
@@ -138,6 +140,7 @@ class Score:
     unit: str = "share"
     higher_is_better: bool = True
     details: Mapping[str, Any] = field(default_factory=dict)
+    ways: tuple[int, ...] = ()
 
     @property
     def rank(self) -> float:
@@ -152,26 +155,37 @@ class Score:
         return text if math.isnan(self.low) else f"{text} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
+#: With fewer groups no interval is narrow enough to be told from chance, and none was simulated (docs/evaluation.md).
+FEWEST_GROUPS = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Margin:
     """How much better a model is than a baseline on the same items; positive is better, whatever the metric's sense.
 
     Attributes:
         value: Difference on all items, in the metric's unit.
-        low: 2.5 % percentile of the difference over the same resampled groups for both sides; NaN below two groups.
-        high: 97.5 % percentile, likewise.
+        low: Lower end of the 95 % interval, the same groups left out on both sides; NaN below two groups.
+        high: Upper end, likewise.
         unit: Unit of the metric.
+        groups: Number of groups; of crossed ones, of the way that has fewer.
     """
 
     value: float
     low: float
     high: float
     unit: str = "share"
+    groups: int = 0
+
+    @property
+    def known(self) -> bool:
+        """True if there are groups enough to say whether the margin is clear."""
+        return self.groups >= FEWEST_GROUPS
 
     @property
     def clear(self) -> bool:
-        """True if the whole interval lies above zero."""
-        return self.low > 0
+        """True if the whole interval lies above zero and there are at least ten groups."""
+        return self.low > 0 and self.known
 
 
 def normalised(score: Score) -> float:

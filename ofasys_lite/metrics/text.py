@@ -52,5 +52,5 @@ def macro_f1(predictions: Sequence[Value], references: Sequence[Value], rows: Se
 
 def _mean_f1(sums: Array) -> Array:
     hits, extra, missed = np.split(sums, 3, axis=-1)
-    present = hits + missed > 0  # a class without items in this bootstrap sample has no F1
+    present = hits + missed > 0  # a class without items here has no F1
     return divide((divide(2 * hits, 2 * hits + extra + missed) * present).sum(-1), present.sum(-1).astype(np.float64))

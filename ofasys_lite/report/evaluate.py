@@ -105,8 +105,9 @@ def evaluate(
         progress: Called with (task, rows done, rows in all).
         data: Task -> split -> source, in place of the cards'.
         bf16: Run matrix products in bfloat16.
-        seed: Of the bootstrap, and of baselines that draw.
-        bootstrap: Samples of groups for the intervals.
+        seed: Of baselines that draw, and of the intervals.
+        bootstrap: Most parts that groups are dealt to for the intervals; how often they are drawn again for metrics
+            that are one number for all items.
         seen: What is done with rows of a split that were trained on, because the data are not what they were:
             `refuse` them, `drop` them or `keep` them.
 
@@ -192,7 +193,8 @@ def open_split(
     raise_all(lacking(entry.plan, source) or lacking(entry.plan, sources["train"]))
 
     def rows(of: RowSource) -> TaskRows:
-        return TaskRows(entry.plan, model.maker(task, of.base or None), of, entry.card.group)
+        card = entry.card
+        return TaskRows(entry.plan, model.maker(task, of.base or None), of, card.group, card.crossed)
 
     train = rows(sources["train"])
     shared = {judge.column: TrainSplit(judge, train) for judge in found}
@@ -297,7 +299,7 @@ def _result(
 ) -> TaskResult:
     """The headline with baselines and margin; further metrics and their baselines' scores stand among its details.
 
-    `counts`: samples to look at, seed, bootstrap samples.
+    `counts`: samples to look at, seed, parts of the intervals.
     """
     samples, seed, bootstrap = counts
     groups = opened.rows.groups(made.numbers)

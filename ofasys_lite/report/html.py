@@ -11,7 +11,15 @@ from pathlib import Path
 from ofasys_lite.report.blocks import SampleView, sample_view
 from ofasys_lite.report.charts import Chart, curve_charts, mixture_chart, score_chart, speed_chart
 from ofasys_lite.report.extra import needs
-from ofasys_lite.report.numbers import detail_text, margin_text, score_interval, score_value, unit_mark
+from ofasys_lite.report.numbers import (
+    clear_text,
+    detail_text,
+    items_text,
+    margin_text,
+    score_interval,
+    score_value,
+    unit_mark,
+)
 from ofasys_lite.report.pictures import PREDICTED, REFERENCE
 from ofasys_lite.report.types import RunResults, TaskResult
 
@@ -68,6 +76,8 @@ def render_report(run: RunResults) -> str:
         margin_text=margin_text,
         detail_text=detail_text,
         mark=unit_mark,
+        items=items_text,
+        clear=clear_text,
         predicted=PREDICTED,
         reference=REFERENCE,
     )

@@ -6,7 +6,16 @@ import math
 
 from ofasys_lite.metrics import Margin, Score
 
-__all__ = ["detail_text", "margin_text", "number_text", "score_interval", "score_value", "unit_mark"]
+__all__ = [
+    "clear_text",
+    "detail_text",
+    "items_text",
+    "margin_text",
+    "number_text",
+    "score_interval",
+    "score_value",
+    "unit_mark",
+]
 
 
 def number_text(value: float, unit: str, signed: bool = False) -> str:
@@ -35,6 +44,20 @@ def margin_text(margin: Margin) -> tuple[str, str]:
         return number_text(margin.value, margin.unit, signed=True), ""
     low, high = (number_text(value, margin.unit, signed=True) for value in (margin.low, margin.high))
     return number_text(margin.value, margin.unit, signed=True), f"[{low}, {high}]"
+
+
+def items_text(score: Score) -> str:
+    """How many items, and how many groups where those are others: `972 items, 36 x 27 groups`."""
+    items = f"{score.items:,} items"
+    ways = tuple(score.ways) or (score.groups,)
+    return items if ways == (score.items,) else f"{items}, {' x '.join(f'{way:,}' for way in ways)} groups"
+
+
+def clear_text(margin: Margin) -> str:
+    """`clear`, `not clear`, or that there are too few groups to know."""
+    if not margin.known:
+        return f"too few groups ({margin.groups}) to know"
+    return "clear" if margin.clear else "not clear"
 
 
 def unit_mark(score: Score) -> str:

@@ -59,11 +59,12 @@ def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[
     except DataError as error:
         raise DataError(f"task {card.name}: {error.message}", help=error.help) from error
     for split, source in sources.items():
-        if card.group and card.group not in source.columns:
-            raise DataError(
-                f"task {card.name}: {split} has no column `{card.group}` to group by",
-                help=column_help(card.group, source.columns),
-            )
+        for column in filter(None, (card.group, card.crossed)):
+            if column not in source.columns:
+                raise DataError(
+                    f"task {card.name}: {split} has no column `{column}` to group by",
+                    help=column_help(column, source.columns),
+                )
     return sources
 
 
@@ -88,12 +89,14 @@ class TaskRows:
         maker: Lays rows out as the model reads them.
         source: The rows.
         group: Column of the groups; empty: each row its own.
+        crossed: Column of groups that cross those; may be empty.
     """
 
     plan: Plan
     maker: ExampleMaker
     source: RowSource
     group: str = ""
+    crossed: str = ""
 
     @property
     def name(self) -> str:
@@ -194,6 +197,8 @@ class TaskRows:
                 found[column] = str(Path(self.source.base) / value)
         return found
 
-    def groups(self, numbers: Sequence[int]) -> list[str]:
-        """Group of each row."""
-        return [self.group_of(i) for i in numbers]
+    def groups(self, numbers: Sequence[int]) -> list[str | tuple[str, str]]:
+        """Group of each row, a pair where groups cross."""
+        if not self.crossed:
+            return [self.group_of(i) for i in numbers]
+        return [(self.group_of(i), str(self.source.value(i, self.crossed))) for i in numbers]

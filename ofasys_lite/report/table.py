@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ofasys_lite.metrics import Score, normalised
-from ofasys_lite.report.numbers import margin_text, score_interval, score_value, unit_mark
+from ofasys_lite.metrics import FEWEST_GROUPS, Score, normalised
+from ofasys_lite.report.numbers import clear_text, items_text, margin_text, score_interval, score_value, unit_mark
 from ofasys_lite.report.types import Baseline, RunResults, TaskResult
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ def print_table(run: RunResults, console: Console) -> None:
 
     table = Table(title=f"{run.name} on {run.split}", header_style="bold", pad_edge=False)
     table.add_column("task", overflow="fold")
-    table.add_column("metric", no_wrap=True)
+    table.add_column("metric", overflow="fold")
     for title in ("score", "trivial baseline", "margin", "reference"):
         table.add_column(title, justify="right", overflow="fold")
     for task in run.tasks:
         table.add_row(
             Text(task.task),
-            Text(f"{task.metric.name} {unit_mark(task.metric)}"),
+            Text.assemble(f"{task.metric.name} {unit_mark(task.metric)}", "\n", (items_text(task.metric), "dim")),
             _score(task.metric),
             _baseline(task.strongest()),
             _margin(task),
@@ -38,6 +38,8 @@ def print_table(run: RunResults, console: Console) -> None:
         )
     console.print(table)
     console.print(f"{run.clear} of {len(run.tasks)} tasks clear their strongest trivial baseline (95 % interval).")
+    if any(task.margin is not None and not task.margin.known for task in run.tasks):
+        console.print(f"?: fewer than {FEWEST_GROUPS} independent groups of rows say too little to know.")
     if "not evaluated" in run.facts:
         console.print(f"not evaluated: {run.facts['not evaluated']}", highlight=False)
     if run.quarantine:
@@ -65,9 +67,10 @@ def _margin(task: TaskResult) -> Text:
     if task.margin is None:
         return Text("–", "dim")
     value, between = margin_text(task.margin)
-    return Text.assemble(
-        (f"{value} {'✓' if task.clear else '✗'}", "green" if task.clear else "red"), "\n", (between, "dim")
-    )
+    mark, colour = ("✓", "green") if task.clear else ("✗", "red")
+    if not task.margin.known:
+        mark, colour, between = "?", "yellow", clear_text(task.margin)
+    return Text.assemble((f"{value} {mark}", colour), "\n", (between, "dim"))
 
 
 def metrics_json(run: RunResults) -> dict[str, Any]:
@@ -93,7 +96,9 @@ def _task_json(task: TaskResult) -> dict[str, Any]:
         "baselines": [
             {"kind": b.kind, "baseline": b.name, "note": b.note, **_score_json(b.score)} for b in task.baselines
         ],
-        "margin": None if task.margin is None else {**asdict(task.margin), "clear": task.clear},
+        "margin": None
+        if task.margin is None
+        else {**asdict(task.margin), "clear": task.clear, "known": task.margin.known},
         "chance": dict(task.chance),
     }
 

@@ -65,7 +65,7 @@ class TaskResult:
         instruction: Its line.
         metric: Score on the evaluated split.
         baselines: Trivial baselines and classical references on the same rows.
-        margin: Model minus the strongest trivial baseline, paired bootstrap; None without a trivial baseline.
+        margin: Model minus the strongest trivial baseline, paired; None without a trivial baseline.
         samples: A few rows with predictions.
         chance: Per slot, the loss of a model that knows only how often each target id is; drawn into the curves.
     """
@@ -84,7 +84,7 @@ class TaskResult:
 
     @property
     def clear(self) -> bool:
-        """True if the margin's whole interval lies above zero."""
+        """True if the margin's whole interval lies above zero and there are groups enough to know."""
         return self.margin is not None and self.margin.clear
 
 

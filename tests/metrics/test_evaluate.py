@@ -75,7 +75,7 @@ def test_lists_of_different_length_are_refused():
         evaluate_metric("accuracy", ["a", "b"], ["a", "b"], groups=["x"])
 
 
-def test_the_interval_resamples_groups_not_items():
+def test_the_interval_leaves_out_groups_not_items():
     right = [True] * 50 + [False] * 50
     predictions = ["yes" if ok else "no" for ok in right]
     references = ["yes"] * 100
@@ -85,33 +85,12 @@ def test_the_interval_resamples_groups_not_items():
     assert by_group.high - by_group.low > 3 * (by_item.high - by_item.low)
 
 
-def test_the_bootstrap_agrees_with_the_binomial_interval():
+def test_the_interval_agrees_with_the_binomial_one():
     predictions = ["a"] * 300 + ["b"] * 700
     score = evaluate_metric("accuracy", predictions, ["a"] * 1000, samples=4000)
     half = 1.96 * math.sqrt(0.3 * 0.7 / 1000)
     assert score.low == pytest.approx(0.3 - half, abs=0.004)
     assert score.high == pytest.approx(0.3 + half, abs=0.004)
-
-
-def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
-    predictions, references = sentences(60), sentences(60, seed=1)
-    first, second = (evaluate_metric("chrf", predictions, references, seed=3) for _ in range(2))
-    assert first == second
-    assert evaluate_metric("chrf", predictions, references, seed=4).low != first.low
-
-
-def test_sums_give_the_same_bootstrap_values_as_scoring_every_sample_anew(tmp_path, monkeypatch):
-    (tmp_path / "slow_metrics.py").write_text(
-        "import sacrebleu\n\n\ndef bleu(predictions, references):\n"
-        "    return sacrebleu.corpus_bleu(predictions, [references]).score\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    references = sentences(30)
-    predictions = [line + " dog" if i % 2 else line for i, line in enumerate(references)]
-    groups = [str(i // 2) for i in range(30)]
-    fast = evaluate_metric("bleu", predictions, references, groups, samples=40)
-    slow = evaluate_metric("slow_metrics.bleu", predictions, references, groups, samples=40)
-    assert (fast.value, fast.low, fast.high) == pytest.approx((slow.value, slow.low, slow.high))
 
 
 def test_one_group_or_no_items_have_no_interval():
@@ -176,7 +155,9 @@ def test_a_prediction_equal_to_its_reference_earns_everything(name):
     reference = references.get(name, "the quick brown fox jumps")
     score = evaluate_metric(name, [reference] * 3, [reference] * 3, samples=20)
     assert normalised(score) == pytest.approx(1)
-    assert score.low == pytest.approx(score.value) == pytest.approx(score.high)
+    # three items without a miss say little of the next
+    assert score.value in (pytest.approx(score.low), pytest.approx(score.high))
+    assert score.high - score.low > 0.1
 
 
 def test_normalised_scores_lie_in_zero_to_one_with_more_being_better():
