@@ -110,7 +110,8 @@ def _jackknife(statistics: Statistics, total_K: Array, value: float, parts: Part
     block = max(1, _CELLS // max(1, len(total_K)))
     blocks = [sums_PK[start : start + block] for start in range(0, parts.count, block)]
     without_P: Array = np.concatenate([statistics.combine(total_K - part) for part in blocks])
-    return (without_P - value) * math.sqrt((parts.count - 1) / parts.count)
+    deviations_P: Array = (without_P - value) * math.sqrt((parts.count - 1) / parts.count)
+    return deviations_P
 
 
 def from_function(
@@ -129,7 +130,8 @@ def _bootstrap(function: Callable[[NDArray[np.int64]], float], parts: Parts, see
         times_P = np.bincount(generator.integers(parts.count, size=parts.count), minlength=parts.count)
         values.append(function(np.repeat(np.arange(len(parts.parts_N)), times_P[parts.parts_N])))
     drawn_R = np.asarray(values, dtype=np.float64)
-    return (drawn_R - drawn_R.mean()) * math.sqrt(parts.count / (parts.count - 1) / samples)
+    deviations_R: Array = (drawn_R - drawn_R.mean()) * math.sqrt(parts.count / (parts.count - 1) / samples)
+    return deviations_R
 
 
 def interval(estimate: Estimate, ways: Sequence[Parts], unit: str, higher: bool) -> tuple[float, float]:
@@ -190,7 +192,8 @@ def _top(unit: str) -> float:
 
 def _reach(ways: Sequence[Parts]) -> float:
     """The share that groups without a single miss leave open: Clopper and Pearson 1934 for as many draws."""
-    return 1 - _SIDE ** (1 / (min(parts.freedom for parts in ways[:2]) + 1))
+    draws = min(parts.freedom for parts in ways[:2]) + 1
+    return 1 - math.pow(_SIDE, 1 / draws)
 
 
 def _variance(estimate: Estimate, ways: Sequence[Parts]) -> float:
