@@ -95,12 +95,16 @@ def _read_task(value: Mapping[str, Any]) -> TaskResult:
     return TaskResult(
         value["task"],
         value["instruction"],
-        Score(**value["metric"]),
-        tuple(Baseline(**{**b, "score": Score(**b["score"])}) for b in value["baselines"]),
+        _read_score(value["metric"]),
+        tuple(Baseline(**{**b, "score": _read_score(b["score"])}) for b in value["baselines"]),
         None if value["margin"] is None else Margin(**value["margin"]),
         tuple(map(_read_sample, value["samples"])),
         value["chance"],
     )
+
+
+def _read_score(value: Mapping[str, Any]) -> Score:
+    return Score(**{**value, "ways": tuple(value.get("ways", ()))})
 
 
 def _media(source: SampleInput) -> Any:
