@@ -23,7 +23,8 @@ from plain_sampler import Draw, PlainSampler
 from torch import Tensor
 
 from ofasys_lite.adapters.depth import DepthHeads
-from ofasys_lite.decoding.depth import DepthChoice
+from ofasys_lite.decoding.depth import guided
+from ofasys_lite.decoding.ranking import draw
 from ofasys_lite.model import EncoderDecoder, ModelConfig
 
 GUIDANCE = 3.0
@@ -50,6 +51,26 @@ class Sizes:
     def name(self) -> str:
         source = f"{self.source} source rows" if self.source else "decoder only"
         return f"{source}, guidance {self.guidance or 'off'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Chooses the code of one depth for live rows that are all alike, as `Draw` says to the plain loop."""
+
+    temperature: float
+    top_k: int
+    guidance: float | None
+
+    def __call__(self, depth: int, logits_BV: Tensor) -> Tensor:
+        logits_PV = logits_BV.float()
+        if self.guidance is not None:
+            logits_PV = guided(logits_PV, self.guidance)
+        if self.temperature == 0:
+            codes_P = logits_PV.argmax(-1)
+        else:
+            draws_P = torch.rand(len(logits_PV), dtype=torch.float64)
+            codes_P = draw(logits_PV / self.temperature, self.top_k, 1.0, draws_P)
+        return codes_P if self.guidance is None else codes_P.repeat_interleave(2)
 
 
 class Pair:
@@ -85,7 +106,7 @@ class Pair:
 
     @torch.inference_mode()
     def ours(self, temperature: float = 1.0) -> Tensor:
-        """(N, T, K) codes by `EncoderDecoder.step`, `DepthHeads.write` and `DepthChoice`."""
+        """(N, T, K) codes by `EncoderDecoder.step`, `DepthHeads.write` and our draws."""
         sizes, places = self.sizes, len(self.positions)
         x_BD, source = self.start[self._order()], [sizes.source] * self.rows
         if sizes.source:
@@ -94,8 +115,7 @@ class Pair:
             cache = self.body.start(states_SD, positions_S3, source, room=places)
         else:
             cache = self.body.start(source_lengths=source, room=places)
-        choose = DepthChoice(temperature, sizes.top_k, guidance=sizes.guidance)
-        writer = self.heads.write(choose, scorers=self.heads.scorers(places))
+        writer = self.heads.write(Choice(temperature, sizes.top_k, sizes.guidance), scorers=self.heads.scorers(places))
         written = []
         for place in range(places):
             self.body.step(x_BD, self.positions[place].expand(self.rows, 3), cache, writer.taps, normed=False)

@@ -5,16 +5,14 @@ Shapes: B live rows, D width, V vocabulary, W ids asked for, S source rows.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ofasys_lite.adapters.depth import Choose, DepthWriter, Score
 from ofasys_lite.data.types import Stream
 from ofasys_lite.decoding.session import CodeStep
-from ofasys_lite.errors import ShapeError
 from ofasys_lite.generalist.network import Network, merge_taps
 
-__all__ = ["NetworkSession", "UncachedSession"]
+__all__ = ["NetworkSession"]
 
 
 class NetworkSession:
@@ -60,43 +58,3 @@ class NetworkSession:
     def select(self, rows: Tensor) -> None:
         """Row i becomes the continuation of row `rows[i]`."""
         self.cache.reorder(rows)
-
-
-class UncachedSession:
-    """The same without a cache: everything is computed again at each step. The reference in tests."""
-
-    def __init__(self, network: Network, source: Stream, states_SD: Tensor) -> None:
-        self.network = network
-        self.source = source
-        self.states_SD = states_SD
-        self.rows: list[tuple[int, list[int], list[list[int]]]] = [(n, [], []) for n in range(len(source.lengths))]
-
-    def advance(self, ids_B: Tensor, positions_B3: Tensor, codes: CodeStep | None = None) -> Tensor:
-        """States (B, D) of the last element of each live row, from the whole prefix; token ids only."""
-        if codes is not None:
-            raise ShapeError("the session without a cache reads and writes token ids only")
-        last: list[Tensor] = []
-        starts = [sum(self.source.lengths[:n]) for n in range(len(self.source.lengths))]
-        for number, (source, ids, positions) in enumerate(self.rows):
-            ids.append(int(ids_B[number]))
-            positions.append(positions_B3[number].tolist())
-            length = self.source.lengths[source]
-            span = slice(starts[source], starts[source] + length)
-            states = self.network.body.decode(
-                self.network.text.lookup(torch.tensor(ids, device=ids_B.device)),
-                torch.tensor(positions, device=ids_B.device),
-                self.states_SD[span],
-                self.source.positions_S3[span],
-                lengths=(len(ids),),
-                cross_lengths=((len(ids), length),),
-            )
-            last.append(states[-1])
-        return torch.stack(last)
-
-    def scores(self, states_BD: Tensor, ids_W: Tensor | None) -> Tensor:
-        """Logits (B, V), or (B, W) of some ids only."""
-        return self.network.text.scores(states_BD, ids_W).float()
-
-    def select(self, rows: Tensor) -> None:
-        """Row i becomes the continuation of row `rows[i]`."""
-        self.rows = [(self.rows[r][0], list(self.rows[r][1]), list(self.rows[r][2])) for r in rows.tolist()]

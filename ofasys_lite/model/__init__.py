@@ -10,7 +10,7 @@ from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
 from ofasys_lite.model.head import head_loss
 from ofasys_lite.model.probe import Precision, pick_device, probe_precision
 from ofasys_lite.model.quantize import Codebook, Quantized, ResidualQuantizer
-from ofasys_lite.model.rotary import RotaryAxes, axial_axes, mrope_axes, rotary_angles, rotary_table, rotate
+from ofasys_lite.model.rotary import RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
 from ofasys_lite.model.scalar_codes import ScalarQuantizer
 from ofasys_lite.model.transfer import moved
 
@@ -29,7 +29,6 @@ __all__ = [
     "Tap",
     "Taps",
     "attend",
-    "axial_axes",
     "ctc_losses",
     "flops",
     "head_loss",

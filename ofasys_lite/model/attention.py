@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.model.borders import Borders, choose_backend
+from ofasys_lite.model.borders import Borders, Parts, choose_backend
 from ofasys_lite.model.exact import exact
 from ofasys_lite.model.varlen import varlen
 
@@ -46,11 +46,19 @@ def attend(
     Raises:
         ShapeError: Lengths and rows do not agree, or H is no multiple of G.
     """
-    return attend_within(q_QHC, k_KGC, v_KGC, Borders(q_lengths, k_lengths, causal, backend))
+    return _within(q_QHC, k_KGC, v_KGC, Borders(q_lengths, k_lengths, causal, backend))
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend_within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
-    """The same as `attend`, with the lengths prepared once for all layers."""
+    """The same as `attend`, with the lengths prepared once for all layers.
+
+    Compiled blocks call it as it is: lengths are other ones in each pack, and graphs that know them would be made anew.
+    """
+    return _within(q_QHC, k_KGC, v_KGC, borders)
+
+
+def _within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
     borders.check(q_QHC.shape[0], k_KGC.shape[0])
     if q_QHC.shape[1] % max(1, k_KGC.shape[1]) or k_KGC.shape != v_KGC.shape:
         raise ShapeError(f"attention: heads of q {tuple(q_QHC.shape)}, k {tuple(k_KGC.shape)}, v {tuple(v_KGC.shape)}")
@@ -61,15 +69,14 @@ def attend_within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders)
     return _BACKENDS[name](q_QHC, k_KGC, v_KGC, borders)
 
 
-def attend_parts(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, parts: Sequence[Borders]) -> Tensor:
-    """Self-attention over a stream made of parts laid end to end (causal sequences first, then the others)."""
-    if len(parts) == 1:
-        return attend_within(q_QHC, k_KGC, v_KGC, parts[0])
-    rows = [part.q_rows for part in parts]
-    pieces = zip(
-        q_QHC.split_with_sizes(rows), k_KGC.split_with_sizes(rows), v_KGC.split_with_sizes(rows), parts, strict=True
-    )
-    return torch.cat([attend_within(q, k, v, part) for q, k, v, part in pieces])
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def attend_parts(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, parts: Parts) -> Tensor:
+    """Self-attention over a stream made of parts laid end to end."""
+    if len(parts.each) == 1:
+        return _within(q_QHC, k_KGC, v_KGC, parts.each[0])
+    rows = [part.q_rows for part in parts.each]
+    pieces = zip(*(x.split_with_sizes(rows) for x in (q_QHC, k_KGC, v_KGC)), parts.each, strict=True)
+    return torch.cat([_within(q, k, v, part) for q, k, v, part in pieces])
 
 
 class _Nothing(torch.autograd.Function):

@@ -17,7 +17,7 @@ from torch import Tensor
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
 from ofasys_lite.model.transfer import moved
 
-__all__ = ["BACKENDS", "Borders", "Piece", "choose_backend"]
+__all__ = ["BACKENDS", "Borders", "Parts", "Piece", "choose_backend"]
 
 BACKENDS = ("reference", "exact", "sdpa", "padded", "varlen")
 
@@ -185,6 +185,17 @@ class Borders:
         row_q, row_k = (torch.arange(longest, device=device) for longest in (self.longest_q, self.longest_k))
         mask_NQK = (row_q < q_N1).unsqueeze(2) & (row_k < k_N1).unsqueeze(1)
         return mask_NQK & (row_q.unsqueeze(1) >= row_k) if self.causal else mask_NQK
+
+
+class Parts:
+    """The borders of a stream whose parts lie end to end: causal sequences first, then the others.
+
+    A class without fields that torch.compile knows: a graph that looked into a tuple of borders would be made anew for
+    other lengths.
+    """
+
+    def __init__(self, *each: Borders) -> None:
+        self.each = each
 
 
 def _rows(starts: list[int], length: int) -> slice | Tensor:

@@ -95,22 +95,12 @@ class DecodeCache:
         """Drops every live row that `rows` does not name (finished ones); order as given."""
         self.reorder(rows)
 
-    def memory(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Keys and values (S, G, C) of all sources at `layer`; None in a model without an encoder."""
-        return self._memories[layer]
-
     def cross(self) -> tuple[Borders, list[int] | None]:
         """Borders between rows sorted by source and the sources; the sorting, None where rows are sorted already."""
         if self._cross is None:
             order = sorted(range(self.rows), key=self.source_B.__getitem__)
             self._cross = (self._borders([1] * self.rows), None if order == list(range(self.rows)) else order)
         return self._cross
-
-    def cross_of(self, lengths: Sequence[int]) -> Borders:
-        """Borders between whole prefixes (one per row, rows sorted by source) and the sources."""
-        if self.cross()[1] is not None:
-            raise ShapeError("cache: prefill wants rows sorted by source", help="prefill before rows are reordered")
-        return self._borders(lengths)
 
     def begin(self, device: torch.device) -> None:
         """Prepares the next place of every row, once for all layers of a step."""
@@ -179,7 +169,8 @@ class DecodeCache:
             return self._grid.read(layer, q_BHC, scaled)
         q_BHC = q_BHC * q_BHC.shape[2] ** 0.5 if scaled else q_BHC
         if order is None:
-            return attend_within(q_BHC, *memory, borders)
+            read_BHC: Tensor = attend_within(q_BHC, *memory, borders)
+            return read_BHC
         index = moved(torch.tensor(order), q_BHC.device)
         sorted_BHC = attend_within(q_BHC.index_select(0, index), *memory, borders)
         return torch.empty_like(sorted_BHC).index_copy(0, index, sorted_BHC)
@@ -195,21 +186,6 @@ class DecodeCache:
         """Counts the position that all layers have written."""
         self._places += 1
         self.lengths = [length + 1 for length in self.lengths]
-
-    def write_prefix(self, layer: int, k_TGC: Tensor, v_TGC: Tensor, lengths: Sequence[int]) -> None:
-        """Puts the keys and values of whole prefixes, laid end to end, into empty rows."""
-        buffers = self._room(layer, k_TGC, max(lengths, default=0) + 1)
-        for buffer, x_TGC in zip(buffers, (k_TGC, v_TGC), strict=True):
-            pieces = x_TGC.split_with_sizes(list(lengths))
-            for (source, slot), x_LGC in zip(self._layout.homes, pieces, strict=True):
-                buffer[source, :, : len(x_LGC), slot] = x_LGC.transpose(0, 1)
-
-    def advance_prefix(self, lengths: Sequence[int], device: torch.device) -> None:
-        """Counts whole prefixes that all layers have written; shorter ones leave places that nobody sees."""
-        self._places, self.lengths = max(lengths, default=0), list(lengths)
-        history_BP = self._history(device, self._places)
-        for row, ((_, slot), length) in enumerate(zip(self._layout.homes, lengths, strict=True)):
-            history_BP[row, :length] = slot
 
     def _borders(self, rows_B: Sequence[int]) -> Borders:
         counts = [0] * len(self._source_lengths)

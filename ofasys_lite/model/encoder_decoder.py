@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.model.borders import Borders
+from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.cache import DecodeCache
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.few_rows import StepCache, StepRotation, lay_out
 from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, initialise, make_norm
 from ofasys_lite.model.rotary import Rotation, rotary_table
-from ofasys_lite.model.static_cache import StaticCache
 
 __all__ = ["EncoderDecoder", "Tap", "Taps"]
 
@@ -51,7 +50,7 @@ class EncoderDecoder(nn.Module):
         initialise(self.decoder, depth=(3 if config.encoder_layers else 2) * max(1, config.decoder_layers))
         if config.compile_blocks:
             for block in (*self.encoder, *self.decoder):
-                block.compile()
+                block.compile(dynamic=True)  # rows are other ones in each pack
 
     def encode(self, x_SD: Tensor, positions_S3: Tensor, lengths: Sequence[int]) -> Tensor:
         """States (S, D) of all source rows, each seeing the whole of its own sequence.
@@ -70,7 +69,7 @@ class EncoderDecoder(nn.Module):
                 raise ShapeError("this model has no encoder and got source rows", help="set encoder_layers above 0")
             return x_SD
         rotation = rotary_table(positions_S3, self.config)
-        parts = (Borders(lengths, lengths, backend=self.backend),)
+        parts = Parts(Borders(lengths, lengths, backend=self.backend))
         for block in self.encoder:
             x_SD = self._run(block, x_SD, rotation, parts)
         states_SD: Tensor = self.encoder_norm(x_SD)
@@ -146,18 +145,6 @@ class EncoderDecoder(nn.Module):
         rotation = StepRotation(self.config, next(self.parameters()).device)
         return DecodeCache(memories, source_lengths, rotation, lay_out(self.decoder, room), room)
 
-    def start_static(
-        self,
-        states_SD: Tensor | None = None,
-        source_positions_S3: Tensor | None = None,
-        source_lengths: Sequence[int] = (),
-        *,
-        room: int,
-    ) -> StaticCache:
-        """As `start`, with `room` places at fixed addresses for every row: CUDA graphs can capture its steps."""
-        memories = self._memories(states_SD, source_positions_S3, source_lengths)
-        return StaticCache(memories, source_lengths, self.config, room, next(self.parameters()).detach())
-
     def _memories(
         self, states_SD: Tensor | None, source_positions_S3: Tensor | None, source_lengths: Sequence[int]
     ) -> list[tuple[Tensor, Tensor] | None]:
@@ -177,7 +164,7 @@ class EncoderDecoder(nn.Module):
         self,
         x_BD: Tensor,
         positions_B3: Tensor,
-        cache: DecodeCache | StaticCache,
+        cache: DecodeCache,
         taps: Taps | None = None,
         normed: bool = True,
     ) -> Tensor:
@@ -204,40 +191,6 @@ class EncoderDecoder(nn.Module):
             return states_BD
         return x_BD if cache.blocks is None else x_BD.clone()
 
-    def prefill(
-        self,
-        x_TD: Tensor,
-        positions_T3: Tensor,
-        lengths: Sequence[int],
-        cache: DecodeCache | StaticCache,
-        taps: Taps | None = None,
-    ) -> Tensor:
-        """States (T, D) of forced first positions of every live row, in one pass; the cache must be empty.
-
-        Args:
-            x_TD: Embedded prefixes of all live rows, end to end, rows of a source beside each other.
-            positions_T3: Time, row and column of each position.
-            lengths: Positions per live row, 0 allowed.
-            cache: From `start`, with any number of rows and nothing written.
-            taps: As in `decode`.
-        """
-        self._check("prefix", x_TD, positions_T3, lengths)
-        self._check_taps(taps)
-        if len(lengths) != cache.rows or any(cache.lengths):
-            raise ShapeError(
-                f"prefill of {len(lengths)} rows into a cache of {cache.rows} with {cache.lengths} written"
-            )
-        rotation = rotary_table(positions_T3, self.config)
-        parts, cross = self._parts(lengths, sum(lengths)), cache.cross_of(lengths)
-        for layer, block in enumerate(self.decoder):
-            if isinstance(block, DecoderBlock):
-                q, k, v = block.attention.project(block.attention_norm(x_TD), rotation)
-                cache.write_prefix(layer, k, v, lengths)
-                x_TD = x_TD + block.attention.finish(q, k, v, parts)
-                x_TD = _tapped(block.rest(x_TD, rotation, cache.memory(layer), cross), layer, taps)
-        cache.advance_prefix(lengths, x_TD.device)
-        return x_TD if self.decoder_norm is None else self.decoder_norm(x_TD)
-
     def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
         if self.config.gradient_checkpointing and self.training and torch.is_grad_enabled():
             out = checkpoint(block, *inputs, use_reentrant=False)
@@ -246,7 +199,7 @@ class EncoderDecoder(nn.Module):
         states: Tensor = out
         return states
 
-    def _parts(self, lengths: Sequence[int], causal_rows: int) -> tuple[Borders, ...]:
+    def _parts(self, lengths: Sequence[int], causal_rows: int) -> Parts:
         """Self-attention borders: the sequences of the leading `causal_rows`, then the others."""
         count, rows = 0, 0
         while count < len(lengths) and rows < causal_rows:
@@ -255,8 +208,8 @@ class EncoderDecoder(nn.Module):
         if rows != causal_rows:
             raise ShapeError(f"{causal_rows} causal rows end inside of a sequence", help="count whole sequences")
         halves = ((lengths[:count], True), (lengths[count:], False))
-        parts = tuple(Borders(part, part, causal, self.backend) for part, causal in halves if len(part))
-        return parts or (Borders((), (), True, self.backend),)
+        parts = [Borders(part, part, causal, self.backend) for part, causal in halves if len(part)]
+        return Parts(*parts) if parts else Parts(Borders((), (), True, self.backend))
 
     def _check(self, what: str, x_RD: Tensor, positions_R3: Tensor, lengths: Sequence[int]) -> None:
         rows = x_RD.shape[0]

@@ -19,7 +19,6 @@ from ofasys_lite.model.borders import Borders
 __all__ = ["exact"]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def exact(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
     """(Q, H, C): softmax(q k / sqrt(C)) v within each sequence; zeros where it has no keys."""
     out: Tensor = _Exact.apply(q_QHC, k_KGC, v_KGC, borders)  # type: ignore[no-untyped-call]

@@ -6,14 +6,12 @@ G key and value heads, C channels of a head, F channels inside the feed-forward 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.model.attention import attend_parts, attend_within
-from ofasys_lite.model.borders import Borders
+from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.rotary import Rotation, rotate
 
@@ -75,7 +73,7 @@ def make_mlp(config: ModelConfig) -> Swiglu | Gelu:
 
 
 class SelfAttention(nn.Module):
-    """Attention of a stream within each of its sequences; queries, keys and values are one product."""
+    """The products around attention of a stream within each of its sequences; queries, keys and values are one."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -95,18 +93,12 @@ class SelfAttention(nn.Module):
         q_RHC, k_RGC, v_RGC = qkv_RHC.split_with_sizes((self.heads, self.groups, self.groups), dim=1)
         return rotate(self.q_norm(q_RHC), rotation), rotate(self.k_norm(k_RGC), rotation), v_RGC
 
-    def forward(self, x_RD: Tensor, rotation: Rotation, parts: Sequence[Borders]) -> Tensor:
-        """(R, D): what each row reads from its own sequence."""
-        return self.finish(*self.project(x_RD, rotation), parts)
-
-    def finish(self, q_RHC: Tensor, k_RGC: Tensor, v_RGC: Tensor, parts: Sequence[Borders]) -> Tensor:
-        """What attention over projected queries, keys and values adds to the stream: (R, D)."""
-        out_RD: Tensor = self.out(attend_parts(q_RHC, k_RGC, v_RGC, parts).flatten(1))
-        return out_RD
-
 
 class CrossAttention(nn.Module):
-    """Attention of target rows to the source rows of their encoding; turned by position where the config says so."""
+    """The products around attention of target rows to the source rows of their encoding.
+
+    Queries and keys are turned by position where the config says so.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -131,11 +123,6 @@ class CrossAttention(nn.Module):
         k_SGC = k_SGC if self.k_norm is None else self.k_norm(k_SGC)
         return (rotate(k_SGC, rotation_S) if self.rotary else k_SGC), v_SGC
 
-    def read(self, x_TD: Tensor, rotation_T: Rotation, memory: tuple[Tensor, Tensor], borders: Borders) -> Tensor:
-        """What target rows read from a memory made before: (T, D)."""
-        out_TD: Tensor = self.out(attend_within(self.queries(x_TD, rotation_T), *memory, borders).flatten(1))
-        return out_TD
-
 
 class EncoderBlock(nn.Module):
     """(S, D) -> (S, D): self-attention and feed-forward, each behind a norm and added to the stream."""
@@ -148,9 +135,11 @@ class EncoderBlock(nn.Module):
         self.mlp = make_mlp(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_SD: Tensor, rotation: Rotation, parts: Sequence[Borders]) -> Tensor:
+    def forward(self, x_SD: Tensor, rotation: Rotation, parts: Parts) -> Tensor:
         """(S, D): the stream behind this block."""
-        x_SD = x_SD + self.dropout(self.attention(self.attention_norm(x_SD), rotation, parts))
+        # attention stands in the block itself: there a compiled block is cut, into as few graphs as can be
+        read_SHC = attend_parts(*self.attention.project(self.attention_norm(x_SD), rotation), parts)
+        x_SD = x_SD + self.dropout(self.attention.out(read_SHC.flatten(1)))
         added_SD: Tensor = self.dropout(self.mlp(self.mlp_norm(x_SD)))
         return x_SD + added_SD
 
@@ -173,20 +162,18 @@ class DecoderBlock(nn.Module):
         self,
         x_TD: Tensor,
         rotation_T: Rotation,
-        parts: Sequence[Borders],
+        parts: Parts,
         states_SD: Tensor,
         rotation_S: Rotation,
         cross: Borders,
     ) -> Tensor:
         """(T, D): the stream behind this block."""
-        x_TD = x_TD + self.dropout(self.attention(self.attention_norm(x_TD), rotation_T, parts))
-        memory = None if self.cross is None else self.cross.memory(states_SD, rotation_S)
-        return self.rest(x_TD, rotation_T, memory, cross)
-
-    def rest(self, x_TD: Tensor, rotation_T: Rotation, memory: tuple[Tensor, Tensor] | None, cross: Borders) -> Tensor:
-        """What follows self-attention, for whole targets and for single steps alike: (T, D)."""
-        if self.cross is not None and self.cross_norm is not None and memory is not None:
-            x_TD = x_TD + self.dropout(self.cross.read(self.cross_norm(x_TD), rotation_T, memory, cross))
+        read_THC = attend_parts(*self.attention.project(self.attention_norm(x_TD), rotation_T), parts)
+        x_TD = x_TD + self.dropout(self.attention.out(read_THC.flatten(1)))
+        if self.cross is not None and self.cross_norm is not None:
+            memory = self.cross.memory(states_SD, rotation_S)
+            read_THC = attend_within(self.cross.queries(self.cross_norm(x_TD), rotation_T), *memory, cross)
+            x_TD = x_TD + self.dropout(self.cross.out(read_THC.flatten(1)))
         added_TD: Tensor = self.dropout(self.mlp(self.mlp_norm(x_TD)))
         return x_TD + added_TD
 

@@ -185,14 +185,3 @@ class ResidualQuantizer(nn.Module):
             raise ShapeError(f"quantizer: codes of depth {codes.shape[-1]}, it has {self.depth}")
         parts = [self.book(k).vectors(codes[..., k]) for k in range(self.depth)]
         return torch.stack(parts).sum(0)
-
-    @torch.no_grad()
-    def soft_codes(self, x: Tensor, temperature: float) -> Tensor:
-        """(..., K, V): softmax of negative squared distances over temperature, along the path of nearest codes."""
-        rest_NC = x.reshape(-1, self.channels)
-        found = []
-        for k in range(self.depth):
-            far_NV = self.book(k).distances(rest_NC)
-            found.append(F.softmax(-far_NV / temperature, dim=-1))
-            rest_NC = rest_NC - self.book(k).vectors(far_NV.argmin(-1))
-        return torch.stack(found, 1).view(*x.shape[:-1], self.depth, -1)

@@ -1,4 +1,4 @@
-"""Rotary positions as data: per pair of channels one axis and one inverse frequency, plus the pairing.
+"""Rotary positions as data: per pair of channels (i and i + C / 2) one axis and one inverse frequency.
 
 Shape suffixes: S rows of a stream, A position axes, H heads, C channels of a head, P = C / 2 pairs of channels.
 RoFormer, arXiv 2104.09864; several axes: Qwen2-VL (M-RoPE), arXiv 2409.12191; DnD-Transformer, arXiv 2410.01912.
@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ofasys_lite.errors import CardError, ShapeError
+from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.transfer import moved
 
-__all__ = ["RotaryAxes", "Rotation", "axial_axes", "mrope_axes", "rotary_angles", "rotary_table", "rotate"]
+__all__ = ["RotaryAxes", "Rotation", "mrope_axes", "rotary_angles", "rotary_table", "rotate"]
 
 Rotation = tuple[Tensor, Tensor]
-PAIRINGS = ("halves", "neighbours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +30,14 @@ class RotaryAxes:
     Attributes:
         axes_P: Index of the position axis per pair.
         inverse_frequencies_P: Radians per position per pair.
-        pairing: `halves` pairs channel i with i + C/2, `neighbours` pairs 2i with 2i + 1.
     """
 
     axes_P: tuple[int, ...]
     inverse_frequencies_P: tuple[float, ...]
-    pairing: str = "halves"
 
     def __post_init__(self) -> None:
         if len(self.axes_P) != len(self.inverse_frequencies_P):
             raise ShapeError(f"rotary: {len(self.axes_P)} axes for {len(self.inverse_frequencies_P)} frequencies")
-        if self.pairing not in PAIRINGS:
-            raise CardError(f"rotary: pairing `{self.pairing}` is not known", help=f"allowed: {', '.join(PAIRINGS)}")
 
 
 @lru_cache(maxsize=32)
@@ -54,7 +49,8 @@ def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float, layout:
         sections: Pairs of channels per section; the i-th section turns by axis i % 3.
         theta: Base of the ladder.
         layout: `blocks`: the sections lie one behind the other (Qwen2-VL); `interleaved`: they are spread evenly over
-            the ladder, so that every axis has fast and slow pairs (Qwen3-VL, arXiv 2511.21631).
+            the ladder, so that every axis has fast and slow pairs (Qwen3-VL, arXiv 2511.21631); `axial`: each has a
+            ladder of its own (DnD-Transformer).
     """
     half = head_width // 2
     axes = [i % 3 for i, pairs in enumerate(sections) for _ in range(pairs)]
@@ -65,18 +61,6 @@ def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float, layout:
     if layout == "axial":
         return RotaryAxes(tuple(axes), tuple(theta ** (-k / pairs) for pairs in sections for k in range(pairs)))
     return RotaryAxes(tuple(axes), tuple(theta ** (-i / half) for i in range(half)))
-
-
-@lru_cache(maxsize=32)
-def axial_axes(head_width: int, axes: int, theta: float) -> RotaryAxes:
-    """A ladder of its own per axis, the head cut in `axes` equal parts, neighbouring channels paired (DnD)."""
-    if head_width % (2 * axes):
-        raise CardError(
-            f"rotary: {head_width} channels do not split over {axes} axes", help="use a multiple of 2 x axes"
-        )
-    pairs = head_width // (2 * axes)
-    ladder = tuple(theta ** (-i / pairs) for i in range(pairs))
-    return RotaryAxes(tuple(a for a in range(axes) for _ in range(pairs)), ladder * axes, "neighbours")
 
 
 @lru_cache(maxsize=32)
@@ -113,29 +97,21 @@ def rotary_table(positions_S3: Tensor, config: ModelConfig) -> Rotation:
     return cos_SP, sin_SP
 
 
-def rotate(x_SHC: Tensor, rotation: Rotation, pairing: str = "halves") -> Tensor:
+def rotate(x_SHC: Tensor, rotation: Rotation) -> Tensor:
     """`x_SHC` with each pair of channels turned by its row's angle, in the type of `x_SHC`."""
     cos_S1P, sin_S1P = (table.unsqueeze(-2).to(x_SHC.dtype) for table in rotation)
     if x_SHC.is_cpu and not torch.compiler.is_compiling():
-        turned: Tensor = _Turn.apply(x_SHC, cos_S1P, sin_S1P, pairing)  # type: ignore[no-untyped-call]
+        turned: Tensor = _Turn.apply(x_SHC, cos_S1P, sin_S1P)  # type: ignore[no-untyped-call]
         return turned
-    first, second = _pairs(x_SHC, pairing)
-    turned_pair = (first * cos_S1P - second * sin_S1P, second * cos_S1P + first * sin_S1P)
-    return torch.cat(turned_pair, dim=-1) if pairing == "halves" else torch.stack(turned_pair, dim=-1).flatten(-2)
+    first, second = x_SHC.chunk(2, dim=-1)
+    return torch.cat((first * cos_S1P - second * sin_S1P, second * cos_S1P + first * sin_S1P), dim=-1)
 
 
-def _pairs(x_SHC: Tensor, pairing: str) -> tuple[Tensor, Tensor]:
-    if pairing == "halves":
-        first, second = x_SHC.chunk(2, dim=-1)
-        return first, second
-    return x_SHC[..., 0::2], x_SHC[..., 1::2]
-
-
-def _turn(x_SHC: Tensor, cos_S1P: Tensor, sin_S1P: Tensor, pairing: str, sign: int) -> Tensor:
+def _turn(x_SHC: Tensor, cos_S1P: Tensor, sin_S1P: Tensor, sign: int) -> Tensor:
     """Two passes over memory instead of seven: the CPU has no fusion of its own."""
     out_SHC = torch.empty(x_SHC.shape, dtype=x_SHC.dtype, device=x_SHC.device)
-    first, second = _pairs(x_SHC, pairing)
-    out_first, out_second = _pairs(out_SHC, pairing)
+    first, second = x_SHC.chunk(2, dim=-1)
+    out_first, out_second = out_SHC.chunk(2, dim=-1)
     torch.mul(first, cos_S1P, out=out_first).addcmul_(second, sin_S1P, value=-sign)
     torch.mul(second, cos_S1P, out=out_second).addcmul_(first, sin_S1P, value=sign)
     return out_SHC
@@ -145,13 +121,12 @@ class _Turn(torch.autograd.Function):
     """A rotation; its gradient is the rotation back."""
 
     @staticmethod
-    def forward(ctx: Any, x_SHC: Tensor, cos_S1P: Tensor, sin_S1P: Tensor, pairing: str) -> Tensor:
+    def forward(ctx: Any, x_SHC: Tensor, cos_S1P: Tensor, sin_S1P: Tensor) -> Tensor:
         ctx.save_for_backward(cos_S1P, sin_S1P)
-        ctx.pairing = pairing
-        return _turn(x_SHC, cos_S1P, sin_S1P, pairing, 1)
+        return _turn(x_SHC, cos_S1P, sin_S1P, 1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_SHC: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad_SHC: Tensor) -> tuple[Tensor, None, None]:
         cos_S1P, sin_S1P = ctx.saved_tensors
-        return _turn(grad_SHC, cos_S1P, sin_S1P, ctx.pairing, -1), None, None, None
+        return _turn(grad_SHC, cos_S1P, sin_S1P, -1), None, None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ofasys_lite.adapters.depth import DepthHeads
-from ofasys_lite.decoding.depth import DepthChoice
+from ofasys_lite.decoding.depth import RowChoice, RowsChoice, guided
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.model import EncoderDecoder, ModelConfig
 from ofasys_lite.model.few_rows import WORTH
@@ -120,7 +120,7 @@ class Published:
         """(N, L, K) codes of the first two conditions; a pair of live rows each."""
         null = self.want["config"]["num_classes"]
         x_BD = self.start(torch.tensor([c for cond in self.want["cond"][:2] for c in (int(cond), null)]))
-        writer = self.heads.write(DepthChoice(temperature=0, guidance=guidance))
+        writer = self.heads.write(RowsChoice([RowChoice(cfg=guidance, paired=True)] * 2))
         cache = self.body.start(source_lengths=[0] * 4)
         positions, written = self.positions(SIDE**2), []
         for place in range(SIDE**2):
@@ -182,9 +182,9 @@ def test_every_depth_is_fed_its_own_code_and_the_last_none() -> None:
 
 
 def test_draws_keep_to_the_best_codes() -> None:
-    generator = torch.Generator().manual_seed(0)
+    draws = torch.rand(200, generator=torch.Generator().manual_seed(0)).tolist()
     logits = torch.tensor([[0.0, 5.0, 4.0, 1.0]]).repeat(200, 1)
-    found = DepthChoice(top_k=2, generator=generator)(0, logits)
+    found = RowsChoice([RowChoice(temperature=1.0, top_k=2, draws=(drawn,)) for drawn in draws])(0, logits)
     assert set(found.tolist()) == {1, 2}
 
 
@@ -198,9 +198,7 @@ def test_wrong_layers_and_codes_are_refused() -> None:
     with pytest.raises(ShapeError, match="2 rows, codes of shape"):
         heads.read(torch.tensor([0, 1]), torch.zeros(3, 2, dtype=torch.long))
     with pytest.raises(ShapeError, match="no pairs"):
-        DepthChoice(guidance=2.0)(0, torch.zeros(3, 5))
-    with pytest.raises(CardError, match="top_p"):
-        DepthChoice(top_p=0.0)
+        guided(torch.zeros(3, 5), 2.0)
 
 
 @torch.no_grad()

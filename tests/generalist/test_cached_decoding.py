@@ -13,13 +13,48 @@ import torch
 from ofasys_lite.data.batch import collate
 from ofasys_lite.data.mixture import sample_rng
 from ofasys_lite.data.ready import Ready, ReadyTask
+from ofasys_lite.data.types import Stream
 from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis, decode
 from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.predict import Request, predict
-from ofasys_lite.generalist.session import NetworkSession, UncachedSession
+from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
+
+
+class UncachedSession:
+    """A session without a cache: everything is computed again at each step."""
+
+    def __init__(self, network: Network, source: Stream, states_SD: torch.Tensor) -> None:
+        self.network, self.source, self.states_SD = network, source, states_SD
+        self.rows: list[tuple[int, list[int], list[list[int]]]] = [(n, [], []) for n in range(len(source.lengths))]
+
+    def advance(self, ids_B: torch.Tensor, positions_B3: torch.Tensor) -> torch.Tensor:
+        last = []
+        starts = [sum(self.source.lengths[:n]) for n in range(len(self.source.lengths))]
+        for number, (source, ids, positions) in enumerate(self.rows):
+            ids.append(int(ids_B[number]))
+            positions.append(positions_B3[number].tolist())
+            length = self.source.lengths[source]
+            span = slice(starts[source], starts[source] + length)
+            states = self.network.body.decode(
+                self.network.text.lookup(torch.tensor(ids)),
+                torch.tensor(positions),
+                self.states_SD[span],
+                self.source.positions_S3[span],
+                lengths=(len(ids),),
+                cross_lengths=((len(ids), length),),
+            )
+            last.append(states[-1])
+        return torch.stack(last)
+
+    def scores(self, states_BD: torch.Tensor, ids_W: torch.Tensor | None) -> torch.Tensor:
+        return self.network.text.scores(states_BD, ids_W).float()
+
+    def select(self, rows: torch.Tensor) -> None:
+        self.rows = [(source, list(ids), list(at)) for source, ids, at in (self.rows[r] for r in rows.tolist())]
 
 
 @pytest.fixture(scope="module")

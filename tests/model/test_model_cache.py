@@ -72,32 +72,6 @@ def test_steps_with_reorder_and_keep_equal_whole_passes(changes: dict[str, objec
 
 
 @torch.no_grad()
-def test_prefixes_of_different_length_equal_whole_passes() -> None:
-    model = build(kv_heads=2).eval()
-    pack, states_SD, cache = _start(model)
-    cache.reorder([0, 0, 1, 2])
-    source_B, lengths = [0, 0, 1, 2], [3, 0, 20, 1]
-    y_TD = torch.randn(24, 48, generator=torch.Generator().manual_seed(6))
-    positions = torch.cat([torch.arange(n) for n in lengths]).unsqueeze(1).expand(-1, 3)
-    out_TD = model.prefill(y_TD, positions, lengths, cache)
-    rows = list(y_TD.split(lengths))
-    ends = [2, 22, 23]
-    begun = [row for row in rows if len(row)]
-    torch.testing.assert_close(out_TD[ends], _whole(model, pack, states_SD, begun, [0, 1, 2]), **TOLERANCE)
-    for seed in range(3):
-        new_BD = torch.randn(4, 48, generator=torch.Generator().manual_seed(seed))
-        rows = [torch.cat([row, new.unsqueeze(0)]) for row, new in zip(rows, new_BD, strict=True)]
-        got = model.step(new_BD, _at(rows), cache)
-        torch.testing.assert_close(got, _whole(model, pack, states_SD, rows, source_B), **TOLERANCE)
-    cache.reorder([2, 3, 0])
-    rows, source_B = [rows[i] for i in (2, 3, 0)], [1, 2, 0]
-    new_BD = torch.randn(3, 48)
-    rows = [torch.cat([row, new.unsqueeze(0)]) for row, new in zip(rows, new_BD, strict=True)]
-    got = model.step(new_BD, _at(rows), cache)
-    torch.testing.assert_close(got, _whole(model, pack, states_SD, rows, source_B), **TOLERANCE)
-
-
-@torch.no_grad()
 def test_a_decoder_alone_steps_as_it_decodes() -> None:
     model = build(encoder_layers=0).eval()
     cache = model.start(source_lengths=[0, 0])
@@ -143,9 +117,9 @@ def test_no_live_rows_give_no_states() -> None:
 def test_beams_share_what_they_read_of_the_source() -> None:
     model = build().eval()
     _, _, cache = _start(model)
-    before = cache.memory(0)
+    before = cache._memories[0]
     cache.reorder([0] * 4 + [1] * 4 + [2] * 4)
-    assert cache.memory(0) is before
+    assert cache._memories[0] is before
     assert before is not None
     assert before[0].shape[0] == sum(SOURCES)
 
@@ -158,9 +132,6 @@ def test_wrong_uses_of_the_cache_are_refused() -> None:
         cache.reorder([0, 3])
     with pytest.raises(ShapeError, match="lengths add up to 3"):
         model.step(torch.zeros(2, 48), torch.zeros(2, 3), cache)
-    model.step(torch.zeros(3, 48), torch.zeros(3, 3), cache)
-    with pytest.raises(ShapeError, match="prefill of 3 rows"):
-        model.prefill(torch.zeros(3, 48), torch.zeros(3, 3), [1, 1, 1], cache)
 
 
 @pytest.mark.parametrize("seed", range(6))

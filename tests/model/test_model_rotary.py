@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ofasys_lite.errors import CardError, ShapeError
-from ofasys_lite.model import ModelConfig, RotaryAxes, axial_axes, mrope_axes, rotary_angles, rotary_table, rotate
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.model import ModelConfig, RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "positions"
 
@@ -51,24 +51,16 @@ def test_neighbouring_columns_are_told_apart() -> None:
 def test_two_axes_with_a_ladder_each_equal_the_dnd_transformer() -> None:
     want_SP2 = load_file(FIXTURES / "dnd_rotary.safetensors")["cos_sin"][1:]
     cells = torch.arange(16)
-    cos, sin = rotary_angles(torch.stack([cells // 4, cells % 4], 1), axial_axes(16, 2, 10000.0))
+    positions_S3 = torch.stack([torch.zeros_like(cells), cells // 4, cells % 4], 1)
+    cos, sin = rotary_angles(positions_S3, mrope_axes(16, (0, 4, 4), 10000.0, "axial"))
     torch.testing.assert_close(torch.stack([cos, sin], -1), want_SP2)
 
 
-def test_neighbours_turn_as_complex_numbers() -> None:
-    x_SHC = torch.randn(5, 3, 8)
-    rotation = rotary_angles(torch.arange(10).reshape(5, 2), axial_axes(8, 2, 100.0))
-    turn = torch.polar(torch.ones_like(rotation[0]), torch.atan2(rotation[1], rotation[0]))
-    want = torch.view_as_real(torch.view_as_complex(x_SHC.view(5, 3, 4, 2)) * turn.unsqueeze(1)).flatten(-2)
-    torch.testing.assert_close(rotate(x_SHC, rotation, "neighbours"), want)
-
-
-@pytest.mark.parametrize("pairing", ["halves", "neighbours"])
-def test_the_written_gradient_is_the_right_one(pairing: str) -> None:
+def test_the_written_gradient_is_the_right_one() -> None:
     x = torch.randn(4, 2, 6, dtype=torch.float64, requires_grad=True)
     table = mrope_axes(6, (1, 1, 1), 10.0)
     cos, sin = (t.double() for t in rotary_angles(torch.randint(0, 5, (4, 3)), table))
-    assert torch.autograd.gradcheck(lambda x: rotate(x, (cos, sin), pairing), (x,))
+    assert torch.autograd.gradcheck(lambda x: rotate(x, (cos, sin)), (x,))
 
 
 def test_scores_depend_on_differences_of_positions_only() -> None:
@@ -84,9 +76,5 @@ def test_scores_depend_on_differences_of_positions_only() -> None:
 def test_wrong_tables_and_positions_are_refused() -> None:
     with pytest.raises(ShapeError, match="2 axes for 1 frequencies"):
         RotaryAxes((0, 1), (1.0,))
-    with pytest.raises(CardError, match="allowed: halves, neighbours"):
-        RotaryAxes((0,), (1.0,), "thirds")
-    with pytest.raises(ShapeError, match="give 2 numbers per row"):
-        rotary_angles(torch.zeros(4, 1), axial_axes(8, 2, 10.0))
-    with pytest.raises(CardError, match="do not split over 3 axes"):
-        axial_axes(8, 3, 10.0)
+    with pytest.raises(ShapeError, match="give 3 numbers per row"):
+        rotary_angles(torch.zeros(4, 2), mrope_axes(6, (1, 1, 1), 10.0))
