@@ -129,7 +129,7 @@ def _data(fields: Fields) -> dict[str, Any]:
     item = fields.get("data")
     if item is None:
         return {}
-    if item.kind != "map":
+    if item.kind != "map" or item.get("path") is not None or item.get("hf") is not None:
         return {"train": plain(item)}
     for key, value in item.pairs():
         if key.text not in SPLITS:

@@ -18,6 +18,7 @@ from ofasys_lite.data.codecs import codec_slots, named_codec
 from ofasys_lite.data.columns import data_columns, has_use, separated, uses
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
+from ofasys_lite.data.overlap import shared_rows
 from ofasys_lite.data.quarantine import TOO_MANY
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.rows import is_stream, open_source, open_stream
@@ -141,7 +142,7 @@ def _check_data(found: _Found, card: TaskCard, plan: Plan, looker: Looker, limit
     rows, scan, tolerate = limits
     sources = dict(_sources(found, card, rows))
     train = sources.get("train")
-    trained = _label_splits(found, card, sources, scan)
+    trained = _label_splits(found, card, plan, sources, scan)
     if train is not None and not is_stream(card.data["train"]):
         looker.collect_closed(train, scan if len(sources) > 1 else 0)
     for source in dict.fromkeys(sources.values()):
@@ -195,7 +196,9 @@ def _open(card: TaskCard, spec: Any, base: Path | None, rows: int, found: _Found
     return ListSource(stream.first(rows), stream.name)
 
 
-def _label_splits(found: _Found, card: TaskCard, sources: Mapping[str, RowSource], scan: int) -> frozenset[int] | None:
+def _label_splits(
+    found: _Found, card: TaskCard, plan: Plan, sources: Mapping[str, RowSource], scan: int
+) -> frozenset[int] | None:
     """Says which splits come from the training rows, and which have none.
 
     The numbers of the rows that are left to train on, where others are set aside of a source of at most `scan` rows.
@@ -218,7 +221,7 @@ def _label_splits(found: _Found, card: TaskCard, sources: Mapping[str, RowSource
     except DataError as error:
         found.error(DataError(f"task {card.name}: {error.message}", code="E311", help=error.help))
         return None
-    found.notes.extend(f"task {card.name}: {note}" for note in notes)
+    found.notes.extend(f"task {card.name}: {note}" for note in (*notes, *shared_rows(plan, splits)))
     view = splits["train"]
     return frozenset(map(view.original, range(len(view)))) if isinstance(view, SplitView) else None
 

@@ -13,7 +13,7 @@ from ofasys_lite.errors import DataError, nearest
 from ofasys_lite.instruction.nodes import Span
 from ofasys_lite.plan.types import Plan, Segment, SlotSegment, WordsSegment
 
-__all__ = ["Use", "data_columns", "has_use", "label", "lacking", "separated", "uses"]
+__all__ = ["Use", "data_columns", "has_use", "label", "lacking", "segment_uses", "separated", "uses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,12 @@ def uses(plan: Plan) -> tuple[Use, ...]:
     for template in plan.templates:
         for side in (template.source, *template.targets):
             for segment in side:
-                found.update(dict.fromkeys(_of(segment)))
+                found.update(dict.fromkeys(segment_uses(segment)))
     return tuple(found)
 
 
-def _of(segment: Segment) -> Iterator[Use]:
+def segment_uses(segment: Segment) -> Iterator[Use]:
+    """The columns of one segment: a slot's, those that a group walks."""
     if isinstance(segment, WordsSegment):
         return
     if isinstance(segment, SlotSegment):

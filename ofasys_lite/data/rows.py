@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ofasys_lite.data.copies import data_file, unpacked
+from ofasys_lite.data.files import is_url
 from ofasys_lite.data.paths import expand
 from ofasys_lite.data.readers.arrow import ArrowSource, stream_arrow
 from ofasys_lite.data.readers.delimited import DelimitedSource, stream_delimited
+from ofasys_lite.data.readers.folders import FolderSource, media_in
+from ofasys_lite.data.readers.gathered import GatheredSource
 from ofasys_lite.data.readers.jsonl import JsonLinesSource, json_source, stream_json_lines
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.readers.memory import DatasetSource, HuggingFaceSource, ListSource, hugging_face_rows
@@ -20,6 +23,7 @@ from ofasys_lite.data.readers.tar import TarSource, stream_tar
 from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource, as_record
 from ofasys_lite.data.spec import FORMATS, PREPARED, Spec, file_format, is_paths, is_stream, parse_spec
 from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.preprocess.absence import home
 
 __all__ = ["FORMATS", "RowSource", "StreamSource", "as_record", "is_stream", "open_source", "open_stream"]
 
@@ -30,10 +34,10 @@ def open_source(
     """The rows that `spec` names.
 
     Args:
-        spec: Path or fsspec URL (csv, tsv, jsonl, json, parquet, arrow, feather, tar; `{00..09}`, `*` and lists read
-            as one table); `<recipe>:<split>` of prepared data; `hf:<name or folder>:<split>`; a dict with `path` or
-            `hf` and format, separator, quote, encoding, header; a list of dicts; a `datasets.Dataset`; any object
-            with `__len__` and `__getitem__` that gives dicts; a RowSource.
+        spec: Path or fsspec URL (csv, tsv, jsonl, json, parquet, arrow, feather, tar, maybe compressed; COCO's json; a
+            folder of media; `{00..09}`, `*` and lists read as one table); `<recipe>:<split>` of prepared data;
+            `hf:<name or folder>:<split>`; a dict with `path` or `hf` and details (`ofasys_lite.data.spec`); a list of
+            dicts; a `datasets.Dataset`; any object with `__len__` and `__getitem__` that gives dicts; a RowSource.
         base: Folder that relative paths are looked for in first, such as a card's.
         columns: Slot column -> data column.
         progress: Called (what, done, in all) while an index is made for the first time.
@@ -59,15 +63,35 @@ def _open(spec: Any, base: Path | None, progress: Progress | None) -> RowSource:
                 f"{asked.path or asked.hf} is given as a stream", help="this needs rows by number: leave `stream` out"
             )
         if asked.hf:
-            return HuggingFaceSource(
-                hugging_face_rows(asked.hf, asked.split, asked.config), f"hf:{asked.hf}:{asked.split}"
-            )
-        return _open_files(_paths(asked, base), asked, progress)
+            rows = hugging_face_rows(asked.hf, asked.split, asked.config)
+            return _shaped(HuggingFaceSource(rows, f"hf:{asked.hf}:{asked.split}"), asked, base)
+        return _shaped(_open_files(_paths(asked, base), asked, base, progress), asked, base)
     if isinstance(spec, Sequence):
         return ListSource(spec)
     if hasattr(spec, "__len__") and hasattr(spec, "__getitem__"):
         return DatasetSource(spec)
     raise _no_rows(spec)
+
+
+def _shaped(source: RowSource, asked: Spec, base: Path | None) -> RowSource:
+    """The source as its mapping wants it: rows gathered, shares of splits noted."""
+    if asked.media and asked.hf:
+        source.base = _media(asked.media, base)
+    if asked.gather:
+        source = GatheredSource(source, asked.gather, asked.box)
+    source.ratios = asked.ratios
+    return source
+
+
+def _media(folder: str, base: Path | None) -> str:
+    """The folder that relative paths of media start from; DataError if there is none."""
+    if is_url(folder):
+        return folder.rstrip("/")
+    tried = [Path(home(folder))] if base is None else [base / home(folder), Path(home(folder))]
+    for each in tried:
+        if each.is_dir():
+            return str(each)
+    raise DataError(f"media: there is no folder {folder}", help=f"looked in {', '.join(map(str, tried))}")
 
 
 def _no_rows(spec: Any) -> DataError:
@@ -94,19 +118,20 @@ def _paths(asked: Spec, base: Path | None) -> list[str]:
         return [str(_prepared(asked.path))]
     if not asked.path:
         raise DataError("a data source has an empty path", help="name a file, `recipe:split` or `hf:name:split`")
-    found = expand(asked.path, base)
-    return [inner for path in found for inner in _folder(path)]
+    return expand(asked.path, base)
 
 
-def _folder(path: str) -> list[str]:
-    """`path`, or an error that says what to write where it is a folder."""
-    if not Path(path).is_dir():
-        return [path]
+def _folder(path: str, forced: bool) -> RowSource:
+    """The media in a folder, or an error that says what to write where it holds tables."""
     if any((Path(path) / name).exists() for name in ("state.json", "dataset_dict.json")):
         raise DataError(f"{path} is a folder of a Hugging Face data set", help=f"write hf:{path}:<split>")
-    inner = sorted(one.name for one in Path(path).iterdir() if one.suffix[1:] in FORMATS)
-    what = f"name its files, such as {path}/{inner[0]} or {path}/*{Path(inner[0]).suffix}" if inner else "name a file"
-    raise DataError(f"{path} is a folder", help=what)
+    tables = sorted(one.name for one in Path(path).iterdir() if one.suffix[1:] in FORMATS)
+    media = media_in(path)
+    if tables and not forced:
+        help = f"name its files, such as {path}/{tables[0]} or {path}/*{Path(tables[0]).suffix}"
+        more = f"; its media are {{path: {path}, format: folder}}" if media else ""
+        raise DataError(f"{path} is a folder", help=help + more)
+    return FolderSource(path, media)
 
 
 def _prepared(text: str) -> Path:
@@ -131,13 +156,15 @@ def _prepared(text: str) -> Path:
     )
 
 
-def _open_files(paths: Sequence[str], asked: Spec, progress: Progress | None) -> RowSource:
+def _open_files(paths: Sequence[str], asked: Spec, base: Path | None, progress: Progress | None) -> RowSource:
     """The rows of some files as one table; one of several may be empty, as parts of a table sometimes are."""
     sources: list[RowSource] = []
     empty: NoRows | None = None
     for path in paths:
         try:
             sources.append(_open_file(path, asked, progress))
+            if asked.media:
+                sources[-1].base = _media(asked.media, base)
         except NoRows as error:
             empty = empty or error
     if empty is not None and not sources:
@@ -146,10 +173,12 @@ def _open_files(paths: Sequence[str], asked: Spec, progress: Progress | None) ->
 
 
 def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
-    """The rows of one file."""
+    """The rows of one file, or of a folder of media."""
+    if Path(path).is_dir():
+        return _folder(path, asked.format == "folder")
     kind = file_format(path, asked)
     file, encoding = unpacked(data_file(path), asked.encoding)
-    if kind in ("csv", "tsv", "jsonl", "json"):
+    if kind in ("csv", "tsv", "jsonl", "json", "coco"):
         refuse_foreign(file, kind)
     if kind in ("csv", "tsv"):
         dialect = asked.dialect(kind).with_(encoding=encoding).check(file.name)
@@ -158,7 +187,7 @@ def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
         return DelimitedSource(file, dialect, progress, notes)
     if kind == "jsonl":
         return JsonLinesSource(file, encoding, progress)
-    if kind == "json":
+    if kind in ("json", "coco"):
         return json_source(file)
     if kind == "tar":
         return TarSource(file, progress)
@@ -205,7 +234,7 @@ def _stream_files(paths: Sequence[str], asked: Spec) -> Iterator[dict[str, Any]]
             yield from stream_delimited(file, asked.dialect(kind).with_(encoding=encoding))
         elif kind == "jsonl":
             yield from stream_json_lines(file, encoding)
-        elif kind == "json":
+        elif kind in ("json", "coco"):
             source = json_source(file)
             yield from (source.row(i) for i in range(len(source)))
         else:

@@ -31,6 +31,7 @@ class RowSource(ABC):
         reproducible: True: row i is the same in every run.
         notes: What was taken for granted when it was opened, for the user.
         doubt: Why its columns' names may be none; empty where they are.
+        ratios: Shares of train, valid and test in percent, where the card gives them.
     """
 
     name: str
@@ -38,6 +39,7 @@ class RowSource(ABC):
     reproducible: bool = True
     notes: tuple[str, ...] = ()
     doubt: str = ""
+    ratios: tuple[float, ...] | None = None
 
     @property
     @abstractmethod
@@ -172,7 +174,7 @@ class Mapped(RowSource):
         self.name = source.name
         self.base = source.base
         self.reproducible = source.reproducible
-        self.notes, self.doubt = source.notes, source.doubt
+        self.notes, self.doubt, self.ratios = source.notes, source.doubt, source.ratios
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -30,19 +30,12 @@ FORMATS = {
 }
 PACKED = ("gz", "bz2", "xz", "zst", "zip")
 _KEYS = (
-    "path",
-    "format",
-    "separator",
-    "quote",
-    "escape",
-    "encoding",
-    "header",
-    "stream",
-    "buffer",
-    "hf",
-    "split",
-    "config",
+    *("path", "format", "separator", "quote", "escape", "encoding", "header"),
+    *("media", "gather", "box", "split", "stream", "buffer", "hf", "config"),
 )
+#: Formats that are no endings.
+_OTHERS = ("folder", "coco")
+_SPLITS = ("train", "valid", "test")
 PREPARED = re.compile(r"[A-Za-z][\w-]*:[A-Za-z]\w*")
 
 
@@ -61,6 +54,10 @@ class Spec:
     buffer: int = 1000
     hf: str = ""
     split: str = ""
+    ratios: tuple[float, ...] | None = None
+    media: str = ""
+    gather: str = ""
+    box: tuple[str, ...] = ()
     config: str | None = None
 
     def dialect(self, kind: str) -> Dialect:
@@ -89,17 +86,23 @@ def parse_spec(spec: str | Path | Mapping[str, Any] | Sequence[str | Path]) -> S
         if ("path" in spec) == ("hf" in spec):
             raise DataError("a data source has either `path` or `hf`", help=f"it takes: {', '.join(_KEYS)}")
         values = dict(spec)
-        for key in ("separator", "quote", "escape", "encoding", "format", "hf", "split"):
+        for key in ("separator", "quote", "escape", "encoding", "format", "media", "gather", "hf"):
             if key in values and not isinstance(values[key], str):
                 raise DataError(f"`{key}` of a data source is {values[key]!r}, not text")
         if not isinstance(values.get("stream", False), bool):
             raise DataError(f"`stream` of a data source is {values['stream']!r}", help="write true or false")
         values["header"] = tuple(str(name) for name in values.get("header") or ())
+        values |= _split(values.pop("split", None)) | _box(values)
         if "path" in values:
             inner = parse_spec(values["path"])
             values["path"] = inner.path
             if inner.hf:
                 values |= {"hf": inner.hf, "split": inner.split}
+            elif values.get("split"):
+                raise DataError(
+                    f"`split: {values['split']}` chooses a split of a Hugging Face data set; this source is a file",
+                    help="shares of its rows are written so: split: {train: 80, valid: 10, test: 10}",
+                )
         elif not values.get("split"):
             raise DataError(f"hf:{values['hf']} needs a `split`", help="such as split: train")
         return Spec(**values)
@@ -117,12 +120,48 @@ def parse_spec(spec: str | Path | Mapping[str, Any] | Sequence[str | Path]) -> S
     return Spec(path=tuple(str(one) for one in spec))
 
 
+def _split(value: Any) -> dict[str, Any]:
+    """What `split` says: the name of a split, or shares of train, valid and test in percent.
+
+    Raises:
+        DataError: It is neither, or the shares do not add up.
+    """
+    if value is None or isinstance(value, str):
+        return {"split": value or ""}
+    form = "write the shares in percent: split: {train: 80, valid: 10, test: 10}"
+    if not isinstance(value, Mapping):
+        raise DataError(f"`split` of a data source is {value!r}", help=form)
+    for name, share in value.items():
+        if name not in _SPLITS:
+            raise DataError(f"`split` names `{name}`", help=did_you_mean(str(name), _SPLITS, "splits"))
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or share < 0:
+            raise DataError(f"`split` gives {share!r} to {name}", help=form)
+    total = sum(value.values())
+    if not any(abs(total - whole) < 1e-6 * whole for whole in (1, 100)) or not value.get("train"):
+        raise DataError(f"the shares of `split` add up to {total:g}, {value.get('train', 0):g} of it train", help=form)
+    whole = 100 / total
+    return {"ratios": tuple(round(value.get(name, 0) * whole, 6) for name in _SPLITS)}
+
+
+def _box(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a box's corners; DataError unless they are four, of rows that are gathered."""
+    box = values.get("box")
+    if box is None:
+        return {}
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(isinstance(name, str) for name in box):
+        raise DataError(f"`box` of a data source is {box!r}", help="four columns: box: [xmin, ymin, xmax, ymax]")
+    if not values.get("gather"):
+        raise DataError("`box` is for rows that are gathered", help="say by which column: gather: image")
+    return {"box": tuple(box)}
+
+
 def file_format(path: str, asked: Spec) -> str:
     """The format of a file: what the card says, else what the name ends with."""
     if asked.format:
-        if asked.format not in FORMATS:
-            raise DataError(f"unknown format `{asked.format}`", help=did_you_mean(asked.format, FORMATS, "formats"))
-        return FORMATS[asked.format]
+        if asked.format not in (*FORMATS, *_OTHERS):
+            known = (*FORMATS, *_OTHERS)
+            raise DataError(f"unknown format `{asked.format}`", help=did_you_mean(asked.format, known, "formats"))
+        return FORMATS.get(asked.format, asked.format)
     name = name_of(path).lower()
     parts = name.split(".")[1:]
     ending = parts[-1] if parts else ""

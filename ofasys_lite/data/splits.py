@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,24 @@ __all__ = ["SPLITS", "SplitView", "by_rule", "open_card", "open_splits", "set_as
 SPLITS = ("train", "valid", "test")
 
 
-def split_of(key: str) -> str:
+#: Shares of the splits in percent, where a card gives none.
+_RATIOS = (80.0, 10.0, 10.0)
+
+
+def split_of(key: str, ratios: Sequence[float] = _RATIOS) -> str:
     """The split of a key, for ever: `train` (80 of 100), `valid` (10) or `test` (10) by its sha1.
 
+    Args:
+        key: What is hashed.
+        ratios: Shares of train, valid and test in percent.
+
     Example:
-        >>> split_of("cat")
-        'train'
+        >>> split_of("cat"), split_of("cat", (20, 40, 40))
+        ('train', 'valid')
     """
-    percent = int.from_bytes(hashlib.sha1(key.encode("utf-8", "surrogatepass")).digest(), "big") % 100
-    return "train" if percent < 80 else "valid" if percent < 90 else "test"
+    number = int.from_bytes(hashlib.sha1(key.encode("utf-8", "surrogatepass")).digest(), "big")
+    percent = number % 100 + number // 100 % 100 / 100  # whole numbers first: the same as ever
+    return "train" if percent < ratios[0] else "valid" if percent < ratios[0] + ratios[1] else "test"
 
 
 class SplitView(RowSource):
@@ -67,13 +76,13 @@ class SplitView(RowSource):
         self.reproducible = source.reproducible
         self.notes, self.doubt = source.notes, source.doubt
         self.name = f"{source.name} ({split})"
-        key = combined(source.fingerprint, group_column or "")
+        key = combined(source.fingerprint, group_column or "", *(source.ratios or ()))
         split_N = cached_arrays("splits-1", key, lambda: {"split": _splits(source, group_column)})["split"]
         wanted = [SPLITS.index(split)]
         if split == "train":
             wanted += [number for number, name in enumerate(SPLITS) if name not in missing and number]
         self._rows = np.flatnonzero(np.isin(split_N, wanted))
-        self._key = combined(source.fingerprint, group_column or "", *map(str, wanted))
+        self._key = combined(source.fingerprint, group_column or "", *map(str, wanted), *(source.ratios or ()))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -128,7 +137,7 @@ def _splits(source: RowSource, group_column: str | None) -> NDArray[np.int64]:
                 key = source.ids(i)
             except DataError:
                 key = str(i)
-        out[i] = SPLITS.index(split_of(str(key)))
+        out[i] = SPLITS.index(split_of(str(key), source.ratios or _RATIOS))
     return out
 
 
@@ -213,4 +222,5 @@ def by_rule(missing: Collection[str], whole: RowSource, group_column: str | None
     """What is said of splits that are set aside: `valid and test come from qa.csv, by sha1 of the sample id`."""
     by = f"column `{group_column}`" if group_column else "sample id"
     verb = "come" if len(missing) > 1 else "comes"
-    return f"{' and '.join(missing)} {verb} from {whole.name}, by sha1 of the {by}"
+    shares = "" if whole.ratios is None else f" ({' : '.join(f'{share:g}' for share in whole.ratios)})"
+    return f"{' and '.join(missing)} {verb} from {whole.name}, by sha1 of the {by}{shares}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.readers.coco import coco_source, is_coco
 from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets, scan_records
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.source import RowSource, combined, row_error
@@ -112,10 +113,11 @@ def json_source(file: DataFile) -> ListSource:
         raise DataError(
             f"{file.name}: bad JSON at {where}", help="for one object per line give `format: jsonl`"
         ) from None
+    if is_coco(rows):
+        return coco_source(file, rows)
     if not isinstance(rows, list):
-        raise DataError(
-            f"{file.name} holds one {type(rows).__name__}, not a list of rows", help='write [{"a": 1}, {"a": 2}]'
-        )
+        help = 'write [{"a": 1}, {"a": 2}], or COCO\'s {"images": [...], "annotations": [...], "categories": [...]}'
+        raise DataError(f"{file.name} holds one {type(rows).__name__}, not a list of rows", help=help)
     return ListSource(rows, file.name, base=file.folder, fingerprint=combined("json", file.digest()))
 
 

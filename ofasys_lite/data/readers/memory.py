@@ -13,7 +13,7 @@ from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.absence import home
 from ofasys_lite.preprocess.plain import plain
 
-__all__ = ["DatasetSource", "HuggingFaceSource", "ListSource", "hugging_face_rows"]
+__all__ = ["DatasetSource", "HuggingFaceSource", "ListSource", "feed", "hugging_face_rows"]
 
 
 class ListSource(RowSource):
@@ -207,28 +207,28 @@ def _hash_rows(source: RowSource) -> str:
         try:  # plain values at once, in the one format of marshal that depends on nothing but them
             state.update(marshal.dumps(row, 2))
         except ValueError:
-            _feed(state, row)
+            feed(state, row)
     return state.hexdigest()
 
 
-def _feed(state: Any, value: Any) -> None:
+def feed(state: Any, value: Any) -> None:
     """Adds one value to a hash: by content where Python or numpy knows it."""
     state.update(type(value).__name__.encode() + b":")
     if isinstance(value, Mapping):
         for key, part in value.items():
-            _feed(state, str(key))
-            _feed(state, part)
+            feed(state, str(key))
+            feed(state, part)
     elif isinstance(value, (list, tuple)):
         state.update(f"{len(value)}".encode())
         for part in value:
-            _feed(state, part)
+            feed(state, part)
     elif isinstance(value, bytes):
         state.update(f"{len(value)}:".encode() + value)
     elif hasattr(value, "tobytes"):  # numpy arrays and PIL images
         shape = getattr(value, "shape", getattr(value, "size", ""))
         state.update(f"{shape}{getattr(value, 'dtype', getattr(value, 'mode', ''))}".encode() + value.tobytes())
     elif hasattr(value, "numpy"):  # torch tensors
-        _feed(state, value.numpy())
+        feed(state, value.numpy())
     elif value is None or isinstance(value, (str, int, float)):
         text = str(value).encode("utf-8", "surrogatepass")
         state.update(f"{len(text)}:".encode() + text)
