@@ -7,7 +7,6 @@ and a later one as an order: the process ends at once. What is open within the o
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import signal
@@ -50,6 +49,8 @@ class _Listening:
     def __init__(self) -> None:
         self.number: int | None = None
         self.raising = False
+        #: Whether nothing but the handler hears of signals.
+        self._alone = True
         self._since = 0.0
         self._process = os.getpid()
         self._before: dict[int, Any] = {}
@@ -71,10 +72,13 @@ class _Listening:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        self.note(number)
+        if self._alone:
+            self.note(number)
+        while self.number is None:
+            time.sleep(0.001)  # the receiver is about to note it
         if self.raising:
             self.raising = False
-            raise Interrupted(self.number or number)
+            raise Interrupted(self.number)
 
     def _listen(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -120,29 +124,37 @@ class Patient(_Listening):
     """While it is open a signal is noted; `check` raises it, and what `interruptible` encloses is left by it.
 
     The main thread, and every process it starts meanwhile (loader workers, compilers, further ranks), has the signals
-    blocked: none of them dies of a signal to the group in the midst of its work. A thread receives them.
+    blocked: none of them dies of a signal to the group in the midst of its work. A thread receives them, which also
+    hears of those that other threads get: Python runs handlers in the main thread, and that may wait for another rank.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._open = True
-        self._mask: set[Any] = set()
-        self._receiver: threading.Thread | None = None
+        self._pipe: tuple[int, int] | None = None
+        self._undo = (-1, set[Any]())
+        self._receiver = threading.Thread(target=self._receive, name="signals", daemon=True)
 
     def __enter__(self) -> Patient:
         self._listen()
         if self._before and hasattr(signal, "pthread_sigmask"):
-            self._mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS))
-            self._receiver = threading.Thread(target=self._receive, name="signals", daemon=True)
+            self._pipe = os.pipe()
+            os.set_blocking(self._pipe[1], False)
+            fd = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+            self._undo = (fd, set(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)))
+            self._alone = False
             self._receiver.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._receiver is not None:
-            self._open = False
-            signal.pthread_kill(self._receiver.ident or 0, signal.SIGUSR1)
+        if self._pipe is not None:
+            signal.set_wakeup_fd(self._undo[0])
+            os.write(self._pipe[1], b"\0")
             self._receiver.join()
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            for end in self._pipe:
+                os.close(end)
+            self._pipe = None
+            self._alone = True
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._undo[1])
         self._leave()
         if kind is None:
             self.check()
@@ -158,14 +170,13 @@ class Patient(_Listening):
             self.raising = False
 
     def _receive(self) -> None:
-        while True:
-            number = signal.Signals(signal.sigwait(SIGNALS))
-            if not self._open:
-                return
-            self.note(number)
-            if self.raising:
-                # calls the handler in the main thread, which raises
-                _thread.interrupt_main(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        while self._pipe is not None:
+            for number in os.read(self._pipe[0], 64):
+                if number == 0:
+                    return
+                if number in SIGNALS:
+                    self.note(number)
 
 
 def _current() -> _Listening | None:

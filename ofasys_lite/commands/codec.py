@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.plan import build_plan
+from ofasys_lite.signals import Interrupted
 
 if TYPE_CHECKING:
     from ofasys_lite.adapters.image_codec import ImageCodec
@@ -144,7 +146,12 @@ def _train(given: argparse.Namespace) -> int:
     images = _images(given, "train", config.size)
     sizes = (given.steps, given.batch, given.lr, given.seed, given.resume)
     run = CodecRun(config, images, given.out, *sizes, losses=losses, device=given.device)
-    codec = train_codec(run)
+    try:
+        codec = train_codec(run)
+    except Interrupted:
+        if (given.out / "checkpoint.pt").exists():
+            print("to go on where it stopped: the same command with --resume", file=sys.stderr)
+        raise
     print(given.out)
     _tell(codec, _images(given, "valid", config.size), "valid")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def _phones(value: Any) -> list[str]:
 class PhonePreprocess(Preprocess):
     """Phones <-> rows named `phone:X`, collected over the training data."""
 
+    @cached_property
     def _rows(self) -> dict[str, int]:
         vocabulary = self.vocabulary
         low = vocabulary.declared_low
@@ -36,7 +38,7 @@ class PhonePreprocess(Preprocess):
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """One id per phone; on the target side followed by `<close>`."""
-        rows = self._rows()
+        rows = self._rows
         ids: list[int] = []
         for phone in _phones(value)[: self._limit(options)]:
             if phone not in rows:
@@ -54,7 +56,7 @@ class PhonePreprocess(Preprocess):
     def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
         """Any phones, then `<close>`."""
         least = int(str(option(options, "min_length") or 0))
-        ids = tuple(sorted(self._rows().values()))
+        ids = tuple(sorted(self._rows.values()))
         return Free(0, 0, least, self._limit(options), self.vocabulary.control("close"), ids)
 
     def decode(self, ids: npt.NDArray[np.int64], options: Options) -> str:

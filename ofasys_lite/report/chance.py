@@ -44,6 +44,7 @@ def _coded(network: Network, batch: Batch) -> dict[str, float]:
     """Slot -> entropy of the codes that the batch learns, weighted by depth as the loss is."""
     import torch
 
+    training = network.training
     network.eval()
     moved = to_device(batch, network.embedding.weight.device)
     parts = {part.adapter: part for part in moved.target.parts}
@@ -58,6 +59,7 @@ def _coded(network: Network, batch: Batch) -> dict[str, float]:
         for index in np.unique(terms_R):
             depths = [_entropy(codes_R) for codes_R in learned_RK[terms_R == index].T]
             found[batch.terms[index].slot] = float(np.dot(depths, coder.shares))
+    network.train(training)
     return found
 
 

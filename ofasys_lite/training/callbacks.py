@@ -12,6 +12,7 @@ import lightning as L
 import torch
 
 from ofasys_lite.data.loader import Share
+from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.quarantine import Quarantined
 from ofasys_lite.errors import OfasysError
@@ -111,13 +112,19 @@ class Logs(L.Callback):
     Args:
         folder: The run's folder.
         every: Steps between rows.
+        mixture: Knows how often each task's rows have been gone through.
+
+    Attributes:
+        tasks: Per task, its loss as it counts: the sum over its slots, each times its weight.
     """
 
-    def __init__(self, folder: RunFolder, every: int) -> None:
+    def __init__(self, folder: RunFolder, every: int, mixture: Mixture) -> None:
         self.folder = folder
         self.every = every
+        self.mixture = mixture
         self.clock = time.monotonic()
         self.latest: dict[str, float] = {}
+        self.tasks: dict[str, float] = {}
         self.speed = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -146,7 +153,9 @@ class Logs(L.Callback):
         lr = learning_rate(module.settings, module.progress_share())
         if not trainer.is_global_zero:
             return
-        self.latest = {}
+        self.latest, self.tasks = {}, {}
+        drawn = zip(self.mixture.tasks, self.mixture.counts(step), strict=True)
+        epochs = {task.name: round(count / task.size, 4) for task, count in drawn}
         total = max(1.0, float(found.samples.sum()))
         for i, term in enumerate(module.ledger.terms):
             if not found.units[i]:
@@ -154,9 +163,11 @@ class Logs(L.Callback):
             loss = float(found.sums[i] / found.units[i])
             samples = int(found.samples[module.ledger.task_index(term.task)])
             self.latest[f"{term.task}/{term.slot}"] = loss
+            self.tasks[term.task] = self.tasks.get(term.task, 0.0) + term.weight * loss
             self.folder.log(
                 {"kind": "train", "step": step, "time": seconds, "task": term.task, "slot": term.slot}
                 | {"loss": loss, "tokens": int(found.units[i]), "share": samples / total, "samples": samples}
+                | {"epoch": epochs[term.task]}
             )
         self.folder.log({"kind": "step", "step": step, "time": seconds, "tokens_per_second": self.speed, "lr": lr})
         for logger in trainer.loggers:

@@ -31,6 +31,7 @@ from ofasys_lite.generalist.codecs import codec_hash, load_codec, save_codec
 from ofasys_lite.model import ResidualQuantizer, pick_device
 from ofasys_lite.model.patch_gan import patch
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
+from ofasys_lite.signals import Patient
 from ofasys_lite.training.codec_losses import CodecLearner, CodecLosses
 from ofasys_lite.writing import atomic, cache_folder
 
@@ -161,9 +162,12 @@ def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
         first = int(state["step"])
     codec.train()
     columns = (TextColumn("codec"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+    with Patient() as stop, Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         shown = bar.add_task("codec", total=run.steps, completed=first, text="")
         for step, picked in _order(run, rows, first):
+            if stop.number is not None:
+                _checkpoint(run, learner, facts, step)
+                stop.check()
             torch.manual_seed(_seed(run.seed, step))
             pixels = run.images.batch(picked).to(device)
             # codes made before vectors differ collapse to a few: the first steps learn without them
@@ -176,8 +180,8 @@ def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
             bar.update(shown, completed=step + 1)
             if (step + 1) % run.checkpoint_every == 0:
                 _checkpoint(run, learner, facts, step + 1)
-    _checkpoint(run, learner, facts, run.steps)
-    save_codec(codec.eval(), run.folder, run.losses.recorded(perceptual))
+        _checkpoint(run, learner, facts, run.steps)
+        save_codec(codec.eval(), run.folder, run.losses.recorded(perceptual))
     return codec
 
 

@@ -123,20 +123,22 @@ def train(
     settings = replace(settings, steps=min(ends)) if ends else settings
     ledger = Ledger([t for task in ready.tasks for t in task.maker.terms()], [t.card.name for t in ready.tasks])
     module = TrainingModule(generalist.network, ledger, settings)
-    module.autocast_bf16 = _precision(settings) == "bf16"
-    module.facts = facts
+    precision = _precision(settings, before, console)
+    module.autocast_bf16 = precision == "bf16"
+    module.facts = {**facts, "precision": precision}
     if before is None:
         told = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
         for note in shortened((*run.notes, *told, *mixture.notes())):
             console.print(f"note: {note}", highlight=False, style="dim")
     first = 0 if before is None else before.step
     _write_facts(run, folder, ready, before, generalist.contents)
-    callbacks = _callbacks(run, folder, ready, generalist, console, validate)
+    callbacks = _callbacks(run, folder, ready, mixture, generalist, console, validate)
     with Patient() as stop:
         module.stop = stop
         if before is not None and progress(settings, first, before.seconds) >= 1:
-            module.load_state_dict(before.state["state_dict"])
-            module.on_load_checkpoint(dict(before.state))
+            state = torch.load(folder.last, map_location="cpu", weights_only=True, mmap=True)
+            module.load_state_dict(state["state_dict"])
+            module.on_load_checkpoint(state)
         else:
             data = StepsModule(ready, mixture, settings, first)
             with quiet():
@@ -167,10 +169,16 @@ def _fit(trainer: L.Trainer, module: TrainingModule, data: StepsModule, checkpoi
         raise KeyboardInterrupt from None
 
 
-def _precision(settings: TrainSettings) -> str:
+def _precision(settings: TrainSettings, before: Beginning | None, console: Console) -> str:
+    """The precision of the run; where a probe decides, it decides once: a resumed run keeps what it began with."""
     if settings.precision != "auto":
         return settings.precision
-    return str(probe_precision(_device(settings)).dtype)
+    found = probe_precision(_device(settings))
+    kept = str(found.dtype) if before is None else str(before.facts.get("precision", found.dtype))
+    if kept != found.dtype:
+        told = f"the run began in {kept} and goes on in it, though {found.dtype} is faster here"
+        console.print(f"note: {told} (trainer.precision={found.dtype} changes it)", highlight=False, style="dim")
+    return kept
 
 
 def _device(settings: TrainSettings) -> torch.device:
@@ -258,12 +266,13 @@ def _callbacks(
     run: TrainingRun,
     folder: RunFolder,
     ready: Ready,
+    mixture: Mixture,
     generalist: Generalist,
     console: Console,
     validate: Callable[[Generalist, int, float], float | None] | None,
 ) -> list[L.Callback]:
     settings = run.settings
-    logs = Logs(folder, settings.log_every)
+    logs = Logs(folder, settings.log_every, mixture)
     sizes = {t.card.name: len(t.sources["train"]) for t in ready.tasks}
     callbacks: list[L.Callback] = [
         Quarantining(Quarantine(sizes, settings.quarantine), folder),

@@ -52,7 +52,7 @@ class Progressing(L.Callback):
             return
         self.printed = now
         share = min(1.0, module.progress_share())
-        text = _status(trainer.global_step, share, module.seconds(), self.logs.speed, self.logs.latest)
+        text = _status(trainer.global_step, share, module.seconds(), self.logs.speed, self.logs.tasks)
         if self.bar is not None:
             self.bar.update(self.row, completed=share, text=text)
             self.bar.refresh()
@@ -72,10 +72,7 @@ class Progressing(L.Callback):
 
 def _status(step: int, share: float, seconds: float, speed: float, losses: Mapping[str, float]) -> str:
     left = seconds * (1 - share) / share if share > 0 else 0.0
-    tasks: dict[str, float] = {}
-    for name, loss in losses.items():
-        tasks.setdefault(name.partition("/")[0], loss)
-    shown = " ".join(f"{name} {loss:.2f}" for name, loss in tasks.items())
+    shown = " ".join(f"{task} {loss:.2f}" for task, loss in losses.items())
     # the logs measure speed and losses every `log_every` steps
     rate = f"{speed:,.0f} tokens/s" if speed else "speed and losses from the next log on"
     return f"step {step}  {rate}  {int(left) // 60}:{int(left) % 60:02d} left  {shown}"

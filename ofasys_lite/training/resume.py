@@ -31,13 +31,11 @@ class Beginning:
         step: Steps done.
         seconds: Training time so far.
         facts: What the checkpoint was trained with.
-        state: The whole checkpoint (its tensors stay on disk until they are read).
     """
 
     step: int
     seconds: float
     facts: Mapping[str, Any]
-    state: Mapping[str, Any]
 
 
 def begin(folder: RunFolder, resume: bool) -> Beginning | None:
@@ -58,7 +56,7 @@ def begin(folder: RunFolder, resume: bool) -> Beginning | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         own = state["ofasys"]
-        return Beginning(int(state["global_step"]), float(own["seconds"]), dict(own["facts"]), state)
+        return Beginning(int(state["global_step"]), float(own["seconds"]), dict(own["facts"]))
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(

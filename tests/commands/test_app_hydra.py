@@ -250,6 +250,8 @@ def test_a_resumed_run_takes_flags_and_refuses_what_cannot_change(folder: Path) 
     (folder / "config.yaml").write_text("tasks: {}\nsteps: 3\ntrainer: {lr: 1.0}\n")
     content = {"resume": str(folder), "tasks": {}, "steps": 9, "trainer": {"lr": 2.0}}
     arguments = [f"resume={folder}", "steps=9", "trainer.lr=2.0", "--config-dir", "mine"]
+    # what Lightning adds to the command line of each further rank that it starts
+    arguments += ['hydra.run.dir="runs"', "hydra.job.name=train_ddp_process_1", "hydra.output_subdir=null"]
     found = _of_resumed_run(content, arguments)
     assert (found["steps"], found["trainer"]) == (9, {"lr": 2.0})
     for wrong in ("model.width=3", "~trainer.lr"):
