@@ -12,6 +12,7 @@ from ofasys_lite.api.presets import Presets, read_presets
 from ofasys_lite.api.task import Task
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+from ofasys_lite.training.files import RunFolder
 
 if TYPE_CHECKING:
     from ofasys_lite.data.ready import DataSettings
@@ -38,6 +39,7 @@ def fit(
     folder: str | Path | None = None,
     resume: bool = False,
     rows: str = "check",
+    overwrite: bool = False,
     preset: str | None = None,
     console: Any = None,
     **options: Any,
@@ -57,6 +59,7 @@ def fit(
         folder: The run's folder itself.
         resume: Go on from the last checkpoint of that run.
         rows: `changed` goes on with a run whose training rows have changed since; `check` refuses it.
+        overwrite: Replace the run that is there.
         preset: Trainer preset (cpu, gpu, ddp or your own); gpu where there is a CUDA device, else cpu.
         console: A rich Console for progress and notes; stderr if not given.
         **options: Settings of the trainer in place of the preset's (lr, samples_per_step, precision, workers, seed,
@@ -66,6 +69,7 @@ def fit(
         CardError: Unknown options (the nearest is offered), tasks of one name, a wrong value.
         OfasysError: What is wrong with the tasks and their rows: all of it at once, before any model is built.
         CheckpointError: The folder holds a run already, or another one than is to be resumed.
+        WriteError: Another process trains there, the folder holds files of others, or it cannot be written.
 
     Example:
         `fit(GeneralistModel("small"), [caption, vqa], minutes=60, name="first", samples_per_step=96)`
@@ -79,6 +83,7 @@ def fit(
     cards, modalities = _tasks(tasks, model)
     asked = _Asked.of(read_presets(trainer=preset or _preset()), options, steps, minutes)
     place = _folder([card.name for card in cards], name, folder, resume)
+    _claim(RunFolder(place), resume, overwrite)
     from ofasys_lite.data.check import check_tasks
 
     report = check_tasks(cards, modalities, rows=_ROWS, tolerate=asked.settings.quarantine)
@@ -86,7 +91,10 @@ def fit(
     from ofasys_lite.training.fit import train
 
     run = replace(
-        _run(model, cards, modalities, asked, place, resume), notes=report.notes, changed_rows=rows == "changed"
+        _run(model, cards, modalities, asked, place, resume),
+        notes=report.notes,
+        changed_rows=rows == "changed",
+        overwrite=overwrite,
     )
     validate = _validator(run.settings, place)
     model._hold(train(run, console, validate=validate))
@@ -134,7 +142,7 @@ class Trainer:
         return fit(model, tasks, **{"preset": self.preset, **self.options, **options})
 
 
-_FIT = ("steps", "minutes", "name", "folder", "resume", "rows", "console")
+_FIT = ("steps", "minutes", "name", "folder", "resume", "rows", "overwrite", "console")
 
 
 def _option_names() -> tuple[str, ...]:
@@ -213,24 +221,24 @@ def _folder(tasks: Sequence[str], name: str | None, folder: str | Path | None, r
     if name is not None and folder is not None:
         raise CardError("name and folder both say where the run lies", help="name='x' is runs/x; keep one of them")
     if folder is not None or name is not None:
-        place = Path(folder) if folder is not None else Path("runs") / str(name)
-        if _held(place) and not resume:
-            raise CheckpointError(
-                f"{place} already holds a run", help="resume=True goes on with it; another name starts a new one"
-            )
-        return place
+        return Path(folder).expanduser() if folder is not None else Path("runs") / str(name)
     base = Path("runs") / "-".join(tasks)[:60]
     if resume:
         return base
     number, place = 1, base
-    while _held(place):
+    while RunFolder(place).trained():
         number += 1
         place = base.with_name(f"{base.name}-{number}")
     return place
 
 
-def _held(place: Path) -> bool:
-    return (place / "checkpoints" / "last.ckpt").exists()
+def _claim(place: RunFolder, resume: bool, overwrite: bool) -> None:
+    if place.trained() and not resume and not overwrite:
+        raise CheckpointError(
+            f"{place.path} already holds a run",
+            help="resume=True goes on with it, another name starts a new one, overwrite=True replaces it",
+        )
+    place.claim(resume, overwrite)
 
 
 def _run(
@@ -283,7 +291,6 @@ def _validator(settings: TrainSettings, place: Path) -> Callable[..., float | No
     if not settings.valid_every:
         return None
     from ofasys_lite.report.validation import Validator
-    from ofasys_lite.training.files import RunFolder
 
     return Validator(RunFolder(place), settings.valid_samples)
 

@@ -39,10 +39,13 @@ def main(arguments: Sequence[str]) -> int:
         for key, value in said.items():
             if value not in _ACCEPTS[key]:
                 raise CardError(f"{key} is `{value}`", help=did_you_mean(str(value), _ACCEPTS[key]))
-        if not isinstance(evaluated, bool):
-            raise CardError(f"evaluate is `{evaluated}`", help="true or false")
+        overwrite = content.pop("overwrite", False)
+        for key, value in (("evaluate", evaluated), ("overwrite", overwrite)):
+            if not isinstance(value, bool):
+                raise CardError(f"{key} is `{value}`", help="true or false")
         own = tuple(dict.fromkeys((*folders, *_card_folders(content))))
-        start(run_config(content, own, folder), evaluated, said["plans"] == "ignore", said["rows"] == "changed")
+        accepts = (said["plans"] == "ignore", said["rows"] == "changed", overwrite)
+        start(run_config(content, own, folder), evaluated, *accepts)
 
     run_hydra("train", list(arguments), job)
     return 0
@@ -84,7 +87,13 @@ def _of_resumed_run(content: dict[str, Any], arguments: Sequence[str]) -> dict[s
     return saved
 
 
-def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False, changed_rows: bool = False) -> Path:
+def start(
+    config: RunConfig,
+    evaluate: bool = True,
+    ignore_plans: bool = False,
+    changed_rows: bool = False,
+    overwrite: bool = False,
+) -> Path:
     """The folder of the finished run; a signal that ends it before leaves a line that says how to go on.
 
     Args:
@@ -92,24 +101,27 @@ def start(config: RunConfig, evaluate: bool = True, ignore_plans: bool = False, 
         evaluate: Evaluate the test splits at the end, and write the report.
         ignore_plans: Go on with a run whose lines, or other facts, have changed.
         changed_rows: Go on with a run whose training rows have changed.
+        overwrite: Replace the run that is in its folder.
     """
+    from ofasys_lite.training.files import RunFolder
+
     state = "new"
     folder = Path(config.resume) if isinstance(config.resume, str) else Path("runs") / config.name
     try:
         environment(config.data)
+        folder, resume = _folder(config)
+        RunFolder(folder).claim(resume, overwrite)
         _check_lines(config)
         _prepare(config)
-        notes = _check(config)
+        accepted = {"ignore_plans": ignore_plans, "changed_rows": changed_rows, "overwrite": overwrite}
+        run = replace(_training_run(config, folder, resume), notes=_check(config), **accepted)
         pending()
-        folder, resume = _folder(config)
-        run = replace(
-            _training_run(config, folder, resume), ignore_plans=ignore_plans, changed_rows=changed_rows, notes=notes
-        )
-        state = "begun"
-        _train(run, config)
-        state = "trained"
-        if evaluate and _first_rank():
-            _evaluate(folder, "cpu" if config.trainer.get("accelerator") == "cpu" else "auto")
+        with RunFolder(folder).held(resume, overwrite):
+            state = "begun"
+            _train(run, config)
+            state = "trained"
+            if evaluate and _first_rank():
+                _evaluate(folder, "cpu" if config.trainer.get("accelerator") == "cpu" else "auto")
     except (Interrupted, KeyboardInterrupt):
         if not other_rank():
             state = "begun" if state == "new" and config.resume else state
@@ -215,12 +227,7 @@ def _folder(config: RunConfig) -> tuple[Path, bool]:
         if not (folder / "config.yaml").exists():
             raise CheckpointError(f"resume: {folder} holds no run", help="name a folder under runs/, or resume=true")
         return folder, True
-    folder = Path("runs") / config.name
-    if (folder / "checkpoints" / "last.ckpt").exists() and not config.resume:
-        raise CheckpointError(
-            f"{folder} already holds a run", help="resume=true goes on with it, name=NEW starts another one"
-        )
-    return folder, bool(config.resume)
+    return Path("runs") / config.name, bool(config.resume)
 
 
 def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:

@@ -21,7 +21,7 @@ from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
 from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
-from ofasys_lite.generalist.trained import ROWS, read_contents, write_contents
+from ofasys_lite.generalist.trained import EXPORT, ROWS, read_contents, write_contents
 from ofasys_lite.model import ModelConfig, pick_device
 from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
@@ -33,8 +33,6 @@ __all__ = ["load", "load_weights", "save", "save_weights"]
 
 # 2: logits and rows of the token table are scaled by its deviation; interleaved rotary axes
 _FORMAT = 2
-#: What an export consists of.
-_FILES = ("config.json", "model.safetensors", ROWS, "tokenizer.model", "vocabulary.json")
 
 
 def _plain(value: Any) -> Any:
@@ -102,7 +100,7 @@ def save(model: Generalist, folder: Path, overwrite: bool = False) -> Path:
     help = "name another folder, or replace what is there: overwrite=True"
     if _ours(folder) and not overwrite:
         raise WriteError(f"{folder} already holds a model", help=help)
-    claim_folder(folder, lambda _: overwrite, "a model of ours", help, _FILES)
+    claim_folder(folder, lambda _: overwrite, "a model of ours", help, EXPORT)
     text = json.dumps(_config(model), indent=1, ensure_ascii=False)
     with staged(folder) as stage:
         save_weights(model.network, stage / "model.safetensors")

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ofasys_lite.data.loader import Share
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.quarantine import Quarantined
-from ofasys_lite.errors import OfasysError
+from ofasys_lite.errors import OfasysError, WriteError
 from ofasys_lite.signals import Interrupted
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, learning_rate
+from ofasys_lite.writing import atomic
 
-__all__ = ["Checkpoints", "Ending", "Logs", "Quarantining", "Validating", "save_checkpoint"]
+__all__ = ["Checkpoints", "Ending", "Logs", "Quarantining", "Validating", "WholeFiles", "save_checkpoint"]
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints beside the old one, then in its place; Lightning's own way goes through memory and the /tmp disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Writes a checkpoint whole, or leaves the one that was there."""
+        with atomic(Path(path), sync=True) as partial:
+            torch.save(checkpoint, partial)
 
 
 def save_checkpoint(trainer: L.Trainer, folder: RunFolder) -> None:
@@ -29,14 +40,11 @@ def save_checkpoint(trainer: L.Trainer, folder: RunFolder) -> None:
     if isinstance(module, TrainingModule) and not bool(module.network.embedding.weight.detach().sum().isfinite()):
         # the last good checkpoint stays
         raise _diverged(trainer, "weights are")
-    path = folder.last
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(".last.part")
-    trainer.save_checkpoint(temporary)
-    if trainer.is_global_zero:
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+    try:
+        trainer.save_checkpoint(folder.last)
+    except WriteError as error:
+        kept = f"; the checkpoint before is kept: resume={folder.path}" if folder.last.exists() else ""
+        raise WriteError(error.message, help=f"{error.help}{kept}") from error
 
 
 def _diverged(trainer: L.Trainer, what: str) -> OfasysError:

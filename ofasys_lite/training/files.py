@@ -3,29 +3,103 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ofasys_lite.errors import CheckpointError
-from ofasys_lite.generalist.trained import ROWS
-from ofasys_lite.writing import write_atomic
+from ofasys_lite.generalist.trained import EXPORT, ROWS
+from ofasys_lite.writing import (
+    begun_by_us,
+    claim_folder,
+    current,
+    finish,
+    locked,
+    other_rank,
+    sweep,
+    telling,
+    write_atomic,
+)
 
 __all__ = ["RunFolder"]
+
+#: What trainings and evaluations write into a run's folder.
+_WRITTEN = (
+    *("config.yaml", "plans.json", "plans.txt", "closed_sets.json", "metrics.jsonl", "quarantine.jsonl"),
+    *("checkpoints", ROWS, "tokenizer", "export", "logs", "metrics.json", "evaluation.json", "report.html", "samples"),
+)
+
+
+def _ours(folder: Path) -> bool:
+    # runs of earlier versions have no lock
+    return begun_by_us(folder) or (folder / "plans.json").is_file()
 
 
 class RunFolder:
     """Paths of runs/<name>/ and the rows of its metrics.jsonl.
 
     Args:
-        path: The folder; made if it is not there.
+        path: The folder; made when something is written into it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+
+    def trained(self) -> bool:
+        """Whether the folder holds work: a checkpoint, the best weights or an export."""
+        return self.last.exists() or self.best.exists() or current(self.export, "config.json").exists()
+
+    def claim(self, resume: bool = False, overwrite: bool = False) -> None:
+        """Returns if a training may write into the folder; asked before any work is done.
+
+        Ranks beside rank 0 do not ask: what they find there is rank 0's.
+
+        Raises:
+            CheckpointError: It holds a run, which is neither to be resumed nor to be replaced; or both at once.
+            WriteError: It holds files of somebody else under our names, is a file, or cannot be written.
+        """
+        if resume and overwrite:
+            raise CheckpointError("resume and overwrite exclude each other", help="go on with the run, or replace it")
+        if other_rank():
+            return
+        if self.trained() and not resume and not overwrite:
+            raise CheckpointError(
+                f"{self.path} already holds a run",
+                help="resume=true goes on with it, name=NEW starts another one, overwrite=true replaces it",
+            )
+        claim_folder(self.path, _ours, "a run", "name another run, or move them away", _WRITTEN)
+
+    @contextmanager
+    def held(self, resume: bool = False, overwrite: bool = False) -> Iterator[None]:
+        """The time in which this process alone writes into the folder, claimed as by `claim`; may be nested.
+
+        Raises:
+            WriteError: Another process holds it; says which.
+        """
+        self.claim(resume, overwrite)
+        with locked(self.path):
+            self.claim(resume, overwrite)  # another process may have trained here meanwhile
+            if not other_rank():
+                for folder in (self.path, self.last.parent, self.export):
+                    sweep(folder, older=0)
+            yield
+
+    def clear(self) -> None:
+        """Takes away what earlier runs wrote into the folder; logs and files of others stay."""
+        finish(self.export)
+        found = [self.last, self.best, self.rows, self.metrics, self.quarantine]
+        found += [self.path / name for name in ("plans.json", "plans.txt", "closed_sets.json", "config.yaml")]
+        found += [self.path / "tokenizer" / name for name in ("tokenizer.model", "vocabulary.json")]
+        found += [self.export / name for name in EXPORT]
+        for evaluation in self.path.glob("evaluation*.json"):
+            tail = evaluation.stem.removeprefix("evaluation")
+            found += [evaluation, self.path / f"metrics{tail}.json", self.path / f"report{tail}.html"]
+            found += list((self.path / f"samples{tail}").glob("*.png"))
+        for path in found:
+            path.unlink(missing_ok=True)
 
     @property
     def last(self) -> Path:
@@ -71,8 +145,10 @@ class RunFolder:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one row to metrics.jsonl."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        with telling(self.metrics):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
         """All complete rows of metrics.jsonl; a last line that a kill cut off is left out."""

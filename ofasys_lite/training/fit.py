@@ -30,7 +30,7 @@ from ofasys_lite.model import ModelConfig, pick_device, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import Ledger
-from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating
+from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
 from ofasys_lite.training.codecs import CodecTrainer
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, progress
@@ -39,7 +39,7 @@ from ofasys_lite.training.quiet import deaf, quiet
 from ofasys_lite.training.resume import Beginning, begin, facts_of, same_facts, same_plans, same_rows
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
-from ofasys_lite.writing import write_atomic
+from ofasys_lite.writing import room_for, telling, write_atomic
 
 __all__ = ["TrainingRun", "train"]
 
@@ -61,6 +61,7 @@ class TrainingRun:
         ignore_plans: Accept a checkpoint whose lines differ.
         notes: What a check of the data told, to be printed before the first step.
         changed_rows: Accept a checkpoint that was trained on other rows.
+        overwrite: Replace the run that the folder holds.
     """
 
     cards: Sequence[TaskCard]
@@ -75,6 +76,7 @@ class TrainingRun:
     ignore_plans: bool = False
     notes: Sequence[str] = ()
     changed_rows: bool = False
+    overwrite: bool = False
 
 
 def train(
@@ -90,9 +92,23 @@ def train(
         console: Where progress is drawn.
         loggers: Further Lightning loggers.
         validate: Called at validations with (generalist, step, seconds); returns the mean normalised score.
+
+    Raises:
+        CheckpointError: The folder holds a run already, or another one than is to be resumed.
+        WriteError: Another process trains there, the folder holds files of others, or it cannot be written.
     """
-    console = console or Console(stderr=True)
     folder = RunFolder(run.folder)
+    with folder.held(run.resume, run.overwrite), telling(folder.path):
+        return _train(run, folder, console or Console(stderr=True), loggers, validate)
+
+
+def _train(
+    run: TrainingRun,
+    folder: RunFolder,
+    console: Console,
+    loggers: Sequence[Logger],
+    validate: Callable[[Generalist, int, float], float | None] | None,
+) -> Generalist:
     settings = run.settings
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -121,6 +137,7 @@ def train(
     # the mixture ends where every task has used its epochs
     ends = [e for e in (settings.steps, mixture.steps) if e is not None]
     settings = replace(settings, steps=min(ends)) if ends else settings
+    room_for(folder.last, _checkpoint_size(generalist, settings), "a checkpoint")
     ledger = Ledger([t for task in ready.tasks for t in task.maker.terms()], [t.card.name for t in ready.tasks])
     module = TrainingModule(generalist.network, ledger, settings)
     precision = _precision(settings, before, console)
@@ -153,6 +170,11 @@ def train(
     # Lightning takes the weights back to the host; what is done with the model next is done where it was trained
     generalist.network.to(_device(settings))
     return generalist
+
+
+def _checkpoint_size(generalist: Generalist, settings: TrainSettings) -> int:
+    """Bytes of a checkpoint: weights, AdamW's two moments of each, and their average where one is kept."""
+    return (3 + bool(settings.ema)) * 4 * generalist.parameters()
 
 
 def _fit(trainer: L.Trainer, module: TrainingModule, data: StepsModule, checkpoint: Path | None) -> None:
@@ -237,6 +259,8 @@ def _export(generalist: Generalist, folder: RunFolder) -> None:
 def _write_facts(
     run: TrainingRun, folder: RunFolder, ready: Ready, before: Beginning | None, contents: Mapping[str, Contents]
 ) -> None:
+    if before is None and run.overwrite:
+        folder.clear()
     folder.cut_history(0 if before is None else before.step)
     if run.config:
         folder.write_config(run.config)
@@ -306,6 +330,7 @@ def _trainer(
         max_epochs=-1,
         max_steps=-1 if settings.steps is None else settings.steps,
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=list(loggers) or False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -44,15 +44,11 @@ def begin(folder: RunFolder, resume: bool) -> Beginning | None:
     A run that was killed before its first checkpoint starts anew.
 
     Raises:
-        CheckpointError: The folder holds a run that is not to be resumed, or the file cannot be read.
+        CheckpointError: The file cannot be read.
     """
     path = folder.last
-    if not path.exists():
+    if not resume or not path.exists():
         return None
-    if not resume:
-        raise CheckpointError(
-            f"{folder.path} already holds a run", help="resume=true goes on with it; name=other starts a new one"
-        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         own = state["ofasys"]

@@ -15,16 +15,22 @@ from ofasys_lite.errors import WriteError
 from ofasys_lite.writing.files import write_atomic
 from ofasys_lite.writing.problems import telling
 
-__all__ = ["locked", "other_rank"]
+__all__ = ["begun_by_us", "locked", "other_rank"]
 
 #: Seconds that children of a killed holder (loader workers) are waited for: they have its lock until they notice.
 _GRACE = 15.0
-_LOCK, _HOLDER = ".lock", ".holder.json"
+_RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
+_LOCK, _HOLDER = ".ofasys-lock", ".ofasys-holder.json"
 
 
 def other_rank() -> bool:
     """True on ranks that a launcher started beside rank 0, which locks and writes for all."""
-    return any(os.environ.get(name, "0") not in ("0", "") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return any(os.environ.get(name, "0") not in ("0", "") for name in _RANKS)
+
+
+def begun_by_us(folder: Path) -> bool:
+    """Whether a process of ours has held the folder before: what lies in it under our names is ours."""
+    return (folder / _LOCK).is_file()
 
 
 @contextmanager

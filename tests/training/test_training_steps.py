@@ -165,6 +165,7 @@ def test_a_run_leaves_the_files_that_its_design_names(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     assert found == {
+        ".ofasys-lock",
         "checkpoints/last.ckpt",
         "closed_sets.json",
         "config.yaml",

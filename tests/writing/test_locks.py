@@ -53,8 +53,8 @@ def test_the_lock_may_be_nested_and_is_free_afterwards(tmp_path: Path) -> None:
     with locked(tmp_path / "new"):
         with locked(tmp_path / "new" / ".." / "new"):
             pass
-        assert (tmp_path / "new" / ".holder.json").exists()
-    assert os.listdir(tmp_path / "new") == [".lock"]
+        assert (tmp_path / "new" / ".ofasys-holder.json").exists()
+    assert os.listdir(tmp_path / "new") == [".ofasys-lock"]
 
 
 def test_other_ranks_of_a_run_do_not_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
