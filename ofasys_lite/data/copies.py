@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ofasys_lite.data.cache import turn
 from ofasys_lite.data.files import DataFile
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError, WriteError
@@ -103,8 +104,9 @@ def _copy(file: DataFile, what: str, reader: Callable[[BinaryIO], Any]) -> DataF
     path = cache_folder() / "unpacked" / combined(file.digest(), what)
     if not path.exists():
         try:
-            with file.open() as raw, reader(raw) as content:
-                _kept(path, file.name, lambda out: shutil.copyfileobj(content, out, _BLOCK))
+            with turn(path), file.open() as raw, reader(raw) as content:
+                if not path.exists():  # another process may have been faster
+                    _kept(path, file.name, lambda out: shutil.copyfileobj(content, out, _BLOCK))
         except _BROKEN as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(f"{file.name} is no complete {what} file: {said}", help="fetch or write it again") from None

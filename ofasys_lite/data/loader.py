@@ -76,6 +76,9 @@ class Steps:
         self.rank = rank
         self.ranks = ranks
         self.budgets = budgets
+        for task in self.tasks:
+            # here, once, so that loader processes get the lengths of all rows and do not measure them each
+            task.maker.lengths(task.sources["train"], 0)
 
     def __getitem__(self, step: int) -> Share:
         draws = self.mixture.draw(step)

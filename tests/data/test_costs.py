@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import soundfile
 import tiny_worlds as worlds
 
 from ofasys_lite.cards import load_task_card
+from ofasys_lite.data import costs, lengths
 from ofasys_lite.data.loader import Steps
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.ready import ReadyTask
@@ -83,3 +85,13 @@ def test_packs_of_groups_of_pictures_keep_to_their_budget() -> None:
     packs = steps[0].packs
     assert len(packs) > 1
     assert max(pack.source.count for pack in packs) <= 1.2 * 1200
+
+
+@pytest.mark.parametrize("name", ["pictures", "rate", "cut text"])
+def test_loader_processes_measure_no_lengths(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, row = HELD[name]
+    steps = Steps([task(line, [row] * 4)], Mixture([MixtureTask("t", 4)], 0, 8), 0)
+    monkeypatch.setattr(lengths, "_measure", None)  # from here on: what a worker does
+    monkeypatch.setattr(costs, "_measured", None)
+    assert pickle.loads(pickle.dumps(steps))[0].failure is None
+    assert steps[1].failure is None

@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ofasys_lite.data.cache import turn
 from ofasys_lite.data.fields import MISSING, column_names, field
 from ofasys_lite.data.files import DataFile, is_url
 from ofasys_lite.data.handles import Pool
@@ -150,7 +151,9 @@ def _table(file: DataFile, kind: str, digest: str, progress: Progress | None) ->
         path = cache_folder() / "tables" / f"{digest}.arrow"
         if not path.exists():
             try:
-                _convert(pa, file, kind, path, progress)
+                with turn(path):
+                    if not path.exists():  # another process may have been faster
+                        _convert(pa, file, kind, path, progress)
             except (OSError, WriteError) as error:
                 if isinstance(error, pa.ArrowException):
                     raise
