@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,7 @@ from ofasys_lite.api.presets import Presets, read_presets
 from ofasys_lite.api.task import Task
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+from ofasys_lite.signals import AtOnce, Interrupted
 from ofasys_lite.training.files import RunFolder
 
 if TYPE_CHECKING:
@@ -70,6 +74,7 @@ def fit(
         OfasysError: What is wrong with the tasks and their rows: all of it at once, before any model is built.
         CheckpointError: The folder holds a run already, or another one than is to be resumed.
         WriteError: Another process trains there, the folder holds files of others, or it cannot be written.
+        KeyboardInterrupt: Ctrl-C; `resume=True` goes on from the last step. SIGTERM and SIGUSR1 exit with 128 + signal.
 
     Example:
         `fit(GeneralistModel("small"), [caption, vqa], minutes=60, name="first", samples_per_step=96)`
@@ -97,9 +102,24 @@ def fit(
         overwrite=overwrite,
     )
     validate = _validator(run.settings, place)
-    model._hold(train(run, console, validate=validate))
+    with _ending(place):
+        model._hold(train(run, console, validate=validate))
     model.run = place
     return model
+
+
+@contextmanager
+def _ending(place: Path) -> Iterator[None]:
+    """Inside it a signal ends a training in order: Ctrl-C as KeyboardInterrupt, others as an exit."""
+    try:
+        with AtOnce():
+            yield
+    except Interrupted as stop:
+        if stop.code and (place / "checkpoints" / "last.ckpt").exists():
+            print(f"stopped by {stop.name}; to go on: fit(..., folder={str(place)!r}, resume=True)", file=sys.stderr)
+        if stop.number == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise
 
 
 class Trainer:

@@ -202,11 +202,17 @@ def _prepare(config: RunConfig) -> None:
             name = spec.partition(":")[0] if isinstance(spec, str) else ""
             if name in recipe_names():
                 wanted[name] = None
-    missing = [n for n in wanted if not is_prepared(data_root() / n)]
-    if missing and config.data.get("prepare", True):
-        from ofasys_lite.commands.data import main as data
+    if all(is_prepared(data_root() / name) for name in wanted) or not config.data.get("prepare", True):
+        return
+    from ofasys_lite.commands.data import main as data
+    from ofasys_lite.training.turns import turn
 
-        data(["prepare", *missing])
+    # ranks that torchrun starts at once, and jobs of a sweep, want the same data at the same time
+    waiting = "another process prepares data: waiting for it"
+    with turn(data_root() / ".preparing", lambda: print(waiting, file=sys.stderr)):
+        missing = [name for name in wanted if not is_prepared(data_root() / name)]
+        if missing:
+            data(["prepare", *missing])
 
 
 def _check(config: RunConfig) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, progress
 from ofasys_lite.training.progress import Progressing
 from ofasys_lite.training.quiet import deaf, quiet
+from ofasys_lite.training.ranks import launched
 from ofasys_lite.training.resume import Beginning, begin, facts_of, same_facts, same_plans, same_rows
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
@@ -115,25 +116,8 @@ def _train(
     before = begin(folder, run.resume)
     ready = _ready(run, folder, before is not None, console)
     generalist = _build(run, ready, before is not None)
-    mixture = Mixture(
-        [MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs) for t in ready.tasks],
-        settings.seed,
-        settings.samples_per_step,
-    )
-    if mixture.steps == 0:
-        rows = sum(len(t.sources["train"]) * (t.card.epochs or 0) for t in ready.tasks)
-        raise CardError(
-            f"the tasks' epochs are over after {rows} samples, and one step takes {settings.samples_per_step}",
-            help="raise `epochs`, take it away from one task, or lower trainer.samples_per_step",
-        )
-    contents = _contents(ready)
-    facts = facts_of(generalist.network.config, ready.vocabulary, mixture, settings, contents)
-    if before is not None:
-        if not run.changed_rows:
-            same_rows(folder, before.facts, contents)
-        same_facts(folder, before.facts, facts, run.ignore_plans, run.changed_rows)
-        generalist.contents |= read_contents(folder.rows)
-    generalist.learns(contents)
+    mixture = _mixture(ready, settings)
+    facts = _facts(run, folder, ready, generalist, mixture, before)
     # the mixture ends where every task has used its epochs
     ends = [e for e in (settings.steps, mixture.steps) if e is not None]
     settings = replace(settings, steps=min(ends)) if ends else settings
@@ -147,21 +131,12 @@ def _train(
         told = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
         for note in shortened((*run.notes, *told, *mixture.notes())):
             console.print(f"note: {note}", highlight=False, style="dim")
-    first = 0 if before is None else before.step
     _write_facts(run, folder, ready, before, generalist.contents)
+    data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
     callbacks = _callbacks(run, folder, ready, mixture, generalist, console, validate)
-    with Patient() as stop:
-        module.stop = stop
-        if before is not None and progress(settings, first, before.seconds) >= 1:
-            state = torch.load(folder.last, map_location="cpu", weights_only=True, mmap=True)
-            module.load_state_dict(state["state_dict"])
-            module.on_load_checkpoint(state)
-        else:
-            data = StepsModule(ready, mixture, settings, first)
-            with quiet():
-                trainer = _trainer(settings, callbacks, loggers, folder)
-                _fit(trainer, module, data, None if before is None else folder.last)
-        stop.check()
+    with Patient() as module.stop:
+        _learn(folder, module, data, callbacks, loggers, before)
+        module.stop.check()
         # the averaged weights are what is evaluated and exported
         if module.average:
             module.load(module.average)
@@ -170,6 +145,57 @@ def _train(
     # Lightning takes the weights back to the host; what is done with the model next is done where it was trained
     generalist.network.to(_device(settings))
     return generalist
+
+
+def _mixture(ready: Ready, settings: TrainSettings) -> Mixture:
+    tasks = [MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs) for t in ready.tasks]
+    mixture = Mixture(tasks, settings.seed, settings.samples_per_step)
+    if mixture.steps == 0:
+        rows = sum(task.limit or 0 for task in tasks)
+        raise CardError(
+            f"the tasks' epochs are over after {rows} samples, and one step takes {settings.samples_per_step}",
+            help="raise `epochs`, take it away from one task, or lower trainer.samples_per_step",
+        )
+    return mixture
+
+
+def _facts(
+    run: TrainingRun,
+    folder: RunFolder,
+    ready: Ready,
+    generalist: Generalist,
+    mixture: Mixture,
+    before: Beginning | None,
+) -> dict[str, Any]:
+    """What a resume must find unchanged, held against what the run began with."""
+    contents = _contents(ready)
+    facts = facts_of(generalist.network.config, ready.vocabulary, mixture, run.settings, contents)
+    if before is not None:
+        if not run.changed_rows:
+            same_rows(folder, before.facts, contents)
+        same_facts(folder, before.facts, facts, run.ignore_plans, run.changed_rows)
+        generalist.contents |= read_contents(folder.rows)
+    generalist.learns(contents)
+    return facts
+
+
+def _learn(
+    folder: RunFolder,
+    module: TrainingModule,
+    data: StepsModule,
+    callbacks: list[L.Callback],
+    loggers: Sequence[Logger],
+    before: Beginning | None,
+) -> None:
+    """Trains from where the run was, if there is anything left to train."""
+    if before is not None and progress(module.settings, before.step, before.seconds) >= 1:
+        state = torch.load(folder.last, map_location="cpu", weights_only=True, mmap=True)
+        module.load_state_dict(state["state_dict"])
+        module.on_load_checkpoint(state)
+        return
+    with quiet():
+        trainer = _trainer(module.settings, callbacks, loggers, folder)
+        _fit(trainer, module, data, None if before is None else folder.last)
 
 
 def _checkpoint_size(generalist: Generalist, settings: TrainSettings) -> int:
@@ -209,7 +235,8 @@ def _device(settings: TrainSettings) -> torch.device:
 
 def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console) -> Ready:
     vocabulary = run.start.vocabulary if run.start is not None else None
-    if resumed:
+    # rank 0 has written the tokenizer before Lightning starts the others
+    if resumed or (launched() and (folder.path / "tokenizer").exists()):
         vocabulary = Vocabulary.load(folder.path / "tokenizer")
     with console.status("reading data") as status:
         ready = make_ready(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import os
 from typing import Any
 
 import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
-__all__ = ["Ranks"]
+__all__ = ["Ranks", "launched"]
 
 #: A rank may wait as long as the first one validates; one that dies is noticed by its closed connections.
 _PATIENCE = datetime.timedelta(days=7)
@@ -28,9 +28,7 @@ class Ranks:
         self.number = 0 if trainer is None else trainer.global_rank
         self.count = 1 if trainer is None else trainer.world_size
         # a rank that ends with anything but 0 has the launcher kill the first one, which may still be writing
-        self._launched = self.number > 0 and isinstance(
-            getattr(trainer.strategy if trainer else None, "cluster_environment", None), LightningEnvironment
-        )
+        self._launched = self.number > 0 and launched()
         self._group: Any = None
         if self.count > 1:
             self._group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
@@ -47,3 +45,10 @@ class Ranks:
     def code(self, code: int) -> int:
         """The exit code of this rank where all ranks end in order: 0 on those that Lightning's launcher watches."""
         return 0 if self._launched else code
+
+
+def launched() -> bool:
+    """True in a process that Lightning's launcher started beside rank 0, after rank 0 had everything prepared."""
+    # torchrun numbers its ranks in RANK, srun in SLURM_PROCID
+    own = "RANK" not in os.environ and os.environ.get("SLURM_PROCID", "0") == "0"
+    return own and os.environ.get("LOCAL_RANK", "0") != "0"

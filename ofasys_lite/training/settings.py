@@ -24,7 +24,7 @@ class TrainSettings:
 
     Attributes:
         steps: Optimizer steps; None leaves the end to `minutes`.
-        minutes: Wall time of training; None leaves the end to `steps`. Whichever ends first.
+        minutes: Wall time of training, validations included; None leaves the end to `steps`. Whichever ends first.
         seed: Seed of the mixture, the samples' generators, the weights and dropout.
         samples_per_step: Samples of a step, over all packs and ranks.
         source_budget: Source rows of a pack.

@@ -1,6 +1,8 @@
 """fit, Trainer and evaluate: fresh and from weights that are there, resumed, under names and folders."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from ofasys_lite.errors import CardError, CheckpointError, DataError, ErrorGroup
 from ofasys_lite.generalist.generalist import TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.training.module import TrainingModule
 
 
 def reverse() -> Task:
@@ -54,6 +57,28 @@ def test_a_run_without_a_name_takes_a_free_folder_and_a_named_one_is_never_overw
     assert fit(tiny(), reverse(), steps=1, **SMALL, **QUICK).run == Path("runs/reverse-2")
     with pytest.raises(CheckpointError, match="resume=True goes on with it"):
         fit(tiny(), reverse(), steps=1, name="reverse", **SMALL, **QUICK)
+
+
+@pytest.mark.parametrize(("number", "left"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_leaves_a_run_that_fit_goes_on_with(
+    number: signal.Signals,
+    left: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real = TrainingModule._average
+
+    def averaged(self: TrainingModule) -> None:
+        os.kill(os.getpid(), number)
+        real(self)
+
+    monkeypatch.setattr(TrainingModule, "_average", averaged)
+    name = f"left-{number}"
+    with pytest.raises(left):
+        fit(tiny(), reverse(), steps=4, name=name, **SMALL, **QUICK)
+    monkeypatch.setattr(TrainingModule, "_average", real)
+    assert f"stopped by {number.name}; to go on: fit(..., folder='runs/{name}', resume=True)" in capsys.readouterr().err
+    fit(tiny(), reverse(), steps=4, folder=f"runs/{name}", resume=True, **SMALL, **QUICK)
 
 
 def test_a_run_that_is_resumed_goes_on_from_its_checkpoint() -> None:

@@ -13,7 +13,7 @@ from ofasys_lite.commands.compose import load_run_config, run_hydra
 from ofasys_lite.commands.config import RunConfig
 from ofasys_lite.commands.escapes import escape, unescape
 from ofasys_lite.commands.evaluate import EvaluateOptions
-from ofasys_lite.commands.train import _of_resumed_run, _training_run
+from ofasys_lite.commands.train import _of_resumed_run, _prepare, _training_run
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction.places import Origin
 
@@ -293,3 +293,15 @@ def test_composing_imports_no_torch() -> None:
         "heavy = {'torch', 'lightning', 'pyarrow', 'datasets'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ranks_that_start_at_once_prepare_data_one_after_another(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ofasys_lite.commands.data as data
+    import ofasys_lite.data.recipes as recipes
+
+    looks, prepared = iter([False, True]), []
+    monkeypatch.setenv("OFASYS_DATA", str(folder / "data"))
+    monkeypatch.setattr(recipes, "is_prepared", lambda place: next(looks))
+    monkeypatch.setattr(data, "main", prepared.append)
+    _prepare(load_run_config(["tasks=[digits]", "model=tiny", "steps=1"]))
+    assert prepared == []  # another rank has done it while this one waited for its turn

@@ -13,6 +13,7 @@ import tiny_worlds as worlds
 import torch
 from rich.console import Console
 
+from ofasys_lite.cards import modalities
 from ofasys_lite.errors import DataError
 from ofasys_lite.model.probe import Precision
 from ofasys_lite.signals import Interrupted
@@ -20,10 +21,10 @@ from ofasys_lite.training import fit
 from ofasys_lite.training.accounting import Ledger
 from ofasys_lite.training.callbacks import Validating, _Every
 from ofasys_lite.training.files import RunFolder
-from ofasys_lite.training.fit import _precision
+from ofasys_lite.training.fit import TrainingRun, _precision
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.progress import _status
-from ofasys_lite.training.ranks import Ranks
+from ofasys_lite.training.ranks import Ranks, launched
 from ofasys_lite.training.resume import Beginning
 from ofasys_lite.training.settings import TrainSettings
 
@@ -144,6 +145,39 @@ def test_a_rank_that_lightning_started_ends_well_so_that_the_first_one_is_not_ki
     assert ranks.code(143) == 143
     ranks._launched = True
     assert ranks.code(143) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "started"),
+    [
+        ({}, False),
+        ({"LOCAL_RANK": "0"}, False),
+        ({"LOCAL_RANK": "1"}, True),
+        ({"LOCAL_RANK": "1", "RANK": "1"}, False),  # torchrun
+        ({"LOCAL_RANK": "1", "SLURM_PROCID": "3"}, False),
+        ({"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, True),  # Lightning within a job of one task
+    ],
+)
+def test_ranks_of_lightnings_launcher_are_told_from_those_of_others(
+    environment: dict[str, str], started: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert launched() == started
+
+
+def test_a_launched_rank_takes_the_tokenizer_that_the_first_one_has_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    run = TrainingRun(worlds.tasks("spell"), modalities(), worlds.tiny(), TrainSettings(steps=1), folder.path)
+    first = fit._ready(run, folder, False, Console(quiet=True))
+    first.vocabulary.save(folder.path / "tokenizer")
+    monkeypatch.setattr("ofasys_lite.data.ready.train_pieces", None)
+    monkeypatch.setattr(fit, "launched", lambda: True)
+    assert fit._ready(run, folder, False, Console(quiet=True)).vocabulary.hash == first.vocabulary.hash
 
 
 def test_what_was_not_logged_is_counted_by_the_first_rank_alone(monkeypatch: pytest.MonkeyPatch) -> None:
