@@ -41,7 +41,7 @@ TASK_KEYS = (
     "help",
     "settings",
 )
-METRIC_KEYS = ("name", "column", "baselines", "references")
+METRIC_KEYS = ("name", "column", "baselines", "references", "better")
 MODALITY_KEYS = (
     "name",
     "aliases",
@@ -179,6 +179,7 @@ def _metric(fields: Fields, item: Item) -> MetricSpec:
         column=inner.text("column"),
         baselines=inner.texts("baselines"),
         references=inner.texts("references"),
+        better=inner.one_of("better", ("high", "low"), ""),
     )
 
 

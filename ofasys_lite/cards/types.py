@@ -81,14 +81,16 @@ class MetricSpec:
     Attributes:
         name: Metric name or dotted path of a function.
         column: Target column judged; empty means the only learned target.
-        baselines: Names of trivial baselines (majority, question_only, copy, mean_box ...).
+        baselines: Names of trivial baselines (majority, question_only, copy, mean_box ...); empty: the metric's own.
         references: Names of classical references (nearest_pixels, nearest_tfidf ...): printed beside, beaten or not.
+        better: `high` or `low`, for a function of one's own that does not say it itself; empty for built-in ones.
     """
 
     name: str
     column: str = ""
     baselines: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    better: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """Metrics: functions of (predictions, references) -> value with interval, and the baselines they are held against."""
 
-from ofasys_lite.metrics.baselines import baseline_kind, baseline_names, fit_predict
+from ofasys_lite.metrics.baselines import baseline_kind, baseline_names, copied_column, fit_predict
 from ofasys_lite.metrics.boxes import iou
 from ofasys_lite.metrics.evaluate import (
     METRICS,
     PICTURE_METRICS,
+    direction,
     evaluate_metric,
     find_metric,
     margin,
@@ -23,6 +24,8 @@ __all__ = [
     "Training",
     "baseline_kind",
     "baseline_names",
+    "copied_column",
+    "direction",
     "evaluate_metric",
     "find_metric",
     "fit_predict",

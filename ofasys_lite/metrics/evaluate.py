@@ -30,7 +30,7 @@ from ofasys_lite.metrics.intervals import (
 )
 from ofasys_lite.metrics.score import Margin, MetricFunction, Row, Score, Statistics, TrainRows, Value
 
-__all__ = ["METRICS", "PICTURE_METRICS", "evaluate_metric", "find_metric", "margin", "metric_names"]
+__all__ = ["METRICS", "PICTURE_METRICS", "direction", "evaluate_metric", "find_metric", "margin", "metric_names"]
 
 METRICS: Mapping[str, MetricFunction] = MappingProxyType(
     {
@@ -109,6 +109,29 @@ def find_metric(name: str) -> MetricFunction:
     return function  # type: ignore[no-any-return]
 
 
+def direction(name: str, better: str = "") -> bool | None:
+    """Whether more is better, said by the card (`better`) or by the function (`higher_is_better`); None if built in.
+
+    Raises:
+        CardError: An unknown metric, one of the user's of which nobody says it, or a built-in one turned round.
+    """
+    function = find_metric(name)
+    if name in METRICS:
+        if better:
+            raise CardError(f"metric `{name}` says itself which direction is better", help="leave `better` out")
+        return None
+    if better:
+        return better == "high"
+    said = getattr(function, "higher_is_better", None)
+    if not isinstance(said, bool):
+        raise CardError(
+            f"metric `{name}` does not say whether more is better",
+            help=f"write `better: high` or `better: low` beside its name in the card, or "
+            f"`{name.rpartition('.')[2]}.higher_is_better = False` below the function",
+        )
+    return said
+
+
 @dataclass(frozen=True, slots=True)
 class _Items:
     """Predictions and references of one task with the ways to leave out groups, checked to be of one length."""
@@ -144,6 +167,7 @@ def evaluate_metric(
     seed: int = 0,
     samples: int = 1000,
     train: TrainRows | None = None,
+    higher: bool | None = None,
 ) -> Score:
     """The metric on all items with its 95 % interval over groups (items, where `groups` is None).
 
@@ -157,6 +181,7 @@ def evaluate_metric(
         samples: How often groups are drawn again for a metric that is one number for all items; for all others, most
             parts that are left out in turn. 1 gives no interval.
         train: Gives the training rows to a metric that has a parameter `train`; no other makes it read them.
+        higher: Whether more is better, for a function of the user's that does not say it itself.
 
     Raises:
         CardError: An unknown metric, or one of the user's that does not say which direction is better.
@@ -164,7 +189,7 @@ def evaluate_metric(
             or one that asks for training rows where there are none.
     """
     items = _items(predictions, references, groups, rows, seed, samples, train)
-    measured = _measure(name, find_metric(name), items)
+    measured = _measure(name, higher, items)
     low, high = interval(measured.estimate, items.ways, measured.unit, measured.higher_is_better)
     count, ways = len(items.references), _crossed(items.ways)
     direction = measured.higher_is_better
@@ -183,14 +208,14 @@ def margin(
     seed: int = 0,
     samples: int = 1000,
     train: TrainRows | None = None,
+    higher: bool | None = None,
 ) -> Margin:
     """How much better the predictions are than the baseline's, paired: the same groups are left out on both sides.
 
     Arguments and errors are those of `evaluate_metric`.
     """
-    function = find_metric(name)
-    ours = _measure(name, function, items := _items(predictions, references, groups, rows, seed, samples, train))
-    theirs = _measure(name, function, _items(baseline_predictions, references, groups, rows, seed, samples, train))
+    ours = _measure(name, higher, items := _items(predictions, references, groups, rows, seed, samples, train))
+    theirs = _measure(name, higher, _items(baseline_predictions, references, groups, rows, seed, samples, train))
     sides = (ours.estimate, theirs.estimate) if ours.higher_is_better else (theirs.estimate, ours.estimate)
     low, high = difference(*sides, items.ways, ours.unit, ours.higher_is_better)
     return Margin(sides[0].value - sides[1].value, low, high, ours.unit, min(_crossed(items.ways)))
@@ -219,21 +244,24 @@ def _items(
     return _Items(predictions, references, rows, ways, seed, samples, train)
 
 
-def _measure(name: str, function: MetricFunction, items: _Items) -> _Measured:
+def _measure(name: str, higher: bool | None, items: _Items) -> _Measured:
     """The value with and without each group, whichever of the three forms the metric function returns."""
+    function = find_metric(name)
+    said = direction(name) if higher is None else higher
     if not len(items.references):
         # nothing was measured, and 0 would be a perfect error rate
-        return _Measured(Estimate(float("nan"), (np.zeros(0),)), "share", True, {"note": "no items"})
+        return _Measured(Estimate(float("nan"), (np.zeros(0),)), "share", said is not False, {"note": "no items"})
     call = _caller(name, function, items.train)
     result = call(items.predictions, items.references, items.rows)
     if isinstance(result, numbers.Real):
         estimate = from_function(
             lambda chosen: float(call(*items.take(chosen))), float(result), items.ways, items.seed, items.samples
         )
-        return _Measured(estimate, "share", True, {})
+        return _Measured(estimate, "share", said is not False, {})
     statistics = result if isinstance(result, Statistics) else _per_item(name, result, len(items.references))
     estimate = from_sums(statistics, items.ways)
-    return _Measured(estimate, statistics.unit, statistics.higher_is_better, statistics.details)
+    better = statistics.higher_is_better if said is None else said
+    return _Measured(estimate, statistics.unit, better, statistics.details)
 
 
 def _per_item(name: str, result: object, count: int) -> Statistics:

@@ -15,7 +15,7 @@ from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError, WriteError
-from ofasys_lite.metrics import Training, fit_predict
+from ofasys_lite.metrics import Training, copied_column, fit_predict
 from ofasys_lite.metrics.values import as_box
 from ofasys_lite.plan.types import GroupSegment
 from ofasys_lite.report.judge import Judge
@@ -25,10 +25,11 @@ from ofasys_lite.writing import atomic, cache_folder
 __all__ = ["Answers", "TrainSplit", "answers"]
 
 #: Part of the cache's key: another way of answering must not find old answers.
-_VERSION = 1
+_VERSION = 2
 _SEES_MEDIA = frozenset({"nearest_pixels", "nearest_audio", "mean_box", "best_box", "label_blind_box", "mean_fill"})
 #: Most training rows that a baseline is fitted on, evenly spread: with and without media.
 _MOST_MEDIA, _MOST_LIGHT = 10_000, 60_000
+_LONGEST_SAID = 120  # characters of a constant that is told
 _SCENE = "boxes of the scene"
 
 
@@ -95,7 +96,7 @@ def _cached(
     count = min(most, len(train.source))
     note = f"fitted on {count:,} of {len(train.source):,} training rows" if count < len(train.source) else ""
     if pictures:  # made quickly, and large: not kept
-        values = _answer(name, judge, train, test, numbers, seed, spread(len(train.source), most))
+        values, _ = _answer(name, judge, train, test, numbers, seed, spread(len(train.source), most))
         return Answers(name, kind, values, note)
     masks = test.maker.vocabulary.hash if test.masked() else ""
     # what sees pictures and sounds must not find answers about others under the same paths
@@ -106,7 +107,7 @@ def _cached(
         name,
         most,
         seed,
-        (judge.column, judge.kind, repr(judge.segment)),
+        (judge.metric.name, judge.higher, judge.column, judge.kind, repr(judge.segment)),
         test.inputs(),
         (*rows, test.group, test.name if masks else "", masks),
         list(numbers),
@@ -114,17 +115,22 @@ def _cached(
     path = cache_folder() / "baselines" / f"{key}.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if len(stored) == len(numbers):
-            return Answers(name, kind, stored, note)
-    except (OSError, ValueError):
+        if len(stored["values"]) == len(numbers):
+            return Answers(name, kind, stored["values"], _joined(stored["said"], note))
+    except (OSError, ValueError, LookupError, TypeError):
         pass  # not there, or broken by a full disk: answered again
-    values = _plain(_answer(name, judge, train, test, numbers, seed, spread(len(train.source), most)))
+    found, said = _answer(name, judge, train, test, numbers, seed, spread(len(train.source), most))
+    values = _plain(found)
     try:
         with atomic(path) as temporary:
-            temporary.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(json.dumps({"values": values, "said": said}, ensure_ascii=False), encoding="utf-8")
     except (OSError, WriteError):
         pass  # a cache that cannot be written costs time, not the result
-    return Answers(name, kind, values, note)
+    return Answers(name, kind, values, _joined(said, note))
+
+
+def _joined(*notes: str) -> str:
+    return ", ".join(filter(None, notes))
 
 
 def _answer(
@@ -135,7 +141,8 @@ def _answer(
     numbers: Sequence[int],
     seed: int,
     train_numbers: Sequence[int],
-) -> list[Any]:
+) -> tuple[list[Any], str]:
+    """The answers, and what they are where a reader would ask: which column is copied, which constant is said."""
     media = name in _SEES_MEDIA
     inputs = {
         _renamed(column, judge): (column, modality)
@@ -148,13 +155,21 @@ def _answer(
             target = _target(judge, train, i)
         except DataError:
             continue  # quarantined in training, too
-        train_rows.append({**_values(train, i, inputs), judge.column: target})
+        beside = train.light(train.source.row(i)) if name == "best_constant" else {}  # metrics may look at them
+        train_rows.append({**beside, **_values(train, i, inputs), judge.column: target})
     test_rows = [_values(test, i, inputs) for i in numbers]
     if name == "label_blind_box":
         scenes = _scenes(judge, test)
         for row, i in zip(test_rows, numbers, strict=True):
             row[_SCENE] = scenes.get(test.group_of(i), [])
-    return fit_predict(name, train_rows, test_rows, tuple(inputs), judge.column, judge.kind, seed)
+    columns, metric = tuple(inputs), judge.metric.name
+    values = fit_predict(name, train_rows, test_rows, columns, judge.column, judge.kind, seed, metric, judge.higher)
+    said = ""
+    if name == "copy":
+        said = f"copies `{copied_column(train_rows, test_rows, columns, judge.column)}`"
+    elif name == "best_constant" and values and len(str(values[0])) <= _LONGEST_SAID:
+        said = f"says `{values[0]}`"
+    return values, said
 
 
 def _renamed(column: str, judge: Judge) -> str:

@@ -281,7 +281,16 @@ def _try_metrics(opened: Split) -> None:
                 continue  # left out and listed later
             try:
                 light = [opened.rows.light(row)]
-                evaluate_metric(judge.metric.name, [reference], [reference], None, light, samples=1, train=train)
+                evaluate_metric(
+                    judge.metric.name,
+                    [reference],
+                    [reference],
+                    None,
+                    light,
+                    samples=1,
+                    train=train,
+                    higher=judge.higher,
+                )
             except OfasysError as error:
                 raise type(error)(f"task {opened.task}: {error.message}", place=error.place, help=error.help) from error
             break
@@ -309,7 +318,8 @@ def _result(
     for place, judge in enumerate(opened.judges):
         sides = (made.predictions[place], made.references[place], groups, made.rows)
         train = opened.training[place]
-        scores.append(evaluate_metric(judge.metric.name, *sides, seed=seed, samples=bootstrap, train=train))
+        told: dict[str, Any] = {"seed": seed, "samples": bootstrap, "train": train, "higher": judge.higher}
+        scores.append(evaluate_metric(judge.metric.name, *sides, **told))
     baselines = list[list[Baseline]]()
     best: tuple[float, list[Any]] | None = None
     for place, answers_of in enumerate(held):
@@ -318,7 +328,8 @@ def _result(
             values = [one.values[number] for number in kept]
             sides = (values, made.references[place], groups, made.rows)
             train = opened.training[place]
-            score = evaluate_metric(scores[place].name, *sides, seed=seed, samples=bootstrap, train=train)
+            told = {"seed": seed, "samples": bootstrap, "train": train, "higher": opened.judges[place].higher}
+            score = evaluate_metric(scores[place].name, *sides, **told)
             baselines[-1].append(Baseline(one.name, one.kind, score, one.note))
             if place == 0 and one.kind == "trivial" and (best is None or score.rank > best[0]):
                 best = (score.rank, values)
@@ -326,7 +337,7 @@ def _result(
     name, beside = headline.name, tuple(baselines[0]) if baselines else ()
     over = None
     if best is not None:
-        judged = (made.references[0], groups, made.rows, seed, bootstrap, opened.training[0])
+        judged = (made.references[0], groups, made.rows, seed, bootstrap, opened.training[0], opened.judges[0].higher)
         over = margin(name, made.predictions[0], best[1], *judged)
     shown = _samples(opened, made, name, samples)
     chance = chance_levels(opened.train, network=model.network)
@@ -361,7 +372,9 @@ def _samples(opened: Split, made: Predicted, metric: str, count: int) -> tuple[S
             for column, modality in opened.rows.inputs()
         ]
         judged = ([value], [reference], None, [made.rows[place]])
-        score = normalised(evaluate_metric(metric, *judged, samples=1, train=opened.training[0]))
+        score = normalised(
+            evaluate_metric(metric, *judged, samples=1, train=opened.training[0], higher=opened.judges[0].higher)
+        )
         # what is partly right (an overlap, a text that is near) is neither right nor wrong
         right = score == 1.0 if score in (0.0, 1.0) else None
         found.append(Sample(shown, value, reference, right, opened.rows.source.ids(i)))

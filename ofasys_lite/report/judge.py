@@ -7,14 +7,14 @@ Pictures are judged as the data has them; those within a group are not judged.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import empty_target, group_key, records
 from ofasys_lite.errors import CardError, did_you_mean
-from ofasys_lite.metrics import METRICS, PICTURE_METRICS, baseline_kind, find_metric
+from ofasys_lite.metrics import METRICS, PICTURE_METRICS, baseline_kind, direction
 from ofasys_lite.metrics.values import as_struct
 from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess.box import read_box
@@ -37,7 +37,15 @@ _BLIND = {
     "detection_f1": ("text", "category", "phone", "box"),
     **dict.fromkeys(PICTURE_METRICS, ("text", "category", "phone", "box", "detection", "struct")),
 }
-_DEFAULT_BASELINES = {"box": ("best_box",), "detection": ("constant_list",), "image": ("mean_image", "random_image")}
+_DEFAULT_BASELINES = {
+    "box": ("best_box",),
+    "detection": ("constant_list", "greedy_list"),
+    "image": ("mean_image", "random_image", "common_image"),
+}
+#: Metrics that give credit in part, or for what an answer does: the commonest answer need not be the best constant.
+_GRADED = frozenset({"bleu", "cer", "chrf", "per", "sql_execution", "token_accuracy", "wer"})
+#: Metrics of those that a copy of the source can do well on.
+_COPIED = frozenset({"bleu", "chrf", "token_accuracy"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +57,14 @@ class Judge:
         segment: The slot or group that is judged.
         column: The target's name among a prediction's values.
         kind: `text`, `category`, `phone`, `box`, `detection`, `struct` or `image`, as baselines know it.
+        higher: Whether more is better.
     """
 
     metric: MetricSpec
     segment: SlotSegment | GroupSegment
     column: str
     kind: str
+    higher: bool | None = None
 
     def reference(self, row: Mapping[str, Any], folder: str | None = None) -> Any:
         """What the data says; a picture as bytes, path or PIL image.
@@ -103,7 +113,8 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
     """A Judge per metric of the card, the headline first; without metrics, the default of every learned target.
 
     Raises:
-        CardError: An unknown metric, baseline or column, or a metric that does not say which of several targets.
+        CardError: An unknown metric, baseline or column, a metric that does not say which of several targets, or a
+            function of the user's of which nobody says whether more is better.
     """
     targets = _targets(plan)
     if not targets:
@@ -112,7 +123,7 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
         return tuple(_default(plan, segment, modalities) for segment in targets.values())
     found = []
     for metric in card.metrics:
-        find_metric(metric.name)
+        higher = direction(metric.name, metric.better)
         for name in (*metric.baselines, *metric.references):
             baseline_kind(name)
         if metric.column and metric.column not in targets:
@@ -134,7 +145,9 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
                 f"task {card.name}: metric `{metric.name}` cannot judge `{column}`, which is {kind}",
                 help=f"its modality's own is {_default(plan, targets[column], modalities).metric.name}",
             )
-        found.append(Judge(metric, targets[column], column, kind))
+        if not metric.baselines:
+            metric = replace(metric, baselines=_baselines(plan, kind, metric.name))
+        found.append(Judge(metric, targets[column], column, kind, higher))
     return tuple(found)
 
 
@@ -174,13 +187,20 @@ def _default(plan: Plan, segment: SlotSegment | GroupSegment, modalities: Mappin
         # a text that is one of a set is right or wrong; a free one is more or less right
         name = "accuracy" if segment.closed is not None else modalities[segment.modality].metric or "exact_match"
         column = segment.column
-    baselines: tuple[str, ...] = _DEFAULT_BASELINES.get(kind, ("majority",))
+    baselines = _baselines(plan, kind, name)
+    return Judge(MetricSpec(name, column, baselines), segment, column, kind, direction(name))
+
+
+def _baselines(plan: Plan, kind: str, metric: str) -> tuple[str, ...]:
+    """The trivial baselines of a metric for which the card names none."""
+    if kind in _DEFAULT_BASELINES:
+        return _DEFAULT_BASELINES[kind]
     sources = [slot.modality for slot in walk(plan.templates[0].source)]
-    if name == "chrf" and "TEXT" in sources:
-        baselines = (*baselines, "copy")
-    elif kind in ("text", "category") and "TEXT" in sources and len(set(sources)) > 1:
-        baselines = (*baselines, "question_only")
-    return Judge(MetricSpec(name, column, baselines), segment, column, kind)
+    found = ("majority", *(("best_constant",) if metric in _GRADED else ()))
+    if metric in _COPIED and "TEXT" in sources:
+        return (*found, "copy")
+    blind = kind in ("text", "category") and "TEXT" in sources and len(set(sources)) > 1
+    return (*found, "question_only") if blind else found
 
 
 def _read(slot: SlotSegment, value: Any) -> Any:

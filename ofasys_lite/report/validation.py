@@ -87,7 +87,8 @@ def _score(opened: Split, made: Predicted) -> tuple[str, Score]:
     name, train = opened.judges[0].metric.name, opened.training[0]
     sides = (made.predictions[0], made.references[0])
     try:
-        return name, evaluate_metric(name, *sides, rows=made.rows, samples=1, train=train)
+        higher = opened.judges[0].higher
+        return name, evaluate_metric(name, *sides, rows=made.rows, samples=1, train=train, higher=higher)
     except DataError:
         if opened.judges[0].kind != "image":
             raise

@@ -1,4 +1,5 @@
 import io
+import sqlite3
 import wave
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ofasys_lite.errors import CardError
-from ofasys_lite.metrics import baseline_kind, baseline_names, evaluate_metric, fit_predict, iou
+from ofasys_lite.metrics import baseline_kind, baseline_names, copied_column, evaluate_metric, fit_predict, iou
 from ofasys_lite.metrics.baselines.problem import media_kind
 
 
@@ -49,8 +50,14 @@ def test_every_baseline_is_trivial_or_a_reference():
 
 @pytest.mark.parametrize("name", baseline_names())
 def test_without_training_rows_every_baseline_answers_nothing(name):
-    kinds = {"mean_box": "box", "best_box": "box", "label_blind_box": "box", "constant_list": "detection"}
-    kinds |= dict.fromkeys(("mean_fill", "mean_image", "random_image"), "image")
+    kinds = {
+        "mean_box": "box",
+        "best_box": "box",
+        "label_blind_box": "box",
+        "constant_list": "detection",
+        "greedy_list": "detection",
+    }
+    kinds |= dict.fromkeys(("common_image", "mean_fill", "mean_image", "random_image"), "image")
     assert len(fit_predict(name, [], [{"q": "a"}, {"q": "b"}], ["q"], "a", kinds.get(name, "text"))) == 2
 
 
@@ -192,3 +199,69 @@ def test_media_are_known_by_their_bytes_types_and_files(tmp_path):
     sounds = [tone(100), np.zeros(9), (np.zeros(9), 8000)]
     assert [media_kind(value) for value in sounds] == ["audio"] * 3
     assert [media_kind(value) for value in ("absent.png", {"a": 1}, [1, 2], 3, b"text")] == ["text"] * 5
+
+
+def test_copy_takes_the_input_that_is_like_the_target_not_the_first():
+    train = [
+        {"language": "French" if i % 2 else "German", "source": f"the {i} of May", "target": f"le {i} mai"}
+        for i in range(40)
+    ]
+    test = [{"language": "French", "source": "the 99 of May"}]
+    columns = ["language", "source"]
+    assert fit_predict("copy", train, test, columns, "target", "text") == ["the 99 of May"]
+    assert copied_column(train, test, columns, "target") == "source"
+    assert fit_predict("copy", train, test, columns[::-1], "target", "text") == ["the 99 of May"]
+    assert fit_predict("copy", train[:0], test, columns[:1], "target", "text") == ["French"]
+
+
+def test_the_best_constant_is_chosen_by_the_metric_on_training_rows():
+    # every training text occurs once: the commonest one says nothing, the medoid most
+    train = rows("q", range(30), "a", [f"set the {'red' if i % 3 else 'blue'} lamp {i}" for i in range(29)] + ["no"])
+    test = [{"q": "x"}] * 2
+    best, _ = fit_predict("best_constant", train, test, ["q"], "a", "text", metric="wer")
+    assert best.startswith("set the red lamp")
+    with pytest.raises(CardError, match="`best_constant` is chosen by a metric"):
+        fit_predict("best_constant", train, test, ["q"], "a", "text")
+
+
+def test_the_best_constant_of_queries_is_chosen_by_what_they_return(tmp_path):
+    path = tmp_path / "some.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table t (x)")
+        connection.executemany("insert into t values (?)", [(i,) for i in range(9)])
+    connection.close()
+    queries = [f"select x from t where x = {i}" for i in range(8)] + [
+        f"select count(*) from t where x < {i}" for i in (3,)
+    ]
+    queries += ["select 3", "select max(x) - 5 from t"]  # all three give 3
+    train = [{"q": str(i), "sql": query, "db": str(path)} for i, query in enumerate(queries)]
+    (found,) = fit_predict("best_constant", train, [{"q": "?"}], ["q"], "sql", "text", metric="sql_execution")
+    with sqlite3.connect(path) as connection:
+        assert connection.execute(found).fetchall() == [(3,)]
+    connection.close()
+
+
+def test_the_greedy_list_finds_more_than_the_mean_boxes():
+    generator = np.random.default_rng(0)
+    # a cat is left or right, never in the middle, where the mean box is
+    sides = [[0, 0, 20, 20], [60, 60, 80, 80]]
+    scenes = [[{"box": sides[generator.integers(2)], "label": "cat"}] for _ in range(60)]
+    train, test = rows("q", range(60), "a", scenes), [{"q": 0}] * 60
+    greedy, mean = (
+        fit_predict(name, train, test, ["q"], "a", "detection") for name in ("greedy_list", "constant_list")
+    )
+    assert {tuple(each["box"]) for each in greedy[0]} == {tuple(map(float, side)) for side in sides}
+    scores = [evaluate_metric("detection_f1", found, scenes).value for found in (greedy, mean)]
+    assert scores[0] == pytest.approx(2 / 3)
+    assert scores[1] == 0
+
+
+def test_the_common_image_is_one_picture_of_the_commonest_text():
+    pictures = [png((shade, 0, 0)) for shade in range(5)]
+    train = [{"label": label, "p": picture} for label, picture in zip("abbcb", pictures, strict=True)]
+    assert fit_predict("common_image", train, [{"label": "c"}] * 2, ["label"], "p", "image") == [pictures[1]] * 2
+
+
+def test_of_several_accepted_texts_the_first_is_the_answer():
+    train = rows("q", "abc", "a", [["yes", "yeah"], ["yes", "yeah"], ["no"]])
+    assert fit_predict("majority", train, [{"q": "x"}], ["q"], "a", "text") == ["yes"]

@@ -10,6 +10,7 @@ from ofasys_lite.metrics import (
     Score,
     Statistics,
     Training,
+    direction,
     evaluate_metric,
     find_metric,
     margin,
@@ -52,7 +53,9 @@ def test_a_dotted_path_without_module_or_function_says_which_is_missing(tmp_path
     ],
 )
 def test_a_metric_of_the_user_is_one_function_of_any_of_three_forms(tmp_path, monkeypatch, body, value):
-    (tmp_path / "own_metrics.py").write_text(f"def brief(predictions, references):\n    {body}\n")
+    (tmp_path / "own_metrics.py").write_text(
+        f"def brief(predictions, references):\n    {body}\n\nbrief.higher_is_better = True\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_metrics", raising=False)
     score = evaluate_metric("own_metrics.brief", ["ab", "abcde"], ["", ""], samples=200)
@@ -61,8 +64,35 @@ def test_a_metric_of_the_user_is_one_function_of_any_of_three_forms(tmp_path, mo
     monkeypatch.delitem(sys.modules, "own_metrics")
 
 
+def test_a_metric_of_the_user_says_which_direction_is_better_or_is_refused(tmp_path, monkeypatch):
+    body = "def misses(predictions, references):\n    return [float(p != r) for p, r in zip(predictions, references)]\n"
+    (tmp_path / "missing_metrics.py").write_text(
+        f"{body}\ndef said(p, r):\n    return misses(p, r)\n\n\nsaid.higher_is_better = False\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    right, wrong = ["a"] * 12, ["b"] * 12
+    with pytest.raises(
+        CardError, match=r"metric `missing_metrics\.misses` does not say whether more is better"
+    ) as caught:
+        evaluate_metric("missing_metrics.misses", right, right)
+    assert "`better: low`" in str(caught.value.help)
+    assert "misses.higher_is_better = False" in str(caught.value.help)
+    by_card = evaluate_metric("missing_metrics.misses", right, right, higher=False)
+    by_function = evaluate_metric("missing_metrics.said", right, right)
+    assert normalised(by_card) == normalised(by_function) == 1.0
+    assert not by_function.higher_is_better
+    better = margin("missing_metrics.said", right, wrong, right)
+    assert better.value == 1.0
+    assert better.clear
+    with pytest.raises(CardError, match="leave `better` out"):
+        direction("wer", "high")
+    assert direction("wer") is None
+
+
 def test_a_metric_of_the_user_that_returns_something_else_is_named(tmp_path, monkeypatch):
-    (tmp_path / "odd_metrics.py").write_text("def odd(predictions, references, rows):\n    return 'good'\n")
+    (tmp_path / "odd_metrics.py").write_text(
+        "def odd(predictions, references, rows):\n    return 'good'\n\nodd.higher_is_better = True\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DataError, match=r"metric `odd_metrics\.odd` returned str, not 2 numbers"):
         evaluate_metric("odd_metrics.odd", ["a", "b"], ["a", "b"])
@@ -175,6 +205,9 @@ def counted(predictions, references, rows, train):
     """Predictions that are among the training references, for tests."""
     assert len(train.references) == len(train.rows)
     return [float(prediction in train.references) for prediction in predictions]
+
+
+counted.higher_is_better = True  # type: ignore[attr-defined]
 
 
 def test_a_metric_with_a_parameter_train_gets_the_training_rows(monkeypatch):

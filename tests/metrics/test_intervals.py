@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,16 @@ def test_crossed_groups_need_both_ways(simulation: ModuleType) -> None:
     both, one_way = simulation.crossed_coverage((20, 20), (0.05, 0.2), 250)
     assert both > 0.92
     assert one_way < 0.85  # what groups of voices alone say where the phrases are few
+
+
+def test_the_committed_table_is_within_its_bounds() -> None:
+    rows = json.loads((BENCHMARKS / "results" / "intervals.json").read_text(encoding="utf-8"))["rows"]
+    usual = [
+        value for row in rows if row.get("sizes") == "equal" and row["what"] != "mean .95" for value in row["coverage"]
+    ]
+    assert len(usual) >= 100
+    assert np.mean([0.93 <= value <= 0.97 for value in usual]) > 0.95
+    assert 0.91 < min(usual) <= max(usual) < 0.99
 
 
 def test_the_interval_of_a_mean_of_groups_is_that_of_students_t() -> None:

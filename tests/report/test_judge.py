@@ -61,3 +61,29 @@ def test_a_metric_that_finds_nothing_in_a_target_is_refused(line: str, metric: s
     with pytest.raises(CardError, match=f"metric `{metric}` cannot judge") as error:
         judge(line, metrics=[metric])
     assert own in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "metrics", "baselines"),
+    [
+        ("[IMAGE:i] -> [TEXT:a,closed_set=(x,y)]", ["macro_f1"], ("majority",)),
+        ("[IMAGE:i] [TEXT:q] -> [TEXT:a]", [{"name": "exact_match"}], ("majority", "question_only")),
+        ("[TEXT:q] -> [TEXT:a]", ["bleu"], ("majority", "best_constant", "copy")),
+        ("[AUDIO:s] -> [TEXT:a]", ["wer"], ("majority", "best_constant")),
+        ("[IMAGE:i] -> [BOX:b]", ["mean_iou"], ("best_box",)),
+        ("[IMAGE:i] -> ([BOX:a] [TEXT:l])*<over=o>", ["detection_f1"], ("constant_list", "greedy_list")),
+        ("[TEXT:q] -> [TEXT:a]", [{"name": "wer", "baselines": ["copy"]}], ("copy",)),
+        ("[TEXT:q] -> [TEXT:a]", [{"name": "wer", "references": ["nearest_tfidf"]}], ("majority", "best_constant")),
+    ],
+)
+def test_a_named_metric_keeps_its_baselines_unless_the_card_names_some(line: str, metrics: Any, baselines: Any) -> None:
+    assert judge(line, metrics=metrics).metric.baselines == baselines
+
+
+def test_a_card_says_which_direction_of_ones_own_metric_is_better() -> None:
+    own = "ofasys_lite.metrics.values.as_box"  # any function that says nothing itself
+    with pytest.raises(CardError, match="does not say whether more is better"):
+        judge("[TEXT:q] -> [TEXT:a]", metrics=[own])
+    assert judge("[TEXT:q] -> [TEXT:a]", metrics=[{"name": own, "better": "low"}]).higher is False
+    with pytest.raises(CardError, match="high"):
+        judge("[TEXT:q] -> [TEXT:a]", metrics=[{"name": own, "better": "hihg"}])

@@ -10,20 +10,23 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from ofasys_lite.errors import CardError, did_you_mean
-from ofasys_lite.metrics.baselines import constant, nearest, pictures, textual
+from ofasys_lite.metrics.baselines import chosen, constant, nearest, pictures, textual
 from ofasys_lite.metrics.baselines.problem import Problem
 from ofasys_lite.metrics.score import Row, Value
 
-__all__ = ["TARGET_KINDS", "baseline_kind", "baseline_names", "fit_predict"]
+__all__ = ["TARGET_KINDS", "baseline_kind", "baseline_names", "copied_column", "fit_predict"]
 
 TARGET_KINDS = ("text", "category", "phone", "box", "detection", "struct", "image")
 
 _TRIVIAL: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
     {
         "best_box": constant.best_box,
+        "best_constant": chosen.best_constant,
         "bigram_infill": textual.bigram_infill,
+        "common_image": pictures.common_image,
         "constant_list": constant.constant_list,
-        "copy": constant.copy,
+        "copy": chosen.copy,
+        "greedy_list": chosen.greedy_list,
         "label_blind_box": constant.label_blind_box,
         "majority": constant.majority,
         "mean_box": constant.mean_box,
@@ -44,15 +47,23 @@ _REFERENCE: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
 )
 _NEEDS_KIND = {
     **dict.fromkeys(("mean_box", "best_box", "label_blind_box"), "box"),
-    **dict.fromkeys(("mean_image", "mean_fill", "random_image"), "image"),
-    "constant_list": "detection",
+    **dict.fromkeys(("common_image", "mean_image", "mean_fill", "random_image"), "image"),
+    **dict.fromkeys(("constant_list", "greedy_list"), "detection"),
 }
 _NEEDS_INPUT = {
     **dict.fromkeys(("nearest_pixels", "mean_fill"), "image"),
     **{"nearest_audio": "audio", "nearest_tfidf": "text", "copy": "text"},
 }
 #: What can answer with a picture: made for it, or a training row's target whatever it is.
-_ANSWERS_PICTURES = ("mean_image", "mean_fill", "random_image", "nearest_audio", "nearest_pixels", "nearest_tfidf")
+_ANSWERS_PICTURES = (
+    "common_image",
+    "mean_image",
+    "mean_fill",
+    "random_image",
+    "nearest_audio",
+    "nearest_pixels",
+    "nearest_tfidf",
+)
 
 
 def baseline_names() -> tuple[str, ...]:
@@ -69,6 +80,11 @@ def baseline_kind(name: str) -> str:
     raise CardError(f"baseline `{name}` is not known", help=did_you_mean(name, baseline_names()))
 
 
+def copied_column(train_rows: Sequence[Row], test_rows: Sequence[Row], inputs: Sequence[str], target: str) -> str:
+    """The input that baseline `copy` answers with: the text most like the target in training; empty if none is text."""
+    return chosen.copied_column(Problem(train_rows, test_rows, tuple(inputs), target, "text"))
+
+
 def fit_predict(
     name: str,
     train_rows: Sequence[Row],
@@ -77,8 +93,13 @@ def fit_predict(
     target: str,
     target_kind: str,
     seed: int = 0,
+    metric: str = "",
+    higher: bool | None = None,
 ) -> list[Value]:
     """One value per test row by the named baseline, learned from the training rows; test targets are never read.
+
+    `metric` is what judges the task; `best_constant` is chosen by it on the training rows. `higher` says whether more
+    is better where the metric does not.
 
     Raises CardError for an unknown name or kind, and for a baseline that cannot answer such a task.
     """
@@ -96,7 +117,7 @@ def fit_predict(
             f"baseline `{name}` predicts {needed}, but `{target}` is {target_kind}",
             help="majority serves every kind of target but pictures",
         )
-    problem = Problem(train_rows, test_rows, tuple(inputs), target, target_kind, seed)
+    problem = Problem(train_rows, test_rows, tuple(inputs), target, target_kind, seed, metric, higher)
     kind = _NEEDS_INPUT.get(name)
     if kind is not None and train_rows and not problem.columns(kind):
         raise CardError(

@@ -1,4 +1,4 @@
-"""Baselines that look at no input: majority, unigram, copy, mean_box, best_box, label_blind_box, constant_list."""
+"""Baselines that look at no input: majority, unigram, mean_box, best_box, label_blind_box, constant_list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ofasys_lite.metrics.score import Array as Boxes
 from ofasys_lite.metrics.score import Row, Value
 from ofasys_lite.metrics.values import as_box, as_objects, as_struct, as_text
 
-__all__ = ["best_box", "constant_list", "copy", "label_blind_box", "majority", "mean_box", "unigram"]
+__all__ = ["best_box", "constant_list", "label_blind_box", "majority", "mean_box", "overlaps", "unigram"]
 
 _CANDIDATES = 400  # training boxes tried as the best constant box
 
@@ -32,12 +32,6 @@ def unigram(problem: Problem) -> list[Value]:
     return [" ".join([as_text(best)] * max(1, length))] * len(problem.test_rows)
 
 
-def copy(problem: Problem) -> list[Value]:
-    """The first text or structured input as it is; the target column's own kind decides nothing."""
-    columns = problem.columns("text")
-    return [row.get(columns[0]) if columns else None for row in problem.test_rows]
-
-
 def mean_box(problem: Problem) -> list[Value]:
     """The mean training box, in shares of the image where the rows hold one, else in pixels."""
     boxes = _relative_boxes(problem)
@@ -52,18 +46,18 @@ def best_box(problem: Problem) -> list[Value]:
     generator = np.random.default_rng(problem.seed)
     drawn = boxes[generator.permutation(len(boxes))[:_CANDIDATES]]
     candidates = np.concatenate([drawn, boxes.mean(0, keepdims=True), np.median(boxes, axis=0, keepdims=True)])
-    overlaps = _overlaps(candidates, drawn)
-    return _placed(problem, candidates[int(np.argmax((overlaps >= 0.5).mean(1) + 1e-3 * overlaps.mean(1)))])
+    shared = overlaps(candidates, drawn)
+    return _placed(problem, candidates[int(np.argmax((shared >= 0.5).mean(1) + 1e-3 * shared.mean(1)))])
 
 
-def _overlaps(first_N4: Boxes, second_M4: Boxes) -> Boxes:
+def overlaps(first_N4: Boxes, second_M4: Boxes) -> Boxes:
     """Intersection over union (N, M) of every pair of boxes."""
     a, b = first_N4[:, None], second_M4[None]
     sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
     common = sides.prod(-1)
     areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (a, b)]
-    overlaps: Boxes = common / (areas[0] + areas[1] - common)
-    return overlaps
+    shared: Boxes = common / (areas[0] + areas[1] - common)
+    return shared
 
 
 def label_blind_box(problem: Problem) -> list[Value]:

@@ -1,4 +1,4 @@
-"""Baselines that answer with a picture: mean_image, mean_fill, random_image.
+"""Baselines that answer with a picture: mean_image, mean_fill, random_image, common_image.
 
 Shapes: N training pictures, H x W pixels of 3 colours.
 """
@@ -19,7 +19,7 @@ from ofasys_lite.metrics.score import Value
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["mean_fill", "mean_image", "random_image"]
+__all__ = ["common_image", "mean_fill", "mean_image", "random_image"]
 
 _MOST = 2000  # training pictures that a mean is taken of, evenly spread
 
@@ -60,6 +60,15 @@ def random_image(problem: Problem) -> list[Value]:
         return [None] * len(problem.test_rows)
     drawn = np.random.default_rng(problem.seed).integers(len(targets), size=len(problem.test_rows))
     return [targets[number] for number in drawn]
+
+
+def common_image(problem: Problem) -> list[Value]:
+    """One training picture for every row, the first of those that the most frequent training text asks for."""
+    targets, asked = problem.targets(), problem.questions(problem.train_rows)
+    if not targets:
+        return [None] * len(problem.test_rows)
+    counts = Counter(asked)
+    return [targets[asked.index(max(counts, key=lambda text: (counts[text], text)))]] * len(problem.test_rows)
 
 
 def _mean(problem: Problem) -> Image.Image | None:

@@ -37,6 +37,8 @@ class Problem:
         target: Name of the target column.
         target_kind: `text`, `category`, `phone`, `box`, `detection`, `struct` or `image`.
         seed: Seed of baselines that draw.
+        metric: Name of the metric that judges the task, for baselines that are chosen by it on the training rows.
+        higher: Whether more is better, where the metric does not say it itself.
     """
 
     train_rows: Sequence[Row]
@@ -45,10 +47,15 @@ class Problem:
     target: str
     target_kind: str
     seed: int = 0
+    metric: str = ""
+    higher: bool | None = None
 
     def targets(self) -> list[Value]:
-        """Target value of every training row."""
-        return [row.get(self.target) for row in self.train_rows]
+        """Target value of every training row; of several accepted texts the first, as an answer is one text."""
+        found = [row.get(self.target) for row in self.train_rows]
+        if self.target_kind not in ("text", "category"):
+            return found
+        return [value[0] if isinstance(value, (list, tuple)) and value else value for value in found]
 
     def columns(self, kind: str) -> list[str]:
         """Input columns whose values are of a kind: `text`, `image` or `audio`."""
