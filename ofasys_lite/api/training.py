@@ -14,7 +14,7 @@ from ofasys_lite.api.model import GeneralistModel
 from ofasys_lite.api.presets import Presets, read_presets
 from ofasys_lite.api.task import Task
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
 from ofasys_lite.signals import AtOnce, Interrupted
 from ofasys_lite.training.files import RunFolder
 
@@ -90,9 +90,11 @@ def fit(
     place = _folder([card.name for card in cards], name, folder, resume)
     _claim(RunFolder(place), resume, overwrite)
     from ofasys_lite.data.check import check_tasks
+    from ofasys_lite.report.judge import wrong_judges
 
     report = check_tasks(cards, modalities, rows=_ROWS, tolerate=asked.settings.quarantine)
     report.raise_errors()
+    raise_all(wrong_judges(cards, modalities))
     from ofasys_lite.training.fit import train
 
     run = replace(

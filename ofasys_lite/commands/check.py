@@ -20,6 +20,9 @@ from ofasys_lite.preprocess.absence import home
 
 __all__ = ["is_line", "main", "read_tasks"]
 
+#: Pixels and samples of each source that are decoded: some seconds.
+_WORK = 400_000_000
+
 
 def main(arguments: Sequence[str]) -> int:
     """0 if nothing is wrong, 1 with all mistakes on stderr."""
@@ -38,8 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     cards, errors = read_tasks(given.what or names, given.config_dir)
     from ofasys_lite.data.check import check_tasks
 
-    report = check_tasks(cards, modalities(given.config_dir), given.rows, tolerate=0.0)
+    report = check_tasks(cards, modalities(given.config_dir), given.rows, tolerate=0.0, work=_WORK)
     errors += report.errors
+    if any(card.metrics for card in cards) and not any(error.code == "E310" for error in report.errors):
+        from ofasys_lite.report.judge import wrong_judges
+
+        errors += wrong_judges(cards, modalities(given.config_dir))
     for note in report.notes:
         print(f"note: {note}")
     if errors:
@@ -49,7 +56,11 @@ def main(arguments: Sequence[str]) -> int:
     for card in cards:
         count = report.rows.get(card.name, 0)
         rows = "row" if count == 1 else "rows"
-        print(f"task {card.name}: " + (f"{count} {rows} looked at, nothing wrong" if count else "its line is right"))
+        whole = report.whole.get(card.name, 0)
+        read = f" ({whole:,} read whole)" if whole else ""
+        print(
+            f"task {card.name}: " + (f"{count} {rows} looked at{read}, nothing wrong" if count else "its line is right")
+        )
     return 0
 
 

@@ -141,6 +141,7 @@ def _show_analysis(found: Analysis, console: Console) -> None:
     if found.broken[0]:
         lines.append(f"{found.broken[0]} of them cannot be read; the first: {found.broken[1]}")
     lines += [f"closed set of {key}: {count} values" for key, count in found.closed.items()]
+    lines += found.remarks
     for slot in found.slots:
         cut = ""
         if slot.limit is not None:

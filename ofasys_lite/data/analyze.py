@@ -11,6 +11,7 @@ import numpy as np
 
 from ofasys_lite.data.batch import collate
 from ofasys_lite.data.groups import raw_values
+from ofasys_lite.data.looks import Remarks
 from ofasys_lite.data.ready import ReadyTask
 from ofasys_lite.data.types import Example
 from ofasys_lite.errors import DataError
@@ -59,6 +60,7 @@ class Analysis:
         targets: Target rows per sample.
         seconds: Mean seconds a sample takes, by stage: reading, preprocess, collation.
         closed: Number of values per closed set.
+        remarks: What values of a slot have in common: pictures that are reduced, sounds that are resampled.
     """
 
     task: str
@@ -70,6 +72,7 @@ class Analysis:
     targets: tuple[int, ...]
     seconds: Mapping[str, float]
     closed: Mapping[str, int]
+    remarks: tuple[str, ...] = ()
 
 
 def analyze(task: ReadyTask, rows: int, seed: int = 0) -> Analysis:
@@ -85,6 +88,7 @@ def analyze(task: ReadyTask, rows: int, seed: int = 0) -> Analysis:
     examples: list[Example] = []
     lengths: dict[tuple[str, SlotSegment], list[tuple[int, int]]] = {}
     broken, reason = 0, ""
+    remarks = Remarks()
     reading = preprocess = 0.0
     for index in chosen:
         rng = np.random.default_rng((seed, index))
@@ -95,7 +99,7 @@ def analyze(task: ReadyTask, rows: int, seed: int = 0) -> Analysis:
             examples.append(task.maker.example(row, source.ids(index), rng, True))
             preprocess += time.perf_counter() - middle
             reading += middle - start
-            for side, slot, counts in _lengths(task, row, rng):
+            for side, slot, counts in _lengths(task, row, rng, remarks):
                 lengths.setdefault((side, slot), []).append(counts)
         except DataError as error:
             broken, reason = broken + 1, reason or error.message
@@ -114,11 +118,12 @@ def analyze(task: ReadyTask, rows: int, seed: int = 0) -> Analysis:
         targets=tuple(sum(target.count for target in e.targets) for e in examples),
         seconds={"reading": reading / done, "preprocess": preprocess / done, "collation": collation / done},
         closed={s.key: len(s.closed.values) for s in task.plan.target_slots() if s.closed is not None},
+        remarks=tuple(remarks.lines("train")),
     )
 
 
 def _lengths(
-    task: ReadyTask, row: Mapping[str, Any], rng: np.random.Generator
+    task: ReadyTask, row: Mapping[str, Any], rng: np.random.Generator, remarks: Remarks
 ) -> Iterator[tuple[str, SlotSegment, tuple[int, int]]]:
     """(side, slot, (rows, rows without a limit)) of every value in `row`."""
     template = task.plan.templates[0]
@@ -127,6 +132,7 @@ def _lengths(
         for slot, value in raw_values(segments, row):
             tool = task.maker.preprocess[slot.tool_key]
             options = task.maker.options(slot, row, frame, side == "target")
+            remarks.see(slot, tool.look(value, options, {**tool.settings, "folder": tool.context.folder}))
             count = tool.encode(value, options, rng, False).count
             whole = count
             if _limit(task, slot):

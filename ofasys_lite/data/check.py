@@ -6,7 +6,8 @@ of rows spread over it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from typing import Any
 import numpy as np
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.attributes import wrong_attributes
 from ofasys_lite.data.codecs import codec_slots, named_codec
 from ofasys_lite.data.columns import data_columns, has_use, separated, uses
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
+from ofasys_lite.data.labels import label_notes, names_in
 from ofasys_lite.data.overlap import shared_rows
 from ofasys_lite.data.quarantine import TOO_MANY
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.rows import is_stream, open_source, open_stream
 from ofasys_lite.data.source import RowSource, has_column
-from ofasys_lite.data.splits import SplitView, by_rule, set_aside
+from ofasys_lite.data.splits import SPLITS, SplitView, by_rule, set_aside
 from ofasys_lite.data.values import Looker
 from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, did_you_mean, raise_all
 from ofasys_lite.instruction.nodes import Span
@@ -35,6 +38,8 @@ __all__ = ["Report", "check_tasks"]
 
 #: A source of at most this many times the rows asked for is looked at whole.
 _ALL = 4
+#: Fewer rows to train on are worth a note.
+_LITTLE = 20
 #: Rows looked at where some cannot be read and some may.
 _MORE = 2000
 
@@ -47,15 +52,27 @@ class Report:
         errors: Mistakes, in the order of the tasks.
         notes: What the user should know and may leave as it is.
         rows: Number of rows looked at, by task.
+        whole: Number of them whose media were decoded, by task.
     """
 
     errors: tuple[OfasysError, ...]
     notes: tuple[str, ...]
     rows: Mapping[str, int]
+    whole: Mapping[str, int] = field(default_factory=dict)
 
     def raise_errors(self) -> None:
         """Raises the only mistake as itself, several as an ErrorGroup, none not at all."""
         raise_all(self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """How much is looked at, and what is tolerated: the arguments of `check_tasks`."""
+
+    rows: int
+    scan: int
+    tolerate: float
+    work: int
 
 
 @dataclass(slots=True)
@@ -65,6 +82,7 @@ class _Found:
     errors: list[OfasysError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
+    whole: dict[str, int] = field(default_factory=dict)
 
     def error(self, error: OfasysError) -> None:
         known = {e.render() for e in self.errors}
@@ -81,6 +99,7 @@ def check_tasks(
     *,
     scan: int = 20_000,
     tolerate: float = 0.01,
+    work: int = 50_000_000,
 ) -> Report:
     """What is wrong with some tasks and their data.
 
@@ -93,8 +112,11 @@ def check_tasks(
             held against it.
         tolerate: The share of unreadable rows that training puts into quarantine (`data/quarantine.py`): up to it,
             mistakes of values are notes; 0 tolerates none.
+        work: Pixels and samples decoded of each source; of pictures and sounds beyond it only headers are read.
     """
     found = _Found()
+    limits = _Limits(rows, scan, tolerate, work)
+    settings = {name: modality.settings for name, modality in modalities.items()}
     for card in cards:
         try:
             plan = build_plan(card, modalities)
@@ -107,10 +129,14 @@ def check_tasks(
             found.error(_not_yet(card, reason))
         _check_metrics(found, card, plan)
         try:
-            _check_data(found, card, plan, Looker(card, plan, modalities), (rows, scan, tolerate))
+            wrong = wrong_attributes(card, plan, settings)
+            for one in wrong:
+                found.error(one)
+            if not wrong:
+                _check_data(found, card, plan, Looker(card, plan, modalities), limits)
         except CardError as error:
             found.error(error)
-    return Report(tuple(found.errors), tuple(dict.fromkeys(found.notes)), found.rows)
+    return Report(tuple(found.errors), tuple(dict.fromkeys(found.notes)), found.rows, found.whole)
 
 
 def _not_yet(card: TaskCard, reason: str) -> CardError:
@@ -130,6 +156,9 @@ def _check_codecs(found: _Found, card: TaskCard, plan: Plan) -> None:
 
 def _check_metrics(found: _Found, card: TaskCard, plan: Plan) -> None:
     written = [slot.column for slot in plan.target_slots() if slot.learned]
+    if not written and not plan.cannot_train:
+        help = "put a slot that is written right of the arrow"
+        found.error(CardError(f"task {card.name} has no learned target to judge", code="E310", help=help))
     for metric in card.metrics:
         if metric.column and metric.column not in written:
             message = (
@@ -138,39 +167,76 @@ def _check_metrics(found: _Found, card: TaskCard, plan: Plan) -> None:
             found.error(CardError(message, code="E310", help=did_you_mean(metric.column, written, "written")))
 
 
-def _check_data(found: _Found, card: TaskCard, plan: Plan, looker: Looker, limits: tuple[int, int, float]) -> None:
-    rows, scan, tolerate = limits
-    sources = dict(_sources(found, card, rows))
+def _check_data(found: _Found, card: TaskCard, plan: Plan, looker: Looker, limits: _Limits) -> None:
+    sources = dict(_sources(found, card, limits.rows))
     train = sources.get("train")
-    trained = _label_splits(found, card, plan, sources, scan)
-    if train is not None and not is_stream(card.data["train"]):
-        looker.collect_closed(train, scan if len(sources) > 1 else 0)
+    splits = _splits(found, card, plan, sources, limits.scan)
+    names = {split: names_in(source, looker.sides, looker.settings) for split, source in splits.items()}
+    if names:
+        parts = [split for split in splits if isinstance(splits[split], SplitView)] or ["train"]
+        looker.close({key: sum((names[p][key] for p in parts), Counter()) for key in names["train"]})
+    view = splits.get("train")
+    own = frozenset(map(view.original, range(len(view)))) if isinstance(view, SplitView) else None
+    strange: set[str] = set()
     for source in dict.fromkeys(sources.values()):
-        tally = Tally(card)
-        gone = _missing_columns(found, card, plan, source)
-        own = trained if source is train else None
-        looked = _spread(len(source), len(source) if len(source) <= _ALL * rows else rows)
-        for index in looked:
-            looker.look(tally, source, index, gone, own is None or index in own)
-        if tally.bad and tolerate:
-            # whether they are too many is known before the first step wherever it can be
-            for index in sorted(set(_spread(len(source), max(_MORE, rows))) - set(looked)):
-                looker.look(tally, source, index, gone, own is None or index in own)
-        found.rows[card.name] = found.rows.get(card.name, 0) + tally.rows
+        tally = _look(found, card, looker, source, limits, own if source is train else None, plan)
+        if "E306" in tally.codes:
+            strange.update(split for split, each in sources.items() if each is source)
+        whose = "Training" if source is train else "Evaluation"
+        rows = len(source) if own is None or source is not train else len(own)
+        _tell(found, tally, limits.tolerate, rows, whose)
         found.notes.extend(f"task {card.name}: {note}" for note in source.notes)
-        fine = tally.tolerated(len(source) if own is None else len(own), tolerate)
-        for error in tally.errors():
-            if not fine:
-                help = "; ".join(filter(None, (error.help, TOO_MANY.format(tolerate) if tolerate else "")))
-                found.error(DataError(error.message, code=error.code, place=error.place, help=help))
-            else:
-                who = "Training" if source is train else "Evaluation"
-                found.notes.append(f"{error.message} {who} leaves such rows out.")
         found.notes.extend(looker.told(source.name))
+    if names:
+        held = {split: each for split, each in names.items() if split not in strange or split == "train"}
+        sizes = {split: len(source) for split, source in splits.items()}
+        found.notes.extend(f"task {card.name}: {note}" for note in label_notes(plan.all_slots(), held, sizes))
     if train is not None:
         unused = [c for c in train.columns if c not in data_columns(card, plan)]
         if unused:
             found.notes.append(f"task {card.name}: columns of {train.name} that are not used: {', '.join(unused[:20])}")
+
+
+def _look(
+    found: _Found,
+    card: TaskCard,
+    looker: Looker,
+    source: RowSource,
+    limits: _Limits,
+    own: frozenset[int] | None,
+    plan: Plan,
+) -> Tally:
+    """What is wrong with rows of one source; `own` are those that count, None for all of them."""
+    tally = Tally(card)
+    gone = _missing_columns(found, card, plan, source)
+    looked = _spread(len(source), len(source) if len(source) <= _ALL * limits.rows else limits.rows)
+
+    def look(rows: Iterable[int]) -> None:
+        for index in rows:
+            looker.look(tally, source, index, gone, own is None or index in own)
+
+    look(looked)
+    # every so many rows are decoded that it takes no longer than the limit says
+    whole = looked[:: -(-looker.remarks.work // limits.work)] if looker.remarks.work else []
+    for index in whole:
+        looker.read_whole(tally, source, index, own is None or index in own)
+    if tally.bad and limits.tolerate:
+        # whether they are too many is known before the first step wherever it can be
+        look(sorted(set(_spread(len(source), max(_MORE, limits.rows))) - set(looked)))
+    found.rows[card.name] = found.rows.get(card.name, 0) + tally.rows
+    found.whole[card.name] = found.whole.get(card.name, 0) + len(whole)
+    return tally
+
+
+def _tell(found: _Found, tally: Tally, tolerate: float, rows: int, whose: str) -> None:
+    """Takes what was found in one source as errors, or as notes where training goes on without such rows."""
+    fine = tally.tolerated(rows, tolerate)
+    for error in tally.errors():
+        if fine:
+            found.notes.append(f"{error.message} {whose} leaves such rows out.")
+            continue
+        help = "; ".join(filter(None, (error.help, TOO_MANY.format(tolerate) if tolerate else "")))
+        found.error(DataError(error.message, code=error.code, place=error.place, help=help))
 
 
 def _sources(found: _Found, card: TaskCard, rows: int) -> Iterator[tuple[str, RowSource]]:
@@ -196,34 +262,32 @@ def _open(card: TaskCard, spec: Any, base: Path | None, rows: int, found: _Found
     return ListSource(stream.first(rows), stream.name)
 
 
-def _label_splits(
+def _splits(
     found: _Found, card: TaskCard, plan: Plan, sources: Mapping[str, RowSource], scan: int
-) -> frozenset[int] | None:
-    """Says which splits come from the training rows, and which have none.
-
-    The numbers of the rows that are left to train on, where others are set aside of a source of at most `scan` rows.
-    """
+) -> Mapping[str, RowSource]:
+    """The rows of each split, where training has at most `scan`; says which are set aside and which are empty."""
     train = sources.get("train")
     if train is None:
-        return None
+        return {}
     for key, column in (("group", card.group), ("crossed", card.crossed)):
         if column and not has_column(train.columns, column):
             message = f"task {card.name}: `{key}` names column `{column}`; {train.name} has {', '.join(train.columns)}"
             found.error(DataError(message, code="E301", help=column_help(column, train.columns)))
-            return None
-    missing = [split for split in ("valid", "test") if card.data.get(split) is None]
+            return {}
+    missing = [split for split in SPLITS if card.data.get(split) is None]
     if len(train) > scan or is_stream(card.data["train"]):
         if missing:
             found.notes.append(f"task {card.name}: {by_rule(missing, train, card.group or None)}")
-        return None
+        return {}
     try:
         splits, notes = set_aside(sources, card.group or None)
     except DataError as error:
         found.error(DataError(f"task {card.name}: {error.message}", code="E311", help=error.help))
-        return None
+        return {}
     found.notes.extend(f"task {card.name}: {note}" for note in (*notes, *shared_rows(plan, splits)))
-    view = splits["train"]
-    return frozenset(map(view.original, range(len(view)))) if isinstance(view, SplitView) else None
+    if len(splits["train"]) < _LITTLE:
+        found.notes.append(f"task {card.name}: only {len(splits['train'])} rows to train on")
+    return splits
 
 
 def _spread(count: int, rows: int) -> list[int]:
@@ -241,7 +305,7 @@ def _missing_columns(found: _Found, card: TaskCard, plan: Plan, source: RowSourc
         if has_use(source, use):
             if use.column.isdigit() and use.column not in source.columns and source.doubt:
                 message = f"{use.label} is filled by its place in the rows of {source.name}, and {source.doubt}"
-                found.error(tally.error(Finding("E301", message, use.span, "", "")))
+                found.error(tally.error(Finding("E301", message, use.span, "", [])))
             continue
         if use.optional:
             found.notes.append(f"task {card.name}: optional column `{use.column}` is in no row of {source.name}")
@@ -249,6 +313,6 @@ def _missing_columns(found: _Found, card: TaskCard, plan: Plan, source: RowSourc
             has = ", ".join(source.columns) or "no columns"
             message = f"{use.label} asks for column `{use.column}`; {source.name} has {has}"
             help = "; ".join(filter(None, (separated(source) or column_help(use.column, source.columns), source.doubt)))
-            found.error(tally.error(Finding("E301", message, use.span, help, "row 1")))
+            found.error(tally.error(Finding("E301", message, use.span, help, ["row 1"])))
         gone.add(use.column)
     return gone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ofasys_lite.cards.types import TaskCard
@@ -14,8 +14,12 @@ from ofasys_lite.instruction.places import place_of
 
 __all__ = ["DATA_CODES", "Finding", "Tally", "shortened"]
 
+#: Kinds of a mistake at one place that are told apart.
+_KINDS = 4
+#: Rows of a finding that are shown.
+_ROWS = 5
 #: Notes of a task that a training prints.
-_MOST = 4
+_MOST = 6
 #: Codes of the mistakes found when a line is held against its data, and their short meanings.
 DATA_CODES = {
     "E301": "a column that the data does not have",
@@ -42,16 +46,24 @@ class Finding:
         message: What is wrong in the first row that has it, without the task.
         span: Place in the line, or None for a row that cannot be read at all.
         help: What to do.
-        row: The first row that has it, such as `qa.csv, row 17`.
-        count: Number of rows that have it.
+        rows: The rows that have it, such as `qa.csv, row 17`.
     """
 
     code: str
     message: str
     span: Span | None
     help: str
-    row: str
-    count: int = 0
+    rows: list[str]
+
+
+def _places(rows: Sequence[str]) -> str:
+    """Where some rows stand, the first few of them: `qa.csv, rows 4, 29, 41 ...`."""
+    name, mark, _ = rows[0].rpartition(", row ")
+    shown = [row for row in rows[:_ROWS] if row.startswith(f"{name}{mark}")]
+    if len(rows) == 1 or not mark or len(shown) < len(rows[:_ROWS]):
+        return rows[0]
+    numbers = ", ".join(row[len(name) + len(mark) :] for row in shown)
+    return f"{name}, rows {numbers}" + (" ..." if len(rows) > _ROWS else "")
 
 
 class Tally:
@@ -65,32 +77,48 @@ class Tally:
         self.card = card
         self.rows = 0
         self.counted = 0
-        self.bad = 0
         self._found: dict[tuple[str, Span | None, str], Finding] = {}
+        self._bad: set[str] = set()
         self._row, self._counts = "", True
-        self._hit: set[tuple[str, Span | None, str]] = set()
 
-    def next_row(self, place: str, counts: bool = True) -> None:
-        """What is added from now on belongs to the row at `place`; one of another split does not count as lost."""
-        self.rows += 1
-        self.counted += counts
-        self._row = place
-        self._counts = counts
-        self._hit.clear()
+    @property
+    def bad(self) -> int:
+        """Rows with a finding, of those that count."""
+        return len(self._bad)
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """Codes of the findings."""
+        return frozenset(code for code, *_ in self._found)
+
+    def next_row(self, place: str, counts: bool = True, again: bool = False) -> None:
+        """What is added from now on belongs to the row at `place`.
+
+        Args:
+            place: Where it stands.
+            counts: False for a row of another split, which is not lost for this one.
+            again: It was looked at before.
+        """
+        self.rows += not again
+        self.counted += counts and not again
+        self._row, self._counts = place, counts
 
     def add(self, code: str, span: Span | None, message: str, help: str = "", kind: str = "") -> None:
         """Notes a mistake of the current row; the same code, place and kind counts once a row."""
-        key = (code, span, kind)
-        if key not in self._hit:
-            self.bad += self._counts and not self._hit
-            self._hit.add(key)
-            found = self._found.setdefault(key, Finding(code, message, span, help, self._row))
-            found.count += 1
+        kinds = [key for key in self._found if key[:2] == (code, span)]
+        if (code, span, kind) not in kinds and len(kinds) >= _KINDS:
+            kind = kinds[-1][2]
+        found = self._found.setdefault((code, span, kind), Finding(code, message, span, help, []))
+        if self._row not in found.rows[-1:]:
+            found.rows.append(self._row)
+            if self._counts:
+                self._bad.add(self._row)
 
     def error(self, finding: Finding) -> DataError:
         """The finding as the error that is shown."""
-        share = f"; {finding.count} of {self.rows} rows looked at" if self.rows > 1 else ""
-        where = f" ({finding.row}{share})" if finding.row else ""
+        count = len(finding.rows)
+        share = f"; {count} of {self.rows} rows looked at" if self.rows > 1 else ""
+        where = f" ({_places(finding.rows)}{share})" if finding.rows else ""
         if finding.span is None:
             place = None
             where = f" ({share[2:]})" if share else ""

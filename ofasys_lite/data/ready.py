@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.attributes import overrides, preprocess_class, wrong_attributes
 from ofasys_lite.data.codecs import CodecFinder, Known, adapter_facts, adapter_suffix, codec_slots, named_codec
 from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.groups import group_columns, raw_values
@@ -113,12 +113,6 @@ def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
     return base if slot.adapter == modality.adapter["default"] else f"{base}:{slot.adapter.rpartition('.')[2].lower()}"
 
 
-def preprocess_class(path: str) -> type[Preprocess]:
-    """The Preprocess a card names by dotted path; CardError if there is none."""
-    found: type[Preprocess] = load_class(path, Preprocess, "preprocess")
-    return found
-
-
 def settings_of(modality: ModalityCard, settings: DataSettings) -> Mapping[str, Any]:
     """The card's settings with the preset's overrides merged in."""
     return {**modality.settings, **settings.modalities.get(modality.name, {})}
@@ -133,6 +127,7 @@ def makers_for(
     folder: str | None = None,
 ) -> ExampleMaker:
     """The ExampleMaker of a plan: one Preprocess per modality, preprocess and adapter that its slots name."""
+    raise_all(wrong_attributes(card, plan, {m.name: settings_of(m, settings) for m in modalities.values()}))
     tools: dict[ToolKey, Preprocess] = {}
     for slot in plan.all_slots():
         key = slot.tool_key
@@ -342,7 +337,7 @@ def _light(side: tuple[Segment, ...], tools: Mapping[str, type[Preprocess]]) -> 
         if not isinstance(segment, SlotSegment):
             return True
         tool = tools[segment.preprocess]
-        return segment.closed is not None or tool.text or any(_overrides(tool, n) for n in ("texts", "declare"))
+        return segment.closed is not None or tool.text or any(overrides(tool, n) for n in ("texts", "declare"))
 
     def opened(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
         return tuple(
@@ -352,10 +347,6 @@ def _light(side: tuple[Segment, ...], tools: Mapping[str, type[Preprocess]]) -> 
         )
 
     return opened(side)
-
-
-def _overrides(tool: type[Preprocess], name: str) -> bool:
-    return next(one for one in tool.__mro__ if name in vars(one)) is not Preprocess
 
 
 def _columns(side: tuple[Segment, ...]) -> Iterator[str]:

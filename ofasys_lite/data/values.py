@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.attributes import preprocess_class
 from ofasys_lite.data.columns import label, slot_uses
 from ofasys_lite.data.fields import MISSING, as_list, column_help, field, is_empty
 from ofasys_lite.data.findings import Tally
-from ofasys_lite.data.groups import candidates, empty_target, group_columns, raw_values, records, walked
+from ofasys_lite.data.groups import candidates, empty_target, raw_values, records, walked
 from ofasys_lite.data.inside import inside
-from ofasys_lite.data.ready import preprocess_class
+from ofasys_lite.data.labels import Names, of_column
+from ofasys_lite.data.looks import Remarks
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.instruction.nodes import Span
-from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, option, walk
+from ofasys_lite.plan.types import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment, option, walk
 from ofasys_lite.preprocess.base import Preprocess
 from ofasys_lite.preprocess.text import read_text
 
@@ -23,8 +26,15 @@ __all__ = ["Looker"]
 
 #: Elements of a group that are looked at.
 _ELEMENTS = 20
-#: Closed sets of the training column above this size look like free text.
-_MANY_LABELS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of the row that is looked at: columns that are missing everywhere, folder of paths, frame."""
+
+    gone: set[str]
+    folder: str | None
+    frame: tuple[int, int] | None
 
 
 class Looker:
@@ -46,7 +56,10 @@ class Looker:
         slots = plan.all_slots()
         self.tools = {s.preprocess: preprocess_class(s.preprocess) for s in slots if s.preprocess}
         self.closed: dict[str, frozenset[str]] = {}
+        self.remarks = Remarks()
         self._framed = any(self._is_frame(s) for t in plan.templates for s in t.source)
+        self._boxes = self._framed and any(s.modality == "BOX" for s in slots)
+        self._frames = tuple(s for s in plan.templates[0].source if isinstance(s, SlotSegment) and self._is_frame(s))
         self._long: dict[str, list[int]] = {}
 
     def _is_frame(self, segment: Segment) -> bool:
@@ -54,22 +67,10 @@ class Looker:
             return False
         return self.tools[segment.preprocess].frame is not Preprocess.frame
 
-    def collect_closed(self, train: RowSource, scan: int) -> None:
-        """Reads the closed sets of training columns, if the source has at most `scan` rows."""
-        wanted = tuple(s for s, target in self.sides if target and any(map(_of_column, walk((s,)))))
-        if not wanted or len(train) > scan:
-            return
-        columns = {c for s in wanted for c in _heads(s)}
-        found: dict[str, set[str]] = {s.key: set() for s in walk(wanted) if _of_column(s)}
-        for index in range(len(train)):
-            try:
-                row = {column: train.value(index, column) for column in columns}
-                for slot, value in raw_values(wanted, row):
-                    if _of_column(slot):
-                        found[slot.key].add(read_text(value))
-            except DataError:
-                continue
-        self.closed = {key: frozenset(values) for key, values in found.items()}
+    def close(self, names: Names) -> None:
+        """Takes the closed sets of training columns, with which labels are compared from now on."""
+        keys = {slot.key for side, target in self.sides if target for slot in walk((side,)) if of_column(slot)}
+        self.closed = {key: frozenset(values) for key, values in names.items() if key in keys}
 
     def look(self, tally: Tally, source: RowSource, index: int, gone: set[str], counts: bool = True) -> None:
         """Notes what is wrong with row `index`; columns in `gone` are known to be missing everywhere."""
@@ -79,22 +80,60 @@ class Looker:
         except DataError as error:
             tally.add("E304", None, error.message, error.help)
             return
-        folder = source.base or None
+        known = _Known(gone, source.base or None, self._frame(row, source.base or None))
         for segment, target in self.sides:
-            self._segment(tally, segment, row, target, (gone, folder))
+            self._segment(tally, segment, row, target, known)
 
-    def _segment(
-        self, tally: Tally, segment: Segment, row: Any, target: bool, known: tuple[set[str], str | None]
-    ) -> None:
+    def _frame(self, row: Any, folder: str | None) -> tuple[int, int] | None:
+        """(width, height) of the picture that boxes of a row refer to; None where there is none or it is unknown."""
+        for slot in self._frames if self._boxes else ():
+            value = field(row, slot.column, slot.exact)
+            if is_empty(value):
+                continue
+            try:
+                return self.tools[slot.preprocess].look(value, slot.options, self._settings(slot, folder)).frame
+            except DataError:
+                return None
+        return None
+
+    def _settings(self, slot: SlotSegment, folder: str | None) -> dict[str, Any]:
+        return {**self.settings[slot.modality], "folder": folder}
+
+    def read_whole(self, tally: Tally, source: RowSource, index: int, counts: bool = True) -> None:
+        """Decodes the media of a row that was looked at before, and notes what cannot be."""
+        tally.next_row(source.place(index), counts, again=True)
+        try:
+            row = source.row(index)
+            found = [one for side, _ in self.sides for one in raw_values((side,), row)]
+        except DataError:
+            return
+        for slot, value in found:
+            if slot.preprocess not in self.tools:
+                continue
+            settings = self._settings(slot, source.base or None)
+            try:
+                self.tools[slot.preprocess].check(value, slot.options, settings)
+            except DataError:
+                continue  # told already
+            try:
+                self.tools[slot.preprocess].look(value, slot.options, settings, whole=True)
+            except DataError as error:
+                tally.add(
+                    "E304",
+                    slot.column_span,
+                    f"column `{slot.column}`: {error.message}",
+                    error.help,
+                    _kind(error.message),
+                )
+
+    def _segment(self, tally: Tally, segment: Segment, row: Any, target: bool, known: _Known) -> None:
         if isinstance(segment, SlotSegment):
             self._slot(tally, segment, row, target, known)
         elif isinstance(segment, GroupSegment):
             self._group(tally, segment, row, target, known)
 
-    def _slot(
-        self, tally: Tally, slot: SlotSegment, row: Any, target: bool, known: tuple[set[str], str | None]
-    ) -> None:
-        gone, folder = known
+    def _slot(self, tally: Tally, slot: SlotSegment, row: Any, target: bool, known: _Known) -> None:
+        gone = known.gone
         for use in slot_uses(slot):
             value = field(row, use.column, use.exact)
             if value is MISSING and use.column not in gone and not use.optional:
@@ -111,25 +150,32 @@ class Looker:
             help = f"fill it in, or write [{slot.modality}:{slot.column}?] if it may be absent"
             tally.add("E304", span, f"column `{slot.column}` is empty", help)
             return
-        self._value(tally, slot, value, folder, target and slot.learned)
+        self._value(tally, slot, value, known, target and slot.learned)
         if target and slot.learned:
             self._label(tally, slot, value, row)
 
-    def _value(self, tally: Tally, slot: SlotSegment, value: Any, folder: str | None, written: bool) -> None:
+    def _value(self, tally: Tally, slot: SlotSegment, value: Any, known: _Known, written: bool) -> None:
         tool = self.tools.get(slot.preprocess)
         if tool is None:
             return
-        settings = {**self.settings[slot.modality], "folder": folder}
+        settings = self._settings(slot, known.folder)
+        options: Options = (*slot.options, ("side", "target" if written else "source"))
+        if known.frame is not None:
+            options = (*options, ("frame", known.frame))
         if slot.modality == "BOX" and option(slot.options, "size") is None and not self._framed:
             help = "put the IMAGE slot left of the arrow, or say [BOX:...,size=1] for boxes in fractions of the image"
             tally.add("E309", slot.span, f"{label(slot)} needs the size of its image, and the line has none", help)
         try:
-            tool.check(value, (*slot.options, ("side", "target" if written else "source")), settings)
+            tool.check(value, options, settings)
+            self.remarks.see(slot, tool.look(value, options, settings))
         except DataError as error:
             listed, help = inside(slot, value, lambda part: tool.check(part, slot.options, settings))
             code = "E302" if listed else "E304"
-            tally.add(code, slot.column_span, f"column `{slot.column}`: {error.message}", help or error.help)
+            message = f"column `{slot.column}`: {error.message}"
+            tally.add(code, slot.column_span, message, help or error.help, _kind(error.message))
             return
+        if slot.modality == "BOX":
+            self.remarks.box(slot, value, options)
         limit = option(slot.options, "max_length") or settings.get("max_length")
         if isinstance(limit, int) and (texts := tuple(tool.texts(value))):
             does = "cuts" if tool.cut_targets or not written else "refuses, and training leaves out,"
@@ -161,10 +207,8 @@ class Looker:
             help = did_you_mean(text, sorted(values), "the set")
             tally.add("E306", slot.column_span, f"column `{slot.column}`: `{text}` is not in the closed set", help)
 
-    def _group(
-        self, tally: Tally, group: GroupSegment, row: Any, target: bool, known: tuple[set[str], str | None]
-    ) -> None:
-        lists = self._lists(tally, group, row, known[0])
+    def _group(self, tally: Tally, group: GroupSegment, row: Any, target: bool, known: _Known) -> None:
+        lists = self._lists(tally, group, row, known.gone)
         if lists is None:
             return
         try:
@@ -180,7 +224,7 @@ class Looker:
             tally.add("E307", group.span, message, "max=N cuts longer lists; {m,n} is a promise")
         for alternative, record in elements[:_ELEMENTS]:
             for segment in group.alternatives[alternative]:
-                self._segment(tally, segment, record, target, (set(), known[1]))
+                self._segment(tally, segment, record, target, replace(known, gone=set()))
 
     def _lists(self, tally: Tally, group: GroupSegment, row: Any, gone: set[str]) -> list[Any] | None:
         """The lists that a group walks; None if one is missing or is no list."""
@@ -204,25 +248,18 @@ class Looker:
         return found
 
     def told(self, name: str) -> Iterator[str]:
-        """Notes about lengths and closed sets found in the rows of one source; forgets the lengths."""
+        """Notes about lengths and media found in the rows of one source; forgets them."""
         for what, (long, count) in self._long.items():
             if long:
                 share = f"{100 * long / count:.1f} % of the values"
                 yield f"task {self.card.name}: {what} at least {share} in {name} (by words; pieces are more)"
         self._long.clear()
-        for key, values in self.closed.items():
-            if len(values) > _MANY_LABELS:
-                yield f"task {self.card.name}: the closed set of `{key}` has {len(values)} values"
+        yield from (f"task {self.card.name}: {line}" for line in self.remarks.lines(name))
 
 
-def _of_column(slot: SlotSegment) -> bool:
-    return slot.closed is not None and slot.closed.kind == "column"
-
-
-def _heads(segment: SlotSegment | GroupSegment) -> tuple[str, ...]:
-    if isinstance(segment, SlotSegment):
-        return (segment.column,)
-    return group_columns(segment)
+def _kind(message: str) -> str:
+    """A message without what is of this row only: its numbers, names and quoted values."""
+    return " ".join(word for word in message.split() if word.isalpha())
 
 
 def _missing(tally: Tally, who: str, column: str, span: Span, row: Any) -> None:

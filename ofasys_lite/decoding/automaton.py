@@ -17,6 +17,7 @@ from ofasys_lite.decoding.json_part import JsonPart
 from ofasys_lite.decoding.nodes import END, Node, PlacedNode
 from ofasys_lite.decoding.parts import (
     CodesPart,
+    CornersPart,
     ForcedPart,
     FreePart,
     OptionalPart,
@@ -32,6 +33,7 @@ from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.plan.constraints import (
     Codes,
     Constraint,
+    Corners,
     Forced,
     Free,
     Json,
@@ -206,6 +208,8 @@ def _part(constraint: Constraint, owner: Owner | None, depth: int) -> Part:
             return CodesPart(owner, constraint)
         case Range():
             return RangePart(owner, constraint)
+        case Corners():
+            return CornersPart(owner, constraint)
         case Json():
             return JsonPart(owner, constraint)
         case Series(parts):

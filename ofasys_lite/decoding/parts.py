@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from ofasys_lite.decoding.nodes import END, Arc, CodesNode, LocalNode, Node, PlacedNode, illegal
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.plan.constraints import Codes, Forced, Free, Placed, Range
+from ofasys_lite.plan.constraints import Codes, Corners, Forced, Free, Placed, Range
 
 __all__ = [
     "CodesPart",
+    "CornersPart",
     "ForcedPart",
     "FreePart",
     "OptionalPart",
@@ -122,6 +123,47 @@ class RangePart(Part):
         if not low <= id < high:
             raise illegal(node, id)
         return _place(node)[1]
+
+
+class CornersPart(Part):
+    """The corners of a box that has an area: the second one lies right of and below the first."""
+
+    #: Places that are kept: there are as many as pairs of bins.
+    _KEPT = 65_536
+
+    def __init__(self, owner: Owner | None, constraint: Corners) -> None:
+        super().__init__(owner, 4, 4)
+        if constraint.high - constraint.low < 2:
+            raise ShapeError(f"a box of {constraint.high - constraint.low} bins has no area")
+        self.low, self.high = constraint.low, constraint.high
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first corner's column."""
+        return self.node((), then)
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node behind the ids `local`; of a finished number only what still bounds another is kept."""
+        if len(self._nodes) >= self._KEPT:
+            self._nodes.clear()
+        left = 3 - len(local) if isinstance(local, tuple) else 3
+        return LocalNode(self, local, then, (Arc((self._range(local),), left + then.shortest, left + then.longest),))
+
+    def _range(self, local: Hashable) -> tuple[int, int]:
+        """Legal ids behind `local`: the first corner leaves room for the second."""
+        found = local if isinstance(local, tuple) else ()
+        return (self.low, self.high - 1) if len(found) < 2 else (found[len(found) - 2] + 1, self.high)
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id`."""
+        if not isinstance(node, LocalNode) or not isinstance(node.local, tuple) or node.then is None:
+            raise ShapeError("a node was handed to a part that did not make it")
+        low, high = self._range(node.local)
+        if not low <= id < high:
+            raise illegal(node, id)
+        if len(node.local) == 3:
+            return node.then
+        # behind x1 only y0 matters
+        return self.node((-1, node.local[1], -1) if len(node.local) == 2 else (*node.local, id), node.then)
 
 
 class FreePart(Part):

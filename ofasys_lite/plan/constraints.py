@@ -13,6 +13,7 @@ from dataclasses import dataclass
 __all__ = [
     "Codes",
     "Constraint",
+    "Corners",
     "Forced",
     "Free",
     "Json",
@@ -69,6 +70,14 @@ class OneOf:
 @dataclass(frozen=True, slots=True)
 class Range:
     """One id of [low, high)."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Corners:
+    """Four ids x0, y0, x1, y1 of [low, high) with x0 < x1 and y0 < y1: a box that has an area."""
 
     low: int
     high: int
@@ -196,4 +205,4 @@ class Codes:
         return tuple(reversed(digits))
 
 
-Constraint = Forced | Free | OneOf | Range | Series | Optional | Repeat | Json | Slotted | Placed | Codes
+Constraint = Forced | Free | OneOf | Range | Corners | Series | Optional | Repeat | Json | Slotted | Placed | Codes

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.types import Options, option
 from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, log_mel, normalised, specaugment
-from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
+from ofasys_lite.preprocess.base import Look, Piece, Preprocess, line_positions
 from ofasys_lite.preprocess.media import Source, found, locate, setting
 
 __all__ = ["AudioPreprocess", "read_audio", "rows_of_frames"]
@@ -147,21 +147,8 @@ class AudioPreprocess(Preprocess):
         Raises:
             DataError: No sound, broken, empty, not a number, too short for one frame, or too long.
         """
-        wanted = _frame_settings(self.settings, options)
-        bare = option(options, "sample_rate")
-        signal, rate = read_audio(
-            value, self.context.folder, bare if isinstance(bare, int) else None, _longest(self.settings, options)
-        )
         drawn = rng if train else None
-        signal = _resampled(signal, rate, wanted.rate, _speed(options, drawn))
-        frames = log_mel(signal, wanted)
-        least, most = option(options, "min_length"), option(options, "max_length")
-        if len(frames) < max(1, least if isinstance(least, int) else 1):
-            raise DataError(
-                f"cannot read audio: {1000 * len(signal) / wanted.rate:.0f} ms are too short: {len(frames)} frames of "
-                f"{wanted.window_ms:g} ms, at least {least or 1} needed"
-            )
-        frames = normalised(frames[: most if isinstance(most, int) else None])
+        frames = _frames(value, options, self.settings, self.context.folder, drawn)
         if drawn is not None and _masks(self.settings, options):
             frames = specaugment(frames, drawn)
         positions = line_positions(rows_of_frames(len(frames)))
@@ -173,7 +160,31 @@ class AudioPreprocess(Preprocess):
 
         Relative paths are looked up in `settings["folder"]`, and passed over if that is not given.
         """
-        _look(value, options, settings)
+        _header(value, options, settings)
+
+    @classmethod
+    def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises CardError for numbers of the card that cannot be."""
+        _frame_settings(settings, options)
+        _longest(settings, options)
+
+    @classmethod
+    def look(cls, value: Any, options: Options, settings: Mapping[str, Any], whole: bool = False) -> Look:
+        """Whether it is resampled and cut; `whole` reads its samples and makes frames of them."""
+        found = _header(value, options, settings)
+        if found is None:
+            return Look()
+        samples, rate = found
+        wanted, most = _frame_settings(settings, options), option(options, "max_length")
+        remarks = []
+        if rate != wanted.rate:
+            remarks.append((f"sample_rate={wanted.rate} resamples", f"{rate} Hz"))
+        count = wanted.frames(round(samples * wanted.rate / rate))
+        if isinstance(most, int) and count > most:
+            remarks.append((f"max_length={most} cuts", f"{count} frames"))
+        if whole:
+            _frames(value, options, settings, settings.get("folder"), None)
+        return Look(work=samples, remarks=tuple(remarks))
 
     def rows_of(self, length: int, options: Options) -> int:
         """Rows of a sound of `length` samples at 16 kHz."""
@@ -181,6 +192,31 @@ class AudioPreprocess(Preprocess):
         frames = wanted.frames(round(length * wanted.rate / 16_000))
         most = option(options, "max_length")
         return max(1, rows_of_frames(min(frames, most) if isinstance(most, int) else frames))
+
+
+def _frames(
+    value: Any, options: Options, settings: Mapping[str, Any], folder: str | None, rng: np.random.Generator | None
+) -> Floats:
+    """(F, M) normalised frames of a sound, its speed drawn where `rng` is given."""
+    wanted, bare = _frame_settings(settings, options), option(options, "sample_rate")
+    signal, rate = read_audio(value, folder, bare if isinstance(bare, int) else None, _longest(settings, options))
+    signal = _resampled(signal, rate, wanted.rate, _speed(options, rng))
+    frames = log_mel(signal, wanted)
+    _long_enough(len(frames), len(signal), options, wanted)
+    most = option(options, "max_length")
+    return normalised(frames[: most if isinstance(most, int) else None])
+
+
+def _long_enough(frames: int, samples: int, options: Options, wanted: FrameSettings) -> None:
+    """Raises DataError if a sound of `samples` at the wanted rate has too few frames."""
+    given = option(options, "min_length")
+    least = max(1, given if isinstance(given, int) else 1)
+    if frames < least:
+        raise DataError(
+            f"cannot read audio: {1000 * samples / wanted.rate:.0f} ms are too short: {frames} frames of "
+            f"{wanted.window_ms:g} ms, at least {least} needed",
+            help="leave the row out",
+        )
 
 
 def _frame_settings(settings: Mapping[str, Any], options: Options) -> FrameSettings:
@@ -215,8 +251,12 @@ def _resampled(signal: Floats, rate: int, wanted: int, speed: float) -> Floats:
     return np.asarray(soxr.resample(signal, rate * speed, wanted, quality="HQ"), dtype=np.float32)
 
 
-def _look(value: Any, options: Options, settings: Mapping[str, Any]) -> None:
-    """Reads the header and measures it; passes over what would need a folder, a network or a decoder."""
+def _header(value: Any, options: Options, settings: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(samples, rate) by the header; None where a folder, a network or a decoder would be needed.
+
+    Raises:
+        DataError: There is no sound, none of a known format, or it is too short or too long.
+    """
     inner = value
     if isinstance(inner, Mapping) and "array" not in inner:
         inner = inner.get("bytes") if inner.get("bytes") is not None else inner.get("path")
@@ -224,21 +264,27 @@ def _look(value: Any, options: Options, settings: Mapping[str, Any]) -> None:
     if isinstance(inner, str) and not inner.startswith("data:"):
         far = "://" in inner[:16] and not inner.startswith("file://")
         if far or (folder is None and not inner.startswith("/") and len(inner) < 256):
-            return
+            return None
     if hasattr(value, "get_all_samples"):
-        return
+        return None
     source = locate(value, folder, "audio", BASE64_HEADS)
     longest = _longest(settings, options)
     if source is None:
         bare = option(options, "sample_rate")
         array, rate = _given(value, bare if isinstance(bare, int) else None)
-        seconds = max(array.shape, default=0) / rate
+        samples = max(array.shape, default=0)
     else:
-        seconds = _header_seconds(source)
-    _not_too_long(seconds, longest)
+        samples, rate = _header_of(source)
+    if not samples:
+        raise DataError("cannot read audio: it has no samples", help="leave the row out")
+    _not_too_long(samples / rate, longest)
+    wanted = _frame_settings(settings, options)
+    at_rate = round(samples * wanted.rate / rate)
+    _long_enough(wanted.frames(at_rate), at_rate, options, wanted)
+    return samples, rate
 
 
-def _header_seconds(source: Source) -> float:
+def _header_of(source: Source) -> tuple[int, int]:
     import soundfile
 
     try:
@@ -246,4 +292,4 @@ def _header_seconds(source: Source) -> float:
     except _BROKEN as error:
         what = found(source) if isinstance(source, bytes) else str(source)
         raise DataError(f"cannot read audio: {what} is broken or no sound of a known format ({error})") from error
-    return float(info.frames / info.samplerate)
+    return int(info.frames), int(info.samplerate)

@@ -17,7 +17,7 @@ from ofasys_lite.plan.constraints import Constraint
 from ofasys_lite.plan.types import Options
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["Context", "Piece", "Preprocess", "line_positions"]
+__all__ = ["Context", "Look", "Piece", "Preprocess", "line_positions"]
 
 Array = npt.NDArray[Any]
 
@@ -86,6 +86,22 @@ class Context:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What `check` learns of a value that can be read.
+
+    Attributes:
+        frame: (width, height) in pixels of a picture that boxes of its row may refer to.
+        work: Pixels or samples that are decoded where the value is read whole; 0 where nothing is to be decoded.
+        remarks: What a user should know, as (of which kind, what it is here): each kind is told once, with the share
+            of the values that have it.
+    """
+
+    frame: tuple[int, int] | None = None
+    work: int = 0
+    remarks: tuple[tuple[str, str], ...] = ()
+
+
 class Preprocess:
     """Base of all preprocessors; subclasses are named by dotted path in a modality card.
 
@@ -137,6 +153,15 @@ class Preprocess:
 
         `options` are the slot's, and `side`.
         """
+
+    @classmethod
+    def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises InstructionError or CardError if a slot's attributes cannot be, whatever its values are."""
+
+    @classmethod
+    def look(cls, value: Any, options: Options, settings: Mapping[str, Any], whole: bool = False) -> Look:
+        """What there is to know of a value that `check` let pass; `whole` decodes media and raises DataError."""
+        return Look()
 
     @classmethod
     def texts(cls, value: Any) -> Iterable[str]:

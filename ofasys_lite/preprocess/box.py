@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.constraints import Constraint, Range, Series
+from ofasys_lite.plan.constraints import Constraint, Corners
 from ofasys_lite.plan.types import Options, option
 from ofasys_lite.preprocess.base import Piece, Preprocess
 
-__all__ = ["BoxPreprocess", "read_box"]
+__all__ = ["BoxPreprocess", "held_box", "read_box"]
+
+#: Boxes may stick out of their picture by this share of its side; they are cut.
+_SLACK = 0.02
 
 
 def read_box(value: Any, form: str = "xyxy") -> tuple[float, float, float, float]:
@@ -40,54 +43,95 @@ def read_box(value: Any, form: str = "xyxy") -> tuple[float, float, float, float
         raise DataError(f"BOX reads four numbers; found {list(found)!r:.60}") from None
     if form == "xywh":
         x1, y1 = x0 + x1, y0 + y1
-    if not all(np.isfinite((x0, y0, x1, y1))) or x1 < x0 or y1 < y0:
-        help = "boxes are x0, y0, x1, y1 in pixels; for x, y, width, height write [BOX:...,format=xywh]"
-        raise DataError(f"box {[x0, y0, x1, y1]} has its corners reversed or is not finite", help=help)
+    if not all(np.isfinite((x0, y0, x1, y1))):
+        raise DataError(f"box {list(found)!r:.60} holds what is no finite number", help="leave the row out")
+    if x1 < x0 or y1 < y0:
+        if form == "xywh":
+            raise DataError(f"box {list(found)!r:.60} has a width or height below 0", help="leave `format=xywh` out")
+        help = "boxes are x0, y0, x1, y1; for x, y, width, height write [BOX:...,format=xywh]"
+        raise DataError(f"box {[x0, y0, x1, y1]} has its corners reversed", help=help)
     return x0, y0, x1, y1
+
+
+def held_box(value: Any, options: Options) -> tuple[tuple[float, ...], tuple[float, float] | None]:
+    """(corners of `value`, the width and height they are held against, None where neither is known).
+
+    Raises:
+        DataError: It is no box, lies outside, or is to be written and has no area.
+    """
+    form = str(option(options, "format", "xyxy"))
+    box = read_box(value, form)
+    side = _side(options)
+    if side is not None:
+        width, height = side
+        for number, length in zip(box, (width, height, width, height), strict=True):
+            if not -_SLACK * length <= number <= (1 + _SLACK) * length:
+                raise _outside(value, box, side, form)
+    if option(options, "side") == "target" and (box[2] <= box[0] or box[3] <= box[1]):
+        raise DataError(f"box {list(box)} has no area", help="a box that is written has a width and a height")
+    return box, side
+
+
+def _side(options: Options) -> tuple[float, float] | None:
+    """Width and height that the numbers of boxes refer to: `size=`, else the row's picture."""
+    size = option(options, "size")
+    if size is not None:
+        return float(str(size)), float(str(size))
+    frame = option(options, "frame")
+    if isinstance(frame, tuple) and len(frame) == 2:
+        return float(frame[0]), float(frame[1])
+    return None
+
+
+def _outside(value: Any, box: tuple[float, ...], side: tuple[float, float], form: str) -> DataError:
+    """The error for a box outside its picture, with the reading that would fit it."""
+    width, height = side
+    help = "numbers of another scale are said by `size`: [BOX:...,size=1] for shares of the picture, size=1000 ..."
+    if form == "xywh":
+        x0, y0, x1, y1 = box[0], box[1], box[2] - box[0], box[3] - box[1]
+        if x0 <= x1 <= (1 + _SLACK) * width and y0 <= y1 <= (1 + _SLACK) * height:
+            help = "as corners its numbers lie inside: leave `format=xywh` out"
+    return DataError(f"box {list(box)} lies outside its image of {width:g} x {height:g} pixels", help=help)
 
 
 class BoxPreprocess(Preprocess):
     """Boxes in pixels of the row's first image <-> four of the vocabulary's bins."""
 
-    def _side(self, options: Options) -> tuple[float, float]:
-        size = option(options, "size")
-        if size is not None:
-            return float(str(size)), float(str(size))
-        frame = option(options, "frame")
-        if isinstance(frame, tuple) and len(frame) == 2:
-            return float(frame[0]), float(frame[1])
+    def _known_side(self, side: tuple[float, float] | None) -> tuple[float, float]:
+        if side is not None:
+            return side
         raise DataError(
             "a box needs the size of its image, and this row has none",
             help="put the IMAGE slot into the line, or say [BOX:...,size=1] for boxes in fractions of the image",
         )
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
-        """Four ids."""
-        box = read_box(value, str(option(options, "format", "xyxy")))
-        width, height = self._side(options)
+        """Four ids; a box that is written spans one bin at least."""
+        box, side = held_box(value, options)
         last = self.vocabulary.bins - 1
-        ids: list[int] = []
-        for number, side in zip(box, (width, height, width, height), strict=True):
-            if not -0.02 * side <= number <= 1.02 * side:
-                raise DataError(f"box {list(box)} lies outside its image of {width:g} x {height:g} pixels")
-            ids.append(self.vocabulary.box_low + min(last, max(0, round(number / side * last))))
-        return Piece.of_ids(ids)
+        lengths = self._known_side(side) * 2
+        bins = [min(last, max(0, round(n / length * last))) for n, length in zip(box, lengths, strict=True)]
+        if option(options, "side") == "target":
+            for low, high in ((0, 2), (1, 3)):
+                if bins[high] <= bins[low]:
+                    bins[low] = min(bins[low], last - 1)
+                    bins[high] = bins[low] + 1
+        return Piece.of_ids(self.vocabulary.box_low + bin for bin in bins)
 
     def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
-        """Four bins."""
-        one = Range(self.vocabulary.box_low, self.vocabulary.declared_low)
-        return Series((one, one, one, one))
+        """Four bins of a box that has an area."""
+        return Corners(self.vocabulary.box_low, self.vocabulary.declared_low)
 
     def decode(self, ids: npt.NDArray[np.int64], options: Options) -> list[float]:
-        """[x0, y0, x1, y1] in pixels, corners in order."""
-        width, height = self._side(options)
+        """[x0, y0, x1, y1] in pixels."""
+        width, height = self._known_side(_side(options))
         x0, y0, x1, y1 = ((int(i) - self.vocabulary.box_low) / (self.vocabulary.bins - 1) for i in ids)
-        corners = [min(x0, x1) * width, min(y0, y1) * height, max(x0, x1) * width, max(y0, y1) * height]
+        corners = [x0 * width, y0 * height, x1 * width, y1 * height]
         if option(options, "format", "xyxy") == "xywh":
             corners[2:] = [corners[2] - corners[0], corners[3] - corners[1]]
         return corners
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
-        """Raises DataError if `value` is not a box."""
-        read_box(value, str(option(options, "format", "xyxy")))
+        """Raises DataError if `value` is not a box, or lies outside the `frame` or `size` that the options give."""
+        held_box(value, options)

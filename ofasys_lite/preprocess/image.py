@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import CardError, DataError, InstructionError
 from ofasys_lite.plan.types import Options, option
-from ofasys_lite.preprocess.base import Array, Piece, Preprocess
+from ofasys_lite.preprocess.base import Array, Look, Piece, Preprocess
+from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.media import setting
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "cell_mask",
     "cell_size",
     "grid_positions",
-    "header_check",
     "picture",
     "smart_resize",
 ]
@@ -230,6 +230,12 @@ class ImagePreprocess(Preprocess):
         return Piece(self.context.adapter, grid_positions(lines, columns), arrays)
 
     @classmethod
+    def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises InstructionError for a `size=` that is no multiple of the cell, CardError for impossible bounds."""
+        chosen = ImageSettings.of(settings, options)
+        cell_size(chosen.cell, chosen.cell, options, chosen)
+
+    @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises DataError if `value` holds no image or one that is too large; reads headers only.
 
@@ -239,6 +245,13 @@ class ImagePreprocess(Preprocess):
         size = header_check(value, settings)
         if size is not None:
             cell_size(*size, options, chosen)
+
+    @classmethod
+    def look(cls, value: Any, options: Options, settings: Mapping[str, Any], whole: bool = False) -> Look:
+        """Its frame, whether it is reduced, and whether it holds several pictures."""
+        chosen = ImageSettings.of(settings, options)
+        most = chosen.max_pixels if option(options, "size") is None else None
+        return look_at_image(value, settings, lambda high, wide: cell_size(high, wide, options, chosen), most, whole)
 
     def frame(self, value: Any) -> tuple[int, int] | None:
         """(width, height) in pixels as shown, from the header alone: what boxes of the row refer to."""
@@ -256,31 +269,6 @@ class ImagePreprocess(Preprocess):
         size = option(options, "size")
         pixels = size * size if isinstance(size, int) else min(max(length, chosen.min_pixels), chosen.max_pixels)
         return max(1, pixels // chosen.cell**2)
-
-
-def header_check(value: Any, settings: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(height, width) by the header of the image that `value` holds, None where it lies elsewhere; DataError if none.
-
-    Relative paths are looked up in `settings["folder"]`.
-    """
-    from ofasys_lite.preprocess.image_decode import header_size
-
-    if _elsewhere(value, settings):
-        return None
-    most = setting(settings, "max_megapixels", 100.0, 1e-6)
-    found: tuple[int, int] = header_size(value, settings.get("folder"), most)
-    return found
-
-
-def _elsewhere(value: Any, settings: Mapping[str, Any]) -> bool:
-    """True for texts that need a folder or a network to be looked at, as far as `check` may know."""
-    if isinstance(value, Mapping) and value.get("bytes") is None:
-        value = value.get("path")
-    if not isinstance(value, str):
-        return False
-    is_url = "://" in value[:16] and not value.startswith("file://")
-    relative = settings.get("folder") is None and not value.startswith("/") and len(value) < 256
-    return is_url or (relative and not value.startswith("data:"))
 
 
 def _mask(lines: int, columns: int, options: Options, rng: np.random.Generator | None) -> npt.NDArray[np.bool_]:

@@ -18,8 +18,9 @@ from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.types import Options, option
 from ofasys_lite.plan.values import CallValue
-from ofasys_lite.preprocess.base import Array, Piece, Preprocess
-from ofasys_lite.preprocess.image import grid_positions, header_check
+from ofasys_lite.preprocess.base import Array, Look, Piece, Preprocess
+from ofasys_lite.preprocess.image import grid_positions
+from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.judged import SHARE
 
 __all__ = ["ImageCodesPreprocess", "grid_of", "infill"]
@@ -105,6 +106,12 @@ class ImageCodesPreprocess(Preprocess):
     def check(cls, value: Any, options: Options, settings: Any) -> None:
         """Raises DataError if `value` holds no image or one that is too large; reads headers only."""
         header_check(value, settings)
+
+    @classmethod
+    def look(cls, value: Any, options: Options, settings: Any, whole: bool = False) -> Look:
+        """Its frame, and whether it holds several pictures."""
+        # the codec may not be known yet: any size shows whether the picture can be decoded
+        return look_at_image(value, settings, lambda high, wide: (high, wide), None, whole)
 
     def rows_of(self, length: int, options: Options) -> int:
         """Positions of the codec's grid, and on average those of judged pictures."""

@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.media import found, locate
 
-__all__ = ["BASE64_HEADS", "header_size", "open_image", "resized", "turned"]
+__all__ = ["BASE64_HEADS", "header_size", "open_image", "pages", "resized", "turned"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -165,6 +165,16 @@ def transparent(image: Image.Image, lines: int, columns: int, orientation: int =
     np.logical_or.at(cells, (row[:, None], column[None]), holes)
     middle = [(2 * np.arange(most) + 1) * n // (2 * most) for n, most in zip(holes.shape, cells.shape, strict=True)]
     return cells | holes[np.ix_(*middle)]
+
+
+def pages(image: Image.Image) -> int:
+    """Pictures that a file holds: frames of an animation, pages; a camera's previews do not count."""
+    with _reading(_name(image)):
+        return (
+            1
+            if image.format == "MPO" or not getattr(image, "is_animated", False)
+            else int(getattr(image, "n_frames", 1))
+        )
 
 
 def _name(image: Image.Image) -> str:

@@ -98,6 +98,11 @@ class StructPreprocess(Preprocess):
         return found
 
     @classmethod
+    def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises InstructionError if the schema is wrong."""
+        _schema(options)
+
+    @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises DataError if `value` is no structure or not of the schema; InstructionError if the schema is wrong."""
         schema = _schema(options)

@@ -6,16 +6,17 @@ Pictures are judged as the data has them; those within a group are not judged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import empty_target, group_key, records
-from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.errors import CardError, OfasysError, did_you_mean
 from ofasys_lite.metrics import METRICS, PICTURE_METRICS, baseline_kind, direction
 from ofasys_lite.metrics.values import as_struct
+from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess.box import read_box
 from ofasys_lite.preprocess.image_decode import BASE64_HEADS, open_image
@@ -23,7 +24,7 @@ from ofasys_lite.preprocess.linear import read_struct
 from ofasys_lite.preprocess.media import locate
 from ofasys_lite.preprocess.text import normal_text, read_text
 
-__all__ = ["Judge", "judges"]
+__all__ = ["Judge", "judges", "wrong_judges"]
 
 #: Larger pictures are refused by their header, as preprocess does by default.
 _MEGAPIXELS = 100.0
@@ -149,6 +150,26 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
             metric = replace(metric, baselines=_baselines(plan, kind, metric.name))
         found.append(Judge(metric, targets[column], column, kind, higher))
     return tuple(found)
+
+
+def wrong_judges(cards: Sequence[TaskCard], modalities: Mapping[str, ModalityCard]) -> list[OfasysError]:
+    """What would stop the tasks' evaluation: unknown metrics and baselines, metrics that cannot judge their target.
+
+    Lines that cannot be planned or trained are told elsewhere.
+    """
+    errors = list[OfasysError]()
+    for card in cards:
+        try:
+            plan = build_plan(card, modalities)
+        except OfasysError:
+            continue
+        try:
+            if not plan.cannot_train:
+                judges(plan, card, modalities)
+        except OfasysError as error:
+            named = error.message if error.message.startswith("task ") else f"task {card.name}: {error.message}"
+            errors.append(type(error)(named, code=error.code, place=error.place, help=error.help))
+    return errors
 
 
 def _targets(plan: Plan) -> dict[str, SlotSegment | GroupSegment]:

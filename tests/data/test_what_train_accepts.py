@@ -119,7 +119,7 @@ def test_a_training_says_each_note_once_and_few_of_a_task() -> None:
     notes = ["task a: one", "task a: one", "task a: one and more", *(f"task b: {i}" for i in range(9)), "plain"]
     found = shortened(notes)
     assert found[0] == "task a: one and more"
-    assert found[1:] == [*(f"task b: {i}" for i in range(4)), "task b: 5 more notes: ofasys-lite check b", "plain"]
+    assert found[1:] == [*(f"task b: {i}" for i in range(6)), "task b: 3 more notes: ofasys-lite check b", "plain"]
 
 
 def test_notes_of_the_check_are_printed_before_the_first_step(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ofasys_lite.plan.constraints import (
     Constraint,
+    Corners,
     Forced,
     Free,
     Json,
@@ -66,6 +67,7 @@ GRAMMARS: dict[str, Constraint] = {
     "free": Slotted("a", free(1, 4)),
     "set": Slotted("a", SET),
     "box": Slotted("a", BOX),
+    "corners": Slotted("a", Corners(100, 110)),
     "grid": Series((Forced((50,)), Slotted("a", grid(2, 3)), Forced((51,)))),
     "optional": Series((Slotted("a", Optional(free(), PRESENT, ABSENT)), Slotted("b", BOX))),
     "group": Series((Forced((50, 51)), GROUP, Slotted("b", free(0, 2)))),

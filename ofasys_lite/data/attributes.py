@@ -1,0 +1,63 @@
+"""Attributes of slots that only their preprocessor can judge: told with their place, before any row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ofasys_lite.cards.classes import load_class
+from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.errors import InstructionError, OfasysError
+from ofasys_lite.instruction.nodes import Span
+from ofasys_lite.instruction.places import place_of
+from ofasys_lite.plan.types import Plan, SlotSegment
+from ofasys_lite.preprocess.base import Preprocess
+
+__all__ = ["overrides", "preprocess_class", "wrong_attributes"]
+
+
+def preprocess_class(path: str) -> type[Preprocess]:
+    """The Preprocess a card names by dotted path; CardError if there is none."""
+    found: type[Preprocess] = load_class(path, Preprocess, "preprocess")
+    return found
+
+
+def overrides(tool: type[Preprocess], name: str) -> bool:
+    """Whether a preprocessor has a method of its own of that name."""
+    return next(one for one in tool.__mro__ if name in vars(one)) is not Preprocess
+
+
+def wrong_attributes(card: TaskCard, plan: Plan, settings: Mapping[str, Mapping[str, Any]]) -> list[InstructionError]:
+    """Every slot of the plan whose attributes its preprocessor refuses: `size=70`, a schema of no known form.
+
+    Args:
+        card: The task, for places in its line.
+        plan: Its plan.
+        settings: Settings by modality.
+    """
+    found: dict[str, InstructionError] = {}
+    for slot in plan.all_slots():
+        if not slot.preprocess:
+            continue
+        try:
+            preprocess_class(slot.preprocess).check_options(slot.options, settings[slot.modality])
+        except OfasysError as error:
+            place = place_of(card.instruction, _span(card.instruction, slot, error.message), card.origin)
+            message = f"task {card.name}: {error.message}"
+            wrong = InstructionError(message, code=error.code or "E107", place=place, help=error.help)
+            found.setdefault(wrong.render(), wrong)
+    return list(found.values())
+
+
+def _span(line: str, slot: SlotSegment, message: str) -> Span:
+    """Place of the attribute that a message names, the slot's where it names none."""
+    text = line[slot.span.start : slot.span.end]
+    for key, _ in slot.options:
+        at = text.find(f"{key}=")
+        if at >= 0 and key in message:
+            start, depth, end = slot.span.start + at, 0, slot.span.start + at
+            while end < slot.span.end and (depth or line[end] not in ",]"):
+                depth += (line[end] == "(") - (line[end] == ")")
+                end += 1
+            return Span(start, end)
+    return slot.span

@@ -1,0 +1,130 @@
+"""Names that slots take from training rows (labels, categories, phones), held against what the splits hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ofasys_lite.data.attributes import overrides, preprocess_class
+from ofasys_lite.data.groups import group_columns, raw_values
+from ofasys_lite.data.source import RowSource
+from ofasys_lite.errors import DataError
+from ofasys_lite.plan.types import GroupSegment, SlotSegment, option, walk
+from ofasys_lite.preprocess.text import read_text
+
+__all__ = ["Names", "label_notes", "names_in"]
+
+#: Closed sets with more values look like free text.
+_MANY = 1000
+#: A set with fewer values may be as large as its rows.
+_FEW = 20
+#: Names shown of those that training lacks.
+_SHOWN = 5
+
+#: Slot key -> how often each name stands in some rows.
+Names = dict[str, Counter[str]]
+
+
+def names_in(
+    source: RowSource,
+    sides: Sequence[tuple[SlotSegment | GroupSegment, bool]],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> Names:
+    """The names in all rows of a source; rows that cannot be read are passed over.
+
+    Args:
+        source: The rows.
+        sides: (slot or group, whether it is written).
+        settings: Settings by modality.
+    """
+    named = tuple(s for s, _ in sides if any(map(_is_named, walk((s,)))))
+    columns = {c for s in named for c in (group_columns(s) if isinstance(s, GroupSegment) else (s.column,))}
+    found: Names = {slot.key: Counter() for slot in walk(named) if _is_named(slot)}
+    for index in range(len(source)) if named else ():
+        try:
+            row = {column: source.value(index, column) for column in columns}
+            for slot, value in raw_values(named, row):
+                if _is_named(slot):
+                    found[slot.key].update(_names(slot, value, settings))
+        except DataError:
+            continue
+    return found
+
+
+def of_column(slot: SlotSegment) -> bool:
+    """True for a target that takes the values of its training column."""
+    return slot.learned and slot.closed is not None and slot.closed.kind == "column"
+
+
+def _is_named(slot: SlotSegment) -> bool:
+    """True for slots whose values need a row of the vocabulary that training data gives."""
+    if slot.closed is not None:
+        return slot.learned and slot.closed.kind != "candidates"
+    # a schema declares the same rows whatever the value is
+    declares = bool(slot.preprocess) and overrides(preprocess_class(slot.preprocess), "declare")
+    return declares and option(slot.options, "schema") is None
+
+
+def _names(slot: SlotSegment, value: Any, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    if slot.closed is not None:
+        yield read_text(value)
+        return
+    for name in preprocess_class(slot.preprocess).declare(value, slot.options, settings[slot.modality]):
+        # rows are called `=red`, or by their kind: `phone:AH`
+        yield name[1:] if name.startswith("=") else name.partition(":")[2] or name
+
+
+def label_notes(slots: Sequence[SlotSegment], splits: Mapping[str, Names], rows: Mapping[str, int]) -> Iterator[str]:
+    """What to say of the names of a task's slots.
+
+    Args:
+        slots: All slots.
+        splits: Split -> names in it; `train` is there.
+        rows: Split -> number of rows.
+    """
+    for key, slot in {slot.key: slot for slot in slots}.items():
+        train = splits["train"].get(key)
+        if train is None:
+            continue
+        known = set(train)
+        if of_column(slot):
+            yield from _set_notes(key, train, rows["train"])
+        elif slot.closed is not None:
+            known = set(slot.closed.values)
+            unused = [value for value in slot.closed.values if value not in train]
+            if train and unused and len(known) <= _MANY:
+                yield f"closed set of `{key}`: {_shown(unused)} in no training row"
+        for split, names in splits.items():
+            odd = [name for name in names.get(key, ()) if name not in known]
+            if odd and split != "train":
+                count = sum(names[key][name] for name in odd)
+                what = "never written" if slot.learned else "not read"
+                yield f"`{key}`: {_shown(odd)} in no training row, and {what}: {count} in {split}"
+
+
+def _set_notes(key: str, train: Counter[str], rows: int) -> Iterator[str]:
+    """What is odd about a closed set that comes from the training column."""
+    count, total = len(train), train.total()
+    if count == 1:
+        yield f"the closed set of `{key}` has one value, `{next(iter(train))}`: there is nothing to choose"
+    elif count > _FEW and count > total / 2:
+        yield (
+            f"the closed set of `{key}` has {count} values in {rows} rows: what seldom comes again is not learned as a "
+            "class; leave `closed_set` out if it is free text"
+        )
+    elif count > _MANY:
+        yield f"the closed set of `{key}` has {count} values"
+    folded: dict[str, list[str]] = {}
+    for name in train:
+        folded.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    alike = next((names for names in folded.values() if len(names) > 1), None)
+    if alike is not None:
+        shown = " and ".join(f"`{name}`" for name in sorted(alike)[:2])
+        yield f"the closed set of `{key}` holds {shown}, which differ in case or white space only"
+
+
+def _shown(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name[:40]}`" for name in sorted(names)[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
