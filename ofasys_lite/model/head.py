@@ -19,7 +19,8 @@ __all__ = ["head_loss"]
 
 # Most logits kept at once; above that rows go in parts whose logits are computed again in the backward pass.
 KEPT_LOGITS = 2**26
-# Logits that are turned into exponentials at once: they stay in the cache of a CPU.
+# Logits that are turned into exponentials at once on a CPU: they stay in its cache. Elsewhere all that are kept: there
+# each tile costs launches.
 TILE_LOGITS = 2**20
 
 
@@ -72,7 +73,7 @@ class _HeadLoss(torch.autograd.Function):
         if smoothing:
             loss_L -= smoothing * logits_LV.mean(1, dtype=torch.float32)
         sum_L = torch.empty_like(loss_L)
-        tile = max(1, TILE_LOGITS // max(1, classes))
+        tile = max(1, (TILE_LOGITS if logits_LV.is_cpu else KEPT_LOGITS) // max(1, classes))
         for start in range(0, loss_L.shape[0], tile):
             rows = slice(start, start + tile)
             part = logits_LV[rows]

@@ -81,6 +81,7 @@ class FakeCuda:
         capability: Compute capability of the device.
         findings: What should not have happened, each place once.
         operations: Number of calls by name.
+        launches: Number of calls that are no views.
         half: Whether products should be in half precision.
         gradients: For a caller's notes.
     """
@@ -88,6 +89,7 @@ class FakeCuda:
     capability: tuple[int, int] = (9, 0)
     findings: dict[Finding, int] = field(default_factory=dict)
     operations: Counter[str] = field(default_factory=Counter)
+    launches: int = 0
     half: bool = False
     gradients: dict[Tensor, Tensor] = field(default_factory=dict)
 
@@ -136,7 +138,8 @@ class FakeCuda:
         assert root is not None
         given: dict[Any, list[Tensor | None]] = {root: [torch.ones_like(loss)]}
         grads: dict[Tensor, Tensor] = {}
-        with torch.no_grad():
+        # what is computed again in checkpoints is asked for by the number of the pass
+        with torch.no_grad(), mock.patch.object(torch._C, "_current_graph_task_id", lambda: id(given)):
             for node in _in_order(root):
                 wanted = given.pop(node, None)
                 if wanted is None:
@@ -161,6 +164,7 @@ class FakeCuda:
         """Forgets what was seen so far."""
         self.findings.clear()
         self.operations.clear()
+        self.launches = 0
 
     def report(self, wanted: Callable[[Finding], bool] = lambda _: True) -> str:
         """The findings, a line each, with how often they happened."""
@@ -171,7 +175,11 @@ class FakeCuda:
     def look(self, func: Any, args: Any, kwargs: Any) -> None:
         """Judges one operation before it runs."""
         name = func._schema.name
+        if name.startswith("prim::"):
+            return
         self.operations[name] += 1
+        given = [result.alias_info for result in func._schema.returns]
+        self.launches += not all(alias is not None and not alias.is_write for alias in given)
         tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
         there = [x for x in tensors if x.is_cuda]
         here = [x for x in tensors if not x.is_cuda]

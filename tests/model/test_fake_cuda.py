@@ -133,6 +133,19 @@ def test_every_preset_has_the_kernel_for_ragged_packs(preset: Path) -> None:
     assert len(gradients) == len([*body.parameters(), table.weight, x_SD, y_TD])
 
 
+def test_the_head_takes_few_launches_for_many_rows() -> None:
+    cuda = FakeCuda()
+    with cuda(), torch.device("cuda"):
+        states_LD, weight_VD = (torch.empty(n, 64, requires_grad=True) for n in (8192, 32_000))
+        labels_L = torch.zeros(8192, dtype=torch.long)
+        with cuda.autocast(True):
+            loss_L = head_loss(states_LD, weight_VD, labels_L, 0.1)
+        cuda.backward(loss_L.sum())
+    assert cuda.report() == ""
+    # four parts, whose logits are made twice
+    assert cuda.launches < 250
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_steps_of_decoding_stay_on_the_device(half: bool) -> None:
     prepared = tiny_worlds.ready(tiny_worlds.tasks("caption", "speech"))
