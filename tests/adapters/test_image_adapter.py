@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ofasys_lite.adapters.base import Embedded, Shared
-from ofasys_lite.adapters.image import ImageAdapter
+from ofasys_lite.adapters.image import ImageAdapter, buckets
 from ofasys_lite.data.types import Part
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.preprocess.base import Context, Piece
@@ -76,6 +76,51 @@ def test_packed_images_equal_images_one_by_one_in_values_and_gradients(name: str
     torch.testing.assert_close(packed, single, rtol=1e-5, atol=1e-5)
     for key, parameter in model.named_parameters():
         torch.testing.assert_close(gradients[key], parameter.grad, rtol=1e-3, atol=1e-3, msg=key)
+
+
+@pytest.mark.parametrize("settings", [{}, {"patch": 7, "widths": [16]}, {"blocks": 2}], ids=["conv", "odd", "blocks"])
+def test_images_of_several_sizes_in_one_call_equal_images_one_by_one(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = adapter(**settings)
+    for block in model.stem.blocks:
+        nn.init.normal_(block.out.weight, std=0.3)
+        nn.init.normal_(block.out.bias)
+    images = pieces(RAGGED, masked=True, patch=settings.get("patch", 4))
+    judge = torch.randn(sum(p.count for p in images), D)
+    single = torch.cat([model.embed(pack([image])) for image in images])
+    wanted = torch.autograd.grad((single * judge).sum(), list(model.parameters()))
+    seen: list[int] = []
+    cells = model.stem.cells
+    monkeypatch.setattr(model.stem, "cells", lambda x, inside: [seen.append(len(x)), cells(x, inside)][1])
+    monkeypatch.setattr(model, "together", lambda shapes: buckets(shapes, 1000.0))
+    packed = model.embed(pack(images))
+    assert seen == [len(images)]
+    torch.testing.assert_close(packed, single, rtol=1e-5, atol=1e-5)
+    gradients = torch.autograd.grad((packed * judge).sum(), list(model.parameters()))
+    for found, want in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(found, want, rtol=1e-3, atol=1e-3)
+
+
+def test_a_linear_stem_is_one_product_for_a_pack() -> None:
+    model = adapter(stem="linear")
+    rows: list[int] = []
+    model.stem.cell.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
+    images = pieces(RAGGED)
+    model.embed(pack(images))
+    assert rows == [sum(piece.count for piece in images)]
+
+
+def test_gaps_of_a_call_stay_within_what_is_allowed() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(int(lines), int(columns)) for lines, columns in rng.integers(4, 20, (200, 2))]
+    found = buckets(shapes, 1.5)
+    assert sorted(i for members in found for i in members) == list(range(200))
+    for members in found:
+        high, wide = (max(shapes[i][way] for i in members) for way in (0, 1))
+        assert len(members) * high * wide <= 1.5 * sum(shapes[i][0] * shapes[i][1] for i in members)
+    assert len(found) < len(set(shapes)) / 2
+    assert [len(members) for members in buckets([(3, 4)] * 9)] == [9]
 
 
 @pytest.mark.parametrize("name", STEMS)
