@@ -139,7 +139,7 @@ class FakeCuda:
         given: dict[Any, list[Tensor | None]] = {root: [torch.ones_like(loss)]}
         grads: dict[Tensor, Tensor] = {}
         # what is computed again in checkpoints is asked for by the number of the pass
-        with torch.no_grad(), mock.patch.object(torch._C, "_current_graph_task_id", lambda: id(given)):
+        with torch.no_grad(), mock.patch.object(torch._C, "_current_graph_task_id", return_value=id(given)):
             for node in _in_order(root):
                 wanted = given.pop(node, None)
                 if wanted is None:
