@@ -29,6 +29,7 @@ from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.generalist.rendering import Rendering, codes_in
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.model import tensor_cores
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.decoding import misfit
 from ofasys_lite.plan.types import option, walk
@@ -173,7 +174,9 @@ def _predict_chunk(
     best: list[list[tuple[dict[str, Any], float]]] = [[] for _ in requests]
     codes: list[dict[str, Any]] = [{} for _ in requests]
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        states_SD = network.encode(batch.source)
+        # codes of what is given are made outside: they must be those of training
+        with tensor_cores(model.device):
+            states_SD = network.encode(batch.source)
         for target in range(max(targets, default=0)):
             live = [i for i, count in enumerate(targets) if count > target]
             rows = [row for i in live for row in range(first[i], first[i + 1])]
@@ -191,7 +194,8 @@ def _predict_chunk(
             automata = [compile(constraint) for constraint in constraints]
             asked = [(options[i], keys[i]) for i in live]
             sources = [list(range(first[i], first[i + 1])) for i in live]
-            found = _decoded(network, session, batch.source, states_SD, constraints, automata, asked, sources)
+            with tensor_cores(model.device):
+                found = _decoded(network, session, batch.source, states_SD, constraints, automata, asked, sources)
             rendering = Rendering(network)
             splits = []
             for i, automaton, constraint, hypothesis in zip(live, automata, constraints, found, strict=True):

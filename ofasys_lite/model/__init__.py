@@ -8,7 +8,7 @@ from ofasys_lite.model.cost import flops, parameters
 from ofasys_lite.model.ctc import ctc_losses
 from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
 from ofasys_lite.model.head import head_loss
-from ofasys_lite.model.probe import Precision, pick_device, probe_precision
+from ofasys_lite.model.probe import Precision, pick_device, probe_precision, tensor_cores
 from ofasys_lite.model.quantize import Codebook, Quantized, ResidualQuantizer
 from ofasys_lite.model.rotary import RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
 from ofasys_lite.model.scalar_codes import ScalarQuantizer
@@ -40,4 +40,5 @@ __all__ = [
     "rotary_angles",
     "rotary_table",
     "rotate",
+    "tensor_cores",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch
 
 from ofasys_lite.errors import CheckpointError
 
-__all__ = ["Precision", "cpu_flags", "pick_device", "probe_precision"]
+__all__ = ["Precision", "cpu_flags", "pick_device", "probe_precision", "tensor_cores"]
 
 # what decides: bf16 must win clearly, since its weights and sums are less exact
 WORTHWHILE = 1.2
@@ -106,6 +108,18 @@ def _seconds(device: torch.device, dtype: torch.dtype) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def tensor_cores(device: torch.device) -> Iterator[None]:
+    """Products in fp32 on a CUDA device take TF32 meanwhile (10 bits behind the point, sums in fp32); others do not."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def cpu_flags() -> tuple[str, ...]:

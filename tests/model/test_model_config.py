@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from ofasys_lite.errors import CardError
-from ofasys_lite.model import ModelConfig, probe_precision
+from ofasys_lite.model import ModelConfig, probe_precision, tensor_cores
 from ofasys_lite.model.probe import cpu_flags
 
 
@@ -66,3 +67,11 @@ def test_precision_is_measured_once_and_follows_from_the_ratio() -> None:
     assert found.dtype == ("bf16" if found.ratio >= 1.2 else "fp32")
     assert found.flags == cpu_flags()
     assert str(found.torch_dtype) == ("torch.bfloat16" if found.dtype == "bf16" else "torch.float32")
+
+
+def test_products_in_fp32_take_tf32_on_a_gpu_only_and_only_meanwhile() -> None:
+    before = torch.get_float32_matmul_precision()
+    for device, inside in (("cuda", "high"), ("cpu", before)):
+        with tensor_cores(torch.device(device)):
+            assert torch.get_float32_matmul_precision() == inside
+        assert torch.get_float32_matmul_precision() == before
