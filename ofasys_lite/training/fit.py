@@ -37,7 +37,7 @@ from ofasys_lite.training.module import TrainingModule, progress
 from ofasys_lite.training.progress import Progressing
 from ofasys_lite.training.quiet import deaf, quiet
 from ofasys_lite.training.ranks import launched
-from ofasys_lite.training.resume import Beginning, begin, facts_of, same_facts, same_plans, same_rows
+from ofasys_lite.training.resume import Beginning, begin, facts_of, rate_note, same_facts, same_plans, same_rows
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
 from ofasys_lite.writing import room_for, telling, write_atomic
@@ -131,6 +131,8 @@ def _train(
         told = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
         for note in shortened((*run.notes, *told, *mixture.notes())):
             console.print(f"note: {note}", highlight=False, style="dim")
+    if before is not None and (rises := rate_note(before, settings)):
+        console.print(f"note: {rises}", highlight=False, style="dim")
     _write_facts(run, folder, ready, before, generalist.contents)
     data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
     callbacks = _callbacks(run, folder, ready, mixture, generalist, console, validate)

@@ -18,9 +18,10 @@ from ofasys_lite.generalist.trained import read_contents
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.training.files import RunFolder
+from ofasys_lite.training.module import learning_rate, progress
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Beginning", "begin", "facts_of", "same_facts", "same_plans", "same_rows"]
+__all__ = ["Beginning", "begin", "facts_of", "rate_note", "same_facts", "same_plans", "same_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,24 @@ def facts_of(
     held = {task: each.digest for task, each in contents.items()}
     same = {"model": model.stored(), "vocabulary": vocabulary.hash}
     return {**same, **drawn, "contents": held, "mixture": mixture.fingerprint}
+
+
+def rate_note(before: Beginning, settings: TrainSettings) -> str:
+    """What to say where the learning rate jumps up as a run goes on; empty where it does not.
+
+    The schedule follows the share of the run that is done: a run that is made longer goes back on it.
+    """
+    rates = [group["lr"] for state in before.state.get("optimizer_states", []) for group in state["param_groups"]]
+    done = progress(settings, before.step, before.seconds)
+    if not rates or done >= 1:
+        return ""
+    was, now = float(max(rates)), learning_rate(settings, done)
+    if now <= 1.5 * was or done < settings.warmup:
+        return ""
+    return (
+        f"the learning rate was {was:.2g} and rises to {now:.2g}: the run is {done:.0%} done now and goes back on its "
+        f"schedule; to go on at the rate it had: trainer.schedule=constant trainer.lr={was:.2g}"
+    )
 
 
 def same_rows(folder: RunFolder, before: Mapping[str, Any], contents: Mapping[str, Contents]) -> None:

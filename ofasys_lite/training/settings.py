@@ -14,6 +14,7 @@ __all__ = ["TrainSettings"]
 _PRECISIONS = ("auto", "fp32", "bf16")
 _ACCELERATORS = ("auto", "cpu", "cuda")
 _STRATEGIES = ("auto", "ddp")
+_SCHEDULES = ("cosine", "constant")
 _AT_LEAST_1 = ("samples_per_step", "source_budget", "target_budget", "nodes", "log_every")
 _WHOLE = frozenset((*_AT_LEAST_1, "steps", "seed", "devices", "workers", "threads", "valid_samples"))
 
@@ -34,6 +35,7 @@ class TrainSettings:
         betas: AdamW's two averages.
         warmup: Share of the run (0 to 1) with rising learning rate.
         final: Learning rate at the end, as a share of the peak (cosine in between).
+        schedule: `cosine`, or `constant`: the rate stays at `lr` after the warm-up, as for going on with a run.
         clip: Largest gradient norm; 0 does not clip.
         label_smoothing: Of target slots.
         ema: Decay of the averaged weights that are evaluated and exported; 0 keeps none.
@@ -64,6 +66,7 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.98)
     warmup: float = 0.05
     final: float = 0.02
+    schedule: str = "cosine"
     clip: float = 1.0
     label_smoothing: float = 0.0
     ema: float = 0.0
@@ -106,6 +109,7 @@ class TrainSettings:
         _one_of("accounting", self.accounting, MODES)
         _one_of("precision", self.precision, _PRECISIONS)
         _one_of("accelerator", self.accelerator, _ACCELERATORS)
+        _one_of("schedule", self.schedule, _SCHEDULES)
         _one_of("strategy", self.strategy, _STRATEGIES)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise CardError(f"trainer: betas is {list(self.betas)}", help="two numbers from 0 to below 1")

@@ -105,6 +105,34 @@ def test_a_finished_run_resumed_as_it_was_only_writes_its_export_again(tmp_path:
     assert checkpoint(tmp_path / "run")["global_step"] == 3
 
 
+def test_a_run_that_is_made_longer_says_that_its_rate_rises_and_how_it_stays_low(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+    import re
+
+    from rich.console import Console
+
+    said: list[io.StringIO] = []
+
+    def console(**_: Any) -> Console:
+        said.append(io.StringIO())
+        return Console(file=said[-1], width=1000)
+
+    monkeypatch.setattr(worlds, "Console", console)
+    cards = worlds.tasks("spell")
+    worlds.run(cards, tmp_path / "run", steps=8, lr=1e-2)
+    for steps, more, note in ((16, {}, True), (24, {"schedule": "constant", "lr": 2e-4}, False)):
+        worlds.run(cards, tmp_path / "run", steps=steps, resume=True, **{"lr": 1e-2, **more})
+        found = re.search(r"the learning rate was (\S+) and rises to (\S+): the run is 50% done", said[-1].getvalue())
+        assert (found is not None) == note
+        if found is not None:
+            assert float(found[1]) < float(found[2])
+            assert f"trainer.schedule=constant trainer.lr={found[1]}" in said[-1].getvalue()
+    rates = [row["lr"] for row in RunFolder(tmp_path / "run").history() if row["kind"] == "step" and row["step"] > 16]
+    assert set(rates) == {2e-4}
+
+
 def test_minutes_end_a_run_and_its_resume_adds_nothing(tmp_path: Path) -> None:
     cards = worlds.tasks("spell")
     worlds.run(cards, tmp_path / "run", steps=None, minutes=0.005)

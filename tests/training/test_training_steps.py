@@ -113,6 +113,12 @@ def test_the_rate_warms_up_and_falls_and_never_leaves_its_bounds() -> None:
     assert rates[10:100] == sorted(rates[10:100], reverse=True)
 
 
+def test_a_constant_rate_warms_up_and_stays() -> None:
+    settings = TrainSettings(steps=100, lr=1.0, warmup=0.1, schedule="constant")
+    assert learning_rate(settings, 0.05) == pytest.approx(0.5)
+    assert {learning_rate(settings, share / 100) for share in range(10, 130)} == {1.0}
+
+
 def test_the_larger_share_of_steps_and_minutes_counts() -> None:
     settings = TrainSettings(steps=100, minutes=1.0)
     assert progress(settings, 30, 15.0) == pytest.approx(0.3)
@@ -135,6 +141,7 @@ def test_the_larger_share_of_steps_and_minutes_counts() -> None:
         ({"steps": 5, "strategy": "dpp"}, "strategy `dpp` is not known"),
         ({"steps": 5, "betas": [0.9, 1.5]}, "betas"),
         ({"steps": 5, "betas": ["a", "b"]}, "betas is"),
+        ({"steps": 5, "schedule": "linear"}, "schedule `linear` is not known"),
         ({"steps": 5, "lr": float("nan")}, "lr is nan"),
         ({"steps": 5, "clip": float("inf")}, "clip is inf"),
         ({"steps": 5, "minutes": float("inf")}, "minutes is inf"),
