@@ -17,6 +17,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
 from ofasys_lite.signals import AtOnce, Interrupted
 from ofasys_lite.training.files import RunFolder
+from ofasys_lite.training.start import Start, replayed
 
 if TYPE_CHECKING:
     from ofasys_lite.data.ready import DataSettings
@@ -44,6 +45,8 @@ def fit(
     resume: bool = False,
     rows: str = "check",
     overwrite: bool = False,
+    start: str | Path | Mapping[str, Any] | None = None,
+    replay: float = 0.0,
     preset: str | None = None,
     console: Any = None,
     **options: Any,
@@ -64,6 +67,9 @@ def fit(
         resume: Go on from the last checkpoint of that run.
         rows: `changed` goes on with a run whose training rows have changed since; `check` refuses it.
         overwrite: Replace the run that is there.
+        start: The run or export whose weights, tokenizer and settings a fresh model of its sizes begins with, or a
+            mapping (`path`, `replay`). Its tasks are measured before and after: `start.json` in the run's folder.
+        replay: Share of the samples that tasks it learned before get together, where their rows are found.
         preset: Trainer preset (cpu, gpu, ddp or your own); gpu where there is a CUDA device, else cpu.
         console: A rich Console for progress and notes; stderr if not given.
         **options: Settings of the trainer in place of the preset's (lr, samples_per_step, precision, workers, seed,
@@ -85,7 +91,13 @@ def fit(
         raise CardError(f"resume is {resume!r}", help="fit(..., name='x', resume=True) goes on with runs/x")
     if rows not in ("check", "changed"):
         raise CardError(f"rows is {rows!r}", help=did_you_mean(str(rows), ("check", "changed")))
+    begun = _begun(model, start, replay)
     cards, modalities = _tasks(tasks, model)
+    notes: tuple[str, ...] = ()
+    if model.trained:
+        old = {name: entry.card for name, entry in model.generalist.tasks.items()}
+        cards, notes = replayed(cards, old, begun.replay)
+        notes += _unlearned(old, cards, begun)
     asked = _Asked.of(read_presets(trainer=preset or _preset()), options, steps, minutes)
     place = _folder([card.name for card in cards], name, folder, resume)
     _claim(RunFolder(place), resume, overwrite)
@@ -95,17 +107,21 @@ def fit(
     report = check_tasks(cards, modalities, rows=_ROWS, tolerate=asked.settings.quarantine)
     report.raise_errors()
     raise_all(wrong_judges(cards, modalities))
+    from ofasys_lite.report.forgetting import measured, note
     from ofasys_lite.training.fit import train
 
     run = replace(
         _run(model, cards, modalities, asked, place, resume),
-        notes=report.notes,
+        notes=(*notes, *report.notes),
         changed_rows=rows == "changed",
         overwrite=overwrite,
     )
     validate = _validator(run.settings, place)
+    before = measured(model.generalist) if start is not None else {}
     with _ending(place):
         model._hold(train(run, console, validate=validate))
+    if start is not None:
+        note(begun.path, before, model.generalist, place)
     model.run = place
     return model
 
@@ -122,6 +138,50 @@ def _ending(place: Path) -> Iterator[None]:
         if stop.number == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise
+
+
+def _begun(model: GeneralistModel, start: Any, replay: float) -> Start:
+    """What the model begins with, its weights in it.
+
+    Raises:
+        CheckpointError: It is trained already, or of another size or other settings than the start.
+    """
+    said = Start.of(start)
+    begun = Start("", replay) if said is None else replace(said, replay=replay or said.replay)
+    if said is None:
+        return begun
+    if model.trained:
+        raise CheckpointError(
+            f"start={begun.path}: this model has weights already", help="begin with a fresh GeneralistModel(...)"
+        )
+    from ofasys_lite.generalist.generalist import Generalist
+
+    found = Generalist.from_pretrained(begun.path, "cpu")
+    for key, value in found.network.config.stored().items():
+        if model.config.stored()[key] != value:
+            raise CheckpointError(
+                f"start={begun.path}: {key} is {value} there, and {model.config.stored()[key]} in this model",
+                help="its sizes come with its weights: fit(GeneralistModel.from_pretrained(path), ...) takes them",
+            )
+    used = {slot.modality for entry in found.tasks.values() for slot in entry.plan.all_slots()}
+    for name in sorted(used):
+        settings, own = found.modalities[name].settings, model.modalities()[name].settings
+        for key in settings:
+            if settings[key] != own.get(key):
+                raise CheckpointError(
+                    f"start={begun.path}: {name}'s {key} is {settings[key]} there, and {own.get(key)} in this model",
+                    help="its settings come with its weights: fit(GeneralistModel.from_pretrained(path), ...)",
+                )
+    model._hold(found)
+    return begun
+
+
+def _unlearned(old: Mapping[str, TaskCard], cards: Sequence[TaskCard], begun: Start) -> tuple[str, ...]:
+    """A note of learned tasks that are not drawn any more."""
+    names = {card.name for card in cards}
+    left = [name for name in old if name not in names]
+    way = "" if begun.replay else "; fit(..., replay=0.2) draws them, too, where their rows are found"
+    return (f"the model learned {', '.join(left)}: not trained on here, they may be unlearned{way}",) if left else ()
 
 
 class Trainer:
@@ -164,7 +224,7 @@ class Trainer:
         return fit(model, tasks, **{"preset": self.preset, **self.options, **options})
 
 
-_FIT = ("steps", "minutes", "name", "folder", "resume", "rows", "overwrite", "console")
+_FIT = ("steps", "minutes", "name", "folder", "resume", "rows", "overwrite", "start", "replay", "console")
 
 
 def _option_names() -> tuple[str, ...]:

@@ -1,13 +1,13 @@
-"""Modality cards as exports keep them: plain values that need no file."""
+"""Cards as exports keep them: plain values that need no file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ofasys_lite.cards.types import AttributeSpec, ModalityCard
+from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, TaskCard
 
-__all__ = ["stored_modalities"]
+__all__ = ["stored_card", "stored_modalities"]
 
 
 def stored_modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
@@ -21,3 +21,14 @@ def stored_modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
         for alias in (name, *card.aliases):
             found[alias] = card
     return found
+
+
+def stored_card(value: Mapping[str, Any]) -> TaskCard:
+    """A task card, from its fields as JSON gives them back."""
+    given = dict(value)
+    given["sets"] = {k: tuple(v) for k, v in given["sets"].items()}
+    metrics = []
+    for m in given["metrics"]:
+        metrics.append(MetricSpec(m["name"], m["column"], tuple(m["baselines"]), tuple(m["references"])))
+    given["metrics"] = tuple(metrics)
+    return TaskCard(**given)

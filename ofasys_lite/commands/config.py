@@ -40,6 +40,7 @@ class RunConfig:
         minutes: Most minutes, or None.
         resume: False, True (from runs/<name>) or the path of a run.
         folders: Users' folders of cards.
+        start: What the run begins with: None, or a mapping (`path`, `replay`).
         resolved: The whole configuration as plain values, to be written into the run's folder.
     """
 
@@ -55,6 +56,7 @@ class RunConfig:
     minutes: float | None
     resume: bool | str
     folders: tuple[str, ...] = ()
+    start: Any = None
     resolved: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,6 +95,7 @@ def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: s
         minutes=minutes,
         resume=content.get("resume") or False,
         folders=folders,
+        start=content.get("start"),
         resolved={**shown, "tasks": lines, "name": name},
     )
 

@@ -208,6 +208,7 @@ def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
 
 def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
     """The results with the run's name, history, what its training took, and which of its weights were used."""
+    from ofasys_lite.report.forgetting import FILE, changes
     from ofasys_lite.training.files import RunFolder
 
     history = RunFolder(found.folder).history()
@@ -215,6 +216,10 @@ def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
     facts = dict(results.facts)
     if steps:
         facts["training"] = f"{steps[-1]['step']:,} steps, {steps[-1]['time'] / 60:.1f} minutes"
+    begun = found.folder / FILE
+    if begun.exists():
+        told = json.loads(begun.read_text(encoding="utf-8"))
+        facts["began with"] = f"{told['path']}; {'; '.join(changes(told))}"
     if checkpoint != "last":
         facts["weights"] = "best validation" if checkpoint == "best" else checkpoint
     name = found.folder.name if found.folder.name != "export" else found.folder.resolve().parent.name

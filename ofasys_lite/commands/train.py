@@ -12,11 +12,14 @@ from typing import Any
 
 import yaml
 
+from ofasys_lite.commands.begin import begin_with, measurable, start_named
 from ofasys_lite.commands.compose import run_hydra, user_folders
 from ofasys_lite.commands.config import RunConfig, run_config
 from ofasys_lite.commands.escapes import escaped
+from ofasys_lite.commands.runs import find_run
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.signals import Interrupted, pending
+from ofasys_lite.training.start import Start
 from ofasys_lite.writing import other_rank
 
 __all__ = ["environment", "main", "start"]
@@ -30,6 +33,7 @@ _DATA_KEYS = ("root", "cache", "cards", "prepare", "tokenizer", "pieces", "bins"
 
 def main(arguments: Sequence[str]) -> int:
     """0 when the run is trained (and evaluated, unless `evaluate=false`)."""
+    arguments = start_named(arguments)
     folders = user_folders(list(arguments))
 
     def job(content: dict[str, Any], folder: str | None) -> None:
@@ -44,8 +48,9 @@ def main(arguments: Sequence[str]) -> int:
             if not isinstance(value, bool):
                 raise CardError(f"{key} is `{value}`", help="true or false")
         own = tuple(dict.fromkeys((*folders, *_card_folders(content))))
+        config, told = begin_with(run_config(content, own, folder), arguments)
         accepts = (said["plans"] == "ignore", said["rows"] == "changed", overwrite)
-        start(run_config(content, own, folder), evaluated, *accepts)
+        start(config, evaluated, *accepts, told)
 
     run_hydra("train", list(arguments), job)
     return 0
@@ -93,6 +98,7 @@ def start(
     ignore_plans: bool = False,
     changed_rows: bool = False,
     overwrite: bool = False,
+    told: Sequence[str] = (),
 ) -> Path:
     """The folder of the finished run; a signal that ends it before leaves a line that says how to go on.
 
@@ -102,6 +108,7 @@ def start(
         ignore_plans: Go on with a run whose lines, or other facts, have changed.
         changed_rows: Go on with a run whose training rows have changed.
         overwrite: Replace the run that is in its folder.
+        told: Notes of what it begins with, to be printed before the first step.
     """
     from ofasys_lite.training.files import RunFolder
 
@@ -114,14 +121,14 @@ def start(
         _check_lines(config)
         _prepare(config)
         accepted = {"ignore_plans": ignore_plans, "changed_rows": changed_rows, "overwrite": overwrite}
-        run = replace(_training_run(config, folder, resume), notes=_check(config), **accepted)
+        run = replace(_training_run(config, folder, resume), notes=(*told, *_check(config)), **accepted)
         pending()
         with RunFolder(folder).held(resume, overwrite):
             state = "begun"
             _train(run, config)
             state = "trained"
             if evaluate and _first_rank():
-                _evaluate(folder, "cpu" if config.trainer.get("accelerator") == "cpu" else "auto")
+                _evaluate(folder, "cpu" if config.trainer.get("accelerator") == "cpu" else "auto", config.start)
     except (Interrupted, KeyboardInterrupt):
         if not other_rank():
             state = "begun" if state == "new" and config.resume else state
@@ -130,12 +137,15 @@ def start(
     return folder
 
 
-def _evaluate(folder: Path, device: str) -> None:
+def _evaluate(folder: Path, device: str, begun: Any) -> None:
     from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
     from ofasys_lite.report.evaluate import NoRows
 
+    options = EvaluateOptions(device=device)
+    if Start.of(begun) is not None:
+        options = replace(options, tasks=measurable(folder), output=str(folder))
     try:
-        evaluate_run(folder, EvaluateOptions(device=device))
+        evaluate_run(folder, options)
     except NoRows as error:
         print(f"nothing to evaluate: {error.message}", file=sys.stderr)
 
@@ -252,13 +262,20 @@ def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:
         {**trainer, "seed": config.seed, "steps": config.steps, "minutes": config.minutes}
     )
     data = config.data
+    begun, model = Start.of(config.start), None
+    if begun is not None:
+        from ofasys_lite.generalist.generalist import Generalist
+
+        model = Generalist.from_pretrained(find_run(begun.path).export, "cpu")
+    own = DataSettings(data.get("pieces", 2000), data.get("bins", 1000), data.get("tokenizer"))
     return TrainingRun(
         cards=config.tasks,
         modalities=config.modalities,
         model=ModelConfig.from_dict({**config.model, **switches}),
         settings=settings,
         folder=folder,
-        data=DataSettings(data.get("pieces", 2000), data.get("bins", 1000), data.get("tokenizer")),
+        data=own if model is None else model.data,
+        start=model,
         resume=resume,
         config=config.resolved,
     )
@@ -267,6 +284,7 @@ def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:
 def _train(run: Any, config: RunConfig) -> None:
     from rich.console import Console
 
+    from ofasys_lite.report.forgetting import changes, measured, note
     from ofasys_lite.report.validation import Validator
     from ofasys_lite.training.files import RunFolder
     from ofasys_lite.training.fit import train
@@ -276,7 +294,12 @@ def _train(run: Any, config: RunConfig) -> None:
     tasks = "1 task" if len(names) == 1 else f"{len(names)} tasks"
     console.print(f"training {tasks} into {run.folder}: {', '.join(names)}")
     validate = Validator(RunFolder(run.folder), run.settings.valid_samples)
-    train(run, console, _loggers(config, run.folder), validate)
+    begun = Start.of(config.start)
+    before = measured(run.start) if begun is not None and _first_rank() else {}
+    model = train(run, console, _loggers(config, run.folder), validate)
+    if begun is not None and _first_rank():
+        for line in changes(note(begun.path, before, model, run.folder)):
+            console.print(f"{begun.path}, {line}", highlight=False)
     console.print(f"trained: {run.folder}/export")
     sys.stderr.flush()
 

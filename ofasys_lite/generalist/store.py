@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ofasys_lite import __version__
-from ofasys_lite.cards.stored import stored_modalities
-from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.cards.stored import stored_card, stored_modalities
+from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import adapter_facts, codec_slots
 from ofasys_lite.data.ready import DataSettings
 from ofasys_lite.data.spec import is_paths
@@ -230,13 +230,7 @@ def _with_others(stored: dict[str, ModalityCard]) -> dict[str, ModalityCard]:
 
 
 def _entry(name: str, value: Mapping[str, Any], modalities: Mapping[str, ModalityCard]) -> TaskEntry:
-    given = dict(value["card"])
-    given["sets"] = {k: tuple(v) for k, v in given["sets"].items()}
-    metrics = []
-    for m in given["metrics"]:
-        metrics.append(MetricSpec(m["name"], m["column"], tuple(m["baselines"]), tuple(m["references"])))
-    given["metrics"] = tuple(metrics)
-    card = TaskCard(**given)
+    card = stored_card(value["card"])
     plan = freeze(build_plan(card, modalities), {k: tuple(v) for k, v in value["closed"].items()})
     plan = with_codecs(plan, codec_facts(value.get("codecs", {})))
     if plan.hash != value["plan"]:

@@ -28,7 +28,7 @@ __all__ = ["RunFolder"]
 
 #: What trainings and evaluations write into a run's folder.
 _WRITTEN = (
-    *("config.yaml", "plans.json", "plans.txt", "closed_sets.json", "metrics.jsonl", "quarantine.jsonl"),
+    *("config.yaml", "plans.json", "plans.txt", "closed_sets.json", "start.json", "metrics.jsonl", "quarantine.jsonl"),
     *("checkpoints", ROWS, "tokenizer", "export", "logs", "metrics.json", "evaluation.json", "report.html", "samples"),
 )
 
@@ -91,7 +91,9 @@ class RunFolder:
         """Takes away what earlier runs wrote into the folder; logs and files of others stay."""
         finish(self.export)
         found = [self.last, self.best, self.rows, self.metrics, self.quarantine]
-        found += [self.path / name for name in ("plans.json", "plans.txt", "closed_sets.json", "config.yaml")]
+        found += [
+            self.path / name for name in ("plans.json", "plans.txt", "closed_sets.json", "start.json", "config.yaml")
+        ]
         found += [self.path / "tokenizer" / name for name in ("tokenizer.model", "vocabulary.json")]
         found += [self.export / name for name in EXPORT]
         for evaluation in self.path.glob("evaluation*.json"):

@@ -1,0 +1,109 @@
+"""`train start=runs/x`: a new run with the weights, the tokenizer and the settings of a trained model. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.cards.stored import stored_card
+from ofasys_lite.cards.types import ModalityCard
+from ofasys_lite.commands.config import RunConfig
+from ofasys_lite.commands.runs import Found, find_run
+from ofasys_lite.errors import CheckpointError
+from ofasys_lite.training.start import Start, replayed
+from ofasys_lite.writing import current
+
+__all__ = ["begin_with", "measurable", "start_named"]
+
+
+def start_named(arguments: Collection[str]) -> list[str]:
+    """The arguments with `start=runs/x` written as the key of the mapping that it is: `start.path=runs/x`."""
+    return [f"start.path={each[6:]}" if each.startswith("start=") else each for each in arguments]
+
+
+def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tuple[str, ...]]:
+    """The run with what its start brings: sizes, settings of modalities, bins, tasks to replay; and notes of it.
+
+    Args:
+        config: The run.
+        given: The command line: what is said there and differs from the start is refused, presets give way.
+
+    Raises:
+        CheckpointError: There is no such model, or its sizes, tokenizer or settings are not those that were asked for.
+    """
+    start = Start.of(config.start)
+    if start is None:
+        return config, ()
+    found = find_run(start.path)
+    stored = json.loads(current(found.export, "config.json").read_text(encoding="utf-8"))
+    keys = {each.partition("=")[0].lstrip("+") for each in given if "=" in each and each[0] != "-"}
+    _same_sizes(start.path, config.model, stored["model"], keys)
+    _same_data(start.path, config.data, stored["data"], keys)
+    _same_modalities(start.path, config.modalities, found.modalities, keys)
+    old = {name: stored_card(value["card"]) for name, value in found.tasks.items()}
+    tasks, notes = replayed(config.tasks, old, start.replay)
+    others = [
+        f"task {card.name}: {start.path} learned it as: {old[card.name].instruction}"
+        for card in config.tasks
+        if card.name in old and old[card.name].instruction != card.instruction
+    ]
+    model = {key: value for key, value in stored["model"].items() if key in config.model}
+    data = {**config.data, "bins": stored["data"]["bins"]}
+    return replace(
+        config,
+        tasks=tuple(tasks),
+        modalities={**config.modalities, **found.modalities},
+        model=model,
+        data=data,
+        resolved={**config.resolved, "model": model, "data": data},
+    ), (*notes, *others, *_left(found, [card.name for card in tasks], start))
+
+
+def measurable(folder: Path) -> tuple[str, ...]:
+    """Tasks of a run that began with a model: its own, and those of the model whose rows were found."""
+    told = json.loads((folder / "start.json").read_text(encoding="utf-8"))
+    return tuple(name for name in find_run(str(folder)).tasks if "reason" not in told["before"].get(name, {}))
+
+
+def _left(found: Found, names: Collection[str], start: Start) -> tuple[str, ...]:
+    """A note of tasks that are not drawn any more."""
+    left = [name for name in found.tasks if name not in names]
+    if not left:
+        return ()
+    way = "" if start.replay else "; start.replay=0.2 draws them, too, where their data are found"
+    return (f"{start.path} learned {', '.join(left)}: not trained on here, they may be unlearned{way}",)
+
+
+def _same_sizes(path: str, asked: Mapping[str, Any], stored: Mapping[str, Any], keys: Collection[str]) -> None:
+    for key, value in stored.items():
+        named = "model" in keys or f"model.{key}" in keys
+        if named and asked.get(key) is not None and asked[key] != value:
+            raise CheckpointError(
+                f"start={path}: model.{key} is {value} there, and {asked[key]} is asked for",
+                help="leave the model out: its sizes come with its weights; another size begins without start=",
+            )
+
+
+def _same_data(path: str, asked: Mapping[str, Any], stored: Mapping[str, Any], keys: Collection[str]) -> None:
+    for key in ("tokenizer", "pieces", "bins"):
+        if f"data.{key}" in keys and (key == "tokenizer" or asked.get(key) != stored.get(key)):
+            raise CheckpointError(
+                f"start={path}: data.{key} cannot be chosen: the model brings its tokenizer and its bins",
+                help="leave it out, or begin without start=",
+            )
+
+
+def _same_modalities(
+    path: str, asked: Mapping[str, ModalityCard], stored: Mapping[str, ModalityCard], keys: Collection[str]
+) -> None:
+    for name, card in stored.items():
+        for key, value in card.settings.items():
+            wanted = asked[name].settings.get(key) if name in asked else value
+            if f"modalities.{name}.{key}" in keys and wanted != value:
+                raise CheckpointError(
+                    f"start={path}: modalities.{name}.{key} is {value} there, and {wanted} is asked for",
+                    help="leave it out: the weights belong to these settings; others begin without start=",
+                )

@@ -1,0 +1,94 @@
+"""What a run begins with: the weights of a trained model, how much of its tasks is drawn again. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.data.splits import open_card
+from ofasys_lite.errors import CardError, OfasysError, did_you_mean
+
+__all__ = ["Start", "replayed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A model to begin with.
+
+    Attributes:
+        path: A run's folder, an export, or a repository's id.
+        replay: Share of the samples that its tasks get together (0 to below 1), where their data are found.
+    """
+
+    path: str
+    replay: float = 0.0
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.replay, (int, float)) and not isinstance(self.replay, bool)
+        if not number or not 0 <= self.replay < 1:
+            raise CardError(f"start: replay is {self.replay!r}", help="a share from 0 to below 1, such as 0.2")
+
+    @staticmethod
+    def of(value: Any) -> Start | None:
+        """The start that a path or a mapping (`path`, `replay`) says; None where nothing does.
+
+        Raises:
+            CardError: Unknown keys (the near name is offered), a replay without a path, a wrong value.
+        """
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            return Start(str(value))
+        known = [each.name for each in fields(Start)]
+        for key in value:
+            if key not in known:
+                raise CardError(f"start: unknown key `{key}`", help=did_you_mean(str(key), known))
+        if value.get("path") is None:
+            if value.get("replay"):
+                raise CardError("start: there is nothing to replay", help="name a trained model, too: start=runs/x")
+            return None
+        return Start(str(value["path"]), value.get("replay") or 0.0)
+
+
+def replayed(
+    cards: Sequence[TaskCard], old: Mapping[str, TaskCard], share: float
+) -> tuple[list[TaskCard], tuple[str, ...]]:
+    """(the tasks, and those of `old` that get `share` of all samples together; what should be said of it).
+
+    Args:
+        cards: What is trained; a task that is among them keeps its weight.
+        old: Cards of the tasks that the model has learned.
+        share: 0 to below 1.
+    """
+    names = {card.name for card in cards}
+    rest = [card for name, card in old.items() if name not in names and card.data]
+    if not share or not rest:
+        return list(cards), ()
+    found, notes = list[TaskCard](), list[str]()
+    for card in rest:
+        try:
+            stored = [spec for spec in card.data.values() if isinstance(spec, str) and spec.startswith("<")]
+            if stored:
+                raise CardError(f"its rows were Python objects ({stored[0][1:-1]})")
+            open_card(card)
+            found.append(card)
+        except OfasysError as error:
+            notes.append(f"task {card.name} is not replayed: {error.message}")
+    factor = share / (1 - share) * sum(map(_first, cards)) / max(1e-9, sum(map(_first, found)))
+    again = [replace(card, weight=_times(card.weight, factor)) for card in found]
+    if again:
+        notes.append(f"{', '.join(card.name for card in again)}: drawn again, {share:.0%} of all samples together")
+    return [*cards, *again], tuple(notes)
+
+
+def _first(card: TaskCard) -> float:
+    """The weight at the begin."""
+    return float(card.weight[0][1]) if isinstance(card.weight, (list, tuple)) else float(card.weight)
+
+
+def _times(weight: Any, factor: float) -> Any:
+    if isinstance(weight, (list, tuple)):
+        return [[step, value * factor] for step, value in weight]
+    return weight * factor
