@@ -32,11 +32,13 @@ class Beginning:
         step: Steps done.
         seconds: Training time so far.
         facts: What the checkpoint was trained with.
+        rate: Learning rate of its last step.
     """
 
     step: int
     seconds: float
     facts: Mapping[str, Any]
+    rate: float = 0.0
 
 
 def begin(folder: RunFolder, resume: bool) -> Beginning | None:
@@ -53,7 +55,9 @@ def begin(folder: RunFolder, resume: bool) -> Beginning | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         own = state["ofasys"]
-        return Beginning(int(state["global_step"]), float(own["seconds"]), dict(own["facts"]))
+        rates = [float(group["lr"]) for held in state["optimizer_states"] for group in held["param_groups"]]
+        rate = max(rates, default=0.0)
+        return Beginning(int(state["global_step"]), float(own["seconds"]), dict(own["facts"]), rate)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
@@ -81,12 +85,9 @@ def rate_note(before: Beginning, settings: TrainSettings) -> str:
 
     The schedule follows the share of the run that is done: a run that is made longer goes back on it.
     """
-    rates = [group["lr"] for state in before.state.get("optimizer_states", []) for group in state["param_groups"]]
     done = progress(settings, before.step, before.seconds)
-    if not rates or done >= 1:
-        return ""
-    was, now = float(max(rates)), learning_rate(settings, done)
-    if now <= 1.5 * was or done < settings.warmup:
+    was, now = before.rate, learning_rate(settings, done)
+    if not was or now <= 1.5 * was or not settings.warmup <= done < 1:
         return ""
     return (
         f"the learning rate was {was:.2g} and rises to {now:.2g}: the run is {done:.0%} done now and goes back on its "
