@@ -158,9 +158,11 @@ def test_a_loaded_model_is_evaluated_on_rows_that_are_given(model: GeneralistMod
     assert model.run is not None
     loaded = GeneralistModel.from_pretrained(model.run)
     task = Task("colour", COLOUR, data={"train": colour_rows(), "valid": colour_rows(), "test": colour_rows()[:5]})
-    results = evaluate(loaded, [task])
+    with pytest.raises(DataError, match="were trained on"):
+        evaluate(loaded, [task])
+    results = evaluate(loaded, [task], seen="keep")
     assert results.tasks[0].metric.items == 5
-    assert evaluate(model.run, [task]).tasks[0].metric.value == results.tasks[0].metric.value
+    assert evaluate(model.run, [task], seen="keep").tasks[0].metric.value == results.tasks[0].metric.value
     with pytest.raises(OfasysError, match="ListSource"):
         evaluate(loaded, "colour")
 
