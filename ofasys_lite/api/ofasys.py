@@ -29,11 +29,11 @@ class Output(Prediction):
 
     __slots__ = ()
 
-    def save_image(self, path: str | Path) -> Path:
+    def save_image(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the generated picture; returns the path. DataError where the line writes none."""
         if not any(pictures_in(self.values)):
             self._refuse("image", path, "save_box(path) draws boxes on the input image")
-        return save_picture(self.picture, path)
+        return save_picture(self.picture, path, overwrite)
 
     def save_audio(self, path: str | Path) -> NoReturn:
         """Always refused: sound cannot be written yet."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ofasys_lite.cards.find import modalities
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.commands.answers import kind_of, local_files
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.commands.runs import Found, find_run
 from ofasys_lite.data.fields import MISSING, field
@@ -24,36 +24,33 @@ from ofasys_lite.generalist.calls import (
     columns_of,
     decode_options,
     learned_line,
-    slot_columns,
     split_keywords,
 )
-from ofasys_lite.generalist.pictures import picture_place, pictures_in, written
+from ofasys_lite.generalist.pictures import ENDINGS as PICTURES
+from ofasys_lite.generalist.pictures import picture_place
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.plan import Plan, build_plan
+from ofasys_lite.writing import claim_file, claim_folder
 
 if TYPE_CHECKING:
     from ofasys_lite.data.source import RowSource
     from ofasys_lite.generalist.generalist import Generalist
-    from ofasys_lite.generalist.prediction import Prediction
 
 __all__ = ["main"]
 
 _DECODING = tuple(f.name for f in fields(DecodeOptions))
 _EXAMPLES_OF = {"IMAGE": "file.png", "AUDIO": "file.wav"}
-#: Rows of --data that are predicted at once.
-_BLOCK = 1024
+#: Rows of --data that are predicted at once, into a file and to be looked at.
+_BLOCK, _PRINTED = 1024, 64
 _EXAMPLES = """examples:
   ofasys-lite predict runs/quickstart digits image=seven.png
   ofasys-lite predict runs/quickstart "[IMAGE:img] which region does the text ' [TEXT:what] ' describe? -> [BOX:box]" \\
       img=scene.png what="the digit 7" --out found.png
   ofasys-lite predict runs/quickstart g2p --data words.csv --out phones.jsonl beam=4
+  some-program | ofasys-lite predict runs/quickstart g2p --data -     # {"word": "tree"} a line
   ofasys-lite predict runs/digits image_generation label=7 --out seven.png
   ofasys-lite predict runs/digits image_generation --data digits:test --out drawn.jsonl     # pictures in drawn/
 """
-
-
-#: Names beside the columns in what is printed.
-_OURS = frozenset({"id", "score", "n_best", "error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +62,7 @@ class _Asked:
         line: The instruction line.
         columns: Slot column -> data column, as the task's card has it.
         values: Column -> value, as given.
+        inputs: Columns that the line reads.
         options: Decoding in place of the task's, or None.
     """
 
@@ -72,6 +70,7 @@ class _Asked:
     line: str
     columns: Mapping[str, str]
     values: Mapping[str, Any]
+    inputs: Sequence[Column]
     options: DecodeOptions | None
 
 
@@ -85,23 +84,26 @@ def main(arguments: Sequence[str]) -> int:
     line = unquoted(given.line)
     plan, task, card = _plan(found, line)
     values, decoding = _pairs(given.values, plan)
-    source = None
-    if given.data is not None:
+    source, spec = None, None
+    if given.data is not None and given.data != "-":
         from ofasys_lite.data.rows import open_source
 
-        source = open_source(typed_source(given.data))
+        spec = typed_source(given.data)
+        source = open_source(spec)
         for note in source.notes:
             print(f"note: {note}", file=sys.stderr)
     columns = card.get("columns", {})
-    _check(plan, values, source, columns)
-    _check_out(plan, given.out, source is not None)
+    _check(plan, values, source, columns, given.data == "-")
+    if given.out is not None:
+        given.out = given.out.expanduser()
+    _check_out(plan, given, [*local_files(spec), *map(str, values.values())])
     options = decode_options({**plan.decoding(), **card.get("decoding", {})}, decoding)
-    asked = _Asked(task, line, columns, values, options)
+    asked = _Asked(task, line, columns, values, tuple(columns_of(plan).values()), options)
 
     from ofasys_lite.generalist.generalist import Generalist
 
     model = Generalist.from_pretrained(found.export, given.device)
-    if source is not None:
+    if given.data is not None:
         return _many(model, asked, source, given)
     _one(model, asked, given.out, given.json)
     return 0
@@ -122,13 +124,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="column=value",
         help=f"values of the line's slots; decoding: {', '.join(_DECODING)}",
     )
-    parser.add_argument("--data", help="rows to predict: any source that cards take (rows.csv, digits:test ...)")
+    parser.add_argument(
+        "--data",
+        help="rows to predict: any source that cards take (rows.csv, digits:test ...); - reads lines of JSON from the "
+        "standard input and answers each as it comes",
+    )
     parser.add_argument(
         "--out",
         type=Path,
-        help="one sample: .json, .txt, a generated picture or one with boxes; rows: .jsonl, generated pictures in a "
-        "folder of its name",
+        help="one sample: .json, .txt, a generated picture or one with boxes; rows: .jsonl, .csv, .tsv or .parquet, "
+        "generated pictures in a folder of its name",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --out if it is there")
     parser.add_argument("--limit", type=int, help="most rows of --data")
     parser.add_argument(
         "--device", default="auto", help="auto (a CUDA device where there is one), cpu, cuda, cuda:1 ..."
@@ -177,13 +184,15 @@ def _plain(text: str) -> Any:
         return text
 
 
-def _check(plan: Plan, values: Mapping[str, Any], source: RowSource | None, columns: Mapping[str, str]) -> None:
+def _check(
+    plan: Plan, values: Mapping[str, Any], source: RowSource | None, columns: Mapping[str, str], lines: bool
+) -> None:
     """Raises DataError for a column without a value, and for a file that does not exist, before torch is imported."""
     for column in columns_of(plan).values():
         value = field(values, column.name, column.exact)
         if value is not MISSING:
             _check_file(column, str(value))
-        elif not column.optional and (source is None or not _has(source, column, columns)):
+        elif not column.optional and not lines and (source is None or not _has(source, column, columns)):
             example = _EXAMPLES_OF.get(column.modality, "TEXT")
             help = f"write {column.name}={example}"
             if source is not None:
@@ -191,16 +200,33 @@ def _check(plan: Plan, values: Mapping[str, Any], source: RowSource | None, colu
             raise DataError(f"slot {column.place} has no value", help=help)
 
 
-def _check_out(plan: Plan, out: Path | None, rows: bool) -> None:
-    """Raises DataError where the line writes pictures and no file, or none that can hold one, is named for them."""
+def _check_out(plan: Plan, given: argparse.Namespace, inputs: Sequence[str]) -> None:
+    """Raises OfasysError where --out is missing, of no use for the line, not to be replaced, or cannot be written."""
+    out, rows = given.out, given.data is not None
+    learned = {slot.modality for slot in plan.target_slots() if slot.learned}
     drawn = [slot.column for slot in plan.target_slots() if slot.learned and slot.modality == "IMAGE"]
-    if drawn and out is None:
-        example = "drawn.jsonl, pictures go to drawn/" if rows else "drawn.png"
-        raise DataError(f"`{drawn[0]}` is a picture, and no file is named for it", help=f"write --out {example}")
-    if drawn and rows and out is not None and not out.suffix:
-        raise DataError(f"--out {out} has no ending", help=f"rows are written as lines of JSON: --out {out}.jsonl")
-    if drawn and not rows and out is not None and out.suffix not in (".json", ".txt"):
+    if out is None:
+        if drawn:
+            example = "drawn.jsonl, pictures go to drawn/" if rows else "drawn.png"
+            raise DataError(f"`{drawn[0]}` is a picture, and no file is named for it", help=f"write --out {example}")
+        return
+    if rows:
+        kind_of(out)
+    elif drawn and out.suffix not in (".json", ".txt"):
         picture_place(out)
+    elif not drawn and out.suffix.lower() not in ("", ".txt", ".json", *(PICTURES if "BOX" in learned else ())):
+        allowed = [".txt", ".json", *(PICTURES if "BOX" in learned else ())]
+        help = did_you_mean(out.suffix, allowed, "one sample is written as")
+        raise DataError(f"--out {out} ends with {out.suffix}, and this line writes no such thing", help=help)
+    files = [out if rows or out.suffix or not drawn else picture_place(out)]
+    if drawn and not rows and out.suffix == ".json":
+        names = [out.stem, *(f"{out.stem}-{column}" for column in drawn)]
+        files += [out.with_name(f"{name}.png") for name in names]
+    for file in files:
+        claim_file(file, given.overwrite, inputs)
+    if drawn and rows:
+        help = "name another file, or write into that folder: --overwrite"
+        claim_folder(out.with_suffix(""), lambda _: given.overwrite, "these pictures", help)
 
 
 def _has(source: RowSource, column: Column, columns: Mapping[str, str]) -> bool:
@@ -229,6 +255,7 @@ def _task(model: Generalist, asked: _Asked) -> str:
 
 
 def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> None:
+    from ofasys_lite.commands.answers import as_json as shown
     from ofasys_lite.generalist.predict import Request, predict
 
     prediction = predict(model, [Request(_task(model, asked), asked.values, options=asked.options, own_holes=True)])[0]
@@ -236,31 +263,44 @@ def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> N
         raise DataError("the sample cannot be read")
     if as_json:
         place = None if out is None else (out.parent, out.stem)
-        print(json.dumps(_json(prediction, place), ensure_ascii=False))
+        print(json.dumps(shown(prediction, place), ensure_ascii=False))
     else:
         for each in prediction.n_best or (prediction,):
             print(each.text)
     if out is not None:
-        print(prediction.save(out), file=sys.stderr)
+        print(prediction.save(out, overwrite=True), file=sys.stderr)  # asked for before, with what is there
 
 
-def _many(model: Generalist, asked: _Asked, source: RowSource, given: argparse.Namespace) -> int:
-    """One JSON line per row, in order; rows that cannot be read say why."""
-    total = len(source) if given.limit is None else min(given.limit, len(source))
-    _tell_trained(model, asked, source, total)
-    rows: list[dict[str, Any]] = []
-    for start in range(0, total, _BLOCK):
-        rows += _block(model, asked, source, range(start, min(total, start + _BLOCK)), given.out)
-    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    if given.out is None:
-        sys.stdout.write(text)
+def _many(model: Generalist, asked: _Asked, source: RowSource | None, given: argparse.Namespace) -> int:
+    """One answer per row, in order; rows that cannot be read say why.
+
+    Args:
+        model: The model.
+        asked: What the command line asks for.
+        source: The rows; None takes lines of JSON from the standard input, each answered as it comes.
+        given: The command line.
+    """
+    from ofasys_lite.commands.answers import Answering, items_of_lines, items_of_source, writing_rows
+
+    pictures = None if given.out is None else given.out.with_suffix("")
+    inputs = tuple(column.name for column in asked.inputs)
+    answering = Answering(model, _task(model, asked), asked.columns, asked.values, inputs, asked.options, pictures)
+    if source is None:
+        blocks = items_of_lines(sys.stdin.buffer, given.limit, _BLOCK)
     else:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text, encoding="utf-8")
-        print(f"{given.out}: {total} rows", file=sys.stderr)
-    failed = sum("error" in row for row in rows)
+        total = len(source) if given.limit is None else min(given.limit, len(source))
+        _tell_trained(model, asked, source, total)
+        blocks = items_of_source(source, total, _BLOCK if given.out is not None else _PRINTED)
+    count = failed = 0
+    with writing_rows(given.out) as write:
+        for block in blocks:
+            rows = answering.block(block)
+            write(rows)
+            count, failed = count + len(rows), failed + sum("error" in row for row in rows)
+    if given.out is not None:
+        print(f"{given.out}: {count} rows", file=sys.stderr)
     if failed:
-        print(f"{failed} of {total} rows could not be read; their lines say why", file=sys.stderr)
+        print(f"{failed} of {count} rows could not be read; their lines say why", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -282,54 +322,3 @@ def _tell_trained(model: Generalist, asked: _Asked, source: RowSource, total: in
     count = 0 if hashes is None else int(contents.trained(hashes).sum())
     if count:
         print(f"note: {count} of {total} rows of {source.name} are rows that {task} was trained on", file=sys.stderr)
-
-
-def _block(
-    model: Generalist, asked: _Asked, source: RowSource, numbers: range, out: Path | None
-) -> list[dict[str, Any]]:
-    """What is written for some rows: id with values and score, or id with the error; pictures as files."""
-    from ofasys_lite.generalist.predict import Request, predict
-
-    task = _task(model, asked)
-    rows = [{"id": source.ids(i)} for i in numbers]
-    requests, at = [], list[int]()
-    for place, i in enumerate(numbers):
-        try:
-            row = {**slot_columns(asked.columns, source.row(i)), **asked.values}
-        except DataError as error:
-            rows[place]["error"] = error.message
-            continue
-        requests.append(Request(task, row, source.ids(i), asked.options, source.base or None, True))
-        at.append(place)
-    reasons: dict[int, str] = {}
-    for number, prediction in enumerate(predict(model, requests, None, True, False, reasons)):
-        if prediction is None:
-            rows[at[number]]["error"] = reasons.get(number, "cannot be read")
-        else:
-            name = f"{numbers[at[number]]}-{_file_name(prediction.id)}"
-            rows[at[number]].update(_json(prediction, None if out is None else (out.with_suffix(""), name)))
-    return rows
-
-
-def _file_name(id: str) -> str:
-    """The id as a part of a file's name."""
-    return re.sub(r"[^\w.-]+", "_", id)[:80]
-
-
-def _json(prediction: Prediction, place: tuple[Path, str] | None) -> dict[str, Any]:
-    """Values by column with the score; below `values` where a column is called like what stands beside them.
-
-    Generated pictures are written to `place` (folder, beginning of the names); their paths stand in their place.
-    """
-    found = {**_values(prediction, place), "score": round(prediction.score, 4)}
-    if len(prediction.n_best) > 1:
-        # hypotheses come from a beam, which writes no pictures
-        found["n_best"] = [{**_values(each, None), "score": round(each.score, 4)} for each in prediction.n_best]
-    return found
-
-
-def _values(prediction: Prediction, place: tuple[Path, str] | None) -> dict[str, Any]:
-    values = dict(prediction.values)
-    if place is not None and any(pictures_in(values)):
-        values = written(values, place[0], place[1], whole=True)
-    return {"values": values} if _OURS & set(values) else values

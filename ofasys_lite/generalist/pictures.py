@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.writing import atomic, behind, claim_file
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ENDINGS", "brief", "picture_place", "pictures_in", "replaced", "save_picture", "written"]
+__all__ = ["ENDINGS", "brief", "is_picture", "picture_place", "pictures_in", "replaced", "save_picture", "written"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -61,22 +62,23 @@ def picture_place(path: str | Path) -> Path:
     return place
 
 
-def save_picture(image: Image.Image, path: str | Path) -> Path:
+def save_picture(image: Image.Image, path: str | Path, overwrite: bool = False) -> Path:
     """Writes a picture; the path, `.png` where it has no ending.
 
     Raises:
-        DataError: No picture ends like that, or the folder cannot be written to.
+        DataError: No picture ends like that.
+        WriteError: The file is there and `overwrite` is not said, or it cannot be written.
     """
     place = picture_place(path)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        image.save(place)
-    except OSError as error:
-        raise DataError(f"cannot write {place}: {error.strerror or error}", help="name another file") from None
+    claim_file(place, overwrite, flag="overwrite=True")
+    with atomic(behind(place)) as partial:
+        image.save(partial)
     return place
 
 
-def written(values: Mapping[str, Any], folder: Path, stem: str, whole: bool = False) -> dict[str, Any]:
+def written(
+    values: Mapping[str, Any], folder: Path, stem: str, whole: bool = False, overwrite: bool = False
+) -> dict[str, Any]:
     """The values with pictures written to `folder` and their file names (`whole`: paths) in their place.
 
     The only picture is `STEM.png`, several are `STEM-column.png`.
@@ -84,7 +86,7 @@ def written(values: Mapping[str, Any], folder: Path, stem: str, whole: bool = Fa
     several = len(list(pictures_in(values))) > 1
 
     def by(name: str, image: Image.Image) -> str:
-        path = save_picture(image, folder / f"{stem}{'-' + name if several else ''}.png")
+        path = save_picture(image, folder / f"{stem}{'-' + name if several else ''}.png", overwrite)
         return str(path) if whole else path.name
 
     found: dict[str, Any] = replaced(dict(values), by)

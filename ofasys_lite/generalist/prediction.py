@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.generalist.pictures import ENDINGS, brief, pictures_in, replaced, save_picture, written
+from ofasys_lite.writing import behind, claim_file, write_atomic
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -96,8 +97,11 @@ class Prediction:
     def _corners(self, column: str, box: list[float]) -> list[float]:
         return [*box[:2], box[0] + box[2], box[1] + box[3]] if column in self.sized else box
 
-    def save_box(self, path: str | Path) -> Path:
-        """Writes the image with the predicted boxes drawn on it; returns the path (`.png` where it has no ending)."""
+    def save_box(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Writes the image with the predicted boxes drawn on it; returns the path (`.png` where it has no ending).
+
+        A file that is there is replaced only if `overwrite` says so; so do `save` and `save_image`.
+        """
         boxes = self.boxes
         if not boxes or self.image is None:
             what = "no box" if not boxes else "no image"
@@ -118,26 +122,29 @@ class Prediction:
             draw.rectangle(corners, outline=(220, 40, 40), width=max(1, factor // 2))
             if label:
                 draw.text((corners[0] + 2, corners[1] + 2), label, fill=(220, 40, 40))
-        return save_picture(big, path)
+        return save_picture(big, path, overwrite)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the values; returns the path.
 
         `.json`: as JSON, which names the files of generated pictures beside it. Image endings: the generated picture,
         or the row's own with the predicted boxes drawn. Anything else: as text; of generated pictures `.txt` alone.
+
+        Raises:
+            WriteError: The file is there and `overwrite` is not said, or it cannot be written.
         """
         place = Path(path)
         if any(pictures_in(self.values)) and place.suffix not in (".json", ".txt"):
-            return save_picture(self.picture, place)
+            return save_picture(self.picture, place, overwrite)
         if place.suffix.lower() in ENDINGS:
-            return self.save_box(place)
+            return self.save_box(place, overwrite)
+        claim_file(place, overwrite, flag="overwrite=True")
         if place.suffix == ".json":
-            named = written(self.values, place.parent, place.stem)
+            named = written(self.values, place.parent, place.stem, overwrite=overwrite)
             text = json.dumps(named, ensure_ascii=False, indent=1)
         else:
             text = self.text
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text + "\n", encoding="utf-8")
+        write_atomic(behind(place), text + "\n")
         return place
 
 

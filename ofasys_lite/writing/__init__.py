@@ -4,7 +4,7 @@ What we did not make we do not touch; what exists is not replaced unless told; a
 a path that cannot be written is told before work begins. Files appear whole or not at all.
 """
 
-from ofasys_lite.writing.files import atomic, claim_file, same_file, special, sweep, write_atomic
+from ofasys_lite.writing.files import atomic, behind, claim_file, same_file, special, sweep, write_atomic
 from ofasys_lite.writing.folders import claim_folder, current, finish, staged
 from ofasys_lite.writing.locks import begun_by_us, locked, other_rank
 from ofasys_lite.writing.places import cache_folder, room_for, writable
@@ -13,6 +13,7 @@ from ofasys_lite.writing.problems import reason, telling
 __all__ = [
     "atomic",
     "begun_by_us",
+    "behind",
     "cache_folder",
     "claim_file",
     "claim_folder",

@@ -16,7 +16,7 @@ from ofasys_lite.errors import WriteError
 from ofasys_lite.writing.places import writable
 from ofasys_lite.writing.problems import telling
 
-__all__ = ["atomic", "claim_file", "part_name", "same_file", "special", "sweep", "sync_file", "write_atomic"]
+__all__ = ["atomic", "behind", "claim_file", "part_name", "same_file", "special", "sweep", "sync_file", "write_atomic"]
 
 _PART = re.compile(r"\.part-[0-9a-f]{8}(-.*)?")
 #: Seconds after which a partial file belongs to a process that was killed.
@@ -92,11 +92,9 @@ def claim_file(path: Path, overwrite: bool, inputs: Iterable[str | Path] = (), f
             raise WriteError(f"{path} is read, so it is not written over", help="name another file")
     if special(path):
         return
-    if path.is_dir():
-        raise WriteError(f"cannot write {path}: it is a folder", help="name a file in it")
+    writable(path)
     if os.path.lexists(path) and not overwrite:
         raise WriteError(f"{path} is there already", help=f"name another file, or replace it: {flag}")
-    writable(path)
 
 
 def same_file(path: Path, other: str | Path) -> bool:
@@ -107,12 +105,19 @@ def same_file(path: Path, other: str | Path) -> bool:
         return False
 
 
+def behind(path: Path) -> Path:
+    """What a link leads to, so that it is written and the link stays; devices and pipes as they are."""
+    return path if special(path) else path.resolve()
+
+
 def special(path: Path) -> bool:
-    """Whether `path` is there and is neither file nor folder: a device, a pipe, a socket."""
+    """Whether `path` is there and is neither file nor folder: a device, a pipe, a standard stream."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return False
+    if path.parent in (Path("/dev"), Path("/dev/fd")):  # `/dev/stdout` leads to a file where the shell says so
+        return not stat.S_ISDIR(mode)
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 

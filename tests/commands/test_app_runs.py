@@ -122,7 +122,7 @@ def test_predict_reads_the_data_columns_that_the_card_names(place: Path, capsys:
     assert main(order) == 0
     for line in map(json.loads, capsys.readouterr().out.splitlines()):
         # `score` is the column's name, so the values stand for themselves
-        assert line.keys() == {"id", "values", "score"}
+        assert line.keys() == {"id", "inputs", "values", "score", "reference"}
         assert line["values"].keys() == {"score"}
 
 

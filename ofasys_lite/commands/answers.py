@@ -1,0 +1,309 @@
+"""Answers to many rows: read from a source or line by line, predicted in blocks, written as the file's ending says."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ofasys_lite.data.fields import MISSING, field
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.generalist.calls import slot_columns
+from ofasys_lite.generalist.pictures import is_picture, pictures_in, written
+from ofasys_lite.writing import atomic, behind, special
+
+if TYPE_CHECKING:
+    from ofasys_lite.data.source import RowSource
+    from ofasys_lite.generalist.generalist import Generalist
+    from ofasys_lite.generalist.prediction import Prediction
+
+__all__ = [
+    "ENDINGS",
+    "Answering",
+    "Item",
+    "as_json",
+    "items_of_lines",
+    "items_of_source",
+    "kind_of",
+    "local_files",
+    "writing_rows",
+]
+
+#: Endings of files of answers.
+ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
+#: Names beside the columns in what is written.
+_OURS = frozenset({"id", "inputs", "reference", "score", "n_best", "error"})
+_CHUNK = 1 << 16
+#: What does not go into the name of a file.
+_UNFIT = re.compile(r"[^\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One row to be answered.
+
+    Attributes:
+        number: Its number from 0 on.
+        id: Its name.
+        row: Raw values by column.
+        folder: Folder of relative media paths.
+        error: Why it cannot be read; empty if it can.
+    """
+
+    number: int
+    id: str
+    row: Mapping[str, Any]
+    folder: str | None = None
+    error: str = ""
+
+
+def items_of_source(source: RowSource, total: int, most: int) -> Iterator[list[Item]]:
+    """Blocks of at most `most` rows, the first `total` of a source."""
+    for start in range(0, total, most):
+        block = []
+        for i in range(start, min(total, start + most)):
+            try:
+                block.append(Item(i, source.ids(i), source.row(i), source.base or None))
+            except DataError as error:
+                block.append(Item(i, source.ids(i), {}, error=error.message))
+        yield block
+
+
+def items_of_lines(stream: BinaryIO, limit: int | None, most: int) -> Iterator[list[Item]]:
+    """Blocks of rows from lines of JSON, as they come: a line that is there alone is answered before the next."""
+    number, rest, over = 0, b"", False
+    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+    while not over and (limit is None or number < limit):
+        part = read(_CHUNK)
+        over = not part
+        *lines, rest = (rest + part).split(b"\n")
+        if over and rest:
+            lines, rest = [*lines, rest], b""
+        lines = [line for line in lines if line.strip()]
+        lines = lines if limit is None else lines[: limit - number]
+        for start in range(0, len(lines), most):
+            yield [_item(line, number + start + n) for n, line in enumerate(lines[start : start + most])]
+        number += len(lines)
+
+
+def _item(line: bytes, number: int) -> Item:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        return Item(number, str(number), {}, error=f"line {number + 1} is not JSON: {error}")
+    if not isinstance(row, dict):
+        what = f"line {number + 1} is no row: {line[:40].decode('utf-8', 'replace')}"
+        return Item(number, str(number), {}, error=f'{what}; write {{"column": value, ...}}')
+    return Item(number, str(row.get("id") or number), row)
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How rows are answered.
+
+    Attributes:
+        model: The model.
+        task: A task it learned.
+        columns: Slot column -> data column, as the task's card has it.
+        values: Column -> value that holds for all rows.
+        inputs: Columns that the line reads.
+        options: Decoding in place of the task's, or None.
+        pictures: Folder of generated pictures, or None.
+    """
+
+    model: Generalist
+    task: str
+    columns: Mapping[str, str]
+    values: Mapping[str, Any]
+    inputs: Sequence[str]
+    options: DecodeOptions | None
+    pictures: Path | None
+
+    def block(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """What is written for some rows: id, inputs, values, score and reference, or id with the error."""
+        from ofasys_lite.generalist.predict import Request, predict
+
+        requests, at = [], list[int]()
+        found: list[dict[str, Any]] = []
+        for place, item in enumerate(items):
+            row = {**slot_columns(self.columns, item.row), **self.values}
+            found.append({"id": item.id, "inputs": _shown_columns(row, self.inputs)})
+            if item.error:
+                found[place]["error"] = item.error
+                continue
+            requests.append(Request(self.task, row, item.id, self.options, item.folder, True))
+            at.append(place)
+        reasons: dict[int, str] = {}
+        for number, prediction in enumerate(predict(self.model, requests, None, True, False, reasons)):
+            place = at[number]
+            if prediction is None:
+                found[place]["error"] = reasons.get(number, "cannot be read")
+                continue
+            # a name of its own for each picture: ids may be equal
+            name = f"{items[place].number}-{_UNFIT.sub('_', prediction.id)[:80]}"
+            found[place].update(as_json(prediction, None if self.pictures is None else (self.pictures, name)))
+            reference = _shown_columns(requests[number].row, prediction.values)
+            found[place].update({"reference": reference} if reference else {})
+        return found
+
+
+def _shown_columns(row: Mapping[str, Any], columns: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a row that text can hold; sounds and pictures by their paths, else left out."""
+    found = {name: _shown(field(row, name)) for name in columns}
+    return {name: value for name, value in found.items() if value is not MISSING}
+
+
+def _shown(value: Any) -> Any:
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return _shown(value.item())
+    if isinstance(value, Mapping):
+        if {"bytes", "array"} & set(value):  # a picture or sound of Hugging Face data
+            return _shown(value.get("path")) if value.get("path") else MISSING
+        inner = {str(key): _shown(each) for key, each in value.items()}
+        return {key: each for key, each in inner.items() if each is not MISSING}
+    if isinstance(value, (list, tuple)):
+        return [each for each in map(_shown, value) if each is not MISSING]
+    if value is MISSING or isinstance(value, (bytes, bytearray)) or is_picture(value) or hasattr(value, "ndim"):
+        return MISSING
+    return str(value)
+
+
+def as_json(prediction: Prediction, place: tuple[Path, str] | None) -> dict[str, Any]:
+    """Values by column with the score; below `values` where a column is called like what stands beside them.
+
+    Generated pictures are written to `place` (folder, beginning of the names); their paths stand in their place.
+    """
+    found = {**_values(prediction, place), "score": round(prediction.score, 4)}
+    if len(prediction.n_best) > 1:
+        # hypotheses come from a beam, which writes no pictures
+        found["n_best"] = [{**_values(each, None), "score": round(each.score, 4)} for each in prediction.n_best]
+    return found
+
+
+def _values(prediction: Prediction, place: tuple[Path, str] | None) -> dict[str, Any]:
+    values = dict(prediction.values)
+    if place is not None and any(pictures_in(values)):
+        values = written(values, place[0], place[1], whole=True, overwrite=True)
+    return {"values": values} if _OURS & set(values) else values
+
+
+def kind_of(out: Path) -> str:
+    """The format of a file of answers, by its ending: what is no file (`/dev/stdout`) takes lines of JSON.
+
+    Raises:
+        DataError: No such ending, or a package that it needs is missing.
+    """
+    kind = out.suffix.lower()
+    if special(out):
+        return ".jsonl"
+    if kind not in ENDINGS:
+        what = "has no ending" if not kind else f"ends with {kind}, and rows are not written so"
+        raise DataError(f"--out {out} {what}", help=f"{did_you_mean(kind, ENDINGS)}, such as --out {out.stem}.jsonl")
+    if kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise DataError(f"{out} needs pyarrow", help="pip install 'ofasys_lite[data]', or write .jsonl or .csv")
+    return kind
+
+
+@contextmanager
+def writing_rows(out: Path | None) -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
+    """A function that takes blocks of answers: to stdout they go at once, into a file whole or not at all."""
+    if out is None:
+        yield lambda rows: _print(rows)
+        return
+    kind, gathered = kind_of(out), list[Mapping[str, Any]]()
+    with atomic(behind(out)) as partial:
+        if kind == ".jsonl":
+            with partial.open("w", encoding="utf-8") as file:
+                yield lambda rows: file.writelines(map(_line, rows))
+            return
+        yield gathered.extend
+        rows = [_flat(row) for row in gathered]
+        if kind == ".parquet":
+            _write_parquet(rows, partial)
+        else:
+            partial.write_text(_table(rows, "\t" if kind == ".tsv" else ","), encoding="utf-8", newline="")
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _print(rows: Sequence[Mapping[str, Any]]) -> None:
+    sys.stdout.writelines(map(_line, rows))
+    sys.stdout.flush()
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One level: `inputs.q`, `reference.a`; what was below `values` as `values.a`."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        if key in ("inputs", "reference", "values") and isinstance(value, Mapping):
+            found.update({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            found[key] = value
+    return found
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """All names in order, what tells of the answer after the answers."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    late = [name for name in ("score", "n_best", "error") if name in names]
+    references = [name for name in names if name.startswith("reference.")]
+    return [*(name for name in names if name not in (*late, *references)), *references, *late]
+
+
+def _table(rows: Sequence[Mapping[str, Any]], separator: str) -> str:
+    text = io.StringIO()
+    names = _columns(rows)
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = {}
+    for name in _columns(rows):
+        values = [row.get(name) for row in rows]
+        try:
+            arrays[name] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):  # of several types: as JSON
+            arrays[name] = pa.array([None if value is None else _cell(value) for value in values])
+        if pa.types.is_null(arrays[name].type) or pa.types.is_struct(arrays[name].type):
+            arrays[name] = pa.array([None if value is None else _cell(value) for value in values], pa.string())
+    pq.write_table(pa.table(arrays), path)
+
+
+def local_files(spec: Any) -> list[str]:
+    """The files of this machine that a data source names, as far as its text tells."""
+    import glob
+
+    if isinstance(spec, Mapping):
+        return [path for value in spec.values() for path in local_files(value)]
+    if isinstance(spec, (list, tuple)):
+        return [path for value in spec for path in local_files(value)]
+    if not isinstance(spec, (str, Path)):
+        return []
+    path = os.path.expanduser(str(spec))
+    return [path, *glob.glob(path)]
