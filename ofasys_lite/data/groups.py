@@ -113,11 +113,11 @@ def cut(elements: list[Any], most: int, keep: str, rng: np.random.Generator | No
 
 
 def candidates(row: Any, column: str) -> tuple[str, ...]:
-    """The labels that a row itself offers (`closed_set=@column`), empty ones left out."""
+    """The labels that a row itself offers (`closed_set=@column`), once each, empty ones left out."""
     listed = field(row, column)
     if listed is MISSING or listed is None:
         raise missing(column, row)
-    return tuple(read_text(value) for value in as_list(listed, column) if not is_empty(value))
+    return tuple(dict.fromkeys(read_text(value) for value in as_list(listed, column) if not is_empty(value)))
 
 
 def empty_target(slot: SlotSegment) -> DataError:

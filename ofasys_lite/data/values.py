@@ -24,6 +24,8 @@ from ofasys_lite.preprocess.text import read_text
 
 __all__ = ["Looker"]
 
+#: Most characters of a piece, as SentencePiece makes them.
+_PIECE = 16
 #: Elements of a group that are looked at.
 _ELEMENTS = 20
 
@@ -80,7 +82,7 @@ class Looker:
         except DataError as error:
             tally.add("E304", None, error.message, error.help)
             return
-        known = _Known(gone, source.base or None, self._frame(row, source.base or None))
+        known = _Known(gone, source.base or ".", self._frame(row, source.base or "."))
         for segment, target in self.sides:
             self._segment(tally, segment, row, target, known)
 
@@ -110,7 +112,7 @@ class Looker:
         for slot, value in found:
             if slot.preprocess not in self.tools:
                 continue
-            settings = self._settings(slot, source.base or None)
+            settings = self._settings(slot, source.base or ".")
             try:
                 self.tools[slot.preprocess].check(value, slot.options, settings)
             except DataError:
@@ -180,7 +182,7 @@ class Looker:
         if isinstance(limit, int) and (texts := tuple(tool.texts(value))):
             does = "cuts" if tool.cut_targets or not written else "refuses, and training leaves out,"
             counts = self._long.setdefault(f"{label(slot)}: max_length={limit} {does}", [0, 0])
-            counts[0] += sum(len(text.split()) for text in texts) > limit
+            counts[0] += sum(-(-len(word) // _PIECE) for text in texts for word in text.split()) > limit
             counts[1] += 1
 
     def _label(self, tally: Tally, slot: SlotSegment, value: Any, row: Any) -> None:
