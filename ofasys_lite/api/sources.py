@@ -47,8 +47,10 @@ def _records(source: Any, library: str) -> list[dict[str, Any]] | None:
     if library == "pandas" and hasattr(source, "notna"):
         if not hasattr(source, "columns"):
             raise DataError("a pandas Series has no columns", help="give a DataFrame: series.to_frame('column')")
-        names = column_names(source.columns)
-        columns = [_held(source.iloc[:, place]) for place in range(len(names))]
+        named = [level for level, name in enumerate(source.index.names) if name is not None]  # as its files have it
+        names = column_names([*(source.index.names[level] for level in named), *source.columns])
+        columns = [_held(source.index.get_level_values(level).to_series()) for level in named]
+        columns += [_held(source.iloc[:, place]) for place in range(source.shape[1])]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     if library == "polars" and hasattr(source, "to_arrow"):
         return table_rows(source.to_arrow())

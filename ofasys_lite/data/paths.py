@@ -69,7 +69,9 @@ def _existing(name: str, base: Path | None) -> list[str]:
         if os.path.exists(candidate):
             return [str(candidate)]
         # the folder of a card is no part of the pattern, whatever marks its name holds
-        found = sorted(glob.glob(home(name), root_dir=root)) if any(mark in name for mark in "*?[") else []
+        found = (
+            sorted(glob.glob(home(name), root_dir=root, recursive=True)) if any(mark in name for mark in "*?[") else []
+        )
         if found:
             return [str(root / one) if root is not None else one for one in found]
     message, help = absence(name, tried)

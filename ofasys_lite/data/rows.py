@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,13 @@ from ofasys_lite.data.readers.folders import FolderSource, media_in
 from ofasys_lite.data.readers.gathered import GatheredSource
 from ofasys_lite.data.readers.jsonl import JsonLinesSource, json_source, stream_json_lines
 from ofasys_lite.data.readers.lines import Progress
-from ofasys_lite.data.readers.memory import DatasetSource, HuggingFaceSource, ListSource, hugging_face_rows
+from ofasys_lite.data.readers.memory import (
+    DatasetSource,
+    HuggingFaceSource,
+    ListSource,
+    dataset_stream,
+    hugging_face_rows,
+)
 from ofasys_lite.data.readers.sniff import refuse_foreign, sniffed
 from ofasys_lite.data.readers.stream import StreamSource
 from ofasys_lite.data.readers.tar import TarSource, stream_tar
@@ -104,7 +111,7 @@ def _no_rows(spec: Any) -> DataError:
     if hasattr(spec, "__iter__"):
         return DataError(
             f"{kind} has neither length nor random access",
-            help="give it as {'path': ..., 'stream': True}, or a list of it",
+            help="give a list of its rows: list(...)",
         )
     return DataError(
         f"{kind} is no source of rows",
@@ -176,6 +183,10 @@ def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
     """The rows of one file, or of a folder of media."""
     if Path(path).is_dir():
         return _folder(path, asked.format == "folder")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(
+            f"{path} is a pipe or a device", help="rows are read more than once: write them to a file first"
+        )
     kind = file_format(path, asked)
     file, encoding = unpacked(data_file(path), asked.encoding)
     if kind in ("csv", "tsv", "jsonl", "json", "coco"):
@@ -212,11 +223,11 @@ def open_stream(
     if not isinstance(spec, (str, Path, Mapping)) and not is_paths(spec):
         if not hasattr(spec, "__iter__"):
             raise _no_rows(spec)
-        return StreamSource(partial(iter, spec), type(spec).__name__, seed=seed, columns=columns)
+        return StreamSource(partial(dataset_stream, spec), type(spec).__name__, seed=seed, columns=columns)
     asked = parse_spec(spec)
     if asked.hf:
         rows = hugging_face_rows(asked.hf, asked.split, asked.config, streaming=True)
-        return StreamSource(partial(iter, rows), f"hf:{asked.hf}:{asked.split}", asked.buffer, seed, columns)
+        return StreamSource(partial(dataset_stream, rows), f"hf:{asked.hf}:{asked.split}", asked.buffer, seed, columns)
     paths = _paths(asked, base)
     name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     return StreamSource(partial(_stream_files, paths, asked), name, asked.buffer, seed, columns)

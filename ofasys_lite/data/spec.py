@@ -35,6 +35,7 @@ _KEYS = (
 )
 #: Formats that are no endings.
 _OTHERS = ("folder", "coco")
+_SHEETS = ("xlsx", "xls", "ods")
 _SPLITS = ("train", "valid", "test")
 PREPARED = re.compile(r"[A-Za-z][\w-]*:[A-Za-z]\w*")
 
@@ -108,7 +109,7 @@ def parse_spec(spec: str | Path | Mapping[str, Any] | Sequence[str | Path]) -> S
         return Spec(**values)
     if isinstance(spec, (str, Path)):
         text = str(spec)
-        if text.startswith("hf:"):
+        if text.startswith("hf:") and not text.startswith("hf://"):
             name, colon, split = text[3:].rpartition(":")
             if not colon or not name or not split:
                 raise DataError(
@@ -170,8 +171,9 @@ def file_format(path: str, asked: Spec) -> str:
     elif ending == "tgz":
         ending = "tar"
     if ending not in FORMATS:
+        help = "save the sheet as csv" if ending in _SHEETS else did_you_mean(ending, FORMATS, "formats")
         raise DataError(
             f"{path}: the ending `.{ending}` is of no known format" if ending else f"{path} has no ending",
-            help=f"{did_you_mean(ending, FORMATS, 'formats')}; or say it: {{path: {path}, format: csv}}",
+            help=f"{help}; or say it: {{path: {path}, format: csv}}",
         )
     return FORMATS[ending]

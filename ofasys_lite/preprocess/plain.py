@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,6 @@ __all__ = ["plain", "plain_number"]
 
 #: What is left as it is; by far the most values are of these.
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
-_TEMPORAL = (datetime.date, datetime.time, datetime.timedelta)
 
 
 def plain(value: Any) -> Any:
@@ -58,7 +58,11 @@ def _scalar(value: Any) -> Any:
         return None
     if isinstance(value, decimal.Decimal):
         return format(value, "f") if value.is_finite() else None
-    if isinstance(value, (*_TEMPORAL, uuid.UUID)):
+    if isinstance(value, datetime.timedelta):  # pandas' own writes the days always
+        return _time_text(str(datetime.timedelta(seconds=value.total_seconds())))
+    if isinstance(value, (datetime.date, datetime.time)):
+        return _time_text(str(value))
+    if isinstance(value, uuid.UUID) or type(value).__name__ in ("Period", "Interval"):
         return str(value)
     if isinstance(value, str):  # numpy's, and enumerations of text
         return str(value)
@@ -80,10 +84,14 @@ def _of_tensor(value: Any) -> Any:
 
 
 def _numpy_time(value: np.datetime64 | np.timedelta64) -> str | None:
-    """Text of numpy's moments and durations, without zeros of a second's fraction."""
+    """Text of numpy's moments and durations."""
     if np.isnat(value):
         return None
     if isinstance(value, np.timedelta64):
-        return str(value.astype("timedelta64[us]").item())
-    text = str(value).replace("T", " ")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+        return _time_text(str(value.astype("timedelta64[us]").item()))
+    return _time_text(str(value).replace("T", " "))
+
+
+def _time_text(text: str) -> str:
+    """The text without zeros at the end of a second's fraction: `12:30:00.5`."""
+    return re.sub(r"(\.\d*?)0+(?=$|[-+])", lambda found: found[1].rstrip("."), text, count=1)

@@ -50,10 +50,11 @@ def fetching(url: str) -> Iterator[HTTPResponse]:
     except urllib.error.HTTPError as error:
         error.close()
         help = _HELP.get(error.code, "try again later" if error.code >= 500 else "check the address")
-        raise DataError(f"{url}: the server answers {error.code} {error.reason}".rstrip(), help=help) from None
+        reason = str(error.reason).strip().splitlines()[:1]  # a circle of redirections is told in many lines
+        raise DataError(f"{url}: the server answers {error.code} {' '.join(reason)}".rstrip(), help=help) from None
     except urllib.error.URLError as error:
-        reason = getattr(error.reason, "strerror", None) or error.reason
-        raise DataError(f"{url}: no connection ({reason})", help="check the address and the network") from None
+        why = getattr(error.reason, "strerror", None) or error.reason
+        raise DataError(f"{url}: no connection ({why})", help="check the address and the network") from None
     except TimeoutError:
         raise DataError(f"{url}: the server is silent for {_PATIENCE} seconds", help="try again later") from None
     except (http.client.HTTPException, ConnectionError, ValueError) as error:

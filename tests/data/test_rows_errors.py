@@ -90,6 +90,14 @@ FILES: list[tuple[str, bytes, Any, int | None, str, str]] = [
     ("prepared/digits/train.parquet", b"", "digits:tran", None, "`digits` has no split `tran`", "mean `train`?"),
     ("x", b"", "digits:train", None, "data `digits` is not prepared", "ofasys-lite data prepare digits"),
     ("x", b"", "digitz:train", None, "no prepared data `digitz`", "did you mean `digits`?"),
+    ("x", b"", {"path": "/dev/null", "format": "csv"}, None, "/dev/null is a pipe or a device", "to a file first"),
+    ("x", b"", "x.xlsx", None, "no file x.xlsx", ""),
+    ("x.xlsx", b"", None, None, "the ending `.xlsx` is of no known format", "save the sheet as csv"),
+    ("x.csv", b'{"q": 1}\n', None, None, "x.csv is to be read as csv, and holds JSON", "format: jsonl"),
+    ("x.jsonl", b'[\n {"q": 1}\n]', None, None, "x.jsonl is to be read as jsonl, and holds a list", "format: json"),
+    ("x.csv", "q,a\n".encode("utf-16-le"), None, None, "holds null bytes", "encoding: utf-16-le"),
+    ("pics\\x.csv", b"", "pics\\y.csv", None, "a backslash is a part of a name", "with slashes: pics/y.csv"),
+    ("Data.csv", b"", "data.csv", None, "capitals count, and there is Data.csv", "did you mean `Data.csv`?"),
     ("x", b"", "memory://nowhere/x.csv", None, "no file memory://nowhere/x.csv", ""),
     ("x", b"", "abc://nowhere/x.csv", None, "abc://nowhere/x.csv cannot be opened", ""),
 ]  # fmt: skip
@@ -128,7 +136,7 @@ OBJECTS: list[tuple[Any, str, str]] = [
     ([], "list has no rows", ""),
     ([{"a": 1}, 3], "list, row 2: found int, not a dict", "such as"),
     (NoDicts(), "NoDicts, row 1: `NoDicts[0]` gives tuple, not a dict", "let __getitem__ give a dict"),
-    (iter([{"a": 1}]), "list_iterator has neither length nor random access", "'stream': True"),
+    (iter([{"a": 1}]), "list_iterator has neither length nor random access", "a list of its rows"),
     (5, "int is no source of rows", "give a path"),
 ]
 
@@ -205,3 +213,78 @@ def test_an_unreadable_row_still_has_an_id() -> None:
     Path("t.csv").write_text("id,a\nx,1\ny\n")
     source = open_source("t.csv")
     assert [source.ids(i) for i in range(2)] == ["x", "1"]
+
+
+def test_a_link_that_leads_nowhere_says_where_it_leads() -> None:
+    Path("dead.csv").symlink_to("nowhere.csv")
+    with pytest.raises(DataError, match=r"no file dead.csv: it is a link to nowhere.csv, which is not there"):
+        open_source("dead.csv")
+
+
+def test_a_file_one_may_not_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("t.csv").write_text("q\n1\n")
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(DataError, match=r"t.csv cannot be opened: Permission denied") as caught:
+        open_source("t.csv")
+    assert "chmod u\\+r" in caught.value.help or "chmod u+r" in caught.value.help
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "日本語.csv",
+        "data (1).csv",
+        "a=b.csv",
+        "a&b.csv",
+        "#1.csv",
+        "it's.csv",
+        "[x].csv",
+        "~backup.csv",
+        "{a,b}.csv",
+        "x*.csv",
+        "who?.csv",
+        "b:c.csv",
+        "100%.csv",
+        " x .csv",
+    ],
+)
+def test_the_path_of_a_file_is_taken_literally(name: str) -> None:
+    Path(name).write_text("q,a\nhello,yes\n")
+    for spec in (name, {"path": name}, [name], Path(name)):
+        assert open_source(spec).row(0) == {"q": "hello", "a": "yes"}
+    assert open_source(name, base=Path.cwd()).name.endswith(name)
+
+
+def test_the_home_is_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "x.csv").write_text("q\n1\n")
+    assert len(open_source("~/x.csv")) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "arrow", "tar"])
+def test_a_table_of_many_parts_keeps_few_files_open(kind: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for number in range(120):
+        path = Path(f"part-{number:03}.{kind}")
+        table = pa.table({"txt": [str(number)]})
+        if kind == "parquet":
+            pq.write_table(table, path)
+        elif kind == "arrow":
+            with pa.ipc.new_file(str(path), table.schema) as out:
+                out.write_table(table)
+        elif kind == "tar":
+            path.write_bytes(tar_of([f"{number}.txt"]))
+        else:
+            path.write_text(f"txt\n{number}\n" if kind == "csv" else f'{{"txt": "{number}"}}\n')
+    before = len(os.listdir("/proc/self/fd"))
+    source = open_source(f"part-*.{kind}")
+    found = [source.row(i)["txt"] for i in (*range(120), 0, 119)]
+    assert found == (["abc"] * 122 if kind == "tar" else [*map(str, range(120)), "0", "119"])
+    assert len(os.listdir("/proc/self/fd")) <= before + 100

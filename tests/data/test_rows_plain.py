@@ -37,6 +37,10 @@ WRITTEN: list[tuple[str, Any]] = [
     ("2024-01-31 12:30:00.5", np.datetime64("2024-01-31T12:30:00.500000000")),
     ("12:30:00", datetime.time(12, 30)),
     ("1:30:00", datetime.timedelta(minutes=90)),
+    ("1:30:00", pandas.Timedelta(minutes=90)),
+    ("1:30:00", np.timedelta64(90, "m")),
+    ("2024-01-31 12:30:00.25+02:00", pandas.Timestamp("2024-01-31 12:30:00.25+02:00")),
+    ("2024-01", pandas.Period("2024-01")),
     ("12345678-1234-5678-1234-567812345678", uuid.UUID("12345678123456781234567812345678")),
     ("0.1", np.array(0.1, np.float32)),
     ("x", np.str_("x")),
@@ -130,6 +134,10 @@ def test_floats_of_32_bits_in_lists_and_records_have_few_digits(tmp_path: Path) 
         pa.table({"r": column, "signal": pa.array([[0.1] * 1000], pa.list_(pa.float32()))}), tmp_path / "t.parquet"
     )
     row = open_source(tmp_path / "t.parquet").row(0)
+    halves = pa.table({"h": pa.array([np.float16(0.1)], pa.float16())})
+    with pa.ipc.new_file(str(tmp_path / "t.arrow"), halves.schema) as out:
+        out.write_table(halves)
+    assert open_source(tmp_path / "t.arrow").row(0) == {"h": 0.1}
     assert row["r"] == {"box": [0.1, 0.2], "score": 0.3}
     assert row["signal"][0] == float(np.float32(0.1))  # signals are left as they are
 
@@ -194,6 +202,11 @@ def test_class_labels_are_read_by_their_names(make: Any, tmp_path: Path) -> None
     assert hidden["label"] is None  # -1: the data set hides it
 
 
+def test_a_stream_of_a_data_set_reads_labels_by_their_names(tmp_path: Path) -> None:
+    for spec in ({"path": saved(tmp_path), "stream": True}, labelled().to_iterable_dataset()):
+        assert [row["label"] for row in open_stream(spec).first(3)] == ["negative", None, None]
+
+
 def test_a_stream_of_parquet_reads_labels_by_their_names(tmp_path: Path) -> None:
     stream = open_stream({"path": str(parquet(tmp_path)), "stream": True})
     assert [row["label"] for row in stream.first(2)] == ["negative", None]
@@ -238,3 +251,8 @@ def test_of_columns_with_one_name_each_keeps_its_place(kind: str, tmp_path: Path
 def test_a_data_frame_with_columns_of_one_name_keeps_both() -> None:
     source = open_source(as_source(pandas.DataFrame([[1, 2, 3]], columns=["q", "q", 0])))
     assert source.row(0) == {"q (column 1)": 1, "q (column 2)": 2, "0": 3}
+
+
+def test_an_index_with_a_name_is_a_column_as_in_the_files_of_pandas() -> None:
+    indexed = pandas.DataFrame({"id": ["x", "y"], "a": [1, 2]}).set_index("id")
+    assert open_source(as_source(indexed)).row(1) == {"id": "y", "a": 2}

@@ -115,10 +115,24 @@ def json_source(file: DataFile) -> ListSource:
         ) from None
     if is_coco(rows):
         return coco_source(file, rows)
+    key, rows = _listed(rows)
     if not isinstance(rows, list):
-        help = 'write [{"a": 1}, {"a": 2}], or COCO\'s {"images": [...], "annotations": [...], "categories": [...]}'
+        help = (
+            'write [{"a": 1}, {"a": 2}] (pandas: to_json(orient="records")), '
+            'or COCO\'s {"images": [...], "annotations": [...], "categories": [...]}'
+        )
         raise DataError(f"{file.name} holds one {type(rows).__name__}, not a list of rows", help=help)
-    return ListSource(rows, file.name, base=file.folder, fingerprint=combined("json", file.digest()))
+    source = ListSource(rows, file.name, base=file.folder, fingerprint=combined("json", file.digest()))
+    source.notes = (f"{file.name}: its rows are the list `{key}`",) if key else ()
+    return source
+
+
+def _listed(content: Any) -> tuple[str, Any]:
+    """(key, rows) where an object holds one list of objects, as `{"version": 1, "data": [...]}`; else as it is."""
+    if not isinstance(content, dict):
+        return "", content
+    lists = [key for key, value in content.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    return (lists[0], content[lists[0]]) if len(lists) == 1 else ("", content)
 
 
 def stream_json_lines(file: DataFile, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:

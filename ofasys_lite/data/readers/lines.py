@@ -83,7 +83,7 @@ def record_offsets(
                 found.append(stop)
         return {"records": np.array(found, np.int64).reshape(-1, 2)}
 
-    return cached_arrays("lines-1", combined(digest, separator, quote, *([escape] if escape else [])), build)["records"]
+    return cached_arrays("lines-2", combined(digest, separator, quote, *([escape] if escape else [])), build)["records"]
 
 
 def scan_records(
@@ -95,7 +95,7 @@ def scan_records(
     progress: Progress | None = None,
     size: int = 0,
 ) -> Iterator[tuple[int, int, bytes]]:
-    """(start, end, bytes) of every record in an open file; empty lines are none."""
+    """(start, end, bytes) of every record in an open file; empty lines, and lines of blanks, are none."""
     offset = start = 0
     inside = False
     kept: list[bytes] = []
@@ -116,7 +116,7 @@ def scan_records(
             continue
         record = b"".join(kept) if len(kept) > 1 else line
         body = record.rstrip(b"\r\n")
-        if body:
+        if body.strip(b" \t") or (separator and separator in body):
             number += 1
             yield start, start + len(body), body
         start = offset

@@ -46,6 +46,14 @@ def refuse_foreign(file: DataFile, kind: str) -> None:
     for start, what, help in _FOREIGN:
         if head.startswith(start):
             raise DataError(f"{file.name} is to be read as {kind}, and is {what}", help=help)
+    if head.count(b"\0") > len(head) // 20:
+        help = "if it is UTF-16 without a mark, give encoding: utf-16-le"
+        raise DataError(f"{file.name} is to be read as {kind}, and is no text: it holds null bytes", help=help)
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if kind in ("csv", "tsv") and start[:2] == b'{"':
+        raise DataError(f"{file.name} is to be read as {kind}, and holds JSON", help="give format: jsonl")
+    if kind == "jsonl" and start[:1] == b"[":
+        raise DataError(f"{file.name} is to be read as jsonl, and holds a list", help="give format: json")
     if _HTML.match(head) or (head.lstrip()[:5] == b"<?xml" and kind != "json"):
         help = "open its address in a browser: a page that asks for a login, perhaps"
         raise DataError(f"{file.name} is to be read as {kind}, and is a web page or XML", help=help)
@@ -86,7 +94,10 @@ def _separator(text: str, whole: bool, dialect: Dialect) -> str:
     for mark in _SEPARATORS:
         if mark == dialect.separator or mark not in text.split("\n", 1)[0]:
             continue
-        rows = list(csv.reader(io.StringIO(text), delimiter=mark, quotechar=dialect.quote or '"'))
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark, quotechar=dialect.quote or '"'))
+        except csv.Error:  # what it is shows where it is read
+            continue
         rows = [row for row in (rows if whole else rows[:-1])[:_RECORDS] if row]
         if len(rows) > 1 and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
             return mark
@@ -131,7 +142,9 @@ def _look_at_quotes(file: DataFile, dialect: Dialect) -> tuple[bool, bool]:
                 always = always and _all_quoted(text, fields, separator)
                 if not needed and not always:
                     break
-    except (DataError, csv.Error, UnicodeError, StopIteration):
+    except UnicodeError:
+        return False, False  # told where its rows are read
+    except (DataError, csv.Error, StopIteration):
         return True, False  # a quote that never closes is no mark
     return seen, seen and (needed or always)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ofasys_lite.data.fields import column_names
 from ofasys_lite.errors import DataError
-from ofasys_lite.preprocess.plain import plain
+from ofasys_lite.preprocess.plain import plain, plain_number
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +69,7 @@ def _reading(kind: Any, feature: Any) -> Reading | None:
     if types.is_dictionary(kind):
         return _reading(kind.value_type, feature)
     if types.is_float16(kind) or types.is_float32(kind):
-        return _short
+        return _half if types.is_float16(kind) else _single
     if types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_null(kind):
         return None
     texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
@@ -106,8 +106,8 @@ def _list(kind: Any, feature: Any) -> Reading | None:
     read = _reading(kind, feature)
     if read is None:
         return None
-    if read is _short:
-        return lambda values: values if values is None or len(values) > _SIGNAL else [_short(one) for one in values]
+    if read in (_half, _single):
+        return lambda values: values if values is None or len(values) > _SIGNAL else list(map(read, values))
     return lambda values: None if values is None else [read(one) for one in values]
 
 
@@ -143,11 +143,14 @@ def _map(value: Any) -> Any:
     return value if value is None else plain(dict(value))
 
 
-def _short(value: Any) -> Any:
-    """A number of 32 bits or fewer with the digits it is written with: 0.1, not 0.10000000149011612."""
-    if value is None or value != value:
-        return value
-    return float(str(value if isinstance(value, np.floating) else np.float32(value)))
+def _single(value: Any) -> Any:
+    """A number of 32 bits with the digits it is written with: 0.1, not 0.10000000149011612."""
+    return value if value is None or value != value else plain_number(np.float32(value))
+
+
+def _half(value: Any) -> Any:
+    """A number of 16 bits with the digits it is written with."""
+    return value if value is None or value != value else plain_number(np.float16(value))
 
 
 def plain_media(value: Any) -> Any:
