@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ofasys_lite.metrics.score import Row, Statistics, Value
 from ofasys_lite.metrics.values import as_box, as_objects
@@ -29,13 +29,25 @@ def iou(first: Value, second: Value) -> float:
 
 
 def mean_iou(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
-    """Mean intersection over union of predicted and reference box."""
-    return Statistics.mean([iou(p, r) for p, r in zip(predictions, references, strict=True)])
+    """Mean intersection over union of predicted and reference box; rows where neither side has one are left out."""
+    return _boxes(predictions, references, iou)
 
 
 def iou_at_half(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
-    """Share of boxes whose intersection over union with the reference is at least 0.5 ("acc@0.5")."""
-    return Statistics.mean([iou(p, r) >= 0.5 for p, r in zip(predictions, references, strict=True)])
+    """Share of boxes whose intersection over union with the reference is at least 0.5 ("acc@0.5").
+
+    Rows where neither side has a box are left out; a box where there is none is wrong.
+    """
+    return _boxes(predictions, references, lambda ours, theirs: float(iou(ours, theirs) >= 0.5))
+
+
+def _boxes(
+    predictions: Sequence[Value], references: Sequence[Value], value: Callable[[Value, Value], float]
+) -> Statistics:
+    pairs = list(zip(predictions, references, strict=True))
+    counted = [as_box(reference) is not None or as_box(prediction) is not None for prediction, reference in pairs]
+    values = [value(*pair) for pair in pairs]
+    return Statistics.ratio(values, counted, details={"without_box": len(counted) - sum(counted)})
 
 
 def detection_f1(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:

@@ -259,9 +259,13 @@ def _measure(name: str, higher: bool | None, items: _Items) -> _Measured:
         )
         return _Measured(estimate, "share", said is not False, {})
     statistics = result if isinstance(result, Statistics) else _per_item(name, result, len(items.references))
-    estimate = from_sums(statistics, items.ways)
+    estimate, details = from_sums(statistics, items.ways), dict(statistics.details)
+    # 0 would say that all was wrong, or right; of texts without words the packages that count them say what holds
+    if not statistics.sums_NK.any() and not statistics.unit.startswith(("errors per", "points")):
+        estimate = Estimate(float("nan"), estimate.ways)
+        details.setdefault("note", "nothing to count in any item")
     better = statistics.higher_is_better if said is None else said
-    return _Measured(estimate, statistics.unit, better, statistics.details)
+    return _Measured(estimate, statistics.unit, better, details)
 
 
 def _per_item(name: str, result: object, count: int) -> Statistics:

@@ -53,7 +53,7 @@ def ocr_accuracy(predictions: Sequence[Value], references: Sequence[Value], rows
 def ocr_cer(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
     """Edits per character between what is read and the word asked for; arguments as of `ocr_accuracy`."""
     words = asked_texts("ocr_cer", references, rows)
-    return cer(read_words(predictions), [_plain(given[0]) for given in words], rows)
+    return cer(read_words(predictions), [[_plain(word) for word in given] for given in words], rows)
 
 
 def read_words(pictures: Sequence[Value]) -> list[str]:

@@ -1,6 +1,7 @@
 """Text-to-SQL scored by what the query returns: sql_execution.
 
-Only references with a result worth the name are counted: an empty result is matched by any query that finds nothing.
+Every reference that runs is counted, also one that finds nothing: any query that finds nothing matches it, which is
+what the baseline `best_constant` earns, too; details say how many there are and how many of them were right.
 Predicted SQL is a stranger's program: it runs on a read-only connection that may only select, under a fixed budget of
 steps of SQLite's machine, so that the score does not depend on how fast the computer is.
 """
@@ -34,12 +35,12 @@ _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION,
 
 
 def sql_execution(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
-    """Share of queries whose result equals the reference's, over references whose result is not empty.
+    """Share of queries whose result equals the reference's, over references that run.
 
     The row names the SQLite file in one of the columns `db_path`, `database_path`, `db`, `database`. The order of
     rows counts only if the reference says ORDER BY. Raises DataError if a row names no readable database.
     """
-    right, counted = [], []
+    right, counted, empty = [], [], []
     failed = {"reference": 0, "prediction": 0}
     connections: dict[str, sqlite3.Connection] = {}
     results: dict[tuple[str, str], Result | None] = {}
@@ -55,12 +56,13 @@ def sql_execution(predictions: Sequence[Value], references: Sequence[Value], row
             expected, found = results[path, expected_sql], results[path, found_sql]
             failed["reference"] += expected is None
             failed["prediction"] += found is None
-            counts = expected is not None and not _says_nothing(expected)
-            counted.append(counts)
-            right.append(counts and same_result(found, expected, expected_sql))
+            counted.append(expected is not None)
+            right.append(same_result(found, expected, expected_sql))
+            empty.append(expected is not None and _says_nothing(expected))
     details = {
         "counted": sum(counted),
-        "empty_or_failed_references": len(counted) - sum(counted),
+        "empty_references": sum(empty),
+        "right_of_empty": sum(one and other for one, other in zip(empty, right, strict=True)),
         "failed_references": failed["reference"],
         "failed_predictions": failed["prediction"],
     }

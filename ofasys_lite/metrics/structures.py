@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from ofasys_lite.metrics.score import Row, Statistics, Value
-from ofasys_lite.metrics.values import as_struct, canonical
+from ofasys_lite.metrics.values import as_struct, as_text, canonical
 
 __all__ = ["as_grid", "record_f1", "slot_f1", "struct_exact", "sudoku_solved"]
 
@@ -52,7 +52,7 @@ def _leaves(value: Value, path: str = "") -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from _leaves(inner, f"{path}/*")
-    elif value not in (None, ""):
+    elif as_text(value):
         yield f"{path}={canonical(value)}"
 
 
@@ -62,7 +62,7 @@ def _records(value: Value) -> Iterator[str]:
         yield from (f"{key}={canonical(inner)}" for key, inner in value.items())
     elif isinstance(value, (list, tuple)):
         yield from map(canonical, value)
-    elif value not in (None, ""):
+    elif as_text(value):
         yield canonical(value)
 
 

@@ -25,23 +25,35 @@ def exact_match(predictions: Sequence[Value], references: Sequence[Value], rows:
 
 
 def token_accuracy(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
-    """Share of white-space tokens that are right at their place; the longer of both texts counts."""
+    """Share of white-space tokens that are right at their place, of (the best of) the accepted texts.
+
+    The longer of both texts counts.
+    """
     right, all_ = [], []
     for prediction, reference in zip(predictions, references, strict=True):
-        ours, theirs = as_text(prediction).split(), as_texts(reference)[0].split()
-        right.append(sum(a == b for a, b in zip(ours, theirs, strict=False)))
-        all_.append(max(len(ours), len(theirs)))
+        ours = as_text(prediction).split()
+        found = []
+        for text in as_texts(reference):
+            theirs = text.split()
+            found.append((sum(a == b for a, b in zip(ours, theirs, strict=False)), max(len(ours), len(theirs))))
+        best = max(found, key=lambda pair: (pair[0] / max(1, pair[1]), -pair[1]))
+        right.append(best[0])
+        all_.append(best[1])
     return Statistics.ratio(right, all_)
 
 
 def macro_f1(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
-    """Unweighted mean of each reference class's F1; predictions outside these classes are only misses."""
-    theirs = [as_texts(reference)[0].strip() for reference in references]
+    """Unweighted mean of each reference class's F1; predictions outside these classes are only misses.
+
+    Of several accepted texts the class is the first, and any of them is right.
+    """
+    accepted = [[text.strip() for text in as_texts(reference)] for reference in references]
+    theirs = [texts[0] for texts in accepted]
     numbers = {name: number for number, name in enumerate(sorted(set(theirs)))}
     sums_N3V = np.zeros((len(theirs), 3, len(numbers)))
     for item, (prediction, reference) in enumerate(zip(predictions, theirs, strict=True)):
         ours = as_text(prediction).strip()
-        if ours == reference:
+        if ours in accepted[item]:
             sums_N3V[item, 0, numbers[reference]] = 1
             continue
         sums_N3V[item, 2, numbers[reference]] = 1

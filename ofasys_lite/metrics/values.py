@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -13,9 +14,15 @@ __all__ = ["as_box", "as_objects", "as_struct", "as_text", "as_texts", "canonica
 
 
 def as_text(value: Value) -> str:
-    """The value as one string: None gives the empty string, structures their canonical JSON."""
-    if value is None:
+    """The value as one string: None and NaN give the empty string, numbers theirs, structures their canonical JSON."""
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # a number of numpy
+        value = value.item()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
     return value if isinstance(value, str) else canonical(value)
 
 
@@ -26,15 +33,25 @@ def as_texts(value: Value) -> list[str]:
     return [as_text(value)]
 
 
+#: What makes another number of digits: a sign, point, comma, slash or colon before one, a percent sign behind one.
+_OF_NUMBERS = re.compile(r"[-+.,/:](?=\d)|(?<=[-+])\.(?=\d)|(?<=\d)%")
+_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,])")
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
+
+
 def normalised_text(value: Value) -> str:
     """Text in NFKC, case folded, punctuation dropped, white space single; unchanged where that leaves nothing.
 
+    What makes another number stays: -5 is not 5, 1.5 not 15, 1/2 not 12; 1,000 is 1000.
+
     Example:
-        >>> normalised_text("  It's  A cat. ")
-        'its a cat'
+        >>> normalised_text("  It's  A cat. "), normalised_text("(-1.5, 10:30, 1,000.)")
+        ('its a cat', '-1.5 10:30 1000')
     """
-    text = unicodedata.normalize("NFKC", as_text(value)).casefold()
-    bare = "".join(c for c in text if not unicodedata.category(c).startswith("P"))
+    text = unicodedata.normalize("NFKC", as_text(value)).casefold().translate(_DASHES)
+    text = _THOUSANDS.sub(lambda found: found[1] + found[2].replace(",", ""), text)
+    kept = {found.start() for found in _OF_NUMBERS.finditer(text)}
+    bare = "".join(c for i, c in enumerate(text) if i in kept or not unicodedata.category(c).startswith("P"))
     return " ".join(bare.split()) or " ".join(text.split())
 
 

@@ -43,14 +43,18 @@ def test_an_order_inside_a_subquery_is_no_order(database):
     assert score(database, ["select title from film where year < 1985 order by title desc"], [inner]).value == 1.0
 
 
-def test_empty_results_earn_nothing_and_are_not_counted(database):
+def test_empty_results_count_and_are_told(database):
     nothing = "select title from film where year = 1"
     sums = "select sum(score) from film where year = 1"
     count = "select count(*) from film where year = 1"
-    found = score(database, [nothing, sums, count, ""], [nothing, sums, count, "select title from film"])
-    assert found.value == 0.0
-    assert found.details["counted"] == 1
-    assert found.details["empty_or_failed_references"] == 3
+    found = score(database, [nothing, nothing, count, ""], [nothing, sums, count, "select title from film"])
+    assert found.value == 2 / 4
+    assert (found.details["counted"], found.details["empty_references"], found.details["right_of_empty"]) == (4, 3, 2)
+
+
+def test_references_that_fail_are_left_out(database):
+    found = score(database, ["select 1", "select 1"], ["select nonsense", "select 1"])
+    assert (found.value, found.details["counted"], found.details["failed_references"]) == (1.0, 1, 1)
 
 
 @pytest.mark.parametrize(
