@@ -172,7 +172,7 @@ def test_every_kind_of_task_is_evaluated_by_its_default_metric(untrained: Genera
     assert names["speech"] == "chrf"
     assert not found.quarantine
     kinds = {task.task: [b.name for b in task.baselines] for task in found.tasks}
-    assert kinds["detect"] == ["constant_list"]
+    assert kinds["detect"] == ["constant_list", "greedy_list"]
     assert kinds["region"] == ["majority"]
     assert render_report(found).count('class="task"') == len(worlds.LINES)
 
