@@ -56,7 +56,7 @@ def judge(line: str, **card: Any) -> Judge:
 def test_the_default_of_a_picture_is_its_difference_to_the_datas_against_pictures() -> None:
     made = judge("[TEXT:q] -> [IMAGE:a,codec=dnd(depth=2)]")
     assert (made.kind, made.metric.name) == ("image", "pixel_mse")
-    assert made.metric.baselines == ("mean_image", "random_image")
+    assert made.metric.baselines == ("mean_image", "random_image", "common_image")
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "chrf", "mean_iou", "struct_exact"])
