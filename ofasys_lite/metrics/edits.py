@@ -50,7 +50,8 @@ def _pronunciations(value: Value) -> list[str]:
 
 def _listed(row: Row) -> list[str]:
     found = row.get(PRONUNCIATIONS)
-    found = found.tolist() if hasattr(found, "tolist") else found
+    if found is not None and hasattr(found, "tolist"):
+        found = found.tolist()
     if isinstance(found, str) or found is None:
         return [found] if found else []
     return [text for text in map(as_text, found) if text.strip()] if isinstance(found, Sequence) else []
