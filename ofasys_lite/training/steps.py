@@ -12,6 +12,7 @@ from ofasys_lite.data.loader import Share, Steps
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.ready import Ready
 from ofasys_lite.signals import shelter
+from ofasys_lite.training.parcels import Parcel, parcelled
 from ofasys_lite.training.settings import TrainSettings
 
 __all__ = ["StepsModule"]
@@ -44,12 +45,19 @@ class StepsModule(L.LightningDataModule):
         self.settings = settings
         self.first = first
 
-    def transfer_batch_to_device(self, batch: Share, device: torch.device, dataloader_idx: int) -> Share:
-        """The share as it is: packs move one at a time, right before they are needed."""
-        return batch
+    def transfer_batch_to_device(self, batch: Share | Parcel, device: torch.device, dataloader_idx: int) -> Share:
+        """The share, on the host: packs move one at a time, right before they are needed."""
+        return batch.share() if isinstance(batch, Parcel) else batch
 
-    def train_dataloader(self) -> DataLoader[Share]:
-        """Item k is the share of step k; any number of workers gives the same items."""
+    def _on_cuda(self) -> bool:
+        trainer = self.trainer
+        return trainer is not None and trainer.strategy.root_device.type == "cuda"
+
+    def train_dataloader(self) -> DataLoader[Share | Parcel]:
+        """Item k is the share of step k, as a parcel where it comes from another process.
+
+        Any number of workers gives the same items.
+        """
         trainer = self.trainer
         rank, ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         budgets = (self.settings.source_budget, self.settings.target_budget)
@@ -63,7 +71,13 @@ class StepsModule(L.LightningDataModule):
             num_workers=self.settings.workers,
             prefetch_factor=4 if self.settings.workers else None,
             worker_init_fn=_begin_worker,
+            collate_fn=parcelled if self.settings.workers else _as_it_is,
+            pin_memory=self.settings.workers > 0 and self._on_cuda(),
         )
+
+
+def _as_it_is(share: Share) -> Share:
+    return share
 
 
 def _begin_worker(worker: int) -> None:
