@@ -67,6 +67,6 @@ class Parcel:
 
     def share(self) -> Share:
         """The share; its arrays are views of the block."""
-        held = memoryview(self.block.numpy())
+        held = self.block.numpy().data
         found: Share = pickle.loads(self.frame, buffers=[held[start : start + size] for start, size in self.spans])
         return found
