@@ -17,6 +17,7 @@ from ofasys_lite.decoding.depth import RowChoice, RowsChoice
 from ofasys_lite.decoding.nodes import CodesNode
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.session import CodeStep
+from ofasys_lite.model import moved
 
 __all__ = ["Coding", "row_choice"]
 
@@ -83,13 +84,13 @@ class Coding:
         coding = Coding(CodeStep())
         for name, found in fed.items():
             places, codes_RK, at = zip(*found, strict=True)
-            coding.step.fed[name] = tuple(torch.tensor(x, device=device) for x in (places, codes_RK, at))  # type: ignore[assignment]
+            coding.step.fed[name] = tuple(moved(torch.tensor(x), device) for x in (places, codes_RK, at))  # type: ignore[assignment]
         for name, chosen in write.items():
             numbers, nodes, choices = (list(x) for x in zip(*chosen, strict=True))
             choose = RowsChoice(choices, device)
             live_R = [firsts[n] + j for n, c in zip(numbers, choices, strict=True) for j in range(c.rows)]
             coding._writers[name] = (numbers, nodes, choose)
-            coding.step.write[name] = (torch.tensor(live_R, device=device), choose)
+            coding.step.write[name] = (moved(torch.tensor(live_R), device), choose)
         return coding
 
     def written(self) -> dict[int, tuple[int, float]]:

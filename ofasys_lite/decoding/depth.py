@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ofasys_lite.decoding.ranking import draw
 from ofasys_lite.errors import CardError, ShapeError
+from ofasys_lite.model import moved
 
 __all__ = ["RowChoice", "RowsChoice", "at_depth", "guided"]
 
@@ -94,8 +95,9 @@ class RowsChoice:
             firsts.append(place)
             place += row.rows
         self.count = place
-        self._owner_R = torch.tensor([i for i, row in enumerate(self.rows) for _ in range(row.rows)], device=device)
-        self._groups: dict[_Alike, tuple[Tensor, Tensor]] = {}
+        owners = [i for i, row in enumerate(self.rows) for _ in range(row.rows)]
+        self._owner_R = moved(torch.tensor(owners, dtype=torch.long), device)
+        self._groups: dict[_Alike, tuple[list[int], Tensor, Tensor]] = {}
         alike: dict[_Alike, list[int]] = {}
         for i, row in enumerate(self.rows):
             alike.setdefault((row.rows, row.cfg, row.temperature, row.top_k, row.top_p), []).append(i)
@@ -103,8 +105,9 @@ class RowsChoice:
             live = [firsts[i] + j for i in members for j in range(self.rows[i].rows)]
             whole = live == list(range(place))
             self._groups[settings] = (
-                torch.tensor(members, device=device),
-                torch.tensor([] if whole else live, dtype=torch.long, device=device),
+                members,
+                moved(torch.tensor(members), device),
+                moved(torch.tensor([] if whole else live, dtype=torch.long), device),
             )
 
     def __call__(self, depth: int, logits_RV: Tensor) -> Tensor:
@@ -113,29 +116,29 @@ class RowsChoice:
             raise ShapeError(f"{len(logits_RV)} rows write codes, {self.count} are chosen for")
         logits_RV = logits_RV.float()
         codes_P = torch.zeros(len(self.rows), dtype=torch.long, device=logits_RV.device)
-        for (rows, cfg, temperature, top_k, top_p), (members, live) in self._groups.items():
+        for (rows, cfg, temperature, top_k, top_p), (members, index, live) in self._groups.items():
             mine_RV = logits_RV if not len(live) else logits_RV.index_select(0, live)
             mine_PV = mine_RV if rows == 1 else guided(mine_RV, cfg)
             now = (at_depth(temperature, depth), at_depth(top_k, depth), at_depth(top_p, depth))
             chosen_P = self._choose(depth, mine_PV, members, *now)
             chosen_P = self._known(depth, chosen_P, members)
             log_P = mine_PV.log_softmax(-1).gather(1, chosen_P.unsqueeze(1)).squeeze(1)
-            codes_P[members] = chosen_P
-            self.log_P[members] += log_P
+            codes_P[index] = chosen_P
+            self.log_P[index] += log_P
         return codes_P.index_select(0, self._owner_R)
 
     def _choose(
-        self, depth: int, logits_PV: Tensor, members: Tensor, temperature: float, top_k: int, top_p: float
+        self, depth: int, logits_PV: Tensor, members: list[int], temperature: float, top_k: int, top_p: float
     ) -> Tensor:
         if temperature == 0:
             return logits_PV.argmax(-1)
-        draws = [self.rows[i].draws[depth] for i in members.tolist()]
-        draws_P = torch.tensor(draws, dtype=torch.float64, device=logits_PV.device)
+        draws = [self.rows[i].draws[depth] for i in members]
+        draws_P = moved(torch.tensor(draws, dtype=torch.float64), logits_PV.device)
         return draw(logits_PV / temperature, top_k, top_p, draws_P)
 
-    def _known(self, depth: int, chosen_P: Tensor, members: Tensor) -> Tensor:
-        known = [(n, self.rows[i].given[depth]) for n, i in enumerate(members.tolist()) if self.rows[i].given]
+    def _known(self, depth: int, chosen_P: Tensor, members: list[int]) -> Tensor:
+        known = [(n, self.rows[i].given[depth]) for n, i in enumerate(members) if self.rows[i].given]
         if known:
             places, codes = zip(*known, strict=True)
-            chosen_P[torch.tensor(places, device=chosen_P.device)] = torch.tensor(codes, device=chosen_P.device)
+            chosen_P[moved(torch.tensor(places), chosen_P.device)] = moved(torch.tensor(codes), chosen_P.device)
         return chosen_P

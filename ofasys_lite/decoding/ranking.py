@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ofasys_lite.decoding.allowed import Allowed
 from ofasys_lite.decoding.session import Session
+from ofasys_lite.model import moved
 
 Ids = npt.NDArray[np.int64]
 
@@ -91,7 +92,7 @@ class Ranker:
         device = states_BD.device
         states_RD = states_BD
         if rows != list(range(states_BD.shape[0])):
-            states_RD = states_BD.index_select(0, torch.tensor(rows, device=device))
+            states_RD = states_BD.index_select(0, moved(torch.tensor(rows), device))
         if whole:
             scores_RW, ids = self.session.scores(states_RD, None).float(), None
             self._forbid(scores_RW, group)
@@ -99,7 +100,7 @@ class Ranker:
             union = self._union(tuple(dict.fromkeys(a.legal for a in group)), device)
             scores_RW, ids = self.session.scores(states_RD, union.tensor).float(), union.ids
             if len(union.masks) > 1:
-                legal_RW = torch.from_numpy(np.stack([union.masks[a.legal] for a in group])).to(device)
+                legal_RW = moved(torch.from_numpy(np.stack([union.masks[a.legal] for a in group])), device)
                 scores_RW.masked_fill_(~legal_RW, _ILLEGAL)
         return _choose(_without_banned(scores_RW, group, ids), group, ids)
 
@@ -109,7 +110,7 @@ class Ranker:
         if found is None:
             ids = distinct[0].ids if len(distinct) == 1 else np.unique(np.concatenate([d.ids for d in distinct]))
             masks = {d: np.isin(ids, d.ids, assume_unique=True) for d in distinct}
-            found = _Union(ids, torch.tensor(ids, device=device), masks)
+            found = _Union(ids, moved(torch.tensor(ids), device), masks)
             if len(self._unions) >= _UNIONS:
                 self._unions.clear()
             self._unions[distinct] = found
@@ -123,12 +124,13 @@ class Ranker:
         for legal, rows in by_legal.items():
             illegal = self._illegal.get(legal)
             if illegal is None:
-                illegal = torch.from_numpy(np.flatnonzero(~legal.mask(scores_RV.shape[1]))).to(scores_RV.device)
+                illegal = torch.from_numpy(np.flatnonzero(~legal.mask(scores_RV.shape[1])))
+                illegal = moved(illegal, scores_RV.device)
                 self._illegal[legal] = illegal
             if len(rows) == len(group):
                 scores_RV.index_fill_(1, illegal, _ILLEGAL)
             else:
-                index = torch.tensor(rows, device=scores_RV.device)
+                index = moved(torch.tensor(rows), scores_RV.device)
                 scores_RV[index.unsqueeze(1), illegal] = _ILLEGAL
 
 
@@ -140,9 +142,8 @@ def _without_banned(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> T
             columns.append(id if ids is None else int(np.searchsorted(ids, id)))
     if not rows:
         return scores_RW
-    device = scores_RW.device
-    index = (torch.tensor(rows, device=device), torch.tensor(columns, device=device))
-    return scores_RW.index_put(index, scores_RW.new_tensor(_ILLEGAL))
+    index = tuple(moved(torch.tensor(x), scores_RW.device) for x in (rows, columns))
+    return scores_RW.index_put(index, scores_RW.new_full((), _ILLEGAL))
 
 
 def _choose(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Ranked:
@@ -161,8 +162,8 @@ def _choose(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Ranked:
         if a.best == 0:
             alike.setdefault((a.temperature, a.top_k, a.top_p), []).append(row)
     for (temperature, top_k, top_p), rows in alike.items():
-        index = torch.tensor(rows, device=scores_RW.device)
-        draws = torch.tensor([group[r].draw for r in rows], dtype=torch.float64, device=scores_RW.device)
+        index = moved(torch.tensor(rows), scores_RW.device)
+        draws = moved(torch.tensor([group[r].draw for r in rows], dtype=torch.float64), scores_RW.device)
         columns_R = draw(scores_RW[index] / temperature, top_k, top_p, draws)
         for row, column, value in zip(rows, columns_R.tolist(), log_RW[index, columns_R].tolist(), strict=True):
             found[row] = [(column, value)]

@@ -23,6 +23,7 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import Asked, Ranker
 from ofasys_lite.decoding.session import Session
 from ofasys_lite.errors import ShapeError
+from ofasys_lite.model import moved
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
 __all__ = ["Hypothesis", "beam", "decode", "greedy", "sample"]
@@ -137,7 +138,7 @@ def decode(
             sample_.add(row, tail)
         place += sample_.live
     if rows and len(rows) < len(samples):
-        session.select(torch.tensor(first, device=device))
+        session.select(torch.tensor(first))
     ranker = Ranker(session)
     while rows:
         rows = _step(session, ranker, samples, rows, device)
@@ -204,8 +205,8 @@ def _step(
     firsts = _firsts(samples, rows)
     number_of = {first: number for number, first in enumerate(firsts)}
     alive = [row for row in rows for _ in range(samples[row.sample].live)]
-    fed = torch.tensor([r.ids[-1] if r.ids and r.wrote is None else START for r in alive], device=device)
-    at = torch.tensor([samples[r.sample].automaton.position(r.state) for r in alive], device=device)
+    fed = moved(torch.tensor([r.ids[-1] if r.ids and r.wrote is None else START for r in alive]), device)
+    at = moved(torch.tensor([samples[r.sample].automaton.position(r.state) for r in alive]), device)
     coding = Coding.of([(s.options, s.rng) for s in (samples[r.sample] for r in rows)], rows, firsts, device)
     states_BD = session.advance(fed, at) if coding is None else session.advance(fed, at, coding.step)
     candidates: list[list[tuple[int, float]]] = [[] for _ in rows]
@@ -238,7 +239,7 @@ def _step(
         start = end
     if live and parents != list(range(len(rows))):
         kept = [firsts[p] + j for p in parents for j in range(samples[rows[p].sample].live)]
-        session.select(torch.tensor(kept, device=device))
+        session.select(torch.tensor(kept))
     return live
 
 

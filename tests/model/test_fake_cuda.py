@@ -24,6 +24,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from ofasys_lite.data.batch import collate
 from ofasys_lite.data.ready import Ready
 from ofasys_lite.data.types import Batch
+from ofasys_lite.decoding.automaton import compile
+from ofasys_lite.decoding.depth import RowChoice, RowsChoice
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.decoding.search import decode
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
@@ -164,6 +168,36 @@ def test_steps_of_decoding_stay_on_the_device(half: bool) -> None:
                 states_BD = session.advance(ids_B, at_B3)
                 session.scores(states_BD, ids_B)
                 assert cuda.report() == ""
+
+
+def test_codes_are_chosen_without_a_wait() -> None:
+    choices = [
+        RowChoice(temperature=1.0, top_k=3, top_p=0.9, draws=(0.2, 0.7)),
+        RowChoice(cfg=3.0, temperature=0.8, draws=(0.1, 0.9)),
+        RowChoice(given=(1, 4), paired=True),
+        RowChoice(),
+    ]
+    cuda = FakeCuda()
+    with cuda():
+        choose = RowsChoice(choices, CUDA)
+        for depth in range(2):
+            assert choose(depth, torch.empty(6, 8, device=CUDA)).shape == (6,)
+    assert cuda.report() == ""
+
+
+def test_a_step_of_the_search_waits_once_for_what_it_found() -> None:
+    prepared = tiny_worlds.ready(tiny_worlds.tasks("caption"))
+    network = tiny_worlds.generalist(prepared).network
+    automata = [compile(prepared.tasks[0].maker.constraint(0, {}))] * 2
+    cuda = FakeCuda()
+    with cuda(), torch.no_grad():
+        cuda.move(network.eval())
+        source = to_device(pack(prepared, 2), CUDA).source
+        session = NetworkSession(network, source, network.encode(source))
+        cuda.forget()
+        with pytest.raises(DataDependentOutputException):
+            decode(session, automata, DecodeOptions("beam", beam=2), device=CUDA)
+    assert [(f.what, f.where.partition(":")[0]) for f in cuda.findings] == [("wait", "decoding/ranking.py")]
 
 
 # ---------------------------------------------------------------------- that it sees what it should see

@@ -64,3 +64,19 @@ def test_the_training_benchmark_runs_in_small_and_stores_its_row(tmp_path: Path)
     for together, alone in result["loss_packed_and_one_by_one"].values():
         assert together == pytest.approx(alone, rel=1e-4)
     assert "HF padding src / tgt" in out
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_runs_on_a_cpu_and_says_what_it_skips(tmp_path: Path) -> None:
+    out = _python("benchmarks/gpu.py", "--device", "cpu", "--out", str(tmp_path))
+    row = json.loads((tmp_path / "gpu_cpu_toy.json").read_text())
+    assert row["failed"] == {}
+    assert all(check["passed"] for check in row["checks"])
+    assert {c["name"] for c in row["checks"] if c["reason"]} == {
+        "attention varlen float32",
+        "attention varlen bfloat16",
+    }
+    assert list(row["tasks"]) == ["plain"]
+    assert row["tasks"]["plain"]["said"]["export says the same"] == "True"
+    assert len(row["steps"]) == 2
+    assert "skipped: tasks, compiled: takes minutes on a CPU" in out
