@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ofasys_lite.data.cache import cached_arrays
 from ofasys_lite.data.columns import uses
 from ofasys_lite.data.fields import MISSING
-from ofasys_lite.data.source import RowSource, combined
+from ofasys_lite.data.source import RowSource, combined, values_of
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.types import Plan
 
@@ -156,8 +156,8 @@ def media_key(source: RowSource, columns: Sequence[str]) -> str:
 def _row_hash(source: RowSource, i: int, columns: Sequence[str], files: Callable[[bool], None] | None = None) -> int:
     state = hashlib.blake2b(digest_size=8)
     try:
-        for column in columns:
-            said = _said(source.value(i, column), source.base, files)
+        for value in values_of(source, i, columns):
+            said = _said(value, source.base, files)
             state.update(b"%d:" % len(said))
             state.update(said)
     except DataError:

@@ -12,7 +12,7 @@ from ofasys_lite.data.attributes import overrides, preprocess_class, wrong_attri
 from ofasys_lite.data.codecs import CodecFinder, Known, adapter_facts, adapter_suffix, codec_slots, named_codec
 from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.groups import group_columns, raw_values
-from ofasys_lite.data.source import RowSource
+from ofasys_lite.data.source import RowSource, values_of
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
@@ -305,7 +305,7 @@ def _scan(
         if progress is not None and number % 5000 == 0:
             progress(f"reading {plan.task}", number, len(source))
         try:
-            row = {column: source.value(number, column) for column in columns}
+            row = dict(zip(columns, values_of(source, number, columns), strict=True))
             for side in sides:
                 for slot, value in raw_values(side, row):
                     if slot.closed is not None and slot.closed.kind == "column":

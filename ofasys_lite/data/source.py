@@ -15,7 +15,7 @@ from typing import Any
 from ofasys_lite.data.fields import MISSING, column_help, field
 from ofasys_lite.errors import DataError
 
-__all__ = ["Chained", "Mapped", "NoRows", "RowSource", "as_record", "combined", "has_column", "row_error"]
+__all__ = ["Chained", "Mapped", "NoRows", "RowSource", "as_record", "combined", "has_column", "row_error", "values_of"]
 
 
 class NoRows(DataError):
@@ -103,6 +103,18 @@ class RowSource(ABC):
         if not 0 <= i < len(self):
             raise IndexError(f"{self.name} has {len(self)} rows; there is no row {i}")
         return i
+
+
+def values_of(source: RowSource, i: int, columns: Sequence[str]) -> list[Any]:
+    """The raw values of some columns of row `i`, read at once where the data have no way to a single value."""
+    held = source
+    while not isinstance(held, Chained) and isinstance(getattr(held, "source", None), RowSource):
+        held = held.source  # type: ignore[attr-defined]
+    held = held.sources[0] if isinstance(held, Chained) else held
+    if type(held).value is not RowSource.value:
+        return [source.value(i, column) for column in columns]
+    row = source.row(i)
+    return [field(row, column) for column in columns]
 
 
 def row_error(place: str, what: str, *, column: str = "", help: str = "") -> DataError:

@@ -96,3 +96,25 @@ def test_files_that_rows_name_are_looked_into(tmp_path: Path) -> None:
 def test_a_row_that_cannot_be_read_equals_no_other(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"a": 1}\nbroken\n{"a": 2}\nbroken too\n', encoding="utf-8")
     assert [value == 0 for value in hashes(str(tmp_path / "t.jsonl"), ("a",))] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_values_of_a_row_are_those_of_its_columns_one_by_one(tmp_path: Path, wrapped: bool) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    from ofasys_lite.data.source import Mapped, values_of
+
+    (tmp_path / "a.csv").write_text("id,q,n\n0,one,1\n1,two,2\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text("id,q,n\n2,three,3\n", encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text(
+        '{"id": 0, "q": "one", "n": {"deep": 1}}\n{"id": 1, "q": "two"}\n', encoding="utf-8"
+    )
+    pyarrow.parquet.write_table(pa.Table.from_pylist([{"id": 0, "q": "one", "n": 1}]), tmp_path / "a.parquet")
+    specs = [str(tmp_path / name) for name in ("a.csv", "[ab].csv", "a.jsonl", "a.parquet")]
+    for spec in specs:
+        source = open_source(spec)
+        source = Mapped(SplitView(source, "train"), {"question": "q", "m": "n"}) if wrapped else source
+        asked = ("question", "q", "m.deep", "gone", "1", "n") if wrapped else ("q", "n.deep", "gone", "1", "n")
+        for i in range(len(source)):
+            assert values_of(source, i, asked) == [source.value(i, column) for column in asked], spec
