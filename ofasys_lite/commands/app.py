@@ -11,6 +11,7 @@ from types import MappingProxyType
 from ofasys_lite import __version__
 from ofasys_lite.errors import OfasysError, did_you_mean
 from ofasys_lite.signals import AtOnce, Interrupted
+from ofasys_lite.writing import reason
 
 __all__ = ["VERBS", "main"]
 
@@ -73,11 +74,6 @@ def _run(module: str, arguments: list[str]) -> int:
     except OfasysError as error:
         print(error, file=sys.stderr)
         return 1
-    except (PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        if error.filename is None:
-            raise
-        print(f"{error.filename}: {(error.strerror or 'cannot be used').lower()}", file=sys.stderr)
-        return 1
     except Interrupted as stop:
         if stop.code:
             print(f"stopped by {stop.name}", file=sys.stderr)
@@ -89,6 +85,13 @@ def _run(module: str, arguments: list[str]) -> int:
         # the reader of our output went away (`| head`); Python would complain once more while it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        told = reason(error)
+        if told is None:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"{place}{(error.strerror or told[0]).lower()}\n  help: {told[1]}", file=sys.stderr)
+        return 1
     return code
 
 

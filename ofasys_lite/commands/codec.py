@@ -15,6 +15,7 @@ from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.plan import build_plan
 from ofasys_lite.signals import Interrupted
+from ofasys_lite.writing import atomic, behind, claim_file
 
 if TYPE_CHECKING:
     from ofasys_lite.adapters.image_codec import ImageCodec
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.set_defaults(run=_show)
     showing.add_argument("--rows", type=int, default=12, help="images on the sheet (12)")
     showing.add_argument("--out", type=Path, help="PNG to write; FOLDER/TASK-SPLIT.png if not given")
+    showing.add_argument("--overwrite", action="store_true", help="replace the file of --out if it is there")
     for each in (encoding, showing):
         each.add_argument("codec", type=Path, help="folder of the codec")
         each.add_argument("task", help="task card with an IMAGE slot")
@@ -127,8 +129,9 @@ def _images(given: argparse.Namespace, split: str, side: int) -> Images:
 
 def _train(given: argparse.Namespace) -> int:
     from ofasys_lite.adapters.image_codec import CodecConfig
-    from ofasys_lite.training.codec import CodecRun, train_codec
+    from ofasys_lite.training.codec import CodecRun, claim_codec, train_codec
 
+    claim_codec(given.out, given.resume)
     if given.steps < 1 or given.batch < 1 or given.lr <= 0:
         raise CardError(f"steps {given.steps}, batch {given.batch}, lr {given.lr}", help="all are above 0")
     config = CodecConfig(
@@ -182,6 +185,8 @@ def _show(given: argparse.Namespace) -> int:
 
     from ofasys_lite.generalist.codecs import load_codec
 
+    path = given.out or given.codec / f"{Path(given.task).stem}-{given.split}.png"
+    claim_file(path, given.overwrite or given.out is None)
     codec = load_codec(given.codec, given.device)
     images = _images(given, given.split, codec.config.size)
     good, _ = images.readable()
@@ -193,8 +198,8 @@ def _show(given: argparse.Namespace) -> int:
     lines = [want, *(codec.decode(codes, k + 1) for k in range(codec.config.depth))]
     sheet = np.concatenate([np.concatenate(list(line.cpu().numpy()), axis=1) for line in lines])
     scale = max(1, 96 // codec.config.size)
-    path = given.out or given.codec / f"{given.task}-{given.split}.png"
-    Image.fromarray(sheet.repeat(scale, 0).repeat(scale, 1)).save(path)
+    with atomic(behind(path)) as partial:
+        Image.fromarray(sheet.repeat(scale, 0).repeat(scale, 1)).save(partial)
     print(path)
     _tell(codec, images, given.split)
     return 0

@@ -18,6 +18,7 @@ from ofasys_lite.data.recipes import (
     recipe_names,
 )
 from ofasys_lite.errors import DataError
+from ofasys_lite.writing import claim_file
 
 __all__ = ["main"]
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         return _list(root, given.names)
     if given.what == "prepare":
         return _prepare(root, given.names, given.source)
-    return _show(root, given.name, given.split, given.rows, given.out)
+    return _show(root, given.name, given.split, given.rows, given.out, given.overwrite)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("--split", default="train", help="train, valid or test")
     showing.add_argument("--rows", type=int, default=24)
     showing.add_argument("--out", type=Path, help="PNG to write; NAME-SPLIT.png if not given")
+    showing.add_argument("--overwrite", action="store_true", help="replace that file if it is there")
     for each in (listing, making, showing):
         each.add_argument("--root", type=Path, help="folder of prepared data; $OFASYS_DATA or `data` if not given")
     return parser
@@ -113,11 +115,13 @@ def _prepare(root: Path, names: Sequence[str], source: Path | None) -> int:
     return 0
 
 
-def _show(root: Path, name: str, split: str, rows: int, out: Path | None) -> int:
+def _show(root: Path, name: str, split: str, rows: int, out: Path | None, overwrite: bool) -> int:
     info = describe(name)
     if not (root / name).is_dir():
         raise DataError(f"{name} is not prepared in {root}", help=f"run: ofasys-lite data prepare {name}")
+    place = out or Path(f"{name}-{split}.png")
+    claim_file(place, overwrite)
     print(_described(info, root))
-    path = contact_sheet(root / name, split, out or Path(f"{name}-{split}.png"), rows)
+    path = contact_sheet(root / name, split, place, rows)
     print(f"  sheet     {path}")
     return 0

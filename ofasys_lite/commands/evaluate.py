@@ -16,7 +16,7 @@ from ofasys_lite.commands.runs import Found, find_run
 from ofasys_lite.commands.train import environment
 from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
-from ofasys_lite.writing import write_atomic
+from ofasys_lite.writing import begun_by_us, claim_folder, locked, write_atomic
 
 if TYPE_CHECKING:
     from ofasys_lite.generalist.generalist import Generalist
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluateOptions", "evaluate_run", "main"]
 
+#: What is written, with the tail of an evaluation in the place of the braces.
+_FILES = ("metrics{}.json", "evaluation{}.json", "report{}.html", "samples{}")
 #: Without torch; report/seen.py tells what they do.
 _SEEN = ("refuse", "drop", "keep")
 
@@ -119,12 +121,48 @@ def evaluate_run(run: str | Path, options: EvaluateOptions | None = None) -> Run
     for task in options.tasks:
         found.task(task)
     weights = _weights(found, options.checkpoint)
+    output = found.folder if options.output is None else Path(options.output).expanduser()
+    part = options.tasks if options.output is None and set(options.tasks) != set(found.tasks) else ()
+    tail = _tail(options, part, output)
+    names = [name.format(tail) for name in _FILES]
+    claim_folder(output, lambda place: _judged(place, tail), "an evaluation", "name another folder: output=", names)
     if options.report:
         from ofasys_lite.report.extra import needs
 
         needs("matplotlib")
         needs("jinja2")
-    return _evaluated(found, weights, options)
+    with locked(output, "evaluation of"):
+        return _evaluated(found, weights, options, output, tail)
+
+
+def _tail(options: EvaluateOptions, part: Sequence[str], folder: Path) -> str:
+    """What follows the files' names: all tasks on all rows of the test split have the plain ones.
+
+    Another split and some of the tasks always stand beside them; some of the rows, and other weights than the last,
+    where an evaluation of all stands there already.
+    """
+    split = "" if options.split == "test" else f"-{options.split}"
+    names = "-".join(part)
+    names = names if len(names) <= 100 else f"{len(part)}-tasks-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+    tail = split + (f"-{names}" if part else "")
+    if not _whole(folder / f"metrics{tail}.json"):
+        return tail
+    limit = "" if options.limit is None else f"-limit{options.limit}"
+    return tail + limit + ("" if options.checkpoint == "last" else f"-{Path(options.checkpoint).stem}")
+
+
+def _whole(metrics: Path) -> bool:
+    """Whether an evaluation of all rows by the exported weights stands there."""
+    try:
+        facts = json.loads(metrics.read_text(encoding="utf-8"))["facts"]
+        return str(facts["rows evaluated"]).startswith("all") and "weights" not in facts
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _judged(folder: Path, tail: str) -> bool:
+    """Whether files of an evaluation in a folder are ours: a run's own, or those beside an evaluation we wrote."""
+    return begun_by_us(folder) or (folder / f"evaluation{tail}.json").is_file() or (folder / "plans.json").is_file()
 
 
 def _weights(found: Found, checkpoint: str) -> Path | None:
@@ -146,7 +184,7 @@ def _weights(found: Found, checkpoint: str) -> Path | None:
     return path
 
 
-def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions) -> RunResults:
+def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions, output: Path, tail: str) -> RunResults:
     from rich.console import Console
 
     from ofasys_lite.generalist.generalist import Generalist
@@ -159,12 +197,10 @@ def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions) -> 
         load_weights(model.network, weights)
     results = _progressed(model, options)
     results = _with_run(results, found, options.checkpoint)
-    output = Path(options.output) if options.output is not None else found.folder
     print_table(results, Console())
     for note in str(results.facts.get("rows trained on", "")).splitlines():
         print(f"note: {note}", file=sys.stderr)
-    whole = options.output is not None or set(model.tasks) <= {task.task for task in results.tasks}
-    for path in _write(results, output, options.report, () if whole else options.tasks):
+    for path in _write(results, output, options.report, tail):
         print(path)
     sys.stdout.flush()
     return results
@@ -226,14 +262,10 @@ def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
     return replace(results, name=name, history=history, facts=facts)
 
 
-def _write(results: RunResults, folder: Path, report: bool, part: Sequence[str] = ()) -> list[Path]:
-    """Writes all files of the results; the paths. Those of a `part` of the tasks are named by it."""
+def _write(results: RunResults, folder: Path, report: bool, tail: str) -> list[Path]:
+    """Writes all files of the results; the paths."""
     from ofasys_lite.report import metrics_json, save_pictures, save_results, write_report
 
-    # all tasks on the test split have the plain names; another split, and some of the tasks, stand beside them
-    names = "-".join(part)
-    names = names if len(names) <= 100 else f"{len(part)}-tasks-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
-    tail = ("" if results.split == "test" else f"-{results.split}") + (f"-{names}" if part else "")
     metrics = folder / f"metrics{tail}.json"
     write_atomic(metrics, json.dumps(metrics_json(results), indent=1, ensure_ascii=False))
     written = [metrics, save_results(results, folder / f"evaluation{tail}.json")]

@@ -18,6 +18,7 @@ from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.nodes import Instruction
 from ofasys_lite.instruction.places import Origin
 from ofasys_lite.instruction.quotes import unquoted
+from ofasys_lite.writing import behind, write_atomic
 
 __all__ = ["formatted_card", "formatted_lines", "main"]
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         found = (formatted_card if path.suffix == ".yaml" else formatted_lines)(path, types)
         changed += found.changed
         if found.changed and not given.check:
-            _replace(path, found.after)
+            write_atomic(behind(path), found.after, sync=True)
         if found.changed:
             print(f"{path}: {'would change' if given.check else 'changed'}")
     if paths:
@@ -139,10 +140,3 @@ def _text(path: Path) -> str:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise CardError(f"{path} is not UTF-8 (byte {error.start})", help="save it as UTF-8") from None
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file at once or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(text.encode("utf-8"))
-    os.replace(partial, path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.commands.runs import find_run
+from ofasys_lite.writing import claim_file
 
 __all__ = ["main"]
 
@@ -17,8 +18,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = FlagParser("ofasys-lite report", description=__doc__)
     parser.add_argument("run", help="a folder under runs/ that was evaluated")
     parser.add_argument("--out", type=Path, help="file to write; report.html in the run if not given")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --out if it is there")
     given = parser.parse_args(list(arguments))
     folder = find_run(given.run.removeprefix("run=")).folder
+    if given.out is not None:
+        claim_file(given.out, given.overwrite, [folder / "evaluation.json"])
 
     from rich.console import Console
 

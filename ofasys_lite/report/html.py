@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,6 +21,7 @@ from ofasys_lite.report.numbers import (
 )
 from ofasys_lite.report.pictures import PREDICTED, REFERENCE
 from ofasys_lite.report.types import RunResults, TaskResult
+from ofasys_lite.writing import behind, write_atomic
 
 __all__ = ["render_report", "write_report"]
 
@@ -43,16 +43,7 @@ def write_report(run: RunResults, path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path)
     page = render_report(run)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomic(behind(target), page)
     return target
 
 

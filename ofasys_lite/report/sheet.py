@@ -12,6 +12,7 @@ from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.report.blocks import Block, value_block
 from ofasys_lite.report.pictures import PREDICTED, REFERENCE, boxes_of, is_picture, picture, png, spectrogram
 from ofasys_lite.report.types import RunResults, Sample
+from ofasys_lite.writing import atomic, write_atomic
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,8 +40,8 @@ def sample_sheet(samples: Sequence[Sample], path: str | os.PathLike[str], column
             sheet.paste(cell, (_GAP + number * (_WIDTH + _GAP), top))
         top += height + _GAP
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(target, "PNG")
+    with atomic(target) as partial:
+        sheet.save(partial, "PNG")
     return target
 
 
@@ -60,8 +61,7 @@ def save_pictures(run: RunResults, folder: Path) -> list[Path]:
             if data is not None:
                 name = re.sub(r"[^\w.-]+", "_", sample.id)[:80]
                 place = folder / task.task / f"{number:02}-{name}.png"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(data)
+                write_atomic(place, data)
     return found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import pickle
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,17 @@ from ofasys_lite.model.patch_gan import patch
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.codec_losses import CodecLearner, CodecLosses
-from ofasys_lite.writing import atomic, cache_folder
+from ofasys_lite.writing import (
+    atomic,
+    begun_by_us,
+    cache_folder,
+    claim_folder,
+    current,
+    locked,
+    sweep,
+    telling,
+    write_atomic,
+)
 
 __all__ = ["CodecRun", "Images", "cached_codes", "depth_errors", "train_codec"]
 
@@ -97,6 +107,10 @@ class Images:
         return good, errors
 
 
+#: What a training writes.
+_FILES = ("codec.json", "model.safetensors", "checkpoint.pt", "metrics.jsonl", "quarantine.jsonl")
+
+
 @dataclass(frozen=True, slots=True)
 class CodecRun:
     """What a codec's training needs.
@@ -144,10 +158,36 @@ def train_codec(run: CodecRun, console: Console | None = None) -> ImageCodec:
     Raises:
         CardError: The perceptual network cannot be had.
         CheckpointError: The folder holds a codec and `resume` is off, or its checkpoint is of another run.
+        WriteError: Another process trains there, the folder holds files of others, or it cannot be written.
         DataError: More than 1 % of the images cannot be read, or none can.
         OfasysError: A loss is not finite any more; the last checkpoint stays.
     """
-    console = console or Console(stderr=True)
+    claim_codec(run.folder, run.resume)
+    with locked(run.folder, "codec"):
+        sweep(run.folder, older=0)
+        return _train_codec(run, console or Console(stderr=True))
+
+
+def claim_codec(folder: Path, resume: bool) -> None:
+    """Returns if a codec may be trained into a folder.
+
+    Raises:
+        CheckpointError: It holds a codec, and `resume` is off; or it holds none, and `resume` is on.
+        WriteError: It holds files of others under our names, is a file, or cannot be written.
+    """
+    there = (folder / "checkpoint.pt").exists() or current(folder, "codec.json").exists()
+    if there and not resume:
+        raise CheckpointError(f"{folder} already holds a codec", help="go on with --resume, or name another folder")
+    if resume and not (folder / "checkpoint.pt").exists():
+        raise CheckpointError(f"nothing to resume in {folder}", help="leave --resume out")
+
+    def ours(place: Path) -> bool:
+        return there or begun_by_us(place)
+
+    claim_folder(folder, ours, "a codec", "name another folder, or move them away", _FILES)
+
+
+def _train_codec(run: CodecRun, console: Console) -> ImageCodec:
     perceptual = run.losses.network(run.config.size)
     facts = _facts(run, run.losses.recorded(perceptual))
     state = _begin(run, facts)
@@ -196,15 +236,14 @@ def _begin(run: CodecRun, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The checkpoint to go on from."""
     path = run.folder / "checkpoint.pt"
     if not run.resume:
-        if path.exists() or (run.folder / "codec.json").exists():
-            help = "go on with --resume, or name another folder"
-            raise CheckpointError(f"{run.folder} already holds a codec", help=help)
-        run.folder.mkdir(parents=True, exist_ok=True)
         return None
-    if not path.exists():
-        raise CheckpointError(f"nothing to resume in {run.folder}", help="leave --resume out")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    before, asked = json.loads(state["facts"]), json.loads(json.dumps(facts))
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        before, asked = json.loads(state["facts"]), json.loads(json.dumps(facts))
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+        what = str(error).partition("\n")[0] or type(error).__name__
+        help = "it is damaged or none of ours; train a codec in another folder"
+        raise CheckpointError(f"cannot read {path}: {what}", help=help) from None
     if before != asked:
         names = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
         told = "; ".join(f"{key} was {_said(before.get(key))}, now {_said(asked.get(key))}" for key in names)
@@ -240,7 +279,7 @@ def _rows(run: CodecRun, console: Console) -> list[int]:
         good, errors = run.images.readable()
     if errors:
         rows = [json.dumps({"reason": error.message}) + "\n" for error in errors]
-        (run.folder / "quarantine.jsonl").write_text("".join(rows), encoding="utf-8")
+        write_atomic(run.folder / "quarantine.jsonl", "".join(rows))
         console.print(f"note: {len(errors)} of {len(run.images)} images cannot be read ({run.folder}/quarantine.jsonl)")
     if not good or len(errors) > _UNREADABLE * len(run.images):
         raise DataError(
@@ -280,14 +319,14 @@ def _seed(seed: int, step: int) -> int:
 
 
 def _log(folder: Path, row: Mapping[str, object]) -> None:
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+    path = folder / "metrics.jsonl"
+    with telling(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def _checkpoint(run: CodecRun, learner: CodecLearner, facts: Mapping[str, Any], step: int) -> None:
-    partial = run.folder / ".checkpoint.part"
-    torch.save({**learner.state(), "step": step, "facts": json.dumps(facts)}, partial)
-    os.replace(partial, run.folder / "checkpoint.pt")
+    with atomic(run.folder / "checkpoint.pt", sync=True) as partial:
+        torch.save({**learner.state(), "step": step, "facts": json.dumps(facts)}, partial)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def locked(folder: Path, what: str = "run") -> Iterator[None]:
         return
     from filelock import FileLock
 
+    made = not folder.exists()
     with telling(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # one object per place: a process that holds it gets it again, whoever asks
@@ -66,6 +67,16 @@ def locked(folder: Path, what: str = "run") -> Iterator[None]:
             if not again:
                 (folder / _HOLDER).unlink(missing_ok=True)
             lock.release()
+            if made and not again:
+                _take_away(folder)
+
+
+def _take_away(folder: Path) -> None:
+    """Removes a folder in which nothing but the lock was written: the work ended with a mistake before it began."""
+    with suppress(OSError):
+        if os.listdir(folder) == [_LOCK]:
+            (folder / _LOCK).unlink()
+            folder.rmdir()
 
 
 def _acquire(lock: Any, folder: Path, what: str) -> bool:

@@ -135,3 +135,32 @@ def test_an_unknown_flag_or_verb_is_told_with_the_nearest(
         run(*words)
     assert stopped.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mine", ["metrics.jsonl", "checkpoint.pt", "model.safetensors"])
+def test_a_codec_is_not_trained_over_files_of_others(
+    folder: Path, capsys: pytest.CaptureFixture[str], mine: str
+) -> None:
+    (folder / "own").mkdir()
+    (folder / "own" / mine).write_text("precious")
+    assert run("train", "greys", "--out", "own", *SMALL) == 1
+    assert "own" in capsys.readouterr().err
+    assert run("train", "greys", "--out", "own", *SMALL, "--resume") == 1
+    assert (folder / "own" / mine).read_text() == "precious"
+    (folder / "file").write_text("precious")
+    assert run("train", "greys", "--out", "file", *SMALL) == 1
+    assert "it is a file" in capsys.readouterr().err
+
+
+def test_a_codec_stands_beside_other_files_and_has_one_trainer(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "c").mkdir()
+    (folder / "c" / "notes.txt").write_text("precious")
+    assert run("train", "greys", "--out", "c", *SMALL) == 0
+    capsys.readouterr()
+    assert (folder / "c" / "notes.txt").read_text() == "precious"
+    (folder / "sheet.png").write_text("precious")
+    assert run("show", "c", "greys", "--out", "sheet.png") == 1
+    assert "sheet.png is there already" in capsys.readouterr().err
+    assert run("show", "c", "greys") == run("show", "c", "greys") == 0

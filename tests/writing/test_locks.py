@@ -54,7 +54,14 @@ def test_the_lock_may_be_nested_and_is_free_afterwards(tmp_path: Path) -> None:
         with locked(tmp_path / "new" / ".." / "new"):
             pass
         assert (tmp_path / "new" / ".ofasys-holder.json").exists()
-    assert os.listdir(tmp_path / "new") == [".ofasys-lock"]
+        (tmp_path / "new" / "work").write_text("")
+    assert sorted(os.listdir(tmp_path / "new")) == [".ofasys-lock", "work"]
+
+
+def test_a_folder_that_nothing_came_into_is_not_left(tmp_path: Path) -> None:
+    with locked(tmp_path / "new"):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
 def test_other_ranks_of_a_run_do_not_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ofasys_lite.data.recipes.base import Source
 from ofasys_lite.errors import DataError
+from ofasys_lite.writing import telling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,8 +50,9 @@ def unpack(wheel: Path, cache: Path) -> Path:
     target = cache / "unpacked" / wheel.stem
     if target.is_dir():
         return target / "espeakng_loader"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as partial:
+    with telling(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with telling(target), tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as partial:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(Path(partial) / "content", [n for n in archive.namelist() if "espeakng_loader/" in n])
         try:

