@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import code_worlds
@@ -33,6 +34,9 @@ from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.model import EncoderDecoder, ModelConfig, head_loss
 from ofasys_lite.model.layers import HeadNorm
+from ofasys_lite.training.accounting import Ledger
+from ofasys_lite.training.module import TrainingModule
+from ofasys_lite.training.settings import TrainSettings
 
 PRESETS = sorted((Path(__file__).parents[2] / "presets" / "model").glob("*.yaml"))
 VARLEN = "torch_attn::_varlen_attn"
@@ -107,6 +111,23 @@ def test_learning_on_a_gpu_mixes_nothing_and_waits_for_nothing(name: str, half: 
         if parameter.requires_grad:
             gradient = cuda.gradients[parameter]
             assert (gradient.device, gradient.dtype) == (CUDA, torch.float32)
+
+
+def test_a_pack_of_a_training_step_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = tiny_worlds.ready(tiny_worlds.tasks("speech", "both"))
+    batch, network = pack(prepared, 3), tiny_worlds.generalist(prepared).network
+    ledger = Ledger([t for task in prepared.tasks for t in task.maker.terms()], [t.card.name for t in prepared.tasks])
+    cuda = FakeCuda()
+    with cuda():
+        cuda.move(network.train())
+        module = TrainingModule(network, ledger, TrainSettings(steps=1))
+        module._device, module.autocast_bf16, module.sums = CUDA, True, module.sums.to(CUDA)
+        monkeypatch.setattr(TrainingModule, "trainer", SimpleNamespace(world_size=1))
+        module.manual_backward = cuda.backward
+        cuda.forget()
+        module._backward(batch, ledger.count([batch]), 0, 0)
+    assert cuda.report() == ""
+    assert cuda.operations["aten::index_add_"] == 1
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
