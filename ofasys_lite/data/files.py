@@ -13,15 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ofasys_lite.data.handles import Pool
+from ofasys_lite.data.handles import Handle, Pool
 from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.writing import atomic, cache_folder
 
 __all__ = ["DataFile", "is_url", "remote_errors", "unreadable"]
 
 _BLOCK = 1 << 20
-#: Open files of this process: many systems allow 256 of all kinds.
-_OPEN: Pool[int] = Pool(48, os.close)
+_OPEN = Pool()
 
 
 def is_url(path: str) -> bool:
@@ -59,11 +58,12 @@ class DataFile:
         self.path = path
         self.name = name or path
         self.folder = folder or (path.rpartition("/")[0] if is_url(path) else str(Path(path).parent))
+        self._handle: Handle | None = None
         self._seen: tuple[int, int, int] | None = None
         self._remote: tuple[int, Any, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_remote": None}
+        return {**self.__dict__, "_handle": None, "_remote": None}
 
     def remote(self) -> tuple[Any, str]:
         """(fsspec file system, path in it)."""
@@ -102,22 +102,26 @@ class DataFile:
                 found = cast(bytes, system.cat_file(path, start=start, end=stop))
         else:
             try:
-                found = _OPEN.use(
-                    (self.path, self._seen), self._handle, lambda held: _read_at(held, start, stop - start)
-                )
+                handle = self._handle or self._opened()
+                found = _read_at(handle.number, start, stop - start)
             except OSError as error:
                 raise unreadable(self.name, error, "read") from None
         if len(found) != stop - start:
             raise self._changed()
         return found
 
-    def _handle(self) -> int:
+    def _opened(self) -> Handle:
         """The file opened anew; DataError if it is not the one that was hashed."""
-        handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        if self._seen is not None and _traits(os.fstat(handle)) != self._seen:
-            os.close(handle)
+        handle = Handle(os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+        if self._seen is not None and _traits(os.fstat(handle.number)) != self._seen:
             raise self._changed()
+        self._handle = handle
+        _OPEN.add(self)
         return handle
+
+    def release(self) -> None:
+        """Closes the file; it is opened again when it is read."""
+        self._handle = None
 
     def _changed(self) -> DataError:
         return DataError(

@@ -1,48 +1,61 @@
-"""A bounded number of open files: a table of thousands of parts needs no more handles than one of fifty."""
+"""A bounded number of open files: a table of thousands of parts needs no more handles than one of a hundred."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+import weakref
+from collections import deque
+from typing import Protocol
 
-__all__ = ["Pool"]
-
-T = TypeVar("T")
-R = TypeVar("R")
+__all__ = ["Handle", "Pool"]
 
 
-class Pool(Generic[T]):
-    """What is open in this process, at most `most` at once: what was not used for longest is closed for something new.
+class Holder(Protocol):
+    """What holds something open that it can open again."""
+
+    def release(self) -> None:
+        """Lets it go."""
+
+
+class Handle:
+    """An open file; closed when nobody refers to it any more, so that no thread loses it while reading."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        if os is not None:  # at the end of the interpreter
+            os.close(self.number)
+
+
+class Pool:
+    """Those who hold something open in this process; a newcomer above the limit makes the first of them let go.
 
     Args:
-        most: Most things that are open.
-        close: Closes one.
+        most: Most holders; None: a quarter of the files that the system lets a process open.
     """
 
-    def __init__(self, most: int, close: Callable[[T], None]) -> None:
+    def __init__(self, most: int | None = None) -> None:
         self._most = most
-        self._close = close
-        self._begin()
+        self._holders: deque[weakref.ref[Holder]] = deque()
 
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._held: OrderedDict[Hashable, T] = OrderedDict()
+    def add(self, holder: Holder) -> None:
+        """Counts one that has opened something."""
+        if self._most is None:
+            self._most = _share()
+        self._holders.append(weakref.ref(holder))
+        while len(self._holders) > self._most:
+            first = self._holders.popleft()()
+            if first is not None and first is not holder:
+                first.release()
 
-    def use(self, key: Hashable, open: Callable[[], T], work: Callable[[T], R]) -> R:
-        """What `work` makes of the thing that `key` names, which `open` opens if it is not open."""
-        if self._pid != os.getpid():  # after a fork another thread's lock would never be given back
-            self._begin()
-        with self._lock:  # held while working: another thread must not close what is read
-            found = self._held.get(key)
-            if found is None:
-                found = open()
-                while len(self._held) >= self._most:
-                    self._close(self._held.popitem(last=False)[1])
-                self._held[key] = found
-            else:
-                self._held.move_to_end(key)
-            return work(found)
+
+def _share() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 128
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1024 if limit < 0 else max(8, min(1024, limit // 4))

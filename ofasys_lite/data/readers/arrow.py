@@ -48,21 +48,33 @@ class ArrowSource(RowSource):
         self.name = file.name
         self.base = file.folder
         self._digest = file.digest()
-        table = _table(file, kind, self._digest, progress)
-        self._columns = column_names(table.column_names)
-        self._count = int(table.num_rows)
+        self._held: _Table | None = None
+        table = self._open(progress)
+        self._columns = tuple(table.batches[0]) if table.batches else ()
+        self._count = table.ends[-1] if table.ends else 0
         if not self._count:
             raise NoRows(f"{file.name} has no rows", help="each row of the table is a sample")
 
-    def _open(self) -> _Table:
+    def _open(self, progress: Progress | None = None) -> _Table:
         """The mapped table by batches, and how values of its columns are read."""
-        table = _table(self.file, self.kind, self._digest, None)
+        table = _table(self.file, self.kind, self._digest, progress)
+        names = column_names(table.column_names)
         batches = table.to_batches()
-        return _Table(
-            [dict(zip(self._columns, batch.columns, strict=True)) for batch in batches],
+        held = _Table(
+            [dict(zip(names, batch.columns, strict=True)) for batch in batches],
             list(accumulate(batch.num_rows for batch in batches)),
             readings(table.schema),
         )
+        self._held = held
+        _OPEN.add(self)
+        return held
+
+    def release(self) -> None:
+        """Lets the table go; it is opened again when it is read."""
+        self._held = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_held": None}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -79,15 +91,15 @@ class ArrowSource(RowSource):
 
     def _raw(self, i: int, columns: Sequence[str]) -> dict[str, Any]:
         """Values of row `i`, read as people write them."""
-        self.check_row(i)
-
-        def read(table: _Table) -> dict[str, Any]:
-            number = bisect_right(table.ends, i)
-            batch, inner = table.batches[number], i - (table.ends[number - 1] if number else 0)
-            return {name: _value(batch[name][inner], table.read.get(name)) for name in columns}
-
+        table = self._held or self._open()
+        number = bisect_right(table.ends, self.check_row(i))
+        batch, inner = table.batches[number], i - (table.ends[number - 1] if number else 0)
+        read = table.read
         try:
-            return _OPEN.use((self.file.path, self._digest), self._open, read)
+            return {
+                name: read[name](batch[name][inner].as_py()) if name in read else batch[name][inner].as_py()
+                for name in columns
+            }
         except ValueError as error:
             if isinstance(error, DataError):
                 raise row_error(self.place(i), error.message, help=error.help) from None
@@ -122,13 +134,8 @@ class _Table:
     read: Mapping[str, Reading]
 
 
-#: Open tables of this process; each holds a handle as long as it is mapped.
-_OPEN: Pool[_Table] = Pool(48, lambda table: None)
-
-
-def _value(scalar: Any, read: Reading | None) -> Any:
-    value = scalar.as_py()
-    return value if read is None else read(value)
+#: Those with an open table: each has a handle as long as it is mapped.
+_OPEN = Pool()
 
 
 def _pyarrow(name: str) -> Any:

@@ -42,6 +42,8 @@ class JsonLinesSource(RowSource):
         self._records = record_offsets(file, self._digest, progress=progress)
         if not len(self._records):
             raise DataError(f"{file.name} is empty", help=_HELP)
+        # keys that stand twice are looked for in the first rows; reading them so takes twice the time
+        self._read: _Objects | None = (objects := _Objects())
         names = dict.fromkeys(self.row(0))
         for i in range(1, min(len(self), _LOOK)):
             try:
@@ -49,6 +51,7 @@ class JsonLinesSource(RowSource):
             except DataError:
                 continue  # a broken row is reported where it is used
         self._columns = tuple(names)
+        self._read = objects if objects.twice else None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -66,14 +69,33 @@ class JsonLinesSource(RowSource):
     def row(self, i: int) -> dict[str, Any]:
         """Row `i`: what its JSON object holds."""
         start, stop = self._records[self.check_row(i)]
-        return _parse(self.file.read(int(start), int(stop)), self.encoding, self.place(i))
+        return _parse(self.file.read(int(start), int(stop)), self.encoding, self.place(i), self._read)
 
 
-def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:
+class _Objects:
+    """Reads JSON objects; of keys that stand twice each value keeps its place, as columns of a table do.
+
+    Attributes:
+        twice: Some key did.
+    """
+
+    def __init__(self) -> None:
+        self.twice = False
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """The object of its pairs."""
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        self.twice = True
+        return dict(zip(column_names([key for key, _ in pairs]), [value for _, value in pairs], strict=True))
+
+
+def _parse(record: bytes, encoding: str, place: str, read: _Objects | None) -> dict[str, Any]:
     """The object of one line; DataError with the place if it is none."""
     text = decode(record, encoding, place)
     try:
-        found = json.loads(text, object_pairs_hook=_record)
+        found = json.loads(text, object_pairs_hook=read)
     except json.JSONDecodeError as error:
         shown = text[max(0, error.pos - 20) : error.pos + 20]
         raise row_error(
@@ -84,14 +106,6 @@ def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise row_error(place, f"found {type(found).__name__} `{text[:40]}`, not an object", help=_HELP)
     return found
-
-
-def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of keys that stand twice each value keeps its place, as columns of a table do."""
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    return dict(zip(column_names([key for key, _ in pairs]), [value for _, value in pairs], strict=True))
 
 
 def json_source(file: DataFile) -> ListSource:
@@ -105,7 +119,7 @@ def json_source(file: DataFile) -> ListSource:
     if not content.strip():
         raise DataError(f"{file.name} is empty", help="it holds one list of objects, or is a jsonl file")
     try:
-        rows = json.loads(content, object_pairs_hook=_record)
+        rows = json.loads(content, object_pairs_hook=_Objects())
     except (ValueError, RecursionError) as error:
         where = str(error)
         if isinstance(error, json.JSONDecodeError):
@@ -137,6 +151,7 @@ def _listed(content: Any) -> tuple[str, Any]:
 
 def stream_json_lines(file: DataFile, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:
     """The rows of a jsonl file from first to last, without an index."""
+    read = _Objects()
     with file.open() as handle:
         for number, (_, _, record) in enumerate(scan_records(handle, file.name), 1):
-            yield _parse(record, encoding, f"{file.name}, row {number}")
+            yield _parse(record, encoding, f"{file.name}, row {number}", read)
