@@ -53,8 +53,7 @@ def test_a_command_of_the_page_does_what_it_says(command: str, capsys: pytest.Ca
         parquet()
     assert main(shlex.split(command)[2:]) == 0
     out = capsys.readouterr().out
-    assert "rows looked at, nothing wrong" in out
-    assert out.count("\nnote:") < 4
+    assert out.endswith(", nothing wrong\n")
 
 
 def test_the_page_has_them_all() -> None:
