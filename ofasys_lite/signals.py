@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["SIGNALS", "AtOnce", "Interrupted", "Patient", "pending", "shelter"]
+__all__ = ["SIGNALS", "AtOnce", "Interrupted", "Patient", "pending", "preparing", "shelter"]
 
 #: What asks a program to end: Ctrl-C, `kill` and schedulers, and the warning of a preemption (SLURM).
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
@@ -115,8 +115,9 @@ class AtOnce(_Listening):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._leave()
-        if kind is None:
-            # code that Python calls in passing (a finalizer) may have swallowed what was raised
+        if kind is None or issubclass(kind, Exception):
+            # code that Python calls in passing (a finalizer) may have swallowed what was raised, and the import of an
+            # extension made another error of it
             self.check()
 
 
@@ -177,6 +178,12 @@ class Patient(_Listening):
                     return
                 if number in SIGNALS:
                     self.note(number)
+
+
+def preparing() -> AtOnce | Patient:
+    """What a training is prepared under; the first of several ranks to leave would have the others wait for it."""
+    several = any(os.environ.get(name, "1") not in ("0", "1", "") for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    return Patient() if several else AtOnce()
 
 
 def _current() -> _Listening | None:

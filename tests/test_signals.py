@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ofasys_lite.signals import SIGNALS, AtOnce, Interrupted, Patient, pending
+from ofasys_lite.signals import SIGNALS, AtOnce, Interrupted, Patient, pending, preparing
 
 
 def interruption(work: Callable[[], None]) -> Interrupted:
@@ -101,6 +101,28 @@ def test_what_a_finalizer_swallowed_is_raised_at_the_next_look() -> None:
             raise AssertionError
 
     interruption(work)
+
+
+def test_an_error_that_a_signal_made_of_an_import_is_the_signal() -> None:
+    def work() -> None:
+        with AtOnce():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            except Interrupted:
+                raise ImportError("initialization failed") from None
+
+    assert interruption(work).number == signal.SIGTERM
+
+
+@pytest.mark.parametrize(("name", "kind"), [("WORLD_SIZE", Patient), ("SLURM_NTASKS", Patient), ("OTHER", AtOnce)])
+def test_one_of_several_ranks_does_not_leave_the_others_waiting(
+    name: str, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("WORLD_SIZE", "SLURM_NTASKS"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, "2")
+    assert isinstance(preparing(), kind)
 
 
 def test_a_signal_before_is_known_within() -> None:

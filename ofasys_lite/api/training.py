@@ -15,7 +15,7 @@ from ofasys_lite.api.presets import Presets, read_presets
 from ofasys_lite.api.task import Task
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
-from ofasys_lite.signals import AtOnce, Interrupted
+from ofasys_lite.signals import Interrupted, preparing
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.start import Start, replayed
 
@@ -130,7 +130,7 @@ def fit(
 def _ending(place: Path) -> Iterator[None]:
     """Inside it a signal ends a training in order: Ctrl-C as KeyboardInterrupt, others as an exit."""
     try:
-        with AtOnce():
+        with preparing():
             yield
     except Interrupted as stop:
         if stop.code and (place / "checkpoints" / "last.ckpt").exists():

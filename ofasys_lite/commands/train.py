@@ -6,7 +6,8 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ofasys_lite.commands.config import RunConfig, run_config
 from ofasys_lite.commands.escapes import escaped
 from ofasys_lite.commands.runs import find_run
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
-from ofasys_lite.signals import Interrupted, pending
+from ofasys_lite.signals import AtOnce, Interrupted, pending, preparing
 from ofasys_lite.training.start import Start
 from ofasys_lite.writing import other_rank
 
@@ -110,31 +111,50 @@ def start(
         overwrite: Replace the run that is in its folder.
         told: Notes of what it begins with, to be printed before the first step.
     """
-    from ofasys_lite.training.files import RunFolder
-
-    state = "new"
     folder = Path(config.resume) if isinstance(config.resume, str) else Path("runs") / config.name
+    reached = _Reached(folder, "begun" if config.resume else "new")
+    accepted = {"ignore_plans": ignore_plans, "changed_rows": changed_rows, "overwrite": overwrite}
     try:
-        environment(config.data)
-        folder, resume = _folder(config)
-        RunFolder(folder).claim(resume, overwrite)
-        _check_lines(config)
-        _prepare(config)
-        accepted = {"ignore_plans": ignore_plans, "changed_rows": changed_rows, "overwrite": overwrite}
-        run = replace(_training_run(config, folder, resume), notes=(*told, *_check(config)), **accepted)
-        pending()
-        with RunFolder(folder).held(resume, overwrite):
-            state = "begun"
-            _train(run, config)
-            state = "trained"
-            if evaluate and _first_rank():
-                _evaluate(folder, "cpu" if config.trainer.get("accelerator") == "cpu" else "auto", config.start)
+        _run(config, evaluate, told, accepted, reached)
     except (Interrupted, KeyboardInterrupt):
         if not other_rank():
-            state = "begun" if state == "new" and config.resume else state
-            print(_how_to_go_on(folder, state, config), file=sys.stderr)
+            print(_how_to_go_on(reached, config), file=sys.stderr)
         raise
-    return folder
+    return reached.folder
+
+
+@dataclass(slots=True)
+class _Reached:
+    """How far a run has come: its folder, and whether it is `new`, `begun` or `trained`."""
+
+    folder: Path
+    state: str
+
+
+def _run(
+    config: RunConfig, evaluate: bool, told: Sequence[str], accepted: Mapping[str, bool], reached: _Reached
+) -> None:
+    from ofasys_lite.training.files import RunFolder
+
+    with ExitStack() as stack:
+        with preparing():
+            environment(config.data)
+            reached.folder, resume = _folder(config)
+            folder = RunFolder(reached.folder)
+            folder.claim(resume, accepted["overwrite"])
+            _check_lines(config)
+            _prepare(config)
+            notes = (*told, *_check(config))
+            run = replace(_training_run(config, folder.path, resume), notes=notes, **accepted)
+            pending()
+            stack.enter_context(folder.held(resume, accepted["overwrite"]))
+            reached.state = "begun"
+            _train(run, config)
+        reached.state = "trained"
+        if evaluate and _first_rank():
+            with AtOnce():
+                device = "cpu" if config.trainer.get("accelerator") == "cpu" else "auto"
+                _evaluate(folder.path, device, config.start)
 
 
 def _evaluate(folder: Path, device: str, begun: Any) -> None:
@@ -150,17 +170,14 @@ def _evaluate(folder: Path, device: str, begun: Any) -> None:
         print(f"nothing to evaluate: {error.message}", file=sys.stderr)
 
 
-def _how_to_go_on(folder: Path, state: str, config: RunConfig) -> str:
-    """What to type after an interruption, by how far the run has come: `new`, `begun` or `trained`."""
-    if state == "trained":
+def _how_to_go_on(reached: _Reached, config: RunConfig) -> str:
+    """What to type after an interruption."""
+    folder = reached.folder
+    if reached.state == "trained":
         return f"it is trained; to evaluate it: {shlex.join(['ofasys-lite', 'evaluate', str(folder)])}"
-    if state == "begun" and (folder / "checkpoints" / "last.ckpt").exists():
-        cards = [
-            word
-            for each in config.folders
-            if each not in _card_folders({"data": config.data})
-            for word in ("--config-dir", each)
-        ]
+    if reached.state == "begun" and (folder / "checkpoints" / "last.ckpt").exists():
+        given = _card_folders({"data": config.data})
+        cards = [word for each in config.folders if each not in given for word in ("--config-dir", each)]
         return f"to go on where it stopped: {shlex.join(['ofasys-lite', 'train', *cards, f'resume={folder}'])}"
     return "nothing was trained yet: the same command begins again"
 

@@ -105,6 +105,8 @@ class TrainingModule(L.LightningModule):
         self.failed = 0
         #: False within a step: what is then in memory belongs to no step.
         self.whole = True
+        #: Until the first step of this session is through.
+        self.first = True
         #: Notes the signals that ask this rank to end.
         self.stop = Patient()
         self.ranks = Ranks()
@@ -151,9 +153,13 @@ class TrainingModule(L.LightningModule):
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = learning_rate(self.settings, self.progress_share())
         optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
-        for number, pack in enumerate(share.packs):
-            with self._synchronised(number == len(share.packs) - 1):
-                self._backward(pack, counts, share.step, number)
+        # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
+        leaves = self.first and self.trainer.world_size == 1
+        with self.stop.interruptible() if leaves else contextlib.nullcontext():
+            for number, pack in enumerate(share.packs):
+                with self._synchronised(number == len(share.packs) - 1):
+                    self._backward(pack, counts, share.step, number)
+        self.first = False
         self._drop_idle(used)
         if self.settings.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)

@@ -80,14 +80,23 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_a_checkpoint_of_the_last_step(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_keeps_a_checkpoint_of_the_last_step(tmp_path: Path, number: signal.Signals, workers: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(steps=100_000).replace("checkpoint_every=1e-9", "checkpoint_every=60.0"))
     folder = tmp_path / "run"
-    process = started(script, folder, workers=1)  # the whole group gets the signal, as from a scheduler
+    process = started(script, folder, workers)  # the whole group gets the signal, as from a scheduler
     while logged(folder) < 5 and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, number)
-    assert process.wait(timeout=60) != 0
-    assert torch.load(RunFolder(folder).last, weights_only=True)["global_step"] >= 4
+    assert process.wait(timeout=120) == 128 + number
+    assert torch.load(RunFolder(folder).last, weights_only=True)["global_step"] == logged(folder)
+
+
+@pytest.mark.slow
+def test_signals_at_random_moments_of_random_trainings_lose_nothing() -> None:
+    command = [sys.executable, str(Path(__file__).with_name("chaos_signals.py")), "--runs", "20", "--seed", "7"]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert "20 runs, seed 7, 0 lost" in done.stdout, done.stdout

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,66 @@ def test_rows_refused_on_one_rank_stand_in_the_ledger_of_the_run(tmp_path: Path)
     said, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "Quarantined (1 of 24 rows, limit 1 %)" in said
+
+
+LINE = "+tasks.mine.instruction=[TEXT:q] what? -> [TEXT:a,closed_set]"
+COMMAND = [
+    *("train", "name=r", "model=tiny", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"),
+    *("trainer.compile=false", "trainer.precision=fp32", "trainer.workers=1", "trainer.samples_per_step=8"),
+    *(
+        "trainer.log_every=1",
+        "trainer.valid_every=0",
+        "steps=100000",
+        "data.pieces=300",
+        "+tasks.mine.data.train=d.csv",
+    ),
+]
+
+
+def rows_of(folder: Path) -> int:
+    """Rows of the run's log."""
+    return len(RunFolder(folder / "runs" / "r").history())
+
+
+def signalled(folder: Path, arguments: list[str], target: str, number: signal.Signals) -> tuple[int, str]:
+    """Exit code and output of a training of two ranks, started by Lightning, some steps into which a signal comes."""
+    script = folder / "ofasys.py"  # the launcher repeats the command line, which a file must stand in
+    script.write_text("import sys; from ofasys_lite.commands.app import main; sys.exit(main())\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    before = rows_of(folder)
+    process = subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    while rows_of(folder) < before + 10 and process.poll() is None:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (other,) = (int(c) for c in children if b"hydra.job.name" in Path(f"/proc/{c}/cmdline").read_bytes())
+    if target == "group":
+        os.killpg(process.pid, number)
+    else:
+        os.kill(other if target == "rank 1" else process.pid, number)
+    said, _ = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the other rank in /proc")
+def test_two_ranks_end_at_a_signal_to_any_of_them_and_go_on_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("q,a\n" + "".join(f"word {n} of {n % 7},{'abc'[n % 3]}\n" for n in range(60)))
+    arguments = [*COMMAND, LINE]
+    for target, number in (("rank 1", signal.SIGTERM), ("group", signal.SIGUSR1), ("rank 0", signal.SIGINT)):
+        code, said = signalled(tmp_path, arguments, target, number)
+        assert code == 128 + number, said
+        assert "to go on where it stopped: ofasys-lite train resume=runs/r\n" in said
+        assert "Traceback" not in said
+        run = RunFolder(tmp_path / "runs" / "r")
+        steps = [row["step"] for row in run.history() if row["kind"] == "step"]
+        assert steps == list(range(1, len(steps) + 1))
+        assert torch.load(run.last, weights_only=True)["global_step"] == len(steps)
+        arguments = ["train", "resume=runs/r"]

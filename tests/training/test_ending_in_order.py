@@ -70,6 +70,21 @@ def test_a_signal_within_a_step_ends_the_run_after_it(tmp_path: Path, number: si
     assert step_of(tmp_path / "run") == 9
 
 
+def test_the_first_step_which_may_compile_for_long_is_left_at_once(tmp_path: Path) -> None:
+    def compiling() -> None:
+        ask()
+        while True:
+            pass
+
+    with calling(TrainingModule, "_backward", 1, compiling).context():
+        stopped(tmp_path / "run")
+    assert not RunFolder(tmp_path / "run").last.exists()
+    worlds.run(worlds.tasks("spell"), tmp_path / "run", steps=2, resume=True)
+    with calling(TrainingModule, "_backward", 1, compiling).context():
+        stopped(tmp_path / "run", resume=True)
+    assert step_of(tmp_path / "run") == 2  # what was there is still there
+
+
 def test_a_signal_while_a_checkpoint_is_written_lets_it_be_written(tmp_path: Path) -> None:
     with calling(TrainingModule, "on_save_checkpoint", 2, ask).context():
         assert stopped(tmp_path / "run", checkpoint_every=1e-9).code == 143
