@@ -16,6 +16,7 @@ from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.answers import kind_of, local_files
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.commands.runs import Found, find_run
+from ofasys_lite.data.columns import near_column
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError, did_you_mean
@@ -196,7 +197,9 @@ def _check(
             example = _EXAMPLES_OF.get(column.modality, "TEXT")
             help = f"write {column.name}={example}"
             if source is not None:
-                help = f"{did_you_mean(column.name, source.columns, f'{source.name} has')}; or {help}"
+                near = near_column(column.name, plan, source)
+                has = did_you_mean(near or column.name, source.columns, f"{source.name} has")
+                help = f"{has}; or {help}"
             raise DataError(f"slot {column.place} has no value", help=help)
 
 

@@ -115,14 +115,18 @@ def lacking(plan: Plan, source: RowSource) -> list[DataError]:
 
 
 def _instead(column: str, plan: Plan, source: RowSource) -> str:
-    """Help for a column that is gone: the one that may have taken its place, of those that the line does not read."""
-    read = {use.column for use in uses(plan)}
-    left = [name for name in source.columns if name not in read]
-    alike = [name for name in left if name.startswith(column) or column.startswith(name)] or left
-    near = nearest(column, left) or (alike[0] if len(alike) == 1 else None)
+    near = near_column(column, plan, source)
     if near is None:
         return column_help(column, source.columns)
     return f"did you mean `{near}`? rename it, or say it in the card: columns: {{{column}: {near}}}"
+
+
+def near_column(column: str, plan: Plan, source: RowSource) -> str | None:
+    """The column that may have taken the place of one that is gone, among those that the line does not read."""
+    read = {use.column for use in uses(plan)}
+    left = [name for name in source.columns if name not in read]
+    alike = [name for name in left if name.startswith(column) or column.startswith(name)] or left
+    return nearest(column, left) or (alike[0] if len(alike) == 1 else None)
 
 
 def separated(source: RowSource) -> str:

@@ -168,6 +168,15 @@ def test_a_renamed_column_is_an_error_with_the_near_name(world: Path) -> None:
     assert "did you mean `question`? rename it, or say it in the card: columns: {q: question}" in caught.value.help
 
 
+def test_a_renamed_column_of_rows_to_predict_is_told_with_the_near_name(world: Path) -> None:
+    from ofasys_lite.commands.predict import main
+
+    write(world / "d.csv", ROWS, ("question", "a"))
+    with pytest.raises(DataError, match=r"slot \[TEXT:q\] has no value") as caught:
+        main([str(world / "run"), "mine", "--data", str(world / "d.csv"), "--limit", "10"])
+    assert "did you mean `question`?" in caught.value.help
+
+
 def test_a_file_that_is_gone_stops_all_tasks_and_names_it(world: Path) -> None:
     (world / "d.csv").unlink()
     with pytest.raises(OfasysError) as caught:
