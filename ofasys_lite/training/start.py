@@ -18,7 +18,7 @@ class Start:
     """A model to begin with.
 
     Attributes:
-        path: A run's folder, an export, or a repository's id.
+        path: A run's folder or an export; in Python a repository's id, too.
         replay: Share of the samples that its tasks get together (0 to below 1), where their data are found.
     """
 
