@@ -74,6 +74,8 @@ def _existing(name: str, base: Path | None) -> list[str]:
         )
         if found:
             return [str(root / one) if root is not None else one for one in found]
+    if any(mark in name for mark in "*?"):
+        raise DataError(f"no file matches {name}", help=f"paths start from {os.getcwd() if base is None else base}")
     message, help = absence(name, tried)
     raise DataError(f"no file {name}{': ' if message else ''}{message}", help=help or _near(tried))
 

@@ -130,6 +130,8 @@ def _paths(asked: Spec, base: Path | None) -> list[str]:
 
 def _folder(path: str, forced: bool) -> RowSource:
     """The media in a folder, or an error that says what to write where it holds tables."""
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise DataError(f"no right to look into {path}", help=f"chmod u+rx '{path}', or ask its owner")
     if any((Path(path) / name).exists() for name in ("state.json", "dataset_dict.json")):
         raise DataError(f"{path} is a folder of a Hugging Face data set", help=f"write hf:{path}:<split>")
     tables = sorted(one.name for one in Path(path).iterdir() if one.suffix[1:] in FORMATS)

@@ -93,6 +93,7 @@ FILES: list[tuple[str, bytes, Any, int | None, str, str]] = [
     ("x", b"", "digitz:train", None, "no prepared data `digitz`", "did you mean `digits`?"),
     ("x", b"", {"path": "/dev/null", "format": "csv"}, None, "/dev/null is a pipe or a device", "to a file first"),
     ("x", b"", "x.xlsx", None, "no file x.xlsx", ""),
+    ("x", b"", "parts/*.csv", None, "no file matches parts/*.csv", "paths start from"),
     ("x.xlsx", b"", None, None, "the ending `.xlsx` is of no known format", "save the sheet as csv"),
     ("x.csv", b'{"q": 1}\n', None, None, "x.csv is to be read as csv, and holds JSON", "format: jsonl"),
     ("x.jsonl", b'[\n {"q": 1}\n]', None, None, "x.jsonl is to be read as jsonl, and holds a list", "format: json"),
@@ -291,3 +292,12 @@ def test_a_table_of_many_parts_keeps_few_files_open(kind: str, monkeypatch: pyte
     found = [source.row(i)["txt"] for i in (*range(40), 0, 39)]
     assert found == (["abc"] * 42 if kind == "tar" else [*map(str, range(40)), "0", "39"])
     assert len(os.listdir("/proc/self/fd")) <= before + 12
+
+
+def test_a_folder_one_may_not_look_into_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: "locked" not in str(path))
+    for name in ("locked", "locked/x.csv"):
+        with pytest.raises(DataError, match="no right to look into locked") as caught:
+            open_source(name)
+        assert "chmod u+rx" in caught.value.help

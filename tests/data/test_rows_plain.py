@@ -199,6 +199,7 @@ def test_class_labels_are_read_by_their_names(make: Any, tmp_path: Path) -> None
     assert source.value(0, "label") == "negative"
     assert source.value(0, "record.kind") == "positive"
     assert none["label"] is None
+    assert none["record"] == {}  # every key of every record is stored, used or not
     assert hidden["label"] is None  # -1: the data set hides it
 
 
