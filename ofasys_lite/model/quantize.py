@@ -94,7 +94,10 @@ class Codebook(nn.Module):
             restart: Whether codes that stand for less than one vector are put on vectors drawn at random.
         """
         size = len(self.weight_VC)
-        count_V = torch.bincount(codes_N, minlength=size).to(self.count_V.dtype)
+        # counting by bincount would make the host wait for the largest code
+        count_V = torch.zeros_like(self.count_V).index_add_(
+            0, codes_N, torch.ones_like(codes_N, dtype=self.count_V.dtype)
+        )
         total_VC = torch.zeros_like(self.total_VC).index_add_(0, codes_N, x_NC.to(self.total_VC.dtype))
         self.count_V.lerp_(count_V, 1 - self.decay)
         self.total_VC.lerp_(total_VC, 1 - self.decay)

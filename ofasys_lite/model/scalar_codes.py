@@ -61,6 +61,7 @@ class ScalarQuantizer(nn.Module):
     """
 
     grid_VJ: Tensor
+    levels_J: Tensor
 
     def __init__(self, levels: Sequence[int], channels: int, depth: int) -> None:
         super().__init__()
@@ -74,6 +75,7 @@ class ScalarQuantizer(nn.Module):
         # the first number moves slowest
         grid_VJ = torch.cartesian_prod(*(torch.arange(n) for n in levels)).view(math.prod(levels), -1)
         halves_J = torch.tensor([n // 2 for n in levels])
+        self.register_buffer("levels_J", torch.tensor(self.levels, dtype=torch.float32), persistent=False)
         self.register_buffer("grid_VJ", (grid_VJ - halves_J) / halves_J, persistent=False)
 
     def book(self, k: int) -> ScalarBook:
@@ -111,7 +113,7 @@ class ScalarQuantizer(nn.Module):
 
     def _bounded(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers (..., K, J) between the outermost levels, and half the levels (J,), rounded down."""
-        levels_J = torch.tensor(self.levels, device=numbers.device, dtype=numbers.dtype)
+        levels_J = self.levels_J.to(numbers.dtype)
         # a hair wider than the levels, so that the outermost are reached; even counts lie half a level off centre
         reach_J = (levels_J - 1) * (1 + 1e-3) / 2
         offset_J = torch.where(levels_J % 2 == 0, 0.5, 0.0)

@@ -22,6 +22,7 @@ from fake_cuda import CUDA, FakeCuda
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
+from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.data.batch import collate
 from ofasys_lite.data.ready import Ready
 from ofasys_lite.data.types import Batch
@@ -128,6 +129,19 @@ def test_a_pack_of_a_training_step_waits_for_nothing(monkeypatch: pytest.MonkeyP
         module._backward(batch, ledger.count([batch]), 0, 0)
     assert cuda.report() == ""
     assert cuda.operations["aten::index_add_"] == 1
+
+
+@pytest.mark.parametrize("levels", [None, (8, 5, 5)])
+def test_a_codec_learns_without_a_wait(levels: tuple[int, ...] | None) -> None:
+    made = {"codes": 200, "channels": 3, "levels": levels, "depth": 1} if levels else {"codes": 8, "channels": 4}
+    cuda = FakeCuda()
+    with cuda():
+        codec = ImageCodec(CodecConfig.from_dict({"size": 8, "factor": 2, "depth": 2, "width": 8, **made}))
+        cuda.move(codec.train())
+        pixels = torch.zeros(4, 8, 8, 3, dtype=torch.uint8, device=CUDA)
+        cuda.forget()
+        cuda.backward(codec(pixels).loss)
+    assert cuda.report() == ""
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
