@@ -80,8 +80,7 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 1), (signal.SIGUSR1, 2)])
 def test_a_signal_keeps_a_checkpoint_of_the_last_step(tmp_path: Path, number: signal.Signals, workers: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(steps=100_000).replace("checkpoint_every=1e-9", "checkpoint_every=60.0"))
@@ -96,7 +95,7 @@ def test_a_signal_keeps_a_checkpoint_of_the_last_step(tmp_path: Path, number: si
 
 @pytest.mark.slow
 def test_signals_at_random_moments_of_random_trainings_lose_nothing() -> None:
-    command = [sys.executable, str(Path(__file__).with_name("chaos_signals.py")), "--runs", "20", "--seed", "7"]
+    command = [sys.executable, str(Path(__file__).with_name("chaos_signals.py")), "--runs", "12", "--seed", "7"]
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
-    assert "20 runs, seed 7, 0 lost" in done.stdout, done.stdout
+    assert "12 runs, seed 7, 0 lost" in done.stdout, done.stdout

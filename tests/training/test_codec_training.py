@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_splits
 from ofasys_lite.errors import CardError, CheckpointError, DataError, ShapeError
 from ofasys_lite.generalist.codecs import load_codec, save_codec
+from ofasys_lite.signals import Interrupted
 from ofasys_lite.training.codec import CodecRun, Images, cached_codes, depth_errors, train_codec
 
 TINY = CodecConfig(size=8, factor=2, depth=2, codes=16, channels=4, width=8)
@@ -64,6 +67,25 @@ def test_a_resumed_training_ends_as_the_undisturbed_one(tmp_path: Path, monkeypa
         train_codec(stopped, QUIET)
     monkeypatch.setattr(Images, "batch", real)
     resumed = train_codec(_run(tmp_path / "stopped", 30, checkpoint_every=10, resume=True), QUIET)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_signal_keeps_what_a_codec_has_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train_codec(_run(tmp_path / "whole", 30), QUIET)
+    real, seen = Images.batch, []
+
+    def batch(self: Images, rows: list[int]) -> torch.Tensor:
+        seen.append(1)
+        if len(seen) == 17:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, rows)
+
+    monkeypatch.setattr(Images, "batch", batch)
+    with pytest.raises(Interrupted):
+        train_codec(_run(tmp_path / "stopped", 30), QUIET)
+    assert torch.load(tmp_path / "stopped" / "checkpoint.pt", weights_only=True)["step"] >= 17
+    resumed = train_codec(_run(tmp_path / "stopped", 30, resume=True), QUIET)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
