@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["EvaluateOptions", "evaluate_run", "main"]
 
 #: What is written, with the tail of an evaluation in the place of the braces.
-_FILES = ("metrics{}.json", "evaluation{}.json", "report{}.html", "samples{}")
+_FILES = ("metrics{}.json", "evaluation{}.json", "report{}.html", "samples{}", "predictions{}")
 #: Without torch; report/seen.py tells what they do.
 _SEEN = ("refuse", "drop", "keep")
 
@@ -264,10 +264,11 @@ def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
 
 def _write(results: RunResults, folder: Path, report: bool, tail: str) -> list[Path]:
     """Writes all files of the results; the paths."""
-    from ofasys_lite.report import metrics_json, save_pictures, save_results, write_report
+    from ofasys_lite.report import metrics_json, save_pictures, save_predictions, save_results, write_report
 
     metrics = folder / f"metrics{tail}.json"
     write_atomic(metrics, json.dumps(metrics_json(results), indent=1, ensure_ascii=False))
     written = [metrics, save_results(results, folder / f"evaluation{tail}.json")]
     written += save_pictures(results, folder / f"samples{tail}")
+    written += save_predictions(results, folder / f"predictions{tail}")
     return [*written, write_report(results, folder / f"report{tail}.html")] if report else written

@@ -1,14 +1,18 @@
-"""`ofasys-lite report runs/x`: report.html once more, from what the last evaluation left; no model is loaded."""
+"""`ofasys-lite report runs/x`: scores and report.html made anew from the predictions that the last evaluation left.
+
+No model is loaded and no data are read.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.commands.runs import find_run
-from ofasys_lite.writing import claim_file
+from ofasys_lite.writing import claim_file, write_atomic
 
 __all__ = ["main"]
 
@@ -26,10 +30,13 @@ def main(arguments: Sequence[str]) -> int:
 
     from rich.console import Console
 
-    from ofasys_lite.report import load_results, print_table, write_report
+    from ofasys_lite.report import load_results, metrics_json, print_table, rescored, write_report
     from ofasys_lite.training.files import RunFolder
 
     results = replace(load_results(folder / "evaluation.json"), history=RunFolder(folder).history())
+    results = rescored(results, folder / "predictions")
+    if given.out is None:
+        write_atomic(folder / "metrics.json", json.dumps(metrics_json(results), indent=1, ensure_ascii=False))
     path = write_report(results, given.out or folder / "report.html")
     print_table(results, Console())
     print(path)

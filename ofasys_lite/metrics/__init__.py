@@ -8,6 +8,7 @@ from ofasys_lite.metrics.evaluate import (
     direction,
     evaluate_metric,
     find_metric,
+    item_scores,
     margin,
     metric_names,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "find_metric",
     "fit_predict",
     "iou",
+    "item_scores",
     "margin",
     "metric_names",
     "normalised",

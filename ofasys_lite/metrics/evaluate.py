@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,18 @@ from ofasys_lite.metrics.intervals import (
     interval,
     partition,
 )
-from ofasys_lite.metrics.score import Margin, MetricFunction, Row, Score, Statistics, TrainRows, Value
+from ofasys_lite.metrics.score import Margin, MetricFunction, Row, Score, Statistics, TrainRows, Value, normalised
 
-__all__ = ["METRICS", "PICTURE_METRICS", "direction", "evaluate_metric", "find_metric", "margin", "metric_names"]
+__all__ = [
+    "METRICS",
+    "PICTURE_METRICS",
+    "direction",
+    "evaluate_metric",
+    "find_metric",
+    "item_scores",
+    "margin",
+    "metric_names",
+]
 
 METRICS: Mapping[str, MetricFunction] = MappingProxyType(
     {
@@ -219,6 +229,32 @@ def margin(
     sides = (ours.estimate, theirs.estimate) if ours.higher_is_better else (theirs.estimate, ours.estimate)
     low, high = difference(*sides, items.ways, ours.unit, ours.higher_is_better)
     return Margin(sides[0].value - sides[1].value, low, high, ours.unit, min(_crossed(items.ways)))
+
+
+def item_scores(
+    name: str,
+    predictions: Sequence[Value],
+    references: Sequence[Value],
+    rows: Sequence[Row],
+    train: TrainRows | None = None,
+    higher: bool | None = None,
+) -> list[float] | None:
+    """The score of each item alone, normalised to 0 to 1; None for a metric that is one number for all items.
+
+    An item that the metric leaves out has 1: nothing is wrong with it. Raises what `evaluate_metric` raises.
+    """
+    function, said = find_metric(name), direction(name) if higher is None else higher
+    result = _caller(name, function, train)(predictions, references, rows) if len(references) else []
+    if isinstance(result, numbers.Real):
+        return None
+    statistics = result if isinstance(result, Statistics) else _per_item(name, result, len(references))
+    values_N = statistics.combine(statistics.sums_NK)
+    better = statistics.higher_is_better if said is None else said
+    found = []
+    for value, sums_K in zip(values_N, statistics.sums_NK, strict=True):
+        score = Score(name, float(value), math.nan, math.nan, 1, 1, statistics.unit, better)
+        found.append(normalised(score) if sums_K.any() else 1.0)
+    return found
 
 
 def _crossed(ways: Sequence[Parts]) -> tuple[int, ...]:

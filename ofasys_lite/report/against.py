@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ofasys_lite.data.contents import media_key
@@ -20,9 +19,10 @@ from ofasys_lite.metrics.values import as_box
 from ofasys_lite.plan.types import GroupSegment
 from ofasys_lite.report.judge import Judge
 from ofasys_lite.report.rows import MEDIA, TaskRows, spread
+from ofasys_lite.report.types import Answers
 from ofasys_lite.writing import atomic, cache_folder
 
-__all__ = ["Answers", "TrainSplit", "answers"]
+__all__ = ["TrainSplit", "answers"]
 
 #: Part of the cache's key: another way of answering must not find old answers.
 _VERSION = 2
@@ -31,23 +31,6 @@ _SEES_MEDIA = frozenset({"nearest_pixels", "nearest_audio", "mean_box", "best_bo
 _MOST_MEDIA, _MOST_LIGHT = 10_000, 60_000
 _LONGEST_SAID = 120  # characters of a constant that is told
 _SCENE = "boxes of the scene"
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What one baseline says.
-
-    Attributes:
-        name: The baseline.
-        kind: `trivial` (listed under `baselines` in the card) or `reference` (under `references`).
-        values: One answer per evaluated row.
-        note: What a reader should know, such as the training rows it was fitted on; may be empty.
-    """
-
-    name: str
-    kind: str
-    values: list[Any]
-    note: str = ""
 
 
 class TrainSplit:

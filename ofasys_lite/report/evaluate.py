@@ -15,13 +15,15 @@ from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import DataError, ErrorGroup, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
-from ofasys_lite.metrics import Score, evaluate_metric, margin, normalised
-from ofasys_lite.report.against import Answers, TrainSplit, answers
+from ofasys_lite.metrics import evaluate_metric
+from ofasys_lite.plan.types import SlotSegment
+from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.judge import Judge, judges
 from ofasys_lite.report.rows import TaskRows, open_task, spread
+from ofasys_lite.report.scoring import items_of, scored
 from ofasys_lite.report.seen import SEEN, without_seen
-from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
+from ofasys_lite.report.types import Answers, Quarantined, RunResults, Said, Sample, SampleInput, TaskResult, Told
 
 __all__ = ["NoRows", "Progress", "Split", "evaluate", "open_split", "predicted"]
 
@@ -306,79 +308,68 @@ def _against(opened: Split, judge: Judge, seed: int) -> list[Answers]:
 def _result(
     model: Generalist, opened: Split, made: Predicted, held: Sequence[Sequence[Answers]], counts: tuple[int, int, int]
 ) -> TaskResult:
-    """The headline with baselines and margin; further metrics and their baselines' scores stand among its details.
+    """The scores of a task, and samples to look at.
 
     `counts`: samples to look at, seed, parts of the intervals.
     """
-    samples, seed, bootstrap = counts
-    groups = opened.rows.groups(made.numbers)
+    samples, seed, parts = counts
+    said = _said(opened, made, held)
+    found = scored(said, seed, parts, opened.training)
+    items = items_of(said, opened.training)
+    places = spread(len(made.numbers), samples)
+    shown = tuple(_sample(opened, made, place, items) for place in places)
+    worst = tuple(_sample(opened, made, place, items) for place in _worst(items, samples // 2))
+    chance = chance_levels(opened.train, network=model.network)
+    line = opened.rows.plan.line
+    return TaskResult(opened.task, line, found.metric, found.baselines, found.margin, shown, chance, worst, said)
+
+
+def _said(opened: Split, made: Predicted, held: Sequence[Sequence[Answers]]) -> Said:
     place_of = {i: place for place, i in enumerate(opened.numbers)}
     kept = [place_of[i] for i in made.numbers]
-    scores = []
+    told = []
     for place, judge in enumerate(opened.judges):
-        sides = (made.predictions[place], made.references[place], groups, made.rows)
-        train = opened.training[place]
-        told: dict[str, Any] = {"seed": seed, "samples": bootstrap, "train": train, "higher": judge.higher}
-        scores.append(evaluate_metric(judge.metric.name, *sides, **told))
-    baselines = list[list[Baseline]]()
-    best: tuple[float, list[Any]] | None = None
-    for place, answers_of in enumerate(held):
-        baselines.append([])
-        for one in answers_of:
-            values = [one.values[number] for number in kept]
-            sides = (values, made.references[place], groups, made.rows)
-            train = opened.training[place]
-            told = {"seed": seed, "samples": bootstrap, "train": train, "higher": opened.judges[place].higher}
-            score = evaluate_metric(scores[place].name, *sides, **told)
-            baselines[-1].append(Baseline(one.name, one.kind, score, one.note))
-            if place == 0 and one.kind == "trivial" and (best is None or score.rank > best[0]):
-                best = (score.rank, values)
-    headline = replace(scores[0], details={**scores[0].details, **_further(opened, scores, baselines)})
-    name, beside = headline.name, tuple(baselines[0]) if baselines else ()
-    over = None
-    if best is not None:
-        judged = (made.references[0], groups, made.rows, seed, bootstrap, opened.training[0], opened.judges[0].higher)
-        over = margin(name, made.predictions[0], best[1], *judged)
-    shown = _samples(opened, made, name, samples)
-    chance = chance_levels(opened.train, network=model.network)
-    return TaskResult(opened.task, opened.rows.plan.line, headline, beside, over, shown, chance)
-
-
-def _further(opened: Split, scores: Sequence[Score], baselines: Sequence[Sequence[Baseline]]) -> dict[str, Any]:
-    """The metrics behind the headline, each with its interval and its baselines; named by column if there are several.
-
-    The headline's column is named, too, so that nobody takes it for another target's.
-    """
-    several = len({judge.column for judge in opened.judges}) > 1
-    found: dict[str, Any] = {"judged": opened.judges[0].column} if several else {}
-    for place, (judge, score) in enumerate(zip(opened.judges, scores, strict=True)):
-        if place == 0:
-            continue
-        name = f"{score.name} of {judge.column}" if several else score.name
-        found[name] = score.value
-        found[f"{name} 95 %"] = [score.low, score.high]
-        for baseline in baselines[place] if baselines else ():
-            found[f"{name}, {baseline.name}"] = baseline.score.value
-    return found
-
-
-def _samples(opened: Split, made: Predicted, metric: str, count: int) -> tuple[Sample, ...]:
-    """A few rows, evenly spread: none is chosen by how well the model did."""
-    found = []
-    for place in spread(len(made.numbers), count):
-        i, value, reference = made.numbers[place], made.predictions[0][place], made.references[0][place]
-        shown = [
-            SampleInput(column, modality, opened.rows.input(i, column, modality))
-            for column, modality in opened.rows.inputs()
-        ]
-        judged = ([value], [reference], None, [made.rows[place]])
-        score = normalised(
-            evaluate_metric(metric, *judged, samples=1, train=opened.training[0], higher=opened.judges[0].higher)
+        answered = held[place] if held else ()
+        against = tuple(replace(one, values=[one.values[number] for number in kept]) for one in answered)
+        closed = judge.segment.closed if isinstance(judge.segment, SlotSegment) else None
+        sides = (made.predictions[place], made.references[place])
+        told.append(
+            Told(
+                judge.metric.name,
+                judge.column,
+                judge.kind,
+                judge.higher,
+                tuple(closed.values if closed is not None else ()),
+                *sides,
+                against,
+            )
         )
-        # what is partly right (an overlap, a text that is near) is neither right nor wrong
-        right = score == 1.0 if score in (0.0, 1.0) else None
-        found.append(Sample(shown, value, reference, right, opened.rows.source.ids(i)))
-    return tuple(found)
+    ids = [opened.rows.source.ids(i) for i in made.numbers]
+    return Said(ids, opened.rows.groups(made.numbers), made.rows, tuple(told))
+
+
+def _worst(items: Sequence[float] | None, count: int) -> list[int]:
+    """At most `count` places of the lowest scores, evenly spread over equal ones; none that is right."""
+    if items is None:
+        return []
+    wrong = sorted((score, place) for place, score in enumerate(items) if score < 1)
+    if not wrong or not count:
+        return []
+    last = wrong[min(count, len(wrong)) - 1][0]
+    below = [place for score, place in wrong if score < last]
+    equal = [place for score, place in wrong if score == last]
+    return [*below, *(equal[i] for i in spread(len(equal), count - len(below)))]
+
+
+def _sample(opened: Split, made: Predicted, place: int, items: Sequence[float] | None) -> Sample:
+    i, value, reference = made.numbers[place], made.predictions[0][place], made.references[0][place]
+    shown = [
+        SampleInput(column, modality, opened.rows.input(i, column, modality))
+        for column, modality in opened.rows.inputs()
+    ]
+    # what is partly right (an overlap, a text that is near) is neither right nor wrong
+    right = None if items is None or items[place] not in (0.0, 1.0) else items[place] == 1.0
+    return Sample(shown, value, reference, right, opened.rows.source.ids(i))
 
 
 def _facts(model: Generalist, limit: int | None, seconds: float, bf16: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ofasys_lite.report.blocks import SampleView, sample_view
 from ofasys_lite.report.charts import Chart, curve_charts, mixture_chart, score_chart, speed_chart
+from ofasys_lite.report.confusion import Confusion, confusion
 from ofasys_lite.report.extra import needs
 from ofasys_lite.report.numbers import (
     clear_text,
@@ -34,6 +35,8 @@ class TaskView:
     curve: Chart | None
     samples: tuple[SampleView, ...]
     boxed: bool
+    worst: tuple[SampleView, ...] = ()
+    confusion: Confusion | None = None
 
 
 def write_report(run: RunResults, path: str | os.PathLike[str]) -> Path:
@@ -77,4 +80,6 @@ def render_report(run: RunResults) -> str:
 
 def _task_view(task: TaskResult, curve: Chart | None) -> TaskView:
     samples = tuple(map(sample_view, task.samples))
-    return TaskView(task, curve, samples, any(block.boxed for sample in samples for block in sample.inputs))
+    worst = tuple(map(sample_view, task.worst))
+    boxed = any(block.boxed for sample in (*samples, *worst) for block in sample.inputs)
+    return TaskView(task, curve, samples, boxed, worst, confusion(task.said))

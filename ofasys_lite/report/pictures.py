@@ -22,12 +22,14 @@ __all__ = ["PREDICTED", "REFERENCE", "boxes_of", "data_uri", "is_picture", "pict
 PREDICTED = "#ff7a1a"
 REFERENCE = "#12b886"
 _LEAST, _MOST = 224, 448  # pixels of a picture's longer side
+_BOXED = 384  # the least of one with boxes, whose labels must be read
+_LABEL = 24  # pixels of a box's label
 _SECONDS = 20  # longest sound that is embedded
 _BANDS = 96
 
 
 def picture(value: Any, predicted: Sequence[Any] = (), reference: Sequence[Any] = ()) -> Image.Image | None:
-    """The image at 224 to 448 pixels with boxes drawn in; None if it cannot be read.
+    """The image at 224 (with boxes 384) to 448 pixels or so with boxes drawn in; None if it cannot be read.
 
     Args:
         value: Image as PIL, bytes, array or path.
@@ -45,22 +47,23 @@ def picture(value: Any, predicted: Sequence[Any] = (), reference: Sequence[Any] 
         return None
     longest = max(image.size)
     scale = 1.0
-    if longest < _LEAST:
-        scale = float(-(-_LEAST // longest))  # whole factors keep small images crisp
+    least = _BOXED if predicted or reference else _LEAST
+    if longest < least:
+        scale = float(-(-least // longest))  # whole factors keep small images crisp
         image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.NEAREST)
     elif longest > _MOST:
         scale = _MOST / longest
         image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     draw = ImageDraw.Draw(image)
-    sides = ((reference, REFERENCE, 2, "lt"), (predicted, PREDICTED, -1, "rb"))
+    sides = ((reference, REFERENCE, 2, True), (predicted, PREDICTED, -1, False))
     placed = [
-        (_outline(draw, [number * scale for number in box], colour, grow), label, colour, anchor)
-        for pairs, colour, grow, anchor in sides
+        (_outline(draw, [number * scale for number in box], colour, grow), label, colour, above)
+        for pairs, colour, grow, above in sides
         for box, label in pairs
     ]
-    for box, label, colour, anchor in placed:  # after all outlines, so that none crosses a label
+    for box, label, colour, above in placed:  # after all outlines, so that none crosses a label
         if label:
-            _label(draw, box, label, colour, anchor)
+            _label(draw, box, label, colour, above)
     return image
 
 
@@ -72,12 +75,15 @@ def _outline(draw: Any, box: Sequence[float], colour: str, grow: int) -> tuple[f
     return corners
 
 
-def _label(draw: Any, box: Sequence[float], label: str, colour: str, anchor: str) -> None:
-    """Draws the label into the upper left (anchor `lt`) or lower right (`rb`) corner of the box."""
-    place = (box[0] + 5, box[1] + 5) if anchor == "lt" else (box[2] - 5, box[3] - 5)
-    spot = draw.textbbox(place, label, font_size=15, anchor=anchor)
-    draw.rectangle((spot[0] - 2, spot[1] - 2, spot[2] + 2, spot[3] + 2), fill="#000000")
-    draw.text(place, label, fill=colour, font_size=15, anchor=anchor)
+def _label(draw: Any, box: Sequence[float], label: str, colour: str, above: bool) -> None:
+    """Draws the label as a tab in the box's colour, above its left end or below its right; inside the picture."""
+    left, top, right, bottom = draw.textbbox((0, 0), label, font_size=_LABEL)
+    width, height = right - left + 8, bottom - top + 7
+    x, y = (box[0], box[1] - height + 2) if above else (box[2] - width, box[3] - 2)
+    most_x, most_y = (side - 1 for side in draw.im.size)
+    x, y = max(0, min(x, most_x - width)), max(0, min(y, most_y - height))
+    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    draw.text((x + 4 - left, y + 3 - top), label, fill="#000000", font_size=_LABEL, stroke_width=0.4)
 
 
 def is_picture(value: Any) -> bool:

@@ -18,7 +18,7 @@ from ofasys_lite.report.pictures import is_picture, png
 from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
 from ofasys_lite.writing import write_atomic
 
-__all__ = ["load_results", "save_results"]
+__all__ = ["load_results", "loaded", "save_results", "stored"]
 
 _FORMAT = 1
 #: Under this key stands what JSON has no value for: base64 of bytes, or the name of a number.
@@ -35,7 +35,7 @@ def save_results(run: RunResults, path: Path) -> Path:
         "tasks": [_task(task) for task in run.tasks],
         "quarantine": [asdict(row) for row in run.quarantine],
     }
-    write_atomic(path, json.dumps(_stored(content), ensure_ascii=False))
+    write_atomic(path, json.dumps(stored(content), ensure_ascii=False))
     return path
 
 
@@ -46,7 +46,7 @@ def load_results(path: Path) -> RunResults:
         CheckpointError: There is no such file, or it is of another version.
     """
     try:
-        content = _loaded(json.loads(path.read_text(encoding="utf-8")))
+        content = loaded(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: there is no evaluation yet", help=f"run: ofasys-lite evaluate run={path.parent}"
@@ -68,6 +68,7 @@ def _task(task: TaskResult) -> dict[str, Any]:
         "baselines": [asdict(baseline) for baseline in task.baselines],
         "margin": None if task.margin is None else asdict(task.margin),
         "samples": [_sample(sample) for sample in task.samples],
+        "worst": [_sample(sample) for sample in task.worst],
         "chance": dict(task.chance),
     }
 
@@ -100,6 +101,7 @@ def _read_task(value: Mapping[str, Any]) -> TaskResult:
         None if value["margin"] is None else Margin(**value["margin"]),
         tuple(map(_read_sample, value["samples"])),
         value["chance"],
+        tuple(map(_read_sample, value.get("worst", ()))),
     )
 
 
@@ -121,26 +123,27 @@ def _media(source: SampleInput) -> Any:
     return value
 
 
-def _stored(value: Any) -> Any:
+def stored(value: Any) -> Any:
     """The value in what JSON knows."""
     if isinstance(value, Mapping):
-        return {str(key): _stored(inner) for key, inner in value.items()}
+        return {str(key): stored(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_stored(inner) for inner in value]
+        return [stored(inner) for inner in value]
     if isinstance(value, (bytes, bytearray)):
         return {_BYTES: base64.b64encode(bytes(value)).decode("ascii")}
     if isinstance(value, (np.ndarray, np.generic)):
-        return _stored(value.tolist())
+        return stored(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return {_NUMBER: repr(value)}
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
-def _loaded(value: Any) -> Any:
+def loaded(value: Any) -> Any:
+    """What `stored` was made of."""
     if isinstance(value, dict):
         if value.keys() == {_BYTES}:
             return base64.b64decode(value[_BYTES])
         if value.keys() == {_NUMBER}:
             return float(value[_NUMBER])
-        return {key: _loaded(inner) for key, inner in value.items()}
-    return [_loaded(inner) for inner in value] if isinstance(value, list) else value
+        return {key: loaded(inner) for key, inner in value.items()}
+    return [loaded(inner) for inner in value] if isinstance(value, list) else value

@@ -8,7 +8,66 @@ from typing import Any
 
 from ofasys_lite.metrics import Margin, Score
 
-__all__ = ["Baseline", "Quarantined", "RunResults", "Sample", "SampleInput", "TaskResult"]
+__all__ = ["Answers", "Baseline", "Quarantined", "RunResults", "Said", "Sample", "SampleInput", "TaskResult", "Told"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one baseline says.
+
+    Attributes:
+        name: The baseline.
+        kind: `trivial` (listed under `baselines` in the card) or `reference` (under `references`).
+        values: One answer per evaluated row.
+        note: What a reader should know, such as the training rows it was fitted on; may be empty.
+    """
+
+    name: str
+    kind: str
+    values: Sequence[Any]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that one metric of a task judges.
+
+    Attributes:
+        name: The metric.
+        column: The target that it judges.
+        kind: `text`, `category`, `phone`, `box`, `detection`, `struct` or `image`.
+        higher: Whether more is better, where the metric does not say it itself.
+        closed: The values of a closed set, in its order; empty for others.
+        predictions: What the model said, per row.
+        references: What the data says.
+        against: What baselines said.
+    """
+
+    name: str
+    column: str
+    kind: str
+    higher: bool | None
+    closed: tuple[str, ...]
+    predictions: Sequence[Any]
+    references: Sequence[Any]
+    against: tuple[Answers, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """All that was said to the rows of a task: enough to make its scores once more.
+
+    Attributes:
+        ids: Name of each row.
+        groups: Group of each row, a pair where groups cross.
+        rows: The rows without media, for metrics that look at them.
+        told: Per metric, the headline first.
+    """
+
+    ids: Sequence[str]
+    groups: Sequence[str | tuple[str, str]]
+    rows: Sequence[Mapping[str, Any]]
+    told: tuple[Told, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +125,9 @@ class TaskResult:
         metric: Score on the evaluated split.
         baselines: Trivial baselines and classical references on the same rows.
         margin: Model minus the strongest trivial baseline, paired; None without a trivial baseline.
-        samples: A few rows with predictions.
+        samples: A few rows with predictions, none chosen by how well the model did.
+        worst: The rows that it did worst on.
+        said: All predictions; None in what is read from an evaluation without them.
         chance: Per slot, the loss of a model that knows only how often each target id is; drawn into the curves.
     """
 
@@ -77,6 +138,8 @@ class TaskResult:
     margin: Margin | None = None
     samples: tuple[Sample, ...] = ()
     chance: Mapping[str, float] = field(default_factory=dict)
+    worst: tuple[Sample, ...] = ()
+    said: Said | None = field(default=None, compare=False)
 
     def strongest(self, kind: str = "trivial") -> Baseline | None:
         """The best baseline of a kind, or None if there is none."""
