@@ -23,7 +23,7 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "message", "help"),
     [
         ("pics/dead.png", "it is a link to nowhere.png, which is not there", "mend the link"),
-        ("pics\\Cat.png", "a backslash is a part of a name", "did you mean `pics/Cat.png`?"),
+        ("pics\\Cat.png", "a backslash is a part of a name", "pics/Cat.png`?"),
         ("pics/cat.png", "capitals count, and there is Cat.png", "pics/Cat.png`?"),
         ("pics", "it is a folder", "give the path of one image file"),
         ("pics/Cot.png", "no such file", "did you mean `Cat.png`?"),
