@@ -22,6 +22,9 @@ __all__ = ["shared_rows"]
 
 #: Modalities whose values may be paths of files.
 _FILES = frozenset({"IMAGE", "AUDIO", "VIDEO"})
+#: Bytes of media in the rows themselves above which a check would take minutes to compare them.
+_MOST = 1 << 29
+_LOOK = 20
 
 
 def shared_rows(plan: Plan, splits: Mapping[str, RowSource]) -> list[str]:
@@ -40,7 +43,7 @@ def shared_rows(plan: Plan, splits: Mapping[str, RowSource]) -> list[str]:
     train = splits["train"]
     for name in ("valid", "test"):
         split = splits[name]
-        if not len(split) or not len(train):
+        if not len(split) or not len(train) or max(_bytes(train, media), _bytes(split, media)) > _MOST:
             continue
         key = combined(train.fingerprint, split.fingerprint, train.base, split.base, *read, "->", *written)
 
@@ -53,6 +56,20 @@ def shared_rows(plan: Plan, splits: Mapping[str, RowSource]) -> list[str]:
         whole, inputs = cached_arrays("shared-1", key, build)["found"].tolist()
         notes += _told(name, len(split), whole, inputs)
     return notes
+
+
+def _bytes(source: RowSource, media: frozenset[str]) -> float:
+    """About how many bytes of media the rows hold, told by the first of them."""
+    looked = min(_LOOK, len(source))
+    held = 0
+    for i in range(looked):
+        for column in media:
+            try:
+                value = source.value(i, column)
+            except DataError:
+                continue
+            held += len(value) if isinstance(value, (bytes, str)) else 0
+    return held / looked * len(source)
 
 
 def _told(name: str, count: int, whole: int, inputs: int) -> Iterable[str]:

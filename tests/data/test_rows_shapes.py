@@ -13,6 +13,7 @@ from check_tables import CARDS, report_of
 from PIL import Image
 
 from ofasys_lite.cards import load_task_card
+from ofasys_lite.data import overlap
 from ofasys_lite.data.check import check_tasks
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.splits import open_card, open_splits, split_of
@@ -278,3 +279,9 @@ def test_a_line_that_reads_classes_is_not_blamed_for_them() -> None:
     Path("train.csv").write_text("label,text\ncat,a\ndog,b\n")
     Path("test.csv").write_text("label,text\ncat,c\ndog,d\n")
     assert notes_of("[TEXT:label] -> [TEXT:text]", train="train.csv", valid="test.csv", test="test.csv") == []
+
+
+def test_media_too_large_to_be_compared_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "_MOST", 100)
+    rows = [{"img": b"x" * 60, "a": "x"}] * 3
+    assert notes_of("[IMAGE:img] -> [TEXT:a]", train=rows, valid=rows, test=rows) == []
