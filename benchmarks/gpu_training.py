@@ -188,7 +188,8 @@ def measure(ready: Ready, load: Load, device: torch.device, compiled: bool, peak
         target_budget=load.budget // 2,
         workers=load.workers,
     )
-    shares = iter(StepsModule(ready, Mixture(tasks, 0, load.samples), settings, 0).train_dataloader())
+    data = StepsModule(ready, Mixture(tasks, 0, load.samples), settings, 0)
+    shares = iter(data.train_dataloader())
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     waited = tokens = packs = 0.0
@@ -199,7 +200,7 @@ def measure(ready: Ready, load: Load, device: torch.device, compiled: bool, peak
             _settle(device)
             waited, tokens, work, packs, begin = 0.0, 0.0, 0, 0.0, time.perf_counter()
         asked = time.perf_counter()
-        share = next(shares)
+        share = data.transfer_batch_to_device(next(shares), device, 0)
         waited += time.perf_counter() - asked
         optimizer.zero_grad(set_to_none=True)
         for pack in share.packs:
