@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.errors import DataError, did_you_mean
-from ofasys_lite.writing import atomic, behind, claim_file
+from ofasys_lite.writing import behind, claim_file, holds, write_atomic
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,10 +70,13 @@ def save_picture(image: Image.Image, path: str | Path, overwrite: bool = False) 
         DataError: No picture ends like that.
         WriteError: The file is there and `overwrite` is not said, or it cannot be written.
     """
-    place = picture_place(path)
-    claim_file(place, overwrite, flag="overwrite=True")
-    with atomic(behind(place)) as partial:
-        image.save(partial)
+    from PIL import Image
+
+    place, data = picture_place(path), io.BytesIO()
+    image.save(data, format=Image.registered_extensions()[place.suffix.lower()])
+    if not holds(place, data.getvalue()):
+        claim_file(place, overwrite, flag="overwrite=True")
+        write_atomic(behind(place), data.getvalue())
     return place
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.generalist.pictures import ENDINGS, brief, pictures_in, replaced, save_picture, written
-from ofasys_lite.writing import behind, claim_file, write_atomic
+from ofasys_lite.writing import behind, claim_file, holds, write_atomic
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -138,13 +138,15 @@ class Prediction:
             return save_picture(self.picture, place, overwrite)
         if place.suffix.lower() in ENDINGS:
             return self.save_box(place, overwrite)
-        claim_file(place, overwrite, flag="overwrite=True")
         if place.suffix == ".json":
+            claim_file(place, overwrite or place.is_file(), flag="overwrite=True")  # before pictures are written
             named = written(self.values, place.parent, place.stem, overwrite=overwrite)
-            text = json.dumps(named, ensure_ascii=False, indent=1)
+            text = json.dumps(named, ensure_ascii=False, indent=1) + "\n"
         else:
-            text = self.text
-        write_atomic(behind(place), text + "\n")
+            text = self.text + "\n"
+        if not holds(place, text.encode("utf-8")):
+            claim_file(place, overwrite, flag="overwrite=True")
+            write_atomic(behind(place), text)
         return place
 
 

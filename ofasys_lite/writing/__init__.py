@@ -4,7 +4,7 @@ What we did not make we do not touch; what exists is not replaced unless told; a
 a path that cannot be written is told before work begins. Files appear whole or not at all.
 """
 
-from ofasys_lite.writing.files import atomic, behind, claim_file, same_file, special, sweep, write_atomic
+from ofasys_lite.writing.files import atomic, behind, claim_file, holds, same_file, special, sweep, write_atomic
 from ofasys_lite.writing.folders import claim_folder, current, finish, staged
 from ofasys_lite.writing.locks import begun_by_us, locked, other_rank
 from ofasys_lite.writing.places import cache_folder, room_for, writable
@@ -19,6 +19,7 @@ __all__ = [
     "claim_folder",
     "current",
     "finish",
+    "holds",
     "locked",
     "other_rank",
     "reason",

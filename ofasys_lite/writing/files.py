@@ -16,7 +16,18 @@ from ofasys_lite.errors import WriteError
 from ofasys_lite.writing.places import writable
 from ofasys_lite.writing.problems import telling
 
-__all__ = ["atomic", "behind", "claim_file", "part_name", "same_file", "special", "sweep", "sync_file", "write_atomic"]
+__all__ = [
+    "atomic",
+    "behind",
+    "claim_file",
+    "holds",
+    "part_name",
+    "same_file",
+    "special",
+    "sweep",
+    "sync_file",
+    "write_atomic",
+]
 
 _PART = re.compile(r"\.part-[0-9a-f]{8}(-.*)?")
 #: Seconds after which a partial file belongs to a process that was killed.
@@ -95,6 +106,14 @@ def claim_file(path: Path, overwrite: bool, inputs: Iterable[str | Path] = (), f
     writable(path)
     if os.path.lexists(path) and not overwrite:
         raise WriteError(f"{path} is there already", help=f"name another file, or replace it: {flag}")
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Whether just this stands in the file already: then nothing is replaced by writing it."""
+    try:
+        return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def same_file(path: Path, other: str | Path) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ofasys_lite.commands.app import main
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.generalist.prediction import Prediction
 
 
@@ -116,3 +116,20 @@ def test_a_prediction_gives_its_picture_and_says_where_there_is_none_or_several(
     assert {path.name for path in tmp_path.glob("b*")} == {"b.json", "b-img.png", "b-pages-0-img.png"}
     with pytest.raises(DataError, match="this prediction has no picture"):
         _ = Prediction("t", "0", {"a": "text"}, 0.0).picture
+
+
+def test_a_prediction_is_saved_over_another_file_only_when_told(tmp_path: Path) -> None:
+    one = Prediction("t", "0", {"img": Image.new("RGB", (5, 4))}, 0.0)
+    for name in ("a.png", "b.json", "c.txt"):
+        (tmp_path / name).write_text("precious")
+        with pytest.raises(WriteError, match=f"{name} is there already"):
+            one.save(tmp_path / name)
+        assert (tmp_path / name).read_text() == "precious"
+        one.save(tmp_path / name, overwrite=True)
+        one.save(tmp_path / name)  # the same once more replaces nothing
+    (tmp_path / "d.png").write_text("precious")
+    with pytest.raises(WriteError, match=r"d\.png is there already"):
+        one.save(tmp_path / "d.json")
+    assert not (tmp_path / "d.json").exists()
+    with pytest.raises(WriteError, match="it is a folder"):
+        Prediction("t", "0", {"a": "text"}, 0.0).save(tmp_path)
