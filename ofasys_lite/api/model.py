@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ofasys_lite.api.presets import read_presets, with_settings
+from ofasys_lite.api.presets import read_presets
 from ofasys_lite.api.sources import as_source
 from ofasys_lite.cards import modalities as modality_cards
+from ofasys_lite.cards.settings import with_settings
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CardError, CheckpointError, DataError
 from ofasys_lite.generalist.calls import closed_line, decode_options, named_row, slot_columns, split_keywords

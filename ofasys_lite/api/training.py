@@ -207,7 +207,10 @@ class Trainer:
         known = (*_FIT, *_option_names())
         for key in options:
             if key not in known:
-                raise CardError(f"Trainer: unknown option `{key}`", help=did_you_mean(key, known))
+                from ofasys_lite.training.settings import known_as
+
+                help = known_as(key) or did_you_mean(key, known)
+                raise CardError(f"Trainer: unknown option `{key}`", help=help)
         self.preset = preset
         self.options = dict(options)
 
@@ -259,12 +262,14 @@ class _Asked:
     @staticmethod
     def of(presets: Presets, options: Mapping[str, Any], steps: int | None, minutes: float | None) -> _Asked:
         """The presets with the options in their place; CardError on unknown ones."""
-        from ofasys_lite.training.settings import TrainSettings
+        from ofasys_lite.training.settings import TrainSettings, known_as
 
         known = _option_names()
         for key in options:
             if key not in known:
-                raise CardError(f"fit: unknown option `{key}`", help=did_you_mean(key, (*_FIT, *known)))
+                raise CardError(
+                    f"fit: unknown option `{key}`", help=known_as(key) or did_you_mean(key, (*_FIT, *known))
+                )
         if steps is None and minutes is None:
             steps = presets.steps
         merged = {**presets.trainer, **{k: v for k, v in options.items() if k not in _DATA}}

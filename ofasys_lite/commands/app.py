@@ -31,6 +31,10 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 
+#: Libraries that read configurations: what they raise is about a value, and no fault of the program.
+_READERS = ("omegaconf", "hydra", "yaml", "antlr4")
+
+
 def usage() -> str:
     """What `--help` prints."""
     width = max(map(len, VERBS))
@@ -92,7 +96,22 @@ def _run(module: str, arguments: list[str]) -> int:
         place = "" if error.filename is None else f"{error.filename}: "
         print(f"{place}{(error.strerror or told[0]).lower()}\n  help: {told[1]}", file=sys.stderr)
         return 1
+    except Exception as error:
+        said = _told_by_a_library(error)
+        if said is None:  # a fault of ours, which nobody can mend without its traceback
+            raise
+        print(said, file=sys.stderr)
+        return 1
     return code
+
+
+def _told_by_a_library(error: Exception) -> str | None:
+    """What a reader of configurations says of a user's value, in two lines; None for any other error."""
+    library = type(error).__module__.partition(".")[0]
+    if library not in _READERS and type(error).__name__ != "MisconfigurationException":
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{lines[0] if lines else type(error).__name__}\n  help: so says {library}: look at the values given last"
 
 
 def _see_working_directory() -> None:

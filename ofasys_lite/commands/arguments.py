@@ -20,11 +20,13 @@ _LINE = re.compile(r"tasks\.[^.]+\.instruction")
 _SOURCE = re.compile(r"tasks\.[^.]+\.(data(\.\w+){0,2}|columns)")
 _TEXT = re.compile(r"tasks\.[^.]+\.(group|help|reference|columns\..+)")
 #: Keys of a run and of `evaluate` that hold a path or a name.
-_PLACES = frozenset(("name", "resume", "start", "run", "checkpoint", "output"))
+_PLACES = frozenset(("name", "resume", "start.path", "run", "checkpoint", "output"))
 _PLACES_OF_DATA = frozenset(("data.root", "data.cache", "data.cards", "data.tokenizer"))
 #: What stays a value of its own where a place is asked for.
 _WORDS = frozenset(("null", "true", "false"))
 _NONE = frozenset(("null", "none", "false", "off", "no", ""))
+#: Groups of presets, and whether several may be chosen.
+_GROUPS = {"tasks": True, "logger": True, "modalities": True, "model": False, "trainer": False, "data": False}
 #: Help where several values stand for one run.
 MANY = "-m makes one run of each: ofasys-lite train -m ...; a list is written in brackets: [0,1]"
 _OPEN, _SHUT, _QUOTES = tuple("([{"), tuple(")]}"), ("'", '"')
@@ -42,13 +44,16 @@ def literal(arguments: Sequence[str], many: bool) -> list[str]:
     Raises:
         CardError: Several values without `-m`, or a list or mapping that cannot be read.
     """
-    return [_literal(argument, many) for argument in arguments]
+    none = {f"experiment={each}" for each in _NONE}
+    return [_literal(argument, many) for argument in arguments if argument.lower() not in none]
 
 
 def _literal(argument: str, many: bool) -> str:
     found = _ARGUMENT.fullmatch(argument)
+    if argument[:1] in ("=", "@"):
+        raise CardError(f"cannot read the argument `{argument}`", help="write key=value")
     if found is None:
-        return argument
+        return "logger=[]" if argument == "~logger" else argument
     plus, key, text = found["plus"], found["key"], found["value"]
     if key.startswith("tasks."):
         _refuse_name(key, argument)
@@ -63,7 +68,22 @@ def _literal(argument: str, many: bool) -> str:
         return f"{plus}{key}={_several(argument, _values(text, many), many, _place)}"
     if key in _PLACES_OF_DATA:
         return f"{plus}{key}={_several(argument, _values(text, many), many, _places)}"
-    return f"{plus}logger=[]" if key == "logger" and text.lower() in _NONE else argument
+    if key in _GROUPS or key == "experiment":
+        return f"{plus}{key}={_preset(key, text)}"
+    if plus and key.startswith("hydra."):
+        raise CardError(f"unknown key `{key}`", help="Hydra's own keys are changed without `+`")
+    return argument
+
+
+def _preset(group: str, text: str) -> str:
+    """The choice of a group; what Hydra would answer with an error of its own is refused or read as a name."""
+    if text.lower() in _NONE:
+        if group not in ("tasks", "logger"):
+            raise CardError(f"`{group}` is `{text}`", help=f"leave it out, or choose one: {group}=NAME")
+        return "[]"
+    if not _GROUPS.get(group) and text.startswith("["):
+        raise CardError(f"`{group}` is `{text}`", help=f"one of them: {group}=NAME; with -m several are written a,b")
+    return quoted(text) if re.fullmatch(r"[-+\d.e]+|true", text.lower()) else text
 
 
 def _values(text: str, many: bool) -> list[str]:

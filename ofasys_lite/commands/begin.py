@@ -13,6 +13,7 @@ from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.commands.config import RunConfig
 from ofasys_lite.commands.runs import Found, find_run
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.training.start import Start, replayed
 from ofasys_lite.writing import current
 
@@ -40,7 +41,8 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
     found = find_run(start.path)
     stored = json.loads(current(found.export, "config.json").read_text(encoding="utf-8"))
     keys = {each.partition("=")[0].lstrip("+") for each in given if "=" in each and each[0] != "-"}
-    _same_sizes(start.path, config.model, stored["model"], keys)
+    asked = config.settings.model.to_dict()
+    _same_sizes(start.path, asked, stored["model"], keys)
     _same_data(start.path, config.data, stored["data"], keys)
     _same_modalities(start.path, config.modalities, found.modalities, keys)
     old = {name: stored_card(value["card"]) for name, value in found.tasks.items()}
@@ -50,13 +52,18 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
         for card in config.tasks
         if card.name in old and old[card.name].instruction != card.instruction
     ]
-    model = {key: value for key, value in stored["model"].items() if key in config.model}
+    model = {key: value for key, value in stored["model"].items() if key in asked}
     data = {**config.data, "bins": stored["data"]["bins"]}
+    settings = replace(
+        config.settings,
+        model=ModelConfig.from_dict({**asked, **model}),
+        data=replace(config.settings.data, bins=stored["data"]["bins"]),
+    )
     return replace(
         config,
         tasks=tuple(tasks),
         modalities={**config.modalities, **found.modalities},
-        model=model,
+        settings=settings,
         data=data,
         resolved={**config.resolved, "model": model, "data": data},
     ), (*notes, *others, *_left(found, [card.name for card in tasks], start))

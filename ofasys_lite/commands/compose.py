@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ofasys_lite.cards.find import content_folder, task_names
+from ofasys_lite.cards.find import content_folder, modalities, task_names
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.commands.arguments import MANY, literal, quoted
 from ofasys_lite.commands.config import RunConfig, run_config
+from ofasys_lite.commands.settings import refuse_unknown, settings_of, unknown_key
 from ofasys_lite.commands.sources import cards_as_groups
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.preprocess.absence import home
@@ -114,9 +115,12 @@ def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str,
             sys.argv = ours
 
     config_dir = _flag(arguments, "--config-dir", "-cd")
+    if _flag(arguments, "--cfg", "-c") is not None and not _is_multirun(arguments):
+        _refuse_wrong(verb, compose(verb, _sorted(arguments)[1], config_dir))
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     with _searching(verb, arguments, config_dir):
-        sys.argv = [f"ofasys-lite {verb}", *_flags_first(literal(arguments, _is_multirun(arguments)))]
+        flags, overrides = _sorted(literal(arguments, _is_multirun(arguments)))
+        sys.argv = [f"ofasys-lite {verb}", *flags, *overrides]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed with a traceback
         try:
             hydra.main(version_base="1.3", config_path=PRESETS, config_name=verb)(job)()
@@ -194,8 +198,8 @@ def _flag(arguments: Sequence[str], *names: str) -> str | None:
     return None
 
 
-def _flags_first(arguments: Sequence[str]) -> list[str]:
-    """The same arguments, flags and their values before the overrides, which Hydra wants in one piece."""
+def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags with their values, and overrides, which Hydra wants in one piece."""
     flags: list[str] = []
     overrides: list[str] = []
     before = ""
@@ -203,7 +207,14 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
         value = before in _VALUED and "=" not in argument
         (flags if value or argument.startswith("-") else overrides).append(argument)
         before = argument
-    return flags + overrides
+    return flags, overrides
+
+
+def _refuse_wrong(verb: str, content: dict[str, Any]) -> None:
+    """Raises what a run would refuse beside its tasks: with `--cfg` Hydra prints, and no run looks."""
+    refuse_unknown(content, verb)
+    if verb == "train":
+        settings_of({**content, "steps": 1, "minutes": None, "seed": 0})
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
@@ -231,24 +242,13 @@ def _translated(error: Exception, verb: str, arguments: Sequence[str], config_di
     several = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(?P<argument>[^=]+)=", text)
     if several is not None:
         return CardError(f"`{several['argument']}` is given several values", help=MANY)
-    wrong = re.search(r"Could not (?:override|append to config)[^']*'(?P<key>[^']+)'", text)
+    wrong = re.search(r"Could not (?:override|delete|append to config)[^']*'(?P<key>[^']+)'", text)
     if wrong is not None and "No match in the defaults list" not in text and "already at" not in text:
-        return _unknown_key(wrong["key"], verb, config_dir)
+        return unknown_key(wrong["key"], verb, modalities(user_folders(arguments, config_dir)))
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing is not None:
         return CardError(f"`{missing[1]}` is not given", help=f"write {missing[1]}=...")
+    inside = re.search(r"full_key: (\S+)", text)
+    if inside is not None:
+        return CardError(f"`{inside[1]}`: {text.splitlines()[0]}", help="${...} names another key, or oc.env:VARIABLE")
     return CardError(text.splitlines()[0] if text else type(error).__name__, help=" ".join(text.splitlines()[1:2]))
-
-
-def _unknown_key(key: str, verb: str, config_dir: str | Path | None) -> CardError:
-    """A key that the configuration does not have, with the nearest one of the same mapping."""
-    # keys that must be given stand in for themselves
-    values: Any = compose(verb, ["run=RUN"] if verb == "evaluate" else [], config_dir)
-    for part in key.split("."):
-        if not isinstance(values, Mapping) or not values:
-            break
-        if part not in values:
-            names = [str(each) for each in values]
-            return CardError(f"unknown key `{key}`", help=did_you_mean(part, names))
-        values = values[part]
-    return CardError(f"unknown key `{key}`", help=f"add it with +{key}=...")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ofasys_lite.cards.find import modalities, task_names
 from ofasys_lite.cards.load import load_task_card
+from ofasys_lite.cards.settings import with_settings
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.commands.escapes import unescaped
+from ofasys_lite.commands.settings import Settings, noted, refuse_unknown, settings_of
 from ofasys_lite.commands.sources import CARD
-from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean, raise_all
+from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
 
 __all__ = ["RunConfig", "run_config"]
 
@@ -30,10 +33,8 @@ class RunConfig:
     Attributes:
         tasks: Task cards, in the order they were chosen.
         modalities: Modality cards by name and alias, their settings as the presets changed them.
-        model: Fields of ModelConfig.
-        trainer: Keys of presets/trainer.
+        settings: How it trains, the model's sizes, tokenizer and bins, loggers.
         data: Keys of presets/data.
-        logger: Options per chosen logger (csv, tensorboard).
         name: Folder under runs/.
         seed: Seed of the mixture, the weights and dropout.
         steps: Most steps, or None.
@@ -46,10 +47,8 @@ class RunConfig:
 
     tasks: tuple[TaskCard, ...]
     modalities: Mapping[str, ModalityCard]
-    model: Mapping[str, Any]
-    trainer: Mapping[str, Any]
+    settings: Settings
     data: Mapping[str, Any]
-    logger: Mapping[str, Mapping[str, Any]]
     name: str
     seed: int
     steps: int | None
@@ -78,17 +77,22 @@ def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: s
     minutes = _number(content, "minutes", float, errors)
     if content.get("steps") is None and content.get("minutes") is None:
         errors.append(CardError("nothing ends the run", help="give steps=5000 or minutes=10"))
+    # a number that is wrong is told above
+    end = {"steps": steps, "minutes": minutes if minutes is not None or steps is not None else 1.0, "seed": seed}
+    chosen = {**content, **end}
+    own = content.get("modalities") or {}
+    noted(lambda: refuse_unknown({key: content[key] for key in content if key != "data"}, "train"), errors)
+    noted(lambda: settings_of(chosen), errors)
+    noted(lambda: _modalities(own, folders), errors)
     raise_all(errors)
     name = _name(content, tasks, job)
     shown = {key: value for key, value in content.items() if key != "tasks"}
     lines = {key: {**unescaped(task)} for key, task in (content.get("tasks") or {}).items()}
     return RunConfig(
         tasks=tasks,
-        modalities=_modalities(content.get("modalities") or {}, folders),
-        model=content.get("model") or {},
-        trainer=content.get("trainer") or {},
+        modalities=_modalities(own, folders),
+        settings=settings_of(chosen),
         data=content.get("data") or {},
-        logger=content.get("logger") or {},
         name=name,
         seed=0 if seed is None else int(seed),
         steps=None if steps is None else int(steps),
@@ -108,12 +112,8 @@ def _tasks(content: Mapping[str, Any], folders: tuple[str, ...], errors: list[Of
         raise CardError("there is no task to train", help=f"{_CHOOSE}\n        tasks: {names}")
     cards: list[TaskCard] = []
     for name, value in content.items():
-        try:
-            cards.append(_task(str(name), value, folders))
-        except ErrorGroup as group:
-            errors.extend(group.errors)
-        except OfasysError as error:
-            errors.append(error)
+        card = noted(partial(_task, str(name), value, folders), errors)
+        cards += [] if card is None else [card]
     return tuple(cards)
 
 
@@ -137,14 +137,9 @@ def _task(name: str, value: Any, folders: tuple[str, ...]) -> TaskCard:
 
 def _modalities(content: Mapping[str, Any], folders: tuple[str, ...]) -> dict[str, ModalityCard]:
     """All modality cards, with the settings that the run changed."""
-    cards = modalities(folders)
-    for key in content:
-        if key not in cards:
-            raise CardError(f"unknown modality {key}", help=did_you_mean(str(key), sorted(cards)))
-    changed = {
-        name: replace(card, settings=unescaped(content[name])) for name, card in cards.items() if name in content
-    }
-    return {key: changed.get(card.name, card) for key, card in cards.items()}
+    if not isinstance(content, Mapping):
+        raise CardError(f"`modalities` is `{content}`", help="modalities.NAME.KEY=VALUE changes a setting")
+    return with_settings(modalities(folders), {str(name): unescaped(value) for name, value in content.items()})
 
 
 def _number(content: Mapping[str, Any], key: str, kind: type, errors: list[OfasysError]) -> float | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.commands.compose import run_hydra
 from ofasys_lite.commands.runs import Found, find_run
+from ofasys_lite.commands.settings import refuse_unknown
 from ofasys_lite.commands.train import environment
 from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str]) -> int:
         raise CardError("`run` is not given", help="name a folder under runs/: ofasys-lite evaluate run=runs/x")
 
     def job(content: dict[str, Any], folder: str | None) -> None:
+        refuse_unknown(content, "evaluate")
         environment(content.get("data") or {})
         evaluate_run(content["run"], EvaluateOptions.of(content))
 

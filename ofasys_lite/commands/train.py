@@ -29,7 +29,6 @@ __all__ = ["environment", "main", "start"]
 _ROWS = 50
 #: What may have changed since the run was begun, by the key that accepts it.
 _ACCEPTS = {"plans": ("check", "ignore"), "rows": ("check", "changed")}
-_DATA_KEYS = ("root", "cache", "cards", "prepare", "tokenizer", "pieces", "bins")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -153,7 +152,7 @@ def _run(
         reached.state = "trained"
         if evaluate and _first_rank():
             with AtOnce():
-                device = "cpu" if config.trainer.get("accelerator") == "cpu" else "auto"
+                device = "cpu" if config.settings.train.accelerator == "cpu" else "auto"
                 _evaluate(folder.path, device, config.start)
 
 
@@ -184,10 +183,7 @@ def _how_to_go_on(reached: _Reached, config: RunConfig) -> str:
 
 
 def environment(data: Mapping[str, Any]) -> None:
-    """Puts the data and cache folders of a configuration where the readers look; CardError for an unknown key."""
-    for key in data:
-        if key not in _DATA_KEYS:
-            raise CardError(f"data: unknown key `{key}`", help=did_you_mean(str(key), _DATA_KEYS))
+    """Puts the data and cache folders of a configuration where the readers look."""
     # Compute threads wait for each other by spinning. Without a limit that burns the time of whatever else runs (a
     # loader worker, other programs): two threads on two busy cores were 3 times slower than one. Without any spinning
     # a step takes 2.5 times as long on a quiet machine. This many turns cost a tenth there and bound the loss elsewhere
@@ -247,10 +243,8 @@ def _check(config: RunConfig) -> tuple[str, ...]:
     """What the user should know of the data before the first step."""
     from ofasys_lite.data.check import check_tasks
 
-    limit = config.trainer.get("quarantine", 0.01)
-    # another value than a number is told with the trainer's other settings
-    tolerate = float(limit) if isinstance(limit, (int, float)) else 0.01
-    report = check_tasks(config.tasks, config.modalities, rows=_ROWS, tolerate=tolerate)
+    limit = config.settings.train.quarantine
+    report = check_tasks(config.tasks, config.modalities, rows=_ROWS, tolerate=limit)
     report.raise_errors()
     return report.notes
 
@@ -265,34 +259,20 @@ def _folder(config: RunConfig) -> tuple[Path, bool]:
 
 
 def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:
-    from ofasys_lite.data.ready import DataSettings
-    from ofasys_lite.model.config import ModelConfig
     from ofasys_lite.training.fit import TrainingRun
-    from ofasys_lite.training.settings import TrainSettings
 
-    trainer = dict(config.trainer)
-    switches = {
-        "gradient_checkpointing": trainer.pop("gradient_checkpointing", False),
-        "compile_blocks": trainer.pop("compile", False),
-    }
-    trainer["progress"] = trainer.get("progress", True)
-    settings = TrainSettings.from_dict(
-        {**trainer, "seed": config.seed, "steps": config.steps, "minutes": config.minutes}
-    )
-    data = config.data
     begun, model = Start.of(config.start), None
     if begun is not None:
         from ofasys_lite.generalist.generalist import Generalist
 
         model = Generalist.from_pretrained(find_run(begun.path).export, "cpu")
-    own = DataSettings(data.get("pieces", 2000), data.get("bins", 1000), data.get("tokenizer"))
     return TrainingRun(
         cards=config.tasks,
         modalities=config.modalities,
-        model=ModelConfig.from_dict({**config.model, **switches}),
-        settings=settings,
+        model=config.settings.model,
+        settings=config.settings.train,
         folder=folder,
-        data=own if model is None else model.data,
+        data=config.settings.data if model is None else model.data,
         start=model,
         resume=resume,
         config=config.resolved,
@@ -342,14 +322,12 @@ def _loggers(config: RunConfig, folder: Path) -> list[Any]:
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
     made: list[Any] = []
-    for name in config.logger:
+    for name in config.settings.loggers:
         if name == "csv":
             made.append(CSVLogger(folder, name="logs", version=_free(folder / "logs", "csv")))
-        elif name == "tensorboard":
+        else:
             try:
                 made.append(TensorBoardLogger(folder, name="logs", version="tensorboard"))
             except ModuleNotFoundError as error:
                 raise CardError(f"logger=tensorboard needs {error.name}", help="pip install tensorboard") from None
-        else:
-            raise CardError(f"logger `{name}` is not known", help=did_you_mean(name, ("csv", "tensorboard")))
     return made

@@ -1,18 +1,27 @@
-"""The encoder-decoder on flat streams of vectors: knows no task and no modality."""
+"""The encoder-decoder on flat streams of vectors: knows no task and no modality.
 
-from ofasys_lite.model.attention import attend
-from ofasys_lite.model.borders import BACKENDS, Borders
-from ofasys_lite.model.cache import DecodeCache
-from ofasys_lite.model.config import ModelConfig
-from ofasys_lite.model.cost import flops, parameters
-from ofasys_lite.model.ctc import ctc_losses
-from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
-from ofasys_lite.model.head import head_loss
-from ofasys_lite.model.probe import Precision, pick_device, probe_precision, tensor_cores
-from ofasys_lite.model.quantize import Codebook, Quantized, ResidualQuantizer
-from ofasys_lite.model.rotary import RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
-from ofasys_lite.model.scalar_codes import ScalarQuantizer
-from ofasys_lite.model.transfer import moved
+Its names are imported when they are first used: sizes of a model are checked before torch is there.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ofasys_lite.model.attention import attend
+    from ofasys_lite.model.borders import BACKENDS, Borders
+    from ofasys_lite.model.cache import DecodeCache
+    from ofasys_lite.model.config import ModelConfig
+    from ofasys_lite.model.cost import flops, parameters
+    from ofasys_lite.model.ctc import ctc_losses
+    from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
+    from ofasys_lite.model.head import head_loss
+    from ofasys_lite.model.probe import Precision, pick_device, probe_precision, tensor_cores
+    from ofasys_lite.model.quantize import Codebook, Quantized, ResidualQuantizer
+    from ofasys_lite.model.rotary import RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
+    from ofasys_lite.model.scalar_codes import ScalarQuantizer
+    from ofasys_lite.model.transfer import moved
 
 __all__ = [
     "BACKENDS",
@@ -42,3 +51,40 @@ __all__ = [
     "rotate",
     "tensor_cores",
 ]
+
+_WHERE = {
+    "attend": "attention",
+    "BACKENDS": "borders",
+    "Borders": "borders",
+    "Codebook": "quantize",
+    "ctc_losses": "ctc",
+    "DecodeCache": "cache",
+    "EncoderDecoder": "encoder_decoder",
+    "flops": "cost",
+    "head_loss": "head",
+    "ModelConfig": "config",
+    "moved": "transfer",
+    "mrope_axes": "rotary",
+    "parameters": "cost",
+    "Precision": "probe",
+    "pick_device": "probe",
+    "probe_precision": "probe",
+    "Quantized": "quantize",
+    "ResidualQuantizer": "quantize",
+    "rotary_angles": "rotary",
+    "rotary_table": "rotary",
+    "RotaryAxes": "rotary",
+    "rotate": "rotary",
+    "ScalarQuantizer": "scalar_codes",
+    "Tap": "encoder_decoder",
+    "Taps": "encoder_decoder",
+    "tensor_cores": "probe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module `ofasys_lite.model` has no attribute `{name}`")
+    found = getattr(import_module(f"ofasys_lite.model.{_WHERE[name]}"), name)
+    globals()[name] = found
+    return found

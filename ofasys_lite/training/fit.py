@@ -32,6 +32,7 @@ from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import Ledger
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
 from ofasys_lite.training.codecs import CodecTrainer
+from ofasys_lite.training.devices import check_devices
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, progress
 from ofasys_lite.training.progress import Progressing
@@ -111,6 +112,7 @@ def _train(
     validate: Callable[[Generalist, int, float], float | None] | None,
 ) -> Generalist:
     settings = run.settings
+    check_devices(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     before = begin(folder, run.resume)

@@ -9,13 +9,60 @@ from dataclasses import asdict, dataclass, fields
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.training.accounting import MODES
 
-__all__ = ["TrainSettings"]
+__all__ = ["TrainSettings", "known_as"]
 
 _PRECISIONS = ("auto", "fp32", "bf16")
 _ACCELERATORS = ("auto", "cpu", "cuda")
+#: Lightning's spellings of our values, where they mean the same.
+_SPELLINGS: Mapping[str, Mapping[object, object]] = {
+    "precision": {
+        **dict.fromkeys((32, "32", "32-true", "float32", "full"), "fp32"),
+        **dict.fromkeys(("bf16-mixed", "bfloat16"), "bf16"),
+    },
+    "accelerator": dict.fromkeys(("gpu", "cuda:0"), "cuda"),
+    "devices": {"auto": -1, "-1": -1, **{str(number): number for number in range(1, 65)}},
+    "strategy": dict.fromkeys(("ddp_spawn", "ddp_fork", "ddp_find_unused_parameters_false"), "ddp"),
+}
+#: Values of Lightning's that are not offered, and what to write.
+_INSTEAD: Mapping[tuple[str, object], str] = {
+    **{
+        ("precision", value): "half precision with scaled losses is not offered; bf16 needs no scaling: bf16, or auto"
+        for value in (16, "16", "16-mixed", "16-true", "fp16", "float16", "half")
+    },
+    **{
+        ("precision", value): "weights stay in fp32 here: bf16 for products, or fp32, or auto"
+        for value in ("bf16-true", "64", 64, "64-true", "transformer-engine")
+    },
+    ("accelerator", 1): "how many is devices=1; of what kind is auto, cpu or cuda",
+    ("accelerator", "tpu"): "auto, cpu or cuda; others are not offered yet",
+    ("accelerator", "mps"): "auto, cpu or cuda; others are not offered yet",
+    ("accelerator", "xpu"): "auto, cpu or cuda; others are not offered yet",
+}
+#: What others call our keys.
+_KEYS: Mapping[str, str] = {
+    "learning_rate": "lr",
+    "batch_size": "samples_per_step",
+    "accumulate_grad_batches": "samples_per_step, which counts over all packs and ranks",
+    "gradient_clip_val": "clip",
+    "max_grad_norm": "clip",
+    "num_nodes": "nodes",
+    "gpus": "devices",
+    "num_workers": "workers",
+    "num_threads": "threads",
+    "max_steps": "steps, at the top: steps=1000",
+    "max_epochs": "`epochs` of a task's card, or steps at the top: steps=1000",
+    "max_time": "minutes, at the top: minutes=60",
+    "val_check_interval": "valid_every, in minutes",
+    "check_val_every_n_epoch": "valid_every, in minutes",
+    "limit_val_batches": "valid_samples, per task",
+    "log_every_n_steps": "log_every",
+    "enable_progress_bar": "progress",
+    "warmup_steps": "warmup, as a share of the run",
+}
 _STRATEGIES = ("auto", "ddp")
 _SCHEDULES = ("cosine", "constant")
 _AT_LEAST_1 = ("samples_per_step", "source_budget", "target_budget", "nodes", "log_every")
+_WHOLE_HELP = {"devices": "how many, -1 for all; which of them is chosen by CUDA_VISIBLE_DEVICES=0,1"}
 _WHOLE = frozenset((*_AT_LEAST_1, "steps", "seed", "devices", "workers", "threads", "valid_samples"))
 
 
@@ -120,7 +167,9 @@ class TrainSettings:
             if value is None and name in ("steps", "minutes"):
                 continue
             if name in _WHOLE and (isinstance(value, bool) or not isinstance(value, int)):
-                raise CardError(f"trainer: {name} is {value!r}", help=f"{name} is a whole number")
+                raise CardError(
+                    f"trainer: {name} is {value!r}", help=_WHOLE_HELP.get(name, f"{name} is a whole number")
+                )
             if name == "progress" and not isinstance(value, bool):
                 raise CardError(f"trainer: progress is {value!r}", help="progress is true or false")
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -139,8 +188,9 @@ class TrainSettings:
         known = [f.name for f in fields(cls)]
         for key in values:
             if key not in known:
-                raise CardError(f"trainer: unknown key `{key}`", help=did_you_mean(str(key), known))
-        given = dict(values)
+                help = known_as(str(key)) or did_you_mean(str(key), known)
+                raise CardError(f"trainer: unknown key `{key}`", help=help)
+        given = {key: _spelt(key, value) for key, value in values.items()}
         if "betas" in given:
             betas = given["betas"]
             numbers = isinstance(betas, (list, tuple)) and all(type(beta) in (int, float) for beta in betas)
@@ -153,6 +203,22 @@ class TrainSettings:
             raise CardError(f"trainer: {error}", help="numbers stand without quotes") from None
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def known_as(key: str) -> str:
+    """Help for a key that others use: what it is called here; empty for any other."""
+    return f"here it is {_KEYS[key]}" if key in _KEYS else ""
+
+
+def _spelt(key: str, value: object) -> object:
+    """The value in our spelling; CardError for one of Lightning's that is not offered."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return value
+    text = value.lower() if isinstance(value, str) else value
+    help = _INSTEAD.get((key, text))
+    if help is not None:
+        raise CardError(f"trainer: {key} is `{value}`", help=help)
+    return _SPELLINGS.get(key, {}).get(text, value)
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise CardError(f"trainer: {name} `{value}` is not known", help=did_you_mean(value, allowed))
+        raise CardError(f"trainer: {name} `{value}` is not known", help=did_you_mean(str(value), allowed))

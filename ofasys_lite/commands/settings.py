@@ -1,0 +1,210 @@
+"""The keys of a run beside its tasks: every one known, every value of its kind, before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache, partial
+from typing import Any, TypeVar
+
+from ofasys_lite.cards.find import content_folder
+from ofasys_lite.cards.nodes import plain, read_yaml
+from ofasys_lite.cards.settings import with_settings
+from ofasys_lite.cards.types import ModalityCard
+from ofasys_lite.data.ready import DataSettings
+from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean, raise_all
+from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.training.settings import TrainSettings
+
+__all__ = ["LOGGERS", "Settings", "noted", "refuse_unknown", "settings_of", "unknown_key"]
+
+LOGGERS = ("csv", "tensorboard")
+#: Keys of `trainer` that are switches of the model: name in the preset -> field of ModelConfig.
+_SWITCHES = {"gradient_checkpointing": "gradient_checkpointing", "compile": "compile_blocks"}
+#: What others call the keys of a run.
+_ELSEWHERE = {
+    "weights": "start=runs/x for a new run, resume=runs/x to go on with that one",
+    "max_steps": "steps=1000",
+    "max_epochs": "steps=1000, or `epochs` of a task: tasks.NAME.epochs=3",
+    "epochs": "tasks.NAME.epochs=3, or steps=1000",
+    "max_time": "minutes=60",
+    "output": "name=NEW, the folder under runs/",
+    "output_dir": "name=NEW, the folder under runs/",
+    "decoding": "tasks.NAME.decoding.beam=4; for one call: ofasys-lite predict ... beam=4",
+    "beam": "tasks.NAME.decoding.beam=4; for one call: ofasys-lite predict ... beam=4",
+    "instruction": "tasks.NAME.instruction=...",
+    "batch_size": "trainer.samples_per_step=64",
+    "tokenizer": "data.tokenizer=runs/x",
+    "ckpt_path": "resume=runs/x",
+    "device": "trainer.accelerator=cuda, or trainer=gpu",
+}
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run was asked for beside its tasks, checked.
+
+    Attributes:
+        train: How it trains.
+        model: Sizes of the encoder-decoder.
+        data: Tokenizer and bins.
+        loggers: Names of the loggers that write.
+    """
+
+    train: TrainSettings
+    model: ModelConfig
+    data: DataSettings
+    loggers: tuple[str, ...]
+
+
+def settings_of(content: Mapping[str, Any]) -> Settings:
+    """The settings in a composed configuration.
+
+    Args:
+        content: Plain values by group, with steps, minutes and seed as checked numbers.
+
+    Raises:
+        CardError: A wrong key or value; several come as an ErrorGroup.
+    """
+    errors: list[OfasysError] = []
+    for make in (_train, _model, _data, _loggers):
+        noted(partial(make, content), errors)
+    raise_all(errors)
+    return Settings(_train(content), _model(content), _data(content), _loggers(content))
+
+
+def refuse_unknown(content: Mapping[str, Any], verb: str) -> None:
+    """CardError for keys at the top of a configuration, or of its `data`, that the verb's preset does not have."""
+    known = _top_keys(verb)
+    errors: list[OfasysError] = [unknown_key(str(key), verb, {}) for key in content if key not in known]
+    noted(partial(_data, content), errors)
+    raise_all(errors)
+
+
+def unknown_key(key: str, verb: str, types: Mapping[str, ModalityCard]) -> CardError:
+    """The error for a key, maybe with dots, that the verb does not have: the near name, or where it stands."""
+    group, _, inner = key.partition(".")
+    known = _top_keys(verb)
+    if group == "modalities" and inner and group in known:
+        name, _, setting = inner.partition(".")
+        try:
+            with_settings(types, {name: {setting.partition(".")[0]: None}})
+        except CardError as error:
+            return error
+        parent = key.rpartition(".")[0]
+        return CardError(f"unknown key `{key}`", help=f"{parent} is one value, without keys of its own")
+    if inner and group in _INSIDE and group in known:
+        if inner.partition(".")[0] in _INSIDE[group]:
+            return CardError(
+                f"unknown key `{key}`", help=f"{key.rpartition('.')[0]} is one value, without keys of its own"
+            )
+        try:
+            settings_of({"steps": 1, group: {inner: None}})
+        except CardError as error:
+            return CardError(f"unknown key `{key}`", help=error.help)
+    if group in _ELSEWHERE:
+        return CardError(f"unknown key `{key}`", help=f"it is written {_ELSEWHERE[group]}")
+    inside = next((each for each, names in _INSIDE.items() if key in names and each in known), None)
+    if inside is not None:
+        return CardError(f"unknown key `{key}`", help=f"it is a key of {inside}: {inside}.{key}=...")
+    return CardError(f"unknown key `{key}`", help=did_you_mean(group, sorted(known), "keys"))
+
+
+@lru_cache
+def _top_keys(verb: str) -> frozenset[str]:
+    """Keys that presets/<verb>.yaml has at its top, groups among them."""
+    preset = plain(read_yaml(content_folder("presets") / f"{verb}.yaml"))
+    groups = [name for each in preset["defaults"] if isinstance(each, dict) for name in each]
+    named = [name for name in groups if not name.startswith("override ") and name != "experiment"]
+    return frozenset([*named, *(key for key in preset if key not in ("defaults", "hydra"))])
+
+
+def noted(make: Callable[[], Made], errors: list[OfasysError]) -> Made | None:
+    """What `make` returns; None, and what it raised in `errors`, if that is a user's mistake."""
+    try:
+        return make()
+    except ErrorGroup as group:
+        errors.extend(group.errors)
+    except OfasysError as error:
+        errors.append(error)
+    return None
+
+
+def _group(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The mapping of a group; a group that is switched off (`null`) is empty."""
+    value = content.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise CardError(f"`{name}` is `{value}`", help=f"{name}=PRESET chooses, {name}.KEY=VALUE changes one key")
+    return dict(value)
+
+
+def _train(content: Mapping[str, Any]) -> TrainSettings:
+    values = _group(content, "trainer")
+    for key in ("steps", "minutes", "seed"):
+        if key in values:
+            raise CardError(f"trainer: unknown key `{key}`", help=f"it stands at the top: {key}={values[key]}")
+    given = {key: value for key, value in values.items() if key not in _SWITCHES}
+    end = {key: content.get(key) for key in ("steps", "minutes")}
+    return TrainSettings.from_dict({**given, **end, "seed": content.get("seed") or 0})
+
+
+def _model(content: Mapping[str, Any]) -> ModelConfig:
+    trainer = content.get("trainer")
+    values = trainer if isinstance(trainer, Mapping) else {}
+    model = _group(content, "model")
+    for key, field in _SWITCHES.items():
+        if field in model:
+            raise CardError(f"model: unknown key `{field}`", help=f"it is a switch of the trainer: trainer.{key}=true")
+        if not isinstance(values.get(key, False), bool):
+            raise CardError(f"trainer: {key} is {values[key]!r}", help=f"{key} is true or false")
+    return ModelConfig.from_dict({**model, **{field: values.get(key, False) for key, field in _SWITCHES.items()}})
+
+
+def _data(content: Mapping[str, Any]) -> DataSettings:
+    values = _group(content, "data")
+    for key, value in values.items():
+        if key not in _DATA:
+            raise CardError(f"data: unknown key `{key}`", help=did_you_mean(str(key), _DATA))
+        kinds, wanted = _DATA[key]
+        if kinds and not isinstance(value, kinds):
+            raise CardError(f"data: {key} is {value!r}", help=f"{key} is {wanted}")
+    return DataSettings(values.get("pieces", 2000), values.get("bins", 1000), values.get("tokenizer"))
+
+
+#: Key of `data` -> kinds of its value (none: judged by DataSettings), and what it is in words.
+_DATA: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "root": ((str, type(None)), "the path of a folder"),
+    "cache": ((str, type(None)), "the path of a folder, or null"),
+    "cards": ((str, list, type(None)), "a folder, or a list of them"),
+    "prepare": ((bool,), "true or false"),
+    "tokenizer": ((str, type(None)), "the folder of a run or export (runs/x), or null"),
+    "pieces": ((), ""),
+    "bins": ((), ""),
+}
+_INSIDE: Mapping[str, frozenset[str]] = {
+    "trainer": frozenset([*(f.name for f in fields(TrainSettings)), *_SWITCHES]),
+    "data": frozenset(_DATA),
+    "model": frozenset(f.name for f in fields(ModelConfig)),
+}
+
+
+def _loggers(content: Mapping[str, Any]) -> tuple[str, ...]:
+    value = content.get("logger")
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        raise CardError(f"`logger` is `{value}`", help=f"logger=null, or of {', '.join(LOGGERS)}: logger=[csv]")
+    for name, options in value.items():
+        if name not in LOGGERS:
+            raise CardError(f"logger `{name}` is not known", help=did_you_mean(str(name), LOGGERS))
+        for key, setting in (options if isinstance(options, Mapping) else {"enabled": options}).items():
+            if key != "enabled":
+                raise CardError(f"logger.{name}: unknown key `{key}`", help=did_you_mean(str(key), ("enabled",)))
+            if not isinstance(setting, bool):
+                raise CardError(f"logger.{name}.enabled is `{setting}`", help="true or false")
+    return tuple(
+        str(name) for name, options in value.items() if not isinstance(options, Mapping) or options.get("enabled", True)
+    )
