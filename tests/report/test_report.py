@@ -127,10 +127,10 @@ def test_without_the_extra_the_report_says_what_to_install(monkeypatch):
 
 def test_boxes_are_drawn_in_two_colours_at_their_places():
     image = picture(Image.new("RGB", (50, 40), "white"), [((10, 10, 20, 20), "")], [((30, 10, 44, 30), "7")])
-    assert image.size == (250, 200)
+    assert image.size == (400, 320)
     colours = [tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in (PREDICTED, REFERENCE)]
-    assert image.getpixel((75, 52)) == colours[0]
-    assert image.getpixel((221, 100)) == colours[1]
+    assert image.getpixel((120, 83)) == colours[0]
+    assert image.getpixel((353, 160)) == colours[1]
 
 
 def test_a_box_of_negative_size_after_shrinking_does_not_stop_the_picture():
