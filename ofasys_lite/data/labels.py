@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ofasys_lite.data.attributes import overrides, preprocess_class
+from ofasys_lite.data.cache import cached_arrays
 from ofasys_lite.data.groups import group_columns, raw_values
-from ofasys_lite.data.source import RowSource
+from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.types import GroupSegment, SlotSegment, option, walk
 from ofasys_lite.preprocess.text import read_text
@@ -19,6 +23,8 @@ __all__ = ["Names", "label_notes", "names_in"]
 _MANY = 1000
 #: A set with fewer values may be as large as its rows.
 _FEW = 20
+#: Sources with as many rows keep their names in the cache.
+_CACHED = 2000
 #: Names shown of those that training lacks.
 _SHOWN = 5
 
@@ -39,9 +45,28 @@ def names_in(
         settings: Settings by modality.
     """
     named = tuple(s for s, _ in sides if any(map(_is_named, walk((s,)))))
+    if not named:
+        return {}
+    if len(source) < _CACHED:
+        return _counted(source, named, settings)
+    meant = [(s.key, s.column, s.optional, s.learned, s.closed is None, s.preprocess, s.options) for s in walk(named)]
+    groups = [(s.over, s.by, s.spellings) for s in named if isinstance(s, GroupSegment)]
+    key = combined(source.fingerprint, meant, groups, sorted((k, repr(v)) for k, v in settings.items()))
+
+    def build() -> dict[str, Any]:
+        return {"json": np.frombuffer(json.dumps(_counted(source, named, settings)).encode(), np.uint8)}
+
+    found = json.loads(cached_arrays("names-1", key, build)["json"].tobytes())
+    return {slot: Counter(names) for slot, names in found.items()}
+
+
+def _counted(
+    source: RowSource, named: tuple[SlotSegment | GroupSegment, ...], settings: Mapping[str, Mapping[str, Any]]
+) -> Names:
+    """What `names_in` gives, of the slots and groups that have names."""
     columns = {c for s in named for c in (group_columns(s) if isinstance(s, GroupSegment) else (s.column,))}
     found: Names = {slot.key: Counter() for slot in walk(named) if _is_named(slot)}
-    for index in range(len(source)) if named else ():
+    for index in range(len(source)):
         try:
             row = {column: source.value(index, column) for column in columns}
             for slot, value in raw_values(named, row):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ def fetching(url: str) -> Iterator[HTTPResponse]:
     Raises:
         DataError: No connection, a status that is no success, silence, or an answer that breaks off.
     """
+    import http.client  # brings ssl and more: only where something is fetched
     import urllib.error
     import urllib.request
 
