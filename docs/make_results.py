@@ -34,6 +34,7 @@ def table(results: dict[str, Any]) -> str:
         references = ", ".join(f"{b['baseline']} {b['value']:.3g}" for b in others)
         margin = task.get("margin")
         shown = "–" if margin is None else f"{margin['value']:+.3g} [{margin['low']:+.3g}, {margin['high']:+.3g}]"
+        shown += "" if margin is None or margin.get("paired", True) else " (not paired)"
         lines.append(
             f"| {name} | {metric['name']} {arrow} | {metric['value']:.3g} [{_number(metric['low'])}, "
             f"{_number(metric['high'])}] | {' x '.join(map(str, metric.get('ways') or [metric['groups']]))} | "
