@@ -112,7 +112,7 @@ def _quotes(file: DataFile, digest: str, dialect: Dialect) -> tuple[str, bool]:
         seen, marks = _look_at_quotes(file, dialect)
         return {"found": np.array([seen, marks], np.int64)}
 
-    seen, marks = cached_arrays("quotes-1", key, build)["found"].tolist()
+    seen, marks = cached_arrays("quotes-2", key, build)["found"].tolist()
     if not seen:
         return "", False
     if marks:
