@@ -52,7 +52,10 @@ class FolderSource(RowSource):
         classes = Counter(_class(name) for name in names)
         _refuse_splits(folder, sorted(classes))
         self._labelled = any(classes)
-        self._names = [name for name in names if _class(name)] if self._labelled else list(names)
+        inner = [name for name in names if _class(name)] if self._labelled else list(names)
+        media = [name for name in inner if not name.lower().endswith(".txt")]
+        self._names = media or inner  # a text among pictures is somebody's note
+        self._aside = len(inner) - len(self._names)
         if not self._names:
             raise NoRows(f"{folder} holds no images, sounds, films or texts", help="name a file, or a folder of media")
         self._texts = all(name.lower().endswith(".txt") for name in self._names)
@@ -64,6 +67,8 @@ class FolderSource(RowSource):
             shown = ", ".join(f"{name} ({count:,})" for name, count in sorted(classes.items())[:_SHOWN])
             more = f", and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
             yield f"{self.name} is a folder of classes: {shown}{more}; columns {', '.join(self.columns)}"
+        if self._aside:
+            yield f"{self.name}: {self._aside:,} text {'file' if self._aside == 1 else 'files'} among the media left out"
         if beside:
             yield f"{self.name}: {beside:,} {'file' if beside == 1 else 'files'} beside the classes' folders left out"
 
