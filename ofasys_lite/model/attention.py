@@ -7,7 +7,7 @@ of a head, N sequences.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,9 @@ from ofasys_lite.model.borders import Borders, Parts, choose_backend
 from ofasys_lite.model.exact import exact
 from ofasys_lite.model.varlen import varlen
 
-__all__ = ["attend", "attend_parts", "attend_within"]
+__all__ = ["attend", "attend_parts", "attend_within", "outside_graphs"]
+
+_Attend = TypeVar("_Attend", bound=Callable[..., Tensor])
 
 
 def attend(
@@ -49,13 +51,16 @@ def attend(
     return _within(q_QHC, k_KGC, v_KGC, Borders(q_lengths, k_lengths, causal, backend))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend_within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
-    """The same as `attend`, with the lengths prepared once for all layers.
-
-    Compiled blocks call it as it is: lengths are other ones in each pack, and graphs that know them would be made anew.
-    """
+    """The same as `attend`, with the lengths prepared once for all layers."""
     return _within(q_QHC, k_KGC, v_KGC, borders)
+
+
+def outside_graphs(function: _Attend, compiled: bool) -> _Attend:
+    """The function as blocks that are compiled call it: lengths are other ones in each pack, and graphs that know them
+    would be made anew. Others get it as it is: what keeps it out of graphs takes a second to import."""
+    kept: _Attend = torch.compiler.disable(function) if compiled else function  # type: ignore[no-untyped-call]
+    return kept
 
 
 def _within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
@@ -69,7 +74,6 @@ def _within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Te
     return _BACKENDS[name](q_QHC, k_KGC, v_KGC, borders)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend_parts(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, parts: Parts) -> Tensor:
     """Self-attention over a stream made of parts laid end to end."""
     if len(parts.each) == 1:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ofasys_lite.model.attention import attend_parts, attend_within
+from ofasys_lite.model.attention import attend_parts, attend_within, outside_graphs
 from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.rotary import Rotation, rotate
@@ -134,11 +134,12 @@ class EncoderBlock(nn.Module):
         self.mlp_norm = make_norm(config, config.width)
         self.mlp = make_mlp(config)
         self.dropout = nn.Dropout(config.dropout)
+        self.attend_parts = outside_graphs(attend_parts, config.compile_blocks)
 
     def forward(self, x_SD: Tensor, rotation: Rotation, parts: Parts) -> Tensor:
         """(S, D): the stream behind this block."""
         # attention stands in the block itself: there a compiled block is cut, into as few graphs as can be
-        read_SHC = attend_parts(*self.attention.project(self.attention_norm(x_SD), rotation), parts)
+        read_SHC = self.attend_parts(*self.attention.project(self.attention_norm(x_SD), rotation), parts)
         x_SD = x_SD + self.dropout(self.attention.out(read_SHC.flatten(1)))
         added_SD: Tensor = self.dropout(self.mlp(self.mlp_norm(x_SD)))
         return x_SD + added_SD
@@ -157,6 +158,8 @@ class DecoderBlock(nn.Module):
         self.mlp_norm = make_norm(config, config.width)
         self.mlp = make_mlp(config)
         self.dropout = nn.Dropout(config.dropout)
+        self.attend_parts = outside_graphs(attend_parts, config.compile_blocks)
+        self.attend_within = outside_graphs(attend_within, config.compile_blocks)
 
     def forward(
         self,
@@ -168,11 +171,11 @@ class DecoderBlock(nn.Module):
         cross: Borders,
     ) -> Tensor:
         """(T, D): the stream behind this block."""
-        read_THC = attend_parts(*self.attention.project(self.attention_norm(x_TD), rotation_T), parts)
+        read_THC = self.attend_parts(*self.attention.project(self.attention_norm(x_TD), rotation_T), parts)
         x_TD = x_TD + self.dropout(self.attention.out(read_THC.flatten(1)))
         if self.cross is not None and self.cross_norm is not None:
             memory = self.cross.memory(states_SD, rotation_S)
-            read_THC = attend_within(self.cross.queries(self.cross_norm(x_TD), rotation_T), *memory, cross)
+            read_THC = self.attend_within(self.cross.queries(self.cross_norm(x_TD), rotation_T), *memory, cross)
             x_TD = x_TD + self.dropout(self.cross.out(read_THC.flatten(1)))
         added_TD: Tensor = self.dropout(self.mlp(self.mlp_norm(x_TD)))
         return x_TD + added_TD

@@ -55,6 +55,16 @@ def test_files_beside_the_folders_of_classes_are_left_out_with_a_note() -> None:
     assert source.notes[1] == "pics: 1 file beside the classes' folders left out"
 
 
+def test_texts_among_the_media_of_a_class_are_left_out_with_a_note() -> None:
+    for name in ("cat/1.png", "dog/1.png"):
+        picture(f"pics/{name}")
+    Path("pics/cat/notes.txt").write_text("two of them are blurred")
+    source = open_source("pics")
+    assert [source.row(i)["file"] for i in range(len(source))] == ["cat/1.png", "dog/1.png"]
+    assert source.notes[0] == "pics is a folder of classes: cat (1), dog (1); columns file, label"
+    assert source.notes[1] == "pics: 1 text among the media left out"
+
+
 def test_a_folder_without_classes_is_rows_of_files() -> None:
     picture("pics/b.png")
     picture("pics/a.png")

@@ -49,13 +49,12 @@ class FolderSource(RowSource):
     def __init__(self, folder: str, names: Sequence[str]) -> None:
         self.name = folder
         self.base = str(Path(folder))
-        classes = Counter(_class(name) for name in names)
+        media = [name for name in names if not name.lower().endswith(".txt")]
+        self._aside = len(names) - len(media) if media else 0  # a text among pictures is somebody's note
+        classes = Counter(_class(name) for name in media or names)
         _refuse_splits(folder, sorted(classes))
         self._labelled = any(classes)
-        inner = [name for name in names if _class(name)] if self._labelled else list(names)
-        media = [name for name in inner if not name.lower().endswith(".txt")]
-        self._names = media or inner  # a text among pictures is somebody's note
-        self._aside = len(inner) - len(self._names)
+        self._names = [name for name in media or names if _class(name) or not self._labelled]
         if not self._names:
             raise NoRows(f"{folder} holds no images, sounds, films or texts", help="name a file, or a folder of media")
         self._texts = all(name.lower().endswith(".txt") for name in self._names)
@@ -68,7 +67,7 @@ class FolderSource(RowSource):
             more = f", and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
             yield f"{self.name} is a folder of classes: {shown}{more}; columns {', '.join(self.columns)}"
         if self._aside:
-            yield f"{self.name}: {self._aside:,} text {'file' if self._aside == 1 else 'files'} among the media left out"
+            yield f"{self.name}: {self._aside:,} {'text' if self._aside == 1 else 'texts'} among the media left out"
         if beside:
             yield f"{self.name}: {beside:,} {'file' if beside == 1 else 'files'} beside the classes' folders left out"
 
