@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,11 @@ def test_commands_that_are_named_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     verbs = set(re.findall(r"ofasys-lite ([a-z]+)\b", text))
     assert verbs - set(VERBS) == set()
+
+
+def test_the_page_of_commands_shows_the_helps_of_today() -> None:
+    made: str = runpy.run_path(str(DOCS / "make_commands.py"))["page"]()
+    assert made.split() == (DOCS / "commands.md").read_text(encoding="utf-8").split()
 
 
 def test_tasks_and_presets_that_are_named_exist() -> None:

@@ -21,13 +21,13 @@ def check_devices(settings: TrainSettings) -> None:
         why = "this build of torch is for CPUs" if torch.version.cuda is None else "torch sees none: driver, container?"
         raise CardError(
             "trainer: accelerator is `cuda`, and there is no CUDA device",
-            help=f"trainer=cpu, or accelerator=auto, which takes what there is ({why})",
+            help=f"trainer=cpu, or trainer.accelerator=auto, which takes what there is ({why})",
         )
     if settings.accelerator == "cpu" or not there:
         if settings.devices == -1:
             raise CardError(
                 "trainer: devices is -1, and a CPU is not several devices",
-                help="say how many processes: devices=2 (with precision=fp32 and compile=false)",
+                help="say how many processes: trainer.devices=2, with trainer.precision=fp32 trainer.compile=false",
             )
     elif settings.devices > there:
         raise CardError(

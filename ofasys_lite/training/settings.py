@@ -33,7 +33,7 @@ _INSTEAD: Mapping[tuple[str, object], str] = {
         ("precision", value): "weights stay in fp32 here: bf16 for products, or fp32, or auto"
         for value in ("bf16-true", "64", 64, "64-true", "transformer-engine")
     },
-    ("accelerator", 1): "how many is devices=1; of what kind is auto, cpu or cuda",
+    ("accelerator", 1): "how many is trainer.devices=1; of what kind is auto, cpu or cuda",
     ("accelerator", "tpu"): "auto, cpu or cuda; others are not offered yet",
     ("accelerator", "mps"): "auto, cpu or cuda; others are not offered yet",
     ("accelerator", "xpu"): "auto, cpu or cuda; others are not offered yet",

@@ -86,7 +86,7 @@ def test_an_unknown_key_stops(argument: str, expected: str) -> None:
         ("trainer.precision=16", "half precision with scaled losses is not offered"),
         ("trainer.precision=16-mixed", "bf16 needs no scaling"),
         ("trainer.precision=bf16-true", "weights stay in fp32"),
-        ("trainer.accelerator=1", "how many is devices=1"),
+        ("trainer.accelerator=1", "how many is trainer.devices=1"),
         ("trainer.accelerator=mps", "auto, cpu or cuda"),
         ("trainer.devices=[0,1]", "CUDA_VISIBLE_DEVICES=0,1"),
         ("trainer.devices=0", "at least 1, or -1"),
