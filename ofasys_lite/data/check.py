@@ -192,7 +192,9 @@ def _check_data(found: _Found, card: TaskCard, plan: Plan, looker: Looker, limit
         sizes = {split: len(source) for split, source in splits.items()}
         found.notes.extend(f"task {card.name}: {note}" for note in label_notes(plan.all_slots(), held, sizes))
     if train is not None:
-        unused = [c for c in train.columns if c not in data_columns(card, plan)]
+        used = data_columns(card, plan)
+        placed = {name for place, name in enumerate(train.columns) if str(place) in used}  # slots without a name
+        unused = [name for name in train.columns if name not in used | placed]
         if unused:
             found.notes.append(f"task {card.name}: columns of {train.name} that are not used: {', '.join(unused[:20])}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ofasys_lite.data.cache import cached_arrays
-from ofasys_lite.data.columns import segment_uses
+from ofasys_lite.data.columns import lacking, segment_uses
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.files import DataFile
 from ofasys_lite.data.readers.memory import feed
@@ -43,6 +43,8 @@ def shared_rows(plan: Plan, splits: Mapping[str, RowSource]) -> list[str]:
     train = splits["train"]
     for name in ("valid", "test"):
         split = splits[name]
+        if lacking(plan, train) or lacking(plan, split):  # without one of their columns other rows look equal
+            continue
         if not len(split) or not len(train) or max(_bytes(train, media), _bytes(split, media)) > _MOST:
             continue
         key = combined(train.fingerprint, split.fingerprint, train.base, split.base, *read, "->", *written)

@@ -273,6 +273,19 @@ def test_rows_that_stand_in_two_splits_are_counted() -> None:
     assert notes_of("[TEXT:q] [TEXT:n] -> [TEXT:a]", **data) == []
 
 
+def test_rows_are_not_compared_where_a_column_of_the_line_is_missing() -> None:
+    Path("all.csv").write_text("q,a\n" + "".join(f"question {n},{n % 2}\n" for n in range(60)))
+    assert notes_of("[TEXT:qq] -> [TEXT:a,closed_set]", train="all.csv") == []
+
+
+def test_columns_of_slots_without_a_name_are_used() -> None:
+    Path("all.csv").write_text("q,a,n\n" + "".join(f"question {n},answer {n},{n}\n" for n in range(60)))
+    card = load_task_card({"instruction": "[TEXT] -> [TEXT]", "data": {"train": "all.csv"}}, name="line")
+    assert [note for note in check_tasks([card], CARDS).notes if "not used" in note] == [
+        "task line: columns of all.csv that are not used: n"
+    ]
+
+
 def test_equal_pictures_of_other_names_are_equal_rows() -> None:
     for number in range(6):
         picture(f"train/{'red' if number % 2 else 'black'}/{number}.png", number)
