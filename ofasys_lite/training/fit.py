@@ -126,7 +126,7 @@ def _train(
     room_for(folder.last, _checkpoint_size(generalist, settings), "a checkpoint")
     ledger = Ledger([t for task in ready.tasks for t in task.maker.terms()], [t.card.name for t in ready.tasks])
     module = TrainingModule(generalist.network, ledger, settings)
-    precision = _precision(settings, before, console)
+    precision = _precision(run, before, console)
     module.autocast_bf16 = precision == "bf16"
     module.facts = {**facts, "precision": precision}
     if before is None:
@@ -221,11 +221,12 @@ def _fit(trainer: L.Trainer, module: TrainingModule, data: StepsModule, checkpoi
         raise KeyboardInterrupt from None
 
 
-def _precision(settings: TrainSettings, before: Beginning | None, console: Console) -> str:
+def _precision(run: TrainingRun, before: Beginning | None, console: Console) -> str:
     """The precision of the run; where a probe decides, it decides once: a resumed run keeps what it began with."""
+    settings = run.settings
     if settings.precision != "auto":
         return settings.precision
-    found = probe_precision(_device(settings))
+    found = probe_precision(_device(settings), run.model.width)
     kept = str(found.dtype) if before is None else str(before.facts.get("precision", found.dtype))
     if kept != found.dtype:
         told = f"the run began in {kept} and goes on in it, though {found.dtype} is faster here"
