@@ -83,7 +83,7 @@ def _probe(device: str, width: int) -> Precision:
 
 
 def _seconds(device: torch.device, width: int, bf16: bool) -> float:
-    """Seconds of steps over packs of different rows, forward and backward; the first one, which sets up, not counted."""
+    """Seconds of steps over packs of different rows, forward and backward; the first one sets up and is not counted."""
     generator = torch.Generator().manual_seed(0)
     heads = width // 64 if width % 64 == 0 else 1
     layer = nn.ModuleList(nn.Linear(*sizes) for sizes in ((width, 3 * width), (width, 4 * width), (4 * width, width)))
