@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,6 +58,8 @@ def _list(root: Path, names: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from ofasys_lite.report.narrow import keep_words
+
     if names:
         for name in names:
             print(_described(describe(name), root))
@@ -69,8 +72,11 @@ def _list(root: Path, names: Sequence[str]) -> int:
         counts = [f"{info.counts.get(split, 0):,}" for split in ("train", "valid", "test")]
         there = "yes" if (root / name / "manifest.json").is_file() else "no"
         table.add_row(name, *counts, f"{info.size_mb:.1f}", there, info.title)
-    wide = None if sys.stdout.isatty() else 200  # a file or pipe has no width of its own
-    Console(width=wide).print(table)
+    # a file or pipe has no width of its own
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+    console = Console(width=wide)
+    keep_words(table, console)
+    console.print(table)
     return 0
 
 

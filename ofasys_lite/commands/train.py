@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -18,10 +18,14 @@ from ofasys_lite.commands.compose import run_hydra, user_folders
 from ofasys_lite.commands.config import RunConfig, run_config
 from ofasys_lite.commands.escapes import escaped
 from ofasys_lite.commands.runs import find_run
+from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.signals import AtOnce, Interrupted, pending, preparing
 from ofasys_lite.training.start import Start
 from ofasys_lite.writing import other_rank
+
+if TYPE_CHECKING:
+    from ofasys_lite.report.sweeps import Job
 
 __all__ = ["environment", "main", "start"]
 
@@ -35,8 +39,15 @@ def main(arguments: Sequence[str]) -> int:
     """0 when the run is trained (and evaluated, unless `evaluate=false`)."""
     arguments = start_named(arguments)
     folders = user_folders(list(arguments))
+    jobs: list[Job] = []
 
     def job(content: dict[str, Any], folder: str | None) -> None:
+        if folder is None:
+            one(content, None)
+        else:
+            noted(jobs, content, folder, lambda: one(content, folder))
+
+    def one(content: dict[str, Any], folder: str | None) -> Outcome:
         content = _of_resumed_run(content, arguments)
         evaluated = content.pop("evaluate", True)
         said = {key: content.pop(key, "check") for key in _ACCEPTS}
@@ -50,9 +61,12 @@ def main(arguments: Sequence[str]) -> int:
         own = tuple(dict.fromkeys((*folders, *_card_folders(content))))
         config, told = begin_with(run_config(content, own, folder), arguments)
         accepts = (said["plans"] == "ignore", said["rows"] == "changed", overwrite)
-        start(config, evaluated, *accepts, told)
+        return start(config, evaluated, *accepts, told)
 
-    run_hydra("train", list(arguments), job)
+    try:
+        run_hydra("train", list(arguments), job)
+    finally:
+        tell_sweep(jobs)
     return 0
 
 
@@ -99,8 +113,8 @@ def start(
     changed_rows: bool = False,
     overwrite: bool = False,
     told: Sequence[str] = (),
-) -> Path:
-    """The folder of the finished run; a signal that ends it before leaves a line that says how to go on.
+) -> Outcome:
+    """The finished run's folder, and why it has no scores; a signal that ends it before tells how to go on.
 
     Args:
         config: What to train and how.
@@ -119,15 +133,16 @@ def start(
         if not other_rank():
             print(_how_to_go_on(reached, config), file=sys.stderr)
         raise
-    return reached.folder
+    return Outcome(reached.folder, reached.lack)
 
 
 @dataclass(slots=True)
 class _Reached:
-    """How far a run has come: its folder, and whether it is `new`, `begun` or `trained`."""
+    """How far a run has come: its folder, whether it is `new`, `begun` or `trained`, and why it has no scores."""
 
     folder: Path
     state: str
+    lack: str = "not evaluated: evaluate=false"
 
 
 def _run(
@@ -153,10 +168,11 @@ def _run(
         if evaluate and _first_rank():
             with AtOnce():
                 device = "cpu" if config.settings.train.accelerator == "cpu" else "auto"
-                _evaluate(folder.path, device, config.start)
+                reached.lack = _evaluate(folder.path, device, config.start)
 
 
-def _evaluate(folder: Path, device: str, begun: Any) -> None:
+def _evaluate(folder: Path, device: str, begun: Any) -> str:
+    """Why there are no scores; empty where there are."""
     from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
     from ofasys_lite.report.evaluate import NoRows
 
@@ -168,6 +184,8 @@ def _evaluate(folder: Path, device: str, begun: Any) -> None:
         evaluate_run(folder, options)
     except NoRows as error:
         print(f"nothing to evaluate: {error.message}", file=sys.stderr)
+        return f"not evaluated: {error.message}"
+    return ""
 
 
 def _how_to_go_on(reached: _Reached, config: RunConfig) -> str:
@@ -290,15 +308,15 @@ def _train(run: Any, config: RunConfig) -> None:
     console = Console(stderr=True, quiet=not _first_rank())
     names = [card.name for card in config.tasks]
     tasks = "1 task" if len(names) == 1 else f"{len(names)} tasks"
-    console.print(f"training {tasks} into {run.folder}: {', '.join(names)}")
+    console.print(f"training {tasks} into {run.folder}: {', '.join(names)}", markup=False, soft_wrap=True)
     validate = Validator(RunFolder(run.folder), run.settings.valid_samples)
     begun = Start.of(config.start)
     before = measured(run.start) if begun is not None and _first_rank() else {}
     model = train(run, console, _loggers(config, run.folder), validate)
     if begun is not None and _first_rank():
         for line in changes(note(begun.path, before, model, run.folder)):
-            console.print(f"{begun.path}, {line}", highlight=False)
-    console.print(f"trained: {run.folder}/export")
+            console.print(f"{begun.path}, {line}", highlight=False, markup=False)
+    console.print(f"trained: {run.folder}/export", markup=False, soft_wrap=True)
     sys.stderr.flush()
 
 

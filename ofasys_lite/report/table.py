@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics import FEWEST_GROUPS, Score, normalised
+from ofasys_lite.report.narrow import folded, keep_words
 from ofasys_lite.report.numbers import clear_text, items_text, margin_text, score_interval, score_value, unit_mark
 from ofasys_lite.report.types import Baseline, RunResults, TaskResult
 
@@ -16,32 +18,41 @@ if TYPE_CHECKING:
 
 __all__ = ["metrics_json", "print_table"]
 
+#: Cells of a terminal below which the table has no frame and names are folded.
+_NARROW = 100
+
 
 def print_table(run: RunResults, console: Console) -> None:
     """Prints one line per task: metric with interval, strongest trivial baseline, margin, best reference."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
+    narrow = console.width < _NARROW
     table = Table(title=f"{run.name} on {run.split}", header_style="bold", pad_edge=False)
+    if narrow:
+        table.box, table.padding = SIMPLE_HEAD, (0, 1, 0, 0)
+    name = folded if narrow else str
     table.add_column("task", overflow="fold")
     table.add_column("metric", overflow="fold")
     for title in ("score", "trivial baseline", "margin", "reference"):
         table.add_column(title, justify="right", overflow="fold")
     for task in run.tasks:
         table.add_row(
-            Text(task.task),
-            Text.assemble(f"{task.metric.name} {unit_mark(task.metric)}", "\n", (items_text(task.metric), "dim")),
+            Text(name(task.task)),
+            Text.assemble(f"{name(task.metric.name)} {unit_mark(task.metric)}", "\n", (items_text(task.metric), "dim")),
             _score(task.metric),
-            _baseline(task.strongest()),
+            _baseline(task.strongest(), name),
             _margin(task),
-            _baseline(task.strongest("reference")),
+            _baseline(task.strongest("reference"), name),
         )
+    keep_words(table, console)
     console.print(table)
     console.print(f"{run.clear} of {len(run.tasks)} tasks clear their strongest trivial baseline (95 % interval).")
     if any(task.margin is not None and not task.margin.known for task in run.tasks):
         console.print(f"?: fewer than {FEWEST_GROUPS} independent groups of rows say too little to know.")
     if "not evaluated" in run.facts:
-        console.print(f"not evaluated: {run.facts['not evaluated']}", highlight=False)
+        console.print(f"not evaluated: {run.facts['not evaluated']}", highlight=False, markup=False)
     if run.quarantine:
         count = len(run.quarantine)
         console.print(f"{count} row{' was' if count == 1 else 's were'} left out; the report lists them.")
@@ -53,12 +64,12 @@ def _score(score: Score) -> Text:
     return Text.assemble((score_value(score), "bold"), "\n", (score_interval(score), "dim"))
 
 
-def _baseline(baseline: Baseline | None) -> Text:
+def _baseline(baseline: Baseline | None, name: Callable[[str], str]) -> Text:
     from rich.text import Text
 
     if baseline is None:
         return Text("–", "dim")
-    return Text.assemble(score_value(baseline.score), "\n", (baseline.name, "dim"))
+    return Text.assemble(score_value(baseline.score), "\n", (name(baseline.name), "dim"))
 
 
 def _margin(task: TaskResult) -> Text:

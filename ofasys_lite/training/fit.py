@@ -132,9 +132,9 @@ def _train(
     if before is None:
         told = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
         for note in shortened((*run.notes, *told, *mixture.notes())):
-            console.print(f"note: {note}", highlight=False, style="dim")
+            console.print(f"note: {note}", highlight=False, markup=False, style="dim")
     if before is not None and (rises := rate_note(before, settings)):
-        console.print(f"note: {rises}", highlight=False, style="dim")
+        console.print(f"note: {rises}", highlight=False, markup=False, style="dim")
     _write_facts(run, folder, ready, before, generalist.contents)
     data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
     callbacks = _callbacks(run, folder, ready, mixture, generalist, console, validate)
@@ -230,7 +230,9 @@ def _precision(run: TrainingRun, before: Beginning | None, console: Console) -> 
     kept = str(found.dtype) if before is None else str(before.facts.get("precision", found.dtype))
     if kept != found.dtype:
         told = f"the run began in {kept} and goes on in it, though {found.dtype} is faster here"
-        console.print(f"note: {told} (trainer.precision={found.dtype} changes it)", highlight=False, style="dim")
+        console.print(
+            f"note: {told} (trainer.precision={found.dtype} changes it)", highlight=False, markup=False, style="dim"
+        )
     return kept
 
 

@@ -154,6 +154,20 @@ def test_fmt_does_not_touch_what_it_cannot_rewrite(tmp_path: Path, capsys: pytes
     assert run("fmt", str(tmp_path / "empty")) == 0
 
 
+def test_data_list_is_as_wide_as_columns_say_and_breaks_no_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("data", "list", "--root", str(tmp_path)) == 0
+    narrow = capsys.readouterr().out
+    monkeypatch.delenv("COLUMNS")
+    assert run("data", "list", "--root", str(tmp_path)) == 0
+    wide = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert max(map(len, wide.splitlines())) == 200
+    assert sorted(narrow.split()) == sorted(wide.split())
+
+
 def test_data_list_shows_what_is_prepared_and_prepare_refuses_near_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

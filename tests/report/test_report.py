@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from ofasys_lite.errors import OfasysError
-from ofasys_lite.metrics import Score
+from ofasys_lite.metrics import Margin, Score
 from ofasys_lite.report import (
     Baseline,
     RunResults,
@@ -25,6 +25,7 @@ from ofasys_lite.report import (
     write_report,
 )
 from ofasys_lite.report.charts import _legend_columns
+from ofasys_lite.report.narrow import folded
 from ofasys_lite.report.pictures import PREDICTED, REFERENCE, picture
 
 VOID = {"meta", "img", "br", "source", "input", "hr", "link"}
@@ -155,6 +156,40 @@ def test_the_terminal_table_has_a_line_per_task_and_the_count(run):
     assert "1 row was left out" in text
     assert f"{run.clear} of {len(run.tasks)} tasks clear" in text
     assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_on_80_columns_the_terminal_table_breaks_no_words(run):
+    names = (
+        ("translation_dates", "image_captioning"),
+        ("exact_match", "hit_rate_at_10"),
+        ("majority_per_question", "copy"),
+    )
+    tasks = []
+    for task, metric, baseline in zip(*names, strict=True):
+        score = Score(metric, 12.3, 10.1, 14.2, 972, 27, "points", ways=(36, 27))
+        told = (Baseline(baseline, "trivial", score), Baseline("logistic_regression", "reference", score))
+        tasks.append(TaskResult(task, "", score, told, Margin(-12.3, -20.1, -1.1, "points", 4)))
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_table(RunResults("r", {}, tuple(tasks)), console)
+    text = console.export_text()
+    words = "translation_ dates image_ captioning exact_match hit_rate_at_ majority_per_ question logistic_ regression"
+    assert [word for word in words.split() if word not in text.split()] == []
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("copy", ["copy"]),
+        ("majority_per_question", ["majority_per_", "question"]),
+        ("hit_rate_at_10", ["hit_rate_at_", "10"]),
+        ("/some/long/path/of/mine", ["/some/long/", "path/of/mine"]),
+        ("averyveryverylongword_x", ["averyveryverylongword_", "x"]),
+        ("", [""]),
+    ],
+)
+def test_long_names_are_folded_where_their_words_meet(name, lines):
+    assert folded(name).split("\n") == lines
 
 
 def test_metrics_as_json_hold_every_figure_and_no_nan(run):

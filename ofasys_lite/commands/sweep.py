@@ -1,0 +1,127 @@
+"""The end of `train -m`: one table of what every job came to, the seeds of a setting taken together."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from ofasys_lite.commands.escapes import unescaped
+from ofasys_lite.commands.runs import find_run
+from ofasys_lite.errors import ErrorGroup, OfasysError
+from ofasys_lite.signals import Interrupted
+from ofasys_lite.writing import other_rank, write_atomic
+
+if TYPE_CHECKING:
+    from ofasys_lite.report.sweeps import Job
+
+__all__ = ["Outcome", "noted", "read_scores", "tell_sweep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where a run lies, and why it has no scores (empty where it has)."""
+
+    folder: Path
+    lack: str = ""
+
+
+def noted(jobs: list[Job], content: Mapping[str, Any], folder: str, run: Callable[[], Outcome]) -> None:
+    """Runs one job inside Hydra and adds to `jobs` what became of it, also where it raises.
+
+    Args:
+        jobs: Those that came before.
+        content: Its composed configuration.
+        folder: Its folder below runs/, where the run has no name.
+        run: Trains and evaluates.
+    """
+    from ofasys_lite.report.sweeps import Job
+
+    own = HydraConfig.get()
+    values = _values(own.overrides.task, content)
+    name = content.get("name")
+    job = Job(int(own.job.num), Path("runs") / (folder if name is None else f"{name}/{own.job.num}"), values)
+    try:
+        outcome = run()
+        job = replace(job, run=outcome.folder, lack=outcome.lack)
+        if not outcome.lack:
+            job = read_scores(job)
+    except BaseException as error:
+        job = replace(job, lack=_reason(error))
+        raise
+    finally:
+        jobs.append(job)
+
+
+def _values(overrides: Sequence[str], content: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> value as it was typed; of a group (`model=tiny`) the option's name."""
+    found: dict[str, str] = {}
+    for override in overrides:
+        key, _, typed = str(override).lstrip("+").partition("=")
+        value: Any = content
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, Mapping) or value is None:
+            found[key] = typed
+        else:
+            plain = unescaped(value)
+            found[key] = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """One line that says why a run ended."""
+    if isinstance(error, ErrorGroup):
+        return f"{_reason(error.errors[0])} (and {len(error.errors) - 1} more)"
+    if isinstance(error, OfasysError):
+        return f"failed: {error.message}"
+    if isinstance(error, Interrupted):
+        return f"stopped by {error.name}"
+    if not isinstance(error, Exception):
+        return "stopped"
+    return f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def read_scores(job: Job) -> Job:
+    """The job with what its metrics.json says."""
+    from ofasys_lite.metrics import Score
+
+    content = json.loads((job.run / "metrics.json").read_text(encoding="utf-8"))
+    known = Score.__dataclass_fields__
+    scores: dict[str, Score] = {}
+    for task, found in content["tasks"].items():
+        own = {key: value for key, value in found["metric"].items() if key in known}
+        own |= {key: math.nan for key in ("value", "low", "high") if own[key] is None}
+        scores[task] = Score(**own)
+    data = {task: entry["card"].get("data") or {} for task, entry in find_run(str(job.run)).tasks.items()}
+    rows = {task: json.dumps(data.get(task, {}).get("test", data.get(task))) for task in scores}
+    left = content["facts"].get("not evaluated")
+    return replace(job, scores=scores, rows=rows, lack=f"not evaluated: {left}" if left else "")
+
+
+def tell_sweep(jobs: Sequence[Job]) -> Path | None:
+    """The written file, after printing the table of all jobs; None where there was no sweep."""
+    if not jobs or other_rank():
+        return None
+    from rich.console import Console
+
+    from ofasys_lite.report.sweeps import print_sweep, sweep_json
+
+    print_sweep(jobs, Console())
+    # an earlier sweep of this name keeps its table
+    names = (jobs[0].run.parent / f"sweep{'' if n == 1 else f'-{n}'}.json" for n in count(1))
+    path = next(name for name in names if not name.exists())
+    try:
+        write_atomic(path, json.dumps(sweep_json(jobs), indent=1, ensure_ascii=False))
+    except OfasysError as error:  # what was wrong in the jobs is still to be told
+        print(error, file=sys.stderr)
+        return None
+    print(path, flush=True)
+    return path

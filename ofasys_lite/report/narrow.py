@@ -1,0 +1,49 @@
+"""Tables on a narrow terminal: lines are broken between words, names behind their underscores."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["folded", "keep_words"]
+
+
+def folded(name: str, most: int = 13) -> str:
+    r"""A long name on several lines, broken where its words meet.
+
+    Example:
+        >>> folded("majority_per_question")
+        'majority_per_\nquestion'
+    """
+    lines = [""]
+    for word in re.findall(r"[^_./-]*[_./-]?", name):
+        if lines[-1] and len(lines[-1]) + len(word) > most:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(lines)
+
+
+def keep_words(table: Table, console: Console) -> None:
+    """Sets the widths of columns so that no word is broken, where there is room for the longest of each."""
+    from rich.measure import Measurement
+
+    # rich takes from the widest columns, whether or not they hold one long word
+    least, most = [], []
+    for column in table.columns:
+        cells = [Measurement.get(console, console.options, cell) for cell in (column.header, *column.cells)]
+        most.append(max(cell.maximum for cell in cells))
+        least.append(most[-1] if column.no_wrap else max(cell.minimum for cell in cells))
+    count, both = len(most), table.padding[1] + table.padding[3]
+    frame = 0 if table.box is None else count + 1
+    room = console.width - frame - both * (count if table.pad_edge else count - 1)
+    while sum(least) > room and max(least) > 1:  # only the longest words of all are broken
+        least[least.index(max(least))] -= 1
+    while sum(most) > room and most != least:
+        widest = max(range(count), key=lambda i: (most[i] > least[i], most[i]))
+        most[widest] -= 1
+    for column, width in zip(table.columns, most, strict=True):
+        column.width = width
