@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +57,7 @@ def _list(root: Path, names: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from ofasys_lite.report.narrow import keep_words
+    from ofasys_lite.plan.narrow import keep_words, width
 
     if names:
         for name in names:
@@ -72,9 +71,7 @@ def _list(root: Path, names: Sequence[str]) -> int:
         counts = [f"{info.counts.get(split, 0):,}" for split in ("train", "valid", "test")]
         there = "yes" if (root / name / "manifest.json").is_file() else "no"
         table.add_row(name, *counts, f"{info.size_mb:.1f}", there, info.title)
-    # a file or pipe has no width of its own
-    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-    console = Console(width=wide)
+    console = Console(width=width(200))
     keep_words(table, console)
     console.print(table)
     return 0

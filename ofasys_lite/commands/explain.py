@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.codecs import codec_of, with_codecs
 from ofasys_lite.plan.cost import ModelSize
 from ofasys_lite.plan.explain import Count, Tokens, explain_plan
+from ofasys_lite.plan.narrow import width
 from ofasys_lite.plan.show import show, show_type
 from ofasys_lite.plan.types import SlotSegment
 
@@ -49,8 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     raise_all(errors)
     from rich.console import Console
 
-    wide = None if sys.stdout.isatty() else 160
-    console = Console(highlight=False, width=wide)
+    console = Console(highlight=False, width=width(160))
     for name in shown:
         show_type(types[name], console)
     sizes = model_sizes(given.model)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.plan.explain import VOCABULARY, Explanation, Line
 from ofasys_lite.plan.language import CODE_DECODE_KEYS, LANGUAGE
+from ofasys_lite.plan.narrow import keep_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +23,9 @@ def show(explanation: Explanation, console: Console) -> None:
     console.print(Text(explanation.canonical, style="bold"))
     many = len(explanation.templates) > 1
     for number, lines in enumerate(explanation.templates, 1):
-        console.print(_table(lines, f"paraphrase {number}" if many else None))
+        table = _table(lines, f"paraphrase {number}" if many else None)
+        keep_words(table, console)
+        console.print(table)
     console.print(Text(f"a sample: about {explanation.source} source and {explanation.target} target rows"))
     if explanation.costs:
         shown = ", ".join(f"{cost.preset} {cost.training / 1e9:.2f}" for cost in explanation.costs)
@@ -50,6 +53,7 @@ def show_type(card: ModalityCard, console: Console) -> None:
             table.add_row(*(Text(cell) for cell in (spec.key, spec.side, allowed, spec.help)))
         if number == len(card.attributes) - 1:
             table.add_section()
+    keep_words(table, console)
     console.print(table)
     if card.metric:
         console.print(Text(f"metric of a target that names none: {card.metric}"))

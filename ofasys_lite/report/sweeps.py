@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics import Score, normalised
-from ofasys_lite.report.narrow import folded, keep_words
+from ofasys_lite.plan.narrow import folded, keep_words
 from ofasys_lite.report.numbers import number_text, score_interval, score_value, unit_mark
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def print_sweep(jobs: Sequence[Job], console: Console) -> None:
     if any(best for _, best in groups):
         told = "*: best; of several tasks by the mean of normalised scores. Chosen on these test rows, it flatters."
         console.print(told, highlight=False)
+    if jobs[-1].lack.startswith("stopped"):
+        console.print("What was to follow did not begin.", highlight=False)
     if groups[1][0]:
         console.print("±: standard deviation over seeds.", highlight=False)
 

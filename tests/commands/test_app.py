@@ -168,6 +168,21 @@ def test_data_list_is_as_wide_as_columns_say_and_breaks_no_words(
     assert sorted(narrow.split()) == sorted(wide.split())
 
 
+@pytest.mark.parametrize("what", ["TEXT", "[IMAGE:img] what? -> [TEXT:a,closed_set]"])
+def test_explain_is_as_wide_as_columns_say_and_breaks_no_words(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for columns in ("80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert run("explain", what) == 0
+        found.append(capsys.readouterr().out)
+    narrow, wide = ({word for word in text.split() if word.isidentifier()} for text in found)
+    assert max(map(len, found[0].splitlines())) <= 80
+    assert narrow == wide
+    assert {"ImagePreprocess", "cross_entropy"} <= narrow or what == "TEXT"
+
+
 def test_data_list_shows_what_is_prepared_and_prepare_refuses_near_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,6 +140,8 @@ def test_on_80_columns_no_word_is_broken(capsys: pytest.CaptureFixture[str]) -> 
         Job(1, Path("runs/s/1"), {"tasks.mine.instruction": "x"}, "failed: OutOfMemory in /some/long/folder/of/a/user"),
     ]
     out = printed(jobs, capsys)
+    assert "did not begin" in printed([*jobs, job(2, "seed=0", "stopped by SIGINT")], capsys)
+    assert "did not begin" not in out
     words = [*line.split(), "tasks.mine.instruction=", "captioning_", "accuracy", "[0.400,", "OutOfMemory", "folder/"]
     assert [word for word in words if word not in out] == []
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ofasys_lite.errors import OfasysError
 from ofasys_lite.metrics import Margin, Score
+from ofasys_lite.plan.narrow import folded
 from ofasys_lite.report import (
     Baseline,
     RunResults,
@@ -25,7 +26,6 @@ from ofasys_lite.report import (
     write_report,
 )
 from ofasys_lite.report.charts import _legend_columns
-from ofasys_lite.report.narrow import folded
 from ofasys_lite.report.pictures import PREDICTED, REFERENCE, picture
 
 VOID = {"meta", "img", "br", "source", "input", "hr", "link"}
