@@ -47,7 +47,8 @@ def noted(jobs: list[Job], content: Mapping[str, Any], folder: str, run: Callabl
     own = HydraConfig.get()
     values = _values(own.overrides.task, content)
     name = content.get("name")
-    job = Job(int(own.job.num), Path("runs") / (folder if name is None else f"{name}/{own.job.num}"), values)
+    place = Path("runs") / (folder if name is None else f"{name}/{own.job.num}")
+    job = Job(int(own.job.num), place, values, home=place.parent)
     try:
         outcome = run()
         job = replace(job, run=outcome.folder, lack=outcome.lack)
@@ -112,11 +113,11 @@ def tell_sweep(jobs: Sequence[Job]) -> Path | None:
         return None
     from rich.console import Console
 
-    from ofasys_lite.report.sweeps import print_sweep, sweep_json
+    from ofasys_lite.report.sweeps import print_sweep, sweep_folder, sweep_json
 
     print_sweep(jobs, Console())
     # an earlier sweep of this name keeps its table
-    names = (jobs[0].run.parent / f"sweep{'' if n == 1 else f'-{n}'}.json" for n in count(1))
+    names = (sweep_folder(jobs) / f"sweep{'' if n == 1 else f'-{n}'}.json" for n in count(1))
     path = next(name for name in names if not name.exists())
     try:
         write_atomic(path, json.dumps(sweep_json(jobs), indent=1, ensure_ascii=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-__all__ = ["Job", "print_sweep", "sweep_json"]
+__all__ = ["Job", "print_sweep", "sweep_folder", "sweep_json"]
 
 _SEED = "seed"
 
@@ -29,11 +30,12 @@ class Job:
 
     Attributes:
         number: Its place in the sweep.
-        run: Its folder.
+        run: Its folder; of a run that was gone on with, where that lies.
         values: What was overridden: key -> value as text.
         lack: Why it has no scores; of an evaluated run, which tasks have none.
         scores: Task -> headline metric.
         rows: Task -> where its test rows come from: scores on other rows are not held against each other.
+        home: The sweep's folder by the name of this run.
     """
 
     number: int
@@ -42,6 +44,7 @@ class Job:
     lack: str = ""
     scores: Mapping[str, Score] = field(default_factory=dict)
     rows: Mapping[str, str] = field(default_factory=dict)
+    home: Path = Path("runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def print_sweep(jobs: Sequence[Job], console: Console) -> None:
 
     changed = {key for job in jobs for key in job.values if len({each.values.get(key) for each in jobs}) > 1}
     changed = changed or set(jobs[0].values)
-    table = Table(title=f"sweep {jobs[0].run.parent}", header_style="bold", pad_edge=False)
+    table = Table(title=f"sweep {sweep_folder(jobs)}", header_style="bold", pad_edge=False)
     table.add_column("job", no_wrap=True)
     for title in ("values", "task", "score"):
         table.add_column(title, overflow="fold")
@@ -97,6 +100,11 @@ def print_sweep(jobs: Sequence[Job], console: Console) -> None:
 def _pair(key: str, value: str) -> str:
     """`key=value`; a long line of words stands below its key."""
     return f"{key}=\n{value}" if " " in value and len(key) + len(value) > 30 else f"{key}={value}"
+
+
+def sweep_folder(jobs: Sequence[Job]) -> Path:
+    """The folder of a sweep: the runs' own, or where they have several (`name=a,b`), the one above."""
+    return Path(os.path.commonpath([job.home for job in jobs]))
 
 
 def sweep_json(jobs: Sequence[Job]) -> dict[str, Any]:

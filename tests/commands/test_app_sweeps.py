@@ -14,7 +14,7 @@ from ofasys_lite.commands.compose import run_hydra
 from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.errors import CardError, DataError, ErrorGroup
 from ofasys_lite.metrics import Score
-from ofasys_lite.report.sweeps import Job, print_sweep, sweep_json
+from ofasys_lite.report.sweeps import Job, print_sweep, sweep_folder, sweep_json
 from ofasys_lite.signals import Interrupted
 
 LINE = "[TEXT:q] which letter? -> [TEXT:a,closed_set]"
@@ -26,7 +26,7 @@ def score(value: float, name: str = "accuracy", higher: bool = True, items: int 
 
 def job(number: int, values: str, lack: str = "", rows: str = "t.csv", **scores: Score) -> Job:
     given = dict(pair.split("=") for pair in values.split())
-    return Job(number, Path("runs/s") / str(number), given, lack, scores, dict.fromkeys(scores, rows))
+    return Job(number, Path("runs/s") / str(number), given, lack, scores, dict.fromkeys(scores, rows), Path("runs/s"))
 
 
 def printed(jobs: list[Job], capsys: pytest.CaptureFixture[str], width: int = 80) -> str:
@@ -212,6 +212,16 @@ def test_values_stand_as_they_were_typed(tmp_path: Path, monkeypatch: pytest.Mon
     }  # fmt: skip
     assert second.values["model"] == "quick"
     assert first.run == Path("x")
+
+
+@pytest.mark.parametrize(
+    ("given", "home"),
+    [("name=s", "runs/s"), ("name=a,b", "runs"), ("name=x/a,x/b", "runs/x"), ("hydra.sweep.dir=runs/d", "runs/d")],
+)
+def test_the_table_lies_beside_the_runs(given: str, home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = jobs_of(lambda: Outcome(Path("runs/earlier"), "-"), given, "seed=0,1")
+    assert sweep_folder(found) == Path(home)
 
 
 def test_an_earlier_table_stays_and_other_ranks_write_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
