@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from ofasys_lite.training.callbacks import Logs
 from ofasys_lite.training.module import TrainingModule
@@ -35,8 +36,7 @@ class Progressing(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Draws the bar."""
         if self.console.is_terminal:
-            columns = (BarColumn(), TextColumn("{task.percentage:>5.1f} %"), TextColumn("{task.fields[text]}"))
-            self.bar = Progress(*columns, console=self.console, auto_refresh=False)
+            self.bar = _bar(self.console)
             self.bar.start()
             self.row = self.bar.add_task("training", total=1.0, text="")
         else:
@@ -68,6 +68,13 @@ class Progressing(L.Callback):
         """Takes the bar away."""
         if self.bar is not None:
             self.bar.stop()
+
+
+def _bar(console: Console) -> Progress:
+    """A bar whose text takes further lines where the terminal is narrow."""
+    text = TextColumn("{task.fields[text]}", table_column=Column(ratio=1))
+    columns = (BarColumn(20), TextColumn("{task.percentage:>5.1f} %"), text)
+    return Progress(*columns, console=console, auto_refresh=False, expand=True)
 
 
 def _status(step: int, share: float, seconds: float, speed: float, losses: Mapping[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from ofasys_lite.training.callbacks import Validating, _Every
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.fit import TrainingRun, _precision
 from ofasys_lite.training.module import TrainingModule
-from ofasys_lite.training.progress import _status
+from ofasys_lite.training.progress import _bar, _status
 from ofasys_lite.training.ranks import Ranks, launched
 from ofasys_lite.training.resume import Beginning
 from ofasys_lite.training.settings import TrainSettings
@@ -251,3 +252,16 @@ def test_the_progress_line_shows_a_task_by_its_loss_as_it_counts(tmp_path: Path)
     ((tasks, latest),) = seen
     assert tasks["both"] == pytest.approx(latest["both/cap"] + 0.5 * latest["both/label"])
     assert _status(2, 0.5, 10.0, 100.0, tasks).endswith(f"both {tasks['both']:.2f}")
+
+
+def test_the_progress_bar_cuts_nothing_on_80_columns() -> None:
+    drawn = io.StringIO()
+    console = Console(width=80, file=drawn, force_terminal=True, color_system=None)
+    losses = {"digits": 0.52, "captioning": 2.31, "questions": 1.2, "grounding": 3.1}
+    text = _status(1234, 0.3, 300.0, 12345.0, losses)
+    bar = _bar(console)
+    bar.add_task("training", total=1.0, completed=0.3, text=text)
+    console.print(bar.get_renderable())
+    shown = drawn.getvalue()
+    assert "30.0 %" in shown
+    assert [word for word in text.split() if word not in shown.split()] == []
