@@ -11,7 +11,6 @@ from ofasys_lite.cards.nodes import read_yaml
 from ofasys_lite.commands.compose import compose, load_run_config
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.metrics import baseline_names, find_metric, metric_names
-from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.plan.build import build_plan
 
 MINE = ("tasks.mine.instruction=[TEXT:q] -> [TEXT:a]", "tasks.mine.data.train=qa.csv")
@@ -78,8 +77,7 @@ def test_a_preset_composes(path: Path) -> None:
     own = () if group == "experiment" and read_tasks(path) else MINE
     choice = f"{group}=[{name}]" if group == "logger" else f"{group}={name}"
     run = load_run_config([choice, *own])
-    model = ModelConfig.from_dict(run.model)
-    assert model.to_dict()["width"] == run.model["width"]
+    assert run.settings.model.width == compose("train", [choice, *own])["model"]["width"]
     assert run.tasks
 
 
@@ -95,14 +93,14 @@ def test_the_header_of_a_model_preset_tells_its_true_cost(path: Path) -> None:
 
     text = path.read_text(encoding="utf-8")
     run = load_run_config([f"model={path.stem}", *MINE])
-    millions = parameters(ModelConfig.from_dict(run.model)) / 1e6
+    millions = parameters(run.settings.model) / 1e6
     assert f"# {millions:.1f} M parameters" in text
     assert "GFLOPs" in text
     assert "Result:" in text
 
 
 def test_every_trainer_preset_has_the_same_keys() -> None:
-    keys = [set(load_run_config([f"trainer={name}", *MINE]).trainer) for name in ("cpu", "gpu", "ddp")]
+    keys = [set(compose("train", [f"trainer={name}", *MINE])["trainer"]) for name in ("cpu", "gpu", "ddp")]
     assert keys[0] == keys[1] == keys[2]
 
 

@@ -69,7 +69,7 @@ def test_cards_presets_and_commands_work_from_the_wheel(copy: Path, tmp_path: Pa
         f"assert ofasys_lite.__file__.startswith({str(tmp_path / 'site')!r}), ofasys_lite.__file__\n"
         "from ofasys_lite.commands.compose import load_run_config\n"
         f"run = load_run_config(['tasks=[mine]', 'model=tiny', 'trainer=gpu'], {str(tmp_path / 'own')!r})\n"
-        "assert run.tasks[0].name == 'mine' and run.model['width'] == 128\n"
+        "assert run.tasks[0].name == 'mine' and run.settings.model.width == 128\n"
         "assert 'TEXT' in run.modalities\n"
         f"assert run.modalities['TEXT'].path.startswith({str(tmp_path / 'site')!r})\n"
         "from ofasys_lite.commands.app import main\n"

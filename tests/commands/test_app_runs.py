@@ -75,7 +75,7 @@ def test_evaluate_prints_the_table_and_writes_three_files(place: Path, capsys: p
     assert metrics["tasks"]["colour"]["metric"]["items"] == 6
     assert metrics["facts"]["training"].startswith("4 steps")
     page = (run / "report.html").read_text()
-    assert page.count('<img class="shot"') == 12
+    assert page.count('<img class="shot"') == 16  # samples and worst cases
     assert "loss (dashed: chance), validation score" in page
     (run / "report.html").unlink()
     assert main(["report", "runs/shades"]) == 0

@@ -222,7 +222,8 @@ def test_a_resumed_run_keeps_the_precision_it_began_with(
     console = Console(record=True, width=200, quiet=False)
     begun = None if before is None else Beginning(3, 1.0, {"precision": before})
     settings = TrainSettings(steps=3, accelerator="cpu")
-    assert _precision(settings, begun, console) == (before or "fp32")
+    asked = TrainingRun([], {}, worlds.tiny(), settings, Path("runs/x"))
+    assert _precision(asked, begun, console) == (before or "fp32")
     assert console.export_text().count("note: the run began in bf16 and goes on in it") == told
 
 
