@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from ofasys_lite.errors import DataError
+from ofasys_lite.plan.constraints import Free
 from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.closed import closed_ids
 from ofasys_lite.preprocess.text import TextPreprocess, mask_ids
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
 
@@ -41,3 +43,16 @@ def test_about_the_stated_share_is_masked(style: str, length: int | None) -> Non
     assert len(kept) == 14
     assert kept == sorted(kept)
     assert length is None or len(masked) == length
+
+
+def test_a_written_text_keeps_to_the_lengths_of_its_slot() -> None:
+    constraint = TEXT.constraint((("min_length", 3), ("max_length", 7)))
+    assert isinstance(constraint, Free)
+    assert (constraint.least, constraint.most) == (3, 7)
+
+
+def test_a_value_outside_a_closed_set_has_no_ids_and_is_told_with_the_near_one() -> None:
+    assert closed_ids(VOCABULARY, "yes", ("yes", "no"))
+    with pytest.raises(DataError, match="`yess` is not in the closed set") as told:
+        closed_ids(VOCABULARY, "yess", ("yes", "no"))
+    assert "yes" in str(told.value.help)

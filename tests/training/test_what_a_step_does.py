@@ -220,3 +220,19 @@ def test_ctc_takes_the_control_row_called_blank_for_nothing(spoken: Ready) -> No
                 reduction="sum",
             )
             assert float(loss) == pytest.approx(float(want), rel=1e-4)
+
+
+def test_a_young_average_follows_the_weights_closely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    average, seen = TrainingModule._average, []
+
+    def noted(self: TrainingModule) -> None:
+        average(self)
+        weights = {n: p.detach().clone() for n, p in self.network.named_parameters()}
+        seen.append((weights, {n: v.clone() for n, v in self.average.items()}))
+
+    monkeypatch.setattr(TrainingModule, "_average", noted)
+    run(tmp_path / "run", steps=5, ema=0.999)
+    (first, _), (last, mean) = seen[0], seen[-1]
+    behind = sum(float((mean[n] - last[n]).abs().sum()) for n in mean)
+    moved = sum(float((mean[n] - first[n]).abs().sum()) for n in mean)
+    assert behind < moved
