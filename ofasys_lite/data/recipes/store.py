@@ -76,24 +76,28 @@ def load_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path} cannot be read: {error}", help=f"delete {folder} and {prepare}") from None
 
 
-def is_prepared(folder: Path) -> bool:
-    """Whether the folder holds all files of the data set it is named after, of any version."""
+def _found(folder: Path) -> Manifest | None:
+    """The folder's manifest, after what a killed writer left complete is in place; None without a readable one."""
     with suppress(OSError):  # what cannot be moved into place is not there
         finish(folder)
     try:
-        manifest = load_manifest(folder)
+        return load_manifest(folder)
     except DataError:
+        return None
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether the folder holds all files of the data set it is named after, of any version."""
+    manifest = _found(folder)
+    if manifest is None:
         return False
     return manifest.recipe == folder.name and all((folder / name).is_file() for name in manifest.files)
 
 
 def matches(folder: Path, info: RecipeInfo) -> bool:
     """Whether the folder is complete and came from the same recipe version and the same wheels."""
-    with suppress(OSError):  # what cannot be moved into place is not there
-        finish(folder)
-    try:
-        manifest = load_manifest(folder)
-    except DataError:
+    manifest = _found(folder)
+    if manifest is None:
         return False
     pinned = {source.package: source.wheels for source in info.sources}
     used = {each["package"]: each for each in manifest.sources}
