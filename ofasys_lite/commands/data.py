@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ofasys_lite.commands.flags import FlagParser
-from ofasys_lite.data.recipes import (
+from ofasys_lite.errors import DataError
+from ofasys_lite.recipes import (
     RecipeInfo,
     contact_sheet,
     data_root,
@@ -17,7 +18,6 @@ from ofasys_lite.data.recipes import (
     prepare,
     recipe_names,
 )
-from ofasys_lite.errors import DataError
 from ofasys_lite.writing import claim_file
 
 __all__ = ["main"]

@@ -236,7 +236,7 @@ def _check_lines(config: RunConfig) -> None:
 
 def _prepare(config: RunConfig) -> None:
     """Fetches the prepared data that the tasks name and that is not there yet."""
-    from ofasys_lite.data.recipes import data_root, is_prepared, recipe_names
+    from ofasys_lite.recipes import data_root, is_prepared, recipe_names
 
     wanted: dict[str, None] = {}
     for card in config.tasks:

@@ -145,7 +145,7 @@ def _folder(path: str, forced: bool) -> RowSource:
 
 def _prepared(text: str) -> Path:
     """The file of prepared data that `recipe:split` names."""
-    from ofasys_lite.data.recipes.preparation import data_root
+    from ofasys_lite.recipes.preparation import data_root
 
     name, _, split = text.partition(":")
     root = data_root()
@@ -155,7 +155,7 @@ def _prepared(text: str) -> Path:
     if (root / name).is_dir():
         splits = sorted(one.stem for one in (root / name).glob("*.parquet"))
         raise DataError(f"prepared data `{name}` has no split `{split}`", help=did_you_mean(split, splits, "splits"))
-    from ofasys_lite.data.recipes import recipe_names
+    from ofasys_lite.recipes import recipe_names
 
     known = list(recipe_names())
     if name in known:

@@ -279,7 +279,7 @@ def test_composing_imports_no_torch() -> None:
 
 def test_ranks_that_start_at_once_prepare_data_one_after_another(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ofasys_lite.commands.data as data
-    import ofasys_lite.data.recipes as recipes
+    import ofasys_lite.recipes as recipes
 
     looks, prepared = iter([False, True]), []
     monkeypatch.setenv("OFASYS_DATA", str(folder / "data"))

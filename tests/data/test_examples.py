@@ -12,11 +12,11 @@ from example_worlds import CARDS, SETTINGS, ids_of, learned_of, maker_of, pictur
 
 from ofasys_lite.cards import find_task, task_names
 from ofasys_lite.data.ready import make_ready
-from ofasys_lite.data.recipes import data_root
 from ofasys_lite.data.types import Term
 from ofasys_lite.decoding.automaton import compile, random_walk
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.plan.codecs import codec_of
+from ofasys_lite.recipes import data_root
 
 BOX = [3.0, 4.0, 20.0, 49.0]
 RECORD = {"name": "cat", "legs": 4, "likes": ["mat", None, True], "where": {"x": -1.5}}

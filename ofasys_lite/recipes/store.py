@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ofasys_lite.data.recipes.base import SPLITS, Built, Column, RecipeInfo, Row
 from ofasys_lite.errors import DataError, WriteError
+from ofasys_lite.recipes.base import SPLITS, Built, Column, RecipeInfo, Row
 from ofasys_lite.writing import claim_folder, finish, staged
 
 if TYPE_CHECKING:

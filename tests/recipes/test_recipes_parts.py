@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ofasys_lite.data.recipes import contact_sheet, spelling, store
-from ofasys_lite.data.recipes.base import SPLITS, Built, Column, Limits, RecipeInfo
-from ofasys_lite.data.recipes.digits import png
-from ofasys_lite.data.recipes.espeak import Speaker, unpack
-from ofasys_lite.data.recipes.sheet import spectrogram
-from ofasys_lite.data.recipes.speech import PHRASES, RATE, TEST_SPEED, VARIANTS, asked, finish, flac
-from ofasys_lite.data.recipes.templates import expand, parse
 from ofasys_lite.errors import DataError
+from ofasys_lite.recipes import contact_sheet, spelling, store
+from ofasys_lite.recipes.base import SPLITS, Built, Column, Limits, RecipeInfo
+from ofasys_lite.recipes.digits import png
+from ofasys_lite.recipes.espeak import Speaker, unpack
+from ofasys_lite.recipes.sheet import spectrogram
+from ofasys_lite.recipes.speech import PHRASES, RATE, TEST_SPEED, VARIANTS, asked, finish, flac
+from ofasys_lite.recipes.templates import expand, parse
 
 NUMBERS = {
     21: "twenty-one einundzwanzig vingt_et_un veintiuno eenentwintig",

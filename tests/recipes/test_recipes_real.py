@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ofasys_lite.data.recipes import describe, load_manifest, prepare, read_split, recipe_names
-from ofasys_lite.data.recipes.base import SPLITS
+from ofasys_lite.recipes import describe, load_manifest, prepare, read_split, recipe_names
+from ofasys_lite.recipes.base import SPLITS
 
 pytestmark = pytest.mark.slow
 

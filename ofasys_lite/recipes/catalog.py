@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ofasys_lite.data.recipes import (
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.recipes import (
     digits,
     easy_vqa,
     emoji,
@@ -17,8 +18,7 @@ from ofasys_lite.data.recipes import (
     ui_translation,
     written_words,
 )
-from ofasys_lite.data.recipes.base import Recipe, RecipeInfo
-from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.recipes.base import Recipe, RecipeInfo
 
 __all__ = ["describe", "get", "recipe_names"]
 

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofasys_lite.data.recipes import digits, easy_vqa, g2p, infilling, intents, scenes, sudoku, text_to_sql, translation
-from ofasys_lite.data.recipes.base import SPLITS, Built, Limits, split_of
-from ofasys_lite.data.recipes.digits import digit_group, png
-from ofasys_lite.data.recipes.fetch import Wheels
-from ofasys_lite.data.recipes.store import content_hash
-from ofasys_lite.data.recipes.tables import TABLES, database
-from ofasys_lite.data.recipes.ui_translation import build as build_ui
-from ofasys_lite.data.recipes.ui_translation import parse_po
+from ofasys_lite.recipes import digits, easy_vqa, g2p, infilling, intents, scenes, sudoku, text_to_sql, translation
+from ofasys_lite.recipes.base import SPLITS, Built, Limits, split_of
+from ofasys_lite.recipes.digits import digit_group, png
+from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.store import content_hash
+from ofasys_lite.recipes.tables import TABLES, database
+from ofasys_lite.recipes.ui_translation import build as build_ui
+from ofasys_lite.recipes.ui_translation import parse_po
 
 SMALL = Limits(train=60, valid=12, test=20)
 COLOURS, SHAPES = easy_vqa.COLOURS, easy_vqa.SHAPES

@@ -6,9 +6,9 @@ import io
 import json
 from typing import Any
 
-from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, Source, assemble, split_of
-from ofasys_lite.data.recipes.fetch import Wheels
-from ofasys_lite.data.recipes.resvg import RESVG, renderer
+from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
+from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.resvg import RESVG, renderer
 
 __all__ = ["RECIPE", "SIDE", "base", "build"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, Source, assemble
-from ofasys_lite.data.recipes.fetch import Wheels
+from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
+from ofasys_lite.recipes.fetch import Source, Wheels
 
 __all__ = ["RECIPE", "build", "read_words", "stem"]
 

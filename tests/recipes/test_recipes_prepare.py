@@ -17,21 +17,11 @@ import pytest
 import yaml
 
 from ofasys_lite.cards.find import content_folder, find_task
-from ofasys_lite.data.recipes import describe, fetch, load_manifest, prepare, read_split, recipe_names, store
-from ofasys_lite.data.recipes.base import (
-    SPLITS,
-    Built,
-    Column,
-    Limits,
-    Recipe,
-    RecipeInfo,
-    Source,
-    assemble,
-    split_of,
-)
-from ofasys_lite.data.recipes.fetch import Wheels
-from ofasys_lite.data.recipes.preparation import data_root, prepare_recipe
 from ofasys_lite.errors import DataError, WriteError
+from ofasys_lite.recipes import describe, fetch, load_manifest, prepare, read_split, recipe_names, store
+from ofasys_lite.recipes.base import SPLITS, Built, Column, Limits, Recipe, RecipeInfo, assemble, split_of
+from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.preparation import data_root, prepare_recipe
 from ofasys_lite.writing import cache_folder
 
 
@@ -314,7 +304,7 @@ def test_an_unknown_split_is_refused(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_progress_tells_every_recipe_and_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, int, int]] = []
-    monkeypatch.setattr("ofasys_lite.data.recipes.preparation.prepare_recipe", lambda recipe, root, folder: root)
+    monkeypatch.setattr("ofasys_lite.recipes.preparation.prepare_recipe", lambda recipe, root, folder: root)
     prepare(["digits", "g2p"], tmp_path, progress=lambda *step: told.append(step))
     assert told == [("digits: preparing", 0, 2), ("g2p: preparing", 1, 2), ("data ready", 2, 2)]
 
@@ -331,7 +321,7 @@ def test_folders_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_listing_recipes_imports_neither_torch_nor_pyarrow() -> None:
     code = (
-        "import sys; from ofasys_lite.data.recipes import describe, recipe_names; list(map(describe, recipe_names()));"
+        "import sys; from ofasys_lite.recipes import describe, recipe_names; list(map(describe, recipe_names()));"
         "print([m for m in ('torch', 'pyarrow', 'PIL', 'soundfile') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.data.recipes.base import Source
 from ofasys_lite.errors import DataError
+from ofasys_lite.recipes.fetch import Source
 from ofasys_lite.writing import write_atomic
 
 __all__ = ["RESVG", "renderer"]

@@ -6,9 +6,9 @@ import datetime
 import itertools
 import random
 
-from ofasys_lite.data.recipes import spelling
-from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
-from ofasys_lite.data.recipes.fetch import Wheels
+from ofasys_lite.recipes import spelling
+from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
+from ofasys_lite.recipes.fetch import Wheels
 
 __all__ = ["RECIPE", "build"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ofasys_lite.data.recipes.base import Source
 from ofasys_lite.errors import DataError
+from ofasys_lite.recipes.fetch import Source
 from ofasys_lite.writing import telling
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""The types every recipe is made of: where a data set comes from, what its columns are, which rows it gave.
+"""The types every recipe is made of: what a data set's columns are, from which wheels it comes, which rows it gave.
 
 A recipe is a description (`RecipeInfo`, printed by `ofasys-lite data list`) and one pure function from wheels to rows.
-Nothing here opens a file or imports more than the standard library.
+Nothing here opens a file.
 """
 
 from __future__ import annotations
@@ -9,37 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ofasys_lite.data.recipes.fetch import Wheels
+from ofasys_lite.recipes.fetch import Source, Wheels
 
-__all__ = ["SPLITS", "Built", "Column", "Limits", "Recipe", "RecipeInfo", "Row", "Source", "assemble", "split_of"]
+__all__ = ["SPLITS", "Built", "Column", "Limits", "Recipe", "RecipeInfo", "Row", "assemble", "split_of"]
 
 SPLITS = ("train", "valid", "test")
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One pinned wheel of a package index.
-
-    Attributes:
-        package: Name of the package.
-        version: The pinned version.
-        wheels: File name of each known wheel with its sha256, one per platform.
-        licence: Licence of what is read from it.
-    """
-
-    package: str
-    version: str
-    wheels: Mapping[str, str]
-    licence: str
-
-    @property
-    def requirement(self) -> str:
-        """What pip is asked for, such as `easy-vqa==1.0`."""
-        return f"{self.package}=={self.version}"
 
 
 @dataclass(frozen=True, slots=True)

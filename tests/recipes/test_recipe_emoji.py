@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ofasys_lite.data.recipes import emoji
-from ofasys_lite.data.recipes.base import SPLITS
-from ofasys_lite.data.recipes.fetch import Wheels
-from ofasys_lite.data.recipes.resvg import RESVG, renderer
-from ofasys_lite.data.recipes.store import content_hash
 from ofasys_lite.errors import DataError
+from ofasys_lite.recipes import emoji
+from ofasys_lite.recipes.base import SPLITS
+from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.resvg import RESVG, renderer
+from ofasys_lite.recipes.store import content_hash
 from ofasys_lite.writing import cache_folder
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72"><rect width="36" height="72" fill="{0}"/></svg>'

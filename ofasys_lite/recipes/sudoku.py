@@ -7,8 +7,8 @@ import random
 from collections.abc import Iterator
 from functools import cache
 
-from ofasys_lite.data.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
-from ofasys_lite.data.recipes.fetch import Wheels
+from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
+from ofasys_lite.recipes.fetch import Wheels
 
 __all__ = ["RECIPE", "build", "solution_grids", "unique"]
 

@@ -12,8 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofasys_lite.data.recipes.base import Source
-from ofasys_lite.data.recipes.fetch import Wheels
+from ofasys_lite.recipes.fetch import Source, Wheels
 
 __all__ = ["BOKEH", "TABLES", "TOPICS", "Table", "database"]
 
