@@ -14,15 +14,13 @@ import numpy as np
 
 from ofasys_lite.decoding.allowed import Allowed
 from ofasys_lite.decoding.json_part import JsonPart
-from ofasys_lite.decoding.nodes import END, Node, PlacedNode
+from ofasys_lite.decoding.nodes import END, Node, Owner, Part, PlacedNode
 from ofasys_lite.decoding.parts import (
     CodesPart,
     CornersPart,
     ForcedPart,
     FreePart,
     OptionalPart,
-    Owner,
-    Part,
     PlacedPart,
     RangePart,
     RepeatPart,

@@ -1,4 +1,6 @@
-"""Nodes of an automaton: each says which ids are legal, how far the end is, and which node follows an id.
+"""Nodes of an automaton, and what its parts have in common.
+
+A node says which ids are legal, how far the end is, and which node follows an id; a part makes them (decoding/parts).
 
 A node stands for a place in one part of the constraint and for all that comes behind it (`then`). Nodes are made on
 demand and once: equal places are the same object, so a state is compared and hashed by identity.
@@ -7,16 +9,14 @@ demand and once: equal places are the same object, so a state is compared and ha
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from ofasys_lite.decoding.allowed import Allowed, allowed
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Codes
 
-if TYPE_CHECKING:
-    from ofasys_lite.decoding.parts import Part
-
-__all__ = ["END", "Arc", "CodesNode", "LocalNode", "Node", "PlacedNode", "illegal"]
+__all__ = ["END", "Arc", "CodesNode", "LocalNode", "Node", "Owner", "Part", "PlacedNode", "illegal"]
 
 
 class Arc(NamedTuple):
@@ -25,6 +25,51 @@ class Arc(NamedTuple):
     ranges: tuple[tuple[int, int], ...]
     least: int
     most: int
+
+
+@dataclass(frozen=True, eq=False)
+class Owner:
+    """To whom ids belong: a slot or a group, `depth` groups deep. Compared by identity: a key may stand twice."""
+
+    key: str
+    depth: int
+    group: bool = False
+
+
+class Part:
+    """Base of the parts.
+
+    Attributes:
+        owner: Slot its ids belong to; None for words.
+        least: Fewest ids.
+        most: Most ids.
+    """
+
+    def __init__(self, owner: Owner | None, least: int, most: int) -> None:
+        self.owner = owner
+        self.least = least
+        self.most = most
+        self._nodes: dict[tuple[Hashable, Node], Node] = {}
+
+    def enter(self, then: Node) -> Node:
+        """The node at the beginning of this part, with `then` behind it."""
+        raise TypeError(type(self).__name__)
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id` at `node`, one of this part's nodes."""
+        raise TypeError(type(self).__name__)
+
+    def node(self, local: Hashable, then: Node) -> Node:
+        """The one node at `local` with `then` behind the part."""
+        key = (local, then)
+        found = self._nodes.get(key)
+        if found is None:
+            found = self._nodes[key] = self.make(local, then)
+        return found
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """A fresh node at `local`."""
+        raise TypeError(type(self).__name__)
 
 
 class Node:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 
-from ofasys_lite.decoding.nodes import END, Arc, CodesNode, LocalNode, Node, PlacedNode, illegal
+from ofasys_lite.decoding.nodes import END, Arc, CodesNode, LocalNode, Node, Owner, Part, PlacedNode, illegal
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import Codes, Corners, Forced, Free, Placed, Range
 
@@ -15,8 +14,6 @@ __all__ = [
     "ForcedPart",
     "FreePart",
     "OptionalPart",
-    "Owner",
-    "Part",
     "PlacedPart",
     "RangePart",
     "RepeatPart",
@@ -25,54 +22,9 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Owner:
-    """To whom ids belong: a slot or a group, `depth` groups deep. Compared by identity: a key may stand twice."""
-
-    key: str
-    depth: int
-    group: bool = False
-
-
 def one(id: int) -> tuple[tuple[int, int], ...]:
     """The range that holds only `id`."""
     return ((id, id + 1),)
-
-
-class Part:
-    """Base of the parts.
-
-    Attributes:
-        owner: Slot its ids belong to; None for words.
-        least: Fewest ids.
-        most: Most ids.
-    """
-
-    def __init__(self, owner: Owner | None, least: int, most: int) -> None:
-        self.owner = owner
-        self.least = least
-        self.most = most
-        self._nodes: dict[tuple[Hashable, Node], Node] = {}
-
-    def enter(self, then: Node) -> Node:
-        """The node at the beginning of this part, with `then` behind it."""
-        raise TypeError(type(self).__name__)
-
-    def follow(self, node: Node, id: int) -> Node:
-        """The node behind `id` at `node`, one of this part's nodes."""
-        raise TypeError(type(self).__name__)
-
-    def node(self, local: Hashable, then: Node) -> Node:
-        """The one node at `local` with `then` behind the part."""
-        key = (local, then)
-        found = self._nodes.get(key)
-        if found is None:
-            found = self._nodes[key] = self.make(local, then)
-        return found
-
-    def make(self, local: Hashable, then: Node) -> Node:
-        """A fresh node at `local`."""
-        raise TypeError(type(self).__name__)
 
 
 class ForcedPart(Part):

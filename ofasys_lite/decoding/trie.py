@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ofasys_lite.decoding.nodes import Arc, LocalNode, Node, illegal
-from ofasys_lite.decoding.parts import Owner, Part
+from ofasys_lite.decoding.nodes import Arc, LocalNode, Node, Owner, Part, illegal
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import OneOf
 
