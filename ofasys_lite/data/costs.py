@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ofasys_lite.data.cache import cached_arrays
 from ofasys_lite.data.groups import group_columns, raw_values, records
-from ofasys_lite.data.lengths import length_of
+from ofasys_lite.data.lengths import length_hint, length_of
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.types import (
@@ -60,7 +60,7 @@ def _segment(segment: Segment, tools: Tools, source: RowSource, index: int) -> i
     if fixed is not None:
         return fixed
     tool = tools[segment.tool_key]
-    return _rows(segment, tool, source.length_hint(index, segment.column, tool.length_kind) or 0)
+    return _rows(segment, tool, length_hint(source, index, segment.column, tool.length_kind) or 0)
 
 
 def _words(segment: WordsSegment) -> int:

@@ -15,11 +15,28 @@ from ofasys_lite.data.fields import MISSING, as_list
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
 
-__all__ = ["KINDS", "column_lengths", "length_of"]
+__all__ = ["KINDS", "column_lengths", "length_hint", "length_of"]
 
 KINDS = ("text", "image", "width", "height", "audio", "list")
 # arrays of a source live as long as it does; the key is its identity plus column and kind
 _ATTRIBUTE = "_lengths"
+
+
+def length_hint(source: RowSource, i: int, column: str, kind: str) -> int | None:
+    """A cheap length of one value, from the source's index; None if it cannot be told.
+
+    The first call for a column measures all rows once and keeps the result by content hash.
+
+    Args:
+        source: Where the row stands.
+        i: Row number from 0 on.
+        column: Column, dotted names allowed.
+        kind: `text` (UTF-8 bytes), `image` (pixels), `width`, `height`, `audio` (samples at 16 kHz) or `list`
+            (elements).
+    """
+    whole, row = source.origin(i)
+    found = int(column_lengths(whole, column, kind)[row])
+    return None if found < 0 else found
 
 
 def column_lengths(source: RowSource, column: str, kind: str) -> NDArray[np.int64]:

@@ -78,21 +78,9 @@ class RowSource(ABC):
         """Where row `i` stands, for messages: `qa.csv, row 17` (rows count from 1)."""
         return f"{self.name}, row {i + 1}"
 
-    def length_hint(self, i: int, column: str, kind: str) -> int | None:
-        """A cheap length of one value, from the source's index; None if it cannot be told.
-
-        The first call for a column measures all rows once and keeps the result by content hash.
-
-        Args:
-            i: Row number from 0 on.
-            column: Column, dotted names allowed.
-            kind: `text` (UTF-8 bytes), `image` (pixels), `width`, `height`, `audio` (samples at 16 kHz) or `list`
-                (elements).
-        """
-        from ofasys_lite.data.lengths import column_lengths
-
-        found = int(column_lengths(self, column, kind)[i])
-        return None if found < 0 else found
+    def origin(self, i: int) -> tuple[RowSource, int]:
+        """The source whose rows are measured once for all its parts, and the number of row `i` there."""
+        return self, i
 
     def check_row(self, i: int) -> int:
         """`i`, if there is such a row.

@@ -117,9 +117,9 @@ class SplitView(RowSource):
         """Where row `i` of the split stands in its file."""
         return self.source.place(self.original(i))
 
-    def length_hint(self, i: int, column: str, kind: str) -> int | None:
-        """The length that the source's index holds."""
-        return self.source.length_hint(self.original(i), column, kind)
+    def origin(self, i: int) -> tuple[RowSource, int]:
+        """The whole source, and row `i` of the split there."""
+        return self.source.origin(self.original(i))
 
 
 def _splits(source: RowSource, group_column: str | None) -> NDArray[np.int64]:

@@ -119,7 +119,7 @@ class Preprocess:
     text: ClassVar[bool] = False
     #: True if a target longer than `max_length` is cut; False if such a row is refused.
     cut_targets: ClassVar[bool] = True
-    #: What `RowSource.length_hint` measures for it: `text` (bytes), `image` (pixels), `audio` (samples at 16 kHz) or
+    #: What `data.lengths.length_hint` measures for it: `text` (bytes), `image` (pixels), `audio` (samples at 16 kHz) or
     #: `list`.
     length_kind: ClassVar[str] = "text"
 

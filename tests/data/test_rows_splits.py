@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ofasys_lite.data.lengths import length_hint
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.splits import SPLITS, SplitView, open_splits, split_of
 from ofasys_lite.errors import DataError
@@ -48,7 +49,7 @@ def test_a_view_names_rows_as_their_file_does() -> None:
     row = view.original(3)
     assert view.place(3) == f"list, row {row + 1}"
     assert view.row(3) == ROWS[row]
-    assert view.length_hint(3, "q", "text") == len(ROWS[row]["q"])
+    assert length_hint(view, 3, "q", "text") == len(ROWS[row]["q"])
     assert pickle.loads(pickle.dumps(view)).row(3) == ROWS[row]
 
 

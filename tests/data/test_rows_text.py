@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ofasys_lite.data.lengths import length_hint
 from ofasys_lite.data.readers.delimited import Dialect
 from ofasys_lite.data.readers.lines import scan_records
 from ofasys_lite.data.rows import as_record, open_source
@@ -77,17 +78,17 @@ def test_lengths_of_media_come_from_their_headers(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(1234), 8000)
     (tmp_path / "t.csv").write_text("image,wav\na.png,a.wav\nmissing.png,\n")
     source = open_source(tmp_path / "t.csv")
-    assert source.length_hint(0, "image", "image") == 600
-    assert source.length_hint(0, "wav", "audio") == 2 * 1234  # at 8 kHz
-    assert source.length_hint(1, "image", "image") is None
-    assert source.length_hint(1, "wav", "audio") is None
+    assert length_hint(source, 0, "image", "image") == 600
+    assert length_hint(source, 0, "wav", "audio") == 2 * 1234  # at 8 kHz
+    assert length_hint(source, 1, "image", "image") is None
+    assert length_hint(source, 1, "wav", "audio") is None
     arrays = open_source(
         [{"wav": {"array": np.zeros(77), "sampling_rate": 8000}, "img": np.zeros((3, 9, 3), np.uint8)}]
     )
-    assert arrays.length_hint(0, "wav", "audio") == 2 * 77
-    assert arrays.length_hint(0, "img", "width") == 9
+    assert length_hint(arrays, 0, "wav", "audio") == 2 * 77
+    assert length_hint(arrays, 0, "img", "width") == 9
     with pytest.raises(DataError, match="unknown kind of length `pixels`"):
-        arrays.length_hint(0, "img", "pixels")
+        length_hint(arrays, 0, "img", "pixels")
 
 
 def test_slot_columns_come_from_data_columns_and_the_exact_name_wins() -> None:
