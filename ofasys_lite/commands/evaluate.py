@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.commands.compose import run_hydra
-from ofasys_lite.commands.runs import Found, find_run
+from ofasys_lite.commands.runs import Found, environment, find_run
 from ofasys_lite.commands.settings import refuse_unknown
-from ofasys_lite.commands.train import environment
 from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.writing import begun_by_us, claim_folder, locked, write_atomic

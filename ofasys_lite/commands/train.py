@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from ofasys_lite.commands.begin import begin_with, measurable, start_named
 from ofasys_lite.commands.compose import run_hydra, user_folders
 from ofasys_lite.commands.config import RunConfig, run_config
 from ofasys_lite.commands.escapes import escaped
-from ofasys_lite.commands.runs import find_run
+from ofasys_lite.commands.runs import environment, find_run
 from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.signals import AtOnce, Interrupted, pending, preparing
@@ -27,7 +26,7 @@ from ofasys_lite.writing import other_rank
 if TYPE_CHECKING:
     from ofasys_lite.report.sweeps import Job
 
-__all__ = ["environment", "main", "start"]
+__all__ = ["main", "start"]
 
 #: Rows of each source that are looked at before anything heavy is imported.
 _ROWS = 50
@@ -198,19 +197,6 @@ def _how_to_go_on(reached: _Reached, config: RunConfig) -> str:
         cards = [word for each in config.folders if each not in given for word in ("--config-dir", each)]
         return f"to go on where it stopped: {shlex.join(['ofasys-lite', 'train', *cards, f'resume={folder}'])}"
     return "nothing was trained yet: the same command begins again"
-
-
-def environment(data: Mapping[str, Any]) -> None:
-    """Puts the data and cache folders of a configuration where the readers look."""
-    # Compute threads wait for each other by spinning. Without a limit that burns the time of whatever else runs (a
-    # loader worker, other programs): two threads on two busy cores were 3 times slower than one. Without any spinning
-    # a step takes 2.5 times as long on a quiet machine. This many turns cost a tenth there and bound the loss elsewhere
-    # (measured on 2 cores). libgomp reads it once, when torch is imported, which has not happened yet.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    for key, variable in (("root", "OFASYS_DATA"), ("cache", "OFASYS_CACHE")):
-        if data.get(key):
-            os.environ[variable] = str(data[key])
 
 
 def _check_lines(config: RunConfig) -> None:
