@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ofasys_lite.version import __version__
+
 if TYPE_CHECKING:
     from ofasys_lite.api.evaluation import evaluate
     from ofasys_lite.api.model import GeneralistModel
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from ofasys_lite.generalist.prediction import Prediction
     from ofasys_lite.model.config import ModelConfig
 
-__version__ = "0.1.0.dev0"
-
 __all__ = [
     "GeneralistModel",
     "ModelConfig",
@@ -28,6 +28,7 @@ __all__ = [
     "Prediction",
     "Task",
     "Trainer",
+    "__version__",
     "evaluate",
     "fit",
 ]

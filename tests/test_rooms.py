@@ -15,6 +15,7 @@ CONTENT = ("instructions", "tasks", "modalities", "presets")
 
 #: Top to bottom. What shares a line has no say over the other.
 ROOMS = (
+    "version",
     "errors",
     "signals",
     "writing",
@@ -38,6 +39,7 @@ ROOMS = (
 
 #: Rooms that leave these out of their module level (and of what they import there).
 LIGHT = {
+    "version": (),
     "errors": (),
     "signals": (),
     "writing": (),

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from ofasys_lite import __version__
 from ofasys_lite.errors import OfasysError, did_you_mean
 from ofasys_lite.signals import AtOnce, Interrupted
+from ofasys_lite.version import __version__
 from ofasys_lite.writing import reason
 
 __all__ = ["VERBS", "main"]

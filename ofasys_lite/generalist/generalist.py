@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,15 @@ from ofasys_lite.data.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
 from ofasys_lite.generalist.calls import learned_line
 from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.generalist.store import Export, load, save, save_weights
+from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.codecs import codec_of, with_codecs
 from ofasys_lite.plan.types import option
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["Generalist", "TaskEntry"]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskEntry:
-    """A task as a model knows it: its card, and its plan with frozen closed sets."""
-
-    card: TaskCard
-    plan: Plan
-
-    @property
-    def decoding(self) -> dict[str, Any]:
-        """What the line's `decode=` says, and over it what the card's `decoding` says."""
-        return {**self.plan.decoding(), **self.card.decoding}
+__all__ = ["Generalist"]
 
 
 class Generalist:
@@ -221,14 +210,11 @@ class Generalist:
 
         Other files in the folder stay; a model that it holds is replaced if `overwrite` says so.
         """
-        from ofasys_lite.generalist.store import save
-
-        return save(self, Path(folder).expanduser(), overwrite)
+        held = Export(self.network, self.vocabulary, self.tasks, self.modalities, self.data, self.contents)
+        return save(held, Path(folder).expanduser(), overwrite)
 
     def save_weights(self, path: str | Path) -> None:
         """Writes the weights alone (safetensors), atomically."""
-        from ofasys_lite.generalist.store import save_weights
-
         save_weights(self.network, Path(path))
 
     @staticmethod
@@ -237,6 +223,5 @@ class Generalist:
 
         `auto` takes a CUDA device where there is one.
         """
-        from ofasys_lite.generalist.store import load
-
-        return load(path, device)
+        held = load(path, device)
+        return Generalist(held.network, held.vocabulary, held.tasks, held.modalities, held.data, held.contents)

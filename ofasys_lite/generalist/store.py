@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,40 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ofasys_lite import __version__
 from ofasys_lite.cards.stored import stored_card, stored_modalities
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import adapter_facts, codec_slots
+from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.ready import DataSettings
 from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
-from ofasys_lite.generalist.generalist import Generalist, TaskEntry
 from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.generalist.trained import EXPORT, ROWS, read_contents, write_contents
 from ofasys_lite.model import ModelConfig, pick_device
 from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
 from ofasys_lite.plan.codecs import MODEL_KEYS, with_codecs
 from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.version import __version__
 from ofasys_lite.writing import atomic, claim_folder, current, staged, write_atomic
 
-__all__ = ["load", "load_weights", "save", "save_weights"]
+__all__ = ["Export", "load", "load_weights", "save", "save_weights"]
 
 # 2: logits and rows of the token table are scaled by its deviation; interleaved rotary axes
 _FORMAT = 2
+
+
+@dataclass(slots=True)
+class Export:
+    """What an export holds; see `Generalist` for what each part is."""
+
+    network: Network
+    vocabulary: Vocabulary
+    tasks: Mapping[str, TaskEntry]
+    modalities: Mapping[str, ModalityCard]
+    data: DataSettings
+    contents: Mapping[str, Contents] = field(default_factory=dict)
 
 
 def _plain(value: Any) -> Any:
@@ -60,7 +73,7 @@ def _card(card: TaskCard) -> dict[str, Any]:
     return {**stored, "data": {split: _source(source) for split, source in card.data.items()}}
 
 
-def _config(model: Generalist) -> dict[str, Any]:
+def _config(model: Export) -> dict[str, Any]:
     used = {s.modality for e in model.tasks.values() for s in e.plan.slots()}
     cards = {c.name: c for c in model.modalities.values()}
     tasks = {}
@@ -90,7 +103,7 @@ def save_weights(network: Network, path: Path) -> None:
         save_file(tensors, partial, metadata={"format": "pt"})
 
 
-def save(model: Generalist, folder: Path, overwrite: bool = False) -> Path:
+def save(model: Export, folder: Path, overwrite: bool = False) -> Path:
     """Writes the export into `folder`, whose other files stay; an older export stays until the new one is complete.
 
     Raises:
@@ -153,8 +166,8 @@ def _download(name: str) -> Path:
         ) from None
 
 
-def load(path: str | Path, device: str | torch.device = "auto") -> Generalist:
-    """The model in a run folder, an export folder, or a Hugging Face repository, on a device (`pick_device`)."""
+def load(path: str | Path, device: str | torch.device = "auto") -> Export:
+    """What lies in a run folder, an export folder, or a Hugging Face repository, on a device (`pick_device`)."""
     place = pick_device(device)
     folder = _find(path)
     config = _read_config(current(folder, "config.json"))
@@ -190,7 +203,7 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     return config
 
 
-def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Generalist:
+def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Export:
     """The model that config.json describes, its weights not yet read."""
     if vocabulary.hash != config["vocabulary"]["hash"]:
         raise CheckpointError("it and the tokenizer do not belong together", help="do not mix files of two exports")
@@ -200,7 +213,7 @@ def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Generalist:
     network = Network(ModelConfig.from_dict(sizes), len(vocabulary), specs)
     modalities = stored_modalities(config["modalities"])
     tasks = {name: _entry(name, value, modalities) for name, value in config["tasks"].items()}
-    return Generalist(network, vocabulary, tasks, _with_others(modalities), DataSettings(**config["data"]))
+    return Export(network, vocabulary, tasks, _with_others(modalities), DataSettings(**config["data"]))
 
 
 def load_weights(network: Network, path: Path) -> None:

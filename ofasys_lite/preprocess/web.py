@@ -39,7 +39,7 @@ def fetching(url: str) -> Iterator[HTTPResponse]:
     import urllib.error
     import urllib.request
 
-    from ofasys_lite import __version__
+    from ofasys_lite.version import __version__
 
     try:
         request = urllib.request.Request(url, headers={"User-Agent": f"ofasys_lite/{__version__}"})

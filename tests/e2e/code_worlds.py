@@ -18,8 +18,9 @@ from ofasys_lite.data.batch import collate
 from ofasys_lite.data.ready import DataSettings, Ready, make_ready
 from ofasys_lite.data.types import Batch, Example
 from ofasys_lite.generalist.codecs import fill_codecs, save_codec
-from ofasys_lite.generalist.generalist import Generalist, TaskEntry
+from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.model import ModelConfig
 

@@ -26,7 +26,6 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.infilling import given_elements
 from ofasys_lite.generalist.judging import show_judged
 from ofasys_lite.generalist.predict import Request, predict
-from ofasys_lite.generalist.store import load
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.preprocess.judged import OTHER, OWN, REAL, SHARE
 from ofasys_lite.training.accounting import Ledger, unit_weights
@@ -357,7 +356,7 @@ def test_a_run_logs_both_judges_and_its_export_decodes_with_them(tmp_path: Path)
     found = {row["slot"]: row["loss"] for row in logged if row["kind"] == "train"}
     assert set(found) == {"img", "img:relevance", "img:fidelity"}
     assert all(0.3 < found[f"img:{head}"] < 1.5 for head in ("relevance", "fidelity"))
-    again = load(tmp_path / "run" / "export")
+    again = Generalist.from_pretrained(tmp_path / "run" / "export")
     (prediction,) = predict(again, [Request("fill", worlds.rows(1)[0], "0")])
     (same,) = predict(model, [Request("fill", worlds.rows(1)[0], "0")])
     assert prediction is not None
