@@ -5,6 +5,7 @@ import configparser
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,19 @@ def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
         if parts[0] == "ofasys_lite" and len(parts) > 1 and parts[1] in ROOMS:
             above = ROOMS.index(parts[1]) <= ROOMS.index(room)
             assert above, f"{path.relative_to(ROOT)}:{line}: {room} imports {parts[1]}, which stands below it"
+
+
+def test_no_modules_import_each_other() -> None:
+    """Whether at the top, inside a function or for types alone: a circle means that two modules are one thing."""
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in modules()}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found = graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                members = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= {member if member in names else node.module or "" for member in members} & set(names)
+    TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
