@@ -19,10 +19,10 @@ from ofasys_lite import GeneralistModel, Task, evaluate, fit
 from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.data.mixture import Mixture, MixtureTask
-from ofasys_lite.data.ready import DataSettings, Ready, make_ready
 from ofasys_lite.generalist.codecs import save_codec
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig, flops
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule

@@ -42,13 +42,13 @@ from ofasys_lite.api.sources import as_source
 from ofasys_lite.api.task import Task
 from ofasys_lite.api.training import fit
 from ofasys_lite.cards.find import find_task
-from ofasys_lite.data.batch import collate
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
 from ofasys_lite.metrics.frechet import frechet_distance
 from ofasys_lite.model import ModelConfig
 

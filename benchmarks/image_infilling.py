@@ -35,13 +35,13 @@ from rich.table import Table
 
 from ofasys_lite.api.model import GeneralistModel
 from ofasys_lite.api.training import fit
-from ofasys_lite.data.batch import collate
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.infilling import given_elements
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
 from ofasys_lite.metrics.frechet import frechet_distance
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.judged import VERDICTS

@@ -26,6 +26,7 @@ ROOMS = (
     "plan",
     "preprocess",
     "data",
+    "layout",
     "model",
     "adapters",
     "decoding",

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ofasys_lite.adapters.base import Adapter, Shared
-from ofasys_lite.data.types import Part
 from ofasys_lite.errors import ShapeError
+from ofasys_lite.layout.pack import Part
 from ofasys_lite.model import moved
 from ofasys_lite.preprocess.audio import rows_of_frames
 from ofasys_lite.preprocess.media import setting

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.data.types import Part
 from ofasys_lite.errors import ShapeError
+from ofasys_lite.layout.pack import Part
 
 __all__ = ["TABLE_STD", "Adapter", "Asked", "Embedded", "Section", "Shared"]
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ofasys_lite.adapters.base import Adapter, Section, Shared
 from ofasys_lite.adapters.image_stem import ConvStem, LinearStem, enlarged, strides_of
-from ofasys_lite.data.types import Part
 from ofasys_lite.errors import CardError, ShapeError
+from ofasys_lite.layout.pack import Part
 from ofasys_lite.model import moved
 from ofasys_lite.preprocess.media import setting
 

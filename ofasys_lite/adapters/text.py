@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Shared
-from ofasys_lite.data.types import Ints, Part
+from ofasys_lite.layout.pack import Ints, Part
 from ofasys_lite.model import ctc_losses, head_loss
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 

@@ -20,7 +20,7 @@ from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.start import Start, replayed
 
 if TYPE_CHECKING:
-    from ofasys_lite.data.ready import DataSettings
+    from ofasys_lite.layout.ready import DataSettings
     from ofasys_lite.training.fit import TrainingRun
     from ofasys_lite.training.settings import TrainSettings
 
@@ -360,7 +360,7 @@ def _run(
 
 def _data(model: GeneralistModel, asked: _Asked) -> DataSettings:
     """Tokenizer and bins; a trained model has its own, and keeps them."""
-    from ofasys_lite.data.ready import DataSettings
+    from ofasys_lite.layout.ready import DataSettings
 
     if not model.trained:
         values = asked.data

@@ -22,7 +22,7 @@ from ofasys_lite.plan.types import SlotSegment
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ofasys_lite.data.analyze import Analysis
+    from ofasys_lite.layout.analyze import Analysis
 
 __all__ = ["main", "model_sizes"]
 
@@ -97,8 +97,8 @@ def model_sizes(names: Sequence[str] = ()) -> dict[str, ModelSize]:
 
 def _typical(types: Mapping[str, ModalityCard]) -> Count:
     """Rows of a slot whose data nobody has seen: those of a value of typical length."""
-    from ofasys_lite.data.costs import typical_rows
-    from ofasys_lite.data.ready import preprocess_class
+    from ofasys_lite.layout.costs import typical_rows
+    from ofasys_lite.layout.ready import preprocess_class
     from ofasys_lite.preprocess.base import Context
     from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
 
@@ -119,8 +119,8 @@ def _analyzed(
     card: TaskCard, types: Mapping[str, ModalityCard], sizes: Mapping[str, ModelSize], rows: int, console: Console
 ) -> None:
     """Explains a card by its data: closed sets frozen, rows measured."""
-    from ofasys_lite.data.analyze import analyze
-    from ofasys_lite.data.ready import DataSettings, make_ready
+    from ofasys_lite.layout.analyze import analyze
+    from ofasys_lite.layout.ready import DataSettings, make_ready
 
     if not card.data.get("train"):
         raise CardError(f"task {card.name} has no data to analyze", help="name it after the line: explain LINE my.csv")

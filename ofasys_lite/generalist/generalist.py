@@ -13,13 +13,13 @@ import torch
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import adapter_facts, codec_slots, named_codec
 from ofasys_lite.data.contents import Contents
-from ofasys_lite.data.examples import ExampleMaker
-from ofasys_lite.data.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
 from ofasys_lite.generalist.calls import learned_line
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.store import Export, load, save, save_weights
 from ofasys_lite.generalist.task_entry import TaskEntry
+from ofasys_lite.layout.examples import ExampleMaker
+from ofasys_lite.layout.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.codecs import codec_of, with_codecs

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ofasys_lite.data.types import Part, Stream
 from ofasys_lite.decoding.mask_predict import Choose, mask_predict
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis
@@ -20,6 +19,7 @@ from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.judging import Reader
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.rendering import codes_in
+from ofasys_lite.layout.pack import Part, Stream
 from ofasys_lite.plan.constraints import Codes, Constraint, Series, Slotted
 from ofasys_lite.preprocess.base import Piece
 

@@ -17,9 +17,9 @@ from ofasys_lite.adapters.codes import CodesAdapter
 from ofasys_lite.adapters.depth import DepthLogits
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.cards.classes import load_class
-from ofasys_lite.data.types import Batch, SideRows, Stream
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.judging import show_judged, verdict_losses
+from ofasys_lite.layout.pack import Batch, SideRows, Stream
 from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
 
 __all__ = ["AdapterSpec", "Losses", "Network", "merge_taps"]

@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ofasys_lite.data.batch import collate
 from ofasys_lite.data.codecs import codec_slots
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.data.permutation import sample_rng
-from ofasys_lite.data.types import Example, Stream
 from ofasys_lite.decoding.automaton import Automaton, compile
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis, decode
@@ -29,6 +27,8 @@ from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.generalist.rendering import Rendering, codes_in
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Example, Stream
 from ofasys_lite.model import tensor_cores
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.decoding import misfit

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ofasys_lite.data.types import Rendered
 from ofasys_lite.generalist.network import Network
+from ofasys_lite.layout.pack import Rendered
 from ofasys_lite.plan.constraints import Codes, Constraint, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.types import SlotSegment
 

@@ -13,8 +13,8 @@ from typing import cast
 from torch import nn
 
 from ofasys_lite.adapters.base import Adapter, Asked
-from ofasys_lite.data.types import Batch
 from ofasys_lite.generalist.network import Network
+from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model.layers import DecoderBlock
 
 __all__ = ["NetworkSection", "sections_of"]

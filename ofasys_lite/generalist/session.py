@@ -8,9 +8,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ofasys_lite.adapters.depth import Choose, DepthWriter, Score
-from ofasys_lite.data.types import Stream
 from ofasys_lite.decoding.session import CodeStep
 from ofasys_lite.generalist.network import Network, merge_taps
+from ofasys_lite.layout.pack import Stream
 
 __all__ = ["NetworkSession"]
 

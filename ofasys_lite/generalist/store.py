@@ -16,12 +16,12 @@ from ofasys_lite.cards.stored import stored_card, stored_modalities
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import adapter_facts, codec_slots
 from ofasys_lite.data.contents import Contents
-from ofasys_lite.data.ready import DataSettings
 from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.generalist.trained import EXPORT, ROWS, read_contents, write_contents
+from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig, pick_device
 from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze

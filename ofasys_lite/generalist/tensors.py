@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ofasys_lite.data.types import Batch, Part, Stream
+from ofasys_lite.layout.pack import Batch, Part, Stream
 from ofasys_lite.model import moved
 
 __all__ = ["to_device"]

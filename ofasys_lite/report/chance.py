@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.data.batch import collate
 from ofasys_lite.data.permutation import sample_rng
-from ofasys_lite.data.types import Batch, Example
 from ofasys_lite.errors import DataError
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.report.rows import TaskRows, spread
 
 __all__ = ["chance_levels", "laid_out"]

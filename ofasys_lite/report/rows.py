@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.data.examples import ExampleMaker
 from ofasys_lite.data.fields import MISSING, column_help, field, is_empty
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.metrics.sql import DATABASE_COLUMNS
 from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess import audio, image, image_decode

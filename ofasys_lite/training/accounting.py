@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.data.types import Batch, Term
 from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.layout.pack import Batch, Term
 
 __all__ = ["MODES", "Ledger", "StepCounts", "unit_weights"]
 

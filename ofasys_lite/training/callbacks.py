@@ -12,11 +12,11 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ofasys_lite.data.loader import Share
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.quarantine import Quarantined
 from ofasys_lite.errors import OfasysError, WriteError
+from ofasys_lite.layout.loader import Share
 from ofasys_lite.signals import Interrupted
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, learning_rate

@@ -22,9 +22,9 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.codecs import Known, check_scalar, known
 from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import is_empty
-from ofasys_lite.data.ready import DataSettings, settings_of
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, DataError
+from ofasys_lite.layout.ready import DataSettings, settings_of
 from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.types import SlotSegment, option
 from ofasys_lite.plan.values import CallValue

@@ -20,13 +20,13 @@ from ofasys_lite.data.contents import Contents, contents_of
 from ofasys_lite.data.findings import shortened
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.quarantine import Ledger as Quarantine
-from ofasys_lite.data.ready import DataSettings, Ready, make_ready
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.codecs import fill_codecs
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.generalist.trained import read_contents, write_contents
+from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig, pick_device, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.signals import Patient

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.data.loader import Share
-from ofasys_lite.data.types import Batch
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.sections import sections_of
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.loader import Share
+from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model import moved
 from ofasys_lite.signals import SIGNALS, Interrupted, Patient
 from ofasys_lite.training.accounting import Ledger, StepCounts, unit_weights

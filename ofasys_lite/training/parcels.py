@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ofasys_lite.data.loader import Share
+from ofasys_lite.layout.loader import Share
 
 __all__ = ["Parcel", "parcelled"]
 

@@ -12,9 +12,9 @@ import torch
 
 from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.mixture import Mixture
-from ofasys_lite.data.ready import ReadyTask
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.trained import read_contents
+from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.training.files import RunFolder

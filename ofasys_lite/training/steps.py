@@ -8,9 +8,9 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from ofasys_lite.data.loader import Share, Steps
 from ofasys_lite.data.mixture import Mixture
-from ofasys_lite.data.ready import Ready
+from ofasys_lite.layout.loader import Share, Steps
+from ofasys_lite.layout.ready import Ready
 from ofasys_lite.signals import shelter
 from ofasys_lite.training.parcels import Parcel, parcelled
 from ofasys_lite.training.settings import TrainSettings

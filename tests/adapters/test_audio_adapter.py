@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from ofasys_lite.adapters.audio import AudioAdapter
 from ofasys_lite.adapters.base import Embedded, Shared
-from ofasys_lite.data.types import Part
 from ofasys_lite.errors import ShapeError
+from ofasys_lite.layout.pack import Part
 
 D, MELS = 32, 8
 LENGTHS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 30, 98, 1, 61]

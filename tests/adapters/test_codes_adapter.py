@@ -14,10 +14,10 @@ from torch import Tensor
 from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.codes import head_layers
 from ofasys_lite.adapters.image_codes import ImageCodesAdapter
-from ofasys_lite.data.ready import Ready
-from ofasys_lite.data.types import Batch, Part
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.layout.pack import Batch, Part
+from ofasys_lite.layout.ready import Ready
 
 WORLD = tuple[Ready, Generalist]
 

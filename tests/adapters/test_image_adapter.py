@@ -12,8 +12,8 @@ from torch import nn
 
 from ofasys_lite.adapters.base import Embedded, Shared
 from ofasys_lite.adapters.image import ImageAdapter, buckets
-from ofasys_lite.data.types import Part
 from ofasys_lite.errors import CardError, ShapeError
+from ofasys_lite.layout.pack import Part
 from ofasys_lite.preprocess.base import Context, Piece
 from ofasys_lite.preprocess.image import ImagePreprocess
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.image_timm import TimmAdapter
-from ofasys_lite.data.types import Part
 from ofasys_lite.errors import CardError
+from ofasys_lite.layout.pack import Part
 
 D, CELL = 32, 32
 SIZES = [(64, 96), (32, 32), (64, 96), (96, 64)]

@@ -149,7 +149,7 @@ def test_what_cannot_be_trained_yet_is_refused_and_never_ignored(line: str) -> N
     errors = check_tasks([load_task_card({"instruction": line}, name="t")], CARDS).errors
     assert errors
     assert all(e.code == "E312" and "task t cannot be trained yet: " in e.message for e in errors)
-    from ofasys_lite.data.ready import DataSettings, make_ready
+    from ofasys_lite.layout.ready import DataSettings, make_ready
 
     with pytest.raises(OfasysError, match="cannot be trained yet"):
         make_ready(

@@ -14,10 +14,10 @@ from check_tables import CARDS, report_of
 from PIL import Image
 
 from ofasys_lite.cards import load_task_card
-from ofasys_lite.data.analyze import analyze
 from ofasys_lite.data.check import check_tasks
-from ofasys_lite.data.ready import DataSettings, make_ready
 from ofasys_lite.errors import DataError, InstructionError
+from ofasys_lite.layout.analyze import analyze
+from ofasys_lite.layout.ready import DataSettings, make_ready
 
 
 def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:

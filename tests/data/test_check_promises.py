@@ -13,9 +13,9 @@ from PIL import Image
 
 from ofasys_lite.cards import load_task_card
 from ofasys_lite.data.findings import Tally
-from ofasys_lite.data.ready import DataSettings, make_ready
 from ofasys_lite.data.values import Looker
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.ready import DataSettings, make_ready
 
 NAN = float("nan")
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8))

@@ -315,8 +315,8 @@ def test_core_formats_need_no_heavy_library(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "t.jsonl")
     write_tar(tmp_path / "t.tar")
     code = (
-        "import sys; from ofasys_lite.data.rows import open_source\n"
-        "import ofasys_lite.data.mixture, ofasys_lite.data.splits, ofasys_lite.data.deal, ofasys_lite.data.quarantine\n"
+        "import sys; from ofasys_lite.data.rows import open_source; import ofasys_lite.layout.deal\n"
+        "import ofasys_lite.data.mixture, ofasys_lite.data.splits, ofasys_lite.data.quarantine\n"
         f"for e in ('csv', 'jsonl', 'tar'): open_source(r'{tmp_path}/t.' + e).row(0)\n"
         "heavy = {'torch', 'lightning', 'pyarrow', 'datasets', 'fsspec', 'pandas', 'PIL', 'soundfile'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"

@@ -18,9 +18,9 @@ from ofasys_lite.cards import load_task_card
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.check import check_tasks
 from ofasys_lite.data.findings import shortened
-from ofasys_lite.data.ready import Ready, make_ready
 from ofasys_lite.data.splits import split_of
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.ready import Ready, make_ready
 
 TRAIN_IDS = [key for key in map(str, range(99)) if split_of(key) == "train"]
 PIXELS = np.zeros((16, 16, 3), dtype=np.uint8)

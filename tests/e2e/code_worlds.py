@@ -14,14 +14,14 @@ from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.data.batch import collate
-from ofasys_lite.data.ready import DataSettings, Ready, make_ready
-from ofasys_lite.data.types import Batch, Example
 from ofasys_lite.generalist.codecs import fill_codecs, save_codec
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Batch, Example
+from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig
 
 #: 8 x 8 pixels, 4 x 4 positions of two codes.

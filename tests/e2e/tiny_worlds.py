@@ -13,10 +13,10 @@ from rich.console import Console
 
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.data.ready import DataSettings, Ready, make_ready
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
+from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.training.fit import TrainingRun, train
 from ofasys_lite.training.settings import TrainSettings

@@ -10,10 +10,7 @@ import pytest
 import tiny_worlds as worlds
 import torch
 
-from ofasys_lite.data.batch import collate
 from ofasys_lite.data.mixture import sample_rng
-from ofasys_lite.data.ready import Ready, ReadyTask
-from ofasys_lite.data.types import Stream
 from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis, decode
@@ -22,6 +19,9 @@ from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Stream
+from ofasys_lite.layout.ready import Ready, ReadyTask
 
 
 class UncachedSession:

@@ -14,15 +14,15 @@ import tiny_worlds
 import torch
 from PIL import Image
 
-from ofasys_lite.data.batch import collate
-from ofasys_lite.data.ready import Ready
-from ofasys_lite.data.types import Example
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Example
+from ofasys_lite.layout.ready import Ready
 from ofasys_lite.training.accounting import Ledger, unit_weights
 
 WORLD = tuple[Ready, Generalist]

@@ -8,7 +8,7 @@ from typing import Any
 import code_worlds as worlds
 import numpy as np
 
-from ofasys_lite.data.types import Example
+from ofasys_lite.layout.pack import Example
 
 LINE = (
     "two of [TEXT:cap] -> [IMAGE:img,codec=dnd({codec}{judges}),decode=mask_predict(steps=3)] ;; "

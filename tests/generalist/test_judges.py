@@ -16,9 +16,7 @@ import tiny_worlds
 import torch
 
 from ofasys_lite.adapters.judges import Judges
-from ofasys_lite.data.batch import collate
 from ofasys_lite.data.permutation import sample_rng
-from ofasys_lite.data.types import Batch, Example
 from ofasys_lite.decoding.mask_predict import mask_predict
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, ShapeError
@@ -27,6 +25,8 @@ from ofasys_lite.generalist.infilling import given_elements
 from ofasys_lite.generalist.judging import show_judged
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.preprocess.judged import OTHER, OWN, REAL, SHARE
 from ofasys_lite.training.accounting import Ledger, unit_weights
 from ofasys_lite.training.callbacks import Logs

@@ -23,9 +23,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
-from ofasys_lite.data.batch import collate
-from ofasys_lite.data.ready import Ready
-from ofasys_lite.data.types import Batch
 from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.depth import RowChoice, RowsChoice
 from ofasys_lite.decoding.options import DecodeOptions
@@ -33,6 +30,9 @@ from ofasys_lite.decoding.search import decode
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Batch
+from ofasys_lite.layout.ready import Ready
 from ofasys_lite.model import EncoderDecoder, ModelConfig, head_loss
 from ofasys_lite.model.layers import HeadNorm
 from ofasys_lite.training.accounting import Ledger

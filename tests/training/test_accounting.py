@@ -9,13 +9,13 @@ import pytest
 import tiny_worlds as worlds
 import torch
 
-from ofasys_lite.data.batch import collate
 from ofasys_lite.data.mixture import sample_rng
-from ofasys_lite.data.ready import Ready
-from ofasys_lite.data.types import Batch, Example
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Batch, Example
+from ofasys_lite.layout.ready import Ready
 from ofasys_lite.training.accounting import MODES, Ledger, unit_weights
 
 

@@ -15,12 +15,12 @@ import torch
 from test_training_steps import recorded
 from torch import nn
 
-from ofasys_lite.data.batch import collate
-from ofasys_lite.data.types import Batch
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.sections import sections_of
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Batch
 from ofasys_lite.training.optimizer import parameter_groups
 
 JUDGED = (

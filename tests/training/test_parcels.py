@@ -13,8 +13,8 @@ import tiny_worlds as worlds
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from ofasys_lite.data.loader import Share, Steps
 from ofasys_lite.data.mixture import Mixture, MixtureTask
+from ofasys_lite.layout.loader import Share, Steps
 from ofasys_lite.training import parcels
 from ofasys_lite.training.parcels import Parcel, parcelled
 from ofasys_lite.training.settings import TrainSettings

@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from ofasys_lite.data.batch import collate
-from ofasys_lite.data.examples import ExampleMaker
-from ofasys_lite.data.loader import Steps
 from ofasys_lite.data.mixture import Mixture, MixtureTask
-from ofasys_lite.data.ready import Ready
 from ofasys_lite.errors import OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.examples import ExampleMaker
+from ofasys_lite.layout.loader import Steps
+from ofasys_lite.layout.ready import Ready
 from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from example_worlds import ids_of, maker_of, picture
 
-from ofasys_lite.data.batch import collate
-from ofasys_lite.data.types import Batch, Example, Part, Side, SideLoss, Stream, Target, TargetPiece, Term
 from ofasys_lite.errors import ShapeError
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Batch, Example, Part, Side, SideLoss, Stream, Target, TargetPiece, Term
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.vocabulary import CONTROLS

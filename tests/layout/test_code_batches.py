@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofasys_lite.data.batch import collate
-from ofasys_lite.data.types import Batch, Example, Part, Side, Target, TargetPiece, Term
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Batch, Example, Part, Side, Target, TargetPiece, Term
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.image import grid_positions
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.data.types import (
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.layout.pack import (
     Batch,
     CodeRows,
     Example,
@@ -23,7 +24,6 @@ from ofasys_lite.data.types import (
     TargetPiece,
     Term,
 )
-from ofasys_lite.errors import ShapeError
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.judged import OWN
 from ofasys_lite.preprocess.vocabulary import CONTROLS

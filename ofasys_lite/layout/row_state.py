@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ofasys_lite.data.types import SideLoss, TargetPiece
+from ofasys_lite.layout.pack import SideLoss, TargetPiece
 from ofasys_lite.preprocess.base import Piece
 
 __all__ = ["RowState"]

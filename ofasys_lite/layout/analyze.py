@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ofasys_lite.data.batch import collate
 from ofasys_lite.data.groups import raw_values
 from ofasys_lite.data.looks import Remarks
-from ofasys_lite.data.ready import ReadyTask
-from ofasys_lite.data.types import Example
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Example
+from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.plan.types import SlotSegment, option
 
 __all__ = ["Analysis", "SlotRows", "analyze"]

@@ -11,10 +11,10 @@ import pytest
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.cards.types import ModalityCard
-from ofasys_lite.data.batch import collate
-from ofasys_lite.data.ready import DataSettings, adapters_of, make_ready
-from ofasys_lite.data.types import Example, Side, Target, TargetPiece, Term
 from ofasys_lite.errors import CardError, OfasysError, ShapeError
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Example, Side, Target, TargetPiece, Term
+from ofasys_lite.layout.ready import DataSettings, adapters_of, make_ready
 from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.language import TEXT_ADAPTER
 from ofasys_lite.preprocess.base import Piece, line_positions

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ofasys_lite.data.deal import deal
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.deal import deal
 
 LENGTHS = st.lists(st.tuples(st.integers(0, 80), st.integers(0, 40)), min_size=1, max_size=40)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ofasys_lite.data.batch import collate
-from ofasys_lite.data.deal import deal
 from ofasys_lite.data.mixture import Draw, Mixture, sample_rng
-from ofasys_lite.data.ready import ReadyTask
-from ofasys_lite.data.types import Batch, Example
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.deal import deal
+from ofasys_lite.layout.pack import Batch, Example
+from ofasys_lite.layout.ready import ReadyTask
 
 __all__ = ["Refused", "Share", "Steps"]
 

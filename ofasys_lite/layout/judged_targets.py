@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ofasys_lite.data.terms import Terms
-from ofasys_lite.data.types import Target, TargetPiece
+from ofasys_lite.layout.pack import Target, TargetPiece
+from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.types import Segment, walk
 from ofasys_lite.preprocess.judged import VERDICTS, judged_piece
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ofasys_lite.cards import modalities
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.data.ready import DataSettings, Ready, make_ready
+from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 
 ROWS = [{"id": str(i), "word": f"word {i}", "kind": "AA B" if i % 2 else "CH"} for i in range(40)]
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ofasys_lite.data.costs import row_lengths
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import candidates, cut, empty_target, group_key, opener, records, walked
-from ofasys_lite.data.judged import judged_targets
-from ofasys_lite.data.row_state import RowState
 from ofasys_lite.data.source import RowSource
-from ofasys_lite.data.terms import Terms
-from ofasys_lite.data.types import Example, Rendered, Side, SideLoss, Target, TargetPiece, Term
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.costs import row_lengths
+from ofasys_lite.layout.judged_targets import judged_targets
+from ofasys_lite.layout.pack import Example, Rendered, Side, SideLoss, Target, TargetPiece, Term
+from ofasys_lite.layout.row_state import RowState
+from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.types import (

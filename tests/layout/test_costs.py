@@ -14,9 +14,9 @@ import tiny_worlds as worlds
 
 from ofasys_lite.cards import load_task_card
 from ofasys_lite.data import costs, lengths
-from ofasys_lite.data.loader import Steps
 from ofasys_lite.data.mixture import Mixture, MixtureTask
-from ofasys_lite.data.ready import ReadyTask
+from ofasys_lite.layout.loader import Steps
+from ofasys_lite.layout.ready import ReadyTask
 
 
 @pytest.fixture(autouse=True)

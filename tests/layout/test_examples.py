@@ -11,10 +11,10 @@ import pytest
 from example_worlds import CARDS, SETTINGS, ids_of, learned_of, maker_of, picture, written
 
 from ofasys_lite.cards import find_task, task_names
-from ofasys_lite.data.ready import make_ready
-from ofasys_lite.data.types import Term
 from ofasys_lite.decoding.automaton import compile, random_walk
 from ofasys_lite.errors import CardError, DataError
+from ofasys_lite.layout.pack import Term
+from ofasys_lite.layout.ready import make_ready
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.recipes import data_root
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ofasys_lite.cards import load_task_card, modalities
-from ofasys_lite.data.examples import ExampleMaker
-from ofasys_lite.data.ready import DataSettings, make_ready
-from ofasys_lite.data.types import Example, Target
 from ofasys_lite.decoding.automaton import compile
+from ofasys_lite.layout.examples import ExampleMaker
+from ofasys_lite.layout.pack import Example, Target
+from ofasys_lite.layout.ready import DataSettings, make_ready
 
 CARDS = modalities()
 WORDS = "the cat sat on a mat with seven other animals and one yellow dog yes no left right"
