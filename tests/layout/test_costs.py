@@ -13,8 +13,9 @@ import soundfile
 import tiny_worlds as worlds
 
 from ofasys_lite.cards import load_task_card
-from ofasys_lite.data import costs, lengths
+from ofasys_lite.data import lengths
 from ofasys_lite.data.mixture import Mixture, MixtureTask
+from ofasys_lite.layout import costs
 from ofasys_lite.layout.loader import Steps
 from ofasys_lite.layout.ready import ReadyTask
 
