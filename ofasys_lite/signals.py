@@ -1,4 +1,4 @@
-"""Ends in order: SIGINT, SIGTERM and SIGUSR1 become one exception, at once or between two steps of a training.
+"""Ends in order: SIGINT, SIGTERM, SIGUSR1 and SIGHUP become one exception, at once or between two steps of a training.
 
 `AtOnce` raises wherever the program is, as Ctrl-C does. `Patient` only notes the signal, and the program raises it
 where nothing is half done. Both take the first signal as a request, also where a scheduler sends it twice in a moment,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ from typing import Any
 
 __all__ = ["SIGNALS", "AtOnce", "Interrupted", "Patient", "pending", "preparing", "shelter"]
 
-#: What asks a program to end: Ctrl-C, `kill` and schedulers, and the warning of a preemption (SLURM).
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+#: What asks a program to end: Ctrl-C, `kill` and schedulers, the warning of a preemption (SLURM), a closed terminal.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 
 #: Seconds in which a second signal is the same request: `timeout` and torchrun signal a process and its group.
 _SAME = 1.0
@@ -63,6 +64,7 @@ class _Listening:
     def note(self, number: int) -> None:
         """Keeps the first signal; ends the process at the second."""
         if self.number is None:
+            _hung_up()
             self.number, self._since = int(number), time.monotonic()
         elif time.monotonic() - self._since > _SAME:
             os._exit(128 + number)
@@ -87,6 +89,8 @@ class _Listening:
         if outer is not None and outer.number is not None:
             self.number, self._since = outer.number, outer._since
         for number in SIGNALS:
+            if number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup: the run is to outlive its terminal
             self._before[number] = signal.signal(number, self._handle)
 
     def _leave(self) -> None:
@@ -178,6 +182,16 @@ class Patient(_Listening):
                     return
                 if number in SIGNALS:
                     self.note(number)
+
+
+def _hung_up() -> None:
+    """Output to a terminal that was closed goes nowhere: it would raise, and what is yet to be saved be lost."""
+    for number in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, number)
+                os.close(nowhere)
 
 
 def preparing() -> AtOnce | Patient:

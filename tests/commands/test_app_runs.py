@@ -211,7 +211,7 @@ def test_mistakes_are_told_without_torch(place: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env={**os.environ})
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_an_interrupted_training_says_how_to_go_on_and_exits_with_128_and_the_signal(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

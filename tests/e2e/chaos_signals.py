@@ -2,7 +2,8 @@
 
     python tests/e2e/chaos_signals.py --runs 200 --seed 1
 
-Each run is `ofasys-lite train` on a tiny task, forked from this process, which has imported everything before. Drawn
+Each run is `ofasys-lite train` on a tiny task, forked from this process, which has imported everything before; with
+compile it is a new process, since what compiles does not bear being forked. Drawn
 are the signal, who gets it (the process, its whole group, one of two ranks), loader workers, compile, and the moment:
 in preparing, the first step (with compile: while it compiles), a later step, validation, saving, export, evaluation. A
 run survives if every rank exits with 128 + the signal, the checkpoint holds exactly the last complete step, the line
@@ -64,8 +65,8 @@ class Drawn:
         target = rng.choice(("process", "group") if ranks == 1 else ("group", "rank 0", "rank 1"))
         if moment in ("export", "evaluation") and target == "rank 1":
             target = "rank 0"  # the other rank has ended by then
-        number_of = rng.choice((signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))
-        compiled = moment in ("first step", "step", "saving") and rng.random() < 0.1
+        number_of = rng.choice((signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP))
+        compiled = moment in ("first step", "step", "saving") and rng.random() < 0.15
         nth = 1 if moment in ("preparing", "first step", "export", "evaluation") else rng.randint(2, 12)
         delay = rng.uniform(0.0, 6.0 if compiled and moment == "first step" else 0.05)
         return Drawn(number, moment, number_of, ranks, target, rng.choice((0, 1, 2)), compiled, nth, delay)
@@ -123,6 +124,21 @@ def marked(pipe: int) -> None:
     TrainingModule._average = averaged  # type: ignore[method-assign]
 
 
+def run(rank: int, pipe: int, arguments: list[str]) -> int:
+    """The training of one rank, in this process."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from ofasys_lite.commands.app import main
+
+    rank_zero_only.rank = rank
+    if pipe >= 0:
+        marked(pipe)
+    sys.argv = ["ofasys-lite", *arguments]
+    code = main(arguments)
+    sys.stdout.flush()
+    return code
+
+
 def forked(folder: Path, arguments: list[str], rank: int, ranks: int, port: int, group: int, pipe: int) -> int:
     """The process of one rank of a training."""
     pid = os.fork()
@@ -139,16 +155,21 @@ def forked(folder: Path, arguments: list[str], rank: int, ranks: int, port: int,
             named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
             named |= {"TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             os.environ.update({key: str(value) for key, value in named.items()})
-            from lightning.pytorch.utilities import rank_zero_only
-
-            rank_zero_only.rank = rank
-        if pipe >= 0:
-            marked(pipe)
-        from ofasys_lite.commands.app import main
-
-        sys.argv = ["ofasys-lite", *arguments]
-        code = main(arguments)
-        sys.stdout.flush()
+        if "trainer.compile=true" in arguments:
+            if pipe >= 0:
+                os.set_inheritable(pipe, True)
+            command = [
+                sys.executable,
+                os.path.abspath(__file__),
+                "--child",
+                str(rank),
+                "--pipe",
+                str(pipe),
+                "--",
+                *arguments,
+            ]
+            os.execv(command[0], command)
+        code = run(rank, pipe, arguments)
         sys.stderr.flush()
         import atexit
 
@@ -309,7 +330,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="a moment")
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs that were lost")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--pipe", type=int, default=-1, help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.child is not None:
+        sys.exit(run(asked.child, asked.pipe, asked.arguments))
     os.environ["OMP_NUM_THREADS"] = "1"
     load()
     rng = random.Random(asked.seed)

@@ -99,3 +99,28 @@ def test_signals_at_random_moments_of_random_trainings_lose_nothing() -> None:
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert "12 runs, seed 7, 0 lost" in done.stdout, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo terminals here")
+def test_a_closed_terminal_keeps_a_checkpoint_of_the_last_step(tmp_path: Path) -> None:
+    import fcntl
+    import termios
+
+    (tmp_path / "d.csv").write_text("q,a\n" + "".join(f"word {n},{'abc'[n % 3]}\n" for n in range(60)))
+    keyboard, terminal = os.openpty()
+    task = ["+tasks.mine.instruction=[TEXT:q] what? -> [TEXT:a,closed_set]", "+tasks.mine.data.train=d.csv"]
+    settings = ["model=tiny", "trainer.workers=1", "trainer.samples_per_step=8", "trainer.log_every=1", "steps=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ofasys_lite", "train", "name=r", *task, *settings],
+        **{"stdin": terminal, "stdout": terminal, "stderr": terminal, "cwd": tmp_path, "start_new_session": True},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    folder = tmp_path / "runs" / "r"
+    while logged(folder) < 5 and process.poll() is None:
+        os.read(keyboard, 65536)  # what nobody reads holds up who prints
+    os.close(keyboard)
+    assert process.wait(timeout=120) == 128 + signal.SIGHUP
+    assert torch.load(RunFolder(folder).last, weights_only=True)["global_step"] == logged(folder)

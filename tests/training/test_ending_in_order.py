@@ -61,7 +61,7 @@ def step_of(folder: Path) -> int:
     return int(torch.load(RunFolder(folder).last, weights_only=True)["global_step"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_within_a_step_ends_the_run_after_it(tmp_path: Path, number: signal.Signals) -> None:
     with calling(TrainingModule, "_backward", 3, lambda: ask(number)).context():
         assert stopped(tmp_path / "run").code == 128 + number
