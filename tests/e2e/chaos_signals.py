@@ -66,7 +66,7 @@ class Drawn:
         if moment in ("export", "evaluation") and target == "rank 1":
             target = "rank 0"  # the other rank has ended by then
         number_of = rng.choice((signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP))
-        compiled = moment in ("first step", "step", "saving") and rng.random() < 0.15
+        compiled = moment in ("first step", "step", "saving") and rng.random() < 0.1
         nth = 1 if moment in ("preparing", "first step", "export", "evaluation") else rng.randint(2, 12)
         delay = rng.uniform(0.0, 6.0 if compiled and moment == "first step" else 0.05)
         return Drawn(number, moment, number_of, ranks, target, rng.choice((0, 1, 2)), compiled, nth, delay)
