@@ -3,7 +3,8 @@
     git worktree add ../before 9e93b69
     OMP_NUM_THREADS=1 python benchmarks/two_checkouts.py ../before --repetitions 5
 
-Both sides run in the same Python environment, each in processes of its own that see only their checkout; A B A B
+Both sides run in the same Python environment, in processes that see only their checkout, a process of its own for each
+subject (products of one row are up to half faster or slower by where a process happens to have its weights); A B B A
 interleaved, CPU seconds of one thread. The same script plays both sides, through commands and calls that both have: a
 mixture of text, pictures, boxes and sounds made here (model `quick`, 32 samples a step), beam search over closed and
 free answers, pictures in codes with guidance, `check` and `train ... steps=1` as whole processes.
@@ -37,6 +38,8 @@ LINES = {
     "sound": "[AUDIO:wav] what is said? -> [TEXT:answer]",
 }
 CODEC = "codec=dnd(depth=2,codes=32,factor=8,steps=60)"
+#: What runs within a process of the benchmark; `check` and `train` are whole processes.
+PLAYED = ("training step", "beam search, an answer", "drawing, a picture")
 DRAW = f"draw: [TEXT:colour,drop=0.1] -> [IMAGE:image,size=32,{CODEC},decode=sample(cfg=2.0)]"
 
 
@@ -64,8 +67,8 @@ def rows(count: int) -> list[dict[str, Any]]:
     return found
 
 
-def play() -> dict[str, float]:
-    """CPU seconds of one side, by subject: called in the checkout that is measured."""
+def play(subject: str) -> float:
+    """CPU seconds of one side: called in the checkout that is measured."""
     import torch
     from rich.console import Console
 
@@ -90,7 +93,7 @@ def play() -> dict[str, float]:
         "pieces": 300,
         "console": quiet,
     }
-    found, clock = {}, time.process_time
+    clock = time.process_time
 
     def spent(work: Any) -> float:
         begin = clock()
@@ -98,25 +101,21 @@ def play() -> dict[str, float]:
         return clock() - begin
 
     with tempfile.TemporaryDirectory() as place:
+        if subject == "drawing, a picture":
+            artist, drawing = GeneralistModel("quick"), Task("draw", DRAW)
+            drawing.add_dataset(data)
+            fit(artist, drawing, steps=3, folder=f"{place}/draw", **options)
+            return spent(lambda: [artist("draw", colour=word, seed=1) for word in WORDS * 2]) / len(WORDS * 2)
         model = GeneralistModel("quick")
         few = spent(lambda: fit(model, tasks, steps=4, folder=f"{place}/few", **options))
-        model = GeneralistModel("quick")
-        many = spent(lambda: fit(model, tasks, steps=24, folder=f"{place}/many", **options))
-        found["training step"] = (many - few) / 20
+        if subject == "training step":
+            model = GeneralistModel("quick")
+            return (spent(lambda: fit(model, tasks, steps=24, folder=f"{place}/many", **options)) - few) / 20
         asked = [{"question": row["question"]} for row in data[:24]]
-        found["beam search, an answer"] = (
-            spent(lambda: [model("text", beam=4, max_length=24, **row) for row in asked]) / 24
-        )
-        artist, drawing = GeneralistModel("quick"), Task("draw", DRAW)
-        drawing.add_dataset(data)
-        fit(artist, drawing, steps=3, folder=f"{place}/draw", **options)
-        found["drawing, a picture"] = spent(lambda: [artist("draw", colour=word, seed=1) for word in WORDS]) / len(
-            WORDS
-        )
-    return found
+        return spent(lambda: [model("text", beam=4, max_length=24, **row) for row in asked]) / 24
 
 
-def whole(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> float:
+def whole(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> float:
     """CPU seconds of a process and its children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, env=dict(environment), cwd=folder, capture_output=True, text=True)
@@ -157,8 +156,10 @@ def measure(checkout: Path, place: Path, repetition: int) -> dict[str, float]:
         "train, one step": whole([sys.executable, "-m", "ofasys_lite", *tiny, *mine], environment, work),
     }
     out = work / "found.json"
-    whole([sys.executable, str(Path(__file__).resolve()), str(checkout), "--play", str(out)], environment, work)
-    return {**found, **json.loads(out.read_text(encoding="utf-8"))}
+    for subject in PLAYED:
+        whole([sys.executable, str(Path(__file__).resolve()), str(checkout), "--play", subject, out], environment, work)
+        found[subject] = json.loads(out.read_text(encoding="utf-8"))
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -166,11 +167,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path, help="the other checkout")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--play", type=Path, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--play", nargs=2, default=None, metavar=("SUBJECT", "FILE"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=None, help="folder of the JSON row, default benchmarks/results")
     given = parser.parse_args(argv)
     if given.play is not None:
-        given.play.write_text(json.dumps(play()), encoding="utf-8")
+        Path(given.play[1]).write_text(json.dumps(play(given.play[0])), encoding="utf-8")
         return
     sides = {"here": HERE, "other": given.other.resolve()}
     seconds: dict[str, dict[str, list[float]]] = {}
@@ -180,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, folder in sides.items():
             linked(folder, places[name] / "code")
         for repetition in range(-1, given.repetitions):
-            for name, folder in sides.items():
+            for name, folder in list(sides.items())[:: 1 if repetition % 2 else -1]:
                 for subject, value in measure(folder, places[name], repetition).items():
                     if repetition >= 0:  # the first is the warm-up
                         seconds.setdefault(subject, {}).setdefault(name, []).append(value)
