@@ -16,7 +16,7 @@ import numpy as np
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import wrong_attributes
-from ofasys_lite.data.codecs import codec_slots, named_codec
+from ofasys_lite.data.codecs import named_codec
 from ofasys_lite.data.columns import data_columns, has_use, separated, uses
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
@@ -32,6 +32,7 @@ from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, di
 from ofasys_lite.instruction.nodes import Span
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.plan import Plan, build_plan
+from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.explain import codec_notes
 
 __all__ = ["Report", "check_tasks"]

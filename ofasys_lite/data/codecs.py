@@ -12,12 +12,11 @@ from typing import Any
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError
-from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS, codec_of
-from ofasys_lite.plan.types import Plan, SlotSegment, option, walk
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
+from ofasys_lite.plan.types import SlotSegment, option
 from ofasys_lite.writing import current
 
-__all__ = ["FORMAT", "CodecFinder", "Known", "check_scalar", "codec_hash", "codec_slots", "named_codec", "read_codec"]
+__all__ = ["FORMAT", "CodecFinder", "Known", "check_scalar", "codec_hash", "known", "named_codec", "read_codec"]
 
 FORMAT = 1
 
@@ -84,11 +83,6 @@ def known(folder: str | Path, kind: str = "image") -> Known:
     return Known(Path(folder), {**read_codec(folder, kind), "hash": codec_hash(folder)})
 
 
-def codec_slots(plan: Plan) -> tuple[SlotSegment, ...]:
-    """Target slots written in codes."""
-    return tuple(s for side in plan.templates[0].targets for s in walk(side) if s.learned and codec_of(s) is not None)
-
-
 def named_codec(card: TaskCard, slot: SlotSegment) -> Known | None:
     """The codec folder that the slot names, held against what the line says of it; None where it names none.
 
@@ -130,22 +124,3 @@ def check_scalar(card: TaskCard, slot: SlotSegment, facts: Mapping[str, Any]) ->
             f"levels {' '.join(map(str, facts['levels']))}, whose deeper codes do not refine the others",
             help="leave `correct` out, or train a codec without --levels",
         )
-
-
-def adapter_facts(slot: SlotSegment) -> dict[str, Any]:
-    """What the slot's adapter is built with: the codec's facts, and what the line says of the model's side."""
-    call = codec_of(slot)
-    return {} if call is None else dict(call.keyed)
-
-
-def adapter_suffix(slot: SlotSegment) -> str:
-    """`:dnd-1a2b3c4d`: adapters are shared by slots of equal codec and equal settings of the model's side."""
-    call = codec_of(slot)
-    if call is None:
-        return ""
-    facts = dict(call.keyed)
-    shown = repr((facts.get("hash"), sorted((k, v) for k, v in facts.items() if k in MODEL_KEYS)))
-    decode = option(slot.options, "decode")
-    # rows that see each other, some of them masked, and rows from left to right are not learned by the same heads
-    together = isinstance(decode, CallValue) and decode.name == "mask_predict"
-    return f":{call.name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}{'-together' if together else ''}"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.data.codecs import adapter_facts, codec_slots, named_codec
+from ofasys_lite.data.codecs import named_codec
 from ofasys_lite.data.contents import Contents
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
 from ofasys_lite.generalist.calls import learned_line
@@ -22,7 +22,7 @@ from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.layout.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan import Plan, build_plan
-from ofasys_lite.plan.codecs import codec_of, with_codecs
+from ofasys_lite.plan.codecs import adapter_facts, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.types import option
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 

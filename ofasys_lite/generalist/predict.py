@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ofasys_lite.data.codecs import codec_slots
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.decoding.automaton import Automaton, compile
@@ -30,6 +29,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example, Stream
 from ofasys_lite.model import tensor_cores
+from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.decoding import misfit
 from ofasys_lite.plan.types import option, walk

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from ofasys_lite.cards.stored import stored_card, stored_modalities
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.data.codecs import adapter_facts, codec_slots
 from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
@@ -25,7 +24,7 @@ from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig, pick_device
 from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
-from ofasys_lite.plan.codecs import MODEL_KEYS, with_codecs
+from ofasys_lite.plan.codecs import MODEL_KEYS, adapter_facts, codec_slots, with_codecs
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.version import __version__
 from ofasys_lite.writing import atomic, claim_folder, current, staged, write_atomic

@@ -9,14 +9,14 @@ from typing import Any
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import overrides, preprocess_class, wrong_attributes
-from ofasys_lite.data.codecs import CodecFinder, Known, adapter_facts, adapter_suffix, codec_slots, named_codec
+from ofasys_lite.data.codecs import CodecFinder, Known, named_codec
 from ofasys_lite.data.groups import group_columns, raw_values
 from ofasys_lite.data.source import RowSource, values_of
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
-from ofasys_lite.plan.codecs import codec_of, with_codecs
+from ofasys_lite.plan.codecs import adapter_facts, adapter_suffix, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.decoding import uneven
 from ofasys_lite.plan.language import TEXT_ADAPTER
 from ofasys_lite.plan.types import GroupSegment, Segment, ToolKey, walk

@@ -7,17 +7,29 @@ sizes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import did_you_mean
 from ofasys_lite.instruction.nodes import Slot, Span
 from ofasys_lite.plan.ledger import Ledger
-from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, option
+from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, option, walk
 from ofasys_lite.plan.values import CallValue
 
-__all__ = ["MODEL_KEYS", "TOKENIZER_KEYS", "check_codec", "codec_of", "given_codec", "with_codecs"]
+__all__ = [
+    "MODEL_KEYS",
+    "TOKENIZER_KEYS",
+    "adapter_facts",
+    "adapter_suffix",
+    "check_codec",
+    "codec_of",
+    "codec_slots",
+    "given_codec",
+    "with_codecs",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +178,27 @@ def with_codecs(plan: Plan, facts: Mapping[str, Mapping[str, object]]) -> Plan:
 
     templates = tuple(replace(t, targets=tuple(tuple(map(known, side)) for side in t.targets)) for t in plan.templates)
     return replace(plan, templates=templates)
+
+
+def codec_slots(plan: Plan) -> tuple[SlotSegment, ...]:
+    """Target slots written in codes."""
+    return tuple(s for side in plan.templates[0].targets for s in walk(side) if s.learned and codec_of(s) is not None)
+
+
+def adapter_facts(slot: SlotSegment) -> dict[str, Any]:
+    """What the slot's adapter is built with: the codec's facts, and what the line says of the model's side."""
+    call = codec_of(slot)
+    return {} if call is None else dict(call.keyed)
+
+
+def adapter_suffix(slot: SlotSegment) -> str:
+    """`:dnd-1a2b3c4d`: adapters are shared by slots of equal codec and equal settings of the model's side."""
+    call = codec_of(slot)
+    if call is None:
+        return ""
+    facts = dict(call.keyed)
+    shown = repr((facts.get("hash"), sorted((k, v) for k, v in facts.items() if k in MODEL_KEYS)))
+    decode = option(slot.options, "decode")
+    # rows that see each other, some of them masked, and rows from left to right are not learned by the same heads
+    together = isinstance(decode, CallValue) and decode.name == "mask_predict"
+    return f":{call.name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}{'-together' if together else ''}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ofasys_lite.data.codecs import codec_slots
 from ofasys_lite.errors import DataError, ErrorGroup, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.metrics import Score, evaluate_metric, normalised
+from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.report.chance import laid_out
 from ofasys_lite.report.evaluate import NoRows, Predicted, Split, open_split, predicted
 from ofasys_lite.report.rows import TaskRows

@@ -10,12 +10,12 @@ import pytest
 import tiny_worlds as worlds
 
 from ofasys_lite.cards import find_task, modalities, task_names
-from ofasys_lite.data.codecs import codec_slots
 from ofasys_lite.data.mixture import sample_rng
 from ofasys_lite.decoding.automaton import compile, random_walk
 from ofasys_lite.errors import OfasysError
 from ofasys_lite.layout.ready import DataSettings, ReadyTask, make_ready
 from ofasys_lite.plan import build_plan
+from ofasys_lite.plan.codecs import codec_slots
 
 
 def joined(task: ReadyTask, number: int, target: int) -> tuple[list[int], Mapping[str, Any]]:

@@ -18,10 +18,11 @@ from filelock import FileLock
 from rich.console import Console
 
 from ofasys_lite.cards import modalities
-from ofasys_lite.data.codecs import Known, codec_slots
+from ofasys_lite.data.codecs import Known
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.plan import build_plan
+from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.training import codecs, turns
 from ofasys_lite.training.codecs import CodecTrainer
 
