@@ -28,11 +28,11 @@ from common import RESULTS, commit, machine, table, write_row
 from judge import Judge, Pixels, Split, load_card
 from PIL import Image, ImageDraw, ImageFont
 
-from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.cards.find import find_task
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.train_codec import CodecRun, Images, train_codec
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.metrics.frechet import frechet_distance, frechet_interval
-from ofasys_lite.training.codec import CodecRun, Images, train_codec
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,11 +22,11 @@ from common import RESULTS, machine, table, write_row
 from judge import Judge, load_digits
 from torch import Tensor, nn
 
-from ofasys_lite.adapters.image_codec import CodecConfig
 from ofasys_lite.cards.find import find_task
+from ofasys_lite.codec.image_codec import CodecConfig
+from ofasys_lite.codec.losses import CodecLosses
+from ofasys_lite.codec.train_codec import CodecRun, Images, train_codec
 from ofasys_lite.data.splits import open_card
-from ofasys_lite.training.codec import CodecRun, Images, train_codec
-from ofasys_lite.training.codec_losses import CodecLosses
 
 SIDE = 16
 

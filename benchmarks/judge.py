@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ofasys_lite.cards.find import find_task
+from ofasys_lite.codec.train_codec import Images
 from ofasys_lite.data.cache import atomic, cache_folder
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.metrics.frechet import frechet_distance
-from ofasys_lite.training.codec import Images
 
 __all__ = ["FEATURES", "Judge", "load_card", "load_digits"]
 

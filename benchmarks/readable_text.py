@@ -30,14 +30,14 @@ from rich.table import Table
 from ofasys_lite.api.model import GeneralistModel
 from ofasys_lite.api.task import Task
 from ofasys_lite.api.training import fit
+from ofasys_lite.codec.codec_folders import load_codec
+from ofasys_lite.codec.train_codec import Images
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.generalist.codecs import load_codec
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.metrics import evaluate_metric
 from ofasys_lite.model import ModelConfig
-from ofasys_lite.training.codec import Images
 
 SIDE = 32
 KINDS = ("unseen_word", "unseen_font", "unseen_both")

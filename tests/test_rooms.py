@@ -28,6 +28,7 @@ ROOMS = (
     "data",
     "layout",
     "model",
+    "codec",
     "adapters",
     "decoding",
     "generalist",
@@ -53,7 +54,7 @@ LIGHT = {
 }
 #: Libraries that are never imported at module level anywhere but in the rooms named.
 HEAVY = {
-    "torch": ("model", "adapters", "decoding", "generalist", "training", "interop"),
+    "torch": ("model", "codec", "adapters", "decoding", "generalist", "training", "interop"),
     "lightning": ("training",),
     "hydra": ("commands",),
     "omegaconf": ("commands",),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.codes import CodesAdapter
-from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.layout.pack import Part
 from ofasys_lite.model import moved
 

@@ -18,9 +18,9 @@ from ofasys_lite.signals import Interrupted
 from ofasys_lite.writing import atomic, behind, claim_file
 
 if TYPE_CHECKING:
-    from ofasys_lite.adapters.image_codec import ImageCodec
-    from ofasys_lite.training.codec import Images
-    from ofasys_lite.training.codec_losses import CodecLosses
+    from ofasys_lite.codec.image_codec import ImageCodec
+    from ofasys_lite.codec.losses import CodecLosses
+    from ofasys_lite.codec.train_codec import Images
 
 __all__ = ["main"]
 
@@ -91,7 +91,7 @@ def _add_losses(training: argparse.ArgumentParser) -> None:
 
 def _losses(given: argparse.Namespace) -> CodecLosses:
     """What the flags say; CardError for a flag that says nothing without another."""
-    from ofasys_lite.training.codec_losses import CodecLosses
+    from ofasys_lite.codec.losses import CodecLosses
 
     if given.perceptual_weight is not None and given.perceptual is None:
         raise CardError("--perceptual-weight without a network", help="name one: --perceptual NAME")
@@ -116,8 +116,8 @@ def _column(card: TaskCard, folders: Sequence[str]) -> str:
 
 
 def _images(given: argparse.Namespace, split: str, side: int) -> Images:
+    from ofasys_lite.codec.train_codec import Images
     from ofasys_lite.data.splits import open_card
-    from ofasys_lite.training.codec import Images
 
     if split not in _SPLITS:
         raise DataError(f"unknown split `{split}`", help=did_you_mean(split, _SPLITS, "splits"))
@@ -128,8 +128,8 @@ def _images(given: argparse.Namespace, split: str, side: int) -> Images:
 
 
 def _train(given: argparse.Namespace) -> int:
-    from ofasys_lite.adapters.image_codec import CodecConfig
-    from ofasys_lite.training.codec import CodecRun, claim_codec, train_codec
+    from ofasys_lite.codec.image_codec import CodecConfig
+    from ofasys_lite.codec.train_codec import CodecRun, claim_codec, train_codec
 
     claim_codec(given.out, given.resume)
     if given.steps < 1 or given.batch < 1 or given.lr <= 0:
@@ -161,7 +161,7 @@ def _train(given: argparse.Namespace) -> int:
 
 
 def _tell(codec: ImageCodec, images: Images, split: str) -> None:
-    from ofasys_lite.training.codec import depth_errors
+    from ofasys_lite.codec.train_codec import depth_errors
 
     good, _ = images.readable()
     for k, error in enumerate(depth_errors(codec, images, good), 1):
@@ -171,8 +171,8 @@ def _tell(codec: ImageCodec, images: Images, split: str) -> None:
 def _encode(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ofasys_lite.generalist.codecs import load_codec
-    from ofasys_lite.training.codec import cached_codes
+    from ofasys_lite.codec.codec_folders import load_codec
+    from ofasys_lite.codec.train_codec import cached_codes
 
     images = _images(given, given.split, load_codec(given.codec).config.size)
     print(cached_codes(given.codec, images.source, images.column, console=Console(stderr=True), device=given.device))
@@ -183,7 +183,7 @@ def _show(given: argparse.Namespace) -> int:
     import numpy as np
     from PIL import Image
 
-    from ofasys_lite.generalist.codecs import load_codec
+    from ofasys_lite.codec.codec_folders import load_codec
 
     path = given.out or given.codec / f"{Path(given.task).stem}-{given.split}.png"
     claim_file(path, given.overwrite or given.out is None)

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _with_codecs(plan: Plan, card: TaskCard) -> Plan:
     """The plan with the sizes of the codecs that it names; CheckpointError or CardError as in training."""
-    from ofasys_lite.data.codecs import named_codec
+    from ofasys_lite.data.codec_facts import named_codec
     from ofasys_lite.plan.codecs import codec_slots
 
     known = {slot.key: named_codec(card, slot) for slot in codec_slots(plan)}

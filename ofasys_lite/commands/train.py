@@ -232,8 +232,8 @@ def _prepare(config: RunConfig) -> None:
                 wanted[name] = None
     if all(is_prepared(data_root() / name) for name in wanted) or not config.data.get("prepare", True):
         return
+    from ofasys_lite.codec.turns import turn
     from ofasys_lite.commands.data import main as data
-    from ofasys_lite.training.turns import turn
 
     # ranks that torchrun starts at once, and jobs of a sweep, want the same data at the same time
     waiting = "another process prepares data: waiting for it"

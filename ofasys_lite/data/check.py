@@ -16,7 +16,7 @@ import numpy as np
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import wrong_attributes
-from ofasys_lite.data.codecs import named_codec
+from ofasys_lite.data.codec_facts import named_codec
 from ofasys_lite.data.columns import data_columns, has_use, separated, uses
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally

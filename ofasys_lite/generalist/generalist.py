@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.data.codecs import named_codec
+from ofasys_lite.data.codec_facts import named_codec
 from ofasys_lite.data.contents import Contents
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
 from ofasys_lite.generalist.calls import learned_line

@@ -9,7 +9,7 @@ from typing import Any
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import overrides, preprocess_class, wrong_attributes
-from ofasys_lite.data.codecs import CodecFinder, Known, named_codec
+from ofasys_lite.data.codec_facts import CodecFinder, Known, named_codec
 from ofasys_lite.data.groups import group_columns, raw_values
 from ofasys_lite.data.source import RowSource, values_of
 from ofasys_lite.data.splits import open_card

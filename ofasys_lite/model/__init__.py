@@ -18,23 +18,17 @@ if TYPE_CHECKING:
     from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
     from ofasys_lite.model.head import head_loss
     from ofasys_lite.model.probe import Precision, pick_device, probe_precision, tensor_cores
-    from ofasys_lite.model.quantize import Codebook, Quantized, ResidualQuantizer
     from ofasys_lite.model.rotary import RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
-    from ofasys_lite.model.scalar_codes import ScalarQuantizer
     from ofasys_lite.model.transfer import moved
 
 __all__ = [
     "BACKENDS",
     "Borders",
-    "Codebook",
     "DecodeCache",
     "EncoderDecoder",
     "ModelConfig",
     "Precision",
-    "Quantized",
-    "ResidualQuantizer",
     "RotaryAxes",
-    "ScalarQuantizer",
     "Tap",
     "Taps",
     "attend",
@@ -56,7 +50,6 @@ _WHERE = {
     "attend": "attention",
     "BACKENDS": "borders",
     "Borders": "borders",
-    "Codebook": "quantize",
     "ctc_losses": "ctc",
     "DecodeCache": "cache",
     "EncoderDecoder": "encoder_decoder",
@@ -69,13 +62,10 @@ _WHERE = {
     "Precision": "probe",
     "pick_device": "probe",
     "probe_precision": "probe",
-    "Quantized": "quantize",
-    "ResidualQuantizer": "quantize",
     "rotary_angles": "rotary",
     "rotary_table": "rotary",
     "RotaryAxes": "rotary",
     "rotate": "rotary",
-    "ScalarQuantizer": "scalar_codes",
     "Tap": "encoder_decoder",
     "Taps": "encoder_decoder",
     "tensor_cores": "probe",

@@ -16,12 +16,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.codec.codec_folders import fill_codecs
 from ofasys_lite.data.contents import Contents, contents_of
 from ofasys_lite.data.findings import shortened
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.errors import CardError
-from ofasys_lite.generalist.codecs import fill_codecs
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
@@ -32,9 +32,9 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import Ledger
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
-from ofasys_lite.training.codecs import CodecTrainer
 from ofasys_lite.training.devices import check_devices
 from ofasys_lite.training.files import RunFolder
+from ofasys_lite.training.missing_codecs import CodecTrainer
 from ofasys_lite.training.module import TrainingModule, progress
 from ofasys_lite.training.progress import Progressing
 from ofasys_lite.training.quiet import deaf, quiet
@@ -278,10 +278,10 @@ def _build(run: TrainingRun, ready: Ready, resumed: bool) -> Generalist:
     if run.start is not None:
         known = set(run.start.network.adapters)
         grown = run.start.extended(ready.vocabulary, specs, entries, run.modalities, run.data, run.model)
-        fill_codecs(grown.network, {name: folder for name, folder in ready.codecs.items() if name not in known})
+        fill_codecs(grown.network.coder, {name: folder for name, folder in ready.codecs.items() if name not in known})
         return grown
     network = Network(run.model, len(ready.vocabulary), specs)
-    fill_codecs(network, ready.codecs)
+    fill_codecs(network.coder, ready.codecs)
     return Generalist(network, ready.vocabulary, entries, run.modalities, run.data)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import code_worlds as worlds
 import pytest
 
-from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.cards import load_task_card, modalities
+from ofasys_lite.codec.codec_folders import save_codec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.data.check import check_tasks
-from ofasys_lite.data.codecs import codec_hash, read_codec
+from ofasys_lite.data.codec_facts import codec_hash, read_codec
 from ofasys_lite.errors import CardError, CheckpointError, ErrorGroup
-from ofasys_lite.generalist.codecs import save_codec
 from ofasys_lite.layout.ready import adapter_name
 from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.codecs import adapter_suffix, codec_of, codec_slots, with_codecs

@@ -10,11 +10,11 @@ import numpy as np
 import tiny_worlds as worlds
 import torch
 
-from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.generalist.codecs import fill_codecs, save_codec
+from ofasys_lite.codec.codec_folders import fill_codecs, save_codec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
@@ -108,7 +108,7 @@ def generalist(prepared: Ready, seed: int = 0, **more: Any) -> Generalist:
     torch.manual_seed(seed)
     specs = {name: AdapterSpec(path, dict(values)) for name, (path, values) in prepared.adapters.items()}
     network = Network(tiny(**more), len(prepared.vocabulary), specs)
-    fill_codecs(network, prepared.codecs)
+    fill_codecs(network.coder, prepared.codecs)
     with torch.no_grad():
         for block in network.body.decoder:
             block.cross.out.weight.mul_(6)  # type: ignore[union-attr]

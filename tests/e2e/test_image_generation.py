@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ofasys_lite.cards import load_task_card, modalities
-from ofasys_lite.data.codecs import codec_hash
+from ofasys_lite.data.codec_facts import codec_hash
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict

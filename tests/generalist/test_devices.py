@@ -13,13 +13,13 @@ import tiny_worlds as worlds
 import torch
 
 from ofasys_lite import GeneralistModel
+from ofasys_lite.codec.codec_folders import load_codec
 from ofasys_lite.errors import CheckpointError
-from ofasys_lite.generalist.codecs import load_codec
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.model import pick_device
 
 #: Modules that pick a device.
-PICKING = ("generalist.store", "generalist.codecs", "training.codec", "training.fit")
+PICKING = ("generalist.store", "codec.codec_folders", "codec.train_codec", "training.fit")
 META = torch.device("meta")
 
 
@@ -130,10 +130,10 @@ def test_a_trained_model_stays_where_it_was_trained(tmp_path: Path, elsewhere: N
 def test_a_codec_is_trained_and_used_on_its_device(
     tmp_path: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ofasys_lite.training.codec as training
-    from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
+    import ofasys_lite.codec.train_codec as training
+    from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+    from ofasys_lite.codec.losses import CodecLearner, CodecLosses
     from ofasys_lite.data.readers.memory import ListSource
-    from ofasys_lite.training.codec_losses import CodecLearner, CodecLosses
 
     images = training.Images(ListSource(code_worlds.rows(4)), "img", 16)
     config = CodecConfig(**{**code_worlds.SIZES, "size": 16})

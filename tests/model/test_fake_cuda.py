@@ -22,7 +22,7 @@ from fake_cuda import CUDA, FakeCuda
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.depth import RowChoice, RowsChoice
 from ofasys_lite.decoding.options import DecodeOptions
@@ -42,7 +42,7 @@ from ofasys_lite.training.settings import TrainSettings
 PRESETS = sorted((Path(__file__).parents[2] / "presets" / "model").glob("*.yaml"))
 VARLEN = "torch_attn::_varlen_attn"
 #: Places that run in fp32 whatever the precision: codes must not depend on it.
-EXACT = ("adapters/image_codec.py", "model/quantize.py")
+EXACT = ("codec/image_codec.py", "codec/residual_quantizer.py")
 
 FILL = "fill [IMAGE:img,mask_ratio=0.5,size=16] -> [IMAGE:img,codec=dnd({codec}{more}),decode=mask_predict(steps=3)]"
 DRAW = "draw [TEXT:cap] -> [IMAGE:img,codec=dnd({codec}{more})]"

@@ -13,16 +13,16 @@ from rich.console import Console
 
 from ofasys_lite.cards import modalities
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.data.codecs import Known
+from ofasys_lite.codec.train_codec import Images
+from ofasys_lite.data.codec_facts import Known
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.codecs import codec_slots
-from ofasys_lite.training import codecs
-from ofasys_lite.training.codec import Images
-from ofasys_lite.training.codecs import CodecTrainer
+from ofasys_lite.training import missing_codecs as codecs
+from ofasys_lite.training.missing_codecs import CodecTrainer
 
 LINE = "[TEXT:cap] -> [IMAGE:img,size=8,codec=dnd(depth=2,factor=2,codes=8,steps=3)]"
 

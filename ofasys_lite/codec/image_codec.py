@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ofasys_lite.codec.residual_quantizer import Quantized, ResidualQuantizer
+from ofasys_lite.codec.scalar_quantizer import ScalarQuantizer
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
-from ofasys_lite.model import Quantized, ResidualQuantizer, ScalarQuantizer
 
 __all__ = ["CodecConfig", "Coded", "ImageCodec", "centred"]
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ofasys_lite.codec.residual_quantizer import Quantized
 from ofasys_lite.errors import CardError, ShapeError
-from ofasys_lite.model.quantize import Quantized
 
 __all__ = ["ScalarBook", "ScalarQuantizer"]
 

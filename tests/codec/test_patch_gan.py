@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from ofasys_lite.codec.patch_gan import PatchDiscriminator, hinge_discriminator, hinge_generator, patch
 from ofasys_lite.errors import CardError
-from ofasys_lite.model.patch_gan import PatchDiscriminator, hinge_discriminator, hinge_generator, patch
 
 
 @pytest.mark.parametrize(("side", "pixels"), [(8, 7), (16, 16), (32, 16), (40, 34), (80, 70)])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from ofasys_lite.adapters.image_features import PerceptualDistance, unit_gap
+from ofasys_lite.codec.perceptual import PerceptualDistance, unit_gap
 from ofasys_lite.errors import CardError
 
 MODULE = '''

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ofasys_lite.codec.scalar_quantizer import ScalarQuantizer
 from ofasys_lite.errors import CardError, ShapeError
-from ofasys_lite.model import ScalarQuantizer
 
 
 def _made(levels: tuple[int, ...] = (4, 3, 2), channels: int = 6, depth: int = 2) -> ScalarQuantizer:

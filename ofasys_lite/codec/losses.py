@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.adapters.image_codec import ImageCodec, centred
-from ofasys_lite.adapters.image_features import PerceptualDistance
+from ofasys_lite.codec.image_codec import ImageCodec, centred
+from ofasys_lite.codec.patch_gan import PatchDiscriminator, hinge_discriminator, hinge_generator
+from ofasys_lite.codec.perceptual import PerceptualDistance
 from ofasys_lite.errors import CardError, OfasysError
-from ofasys_lite.model.patch_gan import PatchDiscriminator, hinge_discriminator, hinge_generator
 
 __all__ = ["Adversary", "CodecLearner", "CodecLosses", "adaptive_weight"]
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.codec_folders import load_codec, save_codec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.train_codec import CodecRun, Images, cached_codes, depth_errors, train_codec
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_splits
 from ofasys_lite.errors import CardError, CheckpointError, DataError, ShapeError
-from ofasys_lite.generalist.codecs import load_codec, save_codec
 from ofasys_lite.signals import Interrupted
-from ofasys_lite.training.codec import CodecRun, Images, cached_codes, depth_errors, train_codec
 
 TINY = CodecConfig(size=8, factor=2, depth=2, codes=16, channels=4, width=8)
 QUIET = Console(file=io.StringIO())

@@ -22,17 +22,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from torch import Tensor
 
-from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.codec_folders import codec_hash, load_codec, save_codec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.losses import CodecLearner, CodecLosses
+from ofasys_lite.codec.patch_gan import patch
+from ofasys_lite.codec.residual_quantizer import ResidualQuantizer
 from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError, DataError
-from ofasys_lite.generalist.codecs import codec_hash, load_codec, save_codec
-from ofasys_lite.model import ResidualQuantizer, pick_device
-from ofasys_lite.model.patch_gan import patch
+from ofasys_lite.model import pick_device
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 from ofasys_lite.signals import Patient
-from ofasys_lite.training.codec_losses import CodecLearner, CodecLosses
 from ofasys_lite.writing import (
     atomic,
     begun_by_us,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ofasys_lite.codec.residual_quantizer import ResidualQuantizer
 from ofasys_lite.errors import CardError, ShapeError
-from ofasys_lite.model import ResidualQuantizer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dnd"
 

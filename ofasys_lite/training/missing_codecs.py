@@ -15,11 +15,13 @@ from pathlib import Path
 from rich.console import Console
 
 from ofasys_lite.adapters.codes import CodesAdapter, head_layers
-from ofasys_lite.adapters.image_codec import CodecConfig
 from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.data.codecs import Known, check_scalar, known
+from ofasys_lite.codec.image_codec import CodecConfig
+from ofasys_lite.codec.train_codec import CodecRun, Images, train_codec
+from ofasys_lite.codec.turns import await_first_rank, turn
+from ofasys_lite.data.codec_facts import Known, check_scalar, known
 from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import is_empty
 from ofasys_lite.data.source import RowSource
@@ -28,8 +30,6 @@ from ofasys_lite.layout.ready import DataSettings, settings_of
 from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.types import SlotSegment, option
 from ofasys_lite.plan.values import CallValue
-from ofasys_lite.training.codec import CodecRun, Images, train_codec
-from ofasys_lite.training.turns import await_first_rank, turn
 from ofasys_lite.writing import cache_folder, current, other_rank
 
 __all__ = ["CodecTrainer"]

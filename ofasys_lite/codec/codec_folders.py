@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
-from ofasys_lite.data.codecs import FORMAT, codec_hash, read_codec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.data.codec_facts import FORMAT, codec_hash, read_codec
 from ofasys_lite.errors import CardError, CheckpointError
-from ofasys_lite.generalist.network import Network
 from ofasys_lite.model import pick_device
 from ofasys_lite.writing import atomic, current, staged, write_atomic
 
@@ -65,8 +66,15 @@ def _whole(folder: Path) -> Iterator[None]:
         raise CheckpointError(f"{folder} is damaged: {error}", help="copy it again, or train the codec again") from None
 
 
-def fill_codecs(network: Network, folders: Mapping[str, Path]) -> None:
-    """Puts the trained codecs into the adapters that write with them, by adapter name."""
+class Filled(Protocol):
+    """What holds a codec, such as an adapter that writes with it."""
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes the weights of a trained codec, by name."""
+
+
+def fill_codecs(coder: Callable[[str], Filled], folders: Mapping[str, Path]) -> None:
+    """Puts the trained codecs into the adapters that write with them; `coder` gives an adapter by its name."""
     for name, folder in folders.items():
         with _whole(folder):
-            network.coder(name).fill(load_file(current(folder, "model.safetensors")))
+            coder(name).fill(load_file(current(folder, "model.safetensors")))

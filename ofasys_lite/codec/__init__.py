@@ -1,0 +1,1 @@
+"""What makes codes of a modality and trains it: quantizers, networks, losses, folders, turns between processes."""
