@@ -22,7 +22,6 @@ from ofasys_lite.plan.values import CallValue
 __all__ = [
     "MODEL_KEYS",
     "TOKENIZER_KEYS",
-    "",
     "adapter_facts",
     "adapter_suffix",
     "check_codec",

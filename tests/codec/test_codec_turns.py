@@ -18,12 +18,13 @@ from filelock import FileLock
 from rich.console import Console
 
 from ofasys_lite.cards import modalities
+from ofasys_lite.codec import turns
 from ofasys_lite.data.codec_facts import Known
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.codecs import codec_slots
-from ofasys_lite.training import codecs, turns
+from ofasys_lite.training import missing_codecs
 from ofasys_lite.training.missing_codecs import CodecTrainer
 
 LINE = "[TEXT:cap] -> [IMAGE:img,size=8,codec=dnd(depth=2,factor=2,codes=8,steps={steps})]"
@@ -85,7 +86,7 @@ def in_thread(results: list[Any]) -> threading.Thread:
 
 def test_the_second_waits_with_a_message_and_uses_what_the_first_has_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go = threading.Event(), threading.Event()
-    real, trained = codecs.train_codec, []
+    real, trained = missing_codecs.train_codec, []
 
     def slow(*given: Any) -> Any:
         trained.append(1)
@@ -93,7 +94,7 @@ def test_the_second_waits_with_a_message_and_uses_what_the_first_has_trained(mon
         assert go.wait(60)
         return real(*given)
 
-    monkeypatch.setattr(codecs, "train_codec", slow)
+    monkeypatch.setattr(missing_codecs, "train_codec", slow)
     results: list[Any] = []
     threads = [in_thread(results)]
     assert begun.wait(60)
@@ -166,7 +167,7 @@ def test_another_rank_is_told_that_rank_0_failed(monkeypatch: pytest.MonkeyPatch
         raise CheckpointError("the disk is full")
 
     begun, go = threading.Event(), threading.Event()
-    monkeypatch.setattr(codecs, "train_codec", fails)
+    monkeypatch.setattr(missing_codecs, "train_codec", fails)
     results: list[Any] = []
     thread = in_thread(results)
     assert begun.wait(60)
@@ -217,7 +218,7 @@ def test_the_lock_is_free_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> No
         raise CheckpointError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(codecs, "train_codec", fails)
+        patch.setattr(missing_codecs, "train_codec", fails)
         with pytest.raises(CheckpointError, match="the disk is full"):
             found()
     known, said = found()
