@@ -146,19 +146,19 @@ class Patient(_Listening):
             os.set_blocking(self._pipe[1], False)
             fd = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
             self._undo = (fd, set(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)))
-            self._alone = False
             self._receiver.start()
+            self._alone = False
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._pipe is not None:
+            self._alone = True  # before the pipe is given up: of a signal behind that, only the handler hears
             signal.set_wakeup_fd(self._undo[0])
             os.write(self._pipe[1], b"\0")
             self._receiver.join()
             for end in self._pipe:
                 os.close(end)
             self._pipe = None
-            self._alone = True
             signal.pthread_sigmask(signal.SIG_SETMASK, self._undo[1])
         self._leave()
         if kind is None:

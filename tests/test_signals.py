@@ -214,6 +214,22 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]))
     assert exit_code(body) == 0
 
 
+def test_a_signal_while_a_patient_program_leaves_is_not_waited_for_in_vain() -> None:
+    body = """
+real = signal.set_wakeup_fd
+def restored(fd, **more):
+    found = real(fd, **more)
+    if fd == -1:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+    return found
+signal.set_wakeup_fd = restored
+with Patient():
+    pass
+"""
+    assert exit_code(body) == 128 + signal.SIGTERM
+
+
 def test_signals_held_back_until_a_rank_listens_are_not_lost() -> None:
     body = """
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
