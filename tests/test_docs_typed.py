@@ -24,7 +24,6 @@ from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands import app, evaluate, predict, train
 from ofasys_lite.commands.config import RunConfig
 from ofasys_lite.commands.evaluate import EvaluateOptions
-from ofasys_lite.commands.runs import Found
 from ofasys_lite.data.check import check_tasks
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource
@@ -33,6 +32,7 @@ from ofasys_lite.generalist.calls import columns_of
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.plan import build_plan
 from ofasys_lite.recipes import describe, recipe_names
+from ofasys_lite.run.find_run import Found
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"tutorial": ROOT / "docs" / "tutorial.md", "README": ROOT / "README.md"}

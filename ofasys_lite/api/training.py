@@ -15,8 +15,8 @@ from ofasys_lite.api.presets import Presets, read_presets
 from ofasys_lite.api.task import Task
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
+from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted, preparing
-from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.start import Start, replayed
 
 if TYPE_CHECKING:

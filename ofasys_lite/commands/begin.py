@@ -11,9 +11,9 @@ from typing import Any
 from ofasys_lite.cards.stored import stored_card
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.commands.config import RunConfig
-from ofasys_lite.commands.runs import Found, find_run
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.run.find_run import Found, find_run
 from ofasys_lite.training.start import Start, replayed
 from ofasys_lite.writing import current
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.commands.compose import run_hydra
-from ofasys_lite.commands.runs import Found, environment, find_run
 from ofasys_lite.commands.settings import refuse_unknown
 from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+from ofasys_lite.run.environment import environment
+from ofasys_lite.run.find_run import Found, find_run
 from ofasys_lite.writing import begun_by_us, claim_folder, locked, write_atomic
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
 def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
     """The results with the run's name, history, what its training took, and which of its weights were used."""
     from ofasys_lite.report.forgetting import FILE, changes
-    from ofasys_lite.training.files import RunFolder
+    from ofasys_lite.run.run_folder import RunFolder
 
     history = RunFolder(found.folder).history()
     steps = [row for row in history if row.get("kind") == "step"]

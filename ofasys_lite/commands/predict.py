@@ -15,7 +15,6 @@ from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.answers import kind_of, local_files
 from ofasys_lite.commands.flags import FlagParser
-from ofasys_lite.commands.runs import Found, find_run
 from ofasys_lite.data.columns import near_column
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
@@ -31,6 +30,7 @@ from ofasys_lite.generalist.pictures import ENDINGS as PICTURES
 from ofasys_lite.generalist.pictures import picture_place
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.plan import Plan, build_plan
+from ofasys_lite.run.find_run import Found, find_run
 from ofasys_lite.writing import claim_file, claim_folder
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ofasys_lite.commands.flags import FlagParser
-from ofasys_lite.commands.runs import find_run
+from ofasys_lite.run.find_run import find_run
 from ofasys_lite.writing import claim_file, write_atomic
 
 __all__ = ["main"]
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from ofasys_lite.report import load_results, metrics_json, print_table, rescored, write_report
-    from ofasys_lite.training.files import RunFolder
+    from ofasys_lite.run.run_folder import RunFolder
 
     results = replace(load_results(folder / "evaluation.json"), history=RunFolder(folder).history())
     results = rescored(results, folder / "predictions")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 
 from ofasys_lite.commands.escapes import unescaped
-from ofasys_lite.commands.runs import find_run
 from ofasys_lite.errors import ErrorGroup, OfasysError
+from ofasys_lite.run.find_run import find_run
 from ofasys_lite.signals import Interrupted
 from ofasys_lite.writing import other_rank, write_atomic
 

@@ -16,9 +16,10 @@ from ofasys_lite.commands.begin import begin_with, measurable, start_named
 from ofasys_lite.commands.compose import run_hydra, user_folders
 from ofasys_lite.commands.config import RunConfig, run_config
 from ofasys_lite.commands.escapes import escaped
-from ofasys_lite.commands.runs import environment, find_run
 from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.run.environment import environment
+from ofasys_lite.run.find_run import find_run
 from ofasys_lite.signals import AtOnce, Interrupted, pending, preparing
 from ofasys_lite.training.start import Start
 from ofasys_lite.writing import other_rank
@@ -147,7 +148,7 @@ class _Reached:
 def _run(
     config: RunConfig, evaluate: bool, told: Sequence[str], accepted: Mapping[str, bool], reached: _Reached
 ) -> None:
-    from ofasys_lite.training.files import RunFolder
+    from ofasys_lite.run.run_folder import RunFolder
 
     with ExitStack() as stack:
         with preparing():
@@ -288,7 +289,7 @@ def _train(run: Any, config: RunConfig) -> None:
 
     from ofasys_lite.report.forgetting import changes, measured, note
     from ofasys_lite.report.validation import Validator
-    from ofasys_lite.training.files import RunFolder
+    from ofasys_lite.run.run_folder import RunFolder
     from ofasys_lite.training.fit import train
 
     console = Console(stderr=True, quiet=not _first_rank())

@@ -19,13 +19,14 @@ from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
-from ofasys_lite.generalist.trained import EXPORT, ROWS, read_contents, write_contents
+from ofasys_lite.generalist.trained import read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig, pick_device
 from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
 from ofasys_lite.plan.codecs import MODEL_KEYS, adapter_facts, codec_slots, with_codecs
 from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.run.run_folder import EXPORT, ROWS
 from ofasys_lite.version import __version__
 from ofasys_lite.writing import atomic, claim_folder, current, staged, write_atomic
 

@@ -13,12 +13,8 @@ from ofasys_lite.data.contents import Contents
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.writing import atomic
 
-__all__ = ["EXPORT", "ROWS", "read_contents", "write_contents"]
+__all__ = ["read_contents", "write_contents"]
 
-#: Name of the file.
-ROWS = "rows.safetensors"
-#: What an export consists of.
-EXPORT = ("config.json", "model.safetensors", ROWS, "tokenizer.model", "vocabulary.json")
 _ARRAYS = ("train_N", "known_K", "earlier_M")
 
 

@@ -14,7 +14,7 @@ from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.report.chance import laid_out
 from ofasys_lite.report.evaluate import NoRows, Predicted, Split, open_split, predicted
 from ofasys_lite.report.rows import TaskRows
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 __all__ = ["Validator", "losses"]
 

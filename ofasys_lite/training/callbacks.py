@@ -17,8 +17,8 @@ from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.data.quarantine import Quarantined
 from ofasys_lite.errors import OfasysError, WriteError
 from ofasys_lite.layout.loader import Share
+from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted
-from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.module import TrainingModule, learning_rate
 from ofasys_lite.writing import atomic
 

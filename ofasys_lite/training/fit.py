@@ -29,11 +29,11 @@ from ofasys_lite.generalist.trained import read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig, pick_device, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import Ledger
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
 from ofasys_lite.training.devices import check_devices
-from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.missing_codecs import CodecTrainer
 from ofasys_lite.training.module import TrainingModule, progress
 from ofasys_lite.training.progress import Progressing

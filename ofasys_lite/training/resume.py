@@ -17,7 +17,7 @@ from ofasys_lite.generalist.trained import read_contents
 from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.vocabulary import Vocabulary
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.module import learning_rate, progress
 from ofasys_lite.training.settings import TrainSettings
 

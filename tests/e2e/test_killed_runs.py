@@ -15,7 +15,7 @@ import tiny_worlds as worlds
 import torch
 
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 STEPS = 120
 SCRIPT = """

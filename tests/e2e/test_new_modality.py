@@ -14,7 +14,7 @@ from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 CARD = """
 name: COLOUR

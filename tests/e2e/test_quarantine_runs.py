@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ofasys_lite.errors import DataError, OfasysError
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 
 def png(high: int = 16, wide: int = 16) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 import tiny_worlds as worlds
 import torch
 
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 SCRIPT = """
 import sys, warnings

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ofasys_lite.cards import modalities
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.missing_codecs import CodecTrainer
 
 #: Two codecs, one of pictures that every second row lacks; pictures are read, too.

@@ -21,7 +21,7 @@ from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.evaluate import NoRows, evaluate, open_split
 from ofasys_lite.report.rows import spread
 from ofasys_lite.report.validation import Validator, losses
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 

@@ -21,7 +21,7 @@ from ofasys_lite.report import RunResults, load_results, metrics_json, render_re
 from ofasys_lite.report.evaluate import evaluate, open_split
 from ofasys_lite.report.judge import Judge, judges
 from ofasys_lite.report.validation import Validator
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 CARDS = modalities()
 FILL = "[IMAGE:img,mask_ratio=0.5,size=8] -> [IMAGE:img,codec=dnd({codec}),decode=mask_predict(steps=2)]"

@@ -17,11 +17,11 @@ from rich.console import Console
 from ofasys_lite.cards import modalities
 from ofasys_lite.errors import DataError
 from ofasys_lite.model.probe import Precision
+from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted
 from ofasys_lite.training import fit
 from ofasys_lite.training.accounting import Ledger
 from ofasys_lite.training.callbacks import Validating, _Every
-from ofasys_lite.training.files import RunFolder
 from ofasys_lite.training.fit import TrainingRun, _precision
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.progress import _bar, _status

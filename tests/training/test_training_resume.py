@@ -10,7 +10,7 @@ import tiny_worlds as worlds
 import torch
 
 from ofasys_lite.errors import CheckpointError
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 TASKS = ("caption", "restore", "find", "speech", "record", "fill")
 MORE: dict[str, Any] = {"samples_per_step": 6, "ema": 0.9, "log_every": 2}

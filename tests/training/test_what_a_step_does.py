@@ -26,7 +26,7 @@ from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.layout.loader import Steps
 from ofasys_lite.layout.ready import Ready
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.module import TrainingModule
 
 WORLD = ("caption", "record")

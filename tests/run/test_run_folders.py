@@ -13,10 +13,10 @@ import torch
 
 from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 HOLD = (
-    "import sys, time\nfrom pathlib import Path\nfrom ofasys_lite.training.files import RunFolder\n"
+    "import sys, time\nfrom pathlib import Path\nfrom ofasys_lite.run.run_folder import RunFolder\n"
     "with RunFolder(sys.argv[1]).held():\n    print('held', flush=True)\n    time.sleep(60)\n"
 )
 

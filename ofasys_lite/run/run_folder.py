@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 
 from ofasys_lite.errors import CheckpointError
-from ofasys_lite.generalist.trained import EXPORT, ROWS
 from ofasys_lite.writing import (
     begun_by_us,
     claim_folder,
@@ -24,7 +23,12 @@ from ofasys_lite.writing import (
     write_atomic,
 )
 
-__all__ = ["RunFolder"]
+__all__ = ["EXPORT", "ROWS", "RunFolder"]
+
+#: Name of the file that says which rows each task is trained on.
+ROWS = "rows.safetensors"
+#: What an export consists of.
+EXPORT = ("config.json", "model.safetensors", ROWS, "tokenizer.model", "vocabulary.json")
 
 #: What trainings and evaluations write into a run's folder.
 _WRITTEN = (

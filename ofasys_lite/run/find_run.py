@@ -1,9 +1,8 @@
-"""What commands ask before torch is imported: where runs and exports lie, which tasks they learned, where data are."""
+"""Runs and exports as they are seen before torch is imported: where they lie, which tasks they learned."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.writing import current
 
-__all__ = ["Found", "environment", "find_run"]
+__all__ = ["Found", "find_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +68,3 @@ def find_run(text: str) -> Found:
         return Found(folder, export, content["tasks"], stored_modalities(content["modalities"]))
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"{path} is no export of a model", help="name a folder under runs/") from None
-
-
-def environment(data: Mapping[str, Any]) -> None:
-    """Puts the data and cache folders of a configuration where the readers look."""
-    # Compute threads wait for each other by spinning. Without a limit that burns the time of whatever else runs (a
-    # loader worker, other programs): two threads on two busy cores were 3 times slower than one. Without any spinning
-    # a step takes 2.5 times as long on a quiet machine. This many turns cost a tenth there and bound the loss elsewhere
-    # (measured on 2 cores). libgomp reads it once, when torch is imported, which has not happened yet.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    for key, variable in (("root", "OFASYS_DATA"), ("cache", "OFASYS_CACHE")):
-        if data.get(key):
-            os.environ[variable] = str(data[key])
