@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ofasys_lite.cards.find import find_task
 from ofasys_lite.codec.train_codec import Images
-from ofasys_lite.data.cache import atomic, cache_folder
+from ofasys_lite.data.array_cache import atomic, cache_folder
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.metrics.frechet import frechet_distance

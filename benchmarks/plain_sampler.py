@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ofasys_lite.adapters.depth import DepthHeads
+from ofasys_lite.adapters.depth_heads import DepthHeads
 from ofasys_lite.model import EncoderDecoder
 from ofasys_lite.model.layers import CrossAttention, DecoderBlock, SelfAttention, Swiglu
 from ofasys_lite.model.rotary import Rotation, rotary_table

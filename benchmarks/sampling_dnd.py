@@ -22,8 +22,8 @@ from common import Spread, interleave, machine, spread, table, write_row
 from plain_sampler import Draw, PlainSampler
 from torch import Tensor
 
-from ofasys_lite.adapters.depth import DepthHeads
-from ofasys_lite.decoding.depth import guided
+from ofasys_lite.adapters.depth_heads import DepthHeads
+from ofasys_lite.decoding.depth_sampling import guided
 from ofasys_lite.decoding.ranking import draw
 from ofasys_lite.model import EncoderDecoder, ModelConfig
 

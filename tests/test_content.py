@@ -7,7 +7,7 @@ import pytest
 
 from ofasys_lite.cards import find_task, load_instructions, load_modality_card, load_task_card, modalities, task_names
 from ofasys_lite.cards.find import content_folder
-from ofasys_lite.cards.nodes import read_yaml
+from ofasys_lite.cards.yaml_nodes import read_yaml
 from ofasys_lite.commands.compose import compose, load_run_config
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.metrics import baseline_names, find_metric, metric_names
@@ -89,7 +89,7 @@ def read_tasks(path: Path) -> bool:
 
 @pytest.mark.parametrize("path", sorted(content_folder("presets").glob("model/*.yaml")), ids=preset_name)
 def test_the_header_of_a_model_preset_tells_its_true_cost(path: Path) -> None:
-    from ofasys_lite.model.cost import parameters
+    from ofasys_lite.model.flops import parameters
 
     text = path.read_text(encoding="utf-8")
     run = load_run_config([f"model={path.stem}", *MINE])

@@ -22,9 +22,9 @@ from PIL import Image
 from ofasys_lite.cards.find import modalities
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands import app, evaluate, predict, train
-from ofasys_lite.commands.config import RunConfig
 from ofasys_lite.commands.evaluate import EvaluateOptions
-from ofasys_lite.data.check import check_tasks
+from ofasys_lite.commands.run_config import RunConfig
+from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import OfasysError

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Section, Shared
-from ofasys_lite.adapters.depth import Choose, DepthHeads, DepthLogits, DepthWriter, Score
+from ofasys_lite.adapters.depth_heads import Choose, DepthHeads, DepthLogits, DepthWriter, Score
 from ofasys_lite.adapters.judges import Judges
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.pack import Part

@@ -10,7 +10,7 @@ from ofasys_lite.api.model import GeneralistModel
 from ofasys_lite.api.task import Task
 
 if TYPE_CHECKING:
-    from ofasys_lite.report.types import RunResults
+    from ofasys_lite.report.results import RunResults
 
 __all__ = ["evaluate"]
 
@@ -48,7 +48,7 @@ def evaluate(
         DataError: Rows are not there: a model that was trained on rows in memory and then loaded has none; a column
             is missing; rows were trained on.
     """
-    from ofasys_lite.report.evaluate import evaluate as judge
+    from ofasys_lite.report.evaluate_model import evaluate as judge
 
     if isinstance(model, (str, Path)):
         model = GeneralistModel.from_pretrained(str(model), device=device or "auto")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ofasys_lite.api.presets import read_presets
 from ofasys_lite.api.sources import as_source
 from ofasys_lite.cards import modalities as modality_cards
-from ofasys_lite.cards.settings import with_settings
+from ofasys_lite.cards.overrides import with_settings
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CardError, CheckpointError, DataError
 from ofasys_lite.generalist.calls import closed_line, decode_options, named_row, slot_columns, split_keywords
-from ofasys_lite.interop.ofasys import refuse_checkpoint
+from ofasys_lite.interop.ofasys_spellings import refuse_checkpoint
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ofasys_lite.api.model import Closed, GeneralistModel
 from ofasys_lite.errors import CardError, CheckpointError, DataError
-from ofasys_lite.generalist.pictures import pictures_in, save_picture
+from ofasys_lite.generalist.picture_files import pictures_in, save_picture
 from ofasys_lite.generalist.prediction import Prediction
-from ofasys_lite.interop.ofasys import current_line, generation
+from ofasys_lite.interop.ofasys_spellings import current_line, generation
 
 if TYPE_CHECKING:
     from typing import NoReturn

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ofasys_lite.data.fields import column_names
+from ofasys_lite.data.readers.arrow_values import table_rows
 from ofasys_lite.data.readers.memory import ListSource
-from ofasys_lite.data.readers.typed import table_rows
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.spec import is_paths

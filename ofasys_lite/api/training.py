@@ -101,7 +101,7 @@ def fit(
     asked = _Asked.of(read_presets(trainer=preset or _preset()), options, steps, minutes)
     place = _folder([card.name for card in cards], name, folder, resume)
     _claim(RunFolder(place), resume, overwrite)
-    from ofasys_lite.data.check import check_tasks
+    from ofasys_lite.data.check_tasks import check_tasks
     from ofasys_lite.report.judge import wrong_judges
 
     report = check_tasks(cards, modalities, rows=_ROWS, tolerate=asked.settings.quarantine)

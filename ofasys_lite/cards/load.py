@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.cards.fields import Fields, is_null, kind_name
-from ofasys_lite.cards.lines import InstructionLine, instruction_text, load_instructions
-from ofasys_lite.cards.nodes import Item, item_of, overlay, plain, read_yaml
+from ofasys_lite.cards.card_fields import Fields, is_null, kind_name
+from ofasys_lite.cards.line_files import InstructionLine, instruction_text, load_instructions
 from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.cards.yaml_nodes import Item, item_of, overlay, plain, read_yaml
 from ofasys_lite.errors import did_you_mean
 
 __all__ = [

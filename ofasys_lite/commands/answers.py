@@ -19,7 +19,7 @@ from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.generalist.calls import slot_columns
-from ofasys_lite.generalist.pictures import is_picture, pictures_in, written
+from ofasys_lite.generalist.picture_files import is_picture, pictures_in, written
 from ofasys_lite.writing import atomic, behind, special
 
 if TYPE_CHECKING:

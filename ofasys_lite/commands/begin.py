@@ -10,7 +10,7 @@ from typing import Any
 
 from ofasys_lite.cards.stored import stored_card
 from ofasys_lite.cards.types import ModalityCard
-from ofasys_lite.commands.config import RunConfig
+from ofasys_lite.commands.run_config import RunConfig
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.run.find_run import Found, find_run

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--rows is at least 1")
     names = own_task_names(given.config_dir) if given.config_dir else task_names()
     cards, errors = read_tasks(given.what or names, given.config_dir)
-    from ofasys_lite.data.check import check_tasks
+    from ofasys_lite.data.check_tasks import check_tasks
 
     report = check_tasks(cards, modalities(given.config_dir), given.rows, tolerate=0.0, work=_WORK)
     errors += report.errors

@@ -21,9 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from ofasys_lite.cards.find import content_folder, modalities, task_names
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.commands.arguments import MANY, literal, quoted
-from ofasys_lite.commands.config import RunConfig, run_config
-from ofasys_lite.commands.settings import refuse_unknown, settings_of, unknown_key
-from ofasys_lite.commands.sources import cards_as_groups
+from ofasys_lite.commands.hydra_sources import cards_as_groups
+from ofasys_lite.commands.run_config import RunConfig, run_config
+from ofasys_lite.commands.run_keys import refuse_unknown, settings_of, unknown_key
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.preprocess.absence import home
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.commands.compose import run_hydra
-from ofasys_lite.commands.settings import refuse_unknown
+from ofasys_lite.commands.run_keys import refuse_unknown
 from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.run.environment import environment
@@ -194,7 +194,7 @@ def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions, out
 
     model = Generalist.from_pretrained(found.export, options.device)
     if weights is not None:
-        from ofasys_lite.generalist.store import load_weights
+        from ofasys_lite.generalist.export import load_weights
 
         load_weights(model.network, weights)
     results = _progressed(model, options)
@@ -213,7 +213,7 @@ def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
     from rich.console import Console
     from rich.progress import Progress
 
-    from ofasys_lite.report.evaluate import evaluate
+    from ofasys_lite.report.evaluate_model import evaluate
 
     console = Console(stderr=True)
     bar = Progress(console=console, transient=True)

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ofasys_lite.cards.find import content_folder, modalities
-from ofasys_lite.cards.nodes import plain, read_yaml
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.cards.yaml_nodes import plain, read_yaml
 from ofasys_lite.commands.check import read_tasks
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, did_you_mean, raise_all
 from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.codecs import codec_of, with_codecs
 from ofasys_lite.plan.cost import ModelSize
-from ofasys_lite.plan.explain import Count, Tokens, explain_plan
+from ofasys_lite.plan.explanation import Count, Tokens, explain_plan
 from ofasys_lite.plan.narrow import width
+from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.plan.show import show, show_type
-from ofasys_lite.plan.types import SlotSegment
 
 if TYPE_CHECKING:
     from rich.console import Console

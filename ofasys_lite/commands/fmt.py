@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofasys_lite.cards.fields import Fields
+from ofasys_lite.cards.card_fields import Fields
 from ofasys_lite.cards.find import modalities
-from ofasys_lite.cards.lines import instruction_lines, instruction_text
-from ofasys_lite.cards.nodes import read_yaml
+from ofasys_lite.cards.line_files import instruction_lines, instruction_text
+from ofasys_lite.cards.yaml_nodes import read_yaml
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction import parse, unparse
-from ofasys_lite.instruction.nodes import Instruction
 from ofasys_lite.instruction.places import Origin
 from ofasys_lite.instruction.quotes import unquoted
+from ofasys_lite.instruction.syntax_tree import Instruction
 from ofasys_lite.writing import behind, write_atomic
 
 __all__ = ["formatted_card", "formatted_lines", "main"]

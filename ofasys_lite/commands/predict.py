@@ -26,8 +26,8 @@ from ofasys_lite.generalist.calls import (
     learned_line,
     split_keywords,
 )
-from ofasys_lite.generalist.pictures import ENDINGS as PICTURES
-from ofasys_lite.generalist.pictures import picture_place
+from ofasys_lite.generalist.picture_files import ENDINGS as PICTURES
+from ofasys_lite.generalist.picture_files import picture_place
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.run.find_run import Found, find_run

@@ -14,8 +14,8 @@ import yaml
 
 from ofasys_lite.commands.begin import begin_with, measurable, start_named
 from ofasys_lite.commands.compose import run_hydra, user_folders
-from ofasys_lite.commands.config import RunConfig, run_config
 from ofasys_lite.commands.escapes import escaped
+from ofasys_lite.commands.run_config import RunConfig, run_config
 from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.run.environment import environment
@@ -174,7 +174,7 @@ def _run(
 def _evaluate(folder: Path, device: str, begun: Any) -> str:
     """Why there are no scores; empty where there are."""
     from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
-    from ofasys_lite.report.evaluate import NoRows
+    from ofasys_lite.report.evaluate_model import NoRows
 
     # old tasks, and runs that went on with changed rows, may have test rows that were trained on: told, not judged
     options = EvaluateOptions(device=device, seen="drop")
@@ -246,7 +246,7 @@ def _prepare(config: RunConfig) -> None:
 
 def _check(config: RunConfig) -> tuple[str, ...]:
     """What the user should know of the data before the first step."""
-    from ofasys_lite.data.check import check_tasks
+    from ofasys_lite.data.check_tasks import check_tasks
 
     limit = config.settings.train.quarantine
     report = check_tasks(config.tasks, config.modalities, rows=_ROWS, tolerate=limit)

@@ -8,9 +8,9 @@ from typing import Any
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.errors import InstructionError, OfasysError
-from ofasys_lite.instruction.nodes import Span
 from ofasys_lite.instruction.places import place_of
-from ofasys_lite.plan.types import Plan, SlotSegment
+from ofasys_lite.instruction.syntax_tree import Span
+from ofasys_lite.plan.segments import Plan, SlotSegment
 from ofasys_lite.preprocess.base import Preprocess
 
 __all__ = ["overrides", "preprocess_class", "wrong_attributes"]

@@ -13,7 +13,7 @@ from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
-from ofasys_lite.plan.types import SlotSegment, option
+from ofasys_lite.plan.segments import SlotSegment, option
 from ofasys_lite.writing import current
 
 __all__ = ["FORMAT", "CodecFinder", "Known", "check_scalar", "codec_hash", "known", "named_codec", "read_codec"]

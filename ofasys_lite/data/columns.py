@@ -10,8 +10,8 @@ from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.groups import walked
 from ofasys_lite.data.source import RowSource, has_column
 from ofasys_lite.errors import DataError, nearest
-from ofasys_lite.instruction.nodes import Span
-from ofasys_lite.plan.types import Plan, Segment, SlotSegment, WordsSegment
+from ofasys_lite.instruction.syntax_tree import Span
+from ofasys_lite.plan.segments import Plan, Segment, SlotSegment, WordsSegment
 
 __all__ = ["Use", "data_columns", "has_use", "label", "lacking", "segment_uses", "separated", "uses"]
 

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofasys_lite.data.cache import cached_arrays
+from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.columns import uses
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource, combined, values_of
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.types import Plan
+from ofasys_lite.plan.segments import Plan
 
 __all__ = ["Contents", "contents_of", "media_key", "read_columns", "row_hashes"]
 

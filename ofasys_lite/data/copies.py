@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ofasys_lite.data.cache import turn
-from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.array_cache import turn
+from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.preprocess.web import fetching, is_web

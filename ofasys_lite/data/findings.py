@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.quarantine import allowed
 from ofasys_lite.errors import DataError
-from ofasys_lite.instruction.nodes import Span
 from ofasys_lite.instruction.places import place_of
+from ofasys_lite.instruction.syntax_tree import Span
 
 __all__ = ["DATA_CODES", "Finding", "Tally", "shortened"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ofasys_lite.data.fields import MISSING, Element, as_list, field, is_empty, missing
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.types import GroupSegment, Segment, SlotSegment, walk
+from ofasys_lite.plan.segments import GroupSegment, Segment, SlotSegment, walk
 from ofasys_lite.preprocess.text import read_text
 
 __all__ = [

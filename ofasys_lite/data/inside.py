@@ -9,7 +9,7 @@ import numpy as np
 
 from ofasys_lite.data.fields import opened_text
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.types import SlotSegment
+from ofasys_lite.plan.segments import SlotSegment
 
 __all__ = ["inside"]
 

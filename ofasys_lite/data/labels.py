@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.attributes import overrides, preprocess_class
-from ofasys_lite.data.cache import cached_arrays
 from ofasys_lite.data.groups import group_columns, raw_values
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.types import GroupSegment, SlotSegment, option, walk
+from ofasys_lite.plan.segments import GroupSegment, SlotSegment, option, walk
 from ofasys_lite.preprocess.text import read_text
 
 __all__ = ["Names", "label_notes", "names_in"]

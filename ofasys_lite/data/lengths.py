@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofasys_lite.data.cache import cached_arrays
+from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.fields import MISSING, as_list
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ofasys_lite.data.columns import label
-from ofasys_lite.plan.types import Options, SlotSegment, option
+from ofasys_lite.plan.segments import Options, SlotSegment, option
 from ofasys_lite.preprocess.base import Look
 from ofasys_lite.preprocess.box import read_box
 

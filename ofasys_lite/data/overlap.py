@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ofasys_lite.data.cache import cached_arrays
+from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.columns import lacking, segment_uses
 from ofasys_lite.data.fields import MISSING
-from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.readers.memory import feed
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.types import Plan, Segment
+from ofasys_lite.plan.segments import Plan, Segment
 
 __all__ = ["shared_rows"]
 

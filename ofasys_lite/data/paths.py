@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ofasys_lite.data.files import DataFile, is_url, remote_errors
+from ofasys_lite.data.file_access import DataFile, is_url, remote_errors
 from ofasys_lite.errors import DataError, nearest
 from ofasys_lite.preprocess.absence import absence, home, names_in
 

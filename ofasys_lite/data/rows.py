@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ofasys_lite.data.copies import data_file, unpacked
-from ofasys_lite.data.files import is_url
+from ofasys_lite.data.file_access import is_url
 from ofasys_lite.data.paths import expand
 from ofasys_lite.data.readers.arrow import ArrowSource, stream_arrow
 from ofasys_lite.data.readers.delimited import DelimitedSource, stream_delimited
-from ofasys_lite.data.readers.folders import FolderSource, media_in
 from ofasys_lite.data.readers.gathered import GatheredSource
 from ofasys_lite.data.readers.jsonl import JsonLinesSource, json_source, stream_json_lines
 from ofasys_lite.data.readers.lines import Progress
+from ofasys_lite.data.readers.media_folders import FolderSource, media_in
 from ofasys_lite.data.readers.memory import (
     DatasetSource,
     HuggingFaceSource,

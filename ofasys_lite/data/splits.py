@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.data.cache import cached_arrays
+from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.fields import MISSING, column_help
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.rows import open_source

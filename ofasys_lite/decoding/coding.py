@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ofasys_lite.decoding.automaton import State
-from ofasys_lite.decoding.depth import RowChoice, RowsChoice
+from ofasys_lite.decoding.depth_sampling import RowChoice, RowsChoice
 from ofasys_lite.decoding.nodes import CodesNode
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.session import CodeStep

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ofasys_lite.decoding.depth import at_depth
+from ofasys_lite.decoding.depth_sampling import at_depth
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import draw
 from ofasys_lite.errors import ShapeError

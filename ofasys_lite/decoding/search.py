@@ -17,7 +17,7 @@ import torch
 
 from ofasys_lite.decoding.automaton import Automaton, State
 from ofasys_lite.decoding.coding import Coding
-from ofasys_lite.decoding.depth import at_depth
+from ofasys_lite.decoding.depth_sampling import at_depth
 from ofasys_lite.decoding.nodes import CodesNode
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import Asked, Ranker

@@ -11,9 +11,9 @@ from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError, did_you_mean, nearest
 from ofasys_lite.instruction import parse, unparse
-from ofasys_lite.instruction.nodes import Attribute, Group, Instruction, ListValue, Node, Quoted, Sentence, Slot
+from ofasys_lite.instruction.syntax_tree import Attribute, Group, Instruction, ListValue, Node, Quoted, Sentence, Slot
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment
-from ofasys_lite.plan.types import Segment, walk
+from ofasys_lite.plan.segments import Segment, walk
 
 __all__ = [
     "Column",

@@ -15,15 +15,15 @@ from ofasys_lite.data.codec_facts import named_codec
 from ofasys_lite.data.contents import Contents
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
 from ofasys_lite.generalist.calls import learned_line
+from ofasys_lite.generalist.export import Export, load, save, save_weights
 from ofasys_lite.generalist.network import AdapterSpec, Network
-from ofasys_lite.generalist.store import Export, load, save, save_weights
 from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.layout.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.codecs import adapter_facts, codec_of, codec_slots, with_codecs
-from ofasys_lite.plan.types import option
+from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 __all__ = ["Generalist"]

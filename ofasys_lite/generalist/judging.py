@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ofasys_lite.adapters.codes import CodesAdapter
-from ofasys_lite.adapters.depth import Choose
+from ofasys_lite.adapters.depth_heads import Choose
 from ofasys_lite.layout.pack import Batch, JudgeRows, Part, Stream
 from ofasys_lite.model import EncoderDecoder, Taps, moved
 from ofasys_lite.preprocess.judged import OTHER, OWN

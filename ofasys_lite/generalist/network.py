@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Embedded, Shared
 from ofasys_lite.adapters.codes import CodesAdapter
-from ofasys_lite.adapters.depth import DepthLogits
+from ofasys_lite.adapters.depth_heads import DepthLogits
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.errors import CheckpointError

@@ -32,7 +32,7 @@ from ofasys_lite.model import tensor_cores
 from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.decoding import misfit
-from ofasys_lite.plan.types import option, walk
+from ofasys_lite.plan.segments import option, walk
 
 __all__ = ["Request", "predict"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.generalist.pictures import ENDINGS, brief, pictures_in, replaced, save_picture, written
+from ofasys_lite.generalist.picture_files import ENDINGS, brief, pictures_in, replaced, save_picture, written
 from ofasys_lite.writing import behind, claim_file, holds, write_atomic
 
 if TYPE_CHECKING:

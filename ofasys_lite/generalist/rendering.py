@@ -15,7 +15,7 @@ import torch
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.layout.pack import Rendered
 from ofasys_lite.plan.constraints import Codes, Constraint, Optional, Repeat, Series, Slotted
-from ofasys_lite.plan.types import SlotSegment
+from ofasys_lite.plan.segments import SlotSegment
 
 __all__ = ["Rendering", "codes_in"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ofasys_lite.adapters.depth import Choose, DepthWriter, Score
+from ofasys_lite.adapters.depth_heads import Choose, DepthWriter, Score
 from ofasys_lite.decoding.session import CodeStep
 from ofasys_lite.generalist.network import Network, merge_taps
 from ofasys_lite.layout.pack import Stream

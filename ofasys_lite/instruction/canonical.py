@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 
-from ofasys_lite.instruction.nodes import (
+from ofasys_lite.instruction.parse_values import is_bareword
+from ofasys_lite.instruction.slots import QUANTIFIER_START, attempted_name
+from ofasys_lite.instruction.syntax_tree import (
     Argument,
     Attribute,
     Bare,
@@ -24,8 +26,6 @@ from ofasys_lite.instruction.nodes import (
     Value,
     Words,
 )
-from ofasys_lite.instruction.slots import QUANTIFIER_START, attempted_name
-from ofasys_lite.instruction.values import is_bareword
 
 __all__ = ["unparse"]
 

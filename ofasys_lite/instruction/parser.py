@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ofasys_lite.instruction.codes import MOST_DEPTH
-from ofasys_lite.instruction.nodes import Group, Instruction, Node, Sentence, Slot, Span, Template, Words
+from ofasys_lite.instruction.error_codes import MOST_DEPTH
 from ofasys_lite.instruction.places import Origin
 from ofasys_lite.instruction.quotes import inside_quotes
 from ofasys_lite.instruction.reader import Reader, TooManyErrors, shorten
 from ofasys_lite.instruction.slots import QUANTIFIER_START, read_quantifier, read_slot
+from ofasys_lite.instruction.syntax_tree import Group, Instruction, Node, Sentence, Slot, Span, Template, Words
 from ofasys_lite.instruction.templates import Mark, build_template
 
 __all__ = ["BUILTIN_TYPES", "parse"]

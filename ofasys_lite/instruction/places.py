@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ofasys_lite.errors import Place
-from ofasys_lite.instruction.nodes import Span
+from ofasys_lite.instruction.syntax_tree import Span
 
 __all__ = ["Origin", "place_of"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from ofasys_lite.errors import InstructionError, raise_all
-from ofasys_lite.instruction.codes import MOST_ERRORS
-from ofasys_lite.instruction.nodes import Quoted, Span
+from ofasys_lite.instruction.error_codes import MOST_ERRORS
 from ofasys_lite.instruction.places import Origin, place_of
+from ofasys_lite.instruction.syntax_tree import Quoted, Span
 
 __all__ = ["NAME", "Broken", "Reader", "TooManyErrors", "name_end", "next_word", "shorten"]
 

@@ -6,9 +6,9 @@ import re
 from typing import NoReturn
 
 from ofasys_lite.errors import nearest
-from ofasys_lite.instruction.nodes import Attribute, Quantifier, Slot, Span
+from ofasys_lite.instruction.parse_values import read_attributes
 from ofasys_lite.instruction.reader import NAME, Broken, Reader, name_end, next_word, shorten
-from ofasys_lite.instruction.values import read_attributes
+from ofasys_lite.instruction.syntax_tree import Attribute, Quantifier, Slot, Span
 
 __all__ = ["ATTEMPT", "QUANTIFIER_START", "attempted_name", "column_problem", "read_quantifier", "read_slot"]
 

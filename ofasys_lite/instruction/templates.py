@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ofasys_lite.instruction.nodes import Sentence, Span, Template, Words
 from ofasys_lite.instruction.reader import Reader
+from ofasys_lite.instruction.syntax_tree import Sentence, Span, Template, Words
 
 __all__ = ["Mark", "build_template"]
 

@@ -15,7 +15,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example
 from ofasys_lite.layout.ready import ReadyTask
-from ofasys_lite.plan.types import SlotSegment, option
+from ofasys_lite.plan.segments import SlotSegment, option
 
 __all__ = ["Analysis", "SlotRows", "analyze"]
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofasys_lite.data.cache import cached_arrays
+from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.groups import group_columns, raw_values, records
 from ofasys_lite.data.lengths import length_hint, length_of
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.types import (
+from ofasys_lite.plan.segments import (
     GroupSegment,
     Plan,
     Segment,

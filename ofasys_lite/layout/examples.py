@@ -16,9 +16,10 @@ from ofasys_lite.layout.judged_targets import judged_targets
 from ofasys_lite.layout.pack import Example, Rendered, Side, SideLoss, Target, TargetPiece, Term
 from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.layout.terms import Terms
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
-from ofasys_lite.plan.types import (
+from ofasys_lite.plan.segments import (
     GroupSegment,
     Options,
     Plan,
@@ -30,7 +31,6 @@ from ofasys_lite.plan.types import (
     option,
     walk,
 )
-from ofasys_lite.plan.values import CallValue
 from ofasys_lite.preprocess.base import Piece, Preprocess
 from ofasys_lite.preprocess.image_codes import infill
 from ofasys_lite.preprocess.mass import hidden_span

@@ -8,7 +8,7 @@ import numpy as np
 
 from ofasys_lite.layout.pack import Target, TargetPiece
 from ofasys_lite.layout.terms import Terms
-from ofasys_lite.plan.types import Segment, walk
+from ofasys_lite.plan.segments import Segment, walk
 from ofasys_lite.preprocess.judged import VERDICTS, judged_piece
 
 __all__ = ["judged_targets"]

@@ -19,7 +19,7 @@ from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, adapter_suffix, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.decoding import uneven
 from ofasys_lite.plan.language import TEXT_ADAPTER
-from ofasys_lite.plan.types import GroupSegment, Segment, ToolKey, walk
+from ofasys_lite.plan.segments import GroupSegment, Segment, ToolKey, walk
 from ofasys_lite.preprocess.base import Context, Preprocess
 from ofasys_lite.preprocess.text import read_text
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces

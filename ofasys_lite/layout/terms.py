@@ -5,7 +5,7 @@ from __future__ import annotations
 from ofasys_lite.data.groups import group_key
 from ofasys_lite.layout.pack import Term
 from ofasys_lite.plan.codecs import codec_of
-from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, walk
+from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, walk
 
 __all__ = ["Terms"]
 

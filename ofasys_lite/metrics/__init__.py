@@ -2,7 +2,7 @@
 
 from ofasys_lite.metrics.baselines import baseline_kind, baseline_names, copied_column, fit_predict
 from ofasys_lite.metrics.boxes import iou
-from ofasys_lite.metrics.evaluate import (
+from ofasys_lite.metrics.by_name import (
     METRICS,
     PICTURE_METRICS,
     direction,

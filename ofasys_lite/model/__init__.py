@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ofasys_lite.model.attention import attend
     from ofasys_lite.model.borders import BACKENDS, Borders
-    from ofasys_lite.model.cache import DecodeCache
     from ofasys_lite.model.config import ModelConfig
-    from ofasys_lite.model.cost import flops, parameters
     from ofasys_lite.model.ctc import ctc_losses
     from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
+    from ofasys_lite.model.flops import flops, parameters
     from ofasys_lite.model.head import head_loss
+    from ofasys_lite.model.kv_cache import DecodeCache
     from ofasys_lite.model.probe import Precision, pick_device, probe_precision, tensor_cores
     from ofasys_lite.model.rotary import RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
     from ofasys_lite.model.transfer import moved
@@ -51,14 +51,14 @@ _WHERE = {
     "BACKENDS": "borders",
     "Borders": "borders",
     "ctc_losses": "ctc",
-    "DecodeCache": "cache",
+    "DecodeCache": "kv_cache",
     "EncoderDecoder": "encoder_decoder",
-    "flops": "cost",
+    "flops": "flops",
     "head_loss": "head",
     "ModelConfig": "config",
     "moved": "transfer",
     "mrope_axes": "rotary",
-    "parameters": "cost",
+    "parameters": "flops",
     "Precision": "probe",
     "pick_device": "probe",
     "probe_precision": "probe",

@@ -15,9 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.borders import Borders, Parts
-from ofasys_lite.model.cache import DecodeCache
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.few_rows import StepCache, StepRotation, lay_out
+from ofasys_lite.model.kv_cache import DecodeCache
 from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, initialise, make_norm
 from ofasys_lite.model.rotary import Rotation, rotary_table
 

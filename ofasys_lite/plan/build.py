@@ -8,9 +8,11 @@ from dataclasses import replace
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import raise_all
 from ofasys_lite.instruction import parse, unparse
-from ofasys_lite.instruction.nodes import Group, Node, Sentence, Slot, Template, Words
+from ofasys_lite.instruction.syntax_tree import Group, Node, Sentence, Slot, Template, Words
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.decoding import check_card_decoding, check_ways
 from ofasys_lite.plan.language import GROUP
+from ofasys_lite.plan.segments import ClosedSet, GroupSegment, Plan, PlannedTemplate, Segment, WordsSegment, walk
 from ofasys_lite.plan.sense import (
     check_augmented,
     check_drops,
@@ -20,9 +22,7 @@ from ofasys_lite.plan.sense import (
     check_objectives,
     check_targets,
 )
-from ofasys_lite.plan.slots import Builder, read_attributes
-from ofasys_lite.plan.types import ClosedSet, GroupSegment, Plan, PlannedTemplate, Segment, WordsSegment, walk
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.slot_segment import Builder, read_attributes
 
 __all__ = ["build_plan", "freeze"]
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import did_you_mean
-from ofasys_lite.instruction.nodes import Slot, Span
+from ofasys_lite.instruction.syntax_tree import Slot, Span
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.ledger import Ledger
-from ofasys_lite.plan.types import GroupSegment, Plan, Segment, SlotSegment, option, walk
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, option, walk
 
 __all__ = [
     "MODEL_KEYS",

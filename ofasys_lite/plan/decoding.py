@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.cards.nodes import plain, read_yaml
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.cards.yaml_nodes import plain, read_yaml
 from ofasys_lite.errors import CardError, Place, did_you_mean
-from ofasys_lite.instruction.nodes import Span
+from ofasys_lite.instruction.syntax_tree import Span
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS
 from ofasys_lite.plan.ledger import Ledger
-from ofasys_lite.plan.types import Plan, PlannedTemplate, SlotSegment, option, walk
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.segments import Plan, PlannedTemplate, SlotSegment, option, walk
 
 __all__ = ["METHODS", "check_card_decoding", "check_decode", "check_ways", "method_of", "misfit", "mistake", "uneven"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import InstructionError, Place
-from ofasys_lite.instruction.nodes import Span
 from ofasys_lite.instruction.places import place_of
+from ofasys_lite.instruction.syntax_tree import Span
 
 __all__ = ["Ledger"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ofasys_lite.instruction.nodes import Group, Slot, Span, Template
+from ofasys_lite.instruction.syntax_tree import Group, Slot, Span, Template
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.decoding import check_decode
 from ofasys_lite.plan.language import RENAMED
 from ofasys_lite.plan.ledger import Ledger
-from ofasys_lite.plan.types import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.segments import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
 
 __all__ = [
     "check_augmented",

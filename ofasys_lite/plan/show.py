@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
-from ofasys_lite.plan.explain import VOCABULARY, Explanation, Line
+from ofasys_lite.plan.explanation import VOCABULARY, Explanation, Line
 from ofasys_lite.plan.language import CODE_DECODE_KEYS, LANGUAGE
 from ofasys_lite.plan.narrow import keep_words
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.types import Options, option
+from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, log_mel, normalised, specaugment
 from ofasys_lite.preprocess.base import Look, Piece, Preprocess, line_positions
 from ofasys_lite.preprocess.media import Source, found, locate, setting

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import Constraint
-from ofasys_lite.plan.types import Options
+from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 __all__ = ["Context", "Look", "Piece", "Preprocess", "line_positions"]

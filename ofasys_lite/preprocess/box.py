@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Constraint, Corners
-from ofasys_lite.plan.types import Options, option
+from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import Piece, Preprocess
 
 __all__ = ["BoxPreprocess", "held_box", "read_box"]

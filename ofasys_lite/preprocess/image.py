@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import CardError, DataError, InstructionError
-from ofasys_lite.plan.types import Options, option
+from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import Array, Look, Piece, Preprocess
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.media import setting

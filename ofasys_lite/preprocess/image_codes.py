@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import DataError, InstructionError
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Codes, Constraint
-from ofasys_lite.plan.types import Options, option
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import Array, Look, Piece, Preprocess
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.image_header import header_check, look_at_image

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free
-from ofasys_lite.plan.types import Options, option
+from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import Piece, Preprocess
 
 __all__ = ["PhonePreprocess"]

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from ofasys_lite.errors import InstructionError, did_you_mean
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.attribute_values import CallValue
 
 __all__ = ["FIELD_TYPES", "AnyJson", "Field", "Grid", "Record", "Scalar", "Schema", "read_schema", "scalar_text"]
 

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf, Optional, Placed, Series
-from ofasys_lite.plan.types import Options, option
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import Context, Piece, Preprocess
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.fitting import cells, checked_cell, checked_field, checked_record

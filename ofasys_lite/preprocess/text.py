@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf
-from ofasys_lite.plan.types import Options, option
+from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.plain import plain

@@ -18,7 +18,7 @@ from ofasys_lite.recipes import (
     ui_translation,
     written_words,
 )
-from ofasys_lite.recipes.base import Recipe, RecipeInfo
+from ofasys_lite.recipes.recipe import Recipe, RecipeInfo
 
 __all__ = ["describe", "get", "recipe_names"]
 

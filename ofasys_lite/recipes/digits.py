@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

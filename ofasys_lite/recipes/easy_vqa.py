@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 
 __all__ = ["CAPTION", "ENTAILMENT", "VQA", "Scene", "deranged", "read_scenes"]
 

@@ -6,8 +6,8 @@ import io
 import json
 from typing import Any
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.resvg import RESVG, renderer
 
 __all__ = ["RECIPE", "SIDE", "base", "build"]

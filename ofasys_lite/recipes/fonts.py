@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ofasys_lite.recipes.base import digest
 from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.recipe import digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

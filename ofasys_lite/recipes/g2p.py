@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 
 __all__ = ["RECIPE", "build", "read_words", "stem"]
 

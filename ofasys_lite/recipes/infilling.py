@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.fetch import Wheels
 from ofasys_lite.recipes.intents import HOME_ASSISTANT, read_sentences
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.ui_translation import DJANGO, read_strings
 
 __all__ = ["RECIPE", "build"]

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, digest, split_of
 from ofasys_lite.recipes.fetch import Source, Wheels
-from ofasys_lite.recipes.templates import Node, expand, parse
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, digest, split_of
+from ofasys_lite.recipes.sentence_templates import Node, expand, parse
 
 __all__ = ["HOME_ASSISTANT", "RECIPE", "Sentence", "build", "read_sentences"]
 

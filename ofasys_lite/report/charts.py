@@ -12,8 +12,8 @@ import numpy as np
 
 from ofasys_lite.metrics import normalised
 from ofasys_lite.report.extra import needs
-from ofasys_lite.report.pictures import uri
-from ofasys_lite.report.types import Baseline, RunResults, TaskResult
+from ofasys_lite.report.results import Baseline, RunResults, TaskResult
+from ofasys_lite.report.sample_pictures import uri
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

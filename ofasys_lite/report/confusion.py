@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ofasys_lite.metrics.values import as_text, as_texts
-from ofasys_lite.report.types import Said
+from ofasys_lite.report.results import Said
 
 __all__ = ["Confusion", "confusion"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ofasys_lite.errors import OfasysError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.report.evaluate import evaluate
+from ofasys_lite.report.evaluate_model import evaluate
 from ofasys_lite.writing import write_atomic
 
 __all__ = ["FILE", "changes", "measured", "note"]

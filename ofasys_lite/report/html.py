@@ -20,8 +20,8 @@ from ofasys_lite.report.numbers import (
     score_value,
     unit_mark,
 )
-from ofasys_lite.report.pictures import PREDICTED, REFERENCE
-from ofasys_lite.report.types import RunResults, TaskResult
+from ofasys_lite.report.results import RunResults, TaskResult
+from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE
 from ofasys_lite.writing import behind, write_atomic
 
 __all__ = ["render_report", "write_report"]

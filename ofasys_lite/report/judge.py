@@ -17,7 +17,7 @@ from ofasys_lite.errors import CardError, OfasysError, did_you_mean
 from ofasys_lite.metrics import METRICS, PICTURE_METRICS, baseline_kind, direction
 from ofasys_lite.metrics.values import as_struct
 from ofasys_lite.plan import build_plan
-from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
+from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess.box import read_box
 from ofasys_lite.preprocess.image_decode import BASE64_HEADS, open_image
 from ofasys_lite.preprocess.linear import read_struct

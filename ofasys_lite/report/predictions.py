@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ofasys_lite.errors import CheckpointError, OfasysError
+from ofasys_lite.report.results import Answers, RunResults, Said, TaskResult, Told
 from ofasys_lite.report.saved import loaded, stored
 from ofasys_lite.report.scoring import scored
-from ofasys_lite.report.types import Answers, RunResults, Said, TaskResult, Told
 from ofasys_lite.writing import write_atomic
 
 __all__ = ["load_predictions", "rescored", "save_predictions"]

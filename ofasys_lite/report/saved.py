@@ -14,8 +14,8 @@ import numpy as np
 
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.metrics import Margin, Score
-from ofasys_lite.report.pictures import is_picture, png
-from ofasys_lite.report.types import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
+from ofasys_lite.report.results import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
+from ofasys_lite.report.sample_pictures import is_picture, png
 from ofasys_lite.writing import write_atomic
 
 __all__ = ["load_results", "loaded", "save_results", "stored"]
@@ -117,7 +117,7 @@ def _media(source: SampleInput) -> Any:
     if source.modality == "IMAGE" and (hasattr(value, "getbbox") or hasattr(value, "ndim")):
         return png(value)
     if source.modality == "AUDIO" and not isinstance(value, (bytes, str)) and value is not None:
-        from ofasys_lite.report.pictures import wav_uri
+        from ofasys_lite.report.sample_pictures import wav_uri
 
         return base64.b64decode(wav_uri(value).partition(",")[2])
     return value

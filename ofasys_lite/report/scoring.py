@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ofasys_lite.metrics import Margin, Score, TrainRows, evaluate_metric, item_scores, margin
-from ofasys_lite.report.types import Baseline, Said, Told
+from ofasys_lite.report.results import Baseline, Said, Told
 
 __all__ = ["Scored", "items_of", "scored"]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ofasys_lite.data.contents import Contents, read_columns, row_hashes
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.types import Plan
+from ofasys_lite.plan.segments import Plan
 
 __all__ = ["SEEN", "without_seen"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.report.blocks import Block, value_block
-from ofasys_lite.report.pictures import PREDICTED, REFERENCE, boxes_of, is_picture, picture, png, spectrogram
-from ofasys_lite.report.types import RunResults, Sample
+from ofasys_lite.report.results import RunResults, Sample
+from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE, boxes_of, is_picture, picture, png, spectrogram
 from ofasys_lite.writing import atomic, write_atomic
 
 if TYPE_CHECKING:

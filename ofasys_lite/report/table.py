@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ofasys_lite.metrics import FEWEST_GROUPS, Score, normalised
 from ofasys_lite.plan.narrow import folded, keep_words
 from ofasys_lite.report.numbers import clear_text, items_text, margin_text, score_interval, score_value, unit_mark
-from ofasys_lite.report.types import Baseline, RunResults, TaskResult
+from ofasys_lite.report.results import Baseline, RunResults, TaskResult
 
 if TYPE_CHECKING:
     from rich.console import Console

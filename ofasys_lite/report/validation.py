@@ -12,8 +12,8 @@ from ofasys_lite.layout.collate import collate
 from ofasys_lite.metrics import Score, evaluate_metric, normalised
 from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.report.chance import laid_out
-from ofasys_lite.report.evaluate import NoRows, Predicted, Split, open_split, predicted
-from ofasys_lite.report.rows import TaskRows
+from ofasys_lite.report.evaluate_model import NoRows, Predicted, Split, open_split, predicted
+from ofasys_lite.report.task_rows import TaskRows
 from ofasys_lite.run.run_folder import RunFolder
 
 __all__ = ["Validator", "losses"]

@@ -27,9 +27,9 @@ from ofasys_lite.data.fields import is_empty
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.layout.ready import DataSettings, settings_of
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
-from ofasys_lite.plan.types import SlotSegment, option
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.segments import SlotSegment, option
 from ofasys_lite.writing import cache_folder, current, other_rank
 
 __all__ = ["CodecTrainer"]

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ofasys_lite.errors import WriteError
-from ofasys_lite.writing.places import writable
 from ofasys_lite.writing.problems import telling
+from ofasys_lite.writing.writable import writable
 
 __all__ = [
     "atomic",

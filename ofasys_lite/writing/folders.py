@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ofasys_lite.errors import WriteError
 from ofasys_lite.writing.files import part_name, sweep, sync_file
-from ofasys_lite.writing.places import writable
 from ofasys_lite.writing.problems import telling
+from ofasys_lite.writing.writable import writable
 
 __all__ = ["claim_folder", "current", "finish", "staged"]
 

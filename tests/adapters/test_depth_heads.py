@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ofasys_lite.adapters.depth import DepthHeads
-from ofasys_lite.decoding.depth import RowChoice, RowsChoice, guided
+from ofasys_lite.adapters.depth_heads import DepthHeads
+from ofasys_lite.decoding.depth_sampling import RowChoice, RowsChoice, guided
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.model import EncoderDecoder, ModelConfig
 from ofasys_lite.model.few_rows import WORTH

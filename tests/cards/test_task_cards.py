@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ofasys_lite.cards import MetricSpec, find_card, load_task_card, modalities, modality
-from ofasys_lite.cards.nodes import overlay, plain, read_yaml
+from ofasys_lite.cards.yaml_nodes import overlay, plain, read_yaml
 from ofasys_lite.errors import CardError, ErrorGroup, InstructionError, OfasysError
 from ofasys_lite.instruction import parse
 from ofasys_lite.instruction.places import Origin

@@ -12,7 +12,7 @@ from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.commands import app
 from ofasys_lite.commands.arguments import literal
 from ofasys_lite.commands.compose import load_run_config, run_hydra
-from ofasys_lite.commands.config import run_config
+from ofasys_lite.commands.run_config import run_config
 from ofasys_lite.errors import CardError, DataError, OfasysError
 from ofasys_lite.preprocess.absence import home
 

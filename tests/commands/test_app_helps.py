@@ -18,7 +18,7 @@ from ofasys_lite.cards.find import modalities
 from ofasys_lite.cards.load import TASK_KEYS
 from ofasys_lite.commands import compose, flags
 from ofasys_lite.commands.app import VERBS
-from ofasys_lite.commands.settings import _DATA, _SWITCHES, _top_keys
+from ofasys_lite.commands.run_keys import _DATA, _SWITCHES, _top_keys
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ofasys_lite.commands.compose import load_run_config, run_hydra
-from ofasys_lite.commands.config import RunConfig
 from ofasys_lite.commands.escapes import escape, unescape
 from ofasys_lite.commands.evaluate import EvaluateOptions
+from ofasys_lite.commands.run_config import RunConfig
 from ofasys_lite.commands.train import _of_resumed_run, _prepare
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction.places import Origin
@@ -187,7 +187,7 @@ def test_a_broken_card_is_shown_at_its_place(folder: Path) -> None:
 def test_multirun_runs_each_combination_in_a_folder_of_its_own(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ofasys_lite.commands.config import run_config
+    from ofasys_lite.commands.run_config import run_config
 
     monkeypatch.chdir(tmp_path)
     found: list[RunConfig] = []

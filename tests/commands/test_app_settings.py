@@ -10,8 +10,8 @@ import pytest
 from ofasys_lite.api.training import Trainer
 from ofasys_lite.commands import app
 from ofasys_lite.commands.compose import compose, load_run_config, run_hydra
-from ofasys_lite.commands.config import RunConfig
-from ofasys_lite.commands.settings import refuse_unknown, unknown_key
+from ofasys_lite.commands.run_config import RunConfig
+from ofasys_lite.commands.run_keys import refuse_unknown, unknown_key
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.training.devices import check_devices
 from ofasys_lite.training.settings import TrainSettings

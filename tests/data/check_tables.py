@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ofasys_lite.cards import load_task_card, modalities
-from ofasys_lite.data.check import Report, check_tasks
+from ofasys_lite.data.check_tasks import Report, check_tasks
 from ofasys_lite.errors import ErrorGroup
 
 CARDS = modalities()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ofasys_lite.data import lengths
-from ofasys_lite.data.cache import cached_arrays
+from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.lengths import length_hint
 from ofasys_lite.data.rows import open_source
 

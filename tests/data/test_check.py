@@ -18,7 +18,7 @@ from PIL import Image
 
 from ofasys_lite.cards import ModalityCard, load_task_card
 from ofasys_lite.commands import app
-from ofasys_lite.data.check import check_tasks
+from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.data.findings import DATA_CODES
 from ofasys_lite.errors import ErrorGroup, OfasysError
 

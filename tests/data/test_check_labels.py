@@ -11,7 +11,7 @@ from check_tables import CARDS, report_of
 from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.cards import load_task_card
 from ofasys_lite.commands import app
-from ofasys_lite.data.check import Report, check_tasks
+from ofasys_lite.data.check_tasks import Report, check_tasks
 from ofasys_lite.data.splits import split_of
 from ofasys_lite.errors import CardError
 

@@ -14,7 +14,7 @@ from check_tables import CARDS, report_of
 from PIL import Image
 
 from ofasys_lite.cards import load_task_card
-from ofasys_lite.data.check import check_tasks
+from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.layout.analyze import analyze
 from ofasys_lite.layout.ready import DataSettings, make_ready

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ofasys_lite.cards import load_task_card
 from ofasys_lite.data.findings import Tally
-from ofasys_lite.data.values import Looker
+from ofasys_lite.data.row_values import Looker
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.ready import DataSettings, make_ready
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofasys_lite.data import cache
+from ofasys_lite.data import array_cache
 from ofasys_lite.data.lengths import length_hint
 from ofasys_lite.data.rows import RowSource, open_source
 
@@ -228,7 +228,7 @@ def test_an_index_is_built_once_and_again_when_the_content_changes(tmp_path: Pat
     calls: list[tuple[str, int, int]] = []
 
     def scans() -> list[Path]:
-        return sorted((cache.cache_folder() / "index").glob("lines-*"))
+        return sorted((array_cache.cache_folder() / "index").glob("lines-*"))
 
     one = open_source(path, progress=lambda *told: calls.append(told))
     (stored,) = scans()
@@ -248,7 +248,7 @@ def test_an_index_is_built_once_and_again_when_the_content_changes(tmp_path: Pat
 def test_a_broken_index_is_built_again(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv")
     open_source(path)
-    (stored,) = (cache.cache_folder() / "index").glob("lines-*")
+    (stored,) = (array_cache.cache_folder() / "index").glob("lines-*")
     stored.write_bytes(stored.read_bytes()[:40])
     assert open_source(path).row(3) == TABLE[3]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from ofasys_lite.data import files
 from ofasys_lite.data.handles import Pool
 from ofasys_lite.data.readers import arrow
 from ofasys_lite.data.rows import open_source
@@ -273,7 +272,7 @@ def test_a_table_of_many_parts_keeps_few_files_open(kind: str, monkeypatch: pyte
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for room in (files, arrow):
+    for room in (file_access, arrow):
         monkeypatch.setattr(room, "_OPEN", Pool(10))
     for number in range(40):
         path = Path(f"part-{number:03}.{kind}")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ofasys_lite.cards import load_task_card
 from ofasys_lite.data import overlap
-from ofasys_lite.data.check import check_tasks
+from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.splits import open_card, open_splits, split_of
 from ofasys_lite.errors import DataError

@@ -27,7 +27,7 @@ def test_a_key_has_one_split_for_ever() -> None:
 
 
 def test_prepared_data_and_splits_use_one_rule() -> None:
-    from ofasys_lite.recipes.base import split_of as prepared
+    from ofasys_lite.recipes.recipe import split_of as prepared
 
     assert all(split_of(str(n)) == prepared(str(n)) for n in range(1000))
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.cards import load_task_card
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.data.check import check_tasks
+from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.data.findings import shortened
 from ofasys_lite.data.splits import split_of
 from ofasys_lite.errors import DataError

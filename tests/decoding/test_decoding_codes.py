@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ofasys_lite.decoding.automaton import compile, random_walk
-from ofasys_lite.decoding.depth import RowChoice, RowsChoice, guided
+from ofasys_lite.decoding.depth_sampling import RowChoice, RowsChoice, guided
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode
 from ofasys_lite.errors import CardError, DataError, ShapeError

@@ -37,7 +37,7 @@ MARKS = {
     "validation": ("ofasys_lite.report.validation", "Validator", "__call__"),
     "saving": ("ofasys_lite.training.callbacks", "", "save_checkpoint"),
     "export": ("ofasys_lite.training.fit", "", "_export"),
-    "evaluation": ("ofasys_lite.report.evaluate", "", "evaluate"),
+    "evaluation": ("ofasys_lite.report.evaluate_model", "", "evaluate"),
 }
 LINE = "+tasks.mine.instruction=[TEXT:q] what? -> [TEXT:a,closed_set]"
 #: Seconds until a run counts as hanging.
@@ -93,7 +93,7 @@ def load() -> None:
     """Imports what every run needs, once."""
     import ofasys_lite.commands.evaluate
     import ofasys_lite.commands.train
-    import ofasys_lite.report.evaluate
+    import ofasys_lite.report.evaluate_model
     import ofasys_lite.report.validation
     import ofasys_lite.training.fit  # noqa: F401
 

@@ -129,7 +129,7 @@ def test_packs_of_pictures_alone_are_logged(tmp_path: Path) -> None:
 
 def test_the_loss_of_guessing_is_told_for_the_texts_of_a_picture_task(tmp_path: Path) -> None:
     from ofasys_lite.report.chance import chance_levels
-    from ofasys_lite.report.rows import TaskRows
+    from ofasys_lite.report.task_rows import TaskRows
 
     (task,) = worlds.ready([worlds.task("both", worlds.codec(tmp_path / "c"))]).tasks
     rows = TaskRows(task.plan, task.maker, task.sources["train"])
@@ -197,7 +197,7 @@ import torch
 from ofasys_lite.adapters.codes import CodesAdapter
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Codes
-from ofasys_lite.plan.types import option
+from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 
 

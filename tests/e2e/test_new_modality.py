@@ -37,7 +37,7 @@ from torch import nn
 
 from ofasys_lite.adapters.base import Adapter
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.types import option
+from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 
 

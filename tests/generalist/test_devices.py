@@ -86,7 +86,7 @@ def test_evaluate_and_predict_compute_where_auto_says(
     run: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ofasys_lite.generalist.predict as predicting
-    import ofasys_lite.report.evaluate as evaluating
+    import ofasys_lite.report.evaluate_model as evaluating
     from ofasys_lite import evaluate
     from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
     from ofasys_lite.commands.predict import main
@@ -106,7 +106,7 @@ def test_batches_go_where_the_weights_are(run: Path, elsewhere: None, monkeypatc
     import ofasys_lite.generalist.predict as predicting
     from ofasys_lite.generalist.network import Network
     from ofasys_lite.generalist.predict import Request, predict
-    from ofasys_lite.report.evaluate import open_split
+    from ofasys_lite.report.evaluate_model import open_split
     from ofasys_lite.report.validation import losses
 
     model = Generalist.from_pretrained(run)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from ofasys_lite.instruction import BUILTIN_TYPES
-from ofasys_lite.instruction.nodes import (
+from ofasys_lite.instruction.parse_values import is_number
+from ofasys_lite.instruction.syntax_tree import (
     Argument,
     Attribute,
     Bare,
@@ -22,7 +23,6 @@ from ofasys_lite.instruction.nodes import (
     Template,
     Words,
 )
-from ofasys_lite.instruction.values import is_number
 
 MARKS = [*"ab []()|*{}<>-;\\:,?03X\"'=\n_é中", "->", "<->", "|||", ";;", "[TEXT", "[a]", ")*", "]{2", "\\", " "]
 

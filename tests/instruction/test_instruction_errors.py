@@ -9,7 +9,7 @@ from instruction_lines import error_table_maker
 
 from ofasys_lite.errors import InstructionError, InstructionErrors
 from ofasys_lite.instruction import SYNTAX_CODES, Origin, parse, place_of
-from ofasys_lite.instruction.nodes import Slot, Span
+from ofasys_lite.instruction.syntax_tree import Slot, Span
 
 MAKER = error_table_maker()
 BAD = MAKER.read_bad_lines()

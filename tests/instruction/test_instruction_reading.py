@@ -9,7 +9,7 @@ import pytest
 from instruction_lines import good_lines
 
 from ofasys_lite.instruction import parse, unparse
-from ofasys_lite.instruction.nodes import (
+from ofasys_lite.instruction.syntax_tree import (
     Argument,
     Attribute,
     Bare,

@@ -14,8 +14,8 @@ from instruction_trees import MARKS, trees
 
 from ofasys_lite.errors import ErrorGroup, InstructionError, InstructionErrors
 from ofasys_lite.instruction import parse, unparse
-from ofasys_lite.instruction.codes import SYNTAX_CODES
-from ofasys_lite.instruction.nodes import Instruction
+from ofasys_lite.instruction.error_codes import SYNTAX_CODES
+from ofasys_lite.instruction.syntax_tree import Instruction
 
 SLOW_TO_DRAW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 

@@ -7,7 +7,7 @@ import pytest
 
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, CheckpointError
-from ofasys_lite.interop.ofasys import GENERATION, current_line, generation, refuse_checkpoint, weight_of
+from ofasys_lite.interop.ofasys_spellings import GENERATION, current_line, generation, refuse_checkpoint, weight_of
 
 
 @pytest.mark.parametrize(

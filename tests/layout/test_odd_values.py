@@ -23,7 +23,7 @@ from ofasys_lite.data.rows import open_source
 from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.layout.analyze import analyze
 from ofasys_lite.layout.ready import DataSettings, ReadyTask, make_ready, preprocess_class
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.preprocess.base import Context
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
 

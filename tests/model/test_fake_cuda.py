@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.decoding.automaton import compile
-from ofasys_lite.decoding.depth import RowChoice, RowsChoice
+from ofasys_lite.decoding.depth_sampling import RowChoice, RowsChoice
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode
 from ofasys_lite.generalist.network import Network

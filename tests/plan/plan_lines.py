@@ -9,8 +9,8 @@ import pytest
 from ofasys_lite.cards import ModalityCard, load_task_card, modalities
 from ofasys_lite.errors import ErrorGroup, InstructionError
 from ofasys_lite.plan import GroupSegment, Plan, SlotSegment, WordsSegment, build_plan
-from ofasys_lite.plan.explain import in_words
-from ofasys_lite.plan.types import Segment
+from ofasys_lite.plan.explanation import in_words
+from ofasys_lite.plan.segments import Segment
 
 HERE = Path(__file__).parent
 LINES = HERE.parent / "instruction" / "lines.txt"

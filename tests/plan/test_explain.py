@@ -15,7 +15,7 @@ from ofasys_lite.commands import app
 from ofasys_lite.commands.explain import histogram, main, model_sizes
 from ofasys_lite.errors import CardError
 from ofasys_lite.plan.cost import flops
-from ofasys_lite.plan.explain import Tokens, explain_line, explain_plan
+from ofasys_lite.plan.explanation import Tokens, explain_line, explain_plan
 from ofasys_lite.plan.show import show
 
 SETS = "sets: {labels: [cat, dog], items: [a, b, c]}"
@@ -70,9 +70,9 @@ def test_groups_optional_slots_drop_and_forced_slots_are_put_into_words() -> Non
 @pytest.mark.parametrize(("source", "target"), [(128, 32), (1, 1), (0, 5), (300, 0)])
 def test_the_cost_is_that_of_the_model_room(source: int, target: int) -> None:
     from ofasys_lite.cards.find import content_folder
-    from ofasys_lite.cards.nodes import plain, read_yaml
+    from ofasys_lite.cards.yaml_nodes import plain, read_yaml
     from ofasys_lite.model.config import ModelConfig
-    from ofasys_lite.model.cost import flops as model_flops
+    from ofasys_lite.model.flops import flops as model_flops
 
     sizes = model_sizes()
     assert {"tiny", "small", "base", "large", "huge"} <= set(sizes)

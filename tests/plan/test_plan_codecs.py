@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from plan_lines import DRAW, plan_of, told
 
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS, codec_of, with_codecs
-from ofasys_lite.plan.types import option
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.segments import option
 
 KEYS = ", ".join((*TOKENIZER_KEYS, *MODEL_KEYS))
 

@@ -6,7 +6,7 @@ import pytest
 from plan_lines import DRAW, plan_of, told
 
 from ofasys_lite.cards import load_task_card, modalities
-from ofasys_lite.data.check import check_tasks
+from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError
 from ofasys_lite.plan import build_plan

@@ -12,7 +12,7 @@ from ofasys_lite.cards import load_task_card
 from ofasys_lite.errors import InstructionError
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.plan import build_plan, freeze
-from ofasys_lite.plan.types import GroupSegment, SlotSegment, option
+from ofasys_lite.plan.segments import GroupSegment, SlotSegment, option
 
 BLOCKS = ("\n" + (HERE / "plans.txt").read_text(encoding="utf-8")).split("\n=== ")[1:]
 PLANS = [(line, text.rstrip("\n")) for line, _, text in (block.partition("\n") for block in BLOCKS)]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ofasys_lite.decoding.automaton import compile, random_walk
 from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.instruction import parse
-from ofasys_lite.instruction.nodes import Slot
-from ofasys_lite.plan.types import Options
-from ofasys_lite.plan.values import plain
+from ofasys_lite.instruction.syntax_tree import Slot
+from ofasys_lite.plan.attribute_values import plain
+from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess.base import Context
 from ofasys_lite.preprocess.schemas import read_schema
 from ofasys_lite.preprocess.struct import StructPreprocess

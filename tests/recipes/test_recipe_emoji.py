@@ -14,10 +14,10 @@ from PIL import Image
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.recipes import emoji
-from ofasys_lite.recipes.base import SPLITS
 from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.prepared_folders import content_hash
+from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.recipes.resvg import RESVG, renderer
-from ofasys_lite.recipes.store import content_hash
 from ofasys_lite.writing import cache_folder
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72"><rect width="36" height="72" fill="{0}"/></svg>'

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from ofasys_lite.recipes import digits, easy_vqa, g2p, infilling, intents, scenes, sudoku, text_to_sql, translation
-from ofasys_lite.recipes.base import SPLITS, Built, Limits, split_of
 from ofasys_lite.recipes.digits import digit_group, png
 from ofasys_lite.recipes.fetch import Wheels
-from ofasys_lite.recipes.store import content_hash
+from ofasys_lite.recipes.prepared_folders import content_hash
+from ofasys_lite.recipes.recipe import SPLITS, Built, Limits, split_of
 from ofasys_lite.recipes.tables import TABLES, database
 from ofasys_lite.recipes.ui_translation import build as build_ui
 from ofasys_lite.recipes.ui_translation import parse_po

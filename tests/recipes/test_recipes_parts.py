@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.recipes import contact_sheet, spelling, store
-from ofasys_lite.recipes.base import SPLITS, Built, Column, Limits, RecipeInfo
+from ofasys_lite.recipes import contact_sheet, prepared_folders, spelling
 from ofasys_lite.recipes.digits import png
 from ofasys_lite.recipes.espeak import Speaker, unpack
+from ofasys_lite.recipes.recipe import SPLITS, Built, Column, Limits, RecipeInfo
+from ofasys_lite.recipes.sentence_templates import expand, parse
 from ofasys_lite.recipes.sheet import spectrogram
 from ofasys_lite.recipes.speech import PHRASES, RATE, TEST_SPEED, VARIANTS, asked, finish, flac
-from ofasys_lite.recipes.templates import expand, parse
 
 NUMBERS = {
     21: "twenty-one einundzwanzig vingt_et_un veintiuno eenentwintig",
@@ -159,7 +159,7 @@ def folder(tmp_path: Path) -> Path:
     info = RecipeInfo(
         "kinds", "all kinds", (), "MIT", tuple(Column(k, k, "") for k in kinds), "n", Limits(9), {}, 0.0, "all"
     )
-    store.write(tmp_path / "kinds", info, Built(splits), {})
+    prepared_folders.write(tmp_path / "kinds", info, Built(splits), {})
     return tmp_path / "kinds"
 
 
@@ -189,7 +189,7 @@ def test_a_spectrogram_is_dark_where_the_tone_is() -> None:
 
 
 def test_values_survive_the_file(folder: Path) -> None:
-    row = store.read_split(folder, "valid", 1)[0]
+    row = prepared_folders.read_split(folder, "valid", 1)[0]
     assert row["objects"] == [{"box": [4.0, 1.0, 15.0, 9.0], "label": "7"}]
     assert row["grid"] == [[1, 0], [0, 2]]
     with Image.open(io.BytesIO(row["image"])) as image:

@@ -18,10 +18,10 @@ import yaml
 
 from ofasys_lite.cards.find import content_folder, find_task
 from ofasys_lite.errors import DataError, WriteError
-from ofasys_lite.recipes import describe, fetch, load_manifest, prepare, read_split, recipe_names, store
-from ofasys_lite.recipes.base import SPLITS, Built, Column, Limits, Recipe, RecipeInfo, assemble, split_of
+from ofasys_lite.recipes import describe, fetch, load_manifest, prepare, prepared_folders, read_split, recipe_names
 from ofasys_lite.recipes.fetch import Source, Wheels
 from ofasys_lite.recipes.preparation import data_root, prepare_recipe
+from ofasys_lite.recipes.recipe import SPLITS, Built, Column, Limits, Recipe, RecipeInfo, assemble, split_of
 from ofasys_lite.writing import cache_folder
 
 
@@ -104,7 +104,7 @@ def test_an_incomplete_or_older_folder_is_made_again(recipe: Recipe, tmp_path: P
         recipe = replace(recipe, info=replace(recipe.info, version=2))
     run(recipe, tmp_path)
     assert load_manifest(folder).version == recipe.info.version
-    assert store.matches(folder, recipe.info)
+    assert prepared_folders.matches(folder, recipe.info)
     assert (folder / "mine.csv").read_text() == "precious"
 
 
@@ -113,7 +113,7 @@ def test_files_of_an_older_version_go_and_others_stay(recipe: Recipe, tmp_path: 
     newer = replace(recipe.info, version=2)
     run(Recipe(newer, lambda wheels, limits: replace(build_words(wheels, limits), files={})), tmp_path)
     assert not (folder / "beside.txt").exists()
-    assert store.matches(folder, newer)
+    assert prepared_folders.matches(folder, newer)
 
 
 @pytest.mark.parametrize("mine", ["mine.csv", "train.parquet", "sub/mine.csv"])
@@ -141,7 +141,7 @@ def test_another_data_set_or_what_was_changed_by_hand_is_not_replaced(recipe: Re
     with pytest.raises(WriteError, match=r"was changed since it was prepared: test\.parquet"):
         run(recipe, tmp_path)
     (folder / "test.parquet").unlink()
-    assert store.matches(run(recipe, tmp_path), recipe.info)
+    assert prepared_folders.matches(run(recipe, tmp_path), recipe.info)
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(recipe: Recipe, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_failure_leaves_the_old_folder_and_no_litter(recipe: Recipe, tmp_path:
     broken = replace(recipe.info, version=2, columns=(Column("missing", "record", "in no row"),))
     with pytest.raises(KeyError):
         run(replace(recipe, info=broken), tmp_path)
-    assert store.matches(folder, recipe.info)
+    assert prepared_folders.matches(folder, recipe.info)
     assert [path.name for path in folder.parent.iterdir()] == ["words"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ofasys_lite.recipes import describe, load_manifest, prepare, read_split, recipe_names
-from ofasys_lite.recipes.base import SPLITS
+from ofasys_lite.recipes.recipe import SPLITS
 
 pytestmark = pytest.mark.slow
 

@@ -26,7 +26,7 @@ from ofasys_lite.report import (
     write_report,
 )
 from ofasys_lite.report.charts import _legend_columns
-from ofasys_lite.report.pictures import PREDICTED, REFERENCE, picture
+from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE, picture
 
 VOID = {"meta", "img", "br", "source", "input", "hr", "link"}
 

@@ -18,8 +18,8 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.report import RunResults, load_results, print_table, render_report, save_results
 from ofasys_lite.report import against as against_module
 from ofasys_lite.report.chance import chance_levels
-from ofasys_lite.report.evaluate import NoRows, evaluate, open_split
-from ofasys_lite.report.rows import spread
+from ofasys_lite.report.evaluate_model import NoRows, evaluate, open_split
+from ofasys_lite.report.task_rows import spread
 from ofasys_lite.report.validation import Validator, losses
 from ofasys_lite.run.run_folder import RunFolder
 
@@ -265,7 +265,7 @@ def test_a_card_that_cannot_be_judged_is_refused_before_anything_is_predicted(
     card = worlds.task("colour", {"train": rows, "valid": rows, "test": rows}, metrics=metrics,
                        line="[IMAGE:img] which colour? -> [TEXT:label,closed_set]")  # fmt: skip
     model = worlds.generalist(worlds.ready([card]))
-    monkeypatch.setattr("ofasys_lite.report.evaluate.predict", None)
+    monkeypatch.setattr("ofasys_lite.report.evaluate_model.predict", None)
     with pytest.raises(CardError) as raised:
         evaluate(model)
     assert message in str(raised.value)

@@ -18,7 +18,7 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.metrics import METRICS
 from ofasys_lite.plan import build_plan
 from ofasys_lite.report import RunResults, load_results, metrics_json, render_report, save_pictures, save_results
-from ofasys_lite.report.evaluate import evaluate, open_split
+from ofasys_lite.report.evaluate_model import evaluate, open_split
 from ofasys_lite.report.judge import Judge, judges
 from ofasys_lite.report.validation import Validator
 from ofasys_lite.run.run_folder import RunFolder
@@ -168,7 +168,7 @@ def lacking(predictions: Any, references: Any) -> Any:
 def test_a_metric_that_cannot_judge_is_told_before_predictions_and_stops_no_training(
     model: Generalist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ofasys_lite.metrics.evaluate.METRICS", {**METRICS, "nearest_caption": lacking})
+    monkeypatch.setattr("ofasys_lite.metrics.by_name.METRICS", {**METRICS, "nearest_caption": lacking})
     calls: list[str] = []
     with pytest.raises(DataError, match="task draw: reading needs a package"):
         evaluate(model, ["draw"], progress=lambda task, done, total: calls.append(task))

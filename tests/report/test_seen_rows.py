@@ -16,7 +16,7 @@ from ofasys_lite import evaluate as evaluate_model
 from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
 from ofasys_lite.errors import CardError, DataError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.report.evaluate import evaluate
+from ofasys_lite.report.evaluate_model import evaluate
 
 LINE = "[TEXT:q] what? -> [TEXT:a,closed_set]"
 OTHER = "[TEXT:q] in short -> [TEXT:a]"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.data.files import DataFile, is_url
+from ofasys_lite.data.file_access import DataFile, is_url
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.readers.dialect import Dialect, header_names
 from ofasys_lite.data.readers.lines import Progress, record_offsets, scan_records
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error

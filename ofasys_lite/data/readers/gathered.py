@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ofasys_lite.data.cache import Arrays, cached_arrays
+from ofasys_lite.data.array_cache import Arrays, cached_arrays
 from ofasys_lite.data.fields import MISSING, column_help, is_empty
 from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ofasys_lite.data.fields import column_names
-from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.readers.coco import coco_source, is_coco
 from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets, scan_records
 from ofasys_lite.data.readers.memory import ListSource

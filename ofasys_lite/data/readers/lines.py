@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ofasys_lite.data.cache import Arrays, cached_arrays
-from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.array_cache import Arrays, cached_arrays
+from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError
 

@@ -7,7 +7,7 @@ import marshal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ofasys_lite.data.readers.typed import Reading, readings
+from ofasys_lite.data.readers.arrow_values import Reading, readings
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.absence import home

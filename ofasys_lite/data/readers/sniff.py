@@ -11,8 +11,8 @@ import re
 
 import numpy as np
 
-from ofasys_lite.data.cache import Arrays, cached_arrays
-from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.array_cache import Arrays, cached_arrays
+from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.readers.dialect import Dialect
 from ofasys_lite.data.readers.lines import scan_records
 from ofasys_lite.data.source import combined

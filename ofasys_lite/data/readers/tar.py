@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofasys_lite.data.cache import Arrays, cached_arrays
-from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.array_cache import Arrays, cached_arrays
+from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.readers.lines import Progress, decode
 from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError

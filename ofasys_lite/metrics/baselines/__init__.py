@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from ofasys_lite.errors import CardError, did_you_mean
-from ofasys_lite.metrics.baselines import chosen, constant, nearest, pictures, textual
+from ofasys_lite.metrics.baselines import chosen, constant, nearest, picture_answers, textual
 from ofasys_lite.metrics.baselines.problem import Problem
 from ofasys_lite.metrics.score import Row, Value
 
@@ -23,17 +23,17 @@ _TRIVIAL: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
         "best_box": constant.best_box,
         "best_constant": chosen.best_constant,
         "bigram_infill": textual.bigram_infill,
-        "common_image": pictures.common_image,
+        "common_image": picture_answers.common_image,
         "constant_list": constant.constant_list,
         "copy": chosen.copy,
         "greedy_list": chosen.greedy_list,
         "label_blind_box": constant.label_blind_box,
         "majority": constant.majority,
         "mean_box": constant.mean_box,
-        "mean_fill": pictures.mean_fill,
-        "mean_image": pictures.mean_image,
+        "mean_fill": picture_answers.mean_fill,
+        "mean_image": picture_answers.mean_image,
         "question_only": textual.question_only,
-        "random_image": pictures.random_image,
+        "random_image": picture_answers.random_image,
         "unigram": constant.unigram,
     }
 )

@@ -53,7 +53,7 @@ def best_constant(problem: Problem) -> list[Value]:
     Raises:
         CardError: Nobody said which metric judges the task.
     """
-    from ofasys_lite.metrics.evaluate import evaluate_metric
+    from ofasys_lite.metrics.by_name import evaluate_metric
 
     targets = problem.targets()
     if not targets:

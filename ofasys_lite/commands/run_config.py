@@ -11,11 +11,11 @@ from typing import Any
 
 from ofasys_lite.cards.find import modalities, task_names
 from ofasys_lite.cards.load import load_task_card
-from ofasys_lite.cards.settings import with_settings
+from ofasys_lite.cards.overrides import with_settings
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.commands.escapes import unescaped
-from ofasys_lite.commands.settings import Settings, noted, refuse_unknown, settings_of
-from ofasys_lite.commands.sources import CARD
+from ofasys_lite.commands.hydra_sources import CARD
+from ofasys_lite.commands.run_keys import Settings, noted, refuse_unknown, settings_of
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
 
 __all__ = ["RunConfig", "run_config"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.errors import DataError, WriteError
-from ofasys_lite.recipes.base import SPLITS, Built, Column, RecipeInfo, Row
+from ofasys_lite.recipes.recipe import SPLITS, Built, Column, RecipeInfo, Row
 from ofasys_lite.writing import claim_folder, finish, staged
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from ofasys_lite.data.labels import Names, of_column
 from ofasys_lite.data.looks import Remarks
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError, did_you_mean
-from ofasys_lite.instruction.nodes import Span
-from ofasys_lite.plan.types import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment, option, walk
+from ofasys_lite.instruction.syntax_tree import Span
+from ofasys_lite.plan.segments import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment, option, walk
 from ofasys_lite.preprocess.base import Preprocess
 from ofasys_lite.preprocess.text import read_text
 

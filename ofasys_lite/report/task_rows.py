@@ -17,7 +17,7 @@ from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.metrics.sql import DATABASE_COLUMNS
-from ofasys_lite.plan.types import GroupSegment, Plan, SlotSegment, option, walk
+from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess import audio, image, image_decode
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.media import locate

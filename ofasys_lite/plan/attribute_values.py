@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ofasys_lite.cards.types import AttributeSpec
 from ofasys_lite.errors import InstructionError, Place, nearest
-from ofasys_lite.instruction.nodes import Attribute, Bare, Call, ListValue, Number, Quoted, Value
+from ofasys_lite.instruction.syntax_tree import Attribute, Bare, Call, ListValue, Number, Quoted, Value
 
 __all__ = ["CallValue", "plain", "typed"]
 

@@ -16,14 +16,14 @@ from ofasys_lite.errors import DataError, ErrorGroup, OfasysError, did_you_mean,
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.metrics import evaluate_metric
-from ofasys_lite.plan.types import SlotSegment
+from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.judge import Judge, judges
-from ofasys_lite.report.rows import TaskRows, open_task, spread
+from ofasys_lite.report.results import Answers, Quarantined, RunResults, Said, Sample, SampleInput, TaskResult, Told
 from ofasys_lite.report.scoring import items_of, scored
 from ofasys_lite.report.seen import SEEN, without_seen
-from ofasys_lite.report.types import Answers, Quarantined, RunResults, Said, Sample, SampleInput, TaskResult, Told
+from ofasys_lite.report.task_rows import TaskRows, open_task, spread
 
 __all__ = ["NoRows", "Progress", "Split", "evaluate", "open_split", "predicted"]
 

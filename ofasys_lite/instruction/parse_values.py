@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import NoReturn
 
-from ofasys_lite.instruction.codes import MOST_DEPTH
-from ofasys_lite.instruction.nodes import Argument, Attribute, Bare, Call, ListValue, Number, Span, Value
+from ofasys_lite.instruction.error_codes import MOST_DEPTH
 from ofasys_lite.instruction.reader import NAME, Reader, name_end, next_word
+from ofasys_lite.instruction.syntax_tree import Argument, Attribute, Bare, Call, ListValue, Number, Span, Value
 
 __all__ = ["BAREWORD_MARKS", "is_bareword", "is_number", "read_attributes"]
 

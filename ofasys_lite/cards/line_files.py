@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofasys_lite.cards.fields import Fields, kind_name
-from ofasys_lite.cards.nodes import Item, literal_block
+from ofasys_lite.cards.card_fields import Fields, kind_name
+from ofasys_lite.cards.yaml_nodes import Item, literal_block
 from ofasys_lite.errors import CardError
 from ofasys_lite.instruction.places import Origin
 

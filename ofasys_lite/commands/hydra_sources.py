@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 from ofasys_lite.cards.find import card_files, the_one
 from ofasys_lite.cards.load import load_modality_card
-from ofasys_lite.cards.nodes import Item, plain, read_yaml, spelling
+from ofasys_lite.cards.yaml_nodes import Item, plain, read_yaml, spelling
 from ofasys_lite.commands.escapes import escape, escaped
 from ofasys_lite.errors import CardError
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.data.files import DataFile
+from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.readers.lines import decode
 from ofasys_lite.data.source import NoRows, RowSource, combined
 from ofasys_lite.errors import DataError

@@ -8,9 +8,9 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from ofasys_lite.cards.find import content_folder
-from ofasys_lite.cards.nodes import plain, read_yaml
-from ofasys_lite.cards.settings import with_settings
+from ofasys_lite.cards.overrides import with_settings
 from ofasys_lite.cards.types import ModalityCard
+from ofasys_lite.cards.yaml_nodes import plain, read_yaml
 from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean, raise_all
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model.config import ModelConfig

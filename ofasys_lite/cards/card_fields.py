@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ofasys_lite.cards.nodes import Item, Key, plain, spelling
+from ofasys_lite.cards.yaml_nodes import Item, Key, plain, spelling
 from ofasys_lite.errors import CardError, OfasysError, Place, did_you_mean, raise_all
 
 __all__ = ["Fields"]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.build import build_plan
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.cost import ModelSize, flops
-from ofasys_lite.plan.types import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.plan.segments import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment
 
 __all__ = [
     "VOCABULARY",

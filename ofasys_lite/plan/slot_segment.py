@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.errors import InstructionError, did_you_mean, nearest
-from ofasys_lite.instruction.nodes import Attribute, ListValue, Slot, Span
+from ofasys_lite.instruction.syntax_tree import Attribute, ListValue, Slot, Span
+from ofasys_lite.plan.attribute_values import CallValue, plain, scalar_text, typed
 from ofasys_lite.plan.codecs import given_codec
 from ofasys_lite.plan.language import (
     LANGUAGE,
@@ -21,9 +22,8 @@ from ofasys_lite.plan.language import (
     TEXT_ADAPTER,
 )
 from ofasys_lite.plan.ledger import Ledger
+from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
-from ofasys_lite.plan.types import ClosedSet, LossSpec, Options, SlotSegment
-from ofasys_lite.plan.values import CallValue, plain, scalar_text, typed
 
 __all__ = ["Builder", "read_attributes"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields, is_dataclass
 
-from ofasys_lite.instruction.nodes import Span
-from ofasys_lite.plan.values import CallValue
+from ofasys_lite.instruction.syntax_tree import Span
+from ofasys_lite.plan.attribute_values import CallValue
 
 __all__ = [
     "ClosedSet",
