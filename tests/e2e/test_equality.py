@@ -1,0 +1,59 @@
+"""The code computes what it computed at a stored commit: losses, gradients, outputs, scores of tiny worlds."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import equality
+import pytest
+from equality_worlds import WORLDS
+
+QUICK = [name for name, world in WORLDS.items() if world.quick]
+SLOW = [name for name, world in WORLDS.items() if not world.quick]
+
+
+@functools.cache
+def held() -> dict[str, Any]:
+    return equality.stored()
+
+
+def check(name: str) -> None:
+    exact = held()["machine"] == equality.machine()
+    found = equality.compare(name, held()["worlds"][name], equality.measure(name), exact)
+    told = "\n".join(str(difference) for difference in found[:5])
+    assert not found, (
+        f"{len(found)} numbers differ ({'bit for bit' if exact else 'within a tolerance'}); first:\n{told}"
+    )
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_tasks_together_compute_what_they_computed_before(name: str) -> None:
+    check(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_each_kind_of_task_computes_what_it_computed_before(name: str) -> None:
+    check(name)
+
+
+def test_every_world_has_stored_numbers() -> None:
+    assert set(held()["worlds"]) == set(WORLDS)
+
+
+def test_on_another_machine_losses_and_gradients_are_near_and_nothing_else_is_compared() -> None:
+    before = {
+        "losses": {"1 t a": ["0x1.0p+1", 3]},
+        "gradients": {"w": "00000000 1.5 0.2"},
+        "written": {"t greedy 0": ["a", "0x0p+0", "00000000"]},
+    }
+    near = {
+        "losses": {"1 t a": ["0x1.001p+1", 3]},
+        "gradients": {"w": "11111111 1.501 0.2"},
+        "written": {},
+    }
+    assert equality.compare("w", before, near, exact=False) == []
+    assert len(equality.compare("w", before, near, exact=True)) == 3
+    far = {**near, "losses": {"1 t a": ["0x1.1p+1", 3]}, "gradients": {"w": "00000000 1.5 -0.2", "v": "0 0 0"}}
+    assert [d.name for d in equality.compare("w", before, far, exact=False)] == ["1 t a", "w", "v"]
