@@ -13,9 +13,9 @@ import numpy as np
 import tiny_worlds
 import torch
 
-from ofasys_lite.adapters.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.generalist.codecs import save_codec
+from ofasys_lite.codec.codec_folders import save_codec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 
 __all__ = ["OLD", "WORLDS", "World"]
 
@@ -197,7 +197,7 @@ _LINEAR = {"pieces": 400, "bins": 32, "modalities": {"IMAGE": {"patch": 4, "stem
 
 
 def _linear() -> Any:
-    from ofasys_lite.data.ready import DataSettings
+    from ofasys_lite.layout.ready import DataSettings
 
     return DataSettings(**_LINEAR)
 

@@ -24,8 +24,8 @@ import tiny_worlds
 from equality_worlds import OLD
 
 import ofasys_lite
-from ofasys_lite.data.ready import DataSettings
 from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.layout.ready import DataSettings
 
 __all__ = ["ARCHIVE", "STOP", "STORED", "trained", "unpacked", "written"]
 
