@@ -41,10 +41,10 @@ from PIL import Image
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
-from ofasys_lite.report.evaluate import evaluate
+from ofasys_lite.report.evaluate_model import evaluate
 from ofasys_lite.report.saved import save_results
 from ofasys_lite.report.validation import Validator
-from ofasys_lite.training.files import RunFolder
+from ofasys_lite.run.run_folder import RunFolder
 
 __all__ = ["STORED", "TOLERANCE", "Difference", "compare", "machine", "measure", "stored"]
 
