@@ -7,6 +7,7 @@ Nothing here imports anything but the standard library.
 from __future__ import annotations
 
 import difflib
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,14 @@ __all__ = [
     "ShapeError",
     "WriteError",
     "did_you_mean",
+    "few",
+    "listed",
     "nearest",
     "raise_all",
 ]
+
+#: Between two lines of a help: the second begins below the first.
+_BELOW = "\n        "
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +192,35 @@ def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | Non
     return by_fold[found[0]] if found else None
 
 
+def few(names: Iterable[str], most: int = 12) -> str:
+    """The first names, and how many there are if some are left out; `none` without any.
+
+    Example:
+        >>> few("abcdef", most=3)
+        'a, b, c, ... (6 in all)'
+    """
+    every = list(names)
+    more = f", ... ({len(every)} in all)" if len(every) > most else ""
+    return ", ".join(every[:most]) + more if every else "none"
+
+
+def listed(label: str, names: Iterable[str], before: str | None = None) -> str:
+    """Help text: `before`, a label and all names (at most 60); what is long stands below, in lines of 100 characters.
+
+    Example:
+        >>> listed("allowed", ["accuracy", "bleu"], "did you mean `bleu`?")
+        'did you mean `bleu`? allowed: accuracy, bleu'
+    """
+    text = f"{label}: {few(names, most=60)}"
+    if len(text) > 100:
+        # as far in as the text after `  help: `; a name is never broken
+        text = textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False).replace("\n", _BELOW)
+        return f"{before}{_BELOW}{text}" if before else text
+    return f"{before} {text}" if before else text
+
+
 def did_you_mean(name: str, choices: Iterable[str], label: str = "allowed") -> str:
-    """Help text: the near name if there is one, then everything that is allowed (at most 40 names).
+    """Help text: the near name if there is one, then everything that is allowed.
 
     Example:
         >>> did_you_mean("acuracy", ["accuracy", "bleu"])
@@ -195,6 +228,4 @@ def did_you_mean(name: str, choices: Iterable[str], label: str = "allowed") -> s
     """
     names = list(choices)
     near = nearest(name, names)
-    shown = ", ".join(names[:40]) + (f", ... ({len(names)} in all)" if len(names) > 40 else "")
-    listing = f"{label}: {shown}" if names else f"{label}: none"
-    return f"did you mean `{near}`? {listing}" if near is not None else listing
+    return listed(label, names, f"did you mean `{near}`?" if near is not None else "")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ofasys_lite.api.model import GeneralistModel
 from ofasys_lite.api.presets import Presets, read_presets
 from ofasys_lite.api.task import Task
+from ofasys_lite.cards.settings import given_settings
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
 from ofasys_lite.run.run_folder import RunFolder
@@ -165,7 +166,7 @@ def _begun(model: GeneralistModel, start: Any, replay: float) -> Start:
             )
     used = {slot.modality for entry in found.tasks.values() for slot in entry.plan.all_slots()}
     for name in sorted(used):
-        settings, own = found.modalities[name].settings, model.modalities()[name].settings
+        settings, own = (given_settings(each[name].settings) for each in (found.modalities, model.modalities()))
         for key in settings:
             if settings[key] != own.get(key):
                 raise CheckpointError(

@@ -29,6 +29,6 @@ def stored_card(value: Mapping[str, Any]) -> TaskCard:
     given["sets"] = {k: tuple(v) for k, v in given["sets"].items()}
     metrics = []
     for m in given["metrics"]:
-        metrics.append(MetricSpec(m["name"], m["column"], tuple(m["baselines"]), tuple(m["references"])))
+        metrics.append(MetricSpec(**{**m, "baselines": tuple(m["baselines"]), "references": tuple(m["references"])}))
     given["metrics"] = tuple(metrics)
     return TaskCard(**given)

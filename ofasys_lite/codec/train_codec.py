@@ -30,7 +30,7 @@ from ofasys_lite.codec.residual_quantizer import ResidualQuantizer
 from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource
-from ofasys_lite.errors import CardError, CheckpointError, DataError
+from ofasys_lite.errors import CardError, CheckpointError, DataError, did_you_mean
 from ofasys_lite.model import pick_device
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 from ofasys_lite.signals import Patient
@@ -72,7 +72,8 @@ class Images:
         if not len(source):
             raise DataError(f"{source.name} has no rows")
         if column not in source.columns and "." not in column:
-            raise DataError(f"{source.name} has no column `{column}`", help=f"it has {', '.join(source.columns)}")
+            help = did_you_mean(column, source.columns, "it has")
+            raise DataError(f"{source.name} has no column `{column}`", help=help)
         self.source, self.column, self.side = source, column, side
         self._kept: dict[int, Pixels] = {}
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ofasys_lite.cards.settings import given_settings
 from ofasys_lite.cards.stored import stored_card
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.commands.run_config import RunConfig
@@ -107,9 +108,10 @@ def _same_modalities(
     path: str, asked: Mapping[str, ModalityCard], stored: Mapping[str, ModalityCard], keys: Collection[str]
 ) -> None:
     for name, card in stored.items():
-        for key, value in card.settings.items():
-            wanted = asked[name].settings.get(key) if name in asked else value
-            if f"modalities.{name}.{key}" in keys and wanted != value:
+        settings = given_settings(asked[name].settings) if name in asked else {}
+        for key, value in given_settings(card.settings).items():
+            wanted, full = settings.get(key, value), f"modalities.{name}.{key}"
+            if any(each == full or each.startswith(f"{full}.") for each in keys) and wanted != value:
                 raise CheckpointError(
                     f"start={path}: modalities.{name}.{key} is {value} there, and {wanted} is asked for",
                     help="leave it out: the weights belong to these settings; others begin without start=",

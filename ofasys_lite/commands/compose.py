@@ -160,6 +160,11 @@ def _searching(verb: str, arguments: Sequence[str], config_dir: str | Path | Non
             yield
     except (HydraException, OmegaConfBaseException) as error:
         raise _translated(error, verb, arguments, config_dir) from error
+    except ValueError as error:
+        key = _key_of_list(error, arguments)
+        if key is None:
+            raise
+        raise _list_with_keys(key) from error
     finally:
         GlobalHydra.instance().clear()
 
@@ -227,6 +232,24 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return {**{str(key): value for key, value in dict(resolved).items()}, **kept}  # type: ignore[arg-type]
 
 
+def _key_of_list(error: ValueError, arguments: Sequence[str]) -> str | None:
+    """The argument's key that OmegaConf took for a place in a list (`trainer.betas.x`), None for other errors."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    wrong = re.fullmatch(r"invalid literal for int\(\) with base 10: '(?P<part>.*)'", str(error))
+    if wrong is None or trace is None or not trace.tb_frame.f_globals["__name__"].startswith("omegaconf."):
+        return None
+    keys = (argument.partition("=")[0] for argument in arguments)
+    return next((key for key in keys if key.endswith(f".{wrong['part']}")), None)
+
+
+def _list_with_keys(key: str) -> CardError:
+    """The error for a key below a list."""
+    parent = key.rpartition(".")[0]
+    return CardError(f"unknown key `{key}`", help=f"{parent} is a list, without keys: {parent}=[...]")
+
+
 def _translated(error: Exception, verb: str, arguments: Sequence[str], config_dir: str | Path | None) -> CardError:
     """Hydra's error in our form, with the nearest name where a name is wrong."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
@@ -244,7 +267,13 @@ def _translated(error: Exception, verb: str, arguments: Sequence[str], config_di
         return CardError(f"`{several['argument']}` is given several values", help=MANY)
     wrong = re.search(r"Could not (?:override|delete|append to config)[^']*'(?P<key>[^']+)'", text)
     if wrong is not None and "No match in the defaults list" not in text and "already at" not in text:
-        return unknown_key(wrong["key"], verb, modalities(user_folders(arguments, config_dir)))
+        # a mapping given for a group is refused by the name of the group, its cause names the key
+        inside = re.search(r"full_key: (\S+)", str(error.__cause__))
+        key = inside[1] if inside is not None and inside[1].startswith(f"{wrong['key']}.") else wrong["key"]
+        return unknown_key(key, verb, modalities(user_folders(arguments, config_dir)))
+    merging = re.match(r"Error merging override \+*(?P<key>[^=\s]+)", text)
+    if merging is not None and error.__cause__ is not None:
+        return _list_with_keys(merging["key"])
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing is not None:
         return CardError(f"`{missing[1]}` is not given", help=f"write {missing[1]}=...")

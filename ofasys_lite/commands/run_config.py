@@ -17,6 +17,7 @@ from ofasys_lite.commands.escapes import unescaped
 from ofasys_lite.commands.hydra_sources import CARD
 from ofasys_lite.commands.run_keys import Settings, noted, refuse_unknown, settings_of
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.training.start import Start
 
 __all__ = ["RunConfig", "run_config"]
 
@@ -84,6 +85,9 @@ def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: s
     noted(lambda: refuse_unknown({key: content[key] for key in content if key != "data"}, "train"), errors)
     noted(lambda: settings_of(chosen), errors)
     noted(lambda: _modalities(own, folders), errors)
+    noted(lambda: Start.of(content.get("start")), errors)
+    if not isinstance(content.get("resume"), (bool, str, type(None))):
+        errors.append(CardError(f"`resume` is `{content['resume']}`", help="true, false or a run's folder: runs/x"))
     raise_all(errors)
     name = _name(content, tasks, job)
     shown = {key: value for key, value in content.items() if key != "tasks"}

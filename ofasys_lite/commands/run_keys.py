@@ -15,6 +15,7 @@ from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean,
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.training.settings import TrainSettings
+from ofasys_lite.training.start import Start
 
 __all__ = ["LOGGERS", "Settings", "noted", "refuse_unknown", "settings_of", "unknown_key"]
 
@@ -86,29 +87,35 @@ def unknown_key(key: str, verb: str, types: Mapping[str, ModalityCard]) -> CardE
     """The error for a key, maybe with dots, that the verb does not have: the near name, or where it stands."""
     group, _, inner = key.partition(".")
     known = _top_keys(verb)
-    if group == "modalities" and inner and group in known:
-        name, _, setting = inner.partition(".")
-        try:
-            with_settings(types, {name: {setting.partition(".")[0]: None}})
-        except CardError as error:
-            return error
+    if inner and group in ("modalities", "logger", "start", *_INSIDE) and group in known:
         parent = key.rpartition(".")[0]
-        return CardError(f"unknown key `{key}`", help=f"{parent} is one value, without keys of its own")
-    if inner and group in _INSIDE and group in known:
-        if inner.partition(".")[0] in _INSIDE[group]:
-            return CardError(
-                f"unknown key `{key}`", help=f"{key.rpartition('.')[0]} is one value, without keys of its own"
-            )
+        single = CardError(f"unknown key `{key}`", help=f"{parent} is one value, without keys of its own")
+        if inner.partition(".")[0] in _INSIDE.get(group, ()):
+            return single
         try:
-            settings_of({"steps": 1, group: {inner: None}})
+            _try(group, inner, types)
         except CardError as error:
-            return CardError(f"unknown key `{key}`", help=error.help)
+            return error if group == "modalities" else CardError(f"unknown key `{key}`", help=error.help)
+        return single
     if group in _ELSEWHERE:
         return CardError(f"unknown key `{key}`", help=f"it is written {_ELSEWHERE[group]}")
     inside = next((each for each, names in _INSIDE.items() if key in names and each in known), None)
     if inside is not None:
         return CardError(f"unknown key `{key}`", help=f"it is a key of {inside}: {inside}.{key}=...")
     return CardError(f"unknown key `{key}`", help=did_you_mean(group, sorted(known), "keys"))
+
+
+def _try(group: str, inner: str, types: Mapping[str, ModalityCard]) -> None:
+    """CardError of whatever reads `group`, given the key `inner` (maybe with dots) of it."""
+    nested: Any = None
+    for part in reversed(inner.split(".") if group in ("modalities", "logger") else [inner]):
+        nested = {part: nested}
+    if group == "modalities":
+        with_settings(types, nested)
+    elif group == "start":
+        Start.of(nested)
+    else:
+        settings_of({"steps": 1, group: nested})
 
 
 @lru_cache

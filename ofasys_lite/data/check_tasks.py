@@ -28,7 +28,7 @@ from ofasys_lite.data.row_values import Looker
 from ofasys_lite.data.rows import is_stream, open_source, open_stream
 from ofasys_lite.data.source import RowSource, has_column
 from ofasys_lite.data.splits import SPLITS, SplitView, by_rule, set_aside
-from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, did_you_mean, raise_all
+from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, did_you_mean, few, raise_all
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan import Plan, build_plan
@@ -274,7 +274,7 @@ def _splits(
         return {}
     for key, column in (("group", card.group), ("crossed", card.crossed)):
         if column and not has_column(train.columns, column):
-            message = f"task {card.name}: `{key}` names column `{column}`; {train.name} has {', '.join(train.columns)}"
+            message = f"task {card.name}: `{key}` names column `{column}`; {train.name} has {few(train.columns)}"
             found.error(DataError(message, code="E301", help=column_help(column, train.columns)))
             return {}
     missing = [split for split in SPLITS if card.data.get(split) is None]
@@ -313,7 +313,7 @@ def _missing_columns(found: _Found, card: TaskCard, plan: Plan, source: RowSourc
         if use.optional:
             found.notes.append(f"task {card.name}: optional column `{use.column}` is in no row of {source.name}")
         elif use.column not in gone:
-            has = ", ".join(source.columns) or "no columns"
+            has = few(source.columns) if source.columns else "no columns"
             message = f"{use.label} asks for column `{use.column}`; {source.name} has {has}"
             help = "; ".join(filter(None, (separated(source) or column_help(use.column, source.columns), source.doubt)))
             found.error(tally.error(Finding("E301", message, use.span, help, ["row 1"])))

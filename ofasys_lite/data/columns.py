@@ -9,7 +9,7 @@ from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.groups import walked
 from ofasys_lite.data.source import RowSource, has_column
-from ofasys_lite.errors import DataError, nearest
+from ofasys_lite.errors import DataError, few, nearest
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.segments import Plan, Segment, SlotSegment, WordsSegment
 
@@ -103,7 +103,7 @@ def lacking(plan: Plan, source: RowSource) -> list[DataError]:
 
     Without such a column no row can be read.
     """
-    has = ", ".join(source.columns) or "no columns"
+    has = few(source.columns) if source.columns else "no columns"
     gone = {use.column: use for use in reversed(uses(plan)) if not use.optional and not has_use(source, use)}
     return [
         DataError(

@@ -16,7 +16,7 @@ from ofasys_lite.data.inside import inside
 from ofasys_lite.data.labels import Names, of_column
 from ofasys_lite.data.looks import Remarks
 from ofasys_lite.data.source import RowSource
-from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.errors import DataError, did_you_mean, few
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.segments import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment, option, walk
 from ofasys_lite.preprocess.base import Preprocess
@@ -271,7 +271,7 @@ def _missing(tally: Tally, who: str, column: str, span: Span, row: Any) -> None:
         return
     prefix, names = _reached(row, column)
     where = f"`{prefix}`" if prefix else "the row"
-    message = f"{who} asks for column `{column}`; {where} has {', '.join(names[:40]) or 'no columns'}"
+    message = f"{who} asks for column `{column}`; {where} has {few(names) if names else 'no columns'}"
     full = [f"{prefix}.{name}" if prefix else name for name in names]
     tally.add("E301", span, message, column_help(column, full), kind=column)
 

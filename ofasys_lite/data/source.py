@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from ofasys_lite.data.fields import MISSING, column_help, field
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import DataError, few
 
 __all__ = ["Chained", "Mapped", "NoRows", "RowSource", "as_record", "combined", "has_column", "row_error", "values_of"]
 
@@ -249,7 +249,7 @@ class Chained(RowSource):
                 odd = sorted(set(other.columns) ^ set(first.columns))[0]
                 raise DataError(
                     f"{first.name} and {other.name} are read as one table, and only one of them has column `{odd}`",
-                    help=f"{first.name} has {', '.join(first.columns)}; {other.name} has {', '.join(other.columns)}",
+                    help=f"{first.name} has {few(first.columns)}; {other.name} has {few(other.columns)}",
                 )
         self.sources = tuple(sources)
         self.ends = list(accumulate(len(source) for source in sources))

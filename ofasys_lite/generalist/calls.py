@@ -9,7 +9,7 @@ from typing import Any
 
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.errors import CardError, DataError, did_you_mean, nearest
+from ofasys_lite.errors import CardError, DataError, did_you_mean, few, listed, nearest
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.syntax_tree import Attribute, Group, Instruction, ListValue, Node, Quoted, Sentence, Slot
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment
@@ -135,9 +135,9 @@ def split_keywords(
             targets = {s.column for s in plan.target_slots()}
             what = "is what the model writes" if name in targets else "is neither a column of the line nor an option"
             near = nearest(name, [*columns, *options, *further])
-            question = f"did you mean `{near}`? " if near else ""
-            known = f"columns: {', '.join(columns) or 'none'}; options: {', '.join((*options, *further))}"
-            raise DataError(f"`{name}` {what}", help=f"{question}{known}")
+            hint = near and f"did you mean `{near}`?"
+            help = listed(f"columns: {few(columns)}; options", (*options, *further), hint)
+            raise DataError(f"`{name}` {what}", help=help)
     return row, chosen
 
 
@@ -151,7 +151,7 @@ def named_row(plan: Plan, values: Sequence[Any], row: Mapping[str, Any]) -> dict
     if len(values) > len(columns):
         raise DataError(
             f"{len(values)} values for a line that reads {len(columns)} columns",
-            help=f"columns: {', '.join(columns) or 'none'}",
+            help=listed("columns", columns),
         )
     given = dict(zip(columns, values, strict=False))
     for name in given:

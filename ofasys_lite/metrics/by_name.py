@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofasys_lite.errors import CardError, DataError, did_you_mean, nearest
+from ofasys_lite.errors import CardError, DataError, did_you_mean, listed, nearest
 from ofasys_lite.metrics import boxes, edits, images, nearest_caption, ocr, sql, structures, text, translation
 from ofasys_lite.metrics.intervals import (
     Estimate,
@@ -98,9 +98,7 @@ def find_metric(name: str) -> MetricFunction:
     if not module_name or not all(part.isidentifier() for part in name.split(".")):
         near = nearest(name, METRICS)
         question = f" Did you mean `{near}`?" if near else ""
-        help = (
-            f"allowed: {', '.join(metric_names())}, or the dotted path of a function of yours, `my_metrics.my_function`"
-        )
+        help = f"{listed('allowed', metric_names())}, or the dotted path of a function of yours: my_metrics.my_function"
         raise CardError(f"metric `{name}` is not known.{question}", help=help)
     try:
         module = importlib.import_module(module_name)

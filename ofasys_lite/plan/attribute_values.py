@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ofasys_lite.cards.types import AttributeSpec
-from ofasys_lite.errors import InstructionError, Place, nearest
+from ofasys_lite.errors import InstructionError, Place, listed, nearest
 from ofasys_lite.instruction.syntax_tree import Attribute, Bare, Call, ListValue, Number, Quoted, Value
 
 __all__ = ["CallValue", "plain", "typed"]
@@ -117,12 +117,12 @@ def _choice(attribute: Attribute, name: str | None, spec: AttributeSpec, place: 
     if name is None or (spec.choices and name not in spec.choices):
         shown = _kind(attribute.value) if name is None else f"`{name}`"
         near = nearest(name or "", spec.choices)
-        hint = f"did you mean `{near}`? " if near else ""
+        hint = f"did you mean `{near}`?" if near else ""
         raise InstructionError(
             f"`{attribute.key}` cannot be {shown}",
             code="E113",
             place=place,
-            help=f"{hint}allowed: {', '.join(spec.choices)}",
+            help=listed("allowed", spec.choices, hint),
         )
     return name
 

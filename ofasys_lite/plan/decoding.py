@@ -13,7 +13,7 @@ from typing import Any
 
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.cards.yaml_nodes import plain, read_yaml
-from ofasys_lite.errors import CardError, Place, did_you_mean
+from ofasys_lite.errors import CardError, Place, did_you_mean, listed
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
@@ -157,7 +157,7 @@ def check_decode(ledger: Ledger, span: Span, decode: CallValue, codec: CallValue
         help = "write decode=sample(top_k=100,cfg=3.0), decode=greedy or decode=mask_predict(steps=12)"
         ledger.error("E207", "codes are not written by a beam", span, help)
     keys = CODE_DECODE_KEYS[decode.name] if codes and decode.name in CODE_DECODE_KEYS else DECODE_KEYS
-    allowed = f"{decode.name} takes: {', '.join(keys)}"
+    allowed = listed(f"{decode.name} takes", keys)
     if decode.positional:
         ledger.error("E106", f"`decode={decode.name}(...)` takes arguments by name", span, allowed)
     for key in (key for key, _ in decode.keyed if key not in keys):
@@ -253,7 +253,7 @@ def _idle(plan: Plan, method: str, keys: Iterable[str]) -> tuple[str, str] | Non
     for key in keys:
         if key not in known:
             what = "codes" if any(coded) else "token ids"
-            return f"`{key}` does nothing: {method} of {what} has none", f"it takes: {', '.join(sorted(known))}"
+            return f"`{key}` does nothing: {method} of {what} has none", listed("it takes", sorted(known))
     return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
-from ofasys_lite.errors import InstructionError, did_you_mean, nearest
+from ofasys_lite.errors import InstructionError, did_you_mean, listed, nearest
 from ofasys_lite.instruction.syntax_tree import Attribute, ListValue, Slot, Span
 from ofasys_lite.plan.attribute_values import CallValue, plain, scalar_text, typed
 from ofasys_lite.plan.codecs import given_codec
@@ -272,11 +272,7 @@ def _unknown(builder: Builder, attribute: Attribute, specs: Mapping[str, Attribu
     names = sorted(specs)
     near = nearest(attribute.key, names)
     others = sorted(m.name for m in builder.modalities.values() if attribute.key in {s.key for s in m.attributes})
-    if near is not None:
-        help = f"did you mean `{near}`? {owner} takes: {', '.join(names)}"
-    elif others:
-        help = f"{' and '.join(dict.fromkeys(others))} take it; {owner} takes: {', '.join(names)}"
-    else:
-        help = f"{owner} takes: {', '.join(names)}"
+    hint = f"{' and '.join(dict.fromkeys(others))} take it;" if others else ""
+    help = listed(f"{owner} takes", names, hint if near is None else f"did you mean `{near}`?")
     kind = "group" if owner == "a group" else "slot"
     builder.error("E105", f"unknown {kind} attribute `{attribute.key}`", attribute.key_span, help)

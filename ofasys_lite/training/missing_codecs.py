@@ -17,6 +17,7 @@ from rich.console import Console
 from ofasys_lite.adapters.codes import CodesAdapter, head_layers
 from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.cards.classes import load_class
+from ofasys_lite.cards.settings import given_settings
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.codec.image_codec import CodecConfig
 from ofasys_lite.codec.train_codec import CodecRun, Images, train_codec
@@ -117,7 +118,7 @@ class CodecTrainer:
         if slot.key != slot.column:
             raise CardError("no codec is trained on the pictures of a group", help=help)
         said = {k: v for k, v in call.keyed if k in TOKENIZER_KEYS and k != "steps"}
-        settings = dict(settings_of(self.modalities[slot.modality], self.data).get("codec") or {})
+        settings = given_settings(settings_of(self.modalities[slot.modality], self.data)).get("codec") or {}
         config = CodecConfig.from_dict({**settings, **said, "size": option(slot.options, "size", _SIDE)})
         head_layers(str(call.get("layers", "last")), config.depth, self.layers)
         return config

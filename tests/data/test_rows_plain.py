@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
 import pickle
 import uuid
 from pathlib import Path
@@ -247,6 +248,31 @@ def test_of_columns_with_one_name_each_keeps_its_place(kind: str, tmp_path: Path
     with pytest.raises(DataError, match="`x` is to come from `q`") as caught:
         open_source(source, columns={"x": "q"})
     assert caught.value.help.startswith("`q` is 2 columns; rename the one that is meant")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"q": "1", "q": "2", "a": "3"}',
+        '{"q" :"1","q" :"2","a": "3: "}',
+        '{"q"\t:"1","q":"2"}',
+        '{"q": {"x": 1, "x": 2}, "a": ["b: c", {"y": ":"}]}',
+        '{"q": [[{"x": 1, "x": 2}]]}',
+        '{"q": [1, {"x": 1, "x": 2}]}',
+    ],
+)
+def test_a_key_that_stands_twice_is_noticed_in_every_row_of_jsonl(record: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    plain = '{"q": "the colon \\": of a text", "a": {"b": [{"c" : 1}, {"c": "http://d"}], "e": []}}\n'
+    path.write_text(plain * 1200 + record + "\n")
+    source = open_source(path)
+    assert source.columns == ("q", "a")
+    assert source.row(1199) == json.loads(plain)
+    if '"x"' in record:
+        assert "x (column 2)" in str(source.row(1200))
+    else:
+        with pytest.raises(DataError, match=r"t.jsonl, row 1201: the key `q` stands twice"):
+            source.row(1200)
 
 
 def test_a_data_frame_with_columns_of_one_name_keeps_both() -> None:

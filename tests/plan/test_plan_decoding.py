@@ -161,8 +161,8 @@ BAD_CARDS = [
         "[TEXT:t] -> [TEXT:a]",
         {"steps": 4},
         "`steps` does nothing: greedy of token ids has none",
-        "it takes: beam, exact, length_penalty, max_length, method, min_length, n_best, no_repeat_ngram, seed, "
-        "temperature, top_k, top_p",
+        "it takes: beam, exact, length_penalty, max_length, method, min_length, n_best, no_repeat_ngram,\n"
+        "        seed, temperature, top_k, top_p",
     ),
     (
         DRAW.format(",codec=dnd(depth=2),decode=sample"),
