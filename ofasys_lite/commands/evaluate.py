@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.commands.compose import run_hydra
 from ofasys_lite.commands.run_keys import refuse_unknown
+from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.run.environment import environment
@@ -22,6 +23,7 @@ from ofasys_lite.writing import begun_by_us, claim_folder, locked, write_atomic
 if TYPE_CHECKING:
     from ofasys_lite.generalist.generalist import Generalist
     from ofasys_lite.report import RunResults
+    from ofasys_lite.report.sweeps import Job
 
 __all__ = ["EvaluateOptions", "evaluate_run", "main"]
 
@@ -99,12 +101,24 @@ def main(arguments: Sequence[str]) -> int:
     if not any(argument.startswith(("run=", "-")) for argument in given):
         raise CardError("`run` is not given", help="name a folder under runs/: ofasys-lite evaluate run=runs/x")
 
+    jobs: list[Job] = []
+
     def job(content: dict[str, Any], folder: str | None) -> None:
+        if folder is None:
+            one(content)
+        else:
+            noted(jobs, content, folder, lambda: one(content))
+
+    def one(content: dict[str, Any]) -> Outcome:
         refuse_unknown(content, "evaluate")
         environment(content.get("data") or {})
-        evaluate_run(content["run"], EvaluateOptions.of(content))
+        results = evaluate_run(content["run"], EvaluateOptions.of(content))
+        return Outcome(find_run(str(content["run"])).folder, results=results)
 
-    run_hydra("evaluate", given, job)
+    try:
+        run_hydra("evaluate", given, job)
+    finally:
+        tell_sweep(jobs)
     return 0
 
 

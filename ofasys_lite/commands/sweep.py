@@ -1,4 +1,4 @@
-"""The end of `train -m`: one table of what every job came to, the seeds of a setting taken together."""
+"""The end of `train -m` and `evaluate -m`: one table of what every job came to, seeds of a setting taken together."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from ofasys_lite.signals import Interrupted
 from ofasys_lite.writing import other_rank, write_atomic
 
 if TYPE_CHECKING:
+    from ofasys_lite.metrics import Score
+    from ofasys_lite.report import RunResults
     from ofasys_lite.report.sweeps import Job
 
 __all__ = ["Outcome", "noted", "read_scores", "tell_sweep"]
@@ -27,10 +29,11 @@ __all__ = ["Outcome", "noted", "read_scores", "tell_sweep"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where a run lies, and why it has no scores (empty where it has)."""
+    """Where a run lies, why it has no scores (empty where it has), and an evaluation's results (None: metrics.json)."""
 
     folder: Path
     lack: str = ""
+    results: RunResults | None = None
 
 
 def noted(jobs: list[Job], content: Mapping[str, Any], folder: str, run: Callable[[], Outcome]) -> None:
@@ -40,7 +43,7 @@ def noted(jobs: list[Job], content: Mapping[str, Any], folder: str, run: Callabl
         jobs: Those that came before.
         content: Its composed configuration.
         folder: Its folder below runs/, where the run has no name.
-        run: Trains and evaluates.
+        run: Trains and evaluates, or evaluates.
     """
     from ofasys_lite.report.sweeps import Job
 
@@ -52,7 +55,9 @@ def noted(jobs: list[Job], content: Mapping[str, Any], folder: str, run: Callabl
     try:
         outcome = run()
         job = replace(job, run=outcome.folder, lack=outcome.lack)
-        if not outcome.lack:
+        if outcome.results is not None:
+            job = _evaluated(job, outcome.results)
+        elif not outcome.lack:
             job = read_scores(job)
     except BaseException as error:
         job = replace(job, lack=_reason(error))
@@ -101,9 +106,20 @@ def read_scores(job: Job) -> Job:
         own = {key: value for key, value in found["metric"].items() if key in known}
         own |= {key: math.nan for key in ("value", "low", "high") if own[key] is None}
         scores[task] = Score(**own)
+    return _scored(job, scores, content["facts"].get("not evaluated"))
+
+
+def _evaluated(job: Job, results: RunResults) -> Job:
+    """The job with the scores of its evaluation."""
+    scores = {each.task: each.metric for each in results.tasks}
+    return _scored(replace(job, split=results.split), scores, results.facts.get("not evaluated"))
+
+
+def _scored(job: Job, scores: Mapping[str, Score], left: str | None) -> Job:
+    """The job with scores, where their rows come from, and which tasks have none."""
     data = {task: entry["card"].get("data") or {} for task, entry in find_run(str(job.run)).tasks.items()}
-    rows = {task: json.dumps(data.get(task, {}).get("test", data.get(task))) for task in scores}
-    left = content["facts"].get("not evaluated")
+    own = {task: data.get(task, {}).get(job.split, data.get(task)) for task in scores}
+    rows = {task: json.dumps(spec if job.split == "test" else [job.split, spec]) for task, spec in own.items()}
     return replace(job, scores=scores, rows=rows, lack=f"not evaluated: {left}" if left else "")
 
 

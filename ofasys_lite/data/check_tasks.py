@@ -21,7 +21,7 @@ from ofasys_lite.data.columns import data_columns, has_use, separated, uses
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
 from ofasys_lite.data.labels import label_notes, names_in
-from ofasys_lite.data.overlap import shared_rows
+from ofasys_lite.data.overlap import NOT_COMPARED, shared_rows
 from ofasys_lite.data.quarantine import TOO_MANY
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.row_values import Looker
@@ -279,17 +279,17 @@ def _splits(
             return {}
     missing = [split for split in SPLITS if card.data.get(split) is None]
     if len(train) > scan or is_stream(card.data["train"]):
-        if missing:
-            found.notes.append(f"task {card.name}: {by_rule(missing, train, card.group or None)}")
+        told = [by_rule(missing, train, card.group or None)] if missing else []
+        told += [] if is_stream(card.data["train"]) else [NOT_COMPARED]
+        found.notes.extend(f"task {card.name}: {note}" for note in told)
         return {}
     try:
         splits, notes = set_aside(sources, card.group or None)
     except DataError as error:
         found.error(DataError(f"task {card.name}: {error.message}", code="E311", help=error.help))
         return {}
-    found.notes.extend(f"task {card.name}: {note}" for note in (*notes, *shared_rows(plan, splits)))
-    if len(splits["train"]) < _LITTLE:
-        found.notes.append(f"task {card.name}: only {len(splits['train'])} rows to train on")
+    little = [f"only {len(splits['train'])} rows to train on"] if len(splits["train"]) < _LITTLE else []
+    found.notes.extend(f"task {card.name}: {note}" for note in (*notes, *shared_rows(plan, splits), *little))
     return splits
 
 

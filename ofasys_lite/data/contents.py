@@ -25,7 +25,7 @@ from ofasys_lite.data.source import RowSource, combined, values_of
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Plan
 
-__all__ = ["Contents", "contents_of", "media_key", "read_columns", "row_hashes"]
+__all__ = ["Contents", "Hashes", "contents_of", "hashes_of", "media_key", "read_columns", "row_hashes"]
 
 Hashes = NDArray[np.int64]
 
@@ -104,17 +104,27 @@ def read_columns(plan: Plan) -> tuple[str, ...]:
     return tuple(sorted({use.column for use in uses(plan)}))
 
 
-def contents_of(plan: Plan, sources: Mapping[str, RowSource]) -> Contents | None:
-    """The training rows of a task, beside its other splits; None where reading a row twice gives two values."""
+def hashes_of(plan: Plan, sources: Mapping[str, RowSource]) -> dict[str, Hashes]:
+    """`row_hashes` of each split that has some, over the columns that the line reads."""
     columns = read_columns(plan)
     found = {split: row_hashes(source, columns) for split, source in sources.items()}
-    train = found["train"]
+    return {split: hashes for split, hashes in found.items() if hashes is not None}
+
+
+def contents_of(plan: Plan, hashes: Mapping[str, Hashes]) -> Contents | None:
+    """The training rows of a task, beside its other splits; None where reading a row twice gives two values.
+
+    Args:
+        plan: Its plan.
+        hashes: Of the rows of its splits, as `hashes_of` gives them.
+    """
+    train = hashes.get("train")
     if train is None:
         return None
-    others = [hashes for split, hashes in found.items() if split != "train" and hashes is not None]
+    others = [each for split, each in hashes.items() if split != "train"]
     rest = np.unique(np.concatenate(others)) if others else _nothing()
     known = np.intersect1d(train, rest)
-    return Contents(columns, train, known[known != _UNREADABLE])
+    return Contents(read_columns(plan), train, known[known != _UNREADABLE])
 
 
 def row_hashes(source: RowSource, columns: Sequence[str], numbers: Sequence[int] | None = None) -> Hashes | None:

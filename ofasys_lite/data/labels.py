@@ -12,7 +12,7 @@ import numpy as np
 from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.attributes import overrides, preprocess_class
 from ofasys_lite.data.groups import group_columns, raw_values
-from ofasys_lite.data.source import RowSource, combined
+from ofasys_lite.data.source import RowSource, combined, values_of
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import GroupSegment, SlotSegment, option, walk
 from ofasys_lite.preprocess.text import read_text
@@ -64,11 +64,11 @@ def _counted(
     source: RowSource, named: tuple[SlotSegment | GroupSegment, ...], settings: Mapping[str, Mapping[str, Any]]
 ) -> Names:
     """What `names_in` gives, of the slots and groups that have names."""
-    columns = {c for s in named for c in (group_columns(s) if isinstance(s, GroupSegment) else (s.column,))}
+    columns = sorted({c for s in named for c in (group_columns(s) if isinstance(s, GroupSegment) else (s.column,))})
     found: Names = {slot.key: Counter() for slot in walk(named) if _is_named(slot)}
     for index in range(len(source)):
         try:
-            row = {column: source.value(index, column) for column in columns}
+            row = dict(zip(columns, values_of(source, index, columns), strict=True))
             for slot, value in raw_values(named, row):
                 if _is_named(slot):
                     found[slot.key].update(_names(slot, value, settings))

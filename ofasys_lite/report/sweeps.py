@@ -36,6 +36,7 @@ class Job:
         scores: Task -> headline metric.
         rows: Task -> where its test rows come from: scores on other rows are not held against each other.
         home: The sweep's folder by the name of this run.
+        split: Whose rows were judged.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Job:
     scores: Mapping[str, Score] = field(default_factory=dict)
     rows: Mapping[str, str] = field(default_factory=dict)
     home: Path = Path("runs")
+    split: str = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ def print_sweep(jobs: Sequence[Job], console: Console) -> None:
     keep_words(table, console)
     console.print(table)
     if any(best for _, best in groups):
-        told = "*: best; of several tasks by the mean of normalised scores. Chosen on these test rows, it flatters."
+        rows = " and ".join(dict.fromkeys(job.split for job in jobs if job.scores))
+        told = f"*: best; of several tasks by the mean of normalised scores. Chosen on these {rows} rows, it flatters."
         console.print(told, highlight=False)
     if jobs[-1].lack.startswith("stopped"):
         console.print("What was to follow did not begin.", highlight=False)

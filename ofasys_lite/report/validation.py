@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ofasys_lite.errors import DataError, ErrorGroup, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
@@ -13,6 +14,7 @@ from ofasys_lite.metrics import Score, evaluate_metric, normalised
 from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.report.chance import laid_out
 from ofasys_lite.report.evaluate_model import NoRows, Predicted, Split, open_split, predicted
+from ofasys_lite.report.seen import without_seen
 from ofasys_lite.report.task_rows import TaskRows
 from ofasys_lite.run.run_folder import RunFolder
 
@@ -66,9 +68,11 @@ class Validator:
             try:
                 # a picture is many codes, and says more than a label
                 drawn = any(codec_slots(model.entry(task).plan))
-                self._opened[task] = open_split(
-                    model, task, "valid", min(self.samples, _DRAWN) if drawn else self.samples
-                )
+                found = open_split(model, task, "valid", min(self.samples, _DRAWN) if drawn else self.samples)
+                rows, contents = found.rows, model.contents.get(task)
+                # the note of them is the training's, which began with it
+                numbers, _ = without_seen(rows.plan, rows.source, found.numbers, contents, "valid", "drop")
+                self._opened[task] = replace(found, numbers=numbers)
             except NoRows:
                 self._opened[task] = None
             except OfasysError as error:

@@ -17,9 +17,10 @@ from rich.console import Console
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.codec.codec_folders import fill_codecs
-from ofasys_lite.data.contents import Contents, contents_of
+from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.findings import shortened
 from ofasys_lite.data.mixture import Mixture, MixtureTask
+from ofasys_lite.data.overlap import NOT_COMPARED
 from ofasys_lite.data.quarantine import Ledger as Quarantine
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
@@ -40,6 +41,7 @@ from ofasys_lite.training.progress import Progressing
 from ofasys_lite.training.quiet import deaf, quiet
 from ofasys_lite.training.ranks import launched
 from ofasys_lite.training.resume import Beginning, begin, facts_of, rate_note, same_facts, same_plans, same_rows
+from ofasys_lite.training.rows import row_notes, trained_rows
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
 from ofasys_lite.writing import room_for, telling, write_atomic
@@ -120,7 +122,7 @@ def _train(
     ready = _ready(run, folder, before is not None, console)
     generalist = _build(run, ready, before is not None)
     mixture = _mixture(ready, settings)
-    facts = _facts(run, folder, ready, generalist, mixture, before)
+    facts, told = _facts(run, folder, ready, generalist, mixture, before)
     # the mixture ends where every task has used its epochs
     ends = [e for e in (settings.steps, mixture.steps) if e is not None]
     settings = replace(settings, steps=min(ends)) if ends else settings
@@ -131,11 +133,13 @@ def _train(
     module.autocast_bf16 = precision == "bf16"
     module.facts = {**facts, "precision": precision}
     if before is None:
-        told = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
-        for note in shortened((*run.notes, *told, *mixture.notes())):
-            console.print(f"note: {note}", highlight=False, markup=False, style="dim")
-    if before is not None and (rises := rate_note(before, settings)):
-        console.print(f"note: {rises}", highlight=False, markup=False, style="dim")
+        opened = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
+        checked = (note for note in run.notes if not note.endswith(NOT_COMPARED))
+        told = [*told, *checked, *opened, *mixture.notes()]
+    elif rises := rate_note(before, settings):
+        told.append(rises)
+    for note in shortened(told):
+        console.print(f"note: {note}", highlight=False, markup=False, style="dim")
     _write_facts(run, folder, ready, before, generalist.contents)
     data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
     callbacks = _callbacks(run, folder, ready, mixture, generalist, console, validate)
@@ -171,9 +175,9 @@ def _facts(
     generalist: Generalist,
     mixture: Mixture,
     before: Beginning | None,
-) -> dict[str, Any]:
-    """What a resume must find unchanged, held against what the run began with."""
-    contents = _contents(ready)
+) -> tuple[dict[str, Any], list[str]]:
+    """(what a resume must find unchanged, held against what the run began with; notes of rows trained on)."""
+    contents, hashes = trained_rows(ready)
     facts = facts_of(generalist.network.config, ready.vocabulary, mixture, run.settings, contents)
     if before is not None:
         if not run.changed_rows:
@@ -181,7 +185,7 @@ def _facts(
         same_facts(folder, before.facts, facts, run.ignore_plans, run.changed_rows)
         generalist.contents |= read_contents(folder.rows)
     generalist.learns(contents)
-    return facts
+    return facts, list(row_notes(generalist.contents, hashes, run.notes))
 
 
 def _learn(
@@ -313,12 +317,6 @@ def _write_facts(
     write_atomic(folder.path / "closed_sets.json", json.dumps(closed, indent=1, ensure_ascii=False))
     if contents:
         write_contents(contents, folder.rows)
-
-
-def _contents(ready: Ready) -> dict[str, Contents]:
-    """Which rows each task is trained on; tasks whose rows are never twice the same have none."""
-    found = {task.card.name: contents_of(task.plan, task.sources) for task in ready.tasks}
-    return {task: held for task, held in found.items() if held is not None}
 
 
 def _callbacks(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_worlds as worlds
 from rich.console import Console
 
 from ofasys_lite.commands import train
@@ -75,6 +76,28 @@ def test_a_sweep_ends_with_one_table_and_a_file(
     assert [(row["values"]["seed"], row["scores"]["qa"]["seeds"]) for row in told["over_seeds"]] == [("0, 1", 2)] * 2
     assert "±" in table
     assert table.rstrip().endswith("runs/s/sweep.json")
+
+
+def test_evaluations_of_several_runs_end_with_one_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [{"q": f"word {'abc'[n % 3]} {n}", "a": "abc"[n % 3]} for n in range(24)]
+    Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("a", "b"):
+        worlds.run([worlds.task("qa", {"train": "t.jsonl"}, line=LINE)], Path("runs") / name, steps=1)
+    common = ["baselines=false", "report=false", "bootstrap=20", "hydra.sweep.dir=runs/s", "device=cpu"]
+    assert main(["evaluate", "-m", "run=runs/a,runs/none,runs/b", "split=valid", *common]) == 1
+    out = capsys.readouterr().out
+    assert "run=runs/b" in out[out.index("sweep runs/s") :]
+    assert "Chosen on these valid rows" in " ".join(out.split())
+    first, wrong, last = json.loads(Path("runs/s/sweep.json").read_text())["jobs"]
+    assert wrong["lack"].startswith("failed: ")
+    for row, name in ((first, "a"), (last, "b")):
+        metrics = json.loads(Path(f"runs/{name}/metrics-valid.json").read_text())
+        assert row["run"] == f"runs/{name}"
+        assert row["scores"]["qa"]["value"] == metrics["tasks"]["qa"]["metric"]["value"]
 
 
 @pytest.mark.parametrize(("higher", "wins"), [(True, 2), (False, 0)])

@@ -123,8 +123,8 @@ def generalist(prepared: Ready, seed: int = 0, **more: Any) -> Generalist:
 def run(cards: Sequence[TaskCard], folder: Path, **more: Any) -> Generalist:
     """Trains on the CPU in fp32, quietly; keywords of TrainSettings, TrainingRun and ModelConfig are told apart."""
     accepted = ("ignore_plans", "changed_rows", "overwrite")
-    own = {k: more.pop(k) for k in ("resume", *accepted, "start", "config") if k in more}
-    console = Console(file=io.StringIO())
+    own = {k: more.pop(k) for k in ("resume", *accepted, "start", "config", "notes") if k in more}
+    console = more.pop("console", None) or Console(file=io.StringIO())
     model = tiny(**more.pop("model", {}))
     validate = more.pop("validate", None)
     data = more.pop("data", small_data())

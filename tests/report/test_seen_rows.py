@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_worlds as worlds
+from rich.console import Console
 
 from ofasys_lite import GeneralistModel, Task
 from ofasys_lite import evaluate as evaluate_model
 from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
+from ofasys_lite.data.overlap import NOT_COMPARED
 from ofasys_lite.errors import CardError, DataError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.report.evaluate_model import evaluate
+from ofasys_lite.report.validation import Validator
+from ofasys_lite.run.run_folder import RunFolder
 
 LINE = "[TEXT:q] what? -> [TEXT:a,closed_set]"
 OTHER = "[TEXT:q] in short -> [TEXT:a]"
@@ -158,6 +164,49 @@ def test_a_line_that_is_predicted_for_training_rows_says_how_many(
 
 
 # ---------------------------------------------------------------------- columns and files that are gone
+
+
+def told(cards: list[Any], folder: Path, **more: Any) -> list[str]:
+    """The notes of a training."""
+    out = io.StringIO()
+    worlds.run(cards, folder, console=Console(file=out, width=1000), **more)
+    return [line.removeprefix("note: ").rstrip() for line in out.getvalue().splitlines() if line.startswith("note: ")]
+
+
+def test_a_run_that_goes_on_tells_which_rows_of_valid_and_test_were_trained_on(tmp_path: Path) -> None:
+    def card(train: Any, valid: Any, test: Any) -> Any:
+        splits = {"train": train, "valid": valid, "test": test}
+        return worlds.task("mine", {k: [{"q": q, "a": a} for q, a in v] for k, v in splits.items()}, line=LINE)
+
+    folder = tmp_path / "run"
+    assert not any("earlier" in n for n in told([card(ROWS[:30], ROWS[30:34], ROWS[34:40])], folder, steps=1))
+    # rows 25 to 29 have left train; row 24 stands in train and valid
+    after = card(ROWS[:25], ROWS[24:34], ROWS[25:40])
+    said = [
+        "task mine: 5 of 10 valid rows were trained on earlier; validation leaves them out",
+        "task mine: 5 of 15 test rows were trained on earlier; evaluation leaves them out",
+    ]
+    for steps in (2, 3):
+        notes = told([after], folder, steps=steps, resume=True, changed_rows=steps == 2)
+        assert [note for note in notes if "earlier" in note] == said
+    model = Generalist.from_pretrained(folder)
+    data = {"mine": dict(after.data)}
+    results = evaluate(model, ["mine"], data=data, baselines=False, bootstrap=20, seen="drop")
+    assert "5 of 15 test rows" in results.facts["rows trained on"]
+    model.tasks["mine"] = replace(model.tasks["mine"], card=after)
+    assert Validator(RunFolder(folder))(model, 3, 1.0) is not None
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["items"] for row in rows if row["kind"] == "valid"] == [5]
+
+
+def test_a_training_compares_the_splits_that_a_check_did_not(tmp_path: Path) -> None:
+    rows = [{"q": q, "a": a} for q, a in ROWS]
+    card = worlds.task("mine", {"train": rows, "valid": rows[:4], "test": [{"q": "else", "a": "ride"}]}, line=LINE)
+    notes = (f"task mine: {NOT_COMPARED}", "task mine: of the check")
+    found = told([card], tmp_path / "run", steps=1, notes=notes)
+    assert "task mine: 4 of 4 valid rows are training rows too" in found
+    assert "task mine: of the check" in found
+    assert not any(NOT_COMPARED in note for note in found)
 
 
 def test_a_renamed_column_is_an_error_with_the_near_name(world: Path) -> None:

@@ -11,7 +11,7 @@ from ofasys_lite.data.readers.arrow_values import Reading, readings
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.absence import home
-from ofasys_lite.preprocess.plain import plain
+from ofasys_lite.preprocess.plain import all_plain, plain
 
 __all__ = ["DatasetSource", "HuggingFaceSource", "ListSource", "dataset_stream", "feed", "hugging_face_rows"]
 
@@ -43,7 +43,9 @@ class ListSource(RowSource):
         self.rows = rows
         self.name = name
         self.base = base
-        self._columns = tuple(dict.fromkeys(str(key) for row in rows for key in row))
+        keys = dict.fromkeys(key for row in rows for key in row)
+        self._named = all(type(key) is str for key in keys)
+        self._columns = tuple(dict.fromkeys(map(str, keys)))
         self._fingerprint = fingerprint
 
     @property
@@ -63,7 +65,10 @@ class ListSource(RowSource):
 
     def row(self, i: int) -> dict[str, Any]:
         """A copy of row `i`, its values as people write them."""
-        return {str(key): plain(value) for key, value in self.rows[self.check_row(i)].items()}
+        row = self.rows[i if 0 <= i < len(self.rows) else self.check_row(i)]
+        if self._named and all_plain(row.values()):  # most rows, in a third of the time
+            return dict(row)
+        return {str(key): plain(value) for key, value in row.items()}
 
 
 class DatasetSource(RowSource):
@@ -221,6 +226,10 @@ def _hash_rows(source: RowSource) -> str:
 
 def feed(state: Any, value: Any) -> None:
     """Adds one value to a hash: by content where Python or numpy knows it."""
+    if type(value) is str:  # most values, without the questions below
+        text = value.encode("utf-8", "surrogatepass")
+        state.update(b"str:%d:" % len(text) + text)
+        return
     state.update(type(value).__name__.encode() + b":")
     if isinstance(value, Mapping):
         for key, part in value.items():
