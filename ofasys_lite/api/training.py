@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ofasys_lite.api.model import GeneralistModel
 from ofasys_lite.api.presets import Presets, read_presets
 from ofasys_lite.api.task import Task
-from ofasys_lite.cards.settings import given_settings
+from ofasys_lite.cards.overrides import given_settings
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
 from ofasys_lite.run.run_folder import RunFolder

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.cards.settings import given_settings
+from ofasys_lite.cards.overrides import given_settings
 from ofasys_lite.cards.stored import stored_card
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.commands.run_config import RunConfig

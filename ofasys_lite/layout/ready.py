@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.data.attributes import overrides, preprocess_class, wrong_attributes
+from ofasys_lite.data.attributes import preprocess_class, wrong_attributes
 from ofasys_lite.data.codec_facts import CodecFinder, Known, named_codec
-from ofasys_lite.data.groups import group_columns, raw_values
-from ofasys_lite.data.source import RowSource, values_of
+from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
-from ofasys_lite.errors import CardError, DataError, OfasysError, raise_all
+from ofasys_lite.errors import CardError, OfasysError, raise_all
 from ofasys_lite.layout.examples import ExampleMaker
-from ofasys_lite.plan import Plan, SlotSegment, WordsSegment, build_plan, freeze
+from ofasys_lite.layout.scan import Progress, Scan, pieces
+from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, adapter_suffix, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.decoding import uneven
 from ofasys_lite.plan.language import TEXT_ADAPTER
-from ofasys_lite.plan.segments import GroupSegment, Segment, ToolKey, walk
+from ofasys_lite.plan.segments import ToolKey
 from ofasys_lite.preprocess.base import Context, Preprocess
-from ofasys_lite.preprocess.text import read_text
-from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
+from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.writing import current
 
 __all__ = [
@@ -38,10 +37,6 @@ __all__ = [
 
 #: Closed sets above this size are spelt in pieces instead of one row a value.
 MOST_CLOSED_ROWS = 4096
-#: Rows per task that the tokenizer is trained on (drawn evenly over the split).
-_TOKENIZER_ROWS = 20_000
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +158,7 @@ def make_ready(
     if settings.tokenizer is not None and vocabulary is None:
         vocabulary = _vocabulary_in(Path(settings.tokenizer))
     scans = [
-        _scan(plan, source["train"], modalities, settings, vocabulary is None, progress)
+        Scan(plan, source["train"], _settings(plan, modalities, settings), vocabulary is None, progress)
         for plan, source in zip(plans, sources, strict=True)
     ]
     plans = [freeze(plan, scan.closed) for plan, scan in zip(plans, scans, strict=True)]
@@ -171,11 +166,8 @@ def make_ready(
     for plan in plans:
         declared.update(dict.fromkeys(_closed_rows(plan)))
     if vocabulary is None:
-        if progress is not None:
-            progress("training the tokenizer", 0, 0)
-        texts = [text for scan in scans for text in scan.texts]
-        words = [text for plan in plans for text in _words(plan)]
-        vocabulary = Vocabulary(train_pieces(texts, settings.pieces, words), settings.bins, tuple(declared))
+        model = pieces(scans, plans, settings.pieces, progress)
+        vocabulary = Vocabulary(model, settings.bins, tuple(declared))
     else:
         vocabulary = vocabulary.extended(declared)
     tasks = []
@@ -268,108 +260,18 @@ def _open_all(
     return plans, sources, notes
 
 
+def _settings(
+    plan: Plan, modalities: Mapping[str, ModalityCard], settings: DataSettings
+) -> dict[str, Mapping[str, Any]]:
+    """Settings by modality of a plan's slots."""
+    return {slot.modality: settings_of(modalities[slot.modality], settings) for slot in plan.all_slots()}
+
+
 def _vocabulary_in(folder: Path) -> Vocabulary:
     for place in (folder, folder / "tokenizer", folder / "export"):
         if current(place, "vocabulary.json").exists():
             return Vocabulary.load(place)
     return Vocabulary.load(folder)
-
-
-@dataclass(slots=True)
-class _Scan:
-    """What a pass over a training split found."""
-
-    closed: dict[str, tuple[str, ...]]
-    declared: list[str]
-    texts: list[str]
-
-
-def _scan(
-    plan: Plan,
-    source: RowSource,
-    modalities: Mapping[str, ModalityCard],
-    settings: DataSettings,
-    want_texts: bool,
-    progress: Progress | None,
-) -> _Scan:
-    """One pass over the light columns of a training split: closed values, rows to declare, texts for the tokenizer."""
-    tools = {s.preprocess: preprocess_class(s.preprocess) for s in plan.all_slots()}
-    sides = [_light(side, tools) for side in _distinct_sides(plan)]
-    columns = tuple(dict.fromkeys(column for side in sides for column in _columns(side)))
-    closed: dict[str, dict[str, None]] = {}
-    declared: dict[str, None] = {}
-    texts: dict[str, None] = {}
-    stride = max(1, len(source) // _TOKENIZER_ROWS)
-    plain = {s.modality: settings_of(modalities[s.modality], settings) for s in plan.all_slots()}
-    for number in range(len(source)):
-        if progress is not None and number % 5000 == 0:
-            progress(f"reading {plan.task}", number, len(source))
-        try:
-            row = dict(zip(columns, values_of(source, number, columns), strict=True))
-            for side in sides:
-                for slot, value in raw_values(side, row):
-                    if slot.closed is not None and slot.closed.kind == "column":
-                        closed.setdefault(slot.key, {})[read_text(value)] = None
-                        continue
-                    tool = tools[slot.preprocess]
-                    declared.update(dict.fromkeys(tool.declare(value, slot.options, plain[slot.modality])))
-                    if want_texts and number % stride == 0:
-                        texts.update(dict.fromkeys(tool.texts(value)))
-        except DataError:
-            # a row that cannot be read is quarantined when it is drawn; here it only declares nothing
-            continue
-    return _Scan({k: tuple(sorted(v)) for k, v in closed.items()}, list(declared), list(texts))
-
-
-def _distinct_sides(plan: Plan) -> list[tuple[Segment, ...]]:
-    """Sources and targets of all templates, without those whose slots read as an earlier one's: most paraphrases."""
-    found: dict[tuple[object, ...], tuple[Segment, ...]] = {}
-    for template in plan.templates:
-        for side in (template.source, *template.targets):
-            found.setdefault(tuple((s.key, s.preprocess, s.options, s.closed) for s in walk(side)), side)
-    return list(found.values())
-
-
-def _light(side: tuple[Segment, ...], tools: Mapping[str, type[Preprocess]]) -> tuple[Segment, ...]:
-    """`side` without the slots of which a scan learns nothing: media, which are not opened for it, and boxes."""
-
-    def kept(segment: Segment) -> bool:
-        if not isinstance(segment, SlotSegment):
-            return True
-        tool = tools[segment.preprocess]
-        return segment.closed is not None or tool.text or any(overrides(tool, n) for n in ("texts", "declare"))
-
-    def opened(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-        return tuple(
-            replace(s, alternatives=tuple(map(opened, s.alternatives))) if isinstance(s, GroupSegment) else s
-            for s in segments
-            if kept(s)
-        )
-
-    return opened(side)
-
-
-def _columns(side: tuple[Segment, ...]) -> Iterator[str]:
-    """Top-level columns that `side` reads."""
-    for segment in side:
-        if isinstance(segment, SlotSegment):
-            yield segment.column
-        elif isinstance(segment, GroupSegment):
-            yield from group_columns(segment)
-
-
-def _words(plan: Plan) -> Iterator[str]:
-    def visit(segments: tuple[Segment, ...]) -> Iterator[str]:
-        for segment in segments:
-            if isinstance(segment, WordsSegment):
-                yield segment.text
-            elif isinstance(segment, GroupSegment):
-                for alternative in segment.alternatives:
-                    yield from visit(alternative)
-
-    for template in plan.templates:
-        for side in (template.source, *template.targets):
-            yield from visit(side)
 
 
 def _closed_rows(plan: Plan) -> Iterator[str]:

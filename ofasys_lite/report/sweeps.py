@@ -91,8 +91,8 @@ def print_sweep(jobs: Sequence[Job], console: Console) -> None:
     keep_words(table, console)
     console.print(table)
     if any(best for _, best in groups):
-        rows = " and ".join(dict.fromkeys(job.split for job in jobs if job.scores))
-        told = f"*: best; of several tasks by the mean of normalised scores. Chosen on these {rows} rows, it flatters."
+        split = " and ".join(dict.fromkeys(job.split for job in jobs if job.scores))
+        told = f"*: best; of several tasks by the mean of normalised scores. Chosen on these {split} rows, it flatters."
         console.print(told, highlight=False)
     if jobs[-1].lack.startswith("stopped"):
         console.print("What was to follow did not begin.", highlight=False)

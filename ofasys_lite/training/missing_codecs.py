@@ -17,7 +17,7 @@ from rich.console import Console
 from ofasys_lite.adapters.codes import CodesAdapter, head_layers
 from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.cards.classes import load_class
-from ofasys_lite.cards.settings import given_settings
+from ofasys_lite.cards.overrides import given_settings
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.codec.image_codec import CodecConfig
 from ofasys_lite.codec.train_codec import CodecRun, Images, train_codec

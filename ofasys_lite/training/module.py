@@ -126,6 +126,7 @@ class TrainingModule(L.LightningModule):
     def on_fit_start(self) -> None:
         """Meets the other ranks; rank 0's precision is that of all."""
         self.ranks = Ranks(self.trainer)
+        self.ranks.agree({key: value for key, value in self.facts.items() if key != "precision"})
         self.autocast_bf16 = bool(self.ranks.total([int(self.autocast_bf16 and self.ranks.number == 0)])[0])
 
     def asked(self) -> list[int]:

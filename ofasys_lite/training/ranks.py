@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from ofasys_lite.errors import DataError
 
 __all__ = ["Ranks", "launched"]
 
@@ -41,6 +46,24 @@ class Ranks:
         summed = torch.from_numpy(own.copy())
         torch.distributed.all_reduce(summed, group=self._group)
         return summed.numpy()
+
+    def agree(self, facts: Mapping[str, Any]) -> None:
+        """Returns where all ranks are about to train the same.
+
+        Args:
+            facts: What decides it, in plain values.
+
+        Raises:
+            DataError: They are not, on all ranks alike.
+        """
+        text = json.dumps(facts, sort_keys=True, default=str)
+        own = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=3).digest(), "little")
+        total, squares = (int(number) for number in self.total([own, own * own]))
+        if self.count * squares != total * total:  # equal numbers, and only they, have no variance
+            raise DataError(
+                "the ranks do not read the same data: their rows, vocabularies or settings differ",
+                help="give all machines the same files and the same command",
+            )
 
     def code(self, code: int) -> int:
         """The exit code of this rank where all ranks end in order: 0 on those that Lightning's launcher watches."""

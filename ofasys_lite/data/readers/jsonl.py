@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ofasys_lite.data.fields import column_names
@@ -108,6 +108,7 @@ def _load(text: str) -> Any:
 
 def _keys(value: Any) -> int:
     """Number of keys of all objects in a value; lists that begin with no object and no list are not looked into."""
+    inner: Collection[Any]
     if type(value) is dict:
         count, inner = len(value), value.values()
     elif type(value) is list and value and type(value[0]) in (dict, list):

@@ -8,12 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ofasys_lite.data.readers.arrow_values import Reading, readings
-from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
+from ofasys_lite.data.source import Chained, NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.absence import home
 from ofasys_lite.preprocess.plain import all_plain, plain
 
-__all__ = ["DatasetSource", "HuggingFaceSource", "ListSource", "dataset_stream", "feed", "hugging_face_rows"]
+__all__ = [
+    "DatasetSource",
+    "HuggingFaceSource",
+    "ListSource",
+    "dataset_stream",
+    "feed",
+    "hugging_face_rows",
+    "is_stored",
+]
 
 
 class ListSource(RowSource):
@@ -158,6 +166,18 @@ class HuggingFaceSource(RowSource):
             return {name: read[name](value) if name in read else value for name, value in found.items()}
         except DataError as error:
             raise row_error(self.place(i), error.message, help=error.help) from None
+
+
+def is_stored(source: RowSource) -> bool:
+    """Whether the fingerprint of a source is known without reading all its rows: not that of Python objects."""
+    inner = getattr(source, "source", None)
+    if isinstance(inner, RowSource):
+        return is_stored(inner)
+    if isinstance(source, Chained):
+        return all(map(is_stored, source.sources))
+    if isinstance(source, HuggingFaceSource):
+        return source._read is not None  # a transform may give other values each time
+    return not isinstance(source, DatasetSource) and (not isinstance(source, ListSource) or bool(source._fingerprint))
 
 
 def _plain_format(dataset: Any) -> tuple[Any, dict[str, Reading] | None]:
