@@ -20,7 +20,7 @@ from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.generalist.calls import (
-    Column,
+    ReadColumn,
     columns_of,
     decode_options,
     learned_line,
@@ -62,7 +62,7 @@ class _Asked:
         task: A learned task, or None for a line.
         line: The instruction line.
         columns: Slot column -> data column, as the task's card has it.
-        values: Column -> value, as given.
+        values: ReadColumn -> value, as given.
         inputs: Columns that the line reads.
         options: Decoding in place of the task's, or None.
     """
@@ -71,7 +71,7 @@ class _Asked:
     line: str
     columns: Mapping[str, str]
     values: Mapping[str, Any]
-    inputs: Sequence[Column]
+    inputs: Sequence[ReadColumn]
     options: DecodeOptions | None
 
 
@@ -232,7 +232,7 @@ def _check_out(plan: Plan, given: argparse.Namespace, inputs: Sequence[str]) -> 
         claim_folder(out.with_suffix(""), lambda _: given.overwrite, "these pictures", help)
 
 
-def _has(source: RowSource, column: Column, columns: Mapping[str, str]) -> bool:
+def _has(source: RowSource, column: ReadColumn, columns: Mapping[str, str]) -> bool:
     """Whether the rows hold the column, by its name, by the card's name for it, or (unnamed slots) by its place."""
     from ofasys_lite.data.source import has_column
 
@@ -240,7 +240,7 @@ def _has(source: RowSource, column: Column, columns: Mapping[str, str]) -> bool:
     return column.name.isdigit() or any(has_column(source.columns, name) for name in names)
 
 
-def _check_file(column: Column, value: str) -> None:
+def _check_file(column: ReadColumn, value: str) -> None:
     if column.modality not in ("IMAGE", "AUDIO") or not value or "://" in value or value.startswith("data:"):
         return
     from ofasys_lite.preprocess import audio, image_decode

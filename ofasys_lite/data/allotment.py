@@ -22,7 +22,7 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Allotment", "Piece", "whole_weights"]
+__all__ = ["Allotment", "Stretch", "whole_weights"]
 
 Int64 = NDArray[np.int64]
 # weights become whole numbers below this sum, so that (remainder * weight) fits 64 bits
@@ -40,7 +40,7 @@ def whole_weights(weights: Sequence[int]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Stretch:
     """A stretch of units with constant weights; one list entry per inner node.
 
     Attributes:
@@ -89,7 +89,7 @@ class Allotment:
                 rest = sum(weights[task] for task in range(tasks) if blocks[task] < size)
                 heap.append((rest, tasks + stage, ~(tasks + stage)))
             self.roots.append(self._grow(heap))
-        self.pieces: list[Piece] = []
+        self.pieces: list[Stretch] = []
         self._tables: dict[str, Int64] = {}
 
     def _grow(self, heap: list[tuple[float, int, int]]) -> int:
@@ -112,11 +112,11 @@ class Allotment:
                 out[~node] = count
         return out[: len(self.blocks)]
 
-    def piece_at(self, unit: int) -> Piece:
+    def piece_at(self, unit: int) -> Stretch:
         """The piece that holds `unit`, or is the last to start before it."""
         return self.pieces[bisect_right(self.pieces, unit, key=lambda piece: piece.start) - 1]
 
-    def _visit(self, piece: Piece, units: int) -> list[tuple[int, int]]:
+    def _visit(self, piece: Stretch, units: int) -> list[tuple[int, int]]:
         """(node, draws that reached it) for all nodes, parents before children."""
         found: list[tuple[int, int]] = []
         tasks = len(self.blocks)
@@ -145,7 +145,7 @@ class Allotment:
                     reached[node] = count
                     passed[node], rest = before.pass_left(node, count)
                     phase[node] = rest * total[node] // before.total[node]
-        self.pieces.append(Piece(start, tuple(weights), reached, passed, left, total, phase))
+        self.pieces.append(Stretch(start, tuple(weights), reached, passed, left, total, phase))
         self._tables = {}
 
     def _node_weights(self, weights: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -12,7 +12,7 @@ from typing import Any
 from ofasys_lite.errors import DataError
 from ofasys_lite.writing import atomic
 
-__all__ = ["TOO_MANY", "Ledger", "Quarantined", "allowed"]
+__all__ = ["TOO_MANY", "Quarantine", "Quarantined", "allowed"]
 
 #: What to do where a task loses more rows than it may.
 TOO_MANY = (
@@ -55,7 +55,7 @@ class Quarantined:
     attempts: int = 1
 
 
-class Ledger:
+class Quarantine:
     """All rows that a run could not read; above the limit the run stops.
 
     Args:

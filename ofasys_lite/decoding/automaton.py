@@ -14,7 +14,7 @@ import numpy as np
 
 from ofasys_lite.decoding.allowed import Allowed
 from ofasys_lite.decoding.json_part import JsonPart
-from ofasys_lite.decoding.nodes import END, Node, Owner, Part, PlacedNode
+from ofasys_lite.decoding.nodes import END, AutomatonPart, Node, Owner, PlacedNode
 from ofasys_lite.decoding.parts import (
     CodesPart,
     CornersPart,
@@ -68,7 +68,7 @@ class Automaton:
         min_length: Fewest ids of a legal sequence.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: AutomatonPart) -> None:
         self._part = part
         self.start = State(part.enter(END), 0)
         self.max_length = part.most
@@ -163,7 +163,7 @@ class Automaton:
         return _named(frames[0])
 
 
-def _innermost(node: Node) -> Part:
+def _innermost(node: Node) -> AutomatonPart:
     while isinstance(node, PlacedNode):
         node = node.inner
     if node.part is None:
@@ -194,7 +194,7 @@ def compile(constraint: Constraint) -> Automaton:
     return Automaton(_part(constraint, None, 0))
 
 
-def _part(constraint: Constraint, owner: Owner | None, depth: int) -> Part:
+def _part(constraint: Constraint, owner: Owner | None, depth: int) -> AutomatonPart:
     match constraint:
         case Forced():
             return ForcedPart(owner, constraint)
@@ -225,7 +225,7 @@ def _part(constraint: Constraint, owner: Owner | None, depth: int) -> Part:
     raise ShapeError(f"{type(constraint).__name__} is not a constraint")
 
 
-def _repeat(group: Repeat, owner: Owner | None, depth: int) -> Part:
+def _repeat(group: Repeat, owner: Owner | None, depth: int) -> AutomatonPart:
     named = owner is not None and owner.group
     if not named and any(_has_slot(a) for a in group.alternatives):
         raise ShapeError("a group with slots has no name", help="write Slotted(key, Repeat(...))")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from ofasys_lite.decoding.nodes import Arc, LocalNode, Node, Owner, Part, illegal
+from ofasys_lite.decoding.nodes import Arc, AutomatonPart, LocalNode, Node, Owner, illegal
 from ofasys_lite.decoding.parts import one
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import Json
@@ -61,7 +61,7 @@ class _Move(NamedTuple):
     to: _Local
 
 
-class JsonPart(Part):
+class JsonPart(AutomatonPart):
     """Any JSON value, at most `most` ids long."""
 
     def __init__(self, owner: Owner | None, constraint: Json) -> None:

@@ -16,7 +16,7 @@ from ofasys_lite.decoding.allowed import Allowed, allowed
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Codes
 
-__all__ = ["END", "Arc", "CodesNode", "LocalNode", "Node", "Owner", "Part", "PlacedNode", "illegal"]
+__all__ = ["END", "Arc", "AutomatonPart", "CodesNode", "LocalNode", "Node", "Owner", "PlacedNode", "illegal"]
 
 
 class Arc(NamedTuple):
@@ -36,7 +36,7 @@ class Owner:
     group: bool = False
 
 
-class Part:
+class AutomatonPart:
     """Base of the parts.
 
     Attributes:
@@ -91,7 +91,7 @@ class Node:
     advance: int = 1
     relative: tuple[int, int, int] | None = None
 
-    def __init__(self, part: Part | None, then: Node | None, arcs: tuple[Arc, ...], text: int = -1) -> None:
+    def __init__(self, part: AutomatonPart | None, then: Node | None, arcs: tuple[Arc, ...], text: int = -1) -> None:
         self.part = part
         self.then = then
         self.arcs = arcs
@@ -174,7 +174,7 @@ class LocalNode(Node):
 
     __slots__ = ("local", "successors")
 
-    def __init__(self, part: Part, local: Hashable, then: Node, arcs: tuple[Arc, ...], text: int = -1) -> None:
+    def __init__(self, part: AutomatonPart, local: Hashable, then: Node, arcs: tuple[Arc, ...], text: int = -1) -> None:
         super().__init__(part, then, arcs, text)
         self.local = local
         self.successors: dict[int, Node] = {}
@@ -186,7 +186,7 @@ class PlacedNode(Node):
     __slots__ = ("advance", "index", "inner", "relative")
 
     def __init__(
-        self, inner: Node, outer: Part, index: int, then: Node, relative: tuple[int, int, int], advance: int
+        self, inner: Node, outer: AutomatonPart, index: int, then: Node, relative: tuple[int, int, int], advance: int
     ) -> None:
         arcs = tuple(Arc(a.ranges, a.least + then.shortest, a.most + then.longest) for a in inner.arcs)
         super().__init__(outer, then, arcs, inner.text)
@@ -206,7 +206,7 @@ class CodesNode(LocalNode):
 
     __slots__ = ("advance", "codes", "place", "relative")
 
-    def __init__(self, part: Part, place: int, then: Node, arc: Arc, codes: Codes, advance: int) -> None:
+    def __init__(self, part: AutomatonPart, place: int, then: Node, arc: Arc, codes: Codes, advance: int) -> None:
         super().__init__(part, place, then, (arc,))
         self.codes = codes
         self.place = place

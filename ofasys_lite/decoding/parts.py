@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ofasys_lite.decoding.nodes import END, Arc, CodesNode, LocalNode, Node, Owner, Part, PlacedNode, illegal
+from ofasys_lite.decoding.nodes import END, Arc, AutomatonPart, CodesNode, LocalNode, Node, Owner, PlacedNode, illegal
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import Codes, Corners, Forced, Free, Placed, Range
 
@@ -27,7 +27,7 @@ def one(id: int) -> tuple[tuple[int, int], ...]:
     return ((id, id + 1),)
 
 
-class ForcedPart(Part):
+class ForcedPart(AutomatonPart):
     """Exactly these ids."""
 
     def __init__(self, owner: Owner | None, constraint: Forced) -> None:
@@ -52,7 +52,7 @@ class ForcedPart(Part):
         return self.node(place + 1, then) if place + 1 < len(self.ids) else then
 
 
-class RangePart(Part):
+class RangePart(AutomatonPart):
     """One id of a range."""
 
     def __init__(self, owner: Owner | None, constraint: Range) -> None:
@@ -77,7 +77,7 @@ class RangePart(Part):
         return _place(node)[1]
 
 
-class CornersPart(Part):
+class CornersPart(AutomatonPart):
     """The corners of a box that has an area: the second one lies right of and below the first."""
 
     #: Places that are kept: there are as many as pairs of bins.
@@ -118,7 +118,7 @@ class CornersPart(Part):
         return self.node((-1, node.local[1], -1) if len(node.local) == 2 else (*node.local, id), node.then)
 
 
-class FreePart(Part):
+class FreePart(AutomatonPart):
     """Free text and its close."""
 
     def __init__(self, owner: Owner | None, constraint: Free) -> None:
@@ -160,10 +160,10 @@ class FreePart(Part):
         return self.node(count + 1, then)
 
 
-class SeriesPart(Part):
+class SeriesPart(AutomatonPart):
     """Parts one after another; it has no nodes of its own."""
 
-    def __init__(self, parts: tuple[Part, ...]) -> None:
+    def __init__(self, parts: tuple[AutomatonPart, ...]) -> None:
         super().__init__(None, sum(p.least for p in parts), sum(p.most for p in parts))
         self.parts = parts
 
@@ -174,10 +174,10 @@ class SeriesPart(Part):
         return then
 
 
-class OptionalPart(Part):
+class OptionalPart(AutomatonPart):
     """Absent, or present and the part."""
 
-    def __init__(self, owner: Owner | None, part: Part, present: int, absent: int) -> None:
+    def __init__(self, owner: Owner | None, part: AutomatonPart, present: int, absent: int) -> None:
         super().__init__(owner, 1, 1 + part.most)
         if present == absent:
             raise ShapeError(f"present and absent share the id {present}")
@@ -202,13 +202,13 @@ class OptionalPart(Part):
         return then
 
 
-class RepeatPart(Part):
+class RepeatPart(AutomatonPart):
     """Elements, each behind its opener, then the end."""
 
     def __init__(
         self,
         owner: Owner | None,
-        alternatives: tuple[Part, ...],
+        alternatives: tuple[AutomatonPart, ...],
         openers: tuple[int, ...],
         end: int,
         bounds: tuple[int, int],
@@ -253,10 +253,10 @@ class RepeatPart(Part):
         return successors[id]
 
 
-class PlacedPart(Part):
+class PlacedPart(AutomatonPart):
     """A part whose elements stand at given positions."""
 
-    def __init__(self, owner: Owner | None, part: Part, constraint: Placed) -> None:
+    def __init__(self, owner: Owner | None, part: AutomatonPart, constraint: Placed) -> None:
         count = len(constraint.positions)
         if part.least != count or part.most != count:
             raise ShapeError(f"{count} positions for a part of {part.least} to {part.most} ids")
@@ -283,7 +283,7 @@ class PlacedPart(Part):
         return self.node((inner, node.index + 1), node.then) if inner.arcs else node.then
 
 
-class CodesPart(Part):
+class CodesPart(AutomatonPart):
     """Positions of codes with depth; each is an element of its own, at its own place."""
 
     def __init__(self, owner: Owner | None, constraint: Codes) -> None:

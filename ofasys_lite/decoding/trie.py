@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ofasys_lite.decoding.nodes import Arc, LocalNode, Node, Owner, Part, illegal
+from ofasys_lite.decoding.nodes import Arc, AutomatonPart, LocalNode, Node, Owner, illegal
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import OneOf
 
@@ -43,7 +43,7 @@ def _trie(sequences: tuple[tuple[int, ...], ...]) -> _Trie:
     return root
 
 
-class OneOfPart(Part):
+class OneOfPart(AutomatonPart):
     """One of several sequences."""
 
     def __init__(self, owner: Owner | None, constraint: OneOf) -> None:

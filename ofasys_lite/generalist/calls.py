@@ -16,7 +16,7 @@ from ofasys_lite.plan import Plan, SlotSegment, WordsSegment
 from ofasys_lite.plan.segments import Segment, walk
 
 __all__ = [
-    "Column",
+    "ReadColumn",
     "closed_line",
     "columns_of",
     "decode_options",
@@ -31,7 +31,7 @@ _CLOSED = "closed_set"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ReadColumn:
     """A column that a line reads at inference.
 
     Attributes:
@@ -49,9 +49,9 @@ class Column:
     modality: str = ""
 
 
-def columns_of(plan: Plan) -> dict[str, Column]:
+def columns_of(plan: Plan) -> dict[str, ReadColumn]:
     """The columns a row needs at inference, in reading order: source slots, groups, `no_loss` slots, candidates."""
-    found: dict[str, Column] = {}
+    found: dict[str, ReadColumn] = {}
     template = plan.templates[0]
     for target, side in [(False, template.source), *((True, side) for side in template.targets)]:
         for segment in side:
@@ -62,21 +62,21 @@ def columns_of(plan: Plan) -> dict[str, Column]:
     return found
 
 
-def _columns(segment: Segment, target: bool) -> list[Column]:
+def _columns(segment: Segment, target: bool) -> list[ReadColumn]:
     if isinstance(segment, WordsSegment):
         return []
     if isinstance(segment, SlotSegment):
         found = []
         if not target or not segment.learned:
             place = f"[{segment.modality}:{segment.column}]"
-            found.append(Column(segment.column, place, segment.optional, segment.exact, segment.modality))
+            found.append(ReadColumn(segment.column, place, segment.optional, segment.exact, segment.modality))
         if segment.closed is not None and segment.closed.kind == "candidates":
-            found.append(Column(segment.closed.name, f"closed_set=@{segment.closed.name}"))
+            found.append(ReadColumn(segment.closed.name, f"closed_set=@{segment.closed.name}"))
         return found
     if target and any(s.learned for s in walk((segment,))):
         return []
     if segment.over is not None:
-        return [Column(segment.over, f"<over={segment.over}>")]
+        return [ReadColumn(segment.over, f"<over={segment.over}>")]
     inside = [c for alternative in segment.alternatives for inner in alternative for c in _columns(inner, target)]
     return [replace(column, modality="") for column in inside]
 

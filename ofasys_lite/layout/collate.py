@@ -21,8 +21,8 @@ from ofasys_lite.layout.pack import (
     SideRows,
     Stream,
     Target,
-    TargetPiece,
     Term,
+    TermedPiece,
 )
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.judged import OWN
@@ -271,7 +271,7 @@ def _unlearned(piece: Piece, way: str) -> ShapeError:
     )
 
 
-def _written(target: Target) -> tuple[TargetPiece, ...]:
+def _written(target: Target) -> tuple[TermedPiece, ...]:
     """The pieces of a target without those at its end that are neither learned nor token ids: nobody looks at them."""
     pieces = target.pieces
     while pieces and pieces[-1].term is None and pieces[-1].piece.adapter != "text":

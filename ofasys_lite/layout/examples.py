@@ -13,7 +13,7 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.costs import row_lengths
 from ofasys_lite.layout.judged_targets import judged_targets
-from ofasys_lite.layout.pack import Example, Rendered, Side, SideLoss, Target, TargetPiece, Term
+from ofasys_lite.layout.pack import Example, Rendered, Side, SideLoss, Target, Term, TermedPiece
 from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.attribute_values import CallValue
@@ -159,7 +159,7 @@ class ExampleMaker:
     def _segment(self, state: RowState, segment: Segment, row: Any, target: bool) -> None:
         if isinstance(segment, WordsSegment):
             term = self._terms.words() if target and self.plan.loss_on_words else None
-            state.pieces.append(TargetPiece(self._word_piece(segment.text), term))
+            state.pieces.append(TermedPiece(self._word_piece(segment.text), term))
         elif isinstance(segment, SlotSegment):
             self._slot(state, segment, row, target)
         else:
@@ -179,7 +179,7 @@ class ExampleMaker:
         term = self._terms.slot(slot) if slot.learned else None
         if slot.optional:
             if target:
-                state.pieces.append(TargetPiece(self._control("absent" if absent else "present"), term))
+                state.pieces.append(TermedPiece(self._control("absent" if absent else "present"), term))
             if absent:
                 return
         if target and slot.learned and absent and value is not MISSING:
@@ -199,7 +199,7 @@ class ExampleMaker:
         except DataError as error:
             message = f"column `{slot.column}`: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
-        state.pieces.append(TargetPiece(piece, term))
+        state.pieces.append(TermedPiece(piece, term))
         if not target and state.objectives:
             for loss in slot.losses:
                 state.losses.append(self._side_loss(state, slot, loss.name, loss.weight, dict(loss.options), row))
@@ -282,11 +282,11 @@ class ExampleMaker:
         learned = target and any(s.learned for s in walk((group,)))
         term = self._terms.group(group) if learned else None
         for alternative, record in elements:
-            state.pieces.append(TargetPiece(self._control(opener(group, alternative)), term))
+            state.pieces.append(TermedPiece(self._control(opener(group, alternative)), term))
             for segment in group.alternatives[alternative]:
                 self._segment(state, segment, record, target)
         if target:
-            state.pieces.append(TargetPiece(self._control("end"), term))
+            state.pieces.append(TermedPiece(self._control("end"), term))
 
     def constraint(self, target: int, row: Mapping[str, Any]) -> Constraint:
         """What the ids of target number `target` may be, given the row's forced and candidate values."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ofasys_lite.layout.pack import Target, TargetPiece
+from ofasys_lite.layout.pack import Target, TermedPiece
 from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.segments import Segment, walk
 from ofasys_lite.preprocess.judged import VERDICTS, judged_piece
@@ -15,7 +15,7 @@ __all__ = ["judged_targets"]
 
 
 def judged_targets(
-    terms: Terms, side: tuple[Segment, ...], pieces: Sequence[TargetPiece], rng: np.random.Generator
+    terms: Terms, side: tuple[Segment, ...], pieces: Sequence[TermedPiece], rng: np.random.Generator
 ) -> list[Target]:
     """The picture of a target once more, now and then, where its line has judges.
 
@@ -33,5 +33,5 @@ def judged_targets(
         shown = judged_piece(piece, rng)
         if shown is not None:
             asked = tuple(names[head] for head in VERDICTS[int(shown.arrays["judge"][0])])
-            targets.append(Target((TargetPiece(shown, None, asked),), causal=False))
+            targets.append(Target((TermedPiece(shown, None, asked),), causal=False))
     return targets

@@ -27,8 +27,8 @@ __all__ = [
     "SideRows",
     "Stream",
     "Target",
-    "TargetPiece",
     "Term",
+    "TermedPiece",
 ]
 
 Ints = npt.NDArray[np.int64]
@@ -52,7 +52,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetPiece:
+class TermedPiece:
     """A piece on the target side and the term its learned rows count for (None: read, not learned).
 
     Attributes:
@@ -104,7 +104,7 @@ class Target:
         causal: False where all rows see each other and each predicts its own element (mask-predict).
     """
 
-    pieces: tuple[TargetPiece, ...]
+    pieces: tuple[TermedPiece, ...]
     causal: bool = True
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ofasys_lite.layout.pack import SideLoss, TargetPiece
+from ofasys_lite.layout.pack import SideLoss, TermedPiece
 from ofasys_lite.preprocess.base import Piece
 
 __all__ = ["RowState"]
@@ -40,5 +40,5 @@ class RowState:
     objectives: bool = True
     own_holes: bool = False
     masked: dict[str, Piece] = field(default_factory=dict)
-    pieces: list[TargetPiece] = field(default_factory=list)
+    pieces: list[TermedPiece] = field(default_factory=list)
     losses: list[SideLoss] = field(default_factory=list)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
 from ofasys_lite.model.transfer import moved
 
-__all__ = ["BACKENDS", "Borders", "Parts", "Piece", "choose_backend"]
+__all__ = ["BACKENDS", "Borders", "LengthGroup", "Parts", "choose_backend"]
 
 BACKENDS = ("reference", "exact", "sdpa", "padded", "varlen")
 
@@ -49,7 +49,7 @@ def has_varlen(device: torch.device) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class LengthGroup:
     """Sequences of equal lengths that go through one batched product.
 
     Attributes:
@@ -107,20 +107,20 @@ class Borders:
         return any(q and not k for q, k in zip(self.q_lengths, self.k_lengths, strict=True))
 
     @cached_property
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[LengthGroup]:
         """All sequences that have queries and keys; short ones of equal lengths together."""
         same: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        pieces: list[Piece] = []
+        pieces: list[LengthGroup] = []
         starts = zip(self._starts("q"), self._starts("k"), strict=True)
         for q, k, (q_start, k_start) in zip(self.q_lengths, self.k_lengths, starts, strict=False):
             if q and k and q + k <= GROUP_LIMIT:
                 same.setdefault((q, k), []).append((q_start, k_start))
             elif q and k:
-                pieces.append(Piece(1, q, k, slice(q_start, q_start + q), slice(k_start, k_start + k)))
+                pieces.append(LengthGroup(1, q, k, slice(q_start, q_start + q), slice(k_start, k_start + k)))
         for (q, k), at in same.items():
             for part in [at] if len(at) >= GROUP_COUNT else [[pair] for pair in at]:
                 q_rows, k_rows = (_rows([pair[i] for pair in part], (q, k)[i]) for i in (0, 1))
-                pieces.append(Piece(len(part), q, k, q_rows, k_rows))
+                pieces.append(LengthGroup(len(part), q, k, q_rows, k_rows))
         return pieces
 
     @cached_property

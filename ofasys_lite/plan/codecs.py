@@ -16,7 +16,7 @@ from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import did_you_mean
 from ofasys_lite.instruction.syntax_tree import Slot, Span
 from ofasys_lite.plan.attribute_values import CallValue
-from ofasys_lite.plan.ledger import Ledger
+from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, option, walk
 
 __all__ = [
@@ -60,12 +60,12 @@ _KEYS: Mapping[str, _Key] = {
 
 
 def given_codec(
-    ledger: Ledger, value: object, modality: ModalityCard, slot: Slot, span: Span, written: bool
+    planning: Planning, value: object, modality: ModalityCard, slot: Slot, span: Span, written: bool
 ) -> CallValue | None:
     """The checked `codec=` of a slot, the modality's first codec where it writes with one and none is named.
 
     Args:
-        ledger: Takes the mistakes.
+        planning: Takes the mistakes.
         value: The attribute's plain value, None where it is not given.
         modality: The slot's modality.
         slot: The slot.
@@ -75,76 +75,76 @@ def given_codec(
     if value is None:
         return CallValue(next(iter(modality.codecs))) if written and modality.codecs else None
     if not modality.codecs:
-        others = sorted({m.name for m in ledger.modalities.values() if m.codecs})
+        others = sorted({m.name for m in planning.modalities.values() if m.codecs})
         verb = "takes" if len(others) == 1 else "take"
         help = f"{' and '.join(others)} {verb} it; leave `codec` out" if others else "leave `codec` out"
-        ledger.error("E112", f"{modality.name} is not written by a codec", span, help)
+        planning.error("E112", f"{modality.name} is not written by a codec", span, help)
         return None
     call = value if isinstance(value, CallValue) else CallValue(str(value))
     if call.name not in modality.codecs:
         help = did_you_mean(call.name, list(modality.codecs), f"{modality.name} has")
-        ledger.error("E113", f"`codec` cannot be `{call.name}`", span, help)
+        planning.error("E113", f"`codec` cannot be `{call.name}`", span, help)
         return None
-    return check_codec(ledger, call, span)
+    return check_codec(planning, call, span)
 
 
-def check_codec(ledger: Ledger, call: CallValue, span: Span) -> CallValue:
+def check_codec(planning: Planning, call: CallValue, span: Span) -> CallValue:
     """`call` with its arguments checked and sorted (E106, E107, E113, E207)."""
     if len(call.positional) > 1 or not all(isinstance(p, str) for p in call.positional):
         help = f"write codec={call.name}(codecs/mine,depth=2), or codec={call.name}(depth=2)"
-        ledger.error("E106", f"`codec={call.name}` takes one folder, and sizes by name", span, help)
+        planning.error("E106", f"`codec={call.name}` takes one folder, and sizes by name", span, help)
     elif call.positional and call.positional[0] in _KEYS:
         key = str(call.positional[0])
-        ledger.error("E106", f"codec: `{key}` has no value", span, f"write {key}=..., or ./{key} for a folder")
+        planning.error("E106", f"codec: `{key}` has no value", span, f"write {key}=..., or ./{key} for a folder")
     names = [key for key, _ in call.keyed]
     for key in sorted({key for key in names if names.count(key) > 1}):
-        ledger.error("E108", f"codec: `{key}` is given twice", span, "keep one of them")
+        planning.error("E108", f"codec: `{key}` is given twice", span, "keep one of them")
     for key, value in call.keyed:
         spec = _KEYS.get(key)
         if spec is None:
-            ledger.error("E113", f"codec {call.name} has no `{key}`", span, did_you_mean(key, list(_KEYS)))
+            planning.error("E113", f"codec {call.name} has no `{key}`", span, did_you_mean(key, list(_KEYS)))
         else:
-            _check(ledger, key, value, spec, span)
+            _check(planning, key, value, spec, span)
     found = dict(call.keyed)
     if call.positional and "steps" in found:
-        ledger.error("E207", "`steps` trains a codec, and one is named", span, "leave one of them out")
+        planning.error("E207", "`steps` trains a codec, and one is named", span, "leave one of them out")
     if "anneal" in found and found.get("order") != "random":
-        ledger.error("E207", "`anneal` means nothing without `order=random`", span, "write order=random too")
+        planning.error("E207", "`anneal` means nothing without `order=random`", span, "write order=random too")
     if found.get("layers") == "flat" and any(key in found for key in ("feedback", "weights", "order", "correct")):
         help = "they are for codes with depth; leave them out of a flat sequence"
-        ledger.error("E207", "`layers=flat` beside feedback, weights, order or correct", span, help)
+        planning.error("E207", "`layers=flat` beside feedback, weights, order or correct", span, help)
     if found.get("layers") == "parallel" and found.get("feedback") == "true":
         help = "heads on one layer do not see each other's codes; write layers=last, or leave `feedback` out"
-        ledger.error("E207", "`layers=parallel` has no feedback", span, help)
+        planning.error("E207", "`layers=parallel` has no feedback", span, help)
     if "judges" in found and found.get("correct", 0) != 0:
         help = "judges learn what real codes are; leave one of them out"
-        ledger.error("E207", "`judges` beside `correct`, which makes codes wrong", span, help)
+        planning.error("E207", "`judges` beside `correct`, which makes codes wrong", span, help)
     weights, depth = found.get("weights"), found.get("depth")
     if isinstance(weights, tuple) and isinstance(depth, int) and len(weights) != depth:
-        ledger.error("E207", f"{len(weights)} weights for codes of depth {depth}", span, "give one weight a depth")
+        planning.error("E207", f"{len(weights)} weights for codes of depth {depth}", span, "give one weight a depth")
     return CallValue(call.name, call.positional, tuple(sorted(call.keyed, key=lambda pair: pair[0])))
 
 
-def _check(ledger: Ledger, key: str, value: object, spec: _Key, span: Span) -> None:
+def _check(planning: Planning, key: str, value: object, spec: _Key, span: Span) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if spec.kind == "choice":
         if value not in spec.choices:
-            ledger.error("E113", f"codec: `{key}` cannot be `{value}`", span, did_you_mean(str(value), spec.choices))
+            planning.error("E113", f"codec: `{key}` cannot be `{value}`", span, did_you_mean(str(value), spec.choices))
         return
     if spec.kind == "numbers":
         if not isinstance(value, tuple) or not all(isinstance(v, (int, float)) and v >= 0 for v in value):
-            ledger.error("E106", f"codec: `{key}` takes numbers of at least 0", span, f"write {key}=(1,0.5)")
+            planning.error("E106", f"codec: `{key}` takes numbers of at least 0", span, f"write {key}=(1,0.5)")
         elif not any(value):
-            ledger.error("E107", f"codec: all `{key}` are 0", span, "then nothing is learned; give one of them more")
+            planning.error("E107", f"codec: all `{key}` are 0", span, "then nothing is learned; give one of them more")
         return
     if not number or (spec.kind == "int" and not isinstance(value, int)):
         kind = "a whole number" if spec.kind == "int" else "a number"
-        ledger.error("E106", f"codec: `{key}` takes {kind}", span, f"allowed: {spec.low:g} to {spec.high:g}")
+        planning.error("E106", f"codec: `{key}` takes {kind}", span, f"allowed: {spec.low:g} to {spec.high:g}")
     elif not spec.low <= float(str(value)) <= spec.high:
         help = f"allowed: {spec.low:g} to {spec.high:g}"
-        ledger.error("E107", f"codec: `{key}={value}` is out of range", span, help)
+        planning.error("E107", f"codec: `{key}={value}` is out of range", span, help)
     elif key == "factor" and isinstance(value, int) and value & (value - 1):
-        ledger.error("E107", f"codec: `factor={value}` is no power of two", span, "write 2, 4, 8, 16, 32 or 64")
+        planning.error("E107", f"codec: `factor={value}` is no power of two", span, "write 2, 4, 8, 16, 32 or 64")
 
 
 def codec_of(slot: SlotSegment) -> CallValue | None:

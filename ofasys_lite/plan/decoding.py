@@ -18,7 +18,7 @@ from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS
-from ofasys_lite.plan.ledger import Ledger
+from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import Plan, PlannedTemplate, SlotSegment, option, walk
 
 __all__ = ["METHODS", "check_card_decoding", "check_decode", "check_ways", "method_of", "misfit", "mistake", "uneven"]
@@ -140,53 +140,53 @@ def _depths(values: Mapping[str, Any], codec: CallValue | None) -> tuple[str, st
     return None
 
 
-def check_decode(ledger: Ledger, span: Span, decode: CallValue, codec: CallValue | None) -> None:
+def check_decode(planning: Planning, span: Span, decode: CallValue, codec: CallValue | None) -> None:
     """Notes arguments that `decode=` does not have or that cannot be, and ways of decoding that come later.
 
     Args:
-        ledger: Takes the mistakes.
+        planning: Takes the mistakes.
         span: Place of the attribute.
         decode: Its value.
         codec: What the slot is written with, None for token ids.
     """
     codes = codec is not None
     if decode.name == "mask_predict" and not codes:
-        ledger.not_yet("`decode=mask_predict` of token ids is planned for a later version")
+        planning.not_yet("`decode=mask_predict` of token ids is planned for a later version")
         return
     if decode.name == "beam" and codes:
         help = "write decode=sample(top_k=100,cfg=3.0), decode=greedy or decode=mask_predict(steps=12)"
-        ledger.error("E207", "codes are not written by a beam", span, help)
+        planning.error("E207", "codes are not written by a beam", span, help)
     keys = CODE_DECODE_KEYS[decode.name] if codes and decode.name in CODE_DECODE_KEYS else DECODE_KEYS
     allowed = listed(f"{decode.name} takes", keys)
     if decode.positional:
-        ledger.error("E106", f"`decode={decode.name}(...)` takes arguments by name", span, allowed)
+        planning.error("E106", f"`decode={decode.name}(...)` takes arguments by name", span, allowed)
     for key in (key for key, _ in decode.keyed if key not in keys):
         where = " of codes" if codes else ""
         other = "" if codes or key not in CODE_DECODE_KEYS["sample"] else "; it belongs to slots with a codec"
         near = did_you_mean(key, keys, f"{decode.name} takes")
-        ledger.error("E113", f"decoding{where} has no `{key}`", span, near + other)
-    before = len(ledger.errors)
-    _check_values(ledger, span, decode, keys)
+        planning.error("E113", f"decoding{where} has no `{key}`", span, near + other)
+    before = len(planning.errors)
+    _check_values(planning, span, decode, keys)
     options = decode.options()
-    wrong = _contradiction(options, decode.name) or _depths(options, codec) if len(ledger.errors) == before else None
+    wrong = _contradiction(options, decode.name) or _depths(options, codec) if len(planning.errors) == before else None
     if wrong is not None:
-        ledger.error("E207", f"decode: {wrong[0]}", span, wrong[1].replace("method: beam", "decode=beam"))
+        planning.error("E207", f"decode: {wrong[0]}", span, wrong[1].replace("method: beam", "decode=beam"))
 
 
-def _check_values(ledger: Ledger, span: Span, decode: CallValue, keys: tuple[str, ...]) -> None:
+def _check_values(planning: Planning, span: Span, decode: CallValue, keys: tuple[str, ...]) -> None:
     names = [key for key, _ in decode.keyed]
     for key in sorted({key for key in names if names.count(key) > 1}):
-        ledger.error("E108", f"decode: `{key}` is given twice", span, "keep one of them")
+        planning.error("E108", f"decode: `{key}` is given twice", span, "keep one of them")
     kinds = {"int": "a whole number", "float": "a number", "flag": "true or false"}
     for key, value in ((k, v) for k, v in decode.options().items() if k in keys):
         spec = _RANGES[key]
         if not spec.typed(value):
-            ledger.error("E106", f"decode: `{key}` takes {kinds[spec.kind]}", span, spec.help(line=True))
+            planning.error("E106", f"decode: `{key}` takes {kinds[spec.kind]}", span, spec.help(line=True))
         elif not spec.holds(value):
-            ledger.error("E107", f"decode: `{key}={value}` is out of range", span, spec.help(line=True))
+            planning.error("E107", f"decode: `{key}={value}` is out of range", span, spec.help(line=True))
 
 
-def check_ways(ledger: Ledger, template: PlannedTemplate) -> None:
+def check_ways(planning: Planning, template: PlannedTemplate) -> None:
     """Notes target slots that say different ways of decoding: a line has one (E207)."""
     first: tuple[SlotSegment, CallValue] | None = None
     for slot in (s for side in template.targets for s in walk(side)):
@@ -197,7 +197,7 @@ def check_ways(ledger: Ledger, template: PlannedTemplate) -> None:
         if (decode.name, decode.options()) != (first[1].name, first[1].options()):
             help = "give both the same `decode`, leave one of them out, or make two tasks of the line"
             message = f"`{slot.column}` is decoded in another way than `{first[0].column}`, and a line has one"
-            ledger.error("E207", message, slot.span, help)
+            planning.error("E207", message, slot.span, help)
 
 
 def misfit(plan: Plan, values: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from ofasys_lite.instruction.syntax_tree import Group, Slot, Span, Template
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.decoding import check_decode
 from ofasys_lite.plan.language import RENAMED
-from ofasys_lite.plan.ledger import Ledger
+from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
 
 __all__ = [
@@ -31,119 +31,121 @@ _READING = ("max_length", "no_punctuation", "spelled", "uncased")
 
 
 def check_slot(
-    ledger: Ledger, slot: Slot, values: Mapping[str, object], *, learned: bool, target: bool, modality: str
+    planning: Planning, slot: Slot, values: Mapping[str, object], *, learned: bool, target: bool, modality: str
 ) -> None:
     """Notes what contradicts itself in the typed attributes of one slot (E204, E206, E207)."""
     if target and not learned:
         for key in (k for k in _LEARNING if k in values):
             help = "leave one of them out: a slot with `no_loss` is read, not learned, and given in decoding"
-            ledger.error("E207", f"`{key}` means nothing beside `no_loss`", _span(slot, key), help)
+            planning.error("E207", f"`{key}` means nothing beside `no_loss`", _span(slot, key), help)
     least, most = values.get("min_length"), values.get("max_length")
     if isinstance(least, (int, float)) and isinstance(most, (int, float)) and least > most:
         message = f"`min_length={least}` is above `max_length={most}`"
-        ledger.error("E207", message, _span(slot, "min_length"), "nothing is that long")
+        planning.error("E207", message, _span(slot, "min_length"), "nothing is that long")
     if target and learned and modality == "CATEGORY" and "closed_set" not in values and slot.rejected is None:
         help = "write closed_set (the values of the training column), closed_set=(a,b) or the name of a set of the card"
-        ledger.error("E206", "a CATEGORY that is written needs a closed set", slot.span, help)
+        planning.error("E206", "a CATEGORY that is written needs a closed set", slot.span, help)
     if "mask_style" in values and "mask_ratio" not in values:
         help = "say how much is masked: mask_ratio=0.3, or leave `mask_style` out"
-        ledger.error("E207", "`mask_style` means nothing without `mask_ratio`", _span(slot, "mask_style"), help)
+        planning.error("E207", "`mask_style` means nothing without `mask_ratio`", _span(slot, "mask_style"), help)
     for key in (k for k in _FREE if "closed_set" in values and k in values):
-        ledger.note(f"`{key}` does nothing beside `closed_set`: the values of the set are written as they are")
+        planning.note(f"`{key}` does nothing beside `closed_set`: the values of the set are written as they are")
     if learned and "codec" in values and "length" in values:
-        ledger.note("`length` does nothing: an image has as many codes as the grid of its codec")
+        planning.note("`length` does nothing: an image has as many codes as the grid of its codec")
     codec, size = values.get("codec"), values.get("size")
     factor = codec.get("factor") if isinstance(codec, CallValue) else None
     if learned and isinstance(size, int) and isinstance(factor, int) and factor > 0 and size % factor:
         help = f"write size={max(1, round(size / factor)) * factor}"
-        ledger.error("E207", f"`size={size}` is not divisible by `factor={factor}`", _span(slot, "size"), help)
+        planning.error("E207", f"`size={size}` is not divisible by `factor={factor}`", _span(slot, "size"), help)
     elif learned and isinstance(codec, CallValue) and isinstance(size, int) and size % 2:
         help = f"positions are 2, 4, ... 64 pixels wide (`factor`): write size={max(4, round(size / 4) * 4)}"
-        ledger.error("E207", f"no codec has `size={size}`", _span(slot, "size"), help)
+        planning.error("E207", f"no codec has `size={size}`", _span(slot, "size"), help)
     decode = values.get("decode")
     if isinstance(decode, CallValue):
-        check_decode(ledger, _span(slot, "decode"), decode, codec if isinstance(codec, CallValue) else None)
+        check_decode(planning, _span(slot, "decode"), decode, codec if isinstance(codec, CallValue) else None)
     if isinstance(codec, CallValue):
-        _check_rounds(ledger, slot, codec, decode)
+        _check_rounds(planning, slot, codec, decode)
 
 
-def _check_rounds(ledger: Ledger, slot: Slot, codec: CallValue, decode: object) -> None:
+def _check_rounds(planning: Planning, slot: Slot, codec: CallValue, decode: object) -> None:
     """Notes an order of what has none, judges that nobody asks, and candidates that nobody judges (E207)."""
     rounds = decode if isinstance(decode, CallValue) and decode.name == "mask_predict" else None
     judges = codec.get("judges") is not None
     if rounds is not None and codec.get("order") == "random":
         help = "leave `order` and `anneal` out, or write from left to right"
-        ledger.error(
+        planning.error(
             "E207", "`order=random` means nothing where positions are written in rounds", _span(slot, "codec"), help
         )
     if judges and rounds is None:
         help = "write decode=mask_predict(steps=8,candidates=4), or leave `judges` out"
-        ledger.error("E207", "`judges` judge pictures that are written in rounds", _span(slot, "codec"), help)
+        planning.error("E207", "`judges` judge pictures that are written in rounds", _span(slot, "codec"), help)
     for key in ("candidates", "patience"):
         if rounds is not None and rounds.get(key) is not None and not judges:
             help = f"write codec={codec.name}(...,judges=0.1), or leave `{key}` out"
-            ledger.error("E207", f"`{key}` asks judges, and the codec has none", _span(slot, "decode"), help)
+            planning.error("E207", f"`{key}` asks judges, and the codec has none", _span(slot, "decode"), help)
 
 
 def _span(slot: Slot, key: str) -> Span:
     return next((a.span for a in slot.attributes if RENAMED.get(a.key, (a.key,))[0] == key), slot.span)
 
 
-def check_group(ledger: Ledger, group: Group, segment: GroupSegment, given: Mapping[str, object]) -> None:
+def check_group(planning: Planning, group: Group, segment: GroupSegment, given: Mapping[str, object]) -> None:
     """Notes a group that cannot be filled, and attributes of it that do nothing (E205, E207)."""
     span = group.quantifier.span
     if segment.over is None:
         for inner in (s for alternative in segment.alternatives for s in alternative):
             if isinstance(inner, GroupSegment) and inner.over is None:
                 help = "name the list column of each group"
-                ledger.error("E205", "a group in a group needs `over=`", group.span, help)
+                planning.error("E205", "a group in a group needs `over=`", group.span, help)
         if not walk((segment,)):
-            ledger.error(
+            planning.error(
                 "E205", "nothing says how often this group is repeated", group.span, "name a list: over=column"
             )
     if segment.cut is not None and segment.cut < segment.least:
         help = f"a row keeps the promise only with {segment.least} elements or more"
-        ledger.error("E207", f"`max={segment.cut}` is below the {segment.least} elements promised", span, help)
+        planning.error("E207", f"`max={segment.cut}` is below the {segment.least} elements promised", span, help)
     if "keep" in given and segment.cut is None:
         help = "say how many are kept: max=50, or leave `keep` out"
-        ledger.error("E207", "`keep` means nothing without `max`", span, help)
+        planning.error("E207", "`keep` means nothing without `max`", span, help)
 
 
-def check_objectives(ledger: Ledger, template: PlannedTemplate) -> None:
+def check_objectives(planning: Planning, template: PlannedTemplate) -> None:
     """Notes CTC labels that are not token ids: `loss=ctc(img)` (E111)."""
     slots = [s for side in (template.source, *template.targets) for s in walk(side)]
-    text = ledger.modalities.get("TEXT")
+    text = planning.modalities.get("TEXT")
     for slot in slots:
         for loss in slot.losses:
             column = dict(loss.options).get("column") if loss.name == "ctc" else None
             reader = next((s for s in slots if s is not slot and s.column == column), None)
             if column == slot.column:
-                ledger.error("E111", f"`ctc({column})` aligns the slot with itself", slot.span, "name a column of text")
+                planning.error(
+                    "E111", f"`ctc({column})` aligns the slot with itself", slot.span, "name a column of text"
+                )
             elif reader is not None and text is not None and reader.adapter != text.adapter.get("default"):
                 help = "ctc takes a column that is read as TEXT, PHONE or CATEGORY"
                 message = f"ctc needs labels, and `{column}` is read as {reader.modality} in this line"
-                ledger.error("E111", message, slot.span, help)
+                planning.error("E111", message, slot.span, help)
 
 
-def check_augmented(ledger: Ledger, template: PlannedTemplate) -> None:
+def check_augmented(planning: Planning, template: PlannedTemplate) -> None:
     """Notes images whose pixels are moved in training beside boxes, which would stay where they are (E207)."""
     slots = [s for side in (template.source, *template.targets) for s in walk(side)]
     moved = [s for s in slots if dict(s.options).get("augment") not in (None, "none")]
     if moved and any(s.modality == "BOX" for s in slots):
         help = "leave `augment` out of lines with BOX"
-        ledger.error("E207", "`augment` cuts the image, and the boxes would not follow", moved[0].span, help)
+        planning.error("E207", "`augment` cuts the image, and the boxes would not follow", moved[0].span, help)
 
 
-def check_drops(ledger: Ledger, template: PlannedTemplate) -> None:
+def check_drops(planning: Planning, template: PlannedTemplate) -> None:
     """Notes `drop` slots with different probabilities, since all of a line are emptied together (E207)."""
     slots = [s for s in walk(template.source) if s.drop > 0]
     for slot in (s for s in slots if s.drop != slots[0].drop):
         help = "give them one probability: all `drop` slots of a line are emptied together"
         message = f"`drop={slot.drop:g}` beside `drop={slots[0].drop:g}`"
-        ledger.error("E207", message, slot.span, help)
+        planning.error("E207", message, slot.span, help)
 
 
-def check_guided(ledger: Ledger, template: PlannedTemplate) -> None:
+def check_guided(planning: Planning, template: PlannedTemplate) -> None:
     """Notes guidance without a source slot that training empties (E207)."""
     if any(s.drop > 0 for s in walk(template.source)):
         return
@@ -152,10 +154,10 @@ def check_guided(ledger: Ledger, template: PlannedTemplate) -> None:
         if isinstance(decode, CallValue) and decode.get("cfg", 1) != 1:
             help = "write drop=0.1 in the source slots that guide: `[TEXT:caption,drop=0.1]`; or leave `cfg` out"
             message = "`cfg` compares with a source that is emptied, and training empties none"
-            ledger.error("E207", message, slot.span, help)
+            planning.error("E207", message, slot.span, help)
 
 
-def check_masked(ledger: Ledger, template: PlannedTemplate) -> None:
+def check_masked(planning: Planning, template: PlannedTemplate) -> None:
     """Notes what `mask_style=mass` does to the target of the same column, and where it cannot (E207)."""
     masked = {s.column: s for s in template.source if isinstance(s, SlotSegment) and _is_mass(s)}
     for slot in (s for side in template.targets for s in side if isinstance(s, SlotSegment) and s.learned):
@@ -166,9 +168,9 @@ def check_masked(ledger: Ledger, template: PlannedTemplate) -> None:
         if source.preprocess != slot.preprocess or any(one.get(key) != two.get(key) for key in _READING):
             help = f"give both slots the same {', '.join(_READING)}"
             message = f"`mask_style=mass` hides a span of `{slot.column}`, which the target reads in another way"
-            ledger.error("E207", message, slot.span, help)
+            planning.error("E207", message, slot.span, help)
         else:
-            ledger.note(f"`mask_style=mass`: of `{slot.column}` only the hidden span is learned (arXiv 1905.02450)")
+            planning.note(f"`mask_style=mass`: of `{slot.column}` only the hidden span is learned (arXiv 1905.02450)")
 
 
 def _is_mass(slot: SlotSegment) -> bool:
@@ -176,7 +178,7 @@ def _is_mass(slot: SlotSegment) -> bool:
     return options.get("mask_style") == "mass" and bool(options.get("mask_ratio"))
 
 
-def check_targets(ledger: Ledger, template: PlannedTemplate, node: Template) -> None:
+def check_targets(planning: Planning, template: PlannedTemplate, node: Template) -> None:
     """Notes targets that cannot be told apart in the output, or not be written from one encoding (E205, E208)."""
     for number, side in enumerate(template.targets):
         names = [s.over or "" for s in side if isinstance(s, GroupSegment)]
@@ -184,36 +186,36 @@ def check_targets(ledger: Ledger, template: PlannedTemplate, node: Template) -> 
         slots = {s.key for s in side if isinstance(s, SlotSegment)}
         for name in dict.fromkeys(n for n in names if not template.align and (names.count(n) > 1 or n in slots)):
             help = "put what belongs to one record into one group"
-            ledger.error("E205", f"`{name}` is written twice in one target", node.targets[number].span, help)
-        _check_given(ledger, () if template.align else side)
+            planning.error("E205", f"`{name}` is written twice in one target", node.targets[number].span, help)
+        _check_given(planning, () if template.align else side)
     codecs = [s for side in template.targets for s in _slots(side) if s.learned and dict(s.options).get("codec")]
     for slot in (s for s in codecs if dict(s.options)["codec"] != dict(codecs[0].options)["codec"]):
         help = "give all of them the same `codec`, or make two tasks of the line"
-        ledger.error("E207", "one line is written with one codec", slot.span, help)
+        planning.error("E207", "one line is written with one codec", slot.span, help)
     for side, sentence in zip(template.targets, node.targets, strict=True):
         if any(_in_one_go(s) for s in _slots(side)) and len(side) > 1:
             help = "leave the slot alone right of `->`, put it behind `;;`, or write it from left to right"
-            ledger.error("E208", "what is written in one go stands beside something else", sentence.span, help)
+            planning.error("E208", "what is written in one go stands beside something else", sentence.span, help)
         for slot in (s for s in _slots(side) if s.optional and _in_one_go(s)):
             help = "leave `?` out, or write it from left to right"
-            ledger.error("E208", "what is written in one go is always there", slot.span, help)
+            planning.error("E208", "what is written in one go is always there", slot.span, help)
     ways = {_in_one_go(s) for side in template.targets for s in _slots(side) if s.learned}
     if len(ways) > 1:
         help = "make two tasks of it: all targets of one encoding are written from left to right, or none is"
-        ledger.error("E208", "one target is written in order, another one in one go", node.span, help)
+        planning.error("E208", "one target is written in order, another one in one go", node.span, help)
 
 
-def _check_given(ledger: Ledger, side: tuple[Segment, ...]) -> None:
+def _check_given(planning: Planning, side: tuple[Segment, ...]) -> None:
     """Notes `no_loss` slots of a target that training could read but decoding could not be given yet."""
-    text = ledger.modalities.get("TEXT")
+    text = planning.modalities.get("TEXT")
     for segment in side:
         slots = [s for s in walk((segment,)) if not s.learned]
         if isinstance(segment, GroupSegment) and slots and len(slots) < len(walk((segment,))):
-            ledger.not_yet("`no_loss` within a group that is written is planned for a later version")
+            planning.not_yet("`no_loss` within a group that is written is planned for a later version")
         elif isinstance(segment, GroupSegment) and any(map(_has_candidates, walk((segment,)))):
-            ledger.not_yet("`closed_set=@column` within a group that is written is planned for a later version")
+            planning.not_yet("`closed_set=@column` within a group that is written is planned for a later version")
         elif any(text is not None and s.adapter != text.adapter.get("default") for s in slots):
-            ledger.not_yet(f"{slots[0].modality} with `no_loss` right of `->` is planned for a later version")
+            planning.not_yet(f"{slots[0].modality} with `no_loss` right of `->` is planned for a later version")
 
 
 def _has_candidates(slot: SlotSegment) -> bool:

@@ -21,15 +21,15 @@ from ofasys_lite.plan.language import (
     RENAMED,
     TEXT_ADAPTER,
 )
-from ofasys_lite.plan.ledger import Ledger
+from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
 
 __all__ = ["Builder", "read_attributes"]
 
 
-class Builder(Ledger):
-    """Plans slots; a ledger of what was found on the way."""
+class Builder(Planning):
+    """Plans slots; a planning of what was found on the way."""
 
     __slots__ = ()
 

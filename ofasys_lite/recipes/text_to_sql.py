@@ -24,7 +24,7 @@ MOST_ROWS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class QueryDraw:
     """Draws tables, columns and values by chance; values come from the rows, so that most queries find some."""
 
     rows: dict[str, list[tuple[Value, ...]]]
@@ -59,7 +59,7 @@ class Draw:
 Pair = tuple[str, str]
 
 
-def _lookup(draw: Draw, table: Table) -> Pair:
+def _lookup(draw: QueryDraw, table: Table) -> Pair:
     column = draw.pick([*table.words, *table.numbers])
     phrase = table.numbers.get(column, column)
     value = draw.value(table, table.key)
@@ -69,7 +69,7 @@ def _lookup(draw: Draw, table: Table) -> Pair:
     return asked, f"select {column} from {table.name} where {table.key} = '{value}'"
 
 
-def _names(draw: Draw, table: Table) -> Pair:
+def _names(draw: QueryDraw, table: Table) -> Pair:
     words, condition = draw.condition(table)
     asked = draw.pick(
         [f"which {table.many} are {words}?", f"list all {table.many} {words}", f"show {table.many} {words}"]
@@ -77,25 +77,25 @@ def _names(draw: Draw, table: Table) -> Pair:
     return asked.replace("are with", "have"), f"select {table.key} from {table.name} where {condition}"
 
 
-def _count(draw: Draw, table: Table) -> Pair:
+def _count(draw: QueryDraw, table: Table) -> Pair:
     words, condition = draw.condition(table)
     asked = draw.pick([f"how many {table.many} {words}?", f"count the {table.many} {words}"])
     return asked, f"select count(*) from {table.name} where {condition}"
 
 
-def _count_both(draw: Draw, table: Table) -> Pair:
+def _count_both(draw: QueryDraw, table: Table) -> Pair:
     (one, first), (other, second) = draw.condition(table), draw.condition(table)
     asked = draw.pick([f"how many {table.many} {one} and {other}?", f"number of {table.many} {one} and {other}"])
     return asked, f"select count(*) from {table.name} where {first} and {second}"
 
 
-def _names_both(draw: Draw, table: Table) -> Pair:
+def _names_both(draw: QueryDraw, table: Table) -> Pair:
     (one, first), (other, second) = draw.condition(table), draw.condition(table)
     asked = draw.pick([f"which {table.many} {one} and {other}?", f"find {table.many} {one} and {other}"])
     return asked, f"select {table.key} from {table.name} where {first} and {second}"
 
 
-def _extreme(draw: Draw, table: Table) -> Pair:
+def _extreme(draw: QueryDraw, table: Table) -> Pair:
     column = draw.pick(table.numbers)
     words, order = draw.pick([("highest", " desc"), ("largest", " desc"), ("lowest", ""), ("smallest", "")])
     phrase, condition = draw.condition(table, column)
@@ -104,7 +104,7 @@ def _extreme(draw: Draw, table: Table) -> Pair:
     return asked, f"select {table.key} from {table.name}{where} order by {column}{order} limit 1"
 
 
-def _top(draw: Draw, table: Table) -> Pair:
+def _top(draw: QueryDraw, table: Table) -> Pair:
     column, count = draw.pick(table.numbers), draw.pick(range(2, 10))
     words, order = draw.pick([("highest", " desc"), ("lowest", "")])
     asked = draw.pick(
@@ -116,7 +116,7 @@ def _top(draw: Draw, table: Table) -> Pair:
     return asked, f"select {table.key} from {table.name} order by {column}{order} limit {count}"
 
 
-def _number(draw: Draw, table: Table) -> Pair:
+def _number(draw: QueryDraw, table: Table) -> Pair:
     column = draw.pick(table.numbers)
     words, call = draw.pick(
         [("average", "avg"), ("mean", "avg"), ("highest", "max"), ("lowest", "min"), ("total", "sum")]
@@ -131,7 +131,7 @@ def _number(draw: Draw, table: Table) -> Pair:
     return asked, f"select {call}({column}) from {table.name} where {condition}"
 
 
-def _between(draw: Draw, table: Table) -> Pair:
+def _between(draw: QueryDraw, table: Table) -> Pair:
     column = draw.pick(table.numbers)
     low, high = sorted(float(draw.value(table, column)) for _ in range(2))
     low, high = (int(x) if x == int(x) else x for x in (low, high))
@@ -139,7 +139,7 @@ def _between(draw: Draw, table: Table) -> Pair:
     return asked, f"select count(*) from {table.name} where {column} between {low} and {high}"
 
 
-def _kinds(draw: Draw, table: Table) -> Pair:
+def _kinds(draw: QueryDraw, table: Table) -> Pair:
     column = draw.pick(table.words)
     words, condition = draw.condition(table, column)
     asked = draw.pick(
@@ -151,7 +151,7 @@ def _kinds(draw: Draw, table: Table) -> Pair:
     return asked, f"select count(distinct {column}) from {table.name} where {condition}"
 
 
-def _groups(draw: Draw, table: Table) -> Pair:
+def _groups(draw: QueryDraw, table: Table) -> Pair:
     column = draw.pick(table.words)
     words, condition = draw.condition(table, column)
     asked = draw.pick(
@@ -160,7 +160,7 @@ def _groups(draw: Draw, table: Table) -> Pair:
     return asked, f"select {column}, count(*) from {table.name} where {condition} group by {column}"
 
 
-def _join(draw: Draw, table: Table) -> Pair:
+def _join(draw: QueryDraw, table: Table) -> Pair:
     del table
     column = draw.pick(SCORES.numbers)
     words, condition = draw.condition(MOVIES)
@@ -169,7 +169,7 @@ def _join(draw: Draw, table: Table) -> Pair:
     return asked, f"select {call}({column}) from scores join movies using (title) where {condition}"
 
 
-Template = Callable[[Draw, Table], Pair]
+Template = Callable[[QueryDraw, Table], Pair]
 NAMED: tuple[Template, ...] = (_lookup, _lookup, _names, _names_both, _extreme, _top)
 ANY: tuple[Template, ...] = (_count, _count_both, _number, _between)
 WORDED: tuple[Template, ...] = (_kinds, _groups)
@@ -179,7 +179,7 @@ SHARES = {"movies": 10, "scores": 4, "elements": 3, "cars": 5, "penguins": 3, "m
 
 def questions(tables: dict[str, list[tuple[Value, ...]]], count: int) -> Iterator[tuple[str, str, Table]]:
     """`count` (question, SQL, table) with different questions; the answers are not looked at yet."""
-    draw = Draw(tables, random.Random("text_to_sql"))
+    draw = QueryDraw(tables, random.Random("text_to_sql"))
     by_share = [table for table in TABLES for _ in range(SHARES[table.name])]
     seen: set[str] = set()
     while len(seen) < count:

@@ -20,7 +20,7 @@ from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.judge import Judge, judges
-from ofasys_lite.report.results import Answers, Quarantined, RunResults, Said, Sample, SampleInput, TaskResult, Told
+from ofasys_lite.report.results import Answers, RefusedRow, RunResults, Said, Sample, SampleInput, TaskResult, Told
 from ofasys_lite.report.scoring import items_of, scored
 from ofasys_lite.report.seen import SEEN, without_seen
 from ofasys_lite.report.task_rows import TaskRows, open_task, spread
@@ -78,7 +78,7 @@ class Predicted:
     predictions: tuple[list[Any], ...]
     references: tuple[list[Any], ...]
     rows: list[dict[str, Any]]
-    refused: tuple[Quarantined, ...]
+    refused: tuple[RefusedRow, ...]
 
 
 def evaluate(
@@ -125,7 +125,7 @@ def evaluate(
         _try_metrics(opened)
     # a baseline that does not fit a task is told before the model's predictions take their time
     against = [[_against(opened, judge, seed) for judge in opened.judges] if baselines else [] for opened in splits]
-    results, refused = [], list[Quarantined]()
+    results, refused = [], list[RefusedRow]()
     for opened, held in zip(splits, against, strict=True):
         made = predicted(model, opened, progress, bf16)
         if not made.numbers:
@@ -207,7 +207,7 @@ def open_split(
 def predicted(model: Generalist, opened: Split, progress: Progress | None = None, bf16: bool = False) -> Predicted:
     """The model's answers to the rows of a split, beside the references."""
     source, task = opened.rows.source, opened.task
-    kept, refused, rows = list[int](), list[Quarantined](), list[dict[str, Any]]()
+    kept, refused, rows = list[int](), list[RefusedRow](), list[dict[str, Any]]()
     sides: tuple[list[list[Any]], list[list[Any]]] = ([[] for _ in opened.judges], [[] for _ in opened.judges])
     total = len(opened.numbers)
     for start in range(0, total, _BLOCK):
@@ -217,7 +217,7 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
                 row = source.row(i)
                 references = [judge.reference(row, source.base or None) for judge in opened.judges]
             except DataError as error:
-                refused.append(Quarantined(task, source.ids(i), error.message))
+                refused.append(RefusedRow(task, source.ids(i), error.message))
                 continue
             block.append((i, Request(task, row, source.ids(i), folder=source.base or None), references))
 
@@ -229,7 +229,7 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
         found = predict(model, [request for _, request, _ in block], tell, True, bf16, reasons)
         for number, ((i, request, references), prediction) in enumerate(zip(block, found, strict=True)):
             if prediction is None:
-                refused.append(Quarantined(task, request.id, reasons.get(number, "cannot be read")))
+                refused.append(RefusedRow(task, request.id, reasons.get(number, "cannot be read")))
                 continue
             kept.append(i)
             rows.append(opened.rows.light(request.row))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ofasys_lite.metrics import Margin, Score
 
-__all__ = ["Answers", "Baseline", "Quarantined", "RunResults", "Said", "Sample", "SampleInput", "TaskResult", "Told"]
+__all__ = ["Answers", "Baseline", "RefusedRow", "RunResults", "Said", "Sample", "SampleInput", "TaskResult", "Told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class TaskResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantined:
+class RefusedRow:
     """A row that could not be read: task, id of the row, reason."""
 
     task: str
@@ -179,7 +179,7 @@ class RunResults:
     facts: Mapping[str, Any]
     tasks: tuple[TaskResult, ...]
     history: Sequence[Mapping[str, Any]] = ()
-    quarantine: Sequence[Quarantined] = field(default=())
+    quarantine: Sequence[RefusedRow] = field(default=())
     split: str = "test"
 
     @property

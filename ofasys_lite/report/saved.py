@@ -14,7 +14,7 @@ import numpy as np
 
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.metrics import Margin, Score
-from ofasys_lite.report.results import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
+from ofasys_lite.report.results import Baseline, RefusedRow, RunResults, Sample, SampleInput, TaskResult
 from ofasys_lite.report.sample_pictures import is_picture, png
 from ofasys_lite.writing import write_atomic
 
@@ -56,7 +56,7 @@ def load_results(path: Path) -> RunResults:
     if content.get("format") != _FORMAT:
         raise CheckpointError(f"{path} has format {content.get('format')!r}", help="evaluate the run again")
     tasks = tuple(_read_task(task) for task in content["tasks"])
-    quarantine = [Quarantined(**row) for row in content["quarantine"]]
+    quarantine = [RefusedRow(**row) for row in content["quarantine"]]
     return RunResults(content["name"], content["facts"], tasks, (), quarantine, content["split"])
 
 

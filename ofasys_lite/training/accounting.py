@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.layout.pack import Batch, Term
 
-__all__ = ["MODES", "Ledger", "StepCounts", "unit_weights"]
+__all__ = ["MODES", "RunTerms", "StepCounts", "unit_weights"]
 
 MODES = ("share", "token", "sample")
 Floats = npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ class StepCounts:
         return np.concatenate([self.units, self.samples])
 
 
-class Ledger:
+class RunTerms:
     """Fixed numbering of a run's terms and tasks, so that counts of all ranks add up.
 
     Args:
@@ -80,7 +80,7 @@ class Ledger:
         return StepCounts(vector[: len(self.terms)], vector[len(self.terms) :])
 
 
-def unit_weights(batch: Batch, ledger: Ledger, counts: StepCounts, mode: str) -> tuple[Floats, Floats]:
+def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) -> tuple[Floats, Floats]:
     """Weight of each target row with loss (L,), and of each objective on the encoder.
 
     Args:
@@ -101,7 +101,7 @@ def unit_weights(batch: Batch, ledger: Ledger, counts: StepCounts, mode: str) ->
     return rows.astype(np.float32), side
 
 
-def _coefficient(term: Term, index: int, ledger: Ledger, counts: StepCounts, mode: str) -> float:
+def _coefficient(term: Term, index: int, ledger: RunTerms, counts: StepCounts, mode: str) -> float:
     if mode == "token":
         return float(term.weight / max(1, int(counts.units.sum())))
     share = counts.samples[ledger.task_index(term.task)] / max(1, int(counts.samples.sum()))
@@ -109,7 +109,7 @@ def _coefficient(term: Term, index: int, ledger: Ledger, counts: StepCounts, mod
 
 
 def _per_sample(
-    batch: Batch, index: npt.NDArray[np.int64], ledger: Ledger, counts: StepCounts
+    batch: Batch, index: npt.NDArray[np.int64], ledger: RunTerms, counts: StepCounts
 ) -> tuple[Floats, Floats]:
     total = max(1, int(counts.samples.sum()))
     keys = np.asarray(batch.samples_L) * max(1, len(batch.terms)) + np.asarray(batch.terms_L)

@@ -13,8 +13,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ofasys_lite.data.mixture import Mixture
-from ofasys_lite.data.quarantine import Ledger as Quarantine
-from ofasys_lite.data.quarantine import Quarantined
+from ofasys_lite.data.quarantine import Quarantine, Quarantined
 from ofasys_lite.errors import OfasysError, WriteError
 from ofasys_lite.layout.loader import Share
 from ofasys_lite.run.run_folder import RunFolder

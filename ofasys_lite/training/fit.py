@@ -21,7 +21,7 @@ from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.findings import shortened
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.overlap import NOT_COMPARED
-from ofasys_lite.data.quarantine import Ledger as Quarantine
+from ofasys_lite.data.quarantine import Quarantine
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
@@ -32,7 +32,7 @@ from ofasys_lite.model import ModelConfig, pick_device, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
-from ofasys_lite.training.accounting import Ledger
+from ofasys_lite.training.accounting import RunTerms
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
 from ofasys_lite.training.devices import check_devices
 from ofasys_lite.training.missing_codecs import CodecTrainer
@@ -127,7 +127,7 @@ def _train(
     ends = [e for e in (settings.steps, mixture.steps) if e is not None]
     settings = replace(settings, steps=min(ends)) if ends else settings
     room_for(folder.last, _checkpoint_size(generalist, settings), "a checkpoint")
-    ledger = Ledger([t for task in ready.tasks for t in task.maker.terms()], [t.card.name for t in ready.tasks])
+    ledger = RunTerms([t for task in ready.tasks for t in task.maker.terms()], [t.card.name for t in ready.tasks])
     module = TrainingModule(generalist.network, ledger, settings)
     precision = _precision(run, before, console)
     module.autocast_bf16 = precision == "bf16"

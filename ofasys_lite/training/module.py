@@ -23,7 +23,7 @@ from ofasys_lite.layout.loader import Share
 from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model import moved
 from ofasys_lite.signals import SIGNALS, Interrupted, Patient
-from ofasys_lite.training.accounting import Ledger, StepCounts, unit_weights
+from ofasys_lite.training.accounting import RunTerms, StepCounts, unit_weights
 from ofasys_lite.training.optimizer import parameter_groups
 from ofasys_lite.training.ranks import Ranks
 from ofasys_lite.training.settings import TrainSettings
@@ -79,7 +79,7 @@ class TrainingModule(L.LightningModule):
         settings: How to train.
     """
 
-    def __init__(self, network: Network, ledger: Ledger, settings: TrainSettings) -> None:
+    def __init__(self, network: Network, ledger: RunTerms, settings: TrainSettings) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network = network

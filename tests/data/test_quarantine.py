@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from ofasys_lite.data.quarantine import Ledger, Quarantined
+from ofasys_lite.data.quarantine import Quarantine, Quarantined
 from ofasys_lite.errors import DataError
 
 
 def test_a_noted_row_gives_the_line_of_the_log() -> None:
-    ledger = Ledger({"asr": 812})
+    ledger = Quarantine({"asr": 812})
     line = ledger.add("asr", 811, "1272-0003", "cannot read audio: file is empty")
     assert line == (
         "task asr, row 812 (id 1272-0003): cannot read audio: file is empty. Quarantined (1 of 812 rows, limit 1 %)."
@@ -18,7 +18,7 @@ def test_a_noted_row_gives_the_line_of_the_log() -> None:
 
 
 def test_a_row_met_again_counts_once_and_its_attempts_add_up() -> None:
-    ledger = Ledger({"asr": 812})
+    ledger = Quarantine({"asr": 812})
     for _ in range(3):
         ledger.add("asr", 7, "x", "broken")
     assert ledger.counts == {"asr": 1}
@@ -26,7 +26,7 @@ def test_a_row_met_again_counts_once_and_its_attempts_add_up() -> None:
 
 
 def test_above_the_limit_the_run_stops_with_the_last_row_and_what_to_do() -> None:
-    ledger = Ledger({"asr": 400, "vqa": 10}, limit=0.01)
+    ledger = Quarantine({"asr": 400, "vqa": 10}, limit=0.01)
     ledger.add("asr", 0, "a", "broken")
     ledger.merge(Quarantined("asr", row, "b", "broken") for row in (1, 2, 3))
     with pytest.raises(
@@ -39,7 +39,7 @@ def test_above_the_limit_the_run_stops_with_the_last_row_and_what_to_do() -> Non
 
 
 def test_a_small_task_loses_a_few_rows_before_it_stops_and_with_a_limit_of_0_none() -> None:
-    ledger = Ledger({"tiny": 24, "few": 5}, limit=0.01)
+    ledger = Quarantine({"tiny": 24, "few": 5}, limit=0.01)
     line = [ledger.add("tiny", row, "x", "broken") for row in range(3)][-1]
     assert line.endswith("Quarantined (3 of 24 rows, limit 1 %, and 3 rows in any case).")
     with pytest.raises(DataError, match="4 of 24 rows"):
@@ -48,21 +48,21 @@ def test_a_small_task_loses_a_few_rows_before_it_stops_and_with_a_limit_of_0_non
     with pytest.raises(DataError, match="2 of 5 rows, limit 1 %, and 1 row in any case"):
         ledger.add("few", 1, "x", "broken")
     with pytest.raises(DataError, match="1 of 24 rows, limit 0 %"):
-        Ledger({"tiny": 24}, limit=0).add("tiny", 0, "x", "broken")
+        Quarantine({"tiny": 24}, limit=0).add("tiny", 0, "x", "broken")
 
 
 def test_reports_of_workers_are_all_noted_before_the_run_stops() -> None:
-    ledger = Ledger({"asr": 100})
+    ledger = Quarantine({"asr": 100})
     with pytest.raises(DataError, match="4 of 100"):
         ledger.merge([Quarantined("asr", row, "a", "x") for row in (1, 2, 3, 4)])
     assert [entry.row for entry in ledger.entries] == [1, 2, 3, 4]
 
 
 def test_a_ledger_goes_through_a_checkpoint(tmp_path: Path) -> None:
-    ledger = Ledger({"asr": 1000})
+    ledger = Quarantine({"asr": 1000})
     ledger.add("asr", 5, "e", "käputt")
     ledger.add("asr", 2, "b", "broken")
-    other = Ledger({"asr": 1000})
+    other = Quarantine({"asr": 1000})
     other.load_state_dict(json.loads(json.dumps(ledger.state_dict())))
     assert other.entries == ledger.entries
     assert other.counts == {"asr": 2}
@@ -74,9 +74,9 @@ def test_a_ledger_goes_through_a_checkpoint(tmp_path: Path) -> None:
 
 def test_a_limit_that_is_no_share_is_refused() -> None:
     with pytest.raises(DataError, match="a quarantine limit of 5"):
-        Ledger({}, limit=5)
+        Quarantine({}, limit=5)
 
 
 def test_a_task_that_is_not_in_the_run_is_refused() -> None:
     with pytest.raises(DataError, match="knows no task `asr`"):
-        Ledger({"vqa": 3}).add("asr", 0, "a", "x")
+        Quarantine({"vqa": 3}).add("asr", 0, "a", "x")

@@ -23,7 +23,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example
 from ofasys_lite.layout.ready import Ready
-from ofasys_lite.training.accounting import Ledger, unit_weights
+from ofasys_lite.training.accounting import RunTerms, unit_weights
 
 WORLD = tuple[Ready, Generalist]
 NAMES = ("draw", "name", "both", "pages", "maybe", "twice")
@@ -225,7 +225,7 @@ def gradients(world: WORLD, packs: list[list[Example]], mode: str) -> tuple[floa
     prepared, model = world
     network = model.network
     batches = [collate(each) for each in packs]
-    ledger = Ledger([t for task in prepared.tasks for t in task.maker.terms()], [t.card.name for t in prepared.tasks])
+    ledger = RunTerms([t for task in prepared.tasks for t in task.maker.terms()], [t.card.name for t in prepared.tasks])
     counts = ledger.count(batches)
     network.zero_grad()
     total = 0.0

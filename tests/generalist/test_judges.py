@@ -28,7 +28,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.preprocess.judged import OTHER, OWN, REAL, SHARE
-from ofasys_lite.training.accounting import Ledger, unit_weights
+from ofasys_lite.training.accounting import RunTerms, unit_weights
 from ofasys_lite.training.callbacks import Logs
 
 LINE = (
@@ -218,7 +218,7 @@ def test_the_pass_that_fills_in_takes_no_gradient_from_the_weights(tmp_path: Pat
 def test_weights_of_verdicts_are_means_over_samples(tmp_path: Path) -> None:
     prepared, _ = world(tmp_path)
     batch = collate(examples(prepared, 48))
-    ledger = Ledger(prepared.tasks[0].maker.terms(), ["fill"])
+    ledger = RunTerms(prepared.tasks[0].maker.terms(), ["fill"])
     rows, _ = unit_weights(batch, ledger, ledger.count([batch]), "share")
     for name, total in (("img", 2.0), ("img:relevance", 0.5), ("img:fidelity", 0.5)):
         index = next(i for i, t in enumerate(batch.terms) if t.slot == name)

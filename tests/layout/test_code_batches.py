@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ofasys_lite.layout.collate import collate
-from ofasys_lite.layout.pack import Batch, Example, Part, Side, Target, TargetPiece, Term
+from ofasys_lite.layout.pack import Batch, Example, Part, Side, Target, Term, TermedPiece
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.image import grid_positions
 
@@ -16,25 +16,25 @@ TERM = Term("t", "a", "token", 1.0)
 PICTURE = Term("t", "img", "position", 0.5)
 
 
-def text(*ids: int) -> TargetPiece:
-    return TargetPiece(Piece.of_ids(ids), TERM)
+def text(*ids: int) -> TermedPiece:
+    return TermedPiece(Piece.of_ids(ids), TERM)
 
 
-def words(*ids: int) -> TargetPiece:
-    return TargetPiece(Piece.of_ids(ids), None)
+def words(*ids: int) -> TermedPiece:
+    return TermedPiece(Piece.of_ids(ids), None)
 
 
-def picture(key: int, side: int = 2, adapter: str = "image:dnd-1", **more: Any) -> TargetPiece:
+def picture(key: int, side: int = 2, adapter: str = "image:dnd-1", **more: Any) -> TermedPiece:
     arrays = {
         "pixels": np.full((1, 4, 4, 3), key, dtype=np.uint8),
         "key": np.array([key]),
         "order": np.zeros(0, dtype=np.int64),
         "hidden": np.zeros(0, dtype=np.bool_),
     }
-    return TargetPiece(Piece(adapter, grid_positions(side, side), arrays, coded=True, **more), PICTURE)
+    return TermedPiece(Piece(adapter, grid_positions(side, side), arrays, coded=True, **more), PICTURE)
 
 
-def sample(*targets: list[TargetPiece], causal: bool = True, id: str = "0") -> Example:
+def sample(*targets: list[TermedPiece], causal: bool = True, id: str = "0") -> Example:
     made = tuple(Target(tuple(pieces), causal) for pieces in targets)
     return Example("t", id, (Side((Piece.of_ids([9]),)),), made)
 

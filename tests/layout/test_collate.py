@@ -12,7 +12,7 @@ from example_worlds import ids_of, maker_of, picture
 
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.collate import collate
-from ofasys_lite.layout.pack import Batch, Example, Part, Side, SideLoss, Stream, Target, TargetPiece, Term
+from ofasys_lite.layout.pack import Batch, Example, Part, Side, SideLoss, Stream, Target, Term, TermedPiece
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.vocabulary import CONTROLS
@@ -39,17 +39,17 @@ def film(frames: int, lines: int, columns: int) -> Piece:
 
 
 def sample(
-    source: list[Piece], *targets: list[TargetPiece], id: str = "0", losses: tuple[SideLoss, ...] = ()
+    source: list[Piece], *targets: list[TermedPiece], id: str = "0", losses: tuple[SideLoss, ...] = ()
 ) -> Example:
     return Example("t", id, (Side(tuple(source)),), tuple(Target(tuple(t)) for t in targets), losses)
 
 
-def learned(*ids: int, term: Term = TERM) -> TargetPiece:
-    return TargetPiece(text(*ids), term)
+def learned(*ids: int, term: Term = TERM) -> TermedPiece:
+    return TermedPiece(text(*ids), term)
 
 
-def given(*ids: int) -> TargetPiece:
-    return TargetPiece(text(*ids), None)
+def given(*ids: int) -> TermedPiece:
+    return TermedPiece(text(*ids), None)
 
 
 def filled(stream: Stream) -> dict[int, Any]:
@@ -100,7 +100,7 @@ def test_positions_are_those_of_the_reference(pieces: list[Piece], positions_S3:
 
 @pytest.mark.parametrize(("pieces", "positions_S3"), [case[1:] for case in layouts()], ids=[c[0] for c in layouts()])
 def test_targets_stand_where_a_source_would(pieces: list[Piece], positions_S3: np.ndarray[Any, Any]) -> None:
-    target = [TargetPiece(piece, None) for piece in pieces] + [learned(5)]
+    target = [TermedPiece(piece, None) for piece in pieces] + [learned(5)]
     found = collate([sample([], target)]).target.positions_S3
     assert np.array_equal(found[:-1], positions_S3)
     assert found[-1].tolist() == [positions_S3.max() + 1] * 3
@@ -258,16 +258,16 @@ def test_noise_changes_what_is_fed_and_not_what_is_predicted() -> None:
 
 def test_rows_that_a_piece_does_not_learn_carry_no_loss() -> None:
     piece = Piece("text", text(1, 2, 3).positions_P3, {"ids": np.array([1, 2, 3])}, np.array([True, False, True]))
-    batch = collate([sample([], [TargetPiece(piece, TERM)])])
+    batch = collate([sample([], [TermedPiece(piece, TERM)])])
     assert batch.loss_rows_L.tolist() == [0, 2]
     assert batch.labels_L.tolist() == [1, 3]
 
 
 def test_a_given_image_is_fed_between_tokens_and_left_out_at_the_end() -> None:
-    batch = collate([sample([], [learned(1), TargetPiece(image(1, 2), None), learned(2)])])
+    batch = collate([sample([], [learned(1), TermedPiece(image(1, 2), None), learned(2)])])
     assert filled(batch.target) == {0: START, 1: 1, 2: "image", 3: "image"}
     assert batch.loss_rows_L.tolist() == [0, 3]
-    batch = collate([sample([], [learned(1), TargetPiece(image(1, 2), None)])])
+    batch = collate([sample([], [learned(1), TermedPiece(image(1, 2), None)])])
     assert filled(batch.target) == {0: START}
 
 

@@ -35,7 +35,7 @@ from ofasys_lite.layout.pack import Batch
 from ofasys_lite.layout.ready import Ready
 from ofasys_lite.model import EncoderDecoder, ModelConfig, head_loss
 from ofasys_lite.model.layers import HeadNorm
-from ofasys_lite.training.accounting import Ledger
+from ofasys_lite.training.accounting import RunTerms
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.settings import TrainSettings
 
@@ -117,7 +117,7 @@ def test_learning_on_a_gpu_mixes_nothing_and_waits_for_nothing(name: str, half: 
 def test_a_pack_of_a_training_step_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = tiny_worlds.ready(tiny_worlds.tasks("speech", "both"))
     batch, network = pack(prepared, 3), tiny_worlds.generalist(prepared).network
-    ledger = Ledger([t for task in prepared.tasks for t in task.maker.terms()], [t.card.name for t in prepared.tasks])
+    ledger = RunTerms([t for task in prepared.tasks for t in task.maker.terms()], [t.card.name for t in prepared.tasks])
     cuda = FakeCuda()
     with cuda():
         cuda.move(network.train())

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ofasys_lite.metrics import evaluate_metric, margin
-from ofasys_lite.report import Baseline, Quarantined, RunResults, Sample, SampleInput, TaskResult
+from ofasys_lite.report import Baseline, RefusedRow, RunResults, Sample, SampleInput, TaskResult
 
 MINUTES, STEPS, LOGGED = 12, 3000, 60
 SPEECH = {"array": np.sin(np.cumsum(np.linspace(0.05, 0.9, 16000))) * np.hanning(16000), "sampling_rate": 16000}
@@ -209,5 +209,5 @@ def run():
         "machine": "2 CPU cores, 24 GiB",
         "seed": 0,
     }
-    quarantine = [Quarantined("digits", "row 812", "cannot read image: file is truncated (40 of 1,203 bytes)")]
+    quarantine = [RefusedRow("digits", "row 812", "cannot read image: file is truncated (40 of 1,203 bytes)")]
     return RunResults("quickstart", facts, tasks, history([task.task for task in tasks]), quarantine)

@@ -16,7 +16,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.layout.ready import Ready
-from ofasys_lite.training.accounting import MODES, Ledger, unit_weights
+from ofasys_lite.training.accounting import MODES, RunTerms, unit_weights
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,9 @@ def examples(prepared: Ready, each: int) -> list[Example]:
     return found
 
 
-def ledger_of(prepared: Ready) -> Ledger:
+def ledger_of(prepared: Ready) -> RunTerms:
     """The numbering of the run."""
-    return Ledger([t for task in prepared.tasks for t in task.maker.terms()], [t.card.name for t in prepared.tasks])
+    return RunTerms([t for task in prepared.tasks for t in task.maker.terms()], [t.card.name for t in prepared.tasks])
 
 
 def step(

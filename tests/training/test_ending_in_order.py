@@ -20,7 +20,7 @@ from ofasys_lite.model.probe import Precision
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted
 from ofasys_lite.training import fit
-from ofasys_lite.training.accounting import Ledger
+from ofasys_lite.training.accounting import RunTerms
 from ofasys_lite.training.callbacks import Validating, _Every
 from ofasys_lite.training.fit import TrainingRun, _precision
 from ofasys_lite.training.module import TrainingModule
@@ -142,7 +142,7 @@ def module_of(rank: int) -> TrainingModule:
     """The module of one rank of a run of one task."""
     model = worlds.generalist(worlds.ready(worlds.tasks("spell")))
     ready = worlds.ready(worlds.tasks("spell"))
-    ledger = Ledger(ready.tasks[0].maker.terms(), ["spell"])
+    ledger = RunTerms(ready.tasks[0].maker.terms(), ["spell"])
     module = TrainingModule(model.network, ledger, TrainSettings(steps=3))
     module.ranks.number = rank
     return module

@@ -10,11 +10,11 @@ from ofasys_lite.errors import InstructionError, Place
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
 
-__all__ = ["Ledger"]
+__all__ = ["Planning"]
 
 
 @dataclass(slots=True)
-class Ledger:
+class Planning:
     """What is known and found while one line is planned.
 
     Attributes:
