@@ -62,7 +62,7 @@ class _Asked:
         task: A learned task, or None for a line.
         line: The instruction line.
         columns: Slot column -> data column, as the task's card has it.
-        values: ReadColumn -> value, as given.
+        values: Column -> value, as given.
         inputs: Columns that the line reads.
         options: Decoding in place of the task's, or None.
     """
