@@ -40,11 +40,6 @@ class Precision:
     ratio: float
     flags: tuple[str, ...]
 
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The same as a torch type."""
-        return torch.bfloat16 if self.dtype == "bf16" else torch.float32
-
 
 def pick_device(wanted: str | torch.device = "auto") -> torch.device:
     """Where a model computes: the device that is named; with `auto` a CUDA device where there is one, else the CPU.

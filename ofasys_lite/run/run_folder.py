@@ -141,14 +141,6 @@ class RunFolder:
         """Writes config.yaml, everything resolved."""
         write_atomic(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
-    def read_config(self) -> dict[str, Any]:
-        """config.yaml; CheckpointError if the folder holds no run."""
-        path = self.path / "config.yaml"
-        if not path.exists():
-            raise CheckpointError(f"{self.path} holds no run: config.yaml is missing", help="name a folder under runs/")
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return dict(found)
-
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one row to metrics.jsonl."""
         with telling(self.metrics):

@@ -191,7 +191,7 @@ def test_a_launched_rank_takes_the_tokenizer_that_the_first_one_has_trained(
     run = TrainingRun(worlds.tasks("spell"), modalities(), worlds.tiny(), TrainSettings(steps=1), folder.path)
     first = fit._ready(run, folder, False, Console(quiet=True))
     first.vocabulary.save(folder.path / "tokenizer")
-    monkeypatch.setattr("ofasys_lite.layout.ready.train_pieces", None)
+    monkeypatch.setattr("ofasys_lite.layout.scan.train_pieces", None)
     monkeypatch.setattr(fit, "launched", lambda: True)
     assert fit._ready(run, folder, False, Console(quiet=True)).vocabulary.hash == first.vocabulary.hash
 

@@ -189,7 +189,7 @@ def test_a_run_leaves_the_files_that_its_design_names(tmp_path: Path) -> None:
         "tokenizer/vocabulary.json",
     }
     assert json.loads((folder / "closed_sets.json").read_text()) == {"region/label": ["blue", "green", "red"]}
-    assert RunFolder(folder).read_config() == config
+    assert yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) == config
 
 
 def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:
