@@ -71,7 +71,9 @@ def _counted(
             row = dict(zip(columns, values_of(source, index, columns), strict=True))
             for slot, value in raw_values(named, row):
                 if _is_named(slot):
-                    found[slot.key].update(_names(slot, value, settings))
+                    counter = found[slot.key]
+                    for name in _names(slot, value, settings):
+                        counter[name] += 1
         except DataError:
             continue
     return found

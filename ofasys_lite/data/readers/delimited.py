@@ -69,9 +69,9 @@ class DelimitedSource(RowSource):
 
     def row(self, i: int) -> dict[str, Any]:
         """Row `i`: column -> text."""
-        start, stop = self._records[self.check_row(i)]
+        start, stop = self._records[self.check_row(i)].tolist()
         place = self.place(i)
-        return as_row(self._columns, self.dialect.split(self.file.read(int(start), int(stop)), place), place)
+        return as_row(self._columns, self.dialect.split(self.file.read(start, stop), place), place)
 
 
 def as_row(columns: Sequence[str], fields: list[str], place: str) -> dict[str, Any]:

@@ -68,8 +68,8 @@ class JsonLinesSource(RowSource):
 
     def row(self, i: int) -> dict[str, Any]:
         """Row `i`: what its JSON object holds; DataError if a key stands twice that did not so in the first rows."""
-        start, stop = self._records[self.check_row(i)]
-        found = _parse(self.file.read(int(start), int(stop)), self.encoding, self.place(i))
+        start, stop = self._records[self.check_row(i)].tolist()
+        found = _parse(self.file.read(start, stop), self.encoding, self.place(i))
         if type(found) is _Doubled and self._columns and not found.keys() <= set(self._columns):
             where = f"{self.place(i)}: the key `{found.key}` stands twice"
             raise DataError(where, help="which is meant nobody can know; keep one of them")
