@@ -1,6 +1,6 @@
 """PERFORMANCE row 13: JPEG decode + resize of the project over Pillow's default, CPU seconds of one thread.
 
-    python benchmarks/image_decode.py [--out FILE]
+    OMP_NUM_THREADS=1 python benchmarks/image_decode.py
 
 Both sides turn the same JPEG bytes (4:2:0, quality 90, a synthetic photograph: smooth shapes, edges and noise) into the
 same height and width (smart_resize with the settings below) in RGB. Pillow's default: open, convert, resize(BICUBIC).
@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import platform
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
+from common import machine, table, write_row
 from PIL import Image, ImageFilter, features
 
 from ofasys_lite.preprocess.base import Context
@@ -80,7 +78,6 @@ def compare(width: int, height: int) -> dict[str, Any]:
             times["plain"].append(b)
     ratios = [b / a for a, b in zip(times["ours"], times["plain"], strict=True)]
     return {
-        "benchmark": "image_decode",
         "size": f"{width}x{height}",
         "resized": f"{wide}x{high}",
         "bytes": len(content),
@@ -93,21 +90,14 @@ def compare(width: int, height: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints the table; writes JSON rows with --out."""
+    """Prints the table and stores it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="file to which JSON rows are appended")
-    chosen = parser.parse_args()
-    versions = {
-        "python": platform.python_version(),
-        "pillow": PIL.__version__,
-        "libjpeg_turbo": features.version("libjpeg_turbo"),
-    }
-    for width, height in SIZES:
-        row = {**compare(width, height), **versions}
-        print(json.dumps(row))
-        if chosen.out is not None:
-            with chosen.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the JSON row, default benchmarks/results")
+    given = parser.parse_args()
+    sizes = [compare(width, height) for width, height in SIZES]
+    print(table([list(sizes[0]), *([str(value) for value in size.values()] for size in sizes)]))
+    row = {**machine("pillow", "numpy"), "libjpeg_turbo": features.version("libjpeg_turbo"), "sizes": sizes}
+    print("stored in", write_row("image_decode", row, given.out))
 
 
 if __name__ == "__main__":

@@ -4,18 +4,17 @@ Protocol: every repetition parses each line `--rounds` times in one timed loop, 
 repetition warms up and is dropped; printed are the best and the median repetition per line, and the slowest line.
 
     python benchmarks/parse.py
-    python benchmarks/parse.py --json parse.json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from common import machine, write_row
 
 from ofasys_lite.instruction import parse, unparse
 
@@ -38,7 +37,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--repetitions", type=int, default=9)
     arguments.add_argument("--rounds", type=int, default=50)
-    arguments.add_argument("--json", type=Path, help="append the row to this file")
+    arguments.add_argument("--out", type=Path, default=None, help="folder of the JSON row, default benchmarks/results")
     options = arguments.parse_args()
 
     lines = [line for line in LINES.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
@@ -51,7 +50,6 @@ def main() -> None:
     medians = {line: statistics.median(values) for line, values in per_line.items()}
     slowest = max(medians, key=lambda line: medians[line])
     row = {
-        "benchmark": "parse",
         "lines": len(lines),
         "parse_us_best": round(statistics.mean(min(values) for values in per_line.values()), 1),
         "parse_us_median": round(statistics.mean(medians.values()), 1),
@@ -59,15 +57,12 @@ def main() -> None:
         "lines_under_goal": sum(value < GOAL_US for value in medians.values()),
         "unparse_us_median": round(statistics.median(back) / len(lines), 1),
         "goal_us": GOAL_US,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
+        **machine(),
     }
     print(f"{row['lines']} lines, mean per line: parse {row['parse_us_median']} us (best {row['parse_us_best']}),")
     print(f"unparse {row['unparse_us_median']} us; goal {GOAL_US:.0f} us, {row['lines_under_goal']} lines under it")
     print(f"slowest, {row['parse_us_slowest_line']} us: {slowest}")
-    if options.json:
-        with options.json.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+    print("stored in", write_row("parse", row, options.out))
 
 
 if __name__ == "__main__":
