@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from ofasys_lite.errors import OfasysError, did_you_mean
-from ofasys_lite.signals import AtOnce, Interrupted
+from ofasys_lite.signals import AtOnce, Interrupted, preparing
 from ofasys_lite.version import __version__
 from ofasys_lite.writing import reason
 
@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(module: str, arguments: list[str]) -> int:
     """Runs a verb and turns what a user can cause into messages and exit codes."""
     try:
-        with AtOnce():
+        # a rank of several that left before the others hear of it would have them wait for it
+        with preparing() if module == VERBS["train"][0] else AtOnce():
             code: int = importlib.import_module(module).main(arguments)
     except OfasysError as error:
         print(error, file=sys.stderr)

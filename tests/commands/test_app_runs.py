@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -231,3 +232,19 @@ def test_an_interrupted_training_says_how_to_go_on_and_exits_with_128_and_the_si
         told = "to go on where it stopped: ofasys-lite train resume=runs/mine\n"
         told = told if keeps else "nothing was trained yet: the same command begins again\n"
         assert capsys.readouterr().err.endswith(f"{told}stopped by {number.name}\n")
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_a_rank_of_several_heeds_a_signal_together_with_the_others(ranks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = []
+
+    def trains(arguments: list[str]) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+        reached.append("the first step, where all ranks decide")
+        return 0
+
+    monkeypatch.setenv("WORLD_SIZE", ranks)
+    monkeypatch.setattr("ofasys_lite.commands.train.main", trains)
+    assert main(["train"]) == 128 + signal.SIGTERM
+    assert len(reached) == (ranks == "2")

@@ -245,7 +245,7 @@ def trained(folder: Path, arguments: list[str], ranks: int) -> Iterator[tuple[li
 def one(drawn: Drawn, folder: Path) -> str:
     """What was lost in a run; nothing where it survived."""
     (folder / "d.csv").write_text("q,a\n" + "".join(f"word {n} of {n % 7},{'abc'[n % 3]}\n" for n in range(60)))
-    deadline = time.monotonic() + PATIENCE * (4 if drawn.compiled else 1)
+    deadline = time.monotonic() + PATIENCE * (10 if drawn.compiled else 1)
     wanted = "step" if drawn.moment == "first step" else drawn.moment
     with trained(folder, drawn.arguments(), drawn.ranks) as (pids, pipe):
         seen, done, sent = 0, 0, False
@@ -278,8 +278,9 @@ def _lost(
         yield "hangs"
         return
     expected = 128 + drawn.signal
-    # ranks that are through their part may end well while the first one exports
-    if codes[0] != expected or any(code not in (expected, *((0,) if done == 3 else ())) for code in codes):
+    # ranks that are through their part may end well, or as processes that end are ended, while the first one exports
+    through = (0, -drawn.signal) if done == 3 else ()
+    if codes[0] != expected or any(code not in (expected, *through) for code in codes):
         yield f"exit codes {codes}"
     if "Traceback" in log or "killed by signal" in log:
         yield "traceback"
