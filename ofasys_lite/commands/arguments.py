@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ofasys_lite.cards.load import TASK_KEYS
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.commands.escapes import escape
 from ofasys_lite.errors import CardError
@@ -63,7 +64,8 @@ def _literal(argument: str, many: bool) -> str:
             return f"++{key}={_several(argument, _values(text, many), many, _source)}"
         if _TEXT.fullmatch(key):
             return f"++{key}={_several(argument, _values(text, many), many, _line)}"
-        return f"++{key}={text}"
+        known = key.count(".") < 2 or key.split(".")[2] in TASK_KEYS
+        return f"++{key}={text if known else _line(text)}"  # of others the card's reader says what they are called
     if key in _PLACES:
         return f"{plus}{key}={_several(argument, _values(text, many), many, _place)}"
     if key in _PLACES_OF_DATA:

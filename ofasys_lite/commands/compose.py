@@ -260,11 +260,20 @@ def _translated(error: Exception, verb: str, arguments: Sequence[str], config_di
         return CardError(f"{group}={name}: there is no {group}/{name}", help=did_you_mean(name, options, group))
     if isinstance(error, OverrideParseException):
         help = "write key=value; quote a value with spaces or marks: 'key=\"a value\"'"
-        return CardError(f"cannot read the argument `{error.override}`", help=help)
+        bare = str(error.override).lstrip("+")
+        typed = next((each for each in arguments if each.lstrip("+") == bare), error.override)
+        return CardError(f"cannot read the argument `{typed}`", help=help)
     text = str(error).strip()
-    several = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(?P<argument>[^=]+)=", text)
+    several = re.search(
+        r"(?:Ambiguous value for argument|Sweep parameters) '(?P<argument>[^=]+)=(?P<value>[^']*)", text
+    )
     if several is not None:
-        return CardError(f"`{several['argument']}` is given several values", help=MANY)
+        point = re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", several["value"])
+        decimal = f"decimals have a point: {several['argument']}={point}; " if point != several["value"] else ""
+        return CardError(f"`{several['argument']}` is given several values", help=decimal + MANY)
+    merged = re.match(r"Error merging override \+*(?P<key>[^=]+)=", text)
+    if merged is not None:
+        return unknown_key(merged["key"], verb, modalities(user_folders(arguments, config_dir)))
     wrong = re.search(r"Could not (?:override|delete|append to config)[^']*'(?P<key>[^']+)'", text)
     if wrong is not None and "No match in the defaults list" not in text and "already at" not in text:
         # a mapping given for a group is refused by the name of the group, its cause names the key

@@ -17,7 +17,7 @@ from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.run.environment import environment
-from ofasys_lite.run.find_run import Found, find_run
+from ofasys_lite.run.find_run import Found, find_run, refuse_elsewhere
 from ofasys_lite.writing import begun_by_us, claim_folder, locked, write_atomic
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     if not any(argument.startswith(("run=", "-")) for argument in given):
         raise CardError("`run` is not given", help="name a folder under runs/: ofasys-lite evaluate run=runs/x")
 
+    _refuse_tasks(given)
     jobs: list[Job] = []
 
     def job(content: dict[str, Any], folder: str | None) -> None:
@@ -122,6 +123,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _refuse_tasks(arguments: Sequence[str]) -> None:
+    """CardError for keys of single tasks: a run is judged on the data and by the cards that it was trained with."""
+    for argument in arguments:
+        key = argument.partition("=")[0].lstrip("+~")
+        if key.startswith("tasks."):
+            raise CardError(
+                f"`{key}`: a run is judged on the data that it was trained beside; tasks=[...] takes names alone",
+                help="for other rows: ofasys-lite predict RUN TASK --data FILE --out answers.csv, which holds the "
+                "references too; with scores, in Python: evaluate(model, [task]) of a Task with these rows",
+            )
+
+
 def evaluate_run(run: str | Path, options: EvaluateOptions | None = None) -> RunResults:
     """The results of a finished run, after printing the table and writing metrics.json, evaluation.json, report.html.
 
@@ -136,6 +149,7 @@ def evaluate_run(run: str | Path, options: EvaluateOptions | None = None) -> Run
     found = find_run(str(run))
     for task in options.tasks:
         found.task(task)
+    refuse_elsewhere(found.folder, {name: found.task(name)["card"]["data"] for name in options.tasks or found.tasks})
     weights = _weights(found, options.checkpoint)
     output = found.folder if options.output is None else Path(options.output).expanduser()
     part = options.tasks if options.output is None and set(options.tasks) != set(found.tasks) else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -168,7 +169,9 @@ def _pairs(texts: Sequence[str], plan: Plan) -> tuple[dict[str, Any], dict[str, 
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise CardError(f"cannot read the argument `{text}`", help='write column=value, such as text="a cat"')
+            inputs = [column.name for column in columns_of(plan).values()]
+            one = shlex.quote(f"{inputs[0]}={text}") if len(inputs) == 1 else 'column=value, such as text="a cat"'
+            raise CardError(f"cannot read the argument `{text}`", help=f"write {one}")
         option = key.removeprefix("decoding.")
         into, name = (named, option) if option != key and option in _DECODING else (keywords, key)
         if name in into:
@@ -195,7 +198,7 @@ def _check(
             _check_file(column, str(value))
         elif not column.optional and not lines and (source is None or not _has(source, column, columns)):
             example = _EXAMPLES_OF.get(column.modality, "TEXT")
-            help = f"write {column.name}={example}"
+            help = f"write {shlex.quote(f'{column.name}={example}')}"
             if source is not None:
                 near = near_column(column.name, plan, source)
                 has = did_you_mean(near or column.name, source.columns, f"{source.name} has")

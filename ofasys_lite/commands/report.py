@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ofasys_lite.commands.flags import FlagParser
+from ofasys_lite.errors import CardError
 from ofasys_lite.run.find_run import find_run
 from ofasys_lite.writing import claim_file, write_atomic
 
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(list(arguments))
     folder = find_run(given.run.removeprefix("run=")).folder
     if given.out is not None:
+        if given.out.suffix.lower() not in (".html", ".htm"):
+            raise CardError(f"--out {given.out}: a report is a page of HTML", help=f"--out {given.out.stem}.html")
         claim_file(given.out, given.overwrite, [folder / "evaluation.json"])
 
     from rich.console import Console

@@ -16,7 +16,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.commands.escapes import unescaped
 from ofasys_lite.commands.hydra_sources import CARD
 from ofasys_lite.commands.run_keys import Settings, noted, refuse_unknown, settings_of
-from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.errors import CardError, OfasysError, did_you_mean, nearest, raise_all
 from ofasys_lite.training.start import Start
 
 __all__ = ["RunConfig", "run_config"]
@@ -127,6 +127,9 @@ def _task(name: str, value: Any, folders: tuple[str, ...]) -> TaskCard:
     given = dict(unescaped(dict(value)))
     path = given.pop(CARD, None)
     if path is None and "instruction" not in given:
+        wrong = nearest("instruction", given)
+        if wrong is not None:
+            raise CardError(f"unknown key `{wrong}` in task {name}", help="did you mean `instruction`?")
         names = task_names(folders)
         near = did_you_mean(name, names, "cards") if names else "there are no cards"
         raise CardError(
@@ -163,7 +166,7 @@ def _name(content: Mapping[str, Any], tasks: tuple[TaskCard, ...], job: str | No
     """The folder under runs/: what was given, else the tasks' names; the job's number below it in a multirun."""
     given = content.get("name")
     base = str(given) if given is not None else "-".join(task.name for task in tasks)[:60]
-    if not re.fullmatch(r"[\w.+=-]+(/[\w.+=-]+)*", base) or ".." in base.split("/"):
+    if not re.fullmatch(r"[\w.+=-]+(/[\w.+=-]+)*", base) or {".", ".."} & set(base.split("/")):
         raise CardError(f"`name` is `{base}`", help="letters, digits and _ . + = - (and / for folders)")
     if job is None:
         return base

@@ -19,7 +19,7 @@ from ofasys_lite.commands.run_config import RunConfig, run_config
 from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.run.environment import environment
-from ofasys_lite.run.find_run import find_run
+from ofasys_lite.run.find_run import find_run, refuse_elsewhere
 from ofasys_lite.signals import AtOnce, Interrupted, pending, preparing
 from ofasys_lite.training.start import Start
 from ofasys_lite.writing import other_rank
@@ -157,6 +157,8 @@ def _run(
             folder = RunFolder(reached.folder)
             folder.claim(resume, accepted["overwrite"])
             _check_lines(config)
+            if isinstance(config.resume, str):
+                refuse_elsewhere(folder.path, {card.name: card.data for card in config.tasks})
             _prepare(config)
             notes = (*told, *_check(config))
             run = replace(_training_run(config, folder.path, resume), notes=notes, **accepted)

@@ -145,10 +145,12 @@ def _set_notes(key: str, train: Counter[str], rows: int) -> Iterator[str]:
     folded: dict[str, list[str]] = {}
     for name in train:
         folded.setdefault(" ".join(name.split()).casefold(), []).append(name)
-    alike = next((names for names in folded.values() if len(names) > 1), None)
-    if alike is not None:
-        shown = " and ".join(f"`{name}`" for name in sorted(alike)[:2])
-        yield f"the closed set of `{key}` holds {shown}, which differ in case or white space only"
+    alike = [sorted(names) for names in folded.values() if len(names) > 1]
+    if alike:
+        named = [f"`{name}`" for name in alike[0][:_SHOWN]]
+        more = f", and {len(alike) - 1} more such group{'' if len(alike) == 2 else 's'}" if len(alike) > 1 else ""
+        shown = f"{', '.join(named[:-1])} and {named[-1]}"
+        yield f"the closed set of `{key}` holds {shown}, which differ in case or white space only{more}"
 
 
 def _shown(names: Sequence[str]) -> str:

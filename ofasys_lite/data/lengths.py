@@ -129,7 +129,8 @@ def _audio_samples(value: Any, folder: str | None) -> int:
     try:
         info = soundfile.info(io.BytesIO(found) if isinstance(found, bytes) else str(found))
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise DataError(f"cannot read audio: {error}") from None
+        said = getattr(error, "error_string", error)
+        raise DataError(f"cannot read audio: {said}") from None
     return _at_16k(int(info.frames), info.samplerate)
 
 

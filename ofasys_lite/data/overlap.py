@@ -83,16 +83,19 @@ def _bytes(source: RowSource, media: frozenset[str]) -> float:
 
 def doubled_rows(split: str, count: int, whole: int) -> str:
     """The note of `whole` of `count` rows that stand in train as well."""
-    return f"{whole:,} of {count:,} {split} rows are training rows too"
+    are = "is a training row" if whole == 1 else "are training rows"
+    return f"{whole:,} of {count:,} {split} rows {are} too"
 
 
 def _told(name: str, count: int, whole: int, inputs: int) -> Iterable[str]:
     other = inputs - whole
     if whole:
-        more = f"; {other:,} more have the input of one and another answer" if other and inputs < count else ""
+        has = "has" if other == 1 else "have"
+        more = f"; {other:,} more {has} the input of one and another answer" if other and inputs < count else ""
         yield f"{doubled_rows(name, count, whole)}{more}"
     elif 0 < inputs < count:  # where all have one, the line reads classes, and is meant to
-        yield f"{inputs:,} of {count:,} {name} rows have the input of a training row, and another answer"
+        has = "has" if inputs == 1 else "have"
+        yield f"{inputs:,} of {count:,} {name} rows {has} the input of a training row, and another answer"
 
 
 def _columns(sides: Sequence[tuple[Segment, ...]]) -> frozenset[str]:

@@ -46,6 +46,7 @@ class Quarantined:
         id: Sample id.
         reason: What is wrong with it.
         attempts: How often it was drawn.
+        place: Where it stands, `qa.csv, row 17` (rows count from 1 on); empty in checkpoints from before this was kept.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Quarantined:
     id: str
     reason: str
     attempts: int = 1
+    place: str = ""
 
 
 class Quarantine:
@@ -114,10 +116,24 @@ class Quarantine:
         return [self.line(report) for report in noted]
 
     def line(self, entry: Quarantined) -> str:
-        """What a log says of one row: task, row (from 1 on), id, reason, and how many there are."""
+        """What a log says of one row: task, its place in the file, id, reason, and how many there are."""
         reason = entry.reason.strip().rstrip(".")
         count = f"{self._counts[entry.task]} of {self._size(entry.task)} rows, limit {self._limit(entry.task)}"
-        return f"task {entry.task}, row {entry.row + 1} (id {entry.id}): {reason}. Quarantined ({count})."
+        place = entry.place or f"row {entry.row + 1}"
+        return f"task {entry.task}, {place} (id {entry.id}): {reason}. Quarantined ({count})."
+
+    def summary(self) -> list[str]:
+        """What to say at the end of a run: per task how many rows could not be read, and the first of them."""
+        told = []
+        for task, count in sorted(self._counts.items()):
+            first = next(entry for entry in self.entries if entry.task == task)
+            what = "could not be read and was" if count == 1 else "could not be read and were"
+            begun = "" if count == 1 else "the first is "
+            told.append(
+                f"task {task}: {count} of {self._size(task)} training rows {what} replaced by others: "
+                f"{begun}{first.place or f'row {first.row + 1}'}: {first.reason.strip().rstrip('.')}"
+            )
+        return told
 
     def _limit(self, task: str) -> str:
         most = allowed(self._size(task), self.limit)

@@ -20,6 +20,7 @@ from ofasys_lite.errors import DataError, did_you_mean, few
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.segments import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment, option, walk
 from ofasys_lite.preprocess.base import Preprocess
+from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.text import read_text
 
 __all__ = ["Looker"]
@@ -123,7 +124,7 @@ class Looker:
                 tally.add(
                     "E304",
                     slot.column_span,
-                    f"column `{slot.column}`: {error.message}",
+                    f"column `{slot.column}`: {naming(error, value)}",
                     error.help,
                     _kind(error.message),
                 )
@@ -173,7 +174,7 @@ class Looker:
         except DataError as error:
             listed, help = inside(slot, value, lambda part: tool.check(part, slot.options, settings))
             code = "E302" if listed else "E304"
-            message = f"column `{slot.column}`: {error.message}"
+            message = f"column `{slot.column}`: {naming(error, value)}"
             tally.add(code, slot.column_span, message, help or error.help, _kind(error.message))
             return
         if slot.modality == "BOX":

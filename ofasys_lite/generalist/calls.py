@@ -134,7 +134,8 @@ def split_keywords(
         else:
             targets = {s.column for s in plan.target_slots()}
             what = "is what the model writes" if name in targets else "is neither a column of the line nor an option"
-            near = nearest(name, [*columns, *options, *further])
+            begun = next((c for c in columns if c.casefold().startswith(name.casefold())), None)
+            near = begun or nearest(name, columns) or nearest(name, [*options, *further], 0.7)
             hint = near and f"did you mean `{near}`?"
             help = listed(f"columns: {few(columns)}; options", (*options, *further), hint)
             raise DataError(f"`{name}` {what}", help=help)

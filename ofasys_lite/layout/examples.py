@@ -34,6 +34,7 @@ from ofasys_lite.plan.segments import (
 from ofasys_lite.preprocess.base import Piece, Preprocess
 from ofasys_lite.preprocess.image_codes import infill
 from ofasys_lite.preprocess.mass import hidden_span
+from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 __all__ = ["ExampleMaker"]
@@ -197,7 +198,7 @@ class ExampleMaker:
             if row is state.row:
                 piece = self._span(state, slot, piece, target)
         except DataError as error:
-            message = f"column `{slot.column}`: {error.message}"
+            message = f"column `{slot.column}`: {naming(error, value)}"
             raise DataError(message, code=error.code, help=error.help) from error
         state.pieces.append(TermedPiece(piece, term))
         if not target and state.objectives:

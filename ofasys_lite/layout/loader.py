@@ -30,6 +30,7 @@ class Refused:
     index: int
     id: str
     reason: str
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Steps:
                 return task.maker.example(source.row(index), id, rng, train=True, step=step)
             except DataError as error:
                 reason = error.message.removeprefix(f"task {task.card.name}, id {id}: ")
-                refused.append(Refused(task.card.name, index, id, reason))
+                refused.append(Refused(task.card.name, index, id, reason, source.place(index)))
                 index = self.mixture.spare(draw.task, draw.epoch, attempt, draw.index)
         raise DataError(
             f"task {task.card.name}: {_ATTEMPTS} rows in a row cannot be read; the last: {refused[-1].reason}",

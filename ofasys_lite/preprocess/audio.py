@@ -90,7 +90,14 @@ def _decoded(source: Source, longest: float) -> tuple[npt.NDArray[Any], int]:
     except DataError:
         raise
     except _BROKEN as error:
-        raise DataError(f"cannot read audio: {what} is broken or no sound of a known format ({error})") from error
+        raise DataError(
+            f"cannot read audio: {what} is broken or no sound of a known format ({_said(error)})"
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    """What libsndfile says, without the name or the object it was given."""
+    return str(getattr(error, "error_string", error)).strip().rstrip(".")
 
 
 def _given(value: Any, rate: int | None) -> tuple[npt.NDArray[Any], int]:
@@ -291,5 +298,7 @@ def _header_of(source: Source) -> tuple[int, int]:
         info = soundfile.info(_Memory(source) if isinstance(source, bytes) else str(source))
     except _BROKEN as error:
         what = found(source) if isinstance(source, bytes) else str(source)
-        raise DataError(f"cannot read audio: {what} is broken or no sound of a known format ({error})") from error
+        raise DataError(
+            f"cannot read audio: {what} is broken or no sound of a known format ({_said(error)})"
+        ) from error
     return int(info.frames), int(info.samplerate)

@@ -46,18 +46,20 @@ def look_at_image(
     if _elsewhere(value, settings):
         return Look()
     image = open_image(value, settings.get("folder"), setting(settings, "max_megapixels", 100.0, 1e-6))
-    orientation = turned(image)
-    width, height = image.size if orientation < 5 else image.size[::-1]
-    high, wide = target(height, width)
-    remarks = []
-    if most is not None and width * height > most and (high, wide) != (height, width):
-        remarks.append((f"max_pixels={most} reduces", f"{width} x {height} to {wide} x {high}"))
-    if (count := pages(image)) > 1:
-        remarks.append(("the first of several pictures is read in", f"one of {count}"))
-    if whole:
-        resized(image, high, wide, orientation, draft=image is not value)
-    if image is not value:
-        image.close()
+    try:
+        orientation = turned(image)
+        width, height = image.size if orientation < 5 else image.size[::-1]
+        high, wide = target(height, width)
+        remarks = []
+        if most is not None and width * height > most and (high, wide) != (height, width):
+            remarks.append((f"max_pixels={most} reduces", f"{width} x {height} to {wide} x {high}"))
+        if (count := pages(image)) > 1:
+            remarks.append(("the first of several pictures is read in", f"one of {count}"))
+        if whole:
+            resized(image, high, wide, orientation, draft=image is not value)
+    finally:
+        if image is not value:
+            image.close()
     return Look((width, height), width * height, tuple(remarks))
 
 

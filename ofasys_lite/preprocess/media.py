@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from ofasys_lite.errors import CardError, DataError, nearest
 from ofasys_lite.preprocess.absence import absence, home, names_in
 from ofasys_lite.preprocess.web import is_web, web_bytes
 
-__all__ = ["Source", "found", "locate", "read_bytes", "setting"]
+__all__ = ["Source", "found", "locate", "naming", "read_bytes", "setting"]
 
 Number = TypeVar("Number", int, float)
 
@@ -51,6 +52,22 @@ def found(value: object) -> str:
     if shape is not None:
         return f"an array of shape {tuple(shape)} and type {getattr(value, 'dtype', '?')}"
     return f"a value of type {type(value).__name__}"
+
+
+def naming(error: DataError, value: Any) -> str:
+    """The error's message, with the file that `value` names where only the file's content is spoken of.
+
+    Example:
+        >>> naming(DataError("cannot read image: it is broken"), "cats/3.png")
+        'cannot read image cats/3.png: it is broken'
+    """
+    path = value.get("path") if isinstance(value, Mapping) else value
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""
+    begun = re.match(r"cannot read \w+(?=: )", error.message)
+    named = isinstance(name, str) and 0 < len(name) <= 255 and not name.startswith("data:")
+    if begun is None or not named or name in error.message or name in error.help:
+        return error.message
+    return f"{begun[0]} {name}{error.message[begun.end() :]}"
 
 
 def locate(value: Any, folder: str | None, kind: str, base64_heads: Iterable[str] = ()) -> Source | None:

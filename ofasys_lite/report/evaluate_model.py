@@ -217,7 +217,7 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
                 row = source.row(i)
                 references = [judge.reference(row, source.base or None) for judge in opened.judges]
             except DataError as error:
-                refused.append(RefusedRow(task, source.ids(i), error.message))
+                refused.append(RefusedRow(task, source.ids(i), error.message, source.place(i)))
                 continue
             block.append((i, Request(task, row, source.ids(i), folder=source.base or None), references))
 
@@ -229,7 +229,8 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
         found = predict(model, [request for _, request, _ in block], tell, True, bf16, reasons)
         for number, ((i, request, references), prediction) in enumerate(zip(block, found, strict=True)):
             if prediction is None:
-                refused.append(RefusedRow(task, request.id, reasons.get(number, "cannot be read")))
+                reason = reasons.get(number, "cannot be read").removeprefix(f"task {task}, id {request.id}: ")
+                refused.append(RefusedRow(task, request.id, reason, source.place(i)))
                 continue
             kept.append(i)
             rows.append(opened.rows.light(request.row))

@@ -153,11 +153,12 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A row that could not be read: task, id of the row, reason."""
+    """A row that could not be read: task, id of the row, reason, and where it stands (`qa.csv, row 17`)."""
 
     task: str
     id: str
     reason: str
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 from ofasys_lite.cards.stored import stored_modalities
 from ofasys_lite.cards.types import ModalityCard
-from ofasys_lite.errors import CheckpointError, did_you_mean
+from ofasys_lite.errors import CheckpointError, DataError, did_you_mean
+from ofasys_lite.preprocess.absence import home
 from ofasys_lite.writing import current
 
-__all__ = ["Found", "find_run"]
+__all__ = ["Found", "find_run", "refuse_elsewhere"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,35 @@ class Found:
             )
         found: Mapping[str, Any] = self.tasks[name]
         return found
+
+
+def refuse_elsewhere(folder: Path, data: Mapping[str, Mapping[str, Any]]) -> None:
+    """Tells a run's relative paths that lead nowhere from here, and would from a folder above the run.
+
+    Args:
+        folder: The run's.
+        data: Task -> split -> source, as its card has it.
+
+    Raises:
+        DataError: The command was started in another folder than the training.
+    """
+    for task, sources in data.items():
+        for name in (path for source in sources.values() for path in _paths(source)):
+            if Path(home(name)).is_absolute() or Path(name).exists():
+                continue
+            for above in folder.resolve().parents:
+                if (above / name).exists():
+                    raise DataError(
+                        f"task {task}: no file {name} in {Path.cwd()}: relative paths start where the run was trained",
+                        help=f"it lies in {above}: cd {shlex.quote(str(above))}",
+                    )
+
+
+def _paths(source: Any) -> list[str]:
+    if isinstance(source, Mapping):
+        source = source.get("path")
+    listed = source if isinstance(source, (list, tuple)) else [source]
+    return [each for each in listed if isinstance(each, str)]
 
 
 def find_run(text: str) -> Found:

@@ -215,7 +215,7 @@ class Quarantining(L.Callback):
             refused = [row for rows, _ in parts for row in rows]
             failure = next((f for _, f in parts if f is not None), None)
         try:
-            self.ledger.merge(Quarantined(r.task, r.index, r.id, r.reason) for r in refused)
+            self.ledger.merge(Quarantined(r.task, r.index, r.id, r.reason, place=r.place) for r in refused)
         finally:
             if trainer.is_global_zero:
                 self.ledger.write(self.folder.quarantine)

@@ -142,7 +142,8 @@ def _train(
         console.print(f"note: {note}", highlight=False, markup=False, style="dim")
     _write_facts(run, folder, ready, before, generalist.contents)
     data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
-    callbacks = _callbacks(run, folder, ready, mixture, generalist, console, validate)
+    lost = Quarantine({t.card.name: len(t.sources["train"]) for t in ready.tasks}, settings.quarantine)
+    callbacks = [Quarantining(lost, folder), *_callbacks(run, folder, mixture, generalist, console, validate)]
     with Patient() as module.stop:
         _learn(folder, module, data, callbacks, loggers, before)
         module.stop.check()
@@ -151,6 +152,8 @@ def _train(
             module.load(module.average)
         generalist.network.eval()
         _export(generalist, folder)
+    for note in lost.summary():
+        console.print(f"note: {note} ({folder.quarantine})", highlight=False, markup=False, style="dim")
     # Lightning takes the weights back to the host; what is done with the model next is done where it was trained
     generalist.network.to(_device(settings))
     return generalist
@@ -322,7 +325,6 @@ def _write_facts(
 def _callbacks(
     run: TrainingRun,
     folder: RunFolder,
-    ready: Ready,
     mixture: Mixture,
     generalist: Generalist,
     console: Console,
@@ -330,9 +332,7 @@ def _callbacks(
 ) -> list[L.Callback]:
     settings = run.settings
     logs = Logs(folder, settings.log_every, mixture)
-    sizes = {t.card.name: len(t.sources["train"]) for t in ready.tasks}
     callbacks: list[L.Callback] = [
-        Quarantining(Quarantine(sizes, settings.quarantine), folder),
         Ending(),
         logs,
         Checkpoints(folder, settings.checkpoint_every),

@@ -81,13 +81,15 @@ def facts_of(
 
 
 def rate_note(before: Beginning, settings: TrainSettings) -> str:
-    """What to say where the learning rate jumps up as a run goes on; empty where it does not.
+    """What to say where nothing is left to train, or the learning rate jumps up as a run goes on; empty elsewhere.
 
     The schedule follows the share of the run that is done: a run that is made longer goes back on it.
     """
     done = progress(settings, before.step, before.seconds)
+    if done >= 1:
+        return f"step {before.step:,} was the last one: nothing is left to train; a larger steps= or minutes= goes on"
     was, now = before.rate, learning_rate(settings, done)
-    if not was or now <= 1.5 * was or not settings.warmup <= done < 1:
+    if not was or now <= 1.5 * was or done < settings.warmup:
         return ""
     return (
         f"the learning rate was {was:.2g} and rises to {now:.2g}: the run is {done:.0%} done now and goes back on its "

@@ -17,6 +17,8 @@ import tiny_worlds as worlds
 from PIL import Image
 
 from ofasys_lite.commands.app import main
+from ofasys_lite.errors import DataError
+from ofasys_lite.run.find_run import refuse_elsewhere
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 LINE = "[IMAGE:img] which colour? -> [TEXT:label,closed_set]"
@@ -169,9 +171,12 @@ MISTAKES = [
     ("evaluate runs/shades checkpoint=best", "keeps no best checkpoint"),
     ("evaluate runs/shades checkpoint=x.safetensors", "there is no such file"),
     ("evaluate runs/shades limti=3", "did you mean `limit`?"),
+    ("evaluate runs/shades tasks.colour.data.test=x.csv", "a run is judged on the data that it was trained beside"),
+    ("evaluate runs/shades +tasks.colour.weight=2", "tasks=[...] takes names alone"),
     ("evaluate rows", "rows holds no trained model: export/config.json is missing"),
     ("report runs/shads", "did you mean `runs/shades`?"),
     ("report runs/shades/export", "there is no evaluation yet"),
+    ("report runs/shades --out page.txt", "a report is a page of HTML\n  help: --out page.html"),
     ("predict runs/shads colour", "did you mean `runs/shades`?"),
     ("predict runs/shades colors img=a.png", "did you mean `colour`?"),
     ("predict runs/shades colour", "slot [IMAGE:img] has no value\n  help: write img=file.png"),
@@ -179,7 +184,7 @@ MISTAKES = [
     ("predict runs/shades colour image=a.png", "did you mean `img`?"),
     ("predict runs/shades colour img=rows/test-0.png baem=4", "did you mean `beam`?"),
     ("predict runs/shades colour img=rows/test-0.png img=a.png", "`img` is given twice"),
-    ("predict runs/shades colour picture", "cannot read the argument `picture`"),
+    ("predict runs/shades colour picture", "cannot read the argument `picture`\n  help: write img=picture"),
     ("predict runs/shades colour img=rows/test-0.png beam=no", "beam is 'no'"),
     ("predict runs/shades [TXET:q]->[TEXT:a] q=1", "did you mean `TEXT`?"),
     ("predict runs/shades find --data rows/tset.csv", "did you mean"),
@@ -190,6 +195,17 @@ MISTAKES = [
 def test_a_mistake_is_told_with_what_to_do(order: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(order.split()) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_run_whose_data_lie_elsewhere_says_from_which_folder_to_start(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("q,a\n")
+    sources = {"train": {"path": "rows.csv", "separator": ","}, "test": "digits:test"}
+    with pytest.raises(
+        DataError, match=r"no file rows\.csv in .*relative paths start where the run was trained"
+    ) as told:
+        refuse_elsewhere(tmp_path / "runs" / "a", {"mine": sources})
+    assert told.value.help == f"it lies in {tmp_path}: cd {tmp_path}"
+    refuse_elsewhere(tmp_path / "runs" / "a", {"mine": {"train": "gone.csv"}})  # the reader says more of it
 
 
 def test_a_run_that_was_stopped_says_how_to_finish_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,9 @@ def test_a_closed_set_of_one_value_is_a_note() -> None:
 
 def test_labels_that_differ_in_case_or_space_only_are_a_note() -> None:
     report = report_of(CLOSED, rows_of("train", ["yes", "no", "Yes", "no "] * 5))
-    assert said(report, "`Yes` and `yes`, which differ in case or white space only")
+    assert said(report, "`Yes` and `yes`, which differ in case or white space only, and 1 more such group")
+    report = report_of(CLOSED, rows_of("train", ["yes", "no", "Yes", "yes "] * 5))
+    assert said(report, "`Yes`, `yes` and `yes `, which differ in case or white space only")
 
 
 def test_few_rows_are_a_note() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,32 @@ BROKEN_MEDIA: dict[str, tuple[str, Any, str]] = {
     "an array of NaN": ("AUDIO", {"array": np.full(8000, np.nan), "rate": 16_000}, "infinite or no numbers"),
     "an array of a strange rate": ("AUDIO", {"array": np.ones(8000), "rate": 3}, "an array with the rate 3"),
 }
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content", "wanted"),
+    [
+        ("IMAGE", "torn.png", encoded(noise(), "PNG")[:-900], "cannot read image torn.png: the PNG image of 48 x 48"),
+        ("IMAGE", "strip.png", encoded(Image.new("RGB", (900, 2)), "PNG"), "cannot read image strip.png: 900 x 2"),
+        ("AUDIO", "long.wav", wave(np.zeros(31 * 16_000, np.float32)), "cannot read audio long.wav: it lasts 31.0 s"),
+        ("AUDIO", "none.wav", b"RIFF" + b"x" * 90, "none.wav is broken or no sound of a known format (Format not"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str, name: str, content: bytes, wanted: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "rows.csv").write_text(f"m,a\n{name},x\n")
+    card = load_task_card({"instruction": f"[{kind}:m] -> [TEXT:a]", "data": str(tmp_path / "rows.csv")}, name="t")
+    (error,) = check_tasks([card], CARDS, tolerate=0.0).errors
+    assert wanted in error.message.replace(f"{tmp_path}/", "")
+    assert "object at 0x" not in error.message
+    assert error.message.count(name) == 1
+
+
+def test_bytes_that_are_no_sound_are_described_without_our_objects() -> None:
+    (error,) = report_of("[AUDIO:m] -> [TEXT:a]", [{"m": b"\x89PNG" + b"x" * 90, "a": "x"}]).errors
+    assert "(Format not recognised)" in error.message
+
+
 GOOD = {"IMAGE": encoded(noise(), "PNG"), "AUDIO": SOUND}
 
 

@@ -17,6 +17,25 @@ def test_a_noted_row_gives_the_line_of_the_log() -> None:
     )
 
 
+def test_a_row_of_a_file_is_named_by_its_place_there() -> None:
+    ledger = Quarantine({"asr": 812})
+    (line,) = ledger.merge([Quarantined("asr", 7, "9", "broken", place="a.csv, row 10")])
+    assert line.startswith("task asr, a.csv, row 10 (id 9): broken.")
+
+
+def test_the_end_of_a_run_says_how_many_rows_were_lost() -> None:
+    ledger = Quarantine({"asr": 812, "vqa": 300, "tts": 9})
+    assert ledger.summary() == []
+    ledger.merge(Quarantined("asr", row, f"{row}", "broken.", place=f"a.csv, row {row + 3}") for row in (7, 5))
+    ledger.add("vqa", 1, "1", "cannot read image x.png: it is empty")
+    assert ledger.summary() == [
+        "task asr: 2 of 812 training rows could not be read and were replaced by others: "
+        "the first is a.csv, row 8: broken",
+        "task vqa: 1 of 300 training rows could not be read and was replaced by others: "
+        "row 2: cannot read image x.png: it is empty",
+    ]
+
+
 def test_a_row_met_again_counts_once_and_its_attempts_add_up() -> None:
     ledger = Quarantine({"asr": 812})
     for _ in range(3):

@@ -268,7 +268,7 @@ def test_rows_that_stand_in_two_splits_are_counted() -> None:
     Path("valid.csv").write_text("q,a,n\nseven,7,x\n")
     data = {"train": "train.csv", "valid": "valid.csv", "test": "test.csv"}
     assert notes_of("[TEXT:q] -> [TEXT:a]", **data) == [
-        "task line: 1 of 4 test rows are training rows too; 1 more have the input of one and another answer"
+        "task line: 1 of 4 test rows is a training row too; 1 more has the input of one and another answer"
     ]
     assert notes_of("[TEXT:q] [TEXT:n] -> [TEXT:a]", **data) == []
 

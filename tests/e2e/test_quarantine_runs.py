@@ -93,7 +93,7 @@ def test_every_kind_at_once_stops_the_run_with_task_row_id_and_limit(tmp_path: P
     data = {"train": rows, "valid": worlds.rows(2), "test": worlds.rows(2)}
     with pytest.raises(
         DataError,
-        match=r"task caption, row \d+ .*: .*empty.*Quarantined \(\d of 40 rows, limit 5 %, and 3 rows in any case\)",
+        match=r"caption, .*, row \d+ .*: .*empty.*Quarantined \(\d of 40 rows, limit 5 %, and 3 rows in any case\)",
     ):
         worlds.run([worlds.task("caption", data)], tmp_path / "run", steps=20, samples_per_step=8, quarantine=0.05)
     assert len(RunFolder(tmp_path / "run").quarantine.read_text().splitlines()) > 2

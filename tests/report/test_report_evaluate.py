@@ -183,7 +183,11 @@ def test_rows_that_cannot_be_read_are_left_out_and_listed(coloured: Generalist) 
     found = evaluate(coloured, data={"colour": {"train": plain_rows(9, 4), "valid": good, "test": rows}})
     assert found.tasks[0].metric.items == 6
     assert {row.id for row in found.quarantine} == {"torn", "bare"}
-    assert "column `label`: the label is empty" in next(row.reason for row in found.quarantine if row.id == "bare")
+    told = {row.id: row for row in found.quarantine}
+    assert "column `label`: the label is empty" in told["bare"].reason
+    assert told["torn"].reason.startswith("column `img`: cannot read image")
+    assert told["bare"].place.endswith("row 8")
+    assert told["bare"].place in render_report(found)
 
 
 def test_baselines_are_answered_once_for_the_same_rows(coloured: Generalist, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,8 @@ def test_a_run_that_is_made_longer_says_that_its_rate_rises_and_how_it_stays_low
         if found is not None:
             assert float(found[1]) < float(found[2])
             assert f"trainer.schedule=constant trainer.lr={found[1]}" in said[-1].getvalue()
+    worlds.run(cards, tmp_path / "run", steps=24, resume=True, schedule="constant", lr=2e-4)
+    assert "step 24 was the last one: nothing is left to train" in said[-1].getvalue()
     rates = [row["lr"] for row in RunFolder(tmp_path / "run").history() if row["kind"] == "step" and row["step"] > 16]
     assert set(rates) == {2e-4}
 
