@@ -12,7 +12,6 @@ from typing import Any
 from ofasys_lite.cards.stored import stored_modalities
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CheckpointError, DataError, did_you_mean
-from ofasys_lite.preprocess.absence import home
 from ofasys_lite.writing import current
 
 __all__ = ["Found", "find_run", "refuse_elsewhere"]
@@ -56,7 +55,7 @@ def refuse_elsewhere(folder: Path, data: Mapping[str, Mapping[str, Any]]) -> Non
     """
     for task, sources in data.items():
         for name in (path for source in sources.values() for path in _paths(source)):
-            if Path(home(name)).is_absolute() or Path(name).exists():
+            if name.startswith(("/", "~/")) or Path(name).exists():
                 continue
             for above in folder.resolve().parents:
                 if (above / name).exists():
