@@ -1,13 +1,40 @@
-"""Classes that cards name by dotted path: found when they are needed, never when a card is read."""
+"""Classes and functions named by dotted path: found when they are needed, never when a card is read."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-from ofasys_lite.errors import CardError
+from ofasys_lite.errors import CardError, nearest
 
-__all__ = ["load_class"]
+__all__ = ["load_class", "load_object"]
+
+
+def load_object(path: str, what: str) -> Any:
+    """What a dotted path names; CardError if it is not there.
+
+    Args:
+        path: `my_package.my_module.name`.
+        what: What it is to who names it, for messages: `adapter`, `optimizer`.
+    """
+    module, _, name = path.rpartition(".")
+    if not module or module.startswith("."):
+        raise CardError(f"{what} `{path}` names no module", help="write the dotted path: my_package.my_module.name")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not f"{module}.".startswith(f"{error.name}."):
+            raise CardError(
+                f"{what} {path} needs the package `{error.name}`", help=f"pip install {error.name}"
+            ) from None
+        help = "give the folder on PYTHONPATH, or run the command from it"
+        raise CardError(f"{what} {path}: no module `{error.name or module}`", help=help) from None
+    if not hasattr(found, name):
+        near = nearest(name, [each for each in vars(found) if not each.startswith("_")])
+        raise CardError(
+            f"{what} {path}: the module has no `{name}`", help="" if near is None else f"did you mean `{near}`?"
+        )
+    return getattr(found, name)
 
 
 def load_class(path: str, base: type, what: str) -> Any:
@@ -18,20 +45,7 @@ def load_class(path: str, base: type, what: str) -> Any:
         base: What it must be derived from.
         what: What it is to the card, for messages: `adapter`, `preprocess`.
     """
-    module, _, name = path.rpartition(".")
-    if not module or module.startswith("."):
-        raise CardError(f"{what} `{path}` names no module", help="write the dotted path: my_package.my_module.MyClass")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and not f"{module}.".startswith(f"{error.name}."):
-            raise CardError(
-                f"{what} {path} needs the package `{error.name}`", help=f"pip install {error.name}"
-            ) from None
-        help = "give the folder on PYTHONPATH, or run the command from it"
-        raise CardError(f"{what} {path}: no module `{error.name or module}`", help=help) from None
-    except AttributeError:
-        raise CardError(f"{what} {path}: the module has no `{name}`") from None
+    found = load_object(path, what)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise CardError(
             f"{what} {path} is not a {base.__name__}", help=f"derive it from {base.__module__}.{base.__name__}"

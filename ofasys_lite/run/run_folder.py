@@ -33,6 +33,7 @@ EXPORT = ("config.json", "model.safetensors", ROWS, "tokenizer.model", "vocabula
 #: What trainings and evaluations write into a run's folder.
 _WRITTEN = (
     *("config.yaml", "plans.json", "plans.txt", "closed_sets.json", "start.json", "metrics.jsonl", "quarantine.jsonl"),
+    "parameters.json",
     *("checkpoints", ROWS, "tokenizer", "export", "logs", "metrics.json", "evaluation.json", "report.html", "samples"),
 )
 
@@ -95,9 +96,8 @@ class RunFolder:
         """Takes away what earlier runs wrote into the folder; logs and files of others stay."""
         finish(self.export)
         found = [self.last, self.best, self.rows, self.metrics, self.quarantine]
-        found += [
-            self.path / name for name in ("plans.json", "plans.txt", "closed_sets.json", "start.json", "config.yaml")
-        ]
+        written = ("plans.json", "plans.txt", "closed_sets.json", "start.json", "config.yaml", "parameters.json")
+        found += [self.path / name for name in written]
         found += [self.path / "tokenizer" / name for name in ("tokenizer.model", "vocabulary.json")]
         found += [self.export / name for name in EXPORT]
         for evaluation in self.path.glob("evaluation*.json"):

@@ -18,7 +18,7 @@ from ofasys_lite.errors import OfasysError, WriteError
 from ofasys_lite.layout.loader import Share
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted
-from ofasys_lite.training.module import TrainingModule, learning_rate
+from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.writing import atomic
 
 __all__ = ["Checkpoints", "Ending", "Logs", "Quarantining", "Validating", "WholeFiles", "save_checkpoint"]
@@ -157,7 +157,7 @@ class Logs(L.Callback):
                 raise _diverged(trainer, f"loss of task {term.task}, slot {term.slot} is")
         self.speed = float(found.rows.sum()) / max(1e-9, span)
         step, seconds = trainer.global_step, module.seconds()
-        lr = learning_rate(module.settings, module.progress_share())
+        lr = module.rate()
         if not trainer.is_global_zero:
             return
         self.latest, self.tasks = {}, {}

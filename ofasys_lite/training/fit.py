@@ -35,13 +35,26 @@ from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import RunTerms
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
 from ofasys_lite.training.devices import check_devices
+from ofasys_lite.training.groups import described, structure_of, table
 from ofasys_lite.training.missing_codecs import CodecTrainer
-from ofasys_lite.training.module import TrainingModule, progress
+from ofasys_lite.training.module import TrainingModule
+from ofasys_lite.training.optimizers import Optimization, check_optimizers
 from ofasys_lite.training.progress import Progressing
 from ofasys_lite.training.quiet import deaf, quiet
 from ofasys_lite.training.ranks import launched
-from ofasys_lite.training.resume import Beginning, begin, facts_of, rate_note, same_facts, same_plans, same_rows
+from ofasys_lite.training.resume import (
+    Beginning,
+    begin,
+    facts_of,
+    rate_note,
+    same_facts,
+    same_optimizers,
+    same_plans,
+    same_rows,
+)
 from ofasys_lite.training.rows import row_notes, trained_rows
+from ofasys_lite.training.rules import OptimizerSpec
+from ofasys_lite.training.schedule import progress
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
 from ofasys_lite.writing import room_for, telling, write_atomic
@@ -116,6 +129,7 @@ def _train(
 ) -> Generalist:
     settings = run.settings
     check_devices(settings)
+    check_optimizers(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     before = begin(folder, run.resume)
@@ -131,7 +145,10 @@ def _train(
     module = TrainingModule(generalist.network, ledger, settings)
     precision = _precision(run, before, console)
     module.autocast_bf16 = precision == "bf16"
-    module.facts = {**facts, "precision": precision}
+    structure = structure_of(module.optimization.groups)
+    if before is not None:
+        same_optimizers(folder, before, structure)
+    module.facts = {**facts, "precision": precision, "optimizers": structure}
     if before is None:
         opened = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
         checked = (note for note in run.notes if not note.endswith(NOT_COMPARED))
@@ -140,7 +157,9 @@ def _train(
         told.append(rises)
     for note in shortened(told):
         console.print(f"note: {note}", highlight=False, markup=False, style="dim")
-    _write_facts(run, folder, ready, before, generalist.contents)
+    if settings.parameters or settings.optimizer != OptimizerSpec():
+        console.print(table(module.optimization.groups))
+    _write_facts(run, folder, ready, before, generalist.contents, module.optimization)
     data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
     lost = Quarantine({t.card.name: len(t.sources["train"]) for t in ready.tasks}, settings.quarantine)
     callbacks = [Quarantining(lost, folder), *_callbacks(run, folder, mixture, generalist, console, validate)]
@@ -207,7 +226,11 @@ def _learn(
         return
     with quiet():
         trainer = _trainer(module.settings, callbacks, loggers, folder)
-        _fit(trainer, module, data, None if before is None else folder.last)
+        module.optimization.freeze(0 if before is None else before.step, alone=False)
+        try:
+            _fit(trainer, module, data, None if before is None else folder.last)
+        finally:
+            module.optimization.thaw()
 
 
 def _checkpoint_size(generalist: Generalist, settings: TrainSettings) -> int:
@@ -299,7 +322,12 @@ def _export(generalist: Generalist, folder: RunFolder) -> None:
 
 @rank_zero_only
 def _write_facts(
-    run: TrainingRun, folder: RunFolder, ready: Ready, before: Beginning | None, contents: Mapping[str, Contents]
+    run: TrainingRun,
+    folder: RunFolder,
+    ready: Ready,
+    before: Beginning | None,
+    contents: Mapping[str, Contents],
+    optimization: Optimization,
 ) -> None:
     if before is None and run.overwrite:
         folder.clear()
@@ -318,6 +346,8 @@ def _write_facts(
         if s.closed is not None
     }
     write_atomic(folder.path / "closed_sets.json", json.dumps(closed, indent=1, ensure_ascii=False))
+    groups = described(optimization.groups)
+    write_atomic(folder.path / "parameters.json", json.dumps(groups, indent=1, ensure_ascii=False))
     if contents:
         write_contents(contents, folder.rows)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,29 +23,13 @@ from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model import moved
 from ofasys_lite.signals import SIGNALS, Interrupted, Patient
 from ofasys_lite.training.accounting import RunTerms, StepCounts, unit_weights
-from ofasys_lite.training.optimizer import parameter_groups
+from ofasys_lite.training.groups import groups_of
+from ofasys_lite.training.optimizers import Optimization
 from ofasys_lite.training.ranks import Ranks
+from ofasys_lite.training.schedule import learning_rate, progress
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Gathered", "TrainingModule", "learning_rate", "progress"]
-
-
-def learning_rate(settings: TrainSettings, progress: float) -> float:
-    """Learning rate at `progress` (0 to 1): linear warm-up, then a cosine down to `final` of the peak, or constant."""
-    progress = min(1.0, max(0.0, progress))
-    if progress < settings.warmup:
-        return settings.lr * max(progress / settings.warmup, 1e-3)
-    if settings.schedule == "constant":
-        return settings.lr
-    share = (progress - settings.warmup) / max(1e-9, 1 - settings.warmup)
-    return settings.lr * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * share)))
-
-
-def progress(settings: TrainSettings, step: int, seconds: float) -> float:
-    """How much of a run is done after `step` steps and `seconds`: the larger of its shares of `steps` and `minutes`."""
-    by_steps = 0.0 if settings.steps is None else step / settings.steps
-    by_time = 0.0 if settings.minutes is None else seconds / (60 * settings.minutes)
-    return max(by_steps, by_time)
+__all__ = ["Gathered", "TrainingModule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +60,9 @@ class TrainingModule(L.LightningModule):
         network: The weights.
         ledger: Numbering of the run's terms and tasks.
         settings: How to train.
+
+    Raises:
+        CardError: A rule for parameters matches none, or an optimizer cannot be built.
     """
 
     def __init__(self, network: Network, ledger: RunTerms, settings: TrainSettings) -> None:
@@ -86,6 +72,7 @@ class TrainingModule(L.LightningModule):
         self.ledger = ledger
         self.settings = settings
         self.sections = sections_of(network)
+        self.optimization = Optimization(groups_of(network, settings), settings)
         self.average: dict[str, Tensor] = {}
         #: What a resume must find unchanged; goes into checkpoints.
         self.facts: dict[str, Any] = {}
@@ -121,6 +108,10 @@ class TrainingModule(L.LightningModule):
         """How much of the run is done (0 to 1), alike on all ranks: the larger share of `steps` and `minutes`."""
         return progress(self.settings, self.global_step, self.clock)
 
+    def rate(self) -> float:
+        """The learning rate now, which each group has by its factor."""
+        return learning_rate(self.settings, self.progress_share())
+
     # ------------------------------------------------------------------ ranks
 
     def on_fit_start(self) -> None:
@@ -150,10 +141,10 @@ class TrainingModule(L.LightningModule):
             # the quarantine tells why and ends the run
             return
         self.whole = False
-        optimizer = self.optimizers()
-        for group in optimizer.param_groups:  # type: ignore[union-attr]
-            group["lr"] = learning_rate(self.settings, self.progress_share())
-        optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        step = self.global_step
+        self.optimization.freeze(step, alone=self.trainer.world_size == 1)
+        self.optimization.set_rate(self.rate())
+        self.optimization.zero_grad()
         # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
         leaves = self.first and self.trainer.world_size == 1
         with self.stop.interruptible() if leaves else contextlib.nullcontext():
@@ -162,9 +153,14 @@ class TrainingModule(L.LightningModule):
                     self._backward(pack, counts, share.step, number)
         self.first = False
         self._drop_idle(used)
+        self.optimization.drop_frozen(step)
         if self.settings.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        optimizer.step()  # type: ignore[union-attr]
+        optimizers = self.optimizers()
+        first, *others = optimizers if isinstance(optimizers, list) else [optimizers]
+        for other in others:
+            other.optimizer.step()  # Lightning would count its steps as steps of the run
+        first.step()
         self._average()
         self.whole = True
 
@@ -246,10 +242,9 @@ class TrainingModule(L.LightningModule):
 
     # ------------------------------------------------------------------ optimizer, averages
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; decay on the weights of linear layers and convolutions only."""
-        groups = parameter_groups(self.network, self.settings.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.settings.lr, betas=self.settings.betas, fused=True)
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers of all groups, for the parameters where they are now."""
+        return self.optimization.build()
 
     def _average(self) -> None:
         decay = self.settings.ema
@@ -296,6 +291,7 @@ class TrainingModule(L.LightningModule):
             "seconds": self.seconds(),
             "log": log,
             "facts": self.facts,
+            "rate": self.optimization.rate,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -18,10 +18,10 @@ from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
-from ofasys_lite.training.module import learning_rate, progress
+from ofasys_lite.training.schedule import learning_rate, progress
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Beginning", "begin", "facts_of", "rate_note", "same_facts", "same_plans", "same_rows"]
+__all__ = ["Beginning", "begin", "facts_of", "rate_note", "same_facts", "same_optimizers", "same_plans", "same_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,14 @@ class Beginning:
         seconds: Training time so far.
         facts: What the checkpoint was trained with.
         rate: Learning rate of its last step.
+        sizes: Per optimizer and group, the number of parameters.
     """
 
     step: int
     seconds: float
     facts: Mapping[str, Any]
     rate: float = 0.0
+    sizes: Sequence[Sequence[int]] = ()
 
 
 def begin(folder: RunFolder, resume: bool) -> Beginning | None:
@@ -55,9 +57,11 @@ def begin(folder: RunFolder, resume: bool) -> Beginning | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         own = state["ofasys"]
-        rates = [float(group["lr"]) for held in state["optimizer_states"] for group in held["param_groups"]]
-        rate = max(rates, default=0.0)
-        return Beginning(int(state["global_step"]), float(own["seconds"]), dict(own["facts"]), rate)
+        groups = [held["param_groups"] for held in state["optimizer_states"]]
+        # older checkpoints have no rate of their own: all their groups had it
+        rate = own.get("rate") or max((float(group["lr"]) for held in groups for group in held), default=0.0)
+        sizes = [[len(group["params"]) for group in held] for held in groups]
+        return Beginning(int(state["global_step"]), float(own["seconds"]), dict(own["facts"]), rate, sizes)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
@@ -156,6 +160,30 @@ def same_facts(
                 f"checkpoint {folder.path}: {said} {change}; the steps to come would draw other samples. "
                 f"Pass {'rows=changed' if key == 'rows' else 'plans=ignore'} to accept."
             )
+
+
+def same_optimizers(folder: RunFolder, before: Beginning, now: Sequence[Mapping[str, Any]]) -> None:
+    """Compares who trains which parameters (`structure_of`) with what the checkpoint's optimizers hold.
+
+    Raises:
+        CheckpointError: The state of the optimizers would not fit.
+    """
+    then = before.facts.get("optimizers")
+    if then is None:  # from before there was a choice
+        sizes = [[group["tensors"] for group in now]] if {g["optimizer"] for g in now} == {"adamw"} else []
+        if sizes == before.sizes:
+            return
+    elif [(g["optimizer"], g["names"]) for g in then] == [(g["optimizer"], g["names"]) for g in now]:
+        return
+    was, is_ = (
+        "; ".join(f"{g['optimizer']}: {g['tensors']} of {g['group']}" for g in groups)
+        for groups in (then or [{"optimizer": "adamw", "tensors": sum(map(sum, before.sizes)), "group": "all"}], now)
+    )
+    raise CheckpointError(
+        f"checkpoint {folder.path}: its optimizers hold other groups of parameters ({was}) than are asked for ({is_})",
+        help="resume with trainer.optimizer and trainer.parameters as in its config.yaml (rates, decay and steps may "
+        f"change), or begin a new run with these weights: start={folder.path}",
+    )
 
 
 def same_plans(folder: RunFolder, tasks: Sequence[ReadyTask]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.training.accounting import MODES
+from ofasys_lite.training.rules import OptimizerSpec, ParameterRule, rules_of
 
 __all__ = ["TrainSettings", "known_as"]
 
@@ -58,6 +59,9 @@ _KEYS: Mapping[str, str] = {
     "log_every_n_steps": "log_every",
     "enable_progress_bar": "progress",
     "warmup_steps": "warmup, as a share of the run",
+    "param_groups": "parameters, a list of rules: [{match: body.encoder.*, lr: 0.1}]",
+    "freeze": "parameters: [{match: body.encoder.*, train: false}]",
+    "optim": "optimizer",
 }
 _STRATEGIES = ("auto", "ddp")
 _SCHEDULES = ("cosine", "constant")
@@ -80,6 +84,9 @@ class TrainSettings:
         lr: Peak learning rate.
         weight_decay: On matrices; embeddings, norms and biases have none.
         betas: AdamW's two averages.
+        optimizer: What trains the parameters: `adamw`; `muon` for the matrices of the blocks and AdamW for the rest; or
+            the dotted path of a function or class of yours.
+        parameters: Rules for some of the parameters: rate, decay, steps, optimizer. Later rules win, key by key.
         warmup: Share of the run (0 to 1) with rising learning rate.
         final: Learning rate at the end, as a share of the peak (cosine in between).
         schedule: `cosine`, or `constant`: the rate stays at `lr` after the warm-up, as for going on with a run.
@@ -111,6 +118,8 @@ class TrainSettings:
     lr: float = 1e-3
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    parameters: tuple[ParameterRule, ...] = ()
     warmup: float = 0.05
     final: float = 0.02
     schedule: str = "cosine"
@@ -134,6 +143,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         self._check_types()
+        object.__setattr__(self, "optimizer", OptimizerSpec.of(self.optimizer))
+        object.__setattr__(self, "parameters", rules_of(self.parameters))
         if self.steps is None and self.minutes is None:
             raise CardError("training has no end", help="say steps=1000 or minutes=10 (whichever comes first ends it)")
         if self.devices < 1 and self.devices != -1:
@@ -180,7 +191,9 @@ class TrainSettings:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values that `from_dict` and JSON take."""
-        return {**asdict(self), "betas": list(self.betas)}
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        rules = [rule.to_plain() for rule in self.parameters]
+        return {**plain, "betas": list(self.betas), "optimizer": self.optimizer.to_plain(), "parameters": rules}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> TrainSettings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from ofasys_lite.generalist.sections import sections_of
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch
-from ofasys_lite.training.optimizer import parameter_groups
+from ofasys_lite.training.groups import groups_of
+from ofasys_lite.training.settings import TrainSettings
 
 JUDGED = (
     "fill [IMAGE:img,mask_ratio=0.5,size=16] -> "
@@ -109,12 +109,8 @@ def test_the_encoder_does_not_move_in_steps_of_targets_alone(tmp_path: Path, bud
 
 
 def decayed(network: nn.Module) -> set[str]:
-    group = {id(p) for p in parameter_groups(network, 0.1)[0]["params"]}
-    return {n for n, p in network.named_parameters() if id(p) in group}
-
-
-def in_all(groups: Iterable[dict[str, Any]]) -> list[int]:
-    return sorted(id(p) for group in groups for p in group["params"])
+    groups = groups_of(network, TrainSettings(steps=1, weight_decay=0.1))
+    return {name for group in groups if group.decay for name in group.parameters}
 
 
 def test_matrices_decay_and_tables_norms_biases_and_masks_do_not(tmp_path: Path) -> None:
@@ -127,7 +123,9 @@ def test_matrices_decay_and_tables_norms_biases_and_masks_do_not(tmp_path: Path)
             last = name.rpartition(".")[2]
             table = any(part in name for part in ("embedding", "table", "places", "norm"))
             assert (name in found) == (parameter.ndim > 1 and last == "weight" and not table), name
-        assert in_all(parameter_groups(network, 0.1)) == sorted(id(p) for p in network.parameters())
+        groups = groups_of(network, TrainSettings(steps=1))
+        held = [name for group in groups for name in group.parameters]
+        assert sorted(held) == sorted(name for name, _ in network.named_parameters())
 
 
 def test_decay_goes_by_the_layer_and_not_by_its_name() -> None:

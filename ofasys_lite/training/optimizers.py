@@ -1,0 +1,150 @@
+"""The optimizers of a run, one for each that its groups name, and what a step does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ofasys_lite.cards.classes import load_object
+from ofasys_lite.errors import CardError
+from ofasys_lite.training.groups import Group
+from ofasys_lite.training.rules import OPTIMIZERS, OptimizerSpec
+from ofasys_lite.training.settings import TrainSettings
+
+__all__ = ["Optimization", "check_optimizers"]
+
+
+def check_optimizers(settings: TrainSettings) -> None:
+    """Finds what builds the optimizers that the settings name; CardError where one is not there.
+
+    Asked before data are read: a name that leads nowhere must not cost a preparation.
+    """
+    for spec in (settings.optimizer, *(r.optimizer for r in settings.parameters if r.optimizer is not None)):
+        _builder(spec)
+
+
+class Optimization:
+    """Groups of parameters and the optimizers that train them.
+
+    Args:
+        groups: What `groups_of` found.
+        settings: How the run trains.
+
+    Raises:
+        CardError: An optimizer cannot be built, or does not take its parameters as they are.
+    """
+
+    def __init__(self, groups: Sequence[Group], settings: TrainSettings) -> None:
+        self.groups = tuple(groups)
+        self.settings = settings
+        #: What the network itself trains: groups may only take from it.
+        self._trainable = [[p for p in g.parameters.values() if p.requires_grad] for g in self.groups]
+        self.optimizers: list[torch.optim.Optimizer] = []
+        #: Per optimizer, its groups.
+        self.held: list[list[Group]] = []
+        #: The trainer's learning rate in the last step.
+        self.rate = 0.0
+        self.build()
+
+    def build(self) -> list[torch.optim.Optimizer]:
+        """New optimizers for the parameters as they are now (on whatever device)."""
+        parts: dict[tuple[object, ...], list[Group]] = {}
+        for group in self.groups:
+            parts.setdefault(group.optimizer.key, []).append(group)
+        self.held = list(parts.values())
+        self.optimizers = [_built(held, self.settings) for held in self.held]
+        return self.optimizers
+
+    def set_rate(self, rate: float) -> None:
+        """Gives every group its share of the trainer's learning rate, and its decay."""
+        self.rate = rate
+        for optimizer, held in zip(self.optimizers, self.held, strict=True):
+            for values, group in zip(optimizer.param_groups, held, strict=True):
+                values["lr"] = rate * group.lr
+                if "weight_decay" in values:
+                    values["weight_decay"] = group.decay
+
+    def zero_grad(self) -> None:
+        """Takes all gradients away."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def freeze(self, step: int, alone: bool) -> None:
+        """Has no gradients computed for what step number `step` does not train.
+
+        Args:
+            step: From 0.
+            alone: Whether no other rank waits for gradients: those of a parameter that is trained in other steps are
+                expected by DDP in every step, and only taken away (`drop_frozen`).
+        """
+        for group, trainable in zip(self.groups, self._trainable, strict=True):
+            if not group.always and (alone or group.last == 0):
+                for parameter in trainable:
+                    parameter.requires_grad_(group.trained(step))
+
+    def thaw(self) -> None:
+        """Leaves the network as it was, whatever step the run ended at."""
+        for trainable in self._trainable:
+            for parameter in trainable:
+                parameter.requires_grad_(True)
+
+    def drop_frozen(self, step: int) -> None:
+        """Takes the gradients of what step number `step` does not train: neither decay nor moments move."""
+        for group in self.groups:
+            if not group.trained(step):
+                for parameter in group.parameters.values():
+                    parameter.grad = None
+
+
+def _built(groups: Sequence[Group], settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimizer of groups that name the same one."""
+    spec = groups[0].optimizer
+    given: list[dict[str, Any]] = [{"params": list(g.parameters.values()), "weight_decay": g.decay} for g in groups]
+    try:
+        made = _builder(spec)(given, lr=settings.lr * spec.lr, **_options(spec, settings))
+    except CardError:
+        raise
+    except Exception as error:
+        raise CardError(
+            f"trainer: optimizer {spec.name} cannot be built: {type(error).__name__}: {error}",
+            help="it is called with the groups of parameters, lr and its options: build(groups, lr=..., **options)",
+        ) from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise CardError(
+            f"trainer: optimizer {spec.name} gave {type(made).__name__}", help="return a torch.optim.Optimizer"
+        )
+    if [_ids(g["params"]) for g in made.param_groups] != [_ids(g["params"]) for g in given]:
+        raise CardError(
+            f"trainer: optimizer {spec.name} has other groups of parameters than it was given",
+            help="hand the groups on as they are: MyOptimizer(groups, lr=lr)",
+        )
+    return made
+
+
+def _ids(parameters: Sequence[nn.Parameter]) -> list[int]:
+    return [id(p) for p in parameters]
+
+
+def _options(spec: OptimizerSpec, settings: TrainSettings) -> dict[str, Any]:
+    """The options with the defaults of a short name in their place."""
+    if spec.path not in OPTIMIZERS:
+        return dict(spec.options)
+    found = {key: default for key, (default, _) in OPTIMIZERS[str(spec.path)].items()} | dict(spec.options)
+    if spec.path == "adamw":
+        found |= {"betas": tuple(found["betas"] or settings.betas), "fused": True}
+    return found
+
+
+def _builder(spec: OptimizerSpec) -> Callable[..., Any]:
+    """What is called with groups, lr and options."""
+    if spec.path == "adamw":
+        return torch.optim.AdamW
+    if spec.path == "muon":
+        return torch.optim.Muon
+    found = load_object(spec.path, "optimizer") if isinstance(spec.path, str) else spec.path
+    if not callable(found):
+        raise CardError(f"trainer: optimizer {spec.name} is no function or class", help="build(groups, lr=..., ...)")
+    return found

@@ -1,0 +1,221 @@
+"""What a run says of its parameters: which optimizer, rate, decay and steps each has. Plain values, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ofasys_lite.errors import CardError, did_you_mean, nearest
+
+__all__ = ["OPTIMIZERS", "OptimizerSpec", "ParameterRule", "plain_path", "rules_of"]
+
+#: Options of the optimizers with a short name -> (its default; None: the trainer's own, what it is in words).
+OPTIMIZERS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
+    "adamw": {
+        "betas": (None, "two numbers from 0 to below 1"),
+        "eps": (1e-8, "a number above 0"),
+    },
+    "muon": {
+        "momentum": (0.95, "a number from 0 to below 1"),
+        "nesterov": (True, "true or false"),
+        "ns_steps": (5, "a whole number of at least 1"),
+        "adjust_lr_fn": ("match_rms_adamw", "match_rms_adamw or original"),
+    },
+}
+_OPTIMIZER_HELP = (
+    f"{', '.join(OPTIMIZERS)}, the dotted path of a function or class of yours (my_module.build), or a mapping of "
+    "`path` and its options"
+)
+
+
+def plain_path(value: object) -> str:
+    """The dotted path of what was given by name or, in Python, as an object."""
+    if isinstance(value, str):
+        return value
+    return f"{getattr(value, '__module__', '?')}.{getattr(value, '__qualname__', type(value).__name__)}"
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An optimizer: a short name, or what builds one.
+
+    Attributes:
+        path: `adamw`, `muon`, a dotted path, or in Python the function or class itself.
+        lr: Its learning rate as a factor of `trainer.lr`.
+        options: Its further options.
+    """
+
+    path: str | Callable[..., Any] = "adamw"
+    lr: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The short name or dotted path."""
+        return plain_path(self.path)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Groups of equal keys share one optimizer; the rate belongs to the groups."""
+        return self.name, repr(sorted(self.options.items()))
+
+    def __post_init__(self) -> None:
+        where = f"trainer: optimizer {self.name}"
+        _factor(where, self.lr)
+        if callable(self.path):
+            return
+        if not isinstance(self.path, str) or not self.path:
+            raise CardError(f"trainer: optimizer is {self.path!r}", help=_OPTIMIZER_HELP)
+        if self.path not in OPTIMIZERS:
+            if "." in self.path and all(part.isidentifier() for part in self.path.split(".")):
+                return
+            near = nearest(self.path, OPTIMIZERS)
+            said = f"did you mean `{near}`? " if near else ""
+            raise CardError(f"trainer: optimizer `{self.path}` is not known", help=f"{said}{_OPTIMIZER_HELP}")
+        known = OPTIMIZERS[self.path]
+        for key, value in self.options.items():
+            if key not in known:
+                raise CardError(f"{where}: unknown option `{key}`", help=did_you_mean(str(key), ("lr", *known)))
+            if not _fits(key, value):
+                raise CardError(f"{where}: {key} is {value!r}", help=f"{key} is {known[key][1]}")
+
+    @staticmethod
+    def of(value: object) -> OptimizerSpec:
+        """The optimizer that a name, a mapping (`path`, `lr`, options) or an object says.
+
+        Raises:
+            CardError: A name that is not known (the near one is offered), a wrong option.
+        """
+        if isinstance(value, OptimizerSpec):
+            return value
+        if not isinstance(value, Mapping):
+            return OptimizerSpec(value)  # type: ignore[arg-type]
+        given = {str(key): each for key, each in value.items()}
+        if "path" not in given:
+            raise CardError("trainer: the mapping of optimizer has no `path`", help=_OPTIMIZER_HELP)
+        return OptimizerSpec(given.pop("path"), given.pop("lr", 1.0), given)
+
+    def to_plain(self) -> object:
+        """What `of` takes, in plain values."""
+        if self.lr == 1.0 and not self.options:
+            return self.name
+        return {"path": self.name, **({} if self.lr == 1.0 else {"lr": self.lr}), **self.options}
+
+
+@dataclass(frozen=True)
+class ParameterRule:
+    """What some of the parameters have of their own; None leaves it to earlier rules and to the trainer.
+
+    Attributes:
+        match: Patterns of names (`*`, `?`, `[0-3]`; a star also matches dots); one that fits is enough.
+        lr: Factor of the optimizer's learning rate.
+        decay: Weight decay, of everything that matches.
+        train: Steps (from, to) in which they are trained, to exclusive; None is the begin or the end.
+        optimizer: What trains them.
+    """
+
+    match: tuple[str, ...]
+    lr: float | None = None
+    decay: float | None = None
+    train: tuple[int | None, int | None] | None = None
+    optimizer: OptimizerSpec | None = None
+
+    @staticmethod
+    def of(value: object) -> ParameterRule:
+        """The rule that a mapping says.
+
+        Raises:
+            CardError: A key that is not known (the near one is offered), no `match`, a wrong value.
+        """
+        if isinstance(value, ParameterRule):
+            return value
+        if not isinstance(value, Mapping):
+            raise CardError(f"trainer: a rule of parameters is {value!r}", help=_RULE_HELP)
+        known = ("match", "lr", "decay", "train", "optimizer")
+        for key in value:
+            if key not in known:
+                raise CardError(f"trainer: parameters: unknown key `{key}`", help=did_you_mean(str(key), known))
+        match = value.get("match")
+        patterns = (match,) if isinstance(match, str) else match
+        whole = isinstance(patterns, Sequence) and patterns and all(isinstance(p, str) and p for p in patterns)
+        if not whole:
+            raise CardError(f"trainer: parameters: match is {match!r}", help=_RULE_HELP)
+        where = f"trainer: parameters of `{', '.join(patterns)}`"  # type: ignore[arg-type]
+        lr, decay = value.get("lr"), value.get("decay")
+        for name, number in (("lr", lr), ("decay", decay)):
+            if number is not None:
+                _factor(where, number, name)
+        optimizer = value.get("optimizer")
+        return ParameterRule(
+            tuple(patterns),  # type: ignore[arg-type]
+            lr,
+            decay,
+            _steps(where, value.get("train")),
+            None if optimizer is None else OptimizerSpec.of(optimizer),
+        )
+
+    def to_plain(self) -> dict[str, object]:
+        """What `of` takes, in plain values."""
+        said: dict[str, object] = {"match": list(self.match) if len(self.match) > 1 else self.match[0]}
+        for key in ("lr", "decay"):
+            if getattr(self, key) is not None:
+                said[key] = getattr(self, key)
+        if self.train is not None:
+            said["train"] = list(self.train)
+        if self.optimizer is not None:
+            said["optimizer"] = self.optimizer.to_plain()
+        return said
+
+
+def rules_of(value: object) -> tuple[ParameterRule, ...]:
+    """The rules that a list of mappings says; CardError as `ParameterRule.of`, and where it is no list."""
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)):
+        raise CardError(f"trainer: parameters is {value!r}", help="a list of rules: [{match: body.encoder.*, lr: 0.1}]")
+    return tuple(ParameterRule.of(each) for each in value)
+
+
+_RULE_HELP = "a mapping such as {match: body.encoder.*, lr: 0.1, decay: 0.0, train: [500, null], optimizer: muon}"
+_STEPS_HELP = "[from, to] in steps, null for the begin or the end, as [500, null]; false: never; true: always"
+
+
+def _steps(where: str, value: object) -> tuple[int | None, int | None] | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return (None, None) if value else (0, 0)
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise CardError(f"{where}: train is {value!r}", help=_STEPS_HELP)
+    for step in value:
+        if step is not None and (isinstance(step, bool) or not isinstance(step, int) or step < 0):
+            raise CardError(f"{where}: train is {list(value)}", help=_STEPS_HELP)
+    first, last = value
+    if first is not None and last is not None and first > last:
+        raise CardError(f"{where}: train is {list(value)}", help=f"it ends before it begins; {_STEPS_HELP}")
+    return first, last
+
+
+def _factor(where: str, value: object, name: str = "lr") -> None:
+    what = "a factor of trainer.lr" if name == "lr" else "a weight decay"
+    wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0
+    if wrong:
+        raise CardError(f"{where}: {name} is {value!r}", help=f"{name} is {what}: a number of at least 0")
+
+
+def _fits(key: str, value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if key == "betas":
+        pair = list(value) if isinstance(value, (list, tuple)) else []
+        return len(pair) == 2 and all(type(beta) in (int, float) and 0 <= beta < 1 for beta in pair)
+    if key == "nesterov":
+        return isinstance(value, bool)
+    if key == "ns_steps":
+        return isinstance(value, int) and number and value >= 1
+    if key == "adjust_lr_fn":
+        return value in ("match_rms_adamw", "original")
+    if key == "momentum":
+        return number and 0 <= value < 1  # type: ignore[operator]
+    return number and value > 0  # type: ignore[operator]
