@@ -90,6 +90,10 @@ def unknown_key(key: str, verb: str, types: Mapping[str, ModalityCard]) -> CardE
     if inner and group in ("modalities", "logger", "start", *_INSIDE) and group in known:
         parent = key.rpartition(".")[0]
         single = CardError(f"unknown key `{key}`", help=f"{parent} is one value, without keys of its own")
+        if inner in _INSIDE.get(group, ()):
+            return CardError(
+                f"unknown key `{key}`", help=f"the preset of {group} leaves it out, so it is added: +{key}=..."
+            )
         if inner.partition(".")[0] in _INSIDE.get(group, ()):
             return single
         try:

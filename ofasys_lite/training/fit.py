@@ -33,6 +33,7 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import RunTerms
+from ofasys_lite.training.averages import fill
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
 from ofasys_lite.training.devices import check_devices
 from ofasys_lite.training.groups import described, structure_of, table
@@ -168,7 +169,7 @@ def _train(
         module.stop.check()
         # the averaged weights are what is evaluated and exported
         if module.average:
-            module.load(module.average)
+            fill(module.network, module.average)
         generalist.network.eval()
         _export(generalist, folder)
     for note in lost.summary():

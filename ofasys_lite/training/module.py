@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model import moved
 from ofasys_lite.signals import SIGNALS, Interrupted, Patient
 from ofasys_lite.training.accounting import RunTerms, StepCounts, unit_weights
+from ofasys_lite.training.averages import fill, followed
 from ofasys_lite.training.groups import groups_of
 from ofasys_lite.training.optimizers import Optimization
 from ofasys_lite.training.ranks import Ranks
@@ -247,19 +248,7 @@ class TrainingModule(L.LightningModule):
         return self.optimization.build()
 
     def _average(self) -> None:
-        decay = self.settings.ema
-        if decay <= 0:
-            return
-        names, values = zip(*((n, p.detach()) for n, p in self.network.named_parameters()), strict=True)
-        if not self.average:
-            self.average = {n: v.clone() for n, v in zip(names, values, strict=True)}
-            return
-        if self.average[names[0]].device != values[0].device:
-            # a checkpoint's averages come on the host
-            self.average = {n: v.to(values[0].device) for n, v in self.average.items()}
-        # a young average follows the weights more closely
-        weight = 1 - min(decay, (1 + self.global_step) / (10 + self.global_step))
-        torch._foreach_lerp_([self.average[n] for n in names], list(values), weight)
+        self.average = followed(self.average, self.network, self.settings.ema, self.global_step)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -268,17 +257,11 @@ class TrainingModule(L.LightningModule):
             yield
             return
         own = {n: p.detach().clone() for n, p in self.network.named_parameters()}
-        self.load(self.average)
+        fill(self.network, self.average)
         try:
             yield
         finally:
-            self.load(own)
-
-    def load(self, values: Mapping[str, Tensor]) -> None:
-        """Puts `values` into the network's parameters, by name."""
-        with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
-                parameter.copy_(values[name])
+            fill(self.network, own)
 
     # ------------------------------------------------------------------ checkpoints
 

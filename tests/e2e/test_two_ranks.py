@@ -18,7 +18,7 @@ import torch
 from ofasys_lite.run.run_folder import RunFolder
 
 SCRIPT = """
-import sys, warnings
+import hashlib, os, sys, warnings
 from pathlib import Path
 warnings.simplefilter("error")
 import torch
@@ -28,7 +28,9 @@ names, more = {names!r}, {more!r}
 cards = [worlds.task(n, weight=[[0, 1], [2, 0]] if n == "caption" else [[0, 1]]) for n in names]
 if {broken!r}:
     cards = [worlds.task("caption", worlds.rows(23) + [{{**worlds.rows(1)[0], "id": "bad", "img": b"broken"}}])]
-worlds.run(cards, Path({folder!r}), devices=2, strategy="ddp", **more)
+model = worlds.run(cards, Path({folder!r}), devices=2, strategy="ddp", **more)
+digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in worlds.weights(model).values())).hexdigest()
+print("weights of rank", os.environ.get("LOCAL_RANK", "0"), digest, flush=True)
 """
 
 
@@ -84,6 +86,33 @@ def test_two_ranks_resume_bit_for_bit(tmp_path: Path) -> None:
     finished(whole)
     one, two = (torch.load(RunFolder(tmp_path / n).last, weights_only=True) for n in ("whole", "parts"))
     assert worlds.equal(one["state_dict"], two["state_dict"])
+
+
+@pytest.mark.slow
+def test_two_ranks_of_several_optimizers_and_resting_parameters_are_alike_and_resume_bit_for_bit(
+    tmp_path: Path,
+) -> None:
+    names = ("caption", "speech")
+    rules = [{"match": "body.encoder.*", "train": [3, None]}, {"match": "*.mlp_norm.*", "train": False, "lr": 0.5}]
+    more: dict[str, Any] = {"samples_per_step": 8, "optimizer": {"path": "muon", "lr": 2.0}, "parameters": rules}
+    more |= {"warmup": 0.0, "final": 1.0}
+    whole = two_ranks(tmp_path / "whole", names, steps=5, **more)
+    finished(two_ranks(tmp_path / "parts", names, steps=2, **more))
+    finished(two_ranks(tmp_path / "parts", names, steps=5, resume=True, **more))
+    said = finished(whole)
+    hashes = [line.split()[-1] for line in said.splitlines() if line.startswith("weights of rank")]
+    assert len(hashes) == 2, said
+    assert hashes[0] == hashes[1], said
+    one, two = (torch.load(RunFolder(tmp_path / n).last, weights_only=True) for n in ("whole", "parts"))
+    assert worlds.equal(one["state_dict"], two["state_dict"])
+    cards = [worlds.task(n, weight=[[0, 1], [2, 0]] if n == "caption" else [[0, 1]]) for n in names]
+    worlds.run(cards, tmp_path / "one", steps=5, **more)
+    alone = torch.load(RunFolder(tmp_path / "one").last, weights_only=True)["state_dict"]
+    start = {f"network.{n}": v for n, v in worlds.weights(worlds.generalist(worlds.ready(cards))).items()}
+    moved = sum(float((alone[n] - v).abs().sum()) for n, v in start.items())
+    apart = sum(float((alone[n] - one["state_dict"][n]).abs().sum()) for n in start)
+    assert apart < 2e-2 * moved  # Muon's products are in bf16
+    assert all(torch.equal(one["state_dict"][n], v) for n, v in start.items() if ".mlp_norm." in n)
 
 
 @pytest.mark.slow
