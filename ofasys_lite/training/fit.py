@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -34,14 +32,12 @@ from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import RunTerms
 from ofasys_lite.training.averages import fill
-from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
 from ofasys_lite.training.devices import check_devices
 from ofasys_lite.training.groups import described, structure_of, table
+from ofasys_lite.training.loop import learn
 from ofasys_lite.training.missing_codecs import CodecTrainer
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.optimizers import Optimization, check_optimizers
-from ofasys_lite.training.progress import Progressing
-from ofasys_lite.training.quiet import deaf, quiet
 from ofasys_lite.training.ranks import launched
 from ofasys_lite.training.resume import (
     Beginning,
@@ -55,7 +51,6 @@ from ofasys_lite.training.resume import (
 )
 from ofasys_lite.training.rows import row_notes, trained_rows
 from ofasys_lite.training.rules import OptimizerSpec
-from ofasys_lite.training.schedule import progress
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
 from ofasys_lite.writing import room_for, telling, write_atomic
@@ -163,9 +158,9 @@ def _train(
     _write_facts(run, folder, ready, before, generalist.contents, module.optimization)
     data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
     lost = Quarantine({t.card.name: len(t.sources["train"]) for t in ready.tasks}, settings.quarantine)
-    callbacks = [Quarantining(lost, folder), *_callbacks(run, folder, mixture, generalist, console, validate)]
+    callbacks = callbacks_of(settings, folder, lost, mixture, generalist, console, validate)
     with Patient() as module.stop:
-        _learn(folder, module, data, callbacks, loggers, before)
+        learn(folder, module, data, callbacks, loggers, before)
         module.stop.check()
         # the averaged weights are what is evaluated and exported
         if module.average:
@@ -211,46 +206,9 @@ def _facts(
     return facts, list(row_notes(generalist.contents, hashes, run.notes))
 
 
-def _learn(
-    folder: RunFolder,
-    module: TrainingModule,
-    data: StepsModule,
-    callbacks: list[L.Callback],
-    loggers: Sequence[Logger],
-    before: Beginning | None,
-) -> None:
-    """Trains from where the run was, if there is anything left to train."""
-    if before is not None and progress(module.settings, before.step, before.seconds) >= 1:
-        state = torch.load(folder.last, map_location="cpu", weights_only=True, mmap=True)
-        module.load_state_dict(state["state_dict"])
-        module.on_load_checkpoint(state)
-        return
-    with quiet():
-        trainer = _trainer(module.settings, callbacks, loggers, folder)
-        module.optimization.freeze(0 if before is None else before.step, alone=False)
-        try:
-            _fit(trainer, module, data, None if before is None else folder.last)
-        finally:
-            module.optimization.thaw()
-
-
 def _checkpoint_size(generalist: Generalist, settings: TrainSettings) -> int:
     """Bytes of a checkpoint: weights, AdamW's two moments of each, and their average where one is kept."""
     return (3 + bool(settings.ema)) * 4 * generalist.parameters()
-
-
-def _fit(trainer: L.Trainer, module: TrainingModule, data: StepsModule, checkpoint: Path | None) -> None:
-    """Runs Lightning; KeyboardInterrupt leaves as itself."""
-    handler = signal.getsignal(signal.SIGINT)
-    deaf(trainer)
-    try:
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as exit:
-        # Lightning turns an interruption into an exit, and leaves the process deaf to the next one
-        if not isinstance(exit.__context__, KeyboardInterrupt):
-            raise
-        signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from None
 
 
 def _precision(run: TrainingRun, before: Beginning | None, console: Console) -> str:
@@ -351,56 +309,3 @@ def _write_facts(
     write_atomic(folder.path / "parameters.json", json.dumps(groups, indent=1, ensure_ascii=False))
     if contents:
         write_contents(contents, folder.rows)
-
-
-def _callbacks(
-    run: TrainingRun,
-    folder: RunFolder,
-    mixture: Mixture,
-    generalist: Generalist,
-    console: Console,
-    validate: Callable[[Generalist, int, float], float | None] | None,
-) -> list[L.Callback]:
-    settings = run.settings
-    logs = Logs(folder, settings.log_every, mixture)
-    callbacks: list[L.Callback] = [
-        Ending(),
-        logs,
-        Checkpoints(folder, settings.checkpoint_every),
-    ]
-    if validate is not None and settings.valid_every:
-        judge = validate
-
-        def score(step: int, seconds: float) -> float | None:
-            return judge(generalist, step, seconds)
-
-        def keep() -> None:
-            generalist.save_weights(folder.best)
-
-        callbacks.append(Validating(settings.valid_every, score, keep))
-    if settings.progress:
-        callbacks.append(Progressing(logs, console))
-    return callbacks
-
-
-def _trainer(
-    settings: TrainSettings, callbacks: list[L.Callback], loggers: Sequence[Logger], folder: RunFolder
-) -> L.Trainer:
-    return L.Trainer(
-        accelerator="gpu" if settings.accelerator == "cuda" else settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy=settings.strategy,
-        max_epochs=-1,
-        max_steps=-1 if settings.steps is None else settings.steps,
-        callbacks=callbacks,
-        plugins=[WholeFiles()],
-        logger=list(loggers) or False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        use_distributed_sampler=False,
-        default_root_dir=folder.path,
-    )
