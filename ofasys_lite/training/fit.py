@@ -34,7 +34,7 @@ from ofasys_lite.training.accounting import RunTerms
 from ofasys_lite.training.averages import fill
 from ofasys_lite.training.devices import check_devices
 from ofasys_lite.training.groups import described, structure_of, table
-from ofasys_lite.training.loop import learn
+from ofasys_lite.training.loop import callbacks_of, learn
 from ofasys_lite.training.missing_codecs import CodecTrainer
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.optimizers import Optimization, check_optimizers

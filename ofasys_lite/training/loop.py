@@ -12,9 +12,10 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from ofasys_lite.data.mixture import Mixture
+from ofasys_lite.data.quarantine import Quarantine
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.run.run_folder import RunFolder
-from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Validating, WholeFiles
+from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.progress import Progressing
 from ofasys_lite.training.quiet import deaf, quiet
