@@ -206,9 +206,9 @@ def _current() -> _Listening | None:
 
 
 def pending() -> None:
-    """Raises Interrupted if a signal has come that was swallowed on its way."""
+    """Raises Interrupted if a signal has come that was swallowed on its way; not where ranks are to end together."""
     current = _current()
-    if current is not None:
+    if isinstance(current, AtOnce):
         current.check()
 
 

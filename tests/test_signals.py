@@ -238,3 +238,19 @@ with AtOnce():
     time.sleep(5)
 """
     assert exit_code(body) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("kind", [AtOnce, Patient])
+def test_what_is_pending_ends_a_lone_process_and_waits_where_ranks_end_together(
+    kind: type[AtOnce] | type[Patient],
+) -> None:
+    reached = []
+
+    def work() -> None:
+        with kind() as stop:
+            stop.note(signal.SIGTERM)
+            pending()
+            reached.append("the first step")
+
+    assert interruption(work).number == signal.SIGTERM
+    assert len(reached) == (kind is Patient)
