@@ -1,12 +1,12 @@
-"""The contract of a modality's model side: `Adapter` fills rows of a stream from a `Part`.
+"""The contract of a modality's model side: `Adapter` fills rows of a stream from a `Part`, and makes losses of states.
 
-Shapes: P rows of the part, D width.
+Shapes: P rows of the part, X rows of a stream, S source rows, U loss values, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.layout.pack import Part
+from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.pack import Batch, Part
+from ofasys_lite.model import EncoderDecoder, Taps
 
-__all__ = ["TABLE_STD", "Adapter", "Asked", "Embedded", "Section", "Shared"]
+__all__ = ["TABLE_STD", "Adapter", "Asked", "Begin", "Embedded", "Encoded", "Reading", "Section", "Shared"]
 
 # Deviation of a fresh token table. Rows read are divided by it, logits too (adapters/text.py tells why it matters).
 TABLE_STD = 0.25
@@ -61,18 +63,54 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """A pack whose source is read and whose target is not: where its losses begin.
+
+    Attributes:
+        batch: The pack.
+        body: The encoder-decoder.
+        source_SD: What the encoder made of the source.
+        smoothing: Label smoothing.
+    """
+
+    batch: Batch
+    body: EncoderDecoder
+    source_SD: Tensor
+    smoothing: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An objective on one pack: it may look on while the decoder runs, and then gives the losses.
+
+    Attributes:
+        loss: States (X, D) of its side's stream, behind the last layer -> losses (U,) in nats or the like, fp32.
+        taps: Called behind layers of the decoder on the way (`EncoderDecoder.decode`).
+    """
+
+    loss: Callable[[Tensor], Tensor]
+    taps: Taps = field(default_factory=dict)
+
+
+#: How an adapter begins an objective on a pack.
+Begin = Callable[[LossRows, Encoded], Reading]
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """What a pack asks of one adapter, in counts that are known on the host.
 
     Attributes:
         parts: Its parts of the source stream and of the target stream.
-        learned: Rows that heads of its own learn.
-        judged: Pieces that its judges learn from.
+        losses: What its heads learn.
     """
 
     parts: tuple[Part, ...]
-    learned: int = 0
-    judged: int = 0
+    losses: tuple[LossRows, ...] = ()
+
+    def learned(self, objective: str) -> int:
+        """Loss values of one of its objectives."""
+        return sum(len(rows.terms_U) for rows in self.losses if rows.objective.name == objective)
 
     def marked(self, array: str) -> int:
         """How much of the pieces' `array`, a mask, is set."""
@@ -119,6 +157,17 @@ class Adapter(nn.Module):
         Pieces must not see each other: the result for a piece may not depend on what else is in the pack.
         """
         raise TypeError(f"{type(self).__name__} does not say how to embed")
+
+    def objectives(self) -> Mapping[str, Begin]:
+        """What it learns by heads of its own, by the names of cards; the rows come from the Objective of that name."""
+        return {}
+
+    def classes(self, rows: LossRows, batch: Batch) -> tuple[Tensor, tuple[float, ...]] | None:
+        """((R, K) what is to be chosen at each row, the weight of each of K choices); None if nothing is chosen.
+
+        The entropy of these is what guessing costs.
+        """
+        return None
 
     def touch(self) -> Tensor:
         """A zero-valued scalar that touches all parameters, for packs without this adapter's pieces.

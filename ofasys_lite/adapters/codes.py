@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.adapters.base import TABLE_STD, Adapter, Section, Shared
+from ofasys_lite.adapters.base import TABLE_STD, Adapter, Asked, Begin, Encoded, Reading, Section, Shared
 from ofasys_lite.adapters.depth_heads import Choose, DepthHeads, DepthLogits, DepthWriter, Score
 from ofasys_lite.adapters.judges import Judges
+from ofasys_lite.adapters.judging import show_judged, verdict_losses
 from ofasys_lite.errors import CardError, ShapeError
-from ofasys_lite.layout.pack import Part
+from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.pack import Batch, Part
 
 __all__ = ["CodesAdapter"]
 
@@ -100,14 +102,16 @@ class CodesAdapter(Adapter):
         idle = tuple(p for k, own in enumerate(of_depth) if not self.shares[k] > 0 for p in own)
         back = any(heads.fed_back(k) for k in range(heads.depth))
         return (
-            Section(learning, lambda asked: asked.learned),
+            Section(learning, _learned),
             Section(idle, lambda asked: 0),
             Section(
                 tuple(heads.table.parameters()),
-                lambda asked: sum(sum(part.counts) for part in asked.parts) + (asked.learned if back else 0),
+                lambda asked: sum(sum(part.counts) for part in asked.parts) + (_learned(asked) if back else 0),
             ),
             Section((self.mask_D,), lambda asked: asked.marked("hidden")),
-            Section(() if self.judges is None else tuple(self.judges.parameters()), lambda asked: asked.judged),
+            Section(
+                () if self.judges is None else tuple(self.judges.parameters()), lambda asked: asked.learned("judges")
+            ),
         )
 
     # ------------------------------------------------------------------ what a subclass says
@@ -231,18 +235,33 @@ class CodesAdapter(Adapter):
         x_RD = self.inputs(codes_RK)
         return x_RD if self.places is None else x_RD + self.places(places_R)
 
-    def reading(self, part: Part, rows_R: Tensor, picked_R: Tensor | None) -> DepthLogits:
-        """A teacher-forced pass: its taps go to the decoder, then `loss`.
+    def objectives(self) -> Mapping[str, Begin]:
+        """Cross entropy of all codes of a position; verdicts of judges."""
+        return {"depth_cross_entropy": self._depth_cross_entropy, "judges": self._verdicts}
 
-        Args:
-            part: The pack's pieces.
-            rows_R: Target rows that are learned.
-            picked_R: Which positions of the part these are; None for all.
-        """
-        learned, fed = (codes.flatten(0, 1) for codes in self.codes(part))
-        if picked_R is not None:
-            learned, fed = learned[picked_R], fed[picked_R]
-        return self.heads.read(rows_R, learned, fed)
+    def classes(self, rows: LossRows, batch: Batch) -> tuple[Tensor, tuple[float, ...]] | None:
+        """The codes."""
+        if "picked" not in rows.arrays:
+            return None
+        return self._picked(self.codes(batch.part_of(rows))[0], rows), self.shares
+
+    def _depth_cross_entropy(self, rows: LossRows, encoded: Encoded) -> Reading:
+        read = self.reading(encoded.batch.part_of(rows), rows)
+        return Reading(lambda _: self.loss(read, encoded.smoothing), read.taps)
+
+    def _verdicts(self, rows: LossRows, encoded: Encoded) -> Reading:
+        show_judged(self, rows, encoded)
+        return Reading(lambda states_TD: verdict_losses(self, rows, encoded, states_TD))
+
+    def reading(self, part: Part, rows: LossRows) -> DepthLogits:
+        """A teacher-forced pass over the pack's pieces: its taps go to the decoder, then `loss`."""
+        learned, fed = (self._picked(codes, rows) for codes in self.codes(part))
+        return self.heads.read(rows.rows_R, learned, fed)
+
+    def _picked(self, codes_NLK: Tensor, rows: LossRows) -> Tensor:
+        """(R, K) codes of the positions that are learned."""
+        codes, picked_R = codes_NLK.flatten(0, 1), rows.arrays["picked"]
+        return codes if len(picked_R) == len(codes) else codes[picked_R]
 
     def loss(self, reading: DepthLogits, smoothing: float = 0.0) -> Tensor:
         """(R,) cross entropy of each position in nats: the weighted mean over its depths."""
@@ -253,6 +272,10 @@ class CodesAdapter(Adapter):
         """A step of decoding in which the live rows `rows_R` (None: all) write the codes of one position each;
         `scorers` from `DepthHeads.scorers` where the generation is long."""
         return self.heads.write(choose, rows_R, scorers)
+
+
+def _learned(asked: Asked) -> int:
+    return asked.learned("depth_cross_entropy")
 
 
 def head_layers(name: str, depth: int, layers: int) -> tuple[int, ...]:

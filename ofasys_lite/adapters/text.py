@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from ofasys_lite.adapters.base import TABLE_STD, Adapter, Shared
-from ofasys_lite.layout.pack import Ints, Part
+from ofasys_lite.adapters.base import TABLE_STD, Adapter, Begin, Encoded, Reading, Shared
+from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.pack import Batch, Ints, Part
 from ofasys_lite.model import ctc_losses, head_loss
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
@@ -51,6 +53,23 @@ class TextAdapter(Adapter):
         logits: Tensor = F.linear(states_LD * self.logit_scale, weight)
         return logits
 
+    def objectives(self) -> Mapping[str, Begin]:
+        """Cross entropy of ids, CTC."""
+        return {"cross_entropy": self._cross_entropy, "ctc": self._ctc}
+
+    def classes(self, rows: LossRows, batch: Batch) -> tuple[Tensor, tuple[float, ...]] | None:
+        """The ids."""
+        labels_L = rows.arrays.get("labels")
+        return None if labels_L is None else (labels_L[:, None], (1.0,))
+
+    def _cross_entropy(self, rows: LossRows, encoded: Encoded) -> Reading:
+        labels_L = rows.arrays["labels"]
+        return Reading(lambda states_XD: self.loss(states_XD[rows.rows_R], labels_L, encoded.smoothing))
+
+    def _ctc(self, rows: LossRows, encoded: Encoded) -> Reading:
+        labels = np.split(rows.host["labels"], np.cumsum(rows.units_U)[:-1])
+        return Reading(lambda states_XD: self.ctc(states_XD[rows.rows_R], rows.counts, labels))
+
     def loss(self, states_LD: Tensor, labels_L: Tensor, smoothing: float = 0.0) -> Tensor:
         """(L,) cross entropy of each row, in nats, fp32."""
         return head_loss(states_LD * self.logit_scale, self.embedding.weight, labels_L, smoothing)
@@ -63,6 +82,6 @@ class TextAdapter(Adapter):
         return ctc_losses(states_RD * self.logit_scale, self.embedding.weight, lengths, labels, _BLANK)
 
     def touch(self) -> Tensor:
-        """Zero; the table is touched by the head."""
+        """Zero that touches the table, which the head may not."""
         nothing: Tensor = self.embedding.weight.reshape(-1)[:0].sum()
         return nothing

@@ -10,7 +10,7 @@ from typing import Any
 
 from ofasys_lite.cards.card_fields import Fields, is_null, kind_name
 from ofasys_lite.cards.line_files import InstructionLine, instruction_text, load_instructions
-from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, ObjectiveCard, TaskCard
 from ofasys_lite.cards.yaml_nodes import Item, item_of, overlay, plain, read_yaml
 from ofasys_lite.errors import did_you_mean
 
@@ -56,6 +56,9 @@ MODALITY_KEYS = (
     "codecs",
 )
 ATTRIBUTE_KEYS = ("type", "low", "high", "choices", "side", "help", "default")
+OBJECTIVE_KEYS = ("side", "unit", "objective", "arguments", "standard", "together")
+#: Objectives of the package.
+BUILT_IN = ("cross_entropy", "ctc")
 ATTRIBUTE_TYPES = ("flag", "int", "float", "str", "choice", "list", "call", "any")
 STATES = ("now", "later", "never")
 SPLITS = ("train", "valid", "test")
@@ -240,6 +243,7 @@ def load_modality_card(source: str | Path | Mapping[str, Any] | Item, *, name: s
         reads=fields.one_of("reads", STATES, "now"),
         writes=fields.one_of("writes", STATES, "never"),
         losses=_losses(fields),
+        objectives=_objectives(fields),
         settings=fields.plain_map("settings"),
         metric=fields.text("metric"),
         codecs=_codecs(fields),
@@ -291,7 +295,36 @@ def _losses(fields: Fields) -> dict[str, str]:
     if item is None:
         return {}
     inner = Fields(item, "`losses`", fields.errors)
-    return {key.text: inner.one_of(key.text, ("now", "later"), "later") for key, _ in inner.item.pairs()}
+    return {
+        key.text: "now" if value.kind == "map" else inner.one_of(key.text, ("now", "later"), "later")
+        for key, value in inner.item.pairs()
+    }
+
+
+def _objectives(fields: Fields) -> dict[str, ObjectiveCard]:
+    item = fields.get("losses")
+    if item is None or item.kind != "map":
+        return {}
+    found: dict[str, ObjectiveCard] = {}
+    for key, value in item.pairs():
+        if value.kind != "map":
+            continue
+        inner = Fields(value, f"objective `{key.text}`", fields.errors)
+        inner.only(OBJECTIVE_KEYS)
+        if key.text in BUILT_IN:
+            help = f"the package has it; give yours another name than {', '.join(BUILT_IN)}"
+            inner.wrong(key, f"an objective cannot be called `{key.text}`", help)
+        if not inner.has("side"):
+            inner.wrong(value, f"objective `{key.text}` has no `side`", "source: of the encoder's states; target")
+        found[key.text] = ObjectiveCard(
+            side=inner.one_of("side", ("source", "target"), "source"),
+            unit=inner.one_of("unit", ("token", "frame", "position", "sample", "pair"), "token"),
+            objective=inner.text("objective"),
+            arguments=inner.texts("arguments"),
+            standard=inner.flag("standard"),
+            together=inner.flag("together"),
+        )
+    return found
 
 
 def _attributes(fields: Fields) -> tuple[AttributeSpec, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ofasys_lite.instruction.places import Origin
 
-__all__ = ["AttributeSpec", "MetricSpec", "ModalityCard", "TaskCard"]
+__all__ = ["AttributeSpec", "MetricSpec", "ModalityCard", "ObjectiveCard", "TaskCard"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,27 @@ class AttributeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectiveCard:
+    """An objective that a modality's card brings along; its adapter has the function of the same name.
+
+    Attributes:
+        side: `source`: of the encoder's states of what is read; `target`: of the decoder's states of what is written.
+        unit: What one loss unit is: `token`, `frame`, `position`, `sample` or `pair`.
+        objective: Dotted path of the Objective that says which rows are learned; empty: all rows of a piece.
+        arguments: What `loss=name(...)` takes beside `weight`.
+        standard: A target slot without `loss=` is learned by it.
+        together: Its targets are written in one go.
+    """
+
+    side: str
+    unit: str = "token"
+    objective: str = ""
+    arguments: tuple[str, ...] = ()
+    standard: bool = False
+    together: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModalityCard:
     """How one modality is read, embedded and written.
 
@@ -53,6 +74,7 @@ class ModalityCard:
         reads: `now`, `later` (plans and explains, `cannot be trained yet`) or `never` on the source side.
         writes: `now`, `later` (plans and explains, `cannot be trained yet`) or `never` on the target side.
         losses: Names of `loss=` objectives it takes, each `now` or `later`.
+        objectives: Those among them that the card brings along.
         settings: Free settings for its preprocess and adapter; presets may override single keys.
         metric: Default metric of a target slot of this modality; empty if it has none.
         codecs: Codecs its target slots are written with, the first one where a line names none: name -> dotted paths
@@ -68,6 +90,7 @@ class ModalityCard:
     reads: str = "now"
     writes: str = "now"
     losses: Mapping[str, str] = field(default_factory=dict)
+    objectives: Mapping[str, ObjectiveCard] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     metric: str = ""
     codecs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

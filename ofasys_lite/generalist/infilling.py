@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ofasys_lite.adapters.judging import Reader
 from ofasys_lite.decoding.mask_predict import Choose, mask_predict
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis
 from ofasys_lite.errors import CardError
-from ofasys_lite.generalist.judging import Reader
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.rendering import codes_in
 from ofasys_lite.layout.pack import Part, Stream

@@ -1,6 +1,6 @@
 """The generalist's network: adapters fill two flat streams, one encoder-decoder reads and writes them, the head judges.
 
-Shapes: S source rows, T target rows, L target rows with loss, D width, V vocabulary.
+Shapes: S source rows, T target rows, U loss values, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.adapters.base import TABLE_STD, Adapter, Embedded, Shared
+from ofasys_lite.adapters.base import TABLE_STD, Adapter, Embedded, Encoded, Reading, Shared
 from ofasys_lite.adapters.codes import CodesAdapter
-from ofasys_lite.adapters.depth_heads import DepthLogits
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.errors import CheckpointError
-from ofasys_lite.generalist.judging import show_judged, verdict_losses
-from ofasys_lite.layout.pack import Batch, SideRows, Stream
+from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.pack import Batch, Stream
 from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
 
 __all__ = ["AdapterSpec", "Losses", "Network", "merge_taps"]
@@ -39,17 +38,14 @@ class AdapterSpec:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What a pack costs, unit by unit.
+    """What a pack costs.
 
     Attributes:
-        token_L: Cross entropy of each target row with loss, and of verdicts: token ids, codes, then verdicts, as the
-            pack lists their terms.
-        side: One scalar per objective on the encoder, summed over its units.
+        values_U: Each loss value, in the order of `Batch.losses`, fp32.
         touch: Zero; keeps every parameter in the graph.
     """
 
-    token_L: Tensor
-    side: tuple[Tensor, ...]
+    values_U: Tensor
     touch: Tensor
 
 
@@ -125,14 +121,19 @@ class Network(nn.Module):
             )
         return cast(Adapter, self.adapters[name])
 
-    def touch(self, batch: Batch) -> Tensor:
-        """A zero that touches the adapters the pack does not use, so that every rank has the same graph."""
+    def touch(self, batch: Batch, states_TD: Tensor) -> Tensor:
+        """A zero that touches what the pack does not use, so that every rank has the same graph."""
         used = {p.adapter for stream in (batch.source, batch.target) for p in stream.parts}
         total = self.embedding.weight.new_zeros(())
         for name, adapter in self.adapters.items():
-            # of one that writes codes, parts may idle in a pack that it is in
-            if name not in used or isinstance(adapter, CodesAdapter):
+            # of one with heads of its own, parts may idle in a pack that it is in
+            if name not in used or cast(Adapter, adapter).objectives():
                 total = total + cast(Adapter, adapter).touch()
+        read = [rows for rows in batch.losses if rows.side == "target" and not rows.objective.tapped]
+        if not read:
+            total = total + states_TD.reshape(-1)[:0].sum()
+        if not any(rows.adapter == "text" for rows in read):
+            total = total + self.text.touch()
         return total
 
     def encode(self, source: Stream) -> Tensor:
@@ -161,27 +162,27 @@ class Network(nn.Module):
             )
         return found
 
-    def readings(self, batch: Batch) -> dict[str, DepthLogits]:
-        """Per adapter that learns by heads of its own, what collects its logits while the decoder runs."""
-        parts = {part.adapter: part for part in batch.target.parts}
-        return {c.adapter: self.coder(c.adapter).reading(parts[c.adapter], c.rows, c.picked) for c in batch.codes}
+    def begin(self, rows: LossRows, encoded: Encoded) -> Reading:
+        """An objective on a pack; CheckpointError if this model's adapter of that name does not have it."""
+        known = self._adapter(rows.adapter).objectives()
+        if rows.objective.name not in known:
+            raise CheckpointError(
+                f"adapter `{rows.adapter}` has no objective `{rows.objective.name}`",
+                help=f"its `objectives()` has: {', '.join(known) or 'none'}",
+            )
+        return known[rows.objective.name](rows, encoded)
+
+    def classes(self, rows: LossRows, batch: Batch) -> tuple[Tensor, tuple[float, ...]] | None:
+        """What an objective has rows choose, if it does (`Adapter.classes`)."""
+        return self._adapter(rows.adapter).classes(rows, batch)
 
     def forward(self, batch: Batch, smoothing: float = 0.0) -> Losses:
-        """The losses of a pack, unit by unit; weights and means are the accounting's business."""
-        states_SD = self.encode(batch.source)
-        readings = self.readings(batch)
-        for judged in batch.judged:
-            show_judged(self.body, self.coder(judged.adapter), batch, states_SD, judged)
-        states_TD = self.decode(batch, states_SD, merge_taps([r.taps for r in readings.values()]))
-        token_L = self.text.loss(states_TD[batch.loss_rows_L], batch.labels_L, smoothing)
-        if readings:
-            coded = [self.coder(name).loss(reading, smoothing) for name, reading in readings.items()]
-            coded += [verdict_losses(self.coder(j.adapter), batch, states_TD, j) for j in batch.judged]
-            token_L = torch.cat([token_L, *(loss.to(token_L.dtype) for loss in coded)])
-        return Losses(token_L, self._sides(states_SD, batch.side), self.touch(batch))
-
-    def _sides(self, states_SD: Tensor, side: Sequence[SideRows]) -> tuple[Tensor, ...]:
-        if not side:
-            return ()
-        states_RD = states_SD[torch.cat([each.rows for each in side])]
-        return self.text.ctc(states_RD, [len(each.rows) for each in side], [each.labels for each in side]).unbind(0)
+        """The losses of a pack, value by value; weights and means are the accounting's business."""
+        source_SD = self.encode(batch.source)
+        encoded = Encoded(batch, self.body, source_SD, smoothing)
+        readings = [self.begin(rows, encoded) for rows in batch.losses]
+        taps = [reading.taps for reading in readings if reading.taps]
+        states = {"source": source_SD, "target": self.decode(batch, source_SD, merge_taps(taps) if taps else None)}
+        found = [r.loss(states[rows.side]).float() for r, rows in zip(readings, batch.losses, strict=True)]
+        values_U = found[0] if len(found) == 1 else torch.cat([source_SD.new_zeros(0, dtype=torch.float32), *found])
+        return Losses(values_U, self.touch(batch, states["target"]))

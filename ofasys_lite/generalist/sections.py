@@ -66,23 +66,23 @@ def _all(*modules: nn.Module | None) -> tuple[nn.Parameter, ...]:
 
 def _read(pack: Batch) -> int:
     """Source rows that something is learned from."""
-    return sum(read for written, read in pack.cross if written) + sum(len(side.rows) for side in pack.side)
+    own = sum(len(rows.rows_R) for rows in pack.losses if rows.side == "source")
+    return sum(read for written, read in pack.cross if written) + own
 
 
 def _judged_at_the_end(pack: Batch) -> int:
     """Target rows whose states are read behind the last layer: codes are read by heads of their own."""
-    return len(pack.loss_rows_L) + sum(len(judged.samples) for judged in pack.judged)
+    return sum(len(rows.rows_R) for rows in pack.losses if rows.side == "target" and not rows.objective.tapped)
 
 
 def _tokens(pack: Batch) -> int:
     """Token ids that are read or learned."""
-    text = _asked(pack, "text").parts
-    return sum(sum(part.counts) for part in text) + len(pack.loss_rows_L) + len(pack.side)
+    text = _asked(pack, "text")
+    return sum(sum(part.counts) for part in text.parts) + sum(len(rows.terms_U) for rows in text.losses)
 
 
 def _asked(pack: Batch, name: str) -> Asked:
     return Asked(
         tuple(part for stream in (pack.source, pack.target) for part in stream.parts if part.adapter == name),
-        sum(len(codes.rows) for codes in pack.codes if codes.adapter == name),
-        sum(len(judged.samples) for judged in pack.judged if judged.adapter == name),
+        tuple(rows for rows in pack.losses if rows.adapter == name),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Part, Stream
 from ofasys_lite.model import moved
 
@@ -29,16 +30,13 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     def stream(s: Stream) -> Stream:
         return replace(s, positions_S3=_tensor(s.positions_S3, device), parts=tuple(part(p) for p in s.parts))
 
+    def learned(rows: LossRows) -> LossRows:
+        arrays = {name: _tensor(array, device) for name, array in rows.arrays.items()}
+        return replace(rows, rows_R=_tensor(rows.rows_R, device), arrays=arrays)
+
     return replace(
         batch,
         source=stream(batch.source),
         target=stream(batch.target),
-        loss_rows_L=_tensor(batch.loss_rows_L, device),
-        labels_L=_tensor(batch.labels_L, device),
-        codes=tuple(replace(c, rows=_tensor(c.rows, device), picked=_tensor(c.picked, device)) for c in batch.codes),
-        judged=tuple(
-            replace(j, **{name: _tensor(getattr(j, name), device) for name in ("pieces", "rows", "filled")})
-            for j in batch.judged
-        ),
-        side=tuple(replace(s, rows=_tensor(s.rows, device)) for s in batch.side),
+        losses=tuple(learned(rows) for rows in batch.losses),
     )

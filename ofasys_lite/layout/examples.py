@@ -13,7 +13,9 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.costs import row_lengths
 from ofasys_lite.layout.judged_targets import judged_targets
-from ofasys_lite.layout.pack import Example, Rendered, Side, SideLoss, Target, Term, TermedPiece
+from ofasys_lite.layout.learned import Learned, Objective, Term
+from ofasys_lite.layout.objectives import TOKENS
+from ofasys_lite.layout.pack import Example, Rendered, Side, Target
 from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.attribute_values import CallValue
@@ -21,6 +23,7 @@ from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.segments import (
     GroupSegment,
+    LossSpec,
     Options,
     Plan,
     PlannedTemplate,
@@ -32,8 +35,6 @@ from ofasys_lite.plan.segments import (
     walk,
 )
 from ofasys_lite.preprocess.base import Piece, Preprocess
-from ofasys_lite.preprocess.image_codes import infill
-from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
@@ -50,13 +51,22 @@ class ExampleMaker:
         plan: The task's plan, closed sets frozen.
         preprocess: Preprocessors by `tool_key` of the plan's slots.
         vocabulary: The run's vocabulary.
+        objectives: By (`tool_key`, loss) of the plan's slots.
     """
 
-    def __init__(self, plan: Plan, preprocess: Mapping[ToolKey, Preprocess], vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        preprocess: Mapping[ToolKey, Preprocess],
+        vocabulary: Vocabulary,
+        objectives: Mapping[tuple[ToolKey, LossSpec], Objective],
+    ) -> None:
         self.plan = plan
         self.preprocess = preprocess
         self.vocabulary = vocabulary
+        self.objectives = objectives
         self._terms = Terms(plan)
+        self._judged = any(self._terms.judges(slot) for slot in plan.target_slots())
         self._words: dict[str, Piece] = {}
         # boxes are bins of the image's own size; other lines need not look at it
         self._boxes = any(s.modality == "BOX" for s in plan.all_slots())
@@ -102,16 +112,17 @@ class ExampleMaker:
                 state.masked = source.masked
                 for segment in side:
                     self._segment(state, segment, row, target=True)
-                targets.append(Target(tuple(state.pieces), causal=not any(_together(s) for s in walk(side))))
-            if train and rng is not None:
+                causal = not any(self._together(s) for s in walk(side))
+                targets.append(Target(tuple(state.pieces), tuple(state.learned), causal))
+            if self._judged and train and rng is not None:
                 # behind all other draws: what the sample writes is the same with judges and without
                 for side, target in zip(template.targets, tuple(targets), strict=True):
                     targets += judged_targets(self._terms, side, target.pieces, rng)
         except DataError as error:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
-        pieces = tuple(p.piece for p in source.pieces)
-        return Example(self.plan.task, id, (Side(pieces),), tuple(targets), tuple(source.losses), source.masked)
+        read = Side(tuple(source.pieces), tuple(source.learned))
+        return Example(self.plan.task, id, (read,), tuple(targets), source.masked)
 
     def source(
         self,
@@ -139,8 +150,7 @@ class ExampleMaker:
                 self._segment(state, segment, row, target=False)
         except DataError as error:
             raise DataError(f"task {self.plan.task}, id {id}: {error.message}", help=error.help) from error
-        pieces = tuple(p.piece for p in state.pieces)
-        return Example(self.plan.task, id, (Side(pieces),), (), masked=state.masked)
+        return Example(self.plan.task, id, (Side(tuple(state.pieces)),), (), masked=state.masked)
 
     def known(self, target: int, row: Mapping[str, Any], masked: Mapping[str, Piece]) -> dict[str, Piece]:
         """Slot key -> the row's own picture, for slots of which the source hides a part: the rest is given.
@@ -154,13 +164,13 @@ class ExampleMaker:
                 state = RowState(row, None, False, self._frame(template, row))
                 state.masked = dict(masked)
                 self._slot(state, slot, row, target=True)
-                found[slot.key] = state.pieces[-1].piece
+                found[slot.key] = state.pieces[-1]
         return found
 
     def _segment(self, state: RowState, segment: Segment, row: Any, target: bool) -> None:
         if isinstance(segment, WordsSegment):
             term = self._terms.words() if target and self.plan.loss_on_words else None
-            state.pieces.append(TermedPiece(self._word_piece(segment.text), term))
+            state.add(self._word_piece(segment.text), TOKENS, term)
         elif isinstance(segment, SlotSegment):
             self._slot(state, segment, row, target)
         else:
@@ -177,10 +187,10 @@ class ExampleMaker:
     def _slot(self, state: RowState, slot: SlotSegment, row: Any, target: bool) -> None:
         value = field(row, slot.column, slot.exact)
         absent = is_empty(value)
-        term = self._terms.slot(slot) if slot.learned else None
         if slot.optional:
             if target:
-                state.pieces.append(TermedPiece(self._control("absent" if absent else "present"), term))
+                term = self._terms.loss(slot, slot.losses[0]) if slot.learned else None
+                state.add(self._control("absent" if absent else "present"), TOKENS, term)
             if absent:
                 return
         if target and slot.learned and absent and value is not MISSING:
@@ -200,18 +210,17 @@ class ExampleMaker:
         except DataError as error:
             message = f"column `{slot.column}`: {naming(error, value)}"
             raise DataError(message, code=error.code, help=error.help) from error
-        state.pieces.append(TermedPiece(piece, term))
-        if not target and state.objectives:
-            for loss in slot.losses:
-                state.losses.append(self._side_loss(state, slot, loss.name, loss.weight, dict(loss.options), row))
+        if slot.losses and (target or state.objectives):
+            piece = self._learn(state, slot, piece, row)
+        state.pieces.append(piece)
 
     def _span(self, state: RowState, slot: SlotSegment, piece: Piece, target: bool) -> Piece:
-        """`piece`, or of a target whose text the source hides a span of, the piece that learns the span (MASS)."""
+        """`piece`, or of a target of which the source hides a part, the piece that learns that part."""
         if target:
             hidden = state.masked.get(slot.column) if slot.learned and slot.closed is None else None
-            if piece.coded:
-                return piece if hidden is None else infill(piece, hidden, state.rng if state.train else None)
-            return piece if hidden is None else hidden_span(piece, hidden, self.vocabulary.control("mask"))
+            if hidden is None:
+                return piece
+            return self.preprocess[slot.tool_key].rest(piece, hidden, state.rng if state.train else None)
         options = dict(slot.options)
         if len(piece.arrays.get("mask", ())):
             state.masked[slot.column] = piece
@@ -219,28 +228,40 @@ class ExampleMaker:
             state.masked[slot.column] = piece
         return piece
 
-    def _side_loss(
-        self, state: RowState, slot: SlotSegment, name: str, weight: float, options: Mapping[str, object], row: Any
-    ) -> SideLoss:
-        column = str(options["column"])
+    def _learn(self, state: RowState, slot: SlotSegment, piece: Piece, row: Any) -> Piece:
+        """Notes what the slot's objectives learn of its piece, which stands behind those laid out; returns it."""
+
+        def read(column: str) -> Piece:
+            return self._other(slot, column, row)
+
+        for loss in slot.losses:
+            objective = self.objectives[slot.tool_key, loss]
+            try:
+                piece, arrays = objective.prepare(piece, read, state.rng)
+            except DataError as error:
+                raise DataError(f"column `{slot.column}`: {error.message}", code=error.code, help=error.help) from error
+            term = self._terms.loss(slot, loss)
+            state.learned.append(Learned(len(state.pieces), objective, (term,), arrays))
+        return piece
+
+    def _other(self, slot: SlotSegment, column: str, row: Any) -> Piece:
+        """The row's value of another column, as the line reads it, without what is hidden of it; else as text."""
         value = field(row, column)
         if value is MISSING or value is None:
             raise missing(column, row)
         reader = next((s for s in self.plan.slots() if s.column == column and s is not slot), None)
         if reader is None:
-            ids = np.asarray(self.vocabulary.encode(str(value)), dtype=np.int64)
-        else:
-            plain = tuple(p for p in reader.options if p[0] not in ("mask_ratio", "noise_ratio"))
-            tool = self.preprocess[reader.tool_key]
-            ids = np.asarray(tool.encode(value, (*plain, ("side", "source")), None, False).arrays["ids"])
-        # CTC (Graves et al. 2006) needs a row per label and one more between equal neighbours
-        needed = len(ids) + int((ids[1:] == ids[:-1]).sum())
-        rows = state.pieces[-1].piece.count
-        if rows < needed or len(ids) == 0:
-            raise DataError(
-                f"column `{slot.column}`: {rows} rows cannot be aligned with {len(ids)} labels of `{column}`"
-            )
-        return SideLoss(name, len(state.pieces) - 1, self._terms.slot(slot, name, weight), ids)
+            return Piece.of_ids(self.vocabulary.encode(str(value)))
+        plain = tuple(p for p in reader.options if p[0] not in ("mask_ratio", "noise_ratio"))
+        return self.preprocess[reader.tool_key].encode(value, (*plain, ("side", "source")), None, False)
+
+    def _together(self, slot: SlotSegment) -> bool:
+        """Whether the slot is written in one go, all its rows seeing each other."""
+        if not slot.learned:
+            return False
+        decode = option(slot.options, "decode")
+        parallel = isinstance(decode, CallValue) and decode.name == "mask_predict"
+        return parallel or any(self.objectives[slot.tool_key, loss].together for loss in slot.losses)
 
     def options(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None, target: bool) -> Options:
         """The slot's options with what only the row knows: side, closed values, frame."""
@@ -283,11 +304,11 @@ class ExampleMaker:
         learned = target and any(s.learned for s in walk((group,)))
         term = self._terms.group(group) if learned else None
         for alternative, record in elements:
-            state.pieces.append(TermedPiece(self._control(opener(group, alternative)), term))
+            state.add(self._control(opener(group, alternative)), TOKENS, term)
             for segment in group.alternatives[alternative]:
                 self._segment(state, segment, record, target)
         if target:
-            state.pieces.append(TermedPiece(self._control("end"), term))
+            state.add(self._control("end"), TOKENS, term)
 
     def constraint(self, target: int, row: Mapping[str, Any]) -> Constraint:
         """What the ids of target number `target` may be, given the row's forced and candidate values."""
@@ -317,15 +338,15 @@ class ExampleMaker:
     def _forced(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None) -> Constraint:
         state = RowState(row, None, False, frame)
         self._slot(state, slot, row, target=True)
-        if any(p.piece.adapter != "text" for p in state.pieces):
+        if any(p.adapter != "text" for p in state.pieces):
             raise DataError(f"slot `{slot.key}`: a forced {slot.modality} on the target side cannot be decoded yet")
-        return Forced(tuple(int(i) for p in state.pieces for i in p.piece.arrays["ids"]))
+        return Forced(tuple(int(i) for p in state.pieces for i in p.arrays["ids"]))
 
     def _repeat(self, group: GroupSegment, row: Any, frame: tuple[int, int] | None) -> Constraint:
         if not any(s.learned for s in walk((group,))):
             state = RowState(row, None, False, frame)
             self._group(state, group, row, target=True)
-            return Forced(tuple(int(i) for p in state.pieces for i in p.piece.arrays["ids"]))
+            return Forced(tuple(int(i) for p in state.pieces for i in p.arrays["ids"]))
         bounds = [b for b in (group.most, group.cut) if b is not None]
         control = self.vocabulary.control
         repeat = Repeat(
@@ -376,9 +397,3 @@ class ExampleMaker:
             bare = all(len(r) == 1 and next(iter(r)).isdigit() for r in found) and found
             return {group.over: [next(iter(r.values())) for r in found] if bare else found}
         return {column: [r.get(column) for r in found] for column in walked(group)}
-
-
-def _together(slot: SlotSegment) -> bool:
-    """Whether the slot is written in one go, all its rows seeing each other."""
-    decode = option(slot.options, "decode")
-    return slot.learned and isinstance(decode, CallValue) and decode.name == "mask_predict"

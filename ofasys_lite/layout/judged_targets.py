@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ofasys_lite.layout.pack import Target, TermedPiece
+from ofasys_lite.layout.learned import Learned
+from ofasys_lite.layout.objectives import JUDGES
+from ofasys_lite.layout.pack import Target
 from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.segments import Segment, walk
+from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.judged import VERDICTS, judged_piece
 
 __all__ = ["judged_targets"]
 
 
 def judged_targets(
-    terms: Terms, side: tuple[Segment, ...], pieces: Sequence[TermedPiece], rng: np.random.Generator
+    terms: Terms, side: tuple[Segment, ...], pieces: Sequence[Piece], rng: np.random.Generator
 ) -> list[Target]:
-    """The picture of a target once more, now and then, where its line has judges.
+    """The picture of a target of a line with judges once more, now and then.
 
     Args:
         terms: Of the task.
@@ -26,12 +29,12 @@ def judged_targets(
         rng: The sample's generator, after all other draws.
     """
     judged = [found for slot in walk(side) if (found := terms.judges(slot))]
-    coded = [item.piece for item in pieces if item.piece.coded]
+    coded = [piece for piece in pieces if "judge" in piece.arrays]
     targets = []
     # a slot written in one go stands alone, so that there is at most one piece
     for names, piece in zip(judged, coded, strict=False):
         shown = judged_piece(piece, rng)
         if shown is not None:
             asked = tuple(names[head] for head in VERDICTS[int(shown.arrays["judge"][0])])
-            targets.append(Target((TermedPiece(shown, None, asked),), causal=False))
+            targets.append(Target((shown,), (Learned(0, JUDGES, asked),), causal=False))
     return targets

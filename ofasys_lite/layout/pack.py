@@ -1,6 +1,6 @@
 """What travels from rows to the model: `Example` (one row, numpy), `Batch` (one pack of flat streams, numpy).
 
-Shapes: S source rows, T target rows, P rows of one part, L target rows with loss.
+What is learned stands in `learned.py`. Shapes: S source rows, T target rows, P rows of one part, U loss values.
 """
 
 from __future__ import annotations
@@ -13,81 +13,33 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import ShapeError
+from ofasys_lite.layout.learned import Learned, LossRows, Term, joined
 from ofasys_lite.preprocess.base import Piece
 
 __all__ = [
     "Batch",
-    "CodeRows",
     "Example",
-    "JudgeRows",
     "Part",
     "Rendered",
     "Side",
-    "SideLoss",
-    "SideRows",
     "Stream",
     "Target",
-    "Term",
-    "TermedPiece",
 ]
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
-    """One loss term: (task, slot).
-
-    Attributes:
-        task: Task name.
-        slot: Slot key, with `:ctc` and the like for an objective that is not cross entropy.
-        unit: `token`, `frame`, `position`, `sample` or `pair`.
-        weight: The slot's weight.
-    """
-
-    task: str
-    slot: str
-    unit: str
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class TermedPiece:
-    """A piece on the target side and the term its learned rows count for (None: read, not learned).
-
-    Attributes:
-        piece: The piece.
-        term: Of its learned rows.
-        judges: Terms of the verdicts on a piece that judges learn from (`preprocess/judged.py`).
-    """
-
-    piece: Piece
-    term: Term | None
-    judges: tuple[Term, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SideLoss:
-    """An objective on the encoder's states of one source piece.
-
-    Attributes:
-        kind: `ctc`.
-        piece: Index of the source piece whose rows it judges.
-        term: The term it counts for.
-        labels: Label ids.
-    """
-
-    kind: str
-    piece: int
-    term: Term
-    labels: Ints
-
-
-@dataclass(frozen=True, slots=True)
 class Side:
-    """One source sequence: its pieces in order."""
+    """One source sequence.
+
+    Attributes:
+        pieces: Its pieces in order.
+        learned: What objectives learn of them from the encoder's states.
+    """
 
     pieces: tuple[Piece, ...]
+    learned: tuple[Learned, ...] = ()
 
     @property
     def count(self) -> int:
@@ -97,20 +49,22 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One target sequence: its pieces in order.
+    """One target sequence.
 
     Attributes:
-        pieces: Causal: row t is fed element t - 1 and predicts element t; the last element is never fed back.
+        pieces: Its pieces in order. Causal: row t is fed element t - 1 and predicts element t; the last is never fed.
+        learned: What objectives learn of them; a piece that is not here is read, not learned.
         causal: False where all rows see each other and each predicts its own element (mask-predict).
     """
 
-    pieces: tuple[TermedPiece, ...]
+    pieces: tuple[Piece, ...]
+    learned: tuple[Learned, ...] = ()
     causal: bool = True
 
     @property
     def count(self) -> int:
         """Number of rows (one per element)."""
-        return sum(p.piece.count for p in self.pieces)
+        return sum(p.count for p in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +76,6 @@ class Example:
         id: Sample id.
         sources: Source sequences (one; two for `<->`).
         targets: Target sequences (`;;`: one each).
-        losses: Objectives on source pieces.
         masked: Source pieces by column of which a part is hidden: what a target of the same column is to write.
     """
 
@@ -130,7 +83,6 @@ class Example:
     id: str
     sources: tuple[Side, ...]
     targets: tuple[Target, ...]
-    losses: tuple[SideLoss, ...] = ()
     masked: Mapping[str, Piece] = field(default_factory=dict)
 
 
@@ -181,61 +133,6 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class SideRows:
-    """An objective on the encoder's states of one piece, in a pack.
-
-    Attributes:
-        kind: `ctc`.
-        term: Index into the pack's terms.
-        sample: Index into the pack's samples.
-        rows: Source rows it judges.
-        labels: Label ids, on the host; each is one loss unit.
-    """
-
-    kind: str
-    term: int
-    sample: int
-    rows: Any
-    labels: Any
-
-
-@dataclass(frozen=True, slots=True)
-class CodeRows:
-    """Target rows that an adapter's own heads learn, in a pack: codes with depth.
-
-    Attributes:
-        adapter: Name of the adapter.
-        rows: Target rows, one per position, in the order in which the adapter's part holds them.
-        picked: Which positions of the part these are, or None for all of them.
-    """
-
-    adapter: str
-    rows: Any
-    picked: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeRows:
-    """Whole pieces that an adapter's judges learn from, in a pack: J of L positions.
-
-    Attributes:
-        adapter: Name of the adapter.
-        pieces: (J,) their numbers among the adapter's pieces.
-        rows: (J, L) their target rows.
-        samples: Index into the pack's samples of each.
-        kinds: REAL, OTHER or OWN of `preprocess/judged.py`, of each.
-        filled: Positions that the model itself fills in, in the pieces of kind OWN laid end to end.
-    """
-
-    adapter: str
-    pieces: Any
-    rows: Any
-    samples: tuple[int, ...]
-    kinds: tuple[int, ...]
-    filled: Any
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """One pack.
 
@@ -244,31 +141,39 @@ class Batch:
         target: Target stream, shifted: row t holds what was before and predicts element t.
         cross: (target rows, source rows) per encoding, in stream order: the lengths of cross-attention.
         causal_rows: Number of leading target rows that are causal.
-        loss_rows_L: Target rows with loss whose element is a token id.
-        labels_L: What they must predict.
-        terms_L: Index into `terms` for each of them, for the rows of `codes` behind them, then for the verdicts of
-            `judged`.
-        samples_L: Index into `samples` likewise.
-        side: Objectives on the encoder.
+        losses: What is learned. Its order is the order of loss values: target before source, then by name of the
+            objective and of the adapter.
         terms: The loss terms met in the pack.
         samples: (task, id) per sample, in stream order.
-        codes: Rows with loss that adapters learn by heads of their own, by adapter name.
-        judged: Pieces that judges learn from, by adapter name.
     """
 
     source: Stream
     target: Stream
     cross: tuple[tuple[int, int], ...]
     causal_rows: int
-    loss_rows_L: Any
-    labels_L: Any
-    terms_L: Any
-    samples_L: Any
-    side: tuple[SideRows, ...]
+    losses: tuple[LossRows, ...]
     terms: tuple[Term, ...]
     samples: tuple[tuple[str, str], ...]
-    codes: tuple[CodeRows, ...] = ()
-    judged: tuple[JudgeRows, ...] = ()
+
+    @property
+    def terms_U(self) -> Ints:
+        """Index into `terms` of each loss value."""
+        return joined([rows.terms_U for rows in self.losses])
+
+    @property
+    def samples_U(self) -> Ints:
+        """Index into `samples` of each loss value."""
+        return joined([rows.samples_U for rows in self.losses])
+
+    @property
+    def units_U(self) -> Ints:
+        """Loss units that each loss value is the sum of."""
+        return joined([rows.units_U for rows in self.losses])
+
+    def part_of(self, rows: LossRows) -> Part:
+        """The pieces of the adapter that learns `rows`, in their stream."""
+        stream = self.source if rows.side == "source" else self.target
+        return next(part for part in stream.parts if part.adapter == rows.adapter)
 
     def __post_init__(self) -> None:
         for name, stream in (("source", self.source), ("target", self.target)):

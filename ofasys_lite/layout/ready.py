@@ -14,6 +14,7 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, OfasysError, raise_all
 from ofasys_lite.layout.examples import ExampleMaker
+from ofasys_lite.layout.objectives import objective_of
 from ofasys_lite.layout.scan import Progress, Scan, pieces
 from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, adapter_suffix, codec_of, codec_slots, with_codecs
@@ -132,7 +133,8 @@ def makers_for(
                 settings_of(modality, settings), vocabulary, adapter_name(slot, modality), folder, card.settings
             )
             tools[key] = preprocess_class(slot.preprocess)(context)
-    return ExampleMaker(plan, tools, vocabulary)
+    objectives = {(s.tool_key, loss): objective_of(s, loss, modalities) for s in plan.all_slots() for loss in s.losses}
+    return ExampleMaker(plan, tools, vocabulary, objectives)
 
 
 def make_ready(

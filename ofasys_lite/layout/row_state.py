@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ofasys_lite.layout.pack import SideLoss, TermedPiece
+from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.preprocess.base import Piece
 
 __all__ = ["RowState"]
@@ -24,11 +24,11 @@ class RowState:
         frame: (width, height) in pixels that boxes of the row refer to.
         step: Number of the training step.
         dropped: Slots with `drop=` are left out.
-        objectives: Those on the encoder are wanted.
+        objectives: What is learned is wanted.
         own_holes: Transparent parts of masked pictures say what is hidden.
         masked: Column -> its masked text or picture, of which the target learns what is hidden.
         pieces: Laid out so far.
-        losses: Objectives on the encoder.
+        learned: What objectives learn of them.
     """
 
     row: Any
@@ -40,5 +40,11 @@ class RowState:
     objectives: bool = True
     own_holes: bool = False
     masked: dict[str, Piece] = field(default_factory=dict)
-    pieces: list[TermedPiece] = field(default_factory=list)
-    losses: list[SideLoss] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    learned: list[Learned] = field(default_factory=list)
+
+    def add(self, piece: Piece, objective: Objective | None = None, term: Term | None = None) -> None:
+        """Lays a piece behind the others, learned by `objective` where it counts for a term."""
+        if objective is not None and term is not None:
+            self.learned.append(Learned(len(self.pieces), objective, (term,)))
+        self.pieces.append(piece)

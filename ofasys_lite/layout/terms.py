@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ofasys_lite.data.groups import group_key
-from ofasys_lite.layout.pack import Term
+from ofasys_lite.layout.learned import Term
 from ofasys_lite.plan.codecs import codec_of
-from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, walk
+from ofasys_lite.plan.segments import GroupSegment, LossSpec, Plan, Segment, SlotSegment, WordsSegment, walk
 
 __all__ = ["Terms"]
 
@@ -28,8 +28,7 @@ class Terms:
                 for segment in side:
                     self._collect(segment, found)
             for slot in walk(template.source):
-                for loss in slot.losses:
-                    found[self.slot(slot, loss.name, loss.weight)] = None
+                found |= dict.fromkeys(self.loss(slot, loss) for loss in slot.losses)
         return tuple(found)
 
     def _collect(self, segment: Segment, found: dict[Term, None]) -> None:
@@ -38,7 +37,7 @@ class Terms:
                 found[self.words()] = None
         elif isinstance(segment, SlotSegment):
             if segment.learned:
-                found[self.slot(segment)] = None
+                found |= dict.fromkeys(self.loss(segment, loss) for loss in segment.losses)
                 found |= dict.fromkeys(self.judges(segment))
         else:
             if any(s.learned for s in walk((segment,))):
@@ -65,9 +64,8 @@ class Terms:
         heads = ("relevance", "fidelity")
         return tuple(Term(self.plan.task, f"{slot.key}:{head}", "sample", factor) for head in heads)
 
-    def slot(self, slot: SlotSegment, objective: str = "cross_entropy", weight: float | None = None) -> Term:
-        """Of a slot, or of an objective on it."""
-        if objective == "cross_entropy":
-            unit = next((loss.unit for loss in slot.losses if loss.name == objective), "token")
-            return Term(self.plan.task, slot.key, unit, slot.weight)
-        return Term(self.plan.task, f"{slot.key}:{objective}", "token", slot.weight if weight is None else weight)
+    def loss(self, slot: SlotSegment, loss: LossSpec) -> Term:
+        """Of an objective on a slot: called as the slot where the slot is written, else `slot:objective`."""
+        if slot.learned:
+            return Term(self.plan.task, slot.key, loss.unit, slot.weight * loss.weight)
+        return Term(self.plan.task, f"{slot.key}:{loss.name}", loss.unit, loss.weight)

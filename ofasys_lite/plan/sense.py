@@ -193,13 +193,13 @@ def check_targets(planning: Planning, template: PlannedTemplate, node: Template)
         help = "give all of them the same `codec`, or make two tasks of the line"
         planning.error("E207", "one line is written with one codec", slot.span, help)
     for side, sentence in zip(template.targets, node.targets, strict=True):
-        if any(_in_one_go(s) for s in _slots(side)) and len(side) > 1:
+        if any(_in_one_go(planning, s) for s in _slots(side)) and len(side) > 1:
             help = "leave the slot alone right of `->`, put it behind `;;`, or write it from left to right"
             planning.error("E208", "what is written in one go stands beside something else", sentence.span, help)
-        for slot in (s for s in _slots(side) if s.optional and _in_one_go(s)):
+        for slot in (s for s in _slots(side) if s.optional and _in_one_go(planning, s)):
             help = "leave `?` out, or write it from left to right"
             planning.error("E208", "what is written in one go is always there", slot.span, help)
-    ways = {_in_one_go(s) for side in template.targets for s in _slots(side) if s.learned}
+    ways = {_in_one_go(planning, s) for side in template.targets for s in _slots(side) if s.learned}
     if len(ways) > 1:
         help = "make two tasks of it: all targets of one encoding are written from left to right, or none is"
         planning.error("E208", "one target is written in order, another one in one go", node.span, help)
@@ -222,11 +222,14 @@ def _has_candidates(slot: SlotSegment) -> bool:
     return slot.learned and slot.closed is not None and slot.closed.kind == "candidates"
 
 
-def _in_one_go(slot: SlotSegment) -> bool:
-    """True for what is not written from left to right: diffusion and mask-predict."""
+def _in_one_go(planning: Planning, slot: SlotSegment) -> bool:
+    """True for what is not written from left to right: diffusion, mask-predict, what a card says of its objective."""
+    own = planning.modalities[slot.modality].objectives
     decode = dict(slot.options).get("decode")
     parallel = isinstance(decode, CallValue) and decode.name == "mask_predict"
-    return parallel or any(loss.name == "diffusion" for loss in slot.losses)
+    return parallel or any(
+        own[loss.name].together if loss.name in own else loss.name == "diffusion" for loss in slot.losses
+    )
 
 
 def _slots(segments: tuple[Segment, ...]) -> Iterator[SlotSegment]:

@@ -52,8 +52,15 @@ class Builder(Planning):
         if codec is not None:
             values["codec"] = codec
             preprocess, adapter = (modality.codecs[codec.name][key] for key in ("preprocess", "adapter"))
-        if learned and codec is None and modality.writes == "now" and adapter != TEXT_ADAPTER:
-            help = "what is written is token ids (the adapter of TEXT) or codes (`codecs` of the modality's card)"
+        standard = LossSpec("cross_entropy", "token") if codec is not None else _standard(modality)
+        given = values.pop("loss", None)
+        losses = self._losses(given, modality, slot, (standard,) if learned else (), target)
+        tokens = any(loss.name == "cross_entropy" for loss in losses) and codec is None
+        if tokens and modality.writes == "now" and adapter != TEXT_ADAPTER:
+            help = (
+                "what is written is token ids (the adapter of TEXT), codes (`codecs` of the modality's card), "
+                "or has an objective of its own (`losses` of the card, with `standard: true`)"
+            )
             message = f"nothing learns to write {modality.name}: its adapter {adapter or '(none)'} has no objective"
             self.error("E102", message, slot.span, help)
         check_slot(self, slot, values, learned=learned, target=target, modality=modality.name)
@@ -65,7 +72,6 @@ class Builder(Planning):
             if not target:
                 self.error("E109", "a preference pair stands on the target side", slot.span, "move it right of `->`")
         closed = self._closed(values.pop("closed_set", None), slot)
-        losses = self._losses(values.pop("loss", None), modality, slot, learned, target)
         if codec is not None and learned:
             # all codes of a position are one unit
             losses = tuple(replace(loss, unit="position") for loss in losses)
@@ -173,9 +179,8 @@ class Builder(Planning):
         return given_codec(self, value, modality, slot, span, learned)
 
     def _losses(
-        self, value: object, modality: ModalityCard, slot: Slot, learned: bool, target: bool
+        self, value: object, modality: ModalityCard, slot: Slot, standard: tuple[LossSpec, ...], target: bool
     ) -> tuple[LossSpec, ...]:
-        standard = (LossSpec("cross_entropy", "token"),) if learned else ()
         if not isinstance(value, Attribute) or value.value is None:
             if isinstance(value, Attribute):
                 self.error("E106", "`loss` takes an objective such as ctc(text)", value.span)
@@ -187,24 +192,28 @@ class Builder(Planning):
             help = did_you_mean(call.name, sorted(modality.losses), f"{modality.name} takes")
             self.error("E111", f"{modality.name} has no objective `{call.name}`", value.span, help)
             return standard
-        side = LOSS_SIDES.get(call.name)
+        own = modality.objectives.get(call.name)
+        side = LOSS_SIDES.get(call.name) if own is None else own.side
         if side is not None and (side == "target") != target:
             where = "right" if side == "target" else "left"
             what = f"`loss={call.name}` is an objective of a {side} slot"
             self.error("E109", what, value.span, f"move it {where} of `->`")
             return standard
-        if call.name == "dpo" and slot.rejected is None:
+        if own is not None and target and not standard:
+            help = "leave one of the two out"
+            self.error("E207", "`loss` means nothing on a slot with `no_loss`", value.span, help)
+        if own is None and call.name == "dpo" and slot.rejected is None:
             help = f"write [{modality.name}:chosen>rejected,loss=dpo(beta=0.1)]"
             self.error("E207", "dpo compares two columns", value.span, help)
-        if call.name not in LOSS_KEYS and call.name != "ctc":
+        if own is None and call.name not in LOSS_KEYS and call.name != "ctc":
             help = f"its card names it; training has {', '.join(LOSSES_NOW)}"
             self.error("E111", f"no objective `{call.name}` is built", value.span, help)
             return standard
-        if state == "later" or call.name not in LOSSES_NOW:
+        if state == "later" or (own is None and call.name not in LOSSES_NOW):
             self.not_yet(f"the objective {call.name} of {modality.name} is planned for a later version")
         if call.name == "ctc":
             return self._ctc(call, value.span)
-        known = (*LOSS_KEYS[call.name], "weight")
+        known = (*(LOSS_KEYS[call.name] if own is None else own.arguments), "weight")
         for key in (key for key, _ in call.keyed if key not in known):
             self.error("E113", f"objective {call.name} has no `{key}`", value.span, did_you_mean(key, known))
         if call.positional:
@@ -215,7 +224,8 @@ class Builder(Planning):
             self.error("E106", f"`weight` of {call.name} is a number of at least 0", value.span)
             weight = 1.0
         keyed = tuple(pair for pair in call.keyed if pair[0] != "weight")
-        return (LossSpec(call.name, LOSS_UNITS.get(call.name, "sample"), float(weight), keyed),)
+        unit = LOSS_UNITS.get(call.name, "sample") if own is None else own.unit
+        return (LossSpec(call.name, unit, float(weight), keyed),)
 
     def _ctc(self, call: CallValue, span: Span) -> tuple[LossSpec, ...]:
         unknown = [k for k, _ in call.keyed if k != "weight"]
@@ -226,6 +236,12 @@ class Builder(Planning):
             )
             return ()
         return (LossSpec("ctc", "token", float(weight), (("column", str(call.positional[0])),)),)
+
+
+def _standard(modality: ModalityCard) -> LossSpec:
+    """What a target slot is learned by where its line names no objective."""
+    own = next(((name, card.unit) for name, card in modality.objectives.items() if card.standard), None)
+    return LossSpec("cross_entropy", "token") if own is None else LossSpec(*own)
 
 
 def _defaults(modality: ModalityCard, target: bool) -> dict[str, object]:

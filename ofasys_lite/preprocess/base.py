@@ -39,14 +39,12 @@ class Piece:
             Token pieces have `ids` (P,) int64, and may have `inputs` (P,) where what is fed back differs from
             what is learned (`noise_ratio`).
         learn_P: For target pieces: True where the row carries loss; None learns all rows of a learned slot.
-        coded: The rows are codes that the adapter makes and learns by heads of its own, not token ids.
     """
 
     adapter: str
     positions_P3: npt.NDArray[np.int64]
     arrays: Mapping[str, Array]
     learn_P: npt.NDArray[np.bool_] | None = None
-    coded: bool = False
 
     def __post_init__(self) -> None:
         if self.positions_P3.ndim != 2 or self.positions_P3.shape[1] != 3:
@@ -142,6 +140,18 @@ class Preprocess:
     def decode(self, ids: npt.NDArray[np.int64], options: Options) -> Any:
         """The value that `ids` (legal under `constraint`, closing control included) spell."""
         raise TypeError(f"{type(self).__name__} cannot be written")
+
+    def rest(self, piece: Piece, hidden: Piece, rng: np.random.Generator | None) -> Piece:
+        """A target's `piece` with loss on what the source hides of the same value, here a span of a text (MASS).
+
+        Args:
+            piece: The whole value.
+            hidden: The source's piece of it.
+            rng: The sample's generator in training.
+        """
+        from ofasys_lite.preprocess.mass import hidden_span
+
+        return hidden_span(piece, hidden, self.vocabulary.control("mask"))
 
     def frame(self, value: Any) -> tuple[int, int] | None:
         """(width, height) in pixels of `value` if it is a picture that boxes can refer to; header only."""

@@ -79,9 +79,9 @@ class ImageCodesPreprocess(Preprocess):
         if _codec(options).get("judges") is not None:
             arrays["judge"] = np.zeros(0, dtype=np.int64)
         if not _together(options):
-            return Piece(self.context.adapter, positions, arrays, coded=True)
+            return Piece(self.context.adapter, positions, arrays)
         hidden = _some(np.ones(len(positions), dtype=np.bool_), rng if train else None)
-        return Piece(self.context.adapter, positions, {**arrays, "hidden": hidden}, hidden, coded=True)
+        return Piece(self.context.adapter, positions, {**arrays, "hidden": hidden}, hidden)
 
     def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
         """L positions of K codes each."""
@@ -101,6 +101,10 @@ class ImageCodesPreprocess(Preprocess):
         if ids.ndim != 3:
             raise DataError(f"codes of shape {ids.shape} were not rendered")
         return Image.fromarray(ids)
+
+    def rest(self, piece: Piece, hidden: Piece, rng: np.random.Generator | None) -> Piece:
+        """The picture with loss on the positions that the source hides."""
+        return infill(piece, hidden, rng)
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Any) -> None:

@@ -13,8 +13,12 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.report.task_rows import TaskRows, spread
+
+#: Rows that are learned, the classes (R, K) chosen at each, the weight of each of K choices.
+_Chosen = tuple[LossRows, npt.NDArray[np.integer[Any]], tuple[float, ...]]
 
 __all__ = ["chance_levels", "laid_out"]
 
@@ -30,36 +34,35 @@ def chance_levels(rows: TaskRows, samples: int = 400, network: Network | None = 
         network: Makes the codes of slots that are written in codes; without it those are left out.
     """
     batch = collate(laid_out(rows, spread(len(rows.source), samples)))
-    found = {}
-    # rows of token ids come first; those of codes carry no id
-    tokens = len(batch.labels_L)
-    for index, term in enumerate(batch.terms):
-        labels = np.asarray(batch.labels_L)[np.asarray(batch.terms_L[:tokens]) == index]
-        if len(labels):
-            found[term.slot] = _entropy(labels)
-    return found if network is None else {**found, **_coded(network, batch)}
+    if network is not None:
+        return _coded(network, batch)
+    # ids stand in the pack; codes only their adapter knows
+    return _levels(batch, [(r, r.arrays["labels"][:, None], (1.0,)) for r in batch.losses if "labels" in r.arrays])
 
 
 def _coded(network: Network, batch: Batch) -> dict[str, float]:
-    """Slot -> entropy of the codes that the batch learns, weighted by depth as the loss is."""
     import torch
 
     training = network.training
     network.eval()
     moved = to_device(batch, network.embedding.weight.device)
-    parts = {part.adapter: part for part in moved.target.parts}
-    terms_L, start, found = np.asarray(batch.terms_L), len(batch.labels_L), dict[str, float]()
-    for codes in moved.codes:
-        coder = network.coder(codes.adapter)
-        with torch.inference_mode():
-            learned_RK = coder.codes(parts[codes.adapter])[0].flatten(0, 1).cpu().numpy()
-        learned_RK = learned_RK if codes.picked is None else learned_RK[codes.picked.cpu().numpy()]
-        terms_R = terms_L[start : start + len(learned_RK)]
-        start += len(learned_RK)
-        for index in np.unique(terms_R):
-            depths = [_entropy(codes_R) for codes_R in learned_RK[terms_R == index].T]
-            found[batch.terms[index].slot] = float(np.dot(depths, coder.shares))
+    found: list[_Chosen] = []
+    with torch.inference_mode():
+        for rows in moved.losses:
+            classes = network.classes(rows, moved)
+            if classes is not None:
+                found.append((rows, classes[0].cpu().numpy(), classes[1]))
     network.train(training)
+    return _levels(batch, found)
+
+
+def _levels(batch: Batch, chosen: Sequence[_Chosen]) -> dict[str, float]:
+    """Slot -> entropy of what is chosen at its rows, weighted over the choices of a row as the loss is."""
+    found: dict[str, float] = {}
+    for rows, classes_RK, weights in chosen:
+        for index in np.unique(rows.terms_U):
+            choices = classes_RK[rows.terms_U == index].T
+            found[batch.terms[index].slot] = float(np.dot([_entropy(each_R) for each_R in choices], weights))
     return found
 
 

@@ -100,7 +100,7 @@ def _score(opened: Split, made: Predicted) -> tuple[str, Score]:
 
 
 def losses(model: Generalist, rows: TaskRows, numbers: Sequence[int]) -> dict[str, float]:
-    """Slot -> mean cross entropy per loss unit (nats) on some rows; those that cannot be read are left out."""
+    """Slot or objective -> mean loss per unit (nats for most) on some rows; those that cannot be read are left out."""
     import torch
 
     examples = laid_out(rows, numbers)
@@ -109,9 +109,10 @@ def losses(model: Generalist, rows: TaskRows, numbers: Sequence[int]) -> dict[st
     for start in range(0, len(examples), _PACK):
         batch = collate(examples[start : start + _PACK])
         with torch.inference_mode():
-            found = model.network(to_device(batch, model.device)).token_L.float().cpu().numpy()
+            values_U = model.network(to_device(batch, model.device)).values_U.float().cpu().numpy()
+        terms_U, units_U = batch.terms_U, batch.units_U
         for index, term in enumerate(batch.terms):
-            chosen = batch.terms_L == index
-            sums[term.slot] = sums.get(term.slot, 0.0) + float(found[chosen].sum())
-            units[term.slot] = units.get(term.slot, 0) + int(chosen.sum())
+            chosen = terms_U == index
+            sums[term.slot] = sums.get(term.slot, 0.0) + float(values_U[chosen].sum())
+            units[term.slot] = units.get(term.slot, 0) + int(units_U[chosen].sum())
     return {slot: sums[slot] / count for slot, count in units.items() if count}

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import CardError, did_you_mean
-from ofasys_lite.layout.pack import Batch, Term
+from ofasys_lite.layout.learned import Term
+from ofasys_lite.layout.pack import Batch
 
 __all__ = ["MODES", "RunTerms", "StepCounts", "unit_weights"]
 
@@ -68,9 +69,8 @@ class RunTerms:
         samples = np.zeros(len(self.tasks), dtype=np.int64)
         for pack in packs:
             index = self.term_index(pack)
-            np.add.at(units, index[np.asarray(pack.terms_L)], 1)
-            for side in pack.side:
-                units[index[side.term]] += len(side.labels)
+            for rows in pack.losses:
+                np.add.at(units, index[rows.terms_U], rows.units_U)
             for task, _ in pack.samples:
                 samples[self._task[task]] += 1
         return StepCounts(units, samples)
@@ -80,25 +80,25 @@ class RunTerms:
         return StepCounts(vector[: len(self.terms)], vector[len(self.terms) :])
 
 
-def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) -> tuple[Floats, Floats]:
-    """Weight of each target row with loss (L,), and of each objective on the encoder.
+def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) -> Floats:
+    """(U,) weight of each loss value of a pack.
 
     Args:
-        batch: One pack.
+        batch: The pack.
         ledger: The run's numbering.
         counts: Counts of the whole step.
         mode: `share`, `token` or `sample`.
     """
     if mode not in MODES:
         raise CardError(f"accounting `{mode}` is not known", help=did_you_mean(mode, MODES))
-    terms_L, samples_L = np.asarray(batch.terms_L), np.asarray(batch.samples_L)
-    index = ledger.term_index(batch)
+    terms_U = batch.terms_U
+    if not len(terms_U):
+        return np.zeros(0, dtype=np.float32)
     if mode == "sample":
-        return _per_sample(batch, index, ledger, counts)
+        return _per_sample(batch, counts)
+    index = ledger.term_index(batch)
     per_term = np.array([_coefficient(t, index[i], ledger, counts, mode) for i, t in enumerate(batch.terms)])
-    side = np.array([per_term[s.term] for s in batch.side], dtype=np.float32)
-    rows = per_term[terms_L] if len(samples_L) else np.zeros(0)
-    return rows.astype(np.float32), side
+    return per_term[terms_U].astype(np.float32)
 
 
 def _coefficient(term: Term, index: int, ledger: RunTerms, counts: StepCounts, mode: str) -> float:
@@ -108,13 +108,9 @@ def _coefficient(term: Term, index: int, ledger: RunTerms, counts: StepCounts, m
     return float(share * term.weight / max(1, int(counts.units[index])))
 
 
-def _per_sample(
-    batch: Batch, index: npt.NDArray[np.int64], ledger: RunTerms, counts: StepCounts
-) -> tuple[Floats, Floats]:
-    total = max(1, int(counts.samples.sum()))
-    keys = np.asarray(batch.samples_L) * max(1, len(batch.terms)) + np.asarray(batch.terms_L)
-    _, inverse, number = np.unique(keys, return_inverse=True, return_counts=True)
+def _per_sample(batch: Batch, counts: StepCounts) -> Floats:
+    terms_U = batch.terms_U
+    _, inverse = np.unique(batch.samples_U * len(batch.terms) + terms_U, return_inverse=True)
+    units = np.bincount(inverse, weights=batch.units_U)
     weights = np.array([t.weight for t in batch.terms])
-    rows = weights[np.asarray(batch.terms_L)] / (number[inverse] * total) if len(keys) else np.zeros(0)
-    side = [weights[s.term] / (max(1, len(s.labels)) * total) for s in batch.side]
-    return rows.astype(np.float32), np.array(side, dtype=np.float32)
+    return (weights[terms_U] / (units[inverse] * max(1, int(counts.samples.sum())))).astype(np.float32)

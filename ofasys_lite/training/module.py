@@ -166,20 +166,18 @@ class TrainingModule(L.LightningModule):
         self.whole = True
 
     def _backward(self, pack: Batch, counts: StepCounts, step: int, number: int) -> None:
-        rows_L, side = unit_weights(pack, self.ledger, counts, self.settings.accounting)
+        weights = unit_weights(pack, self.ledger, counts, self.settings.accounting)
         # dropout draws follow from (seed, step, pack, rank): nothing of them is stored
         torch.manual_seed(_seed_of(self.settings.seed, step, number, self.global_rank))
         batch = to_device(pack, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast_bf16):
             losses = self.network(batch, self.settings.label_smoothing)
-        weights_L = moved(torch.from_numpy(rows_L), self.device)
-        loss = (losses.token_L * weights_L).sum() + losses.touch
-        for weight, scalar in zip(side, losses.side, strict=True):
-            loss = loss + float(weight) * scalar
+        weights_U = moved(torch.from_numpy(weights), self.device)
+        loss = (losses.values_U * weights_U).sum() + losses.touch
         if loss.requires_grad:
             # gradients are averaged over ranks, the counts are sums over them
             self.manual_backward(loss * self.trainer.world_size)
-        self._note(pack, losses.token_L.detach(), [s.detach() for s in losses.side])
+        self._note(pack, losses.values_U.detach())
 
     def _agree(self, share: Share) -> tuple[StepCounts, list[int]]:
         """Counts of the step and how much goes through each section, over all ranks: one small all-reduce a step.
@@ -213,20 +211,18 @@ class TrainingModule(L.LightningModule):
                 for parameter in section.parameters:
                     parameter.grad = None
 
-    def _note(self, pack: Batch, token_L: Tensor, side: list[Tensor]) -> None:
+    def _note(self, pack: Batch, values_U: Tensor) -> None:
         # nothing here waits for the device
-        self.sums = self.sums.to(token_L.device)
+        self.sums = self.sums.to(values_U.device)
         index = self.ledger.term_index(pack)
-        if len(pack.terms_L):
-            term_L = moved(torch.from_numpy(index[np.asarray(pack.terms_L)]), token_L.device)
-            self.sums.index_add_(0, term_L, token_L.float())
-            np.add.at(self.units, index[np.asarray(pack.terms_L)], 1)
-        for item, scalar in zip(pack.side, side, strict=True):
-            self.sums[int(index[item.term])] += scalar.float()
-            self.units[index[item.term]] += len(item.labels)
+        if pack.losses:
+            terms_U = index[pack.terms_U]
+            self.sums.index_add_(0, moved(torch.from_numpy(terms_U), values_U.device), values_U.float())
+            np.add.at(self.units, terms_U, pack.units_U)
         for task, _ in pack.samples:
             self.samples[self.ledger.task_index(task)] += 1
-        self.rows += (pack.source.count, len(pack.terms_L))
+        written = sum(len(rows.terms_U) for rows in pack.losses if rows.side == "target")
+        self.rows += (pack.source.count, written)
 
     def gathered(self) -> Gathered:
         """Losses, units, samples and rows since the last call, summed over ranks; begins anew."""

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ofasys_lite.adapters.codes import CodesAdapter
+from ofasys_lite.adapters.base import Encoded
 from ofasys_lite.adapters.depth_heads import Choose
-from ofasys_lite.layout.pack import Batch, JudgeRows, Part, Stream
+from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.pack import Batch, Stream
 from ofasys_lite.model import EncoderDecoder, Taps, moved
 from ofasys_lite.preprocess.judged import OTHER, OWN
+
+if TYPE_CHECKING:
+    from ofasys_lite.adapters.codes import CodesAdapter
 
 __all__ = ["Reader", "show_judged", "verdict_losses"]
 
@@ -76,48 +81,44 @@ class Reader:
         return states_TD.view(x_MLD.shape)
 
 
-def show_judged(body: EncoderDecoder, coder: CodesAdapter, batch: Batch, states_SD: Tensor, judged: JudgeRows) -> None:
+def show_judged(coder: CodesAdapter, rows: LossRows, encoded: Encoded) -> None:
     """Draws the codes that the judged pieces of a pack show, and hands them to `coder` before it embeds the pack.
 
     Draws follow torch's generator, which training seeds by step, pack and rank.
 
     Args:
-        body: Fills in what the model itself would write.
         coder: The adapter with the judges.
-        batch: The pack.
-        states_SD: What the encoder made of its source.
-        judged: The pieces.
+        rows: The pieces.
+        encoded: The pack, with the body that fills in what the model itself would write.
     """
-    part = _part(batch, judged)
+    part, batch = encoded.batch.part_of(rows), encoded.batch
     codes_NLK = coder.codes(part)[0]
     hidden_NL1 = part.arrays["hidden"].view(*codes_NLK.shape[:2], 1)
-    codes_JLK = codes_NLK[judged.pieces]
+    pieces_J = rows.arrays["pieces"]
+    codes_JLK = codes_NLK[pieces_J]
     for kind in (OTHER, OWN):
-        chosen = [j for j, k in enumerate(judged.kinds) if k == kind]
-        if not chosen:
+        chosen = np.flatnonzero(rows.host["kinds"] == kind)
+        if not len(chosen):
             continue
-        at_X = moved(torch.tensor(chosen), codes_JLK.device)
-        pieces_X = judged.pieces[at_X]
+        at_X = moved(torch.from_numpy(chosen), codes_JLK.device)
+        pieces_X = pieces_J[at_X]
         if kind == OTHER:
             wrong_XLK = codes_NLK[_others(pieces_X, len(codes_NLK))]
         else:
-            spans = _spans(batch, [judged.samples[j] for j in chosen])
-            positions_XL3 = batch.target.positions_S3[judged.rows[at_X]]
-            reader = Reader(body, coder, states_SD.detach(), batch.source, spans, positions_XL3)
-            wrong_XLK = _filled(reader, codes_JLK[at_X], hidden_NL1[pieces_X].squeeze(-1), judged.filled)
+            spans = _spans(batch, rows.host["samples"][chosen].tolist())
+            positions_XL3 = batch.target.positions_S3[rows.rows_R.view(len(pieces_J), -1)[at_X]]
+            reader = Reader(encoded.body, coder, encoded.source_SD.detach(), batch.source, spans, positions_XL3)
+            hidden_XL = hidden_NL1[pieces_X].squeeze(-1)
+            wrong_XLK = _filled(reader, codes_JLK[at_X], hidden_XL, rows.arrays["filled"])
         shown_XLK = torch.where(hidden_NL1[pieces_X], wrong_XLK, codes_JLK[at_X])
         codes_JLK = codes_JLK.index_copy(0, at_X, shown_XLK)
-    coder.show(part, judged.pieces, codes_JLK)
+    coder.show(part, pieces_J, codes_JLK)
 
 
-def verdict_losses(coder: CodesAdapter, batch: Batch, states_TD: Tensor, judged: JudgeRows) -> Tensor:
+def verdict_losses(coder: CodesAdapter, rows: LossRows, encoded: Encoded, states_TD: Tensor) -> Tensor:
     """(U,) losses of the verdicts on the pieces that `show_judged` drew codes for, after the decoder read the pack."""
-    states_JLD = states_TD.index_select(0, judged.rows.flatten()).view(*judged.rows.shape, -1)
-    return coder.verdicts(_part(batch, judged), states_JLD, judged.kinds)
-
-
-def _part(batch: Batch, judged: JudgeRows) -> Part:
-    return next(part for part in batch.target.parts if part.adapter == judged.adapter)
+    states_JLD = states_TD.index_select(0, rows.rows_R).view(len(rows.counts), -1, states_TD.shape[-1])
+    return coder.verdicts(encoded.batch.part_of(rows), states_JLD, rows.host["kinds"].tolist())
 
 
 def _others(pieces_X: Tensor, count: int) -> Tensor:

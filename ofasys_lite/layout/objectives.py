@@ -1,0 +1,149 @@
+"""Objectives of the package, their half that runs where rows are read, and which of them a slot has.
+
+Shapes: P rows of a piece, R rows that are learned, U loss values, J judged pieces, L positions of a piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from ofasys_lite.cards.classes import load_class
+from ofasys_lite.cards.types import ModalityCard
+from ofasys_lite.errors import DataError, ShapeError
+from ofasys_lite.layout.learned import Arrays, LearnedPiece, LossRows, Objective
+from ofasys_lite.plan.codecs import codec_of
+from ofasys_lite.plan.segments import LossSpec, SlotSegment
+from ofasys_lite.preprocess.base import Piece
+from ofasys_lite.preprocess.judged import OWN, VERDICTS
+
+__all__ = ["CODES", "JUDGES", "TOKENS", "Ctc", "DepthCodes", "Judges", "Tokens", "objective_of"]
+
+
+class Tokens(Objective):
+    """Cross entropy of token ids, written one after another: row t predicts element t."""
+
+    head: ClassVar[str | None] = "text"
+
+    def __init__(self) -> None:
+        super().__init__("cross_entropy")
+
+    def rows(self, pieces: Sequence[LearnedPiece]) -> LossRows:
+        """Rows and `labels`, the ids they are to predict."""
+        for each in pieces:
+            if each.piece.adapter != self.head or not each.causal:
+                raise _unlearned(each)
+        ids = [p.piece.arrays["ids"] for p in pieces]
+        kept = [i if p.piece.learn_P is None else i[p.piece.learn_P] for i, p in zip(ids, pieces, strict=True)]
+        return replace(super().rows(pieces), arrays={"labels": np.concatenate(kept)})
+
+
+class Ctc(Objective):
+    """Connectionist temporal classification (Graves et al., 2006): the labels of a column along a source piece's rows.
+
+    Args:
+        column: Where the labels stand.
+    """
+
+    head: ClassVar[str | None] = "text"
+    piecewise: ClassVar[bool] = True
+
+    def __init__(self, column: str) -> None:
+        super().__init__("ctc")
+        self.column = column
+
+    def prepare(
+        self, piece: Piece, read: Callable[[str], Piece], rng: np.random.Generator | None
+    ) -> tuple[Piece, Arrays]:
+        """The piece, and the ids of the column."""
+        ids = np.asarray(read(self.column).arrays["ids"])
+        # a row per label, and one more between equal neighbours
+        needed = len(ids) + int((ids[1:] == ids[:-1]).sum())
+        if piece.count < needed or len(ids) == 0:
+            raise DataError(f"{piece.count} rows cannot be aligned with {len(ids)} labels of `{self.column}`")
+        return piece, {"labels": ids}
+
+    def rows(self, pieces: Sequence[LearnedPiece]) -> LossRows:
+        """Each value is the sum over the labels of a piece; they stay on the host, piece behind piece."""
+        found = super().rows(pieces)
+        units_U = np.array([len(p.arrays["labels"]) for p in pieces], dtype=np.int64)
+        return replace(found, units_U=units_U, arrays={}, host={"labels": found.arrays["labels"]})
+
+
+class DepthCodes(Objective):
+    """Codes with depth (arXiv 2410.01912), read in the decoder by heads of their adapter: all codes of a position."""
+
+    tapped: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__("depth_cross_entropy")
+
+    def rows(self, pieces: Sequence[LearnedPiece]) -> LossRows:
+        """Rows, and `picked`: which of the adapter's positions these are."""
+        picked = np.concatenate([p.first + p.learned_P for p in pieces])
+        return replace(super().rows(pieces), arrays={"picked": picked})
+
+
+class Judges(Objective):
+    """Verdicts on whole pieces of codes (`preprocess/judged.py`): one or two a piece, each a loss value."""
+
+    def __init__(self) -> None:
+        super().__init__("judges")
+
+    def rows(self, pieces: Sequence[LearnedPiece]) -> LossRows:
+        """All rows of the J pieces, all of one length.
+
+        `pieces` (J,): their numbers among the adapter's pieces; `filled`: positions that the model itself fills in, in
+        the pieces of kind OWN laid end to end; on the host `samples` and `kinds` of each piece.
+        """
+        kinds = np.array([int(p.piece.arrays["judge"][0]) for p in pieces], dtype=np.int64)
+        hidden = [p.piece.arrays["hidden"] for p, kind in zip(pieces, kinds, strict=True) if kind == OWN]
+        samples = np.array([p.sample for p in pieces], dtype=np.int64)
+        terms_U = np.concatenate([np.array(p.terms, dtype=np.int64) for p in pieces])
+        return LossRows(
+            self,
+            pieces[0].adapter,
+            pieces[0].side,
+            rows_R=np.concatenate([p.rows_P for p in pieces]),
+            counts=tuple(len(p.rows_P) for p in pieces),
+            terms_U=terms_U,
+            samples_U=np.repeat(samples, [len(VERDICTS[int(kind)]) for kind in kinds]),
+            units_U=np.ones(len(terms_U), dtype=np.int64),
+            arrays={
+                "pieces": np.array([p.number for p in pieces], dtype=np.int64),
+                "filled": np.flatnonzero(np.concatenate(hidden)) if hidden else np.zeros(0, dtype=np.int64),
+            },
+            host={"samples": samples, "kinds": kinds},
+        )
+
+
+#: They have no options: one of each will do.
+TOKENS, CODES, JUDGES = Tokens(), DepthCodes(), Judges()
+
+
+def objective_of(slot: SlotSegment, loss: LossSpec, modalities: Mapping[str, ModalityCard]) -> Objective:
+    """The objective that a plan calls `loss` on `slot`.
+
+    Raises:
+        CardError: The card names a class that is not there.
+    """
+    if loss.name == "cross_entropy":
+        return CODES if codec_of(slot) is not None else TOKENS
+    if loss.name == "ctc":
+        return Ctc(str(dict(loss.options)["column"]))
+    card = modalities[slot.modality].objectives[loss.name]
+    kind = load_class(card.objective, Objective, "objective") if card.objective else Objective
+    found: Objective = kind(loss.name, loss.options, card.together)
+    return found
+
+
+def _unlearned(found: LearnedPiece) -> ShapeError:
+    """The error for a learned piece that no objective learns: it would be left out, or learned as other ids."""
+    way = "one element after another" if found.causal else "in one go"
+    return ShapeError(
+        f"a piece of adapter `{found.piece.adapter}` is to be learned {way}, and nothing of it has that objective",
+        help="token ids are learned from left to right; else the card names an objective of the adapter in `losses`",
+    )
