@@ -169,7 +169,7 @@ def likelihood(model: Generalist, source: RowSource) -> float:
     for start in range(0, len(source), 128):
         rows = range(start, min(start + 128, len(source)))
         batch = collate([maker.example(source.row(i), source.ids(i), None, False) for i in rows])
-        total += float(model.network(to_device(batch, model.device)).token_L.sum()) * coder.heads.depth
+        total += float(model.network(to_device(batch, model.device)).values_U.sum()) * coder.heads.depth
     return total / len(source)
 
 

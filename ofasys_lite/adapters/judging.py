@@ -9,23 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ofasys_lite.adapters.base import Encoded
-from ofasys_lite.adapters.depth_heads import Choose
+from ofasys_lite.adapters.depth_heads import Choose, DepthWriter
 from ofasys_lite.layout.learned import LossRows
-from ofasys_lite.layout.pack import Batch, Stream
+from ofasys_lite.layout.pack import Batch, Part, Stream
 from ofasys_lite.model import EncoderDecoder, Taps, moved
 from ofasys_lite.preprocess.judged import OTHER, OWN
 
-if TYPE_CHECKING:
-    from ofasys_lite.adapters.codes import CodesAdapter
-
 __all__ = ["Reader", "show_judged", "verdict_losses"]
+
+
+class Coder(Protocol):
+    """What is asked of an adapter of codes (`CodesAdapter`)."""
+
+    def codes(self, part: Part) -> tuple[Tensor, Tensor]: ...
+
+    def masked(self, codes_NLK: Tensor, hidden_NL: Tensor) -> Tensor: ...
+
+    def writer(self, rows_R: Tensor | None, choose: Choose) -> DepthWriter: ...
+
+    def show(self, part: Part, pieces_J: Tensor, codes_JLK: Tensor) -> None: ...
+
+    def verdicts(self, part: Part, states_JLD: Tensor, kinds: Sequence[int]) -> Tensor: ...
 
 
 class Reader:
@@ -43,7 +54,7 @@ class Reader:
     def __init__(
         self,
         body: EncoderDecoder,
-        coder: CodesAdapter,
+        coder: Coder,
         states_SD: Tensor,
         source: Stream,
         spans: Sequence[tuple[int, int]],
@@ -81,7 +92,7 @@ class Reader:
         return states_TD.view(x_MLD.shape)
 
 
-def show_judged(coder: CodesAdapter, rows: LossRows, encoded: Encoded) -> None:
+def show_judged(coder: Coder, rows: LossRows, encoded: Encoded) -> None:
     """Draws the codes that the judged pieces of a pack show, and hands them to `coder` before it embeds the pack.
 
     Draws follow torch's generator, which training seeds by step, pack and rank.
@@ -115,7 +126,7 @@ def show_judged(coder: CodesAdapter, rows: LossRows, encoded: Encoded) -> None:
     coder.show(part, pieces_J, codes_JLK)
 
 
-def verdict_losses(coder: CodesAdapter, rows: LossRows, encoded: Encoded, states_TD: Tensor) -> Tensor:
+def verdict_losses(coder: Coder, rows: LossRows, encoded: Encoded, states_TD: Tensor) -> Tensor:
     """(U,) losses of the verdicts on the pieces that `show_judged` drew codes for, after the decoder read the pack."""
     states_JLD = states_TD.index_select(0, rows.rows_R).view(len(rows.counts), -1, states_TD.shape[-1])
     return coder.verdicts(encoded.batch.part_of(rows), states_JLD, rows.host["kinds"].tolist())

@@ -53,9 +53,7 @@ class Builder(Planning):
             values["codec"] = codec
             preprocess, adapter = (modality.codecs[codec.name][key] for key in ("preprocess", "adapter"))
         standard = LossSpec("cross_entropy", "token") if codec is not None else _standard(modality)
-        given = values.pop("loss", None)
-        losses = self._losses(given, modality, slot, (standard,) if learned else (), target)
-        tokens = any(loss.name == "cross_entropy" for loss in losses) and codec is None
+        tokens = learned and codec is None and standard.name == "cross_entropy" and "loss" not in values
         if tokens and modality.writes == "now" and adapter != TEXT_ADAPTER:
             help = (
                 "what is written is token ids (the adapter of TEXT), codes (`codecs` of the modality's card), "
@@ -72,6 +70,7 @@ class Builder(Planning):
             if not target:
                 self.error("E109", "a preference pair stands on the target side", slot.span, "move it right of `->`")
         closed = self._closed(values.pop("closed_set", None), slot)
+        losses = self._losses(values.pop("loss", None), modality, slot, (standard,) if learned else (), target)
         if codec is not None and learned:
             # all codes of a position are one unit
             losses = tuple(replace(loss, unit="position") for loss in losses)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_worlds import labels, learned
 from torch import Tensor
 
 from ofasys_lite.adapters.base import Shared
@@ -42,7 +43,7 @@ def coded(batch: Batch) -> Part:
 def direct(model: Generalist, batch: Batch, codes_RK: Tensor, inputs: bool = True) -> Tensor:
     """(R, K) cross entropies by a plain loop over the decoder's blocks: no taps, no readings."""
     heads, body = worlds.coder(model).heads, model.network.body
-    rows = batch.codes[0].rows
+    rows = learned(batch, "depth_cross_entropy")[0].rows_R
     seen: list[Tensor] = []
 
     class Block(torch.nn.Module):
@@ -89,7 +90,7 @@ def true_codes(model: Generalist, batch: Batch) -> Tensor:
 def test_the_loss_of_a_task_is_that_of_its_heads_over_the_same_decoder(world: WORLD, name: str) -> None:
     prepared, model = world
     batch = worlds.pack(worlds.examples(prepared, name, 4))
-    found = model.network(batch).token_L[len(batch.labels_L) :]
+    found = model.network(batch).values_U[len(labels(batch)) :]
     wanted_RK = direct(model, batch, true_codes(model, batch).flatten(0, 1))
     torch.testing.assert_close(found, wanted_RK.mean(-1), rtol=1e-4, atol=1e-5)
     assert wanted_RK.std() > 0.1
@@ -109,7 +110,7 @@ def test_the_loss_of_a_task_is_that_of_its_heads_over_the_same_decoder(world: WO
 def test_weights_layers_and_feedback_do_what_they_say(world: WORLD, more: str, shares: tuple[float, ...]) -> None:
     prepared, model = said(world, more)
     batch = worlds.pack(worlds.examples(prepared, "draw", 4))
-    found = model.network(batch).token_L
+    found = model.network(batch).values_U
     wanted_RK = direct(model, batch, true_codes(model, batch).flatten(0, 1))
     torch.testing.assert_close(found, (wanted_RK * torch.tensor(shares)).sum(-1), rtol=1e-4, atol=1e-5)
     heads = worlds.coder(model).heads
@@ -128,7 +129,9 @@ def test_without_feedback_the_second_code_does_not_depend_on_the_first(world: WO
             codes = true_codes(model, batch)
             shifted = codes.clone()
             shifted[..., 0] = (codes[..., 0] + shift) % 8
-            reading = adapter.heads.read(batch.codes[0].rows, codes.flatten(0, 1), shifted.flatten(0, 1))
+            reading = adapter.heads.read(
+                learned(batch, "depth_cross_entropy")[0].rows_R, codes.flatten(0, 1), shifted.flatten(0, 1)
+            )
             model.network.decode(batch, model.network.encode(batch.source), reading.taps)
             losses.append(reading.loss())
         assert part is coded(batch)
@@ -144,7 +147,7 @@ def test_gradients_reach_every_head_and_the_table_and_never_the_codec(world: WOR
     batch = worlds.pack([*worlds.examples(prepared, "draw", 2), *worlds.examples(prepared, "name", 2)])
     network.zero_grad()
     losses = network(batch)
-    (losses.token_L.mean() + losses.touch).backward()
+    (losses.values_U.mean() + losses.touch).backward()
     adapter = worlds.coder(model)
     for head in adapter.heads.heads:
         assert head.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
@@ -159,7 +162,7 @@ def test_every_learned_parameter_is_in_the_graph_of_a_pack_of_pictures(world: WO
     prepared, model = world
     model.network.zero_grad()
     losses = model.network(worlds.pack(worlds.examples(prepared, "draw", 2)))
-    (losses.token_L.mean() + losses.touch).backward()
+    (losses.values_U.mean() + losses.touch).backward()
     learned = [(n, p) for n, p in model.network.named_parameters() if p.requires_grad]
     without = [name for name, parameter in learned if parameter.grad is None]
     model.network.zero_grad()
@@ -215,7 +218,7 @@ def test_a_row_is_fed_the_sum_of_the_vectors_of_the_position_before(world: WORLD
     vectors = heads.table.weight[codes_NLK].sum(-2) * heads.scale
     torch.testing.assert_close(x_TD[part.rows_P], vectors.flatten(0, 1))
     # the row behind a position predicts the next one
-    assert torch.equal(part.rows_P[:15], batch.codes[0].rows[1:16])
+    assert torch.equal(part.rows_P[:15], learned(batch, "depth_cross_entropy")[0].rows_R[1:16])
 
 
 # ------------------------------------------------------------------ random order
@@ -280,7 +283,7 @@ def test_a_model_that_sees_only_its_own_row_has_the_same_loss_in_any_order(world
                 parameter.zero_()
     one, two = worlds.pack(plain), worlds.pack(mixed)
     order_NL = coded(two).arrays["order"].view(3, 16)
-    in_order, shuffled = (model.network(b).token_L.view(3, 16) for b in (one, two))
+    in_order, shuffled = (model.network(b).values_U.view(3, 16) for b in (one, two))
     # the first row reads <start>, the others nothing
     for n in range(3):
         inner = shuffled[n, 1:][(order_NL[n, 1:] != 0)]

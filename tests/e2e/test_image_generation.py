@@ -211,7 +211,7 @@ class TonePreprocess(Preprocess):
         key = np.frombuffer(hashlib.blake2b(array.tobytes(), digest_size=8).digest(), dtype=np.int64)
         none = {"order": np.zeros(0, dtype=np.int64), "hidden": np.zeros(0, dtype=np.bool_)}
         arrays = {"tone": array[None], "key": key.copy(), **none}
-        return Piece(self.context.adapter, line_positions(4), arrays, coded=True)
+        return Piece(self.context.adapter, line_positions(4), arrays)
 
     def constraint(self, options, candidates=None):
         facts = dict(option(options, "codec").keyed)

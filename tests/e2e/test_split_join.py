@@ -24,7 +24,7 @@ def joined(task: ReadyTask, number: int, target: int) -> tuple[list[int], Mappin
     row = source.row(number)
     rng = sample_rng(0, task.card.name, source.ids(number), 0)
     example = task.maker.example(row, source.ids(number), rng, train=False)
-    return [int(i) for p in example.targets[target].pieces for i in p.piece.arrays["ids"]], row
+    return [int(i) for p in example.targets[target].pieces for i in p.arrays["ids"]], row
 
 
 def near(value: Any, wanted: Any, width: float) -> bool:

@@ -16,6 +16,8 @@ from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
+from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.pack import Batch
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.training.fit import TrainingRun, train
@@ -78,6 +80,21 @@ def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def learned(batch: Batch, objective: str = "cross_entropy") -> tuple[LossRows, ...]:
+    """What a pack learns by objectives of a name, adapter by adapter."""
+    return tuple(rows for rows in batch.losses if rows.objective.name == objective)
+
+
+def labels(batch: Batch) -> Any:
+    """(L,) ids that a pack is to predict."""
+    return np.concatenate([np.zeros(0, np.int64), *(rows.arrays["labels"] for rows in learned(batch))])
+
+
+def token_rows(batch: Batch) -> Any:
+    """(L,) target rows that are to predict an id."""
+    return np.concatenate([np.zeros(0, np.int64), *(rows.rows_R for rows in learned(batch))])
 
 
 def task(name: str, data: Any = None, **more: Any) -> TaskCard:

@@ -19,7 +19,7 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.model import pick_device
 
 #: Modules that pick a device.
-PICKING = ("generalist.store", "codec.codec_folders", "codec.train_codec", "training.fit")
+PICKING = ("generalist.export", "codec.codec_folders", "codec.train_codec", "training.fit")
 META = torch.device("meta")
 
 
@@ -116,7 +116,7 @@ def test_batches_go_where_the_weights_are(run: Path, elsewhere: None, monkeypatc
     reaching(predicting, "to_device", monkeypatch, lambda batch, device: device)
     with pytest.raises(Reached):
         predict(model, [Request("spell", {"phones": "S AH N"})])
-    reaching(Network, "forward", monkeypatch, lambda network, batch, *_: batch.labels_L.device)
+    reaching(Network, "forward", monkeypatch, lambda network, batch, *_: batch.losses[0].rows_R.device)
     with pytest.raises(Reached):
         losses(model, rows, (0, 1))
 

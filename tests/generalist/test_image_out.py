@@ -70,8 +70,8 @@ def forced(model: Generalist, examples: Sequence[Example], codes: Sequence[np.nd
     part = next(p for p in batch.target.parts if p.adapter != "text")
     given = torch.from_numpy(np.stack(codes))
     adapter._last = (part, given, given)
-    readings = model.network.readings(batch)
-    (reading,) = readings.values()
+    (rows,) = tiny_worlds.learned(batch, "depth_cross_entropy")
+    reading = adapter.reading(part, rows)
     model.network.decode(batch, model.network.encode(batch.source), reading.taps)
     return reading.logits().view(*given.shape, -1)
 
@@ -230,10 +230,10 @@ def gradients(world: WORLD, packs: list[list[Example]], mode: str) -> tuple[floa
     network.zero_grad()
     total = 0.0
     for batch in batches:
-        weights_L, _ = unit_weights(batch, ledger, counts, mode)
+        weights_U = unit_weights(batch, ledger, counts, mode)
         losses = network(to_device(batch, torch.device("cpu")))
-        assert len(losses.token_L) == len(weights_L)
-        loss = (losses.token_L * torch.from_numpy(weights_L)).sum() + losses.touch
+        assert len(losses.values_U) == len(weights_U)
+        loss = (losses.values_U * torch.from_numpy(weights_U)).sum() + losses.touch
         loss.backward()
         total += float(loss.detach())
     found = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
@@ -260,10 +260,10 @@ def test_losses_of_a_mixed_pack_are_those_of_its_samples(world: WORLD) -> None:
     network = world[1].network
     found = [worlds.examples(world[0], name, 1)[0] for name in NAMES]
     pack = collate(found)
-    token_L = network(to_device(pack, torch.device("cpu"))).token_L
+    values_U = network(to_device(pack, torch.device("cpu"))).values_U
     for number, example in enumerate(found):
-        alone = network(to_device(collate([example]), torch.device("cpu"))).token_L
-        torch.testing.assert_close(token_L[torch.from_numpy(pack.samples_L == number)], alone, rtol=1e-4, atol=1e-5)
+        alone = network(to_device(collate([example]), torch.device("cpu"))).values_U
+        torch.testing.assert_close(values_U[torch.from_numpy(pack.samples_U == number)], alone, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -274,11 +274,11 @@ def test_two_codecs_in_one_pack_and_in_one_batch_keep_apart(tmp_path: Path) -> N
     model = worlds.generalist(prepared)
     examples = [*worlds.examples(prepared, "both", 2), *worlds.examples(prepared, "draw", 2)]
     pack = collate(examples)
-    assert len(pack.codes) == 2
-    token_L = model.network(to_device(pack, torch.device("cpu"))).token_L
+    assert len(tiny_worlds.learned(pack, "depth_cross_entropy")) == 2
+    values_U = model.network(to_device(pack, torch.device("cpu"))).values_U
     for number, example in enumerate(examples):
-        alone = model.network(to_device(collate([example]), torch.device("cpu"))).token_L
-        torch.testing.assert_close(token_L[torch.from_numpy(pack.samples_L == number)], alone, rtol=1e-4, atol=1e-5)
+        alone = model.network(to_device(collate([example]), torch.device("cpu"))).values_U
+        torch.testing.assert_close(values_U[torch.from_numpy(pack.samples_U == number)], alone, rtol=1e-4, atol=1e-5)
     held = (prepared, model)
     requests = [ask(held, "draw", 0), ask(held, "both", 0, cfg=2.0), ask(held, "draw", 1, cfg=2.0), ask(held, "both")]
     for together, request in zip(answers(held, requests), requests, strict=True):

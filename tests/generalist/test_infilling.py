@@ -65,7 +65,7 @@ def test_only_the_hole_is_learned(tmp_path: Path) -> None:
         for n in range(8):
             row = worlds.coded_row(prepared, "fill", n)
             example = maker.example(row, str(n), np.random.default_rng(n), True)
-            piece = example.targets[0].pieces[0].piece
+            piece = example.targets[0].pieces[0]
             hole = example.masked["img"].arrays["mask"]
             assert piece.learn_P is not None
             assert not piece.learn_P[~hole].any()
@@ -167,7 +167,7 @@ def test_random_order_moves_codes_with_their_positions(tmp_path: Path) -> None:
     drawn = 0
     for step, n in ((0, 1), (0, 2), (50, 3), (50, 4), (100, 5), (1000, 6)):
         example = maker.example(row, "0", np.random.default_rng(n), True, step)
-        piece = example.targets[0].pieces[0].piece
+        piece = example.targets[0].pieces[0]
         order = piece.arrays["order"]
         assert isinstance(
             maker.preprocess[prepared.tasks[0].plan.target_slots()[0].tool_key],
@@ -216,7 +216,7 @@ def test_flat_codes_are_rows_of_their_own(tmp_path: Path) -> None:
     batch = worlds.pack(worlds.examples(prepared, "draw", 3))
     codes = coder.codes(next(p for p in batch.target.parts if "dnd" in p.adapter))[0]
     assert tuple(codes.shape) == (3, 32, 1)
-    assert len(model.network(batch).token_L) == 3 * 32
+    assert len(model.network(batch).values_U) == 3 * 32
     found = predict(model, [Request("draw", {"cap": "a red square"}, options=DecodeOptions("sample"))])[0]
     assert found is not None
     assert found.codes["img"].shape == (32, 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import code_worlds as worlds
 import numpy as np
+import tiny_worlds
 
 from ofasys_lite.layout.pack import Example
 
@@ -34,8 +35,8 @@ def test_both_pictures_are_written_the_same_with_judges_and_without(tmp_path: Pa
     for one, two in zip(plain, judged, strict=True):
         assert len(one.targets) == 2
         for a, b in zip(one.targets, two.targets, strict=False):
-            assert np.array_equal(a.pieces[0].piece.arrays["hidden"], b.pieces[0].piece.arrays["hidden"])
-            assert b.pieces[0].judges == ()
+            assert np.array_equal(a.pieces[0].arrays["hidden"], b.pieces[0].arrays["hidden"])
+            assert [item.objective.name for item in b.learned] == ["depth_cross_entropy"]
         shown += len(two.targets) - 2
     assert shown > 4
 
@@ -44,11 +45,11 @@ def test_verdicts_of_both_pictures_count_for_terms_of_their_own(tmp_path: Path) 
     prepared = world(tmp_path, ",judges=0.3")
     batch = worlds.pack(examples(prepared))
     losses = worlds.generalist(prepared).network(batch)
-    (judged,) = batch.judged
-    units = len(batch.terms_L) - len(batch.codes[0].rows)
-    assert len(losses.token_L) == len(batch.terms_L)
-    assert units > len(judged.kinds) > 4
-    assert {batch.terms[i].slot for i in batch.terms_L[-units:]} == {
+    (judged,) = tiny_worlds.learned(batch, "judges")
+    units = len(batch.terms_U) - len(tiny_worlds.learned(batch, "depth_cross_entropy")[0].rows_R)
+    assert len(losses.values_U) == len(batch.terms_U)
+    assert units > len(judged.counts) > 4
+    assert {batch.terms[i].slot for i in batch.terms_U[-units:]} == {
         f"{column}:{head}" for column in ("img", "sub") for head in ("relevance", "fidelity")
     }
-    assert bool(losses.token_L.isfinite().all())
+    assert bool(losses.values_U.isfinite().all())

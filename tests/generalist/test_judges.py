@@ -15,17 +15,19 @@ import pytest
 import tiny_worlds
 import torch
 
+from ofasys_lite.adapters.base import Encoded
 from ofasys_lite.adapters.judges import Judges
+from ofasys_lite.adapters.judging import show_judged
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.decoding.mask_predict import mask_predict
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.infilling import given_elements
-from ofasys_lite.generalist.judging import show_judged
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.preprocess.judged import OTHER, OWN, REAL, SHARE
 from ofasys_lite.training.accounting import RunTerms, unit_weights
@@ -52,22 +54,33 @@ def judged_pack(prepared: Any, count: int = 48) -> Batch:
     return to_device(collate(examples(prepared, count)), torch.device("cpu"))
 
 
+def judged_of(batch: Batch) -> LossRows:
+    (found,) = tiny_worlds.learned(batch, "judges")
+    return found
+
+
+def code_rows(batch: Batch) -> list[int]:
+    found: list[int] = tiny_worlds.learned(batch, "depth_cross_entropy")[0].rows_R.tolist()
+    return found
+
+
 def shown(model: Generalist, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(J, L, K) codes that judges see, (J, L, K) real ones, (J, L) hidden positions."""
-    (judged,) = batch.judged
+    judged = judged_of(batch)
     coder = model.network.coder(judged.adapter)
     with torch.no_grad():
-        show_judged(model.network.body, coder, batch, model.network.encode(batch.source), judged)
+        network = model.network
+        show_judged(coder, judged, Encoded(batch, network.body, network.encode(batch.source)))
     assert coder._shown is not None
     part = next(p for p in batch.target.parts if p.adapter == judged.adapter)
-    hidden = part.arrays["hidden"].view(-1, coder.positions)[judged.pieces]
-    return coder._shown[2], coder.codes(part)[0][judged.pieces], hidden
+    hidden = part.arrays["hidden"].view(-1, coder.positions)[judged.arrays["pieces"]]
+    return coder._shown[2], coder.codes(part)[0][judged.arrays["pieces"]], hidden
 
 
 def test_without_judges_nothing_is_added(tmp_path: Path) -> None:
     prepared, model = world(tmp_path, judges="")
     batch = judged_pack(prepared)
-    assert batch.judged == ()
+    assert tiny_worlds.learned(batch, "judges") == ()
     assert not any("judges" in name for name in model.network.state_dict())
     assert [t.slot for t in prepared.tasks[0].maker.terms()] == ["img"]
     part = next(p for p in batch.target.parts if "dnd" in p.adapter)
@@ -79,7 +92,7 @@ def test_what_is_written_is_the_same_with_judges_and_without(tmp_path: Path) -> 
     prepared, _ = world(tmp_path / "b")
     extra = 0
     for one, two in zip(examples(plain, 200), examples(prepared, 200), strict=True):
-        a, b = one.targets[0].pieces[0].piece, two.targets[0].pieces[0].piece
+        a, b = one.targets[0].pieces[0], two.targets[0].pieces[0]
         assert np.array_equal(a.arrays["hidden"], b.arrays["hidden"])
         assert np.array_equal(one.masked["img"].arrays["mask"], two.masked["img"].arrays["mask"])
         assert len(one.targets) == 1
@@ -90,18 +103,19 @@ def test_what_is_written_is_the_same_with_judges_and_without(tmp_path: Path) -> 
 def test_judged_pictures_carry_verdicts_and_no_codes_to_learn(tmp_path: Path) -> None:
     prepared, model = world(tmp_path)
     batch = judged_pack(prepared)
-    (judged,) = batch.judged
-    assert set(judged.kinds) == {REAL, OTHER, OWN}
-    rows = set(batch.codes[0].rows.tolist())
-    assert not rows & set(judged.rows.flatten().tolist())
-    units = len(judged.kinds) + judged.kinds.count(REAL)
+    judged = judged_of(batch)
+    kinds = judged.host["kinds"].tolist()
+    assert set(kinds) == {REAL, OTHER, OWN}
+    rows = set(code_rows(batch))
+    assert not rows & set(judged.rows_R.tolist())
+    units = len(kinds) + kinds.count(REAL)
     losses = model.network(batch)
-    assert len(losses.token_L) == len(batch.terms_L) == len(rows) + units
-    names = [batch.terms[i].slot for i in batch.terms_L[-units:]]
+    assert len(losses.values_U) == len(batch.terms_U) == len(rows) + units
+    names = [batch.terms[i].slot for i in batch.terms_U[-units:]]
     asked = {REAL: ["img:relevance", "img:fidelity"], OTHER: ["img:relevance"], OWN: ["img:fidelity"]}
-    assert names == [name for kind in judged.kinds for name in asked[kind]]
+    assert names == [name for kind in kinds for name in asked[kind]]
     assert np.array_equal(
-        batch.samples_L[-units:], [s for s, k in zip(judged.samples, judged.kinds, strict=True) for _ in asked[k]]
+        batch.samples_U[-units:], [s for s, k in zip(judged.host["samples"], kinds, strict=True) for _ in asked[k]]
     )
     terms = {t.slot: t for t in prepared.tasks[0].maker.terms()}
     assert [(terms[n].unit, terms[n].weight) for n in asked[REAL]] == [("sample", 0.5)] * 2
@@ -111,7 +125,7 @@ def test_wrong_codes_stand_only_where_the_picture_is_hidden(tmp_path: Path) -> N
     prepared, model = world(tmp_path)
     batch = judged_pack(prepared)
     codes, real, hidden = shown(model, batch)
-    kinds = torch.tensor(batch.judged[0].kinds)
+    kinds = torch.from_numpy(judged_of(batch).host["kinds"])
     assert torch.equal(codes[~hidden], real[~hidden])
     assert torch.equal(codes[kinds == REAL], real[kinds == REAL])
     for kind in (OTHER, OWN):
@@ -127,7 +141,7 @@ def test_wrong_codes_stand_only_where_the_picture_is_hidden(tmp_path: Path) -> N
 def test_own_codes_are_drawn_as_the_model_writes_them(tmp_path: Path) -> None:
     prepared, model = world(tmp_path)
     batch = judged_pack(prepared, 150)
-    (judged,) = batch.judged
+    judged = judged_of(batch)
     heads = model.network.coder(judged.adapter).heads
     with torch.no_grad():
         for k, head in enumerate(heads.heads):
@@ -135,7 +149,7 @@ def test_own_codes_are_drawn_as_the_model_writes_them(tmp_path: Path) -> None:
             head.weight.zero_()
             heads.norms[k].weight.zero_()
     first = shown(model, batch)[0]
-    kinds = torch.tensor(judged.kinds)
+    kinds = torch.from_numpy(judged.host["kinds"])
     hidden = shown(model, batch)[2][kinds == OWN]
     spread = first[kinds == OWN][hidden].flatten().bincount(minlength=8)
     assert (spread > 0).all()
@@ -160,7 +174,7 @@ def test_draws_follow_the_seed_of_the_step(tmp_path: Path) -> None:
     found = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        found.append(model.network(batch).token_L)
+        found.append(model.network(batch).values_U)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
@@ -189,7 +203,7 @@ def test_a_wrong_code_that_happens_to_be_right_is_no_wrong_one(tmp_path: Path) -
 def test_verdicts_ask_for_pieces_that_were_shown(tmp_path: Path) -> None:
     prepared, model = world(tmp_path)
     batch = judged_pack(prepared)
-    coder = model.network.coder(batch.judged[0].adapter)
+    coder = model.network.coder(judged_of(batch).adapter)
     part = next(p for p in batch.target.parts if "dnd" in p.adapter)
     with pytest.raises(ShapeError, match="were not shown"):
         coder.verdicts(part, torch.zeros(1, 16, 32), (REAL,))
@@ -203,10 +217,10 @@ def test_the_pass_that_fills_in_takes_no_gradient_from_the_weights(tmp_path: Pat
     for fill in (True, False):
         model.network.zero_grad()
         torch.manual_seed(0)
-        pack = batch if fill else replace(batch, judged=())
+        pack = batch if fill else replace(batch, losses=tiny_worlds.learned(batch, "depth_cross_entropy"))
         with torch.autocast("cpu", torch.bfloat16):
             losses = model.network(pack)
-        losses.token_L[: len(batch.codes[0].rows)].sum().backward()
+        losses.values_U[: len(code_rows(batch))].sum().backward()
         grads.append([p.grad for p in model.network.body.decoder.parameters()])
     for a, b in zip(*grads, strict=True):
         assert a is not None
@@ -219,10 +233,10 @@ def test_weights_of_verdicts_are_means_over_samples(tmp_path: Path) -> None:
     prepared, _ = world(tmp_path)
     batch = collate(examples(prepared, 48))
     ledger = RunTerms(prepared.tasks[0].maker.terms(), ["fill"])
-    rows, _ = unit_weights(batch, ledger, ledger.count([batch]), "share")
+    rows = unit_weights(batch, ledger, ledger.count([batch]), "share")
     for name, total in (("img", 2.0), ("img:relevance", 0.5), ("img:fidelity", 0.5)):
         index = next(i for i, t in enumerate(batch.terms) if t.slot == name)
-        assert rows[batch.terms_L == index].sum() == pytest.approx(total, rel=1e-5)
+        assert rows[batch.terms_U == index].sum() == pytest.approx(total, rel=1e-5)
 
 
 # ---------------------------------------------------------------------- decoding

@@ -33,12 +33,13 @@ def picture(width: int = 49, height: int = 49) -> np.ndarray[Any, Any]:
 
 def ids_of(target: Target) -> list[int]:
     """All ids of a target, in order."""
-    return [int(i) for item in target.pieces for i in item.piece.arrays["ids"]]
+    return [int(i) for piece in target.pieces for i in piece.arrays["ids"]]
 
 
 def learned_of(target: Target) -> list[int]:
     """The ids that carry loss."""
-    return [int(i) for item in target.pieces if item.term is not None for i in item.piece.arrays["ids"]]
+    learned = {item.piece for item in target.learned}
+    return [int(i) for n, p in enumerate(target.pieces) if n in learned for i in p.arrays["ids"]]
 
 
 def written(maker: ExampleMaker, example: Example, row: Mapping[str, Any]) -> dict[str, Any]:

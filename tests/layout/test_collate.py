@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from example_worlds import ids_of, maker_of, picture
+from tiny_worlds import labels, token_rows
 
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.collate import collate
-from ofasys_lite.layout.pack import Batch, Example, Part, Side, SideLoss, Stream, Target, Term, TermedPiece
+from ofasys_lite.layout.learned import Learned, LossRows, Term
+from ofasys_lite.layout.objectives import TOKENS, Ctc
+from ofasys_lite.layout.pack import Batch, Example, Part, Side, Stream, Target
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.vocabulary import CONTROLS
@@ -38,18 +41,29 @@ def film(frames: int, lines: int, columns: int) -> Piece:
     return Piece("video", positions_P3, {"pixels": np.zeros((len(positions_P3), 3), dtype=np.uint8)})
 
 
-def sample(
-    source: list[Piece], *targets: list[TermedPiece], id: str = "0", losses: tuple[SideLoss, ...] = ()
-) -> Example:
-    return Example("t", id, (Side(tuple(source)),), tuple(Target(tuple(t)) for t in targets), losses)
+Item = tuple[Piece, Term | None]
 
 
-def learned(*ids: int, term: Term = TERM) -> TermedPiece:
-    return TermedPiece(text(*ids), term)
+def sample(source: list[Piece], *targets: list[Item], id: str = "0", losses: tuple[Learned, ...] = ()) -> Example:
+    return Example("t", id, (Side(tuple(source), losses),), tuple(map(target, targets)))
 
 
-def given(*ids: int) -> TermedPiece:
-    return TermedPiece(text(*ids), None)
+def target(items: list[Item]) -> Target:
+    found = [Learned(number, TOKENS, (term,)) for number, (_, term) in enumerate(items) if term is not None]
+    return Target(tuple(piece for piece, _ in items), tuple(found))
+
+
+def learned(*ids: int, term: Term = TERM) -> Item:
+    return text(*ids), term
+
+
+def given(*ids: int) -> Item:
+    return text(*ids), None
+
+
+def ctc_of(batch: Batch) -> LossRows:
+    (found,) = (rows for rows in batch.losses if rows.objective.name == "ctc")
+    return found
 
 
 def filled(stream: Stream) -> dict[int, Any]:
@@ -100,7 +114,7 @@ def test_positions_are_those_of_the_reference(pieces: list[Piece], positions_S3:
 
 @pytest.mark.parametrize(("pieces", "positions_S3"), [case[1:] for case in layouts()], ids=[c[0] for c in layouts()])
 def test_targets_stand_where_a_source_would(pieces: list[Piece], positions_S3: np.ndarray[Any, Any]) -> None:
-    target = [TermedPiece(piece, None) for piece in pieces] + [learned(5)]
+    target: list[Item] = [*((piece, None) for piece in pieces), learned(5)]
     found = collate([sample([], target)]).target.positions_S3
     assert np.array_equal(found[:-1], positions_S3)
     assert found[-1].tolist() == [positions_S3.max() + 1] * 3
@@ -153,9 +167,9 @@ def test_targets_are_shifted_by_one() -> None:
     )
     assert filled(batch.target) == {0: START, 1: 10, 2: 11, 3: 12, 4: START}
     assert batch.target.lengths == (4, 1)
-    assert batch.loss_rows_L.tolist() == [2, 3, 4]
-    assert batch.labels_L.tolist() == [12, 13, 14]
-    assert batch.samples_L.tolist() == [0, 0, 1]
+    assert token_rows(batch).tolist() == [2, 3, 4]
+    assert labels(batch).tolist() == [12, 13, 14]
+    assert batch.samples_U.tolist() == [0, 0, 1]
     assert batch.causal_rows == 5
 
 
@@ -166,7 +180,7 @@ def test_each_row_predicts_the_element_at_its_own_position() -> None:
     batch, ids = collate([example]), ids_of(example.targets[0])
     read = filled(batch.target)
     assert [read[i] for i in range(len(ids))] == [START, *ids[:-1]]
-    assert [ids[row] for row in batch.loss_rows_L.tolist()] == batch.labels_L.tolist()
+    assert [ids[row] for row in token_rows(batch).tolist()] == labels(batch).tolist()
 
 
 def test_several_targets_of_one_encoding_lie_next_to_each_other_and_encode_it_once() -> None:
@@ -179,15 +193,15 @@ def test_several_targets_of_one_encoding_lie_next_to_each_other_and_encode_it_on
     assert batch.source.lengths == (example.sources[0].count,) * 2
     assert batch.cross == ((sum(counts), example.sources[0].count),) * 2
     assert [(t.slot, t.weight) for t in batch.terms] == [("a", 1.0), ("b", 0.2)]
-    assert batch.terms_L.tolist() == ([0] * counts[0] + [1] * counts[1]) * 2
+    assert batch.terms_U.tolist() == ([0] * counts[0] + [1] * counts[1]) * 2
 
 
 def test_an_empty_pack_is_legal() -> None:
     batch = collate([])
     assert (batch.source.count, batch.target.count, batch.causal_rows) == (0, 0, 0)
     assert batch.source.positions_S3.shape == batch.target.positions_S3.shape == (0, 3)
-    assert batch.source.parts == batch.target.parts == batch.terms == batch.samples == batch.side == ()
-    assert all(len(a) == 0 for a in (batch.loss_rows_L, batch.labels_L, batch.terms_L, batch.samples_L))
+    assert batch.source.parts == batch.target.parts == batch.terms == batch.samples == batch.losses == ()
+    assert all(len(a) == 0 for a in (batch.terms_U, batch.samples_U, batch.units_U))
 
 
 def test_a_sample_without_a_source_or_without_targets_keeps_its_place() -> None:
@@ -197,7 +211,7 @@ def test_a_sample_without_a_source_or_without_targets_keeps_its_place() -> None:
     assert batch.source.lengths == (0, 1, 1)
     assert batch.target.lengths == (2, 1)
     assert batch.cross == ((2, 0), (0, 1), (1, 1))
-    assert batch.samples_L.tolist() == [0, 0, 2]
+    assert batch.samples_U.tolist() == [0, 0, 2]
 
 
 def test_a_pack_is_its_samples_one_by_one() -> None:
@@ -216,24 +230,28 @@ def test_a_pack_is_its_samples_one_by_one() -> None:
             parts = [next(p for p in stream.parts if p.adapter == part.adapter) for stream in streams]
             for key, values in part.arrays.items():
                 assert np.array_equal(values, np.concatenate([p.arrays[key] for p in parts]))
-    assert np.array_equal(pack.labels_L, np.concatenate([batch.labels_L for batch in alone]))
+    assert np.array_equal(labels(pack), np.concatenate([labels(batch) for batch in alone]))
 
 
 def test_terms_are_numbered_as_they_are_met() -> None:
     other = Term("u", "b", "token", 2.0)
     batch = collate([sample([], [learned(1), learned(2, 3, term=other)]), sample([], [learned(4)])])
     assert batch.terms == (TERM, other)
-    assert batch.terms_L.tolist() == [0, 1, 1, 0]
+    assert batch.terms_U.tolist() == [0, 1, 1, 0]
 
 
 def test_objectives_on_the_encoder_name_their_rows_labels_and_sample() -> None:
     term = Term("t", "w:ctc", "token", 0.3)
-    loss = SideLoss("ctc", 1, term, np.array([7, 8]))
+    loss = Learned(1, Ctc("a"), (term,), {"labels": np.array([7, 8])})
     batch = collate([sample([text(1, 2)], [learned(5)]), sample([text(3), image(2, 2)], [learned(6)], losses=(loss,))])
-    (side,) = batch.side
-    assert (side.kind, side.sample, batch.terms[side.term]) == ("ctc", 1, term)
-    assert side.rows.tolist() == [3, 4, 5, 6]
-    assert side.labels.tolist() == [7, 8]
+    assert [(rows.side, rows.objective.name, rows.adapter) for rows in batch.losses] == [
+        ("target", "cross_entropy", "text"),
+        ("source", "ctc", "text"),
+    ]
+    ctc = ctc_of(batch)
+    assert (ctc.samples_U.tolist(), [batch.terms[i] for i in ctc.terms_U]) == ([1], [term])
+    assert ctc.rows_R.tolist() == [3, 4, 5, 6]
+    assert (ctc.counts, ctc.units_U.tolist(), ctc.host["labels"].tolist()) == ((4,), [2], [7, 8])
 
 
 def test_ctc_of_a_row_judges_the_rows_of_its_sound() -> None:
@@ -242,8 +260,11 @@ def test_ctc_of_a_row_judges_the_rows_of_its_sound() -> None:
     example = maker.example(row, "0", None, False)
     batch = collate([example, example])
     sounds = next(part for part in batch.source.parts if part.adapter == "audio")
-    assert [s.rows.tolist() for s in batch.side] == [each.tolist() for each in np.split(sounds.rows_P, 2)]
-    assert batch.side[0].labels.tolist() == maker.vocabulary.encode("the cat")
+    ctc, ids = ctc_of(batch), maker.vocabulary.encode("the cat")
+    assert ctc.rows_R.tolist() == sounds.rows_P.tolist()
+    assert ctc.counts == sounds.counts
+    assert ctc.host["labels"].tolist() == [*ids, *ids]
+    assert ctc.units_U.tolist() == [len(ids)] * 2
 
 
 def test_noise_changes_what_is_fed_and_not_what_is_predicted() -> None:
@@ -251,23 +272,23 @@ def test_noise_changes_what_is_fed_and_not_what_is_predicted() -> None:
     maker = maker_of("[TEXT:q] -> [TEXT:a,noise_ratio=0.9]", [row])
     noisy = collate([maker.example(row, "0", np.random.default_rng(0), True)])
     clean = collate([maker.example(row, "0", np.random.default_rng(0), False)])
-    assert np.array_equal(noisy.labels_L, clean.labels_L)
+    assert np.array_equal(labels(noisy), labels(clean))
     assert filled(noisy.target) != filled(clean.target)
     assert filled(noisy.target)[0] == START
 
 
 def test_rows_that_a_piece_does_not_learn_carry_no_loss() -> None:
     piece = Piece("text", text(1, 2, 3).positions_P3, {"ids": np.array([1, 2, 3])}, np.array([True, False, True]))
-    batch = collate([sample([], [TermedPiece(piece, TERM)])])
-    assert batch.loss_rows_L.tolist() == [0, 2]
-    assert batch.labels_L.tolist() == [1, 3]
+    batch = collate([sample([], [(piece, TERM)])])
+    assert token_rows(batch).tolist() == [0, 2]
+    assert labels(batch).tolist() == [1, 3]
 
 
 def test_a_given_image_is_fed_between_tokens_and_left_out_at_the_end() -> None:
-    batch = collate([sample([], [learned(1), TermedPiece(image(1, 2), None), learned(2)])])
+    batch = collate([sample([], [learned(1), (image(1, 2), None), learned(2)])])
     assert filled(batch.target) == {0: START, 1: 1, 2: "image", 3: "image"}
-    assert batch.loss_rows_L.tolist() == [0, 3]
-    batch = collate([sample([], [learned(1), TermedPiece(image(1, 2), None)])])
+    assert token_rows(batch).tolist() == [0, 3]
+    batch = collate([sample([], [learned(1), (image(1, 2), None)])])
     assert filled(batch.target) == {0: START}
 
 
@@ -277,7 +298,7 @@ def test_an_absent_optional_target_is_one_row_and_an_absent_source_none() -> Non
     batch = collate([maker.example(row, "0", None, False)])
     assert batch.source.lengths == (len(maker.vocabulary.encode("the")),)
     assert batch.target.lengths == (1,)
-    assert batch.labels_L.tolist() == [maker.vocabulary.control("absent")]
+    assert labels(batch).tolist() == [maker.vocabulary.control("absent")]
 
 
 def test_a_stream_whose_rows_are_not_all_filled_is_refused() -> None:

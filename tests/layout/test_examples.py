@@ -13,7 +13,7 @@ from example_worlds import CARDS, SETTINGS, ids_of, learned_of, maker_of, pictur
 from ofasys_lite.cards import find_task, task_names
 from ofasys_lite.decoding.automaton import compile, random_walk
 from ofasys_lite.errors import CardError, DataError
-from ofasys_lite.layout.pack import Term
+from ofasys_lite.layout.learned import Term
 from ofasys_lite.layout.ready import make_ready
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.recipes import data_root
@@ -169,7 +169,7 @@ def test_mass_learns_the_hidden_span_only_and_is_fed_what_the_encoder_cannot_rea
     for seed in range(20):
         example = maker.example(row, "0", np.random.default_rng(seed), True)
         shown = example.sources[0].pieces[0].arrays["ids"]
-        piece = example.targets[0].pieces[0].piece
+        piece = example.targets[0].pieces[0]
         ids, fed, learn_P = piece.arrays["ids"], piece.arrays["inputs"], piece.learn_P
         assert learn_P is not None
         assert learn_P[:-1].tolist() == (shown == mask).tolist()
@@ -188,7 +188,7 @@ def test_other_styles_of_masking_learn_the_whole_text_and_so_does_mass_where_not
         ("[TEXT:s,mask_ratio=0.5,mask_style=mass] -> [TEXT:s]", None),
         ("[TEXT:s,mask_ratio=0.5,mask_style=mass] -> [TEXT:t]", np.random.default_rng(0)),
     ):
-        piece = maker_of(line, [row]).example(row, "0", rng, True).targets[0].pieces[0].piece
+        piece = maker_of(line, [row]).example(row, "0", rng, True).targets[0].pieces[0]
         assert piece.learn_P is None
         assert set(piece.arrays) == {"ids"}
 
@@ -255,7 +255,7 @@ def test_elements_open_and_close_with_controls_that_carry_loss() -> None:
     maker = maker_of("[TEXT:q] -> ([TEXT:b] | [PHONE:p])*<over=c,by=kind>", [row])
     (target,) = maker.example(row, "0", None, False).targets
     control = maker.vocabulary.control
-    singles = [int(item.piece.arrays["ids"][0]) for item in target.pieces if item.piece.count == 1]
+    singles = [int(piece.arrays["ids"][0]) for piece in target.pieces if piece.count == 1]
     assert singles[0] == control("alternative 0")
     assert control("alternative 1") in singles
     assert ids_of(target)[-1] == control("end")
@@ -322,9 +322,10 @@ def test_slots_without_a_name_are_filled_by_position() -> None:
 def test_ctc_reads_its_column_as_its_slot_is_read_and_needs_a_row_per_label() -> None:
     row = {"w": (np.zeros(16000, dtype=np.float32), 16000), "a": "the cat"}
     maker = maker_of("[AUDIO:w,loss=ctc(a,weight=0.3)] what? -> [TEXT:a]", [row])
-    (loss,) = maker.example(row, "0", None, False).losses
-    assert loss.labels.tolist() == maker.vocabulary.encode("the cat")
-    assert (loss.kind, loss.piece, loss.term) == ("ctc", 0, Term("t", "w:ctc", "token", 0.3))
+    (loss,) = maker.example(row, "0", None, False).sources[0].learned
+    assert loss.arrays["labels"].tolist() == maker.vocabulary.encode("the cat")
+    assert (loss.objective.name, loss.piece) == ("ctc", 0)
+    assert loss.terms == (Term("t", "w:ctc", "token", 0.3),)
     with pytest.raises(DataError, match=r"rows cannot be aligned with \d+ labels of `a`"):
         maker.example({**row, "a": "the cat sat on a mat " * 20}, "0", None, False)
 
@@ -333,18 +334,18 @@ def test_a_source_for_inference_asks_for_no_labels_of_ctc() -> None:
     row = {"w": (np.zeros(32_000, np.float32), 16_000), "a": "the cat"}
     maker = maker_of("[AUDIO:w,loss=ctc(a)] what? -> [TEXT:a]", [row])
     example = maker.source({"w": row["w"]}, "0")
-    assert example.losses == ()
+    assert example.sources[0].learned == ()
     assert len(example.sources[0].pieces) == 2
 
 
 def test_ctc_of_phones_and_of_a_column_without_a_slot() -> None:
     row = {"w": (np.zeros(16000, dtype=np.float32), 16000), "a": "yes", "p": "K AE T"}
     maker = maker_of("[AUDIO:w,loss=ctc(p)] [PHONE:p] -> [TEXT:a]", [row])
-    (loss,) = maker.example(row, "0", None, False).losses
-    assert [maker.vocabulary.name(int(i)) for i in loss.labels] == ["phone:K", "phone:AE", "phone:T"]
+    (loss,) = maker.example(row, "0", None, False).sources[0].learned
+    assert [maker.vocabulary.name(int(i)) for i in loss.arrays["labels"]] == ["phone:K", "phone:AE", "phone:T"]
     bare = maker_of("[AUDIO:w,loss=ctc(p)] -> [TEXT:a]", [row])
-    (loss,) = bare.example(row, "0", None, False).losses
-    assert bare.vocabulary.decode(loss.labels) == "K AE T"
+    (loss,) = bare.example(row, "0", None, False).sources[0].learned
+    assert bare.vocabulary.decode(loss.arrays["labels"]) == "K AE T"
 
 
 def test_inference_needs_no_target_columns() -> None:

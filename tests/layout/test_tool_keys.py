@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_worlds import labels
 
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CardError, OfasysError, ShapeError
 from ofasys_lite.layout.collate import collate
-from ofasys_lite.layout.pack import Example, Side, Target, Term, TermedPiece
+from ofasys_lite.layout.learned import Learned, Term
+from ofasys_lite.layout.objectives import TOKENS
+from ofasys_lite.layout.pack import Example, Side, Target
 from ofasys_lite.layout.ready import DataSettings, adapters_of, make_ready
 from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.language import TEXT_ADAPTER
@@ -99,10 +102,10 @@ def test_an_objective_that_a_card_has_now_and_training_has_later_cannot_be_train
 def test_a_learned_piece_without_an_objective_ends_in_an_error_and_not_in_silence(adapter: str, causal: bool) -> None:
     arrays = {"ids": np.array([40, 41])}
     piece = Piece(adapter, line_positions(2), arrays)
-    target = Target((TermedPiece(piece, Term("t", "x", "token", 1.0)),), causal=causal)
+    target = Target((piece,), (Learned(0, TOKENS, (Term("t", "x", "token", 1.0),)),), causal)
     example = Example("t", "0", (Side((Piece.of_ids([3]),)),), (target,))
     if adapter == "text" and causal:
-        assert len(collate([example]).labels_L) == 2
+        assert len(labels(collate([example]))) == 2
         return
     with pytest.raises(ShapeError, match=f"a piece of adapter `{adapter}` is to be learned"):
         collate([example])
@@ -110,6 +113,6 @@ def test_a_learned_piece_without_an_objective_ends_in_an_error_and_not_in_silenc
 
 def test_a_learned_piece_without_ids_is_told_by_its_adapter() -> None:
     piece = Piece("mine", line_positions(2), {"frames": np.zeros((2, 3))})
-    target = Target((TermedPiece(piece, Term("t", "x", "frame", 1.0)),))
+    target = Target((piece,), (Learned(0, TOKENS, (Term("t", "x", "frame", 1.0),)),))
     with pytest.raises(ShapeError, match="a piece of adapter `mine` is to be learned one element after another"):
         collate([Example("t", "0", (Side((Piece.of_ids([3]),)),), (target,))])

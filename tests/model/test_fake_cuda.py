@@ -90,7 +90,7 @@ def learned(network: Network, batch: Batch, half: bool) -> FakeCuda:
         cuda.forget()
         with cuda.autocast(half):
             losses = network(to_device(batch, CUDA), 0.1)
-        cuda.gradients = cuda.backward(losses.token_L.sum() + sum(losses.side) + losses.touch)
+        cuda.gradients = cuda.backward(losses.values_U.sum() + losses.touch)
     return cuda
 
 

@@ -56,10 +56,9 @@ def step(
     model.network.zero_grad(set_to_none=True)
     total = 0.0
     for pack in packs:
-        rows_L, side = unit_weights(pack, ledger, counts, mode)
+        weights_U = unit_weights(pack, ledger, counts, mode)
         losses = model.network(to_device(pack, torch.device("cpu")), smoothing)
-        loss = (losses.token_L * torch.from_numpy(rows_L)).sum() + losses.touch
-        loss = loss + sum(float(w) * s for w, s in zip(side, losses.side, strict=True))
+        loss = (losses.values_U * torch.from_numpy(weights_U)).sum() + losses.touch
         loss.backward()
         total += float(loss.detach())
     grads = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.network.named_parameters()}
@@ -78,12 +77,12 @@ def test_a_packed_mixture_of_all_modalities_gives_each_sample_the_losses_it_has_
 ) -> None:
     samples = examples(prepared, 2)
     device = torch.device("cpu")
-    together = model.network(to_device(collate(samples), device), 0.0)
-    alone = [model.network(to_device(collate([s]), device), 0.0) for s in samples]
-    torch.testing.assert_close(together.token_L, torch.cat([a.token_L for a in alone]), rtol=2e-5, atol=2e-5)
-    side = [s for a in alone for s in a.side]
-    assert len(side) == 2
-    torch.testing.assert_close(torch.stack(together.side), torch.stack(side), rtol=2e-5, atol=2e-5)
+    pack, packs = collate(samples), [collate([s]) for s in samples]
+    together = model.network(to_device(pack, device), 0.0).values_U
+    alone = [model.network(to_device(each, device), 0.0).values_U for each in packs]
+    for number, losses in enumerate(alone):
+        torch.testing.assert_close(together[torch.from_numpy(pack.samples_U == number)], losses, rtol=2e-5, atol=2e-5)
+    assert sum(rows.side == "source" for each in packs for rows in each.losses) == 2
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -113,28 +112,30 @@ def test_share_weighs_a_task_by_its_samples_and_a_slot_by_its_mean_unit(prepared
     samples = [e for e in examples(prepared, 4) if e.task in ("caption", "both")][:6]
     pack = collate(samples)
     ledger = ledger_of(prepared)
-    rows_L, _ = unit_weights(pack, ledger, ledger.count([pack]), "share")
+    rows_L = unit_weights(pack, ledger, ledger.count([pack]), "share")
     for number, term in enumerate(pack.terms):
         share = sum(task == term.task for task, _ in pack.samples) / len(samples)
-        assert rows_L[np.asarray(pack.terms_L) == number].sum() == pytest.approx(share * term.weight, rel=1e-5)
+        assert rows_L[np.asarray(pack.terms_U) == number].sum() == pytest.approx(share * term.weight, rel=1e-5)
 
 
 def test_sample_weighs_every_sample_the_same(prepared: Ready) -> None:
     samples = [e for e in examples(prepared, 3) if e.task == "caption"]
     pack = collate(samples)
     ledger = ledger_of(prepared)
-    rows_L, _ = unit_weights(pack, ledger, ledger.count([pack]), "sample")
-    sums = [rows_L[np.asarray(pack.samples_L) == n].sum() for n in range(len(samples))]
+    rows_L = unit_weights(pack, ledger, ledger.count([pack]), "sample")
+    sums = [rows_L[np.asarray(pack.samples_U) == n].sum() for n in range(len(samples))]
     assert sums == pytest.approx([1 / len(samples)] * len(samples), rel=1e-5)
 
 
 def test_token_weighs_every_unit_the_same(prepared: Ready) -> None:
     pack = collate([e for e in examples(prepared, 2) if e.task in ("caption", "speech")])
     ledger = ledger_of(prepared)
-    rows_L, side = unit_weights(pack, ledger, ledger.count([pack]), "token")
-    units = len(rows_L) + sum(len(s.labels) for s in pack.side)
-    assert set(rows_L.tolist()) == {np.float32(1 / units)}
-    assert side.tolist() == pytest.approx([0.3 / units] * len(side))
+    weights_U = unit_weights(pack, ledger, ledger.count([pack]), "token")
+    units = pack.units_U.sum()
+    assert units == len(weights_U) - 2 + sum(len(rows.host["labels"]) for rows in pack.losses if rows.side == "source")
+    for rows, start in zip(pack.losses, np.cumsum([0, *(len(r.terms_U) for r in pack.losses)]), strict=False):
+        share = 1.0 if rows.side == "target" else 0.3
+        assert set(weights_U[start : start + len(rows.terms_U)].tolist()) == {np.float32(share / units)}
 
 
 def test_an_unknown_mode_is_refused_with_the_near_name(prepared: Ready) -> None:
@@ -159,7 +160,7 @@ def test_gradient_checkpointing_changes_no_gradient(prepared: Ready, switch: str
 def test_every_parameter_has_a_place_in_the_graph_of_an_empty_pack(prepared: Ready, model: Generalist) -> None:
     model.network.zero_grad(set_to_none=True)
     losses = model.network(to_device(collate([]), torch.device("cpu")), 0.0)
-    (losses.token_L.sum() + losses.touch).backward()
+    (losses.values_U.sum() + losses.touch).backward()
     without = [n for n, p in model.network.named_parameters() if p.grad is None]
     assert without == []
     assert all(not p.grad.any() for p in model.network.parameters() if p.grad is not None)

@@ -44,7 +44,7 @@ def still(network: Network, pack: Batch) -> tuple[set[str], set[str]]:
     network.train()
     losses = network(to_device(pack, torch.device("cpu")))
     network.zero_grad()
-    (losses.token_L.sum() + sum(losses.side) + losses.touch).backward()
+    (losses.values_U.sum() + losses.touch).backward()
     zero = {n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()}
     idle = {id(p) for section in sections_of(network) if not section.count(pack) for p in section.parameters}
     return zero, {n for n, p in network.named_parameters() if id(p) in idle}

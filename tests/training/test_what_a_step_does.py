@@ -207,15 +207,18 @@ def test_ctc_takes_the_control_row_called_blank_for_nothing(spoken: Ready) -> No
     )
     network = model.network.eval()
     with torch.no_grad():
-        found = network(batch, 0.0).side
+        (rows,) = worlds.learned(batch, "ctc")
+        found = network(batch, 0.0).values_U[-len(rows.counts) :]
         states_SD = network.encode(batch.source)
-        for loss, side in zip(found, batch.side, strict=True):
-            scores = network.text.scores(states_SD[side.rows])
+        each_rows = rows.rows_R.split(list(rows.counts))
+        each_labels = np.split(rows.host["labels"], np.cumsum(rows.units_U)[:-1])
+        for loss, own, labels in zip(found, each_rows, each_labels, strict=True):
+            scores = network.text.scores(states_SD[own])
             want = F.ctc_loss(
                 scores.float().log_softmax(-1).unsqueeze(1),
-                torch.from_numpy(side.labels).unsqueeze(0),
+                torch.from_numpy(labels).unsqueeze(0),
                 torch.tensor([len(scores)]),
-                torch.tensor([len(side.labels)]),
+                torch.tensor([len(labels)]),
                 blank=vocabulary.control("blank"),
                 reduction="sum",
             )
