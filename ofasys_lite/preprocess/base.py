@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.errors import ShapeError
+from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.plan.constraints import Constraint
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess.vocabulary import Vocabulary
@@ -142,16 +142,14 @@ class Preprocess:
         raise TypeError(f"{type(self).__name__} cannot be written")
 
     def rest(self, piece: Piece, hidden: Piece, rng: np.random.Generator | None) -> Piece:
-        """A target's `piece` with loss on what the source hides of the same value, here a span of a text (MASS).
+        """A target's `piece` with loss on what the source hides of the same value.
 
         Args:
             piece: The whole value.
             hidden: The source's piece of it.
             rng: The sample's generator in training.
         """
-        from ofasys_lite.preprocess.mass import hidden_span
-
-        return hidden_span(piece, hidden, self.vocabulary.control("mask"))
+        raise DataError("the source hides a part of a value that the target reads in another way")
 
     def frame(self, value: Any) -> tuple[int, int] | None:
         """(width, height) in pixels of `value` if it is a picture that boxes can refer to; header only."""

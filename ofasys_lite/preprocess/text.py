@@ -17,6 +17,7 @@ from ofasys_lite.plan.constraints import Constraint, Free, OneOf
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
+from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.plain import plain
 
 __all__ = ["TextPreprocess", "closed_value", "mask_ids", "read_text"]
@@ -162,6 +163,10 @@ class TextPreprocess(Preprocess):
 
     def _limit(self, options: Options) -> int:
         return int(str(option(options, "max_length") or self.settings.get("max_length", 512)))
+
+    def rest(self, piece: Piece, hidden: Piece, rng: np.random.Generator | None) -> Piece:
+        """The text with loss on the span that the source hides (MASS)."""
+        return hidden_span(piece, hidden, self.vocabulary.control("mask"))
 
     def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
         """Free text of `min_length` to `max_length` pieces, or one value of the closed set."""
