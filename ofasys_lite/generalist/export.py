@@ -94,11 +94,8 @@ def _config(model: Export) -> dict[str, Any]:
 
 
 def save_weights(network: Network, path: Path) -> None:
-    """Writes the weights to `path` (safetensors), atomically."""
-    # the head is the token table: one tensor, stored once
-    tensors = {n: p.detach().cpu().contiguous() for n, p in network.named_parameters()}
-    kept = network.state_dict()  # without buffers that a module makes of its settings
-    tensors.update({n: b.detach().cpu().contiguous() for n, b in network.named_buffers() if n in kept})
+    """Writes the weights, as they are without converters, to `path` (safetensors), atomically."""
+    tensors = {n: t.cpu().contiguous() for n, t in network.plain_weights().items()}
     with atomic(path, sync=True) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
 

@@ -17,6 +17,7 @@ from ofasys_lite.adapters.codes import CodesAdapter
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.generalist.converters import Converter, check_plain
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Stream
 from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
@@ -89,6 +90,38 @@ class Network(nn.Module):
                 self.adapters[name] = load_class(spec.path, Adapter, "adapter")(spec.settings, shared)
         self.dropout = nn.Dropout(config.dropout)
         self.body = EncoderDecoder(config)
+        #: What a training put into the network, in this order; exports are without it.
+        self.converters: list[Converter] = []
+
+    def plain_weights(self) -> dict[str, Tensor]:
+        """Parameters and stored buffers by name, detached, as they are without converters."""
+        # the head is the token table: one tensor, stored once
+        tensors = {n: p.detach() for n, p in self.named_parameters()}
+        kept = self.state_dict()  # without buffers that a module makes of its settings
+        tensors.update({n: b.detach() for n, b in self.named_buffers() if n in kept})
+        for converter in reversed(self.converters):
+            tensors = converter.plain(self, tensors)
+        return tensors
+
+    def convert(self, converter: Converter, name: str) -> None:
+        """Puts a converter into the network, behind those that are there; `name` is for messages.
+
+        Raises:
+            CardError: What it leaves could not be exported.
+        """
+        before = self.plain_weights()
+        converter.convert(self)
+        self.converters.append(converter)
+        check_plain(name, before, self.plain_weights())
+
+    def unconverted(self) -> Network:
+        """A network of the plain weights, on the host; this one where nothing was converted."""
+        if not self.converters:
+            return self
+        specs = {name: spec.stored() for name, spec in self.specs.items()}
+        plain = Network(self.config, self.embedding.num_embeddings, specs)
+        plain.load_state_dict({n: v.cpu() for n, v in self.plain_weights().items()}, strict=False)
+        return plain
 
     def grow(self, rows: int) -> None:
         """Appends vocabulary rows, drawn like the first ones; existing rows never move."""

@@ -21,6 +21,7 @@ from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.data.overlap import NOT_COMPARED
 from ofasys_lite.data.quarantine import Quarantine
 from ofasys_lite.errors import CardError
+from ofasys_lite.generalist.converters import make_converter
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
@@ -44,6 +45,7 @@ from ofasys_lite.training.resume import (
     begin,
     facts_of,
     rate_note,
+    same_converters,
     same_facts,
     same_optimizers,
     same_plans,
@@ -126,11 +128,14 @@ def _train(
     settings = run.settings
     check_devices(settings)
     check_optimizers(settings)
+    converters = [make_converter(spec.path, spec.options) for spec in settings.converters]
     if settings.threads:
         torch.set_num_threads(settings.threads)
     before = begin(folder, run.resume)
     ready = _ready(run, folder, before is not None, console)
     generalist = _build(run, ready, before is not None)
+    for spec, converter in zip(settings.converters, converters, strict=True):
+        generalist.network.convert(converter, spec.name)
     mixture = _mixture(ready, settings)
     facts, told = _facts(run, folder, ready, generalist, mixture, before)
     # the mixture ends where every task has used its epochs
@@ -143,8 +148,10 @@ def _train(
     module.autocast_bf16 = precision == "bf16"
     structure = structure_of(module.optimization.groups)
     if before is not None:
+        same_converters(folder, before.facts, settings.converters)
         same_optimizers(folder, before, structure)
     module.facts = {**facts, "precision": precision, "optimizers": structure}
+    module.facts["converters"] = [spec.to_plain() for spec in settings.converters]
     if before is None:
         opened = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
         checked = (note for note in run.notes if not note.endswith(NOT_COMPARED))
@@ -165,6 +172,7 @@ def _train(
         # the averaged weights are what is evaluated and exported
         if module.average:
             fill(module.network, module.average)
+        generalist.network = generalist.network.unconverted()
         generalist.network.eval()
         _export(generalist, folder)
     for note in lost.summary():

@@ -162,6 +162,9 @@ class TrainingModule(L.LightningModule):
         for other in others:
             other.optimizer.step()  # Lightning would count its steps as steps of the run
         first.step()
+        with torch.no_grad():
+            for converter in self.network.converters:
+                converter.after_step(self.network, step)
         self._average()
         self.whole = True
 

@@ -18,10 +18,21 @@ from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
+from ofasys_lite.training.rules import ConverterSpec
 from ofasys_lite.training.schedule import learning_rate, progress
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Beginning", "begin", "facts_of", "rate_note", "same_facts", "same_optimizers", "same_plans", "same_rows"]
+__all__ = [
+    "Beginning",
+    "begin",
+    "facts_of",
+    "rate_note",
+    "same_converters",
+    "same_facts",
+    "same_optimizers",
+    "same_plans",
+    "same_rows",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +195,20 @@ def same_optimizers(folder: RunFolder, before: Beginning, now: Sequence[Mapping[
         help="resume with trainer.optimizer and trainer.parameters as in its config.yaml (rates, decay and steps may "
         f"change), or begin a new run with these weights: start={folder.path}",
     )
+
+
+def same_converters(folder: RunFolder, before: Mapping[str, Any], asked: Sequence[ConverterSpec]) -> None:
+    """Compares the converters of the checkpoint's network with those that are asked for.
+
+    Raises:
+        CheckpointError: They differ: its weights would not fit.
+    """
+    then, now = before.get("converters", []), [spec.to_plain() for spec in asked]
+    if then != now:
+        raise CheckpointError(
+            f"checkpoint {folder.path}: trainer.converters was {then} and is now {now}",
+            help=f"resume with those it was started with, or begin a new run with its weights: start={folder.path}",
+        )
 
 
 def same_plans(folder: RunFolder, tasks: Sequence[ReadyTask]) -> None:

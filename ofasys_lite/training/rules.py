@@ -1,4 +1,4 @@
-"""What a run says of its parameters: which optimizer, rate, decay and steps each has. Plain values, no torch."""
+"""What a run says of its parameters: optimizer, rate, decay and steps of each, converters. Plain values, no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ofasys_lite.errors import CardError, did_you_mean, nearest
 
-__all__ = ["OPTIMIZERS", "OptimizerSpec", "ParameterRule", "plain_path", "rules_of"]
+__all__ = ["OPTIMIZERS", "ConverterSpec", "OptimizerSpec", "ParameterRule", "converters_of", "plain_path", "rules_of"]
 
 #: Options of the optimizers with a short name -> (its default; None: the trainer's own, what it is in words).
 OPTIMIZERS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
@@ -69,7 +69,7 @@ class OptimizerSpec:
         if not isinstance(self.path, str) or not self.path:
             raise CardError(f"trainer: optimizer is {self.path!r}", help=_OPTIMIZER_HELP)
         if self.path not in OPTIMIZERS:
-            if "." in self.path and all(part.isidentifier() for part in self.path.split(".")):
+            if _dotted(self.path):
                 return
             near = nearest(self.path, OPTIMIZERS)
             said = f"did you mean `{near}`? " if near else ""
@@ -101,7 +101,70 @@ class OptimizerSpec:
         """What `of` takes, in plain values."""
         if self.lr == 1.0 and not self.options:
             return self.name
-        return {"path": self.name, **({} if self.lr == 1.0 else {"lr": self.lr}), **self.options}
+        return {"path": self.name, **({} if self.lr == 1.0 else {"lr": self.lr}), **_plain(self.options)}
+
+
+@dataclass(frozen=True)
+class ConverterSpec:
+    """A converter of the network (`generalist/converters.py`).
+
+    Attributes:
+        path: `lora`, a dotted path, or in Python a class, a function or the converter itself.
+        options: Its keywords.
+    """
+
+    path: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The short name or dotted path."""
+        return plain_path(self.path)
+
+    @staticmethod
+    def of(value: object) -> ConverterSpec:
+        """The converter that a name, a mapping (`path`, options) or an object says.
+
+        Raises:
+            CardError: A name that is not known (the near one is offered).
+        """
+        if isinstance(value, ConverterSpec):
+            return value
+        given = {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else {"path": value}
+        path = given.pop("path", None)
+        if path is None or (isinstance(path, str) and path != "lora" and not _dotted(path)):
+            near = "did you mean `lora`? " if isinstance(path, str) and nearest(path, ["lora"]) else ""
+            raise CardError(
+                f"trainer: converter `{path}` is not known",
+                help=f"{near}lora, the dotted path of a class of yours, or a mapping of `path` and its options",
+            )
+        return ConverterSpec(path, given)
+
+    def to_plain(self) -> object:
+        """What `of` takes, in plain values."""
+        return {"path": self.name, **_plain(self.options)} if self.options else self.name
+
+
+def converters_of(value: object) -> tuple[ConverterSpec, ...]:
+    """The converters that a list says; CardError as `ConverterSpec.of`, and where it is no list."""
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)):
+        raise CardError(f"trainer: converters is {value!r}", help="a list: [{path: lora, rank: 8}]")
+    return tuple(ConverterSpec.of(each) for each in value)
+
+
+def _plain(value: Any) -> Any:
+    """Values that YAML takes; objects by their path."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else plain_path(value)
+
+
+def _dotted(path: str) -> bool:
+    return "." in path and all(part.isidentifier() for part in path.split("."))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.training.accounting import MODES
-from ofasys_lite.training.rules import OptimizerSpec, ParameterRule, rules_of
+from ofasys_lite.training.rules import ConverterSpec, OptimizerSpec, ParameterRule, converters_of, rules_of
 
 __all__ = ["TrainSettings", "known_as"]
 
@@ -62,6 +62,8 @@ _KEYS: Mapping[str, str] = {
     "param_groups": "parameters, a list of rules: [{match: body.encoder.*, lr: 0.1}]",
     "freeze": "parameters: [{match: body.encoder.*, train: false}]",
     "optim": "optimizer",
+    "lora": "converters: [{path: lora, rank: 8}]",
+    "peft": "converters: [{path: lora, rank: 8}]",
 }
 _STRATEGIES = ("auto", "ddp")
 _SCHEDULES = ("cosine", "constant")
@@ -86,6 +88,7 @@ class TrainSettings:
         betas: AdamW's two averages.
         optimizer: What trains the parameters: `adamw`; `muon` for the matrices of the blocks and AdamW for the rest; or
             the dotted path of a function or class of yours.
+        converters: What is put into the network for the training: `lora`, or classes of yours by dotted path.
         parameters: Rules for some of the parameters: rate, decay, steps, optimizer. Later rules win, key by key.
         warmup: Share of the run (0 to 1) with rising learning rate.
         final: Learning rate at the end, as a share of the peak (cosine in between).
@@ -120,6 +123,7 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.98)
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     parameters: tuple[ParameterRule, ...] = ()
+    converters: tuple[ConverterSpec, ...] = ()
     warmup: float = 0.05
     final: float = 0.02
     schedule: str = "cosine"
@@ -145,6 +149,7 @@ class TrainSettings:
         self._check_types()
         object.__setattr__(self, "optimizer", OptimizerSpec.of(self.optimizer))
         object.__setattr__(self, "parameters", rules_of(self.parameters))
+        object.__setattr__(self, "converters", converters_of(self.converters))
         if self.steps is None and self.minutes is None:
             raise CardError("training has no end", help="say steps=1000 or minutes=10 (whichever comes first ends it)")
         if self.devices < 1 and self.devices != -1:
@@ -192,8 +197,9 @@ class TrainSettings:
     def to_dict(self) -> dict[str, object]:
         """Plain values that `from_dict` and JSON take."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        rules = [rule.to_plain() for rule in self.parameters]
-        return {**plain, "betas": list(self.betas), "optimizer": self.optimizer.to_plain(), "parameters": rules}
+        for name in ("parameters", "converters"):
+            plain[name] = [each.to_plain() for each in getattr(self, name)]
+        return {**plain, "betas": list(self.betas), "optimizer": self.optimizer.to_plain()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> TrainSettings:

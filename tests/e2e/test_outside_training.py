@@ -126,3 +126,58 @@ def test_wrong_options_on_the_command_line_name_the_near_ones(
     assert main([each.lstrip("+") if "progress" in each else each for each in COMMAND]) == 1
     assert "so it is added: +trainer.progress=" in capsys.readouterr().err
     assert not (outside / "runs" / "r" / "checkpoints" / "last.ckpt").exists()
+
+
+SHARED = '''
+"""Every block of the encoder shares the weights of the first one's feed-forward layer."""
+
+from ofasys_lite.generalist.converters import Converter
+
+
+class SharedMlp(Converter):
+    def __init__(self, noted=()):
+        self.steps = list(noted)
+
+    def convert(self, network):
+        for block in network.body.encoder[1:]:
+            block.mlp = network.body.encoder[0].mlp
+
+    def after_step(self, network, step):
+        self.steps.append(step)
+
+    def plain(self, network, tensors):
+        first = {n: t for n, t in tensors.items() if n.startswith("body.encoder.0.mlp.")}
+        for number in range(1, len(network.body.encoder)):
+            tensors |= {n.replace("encoder.0.", f"encoder.{number}."): t for n, t in first.items()}
+        return tensors
+
+
+class Lossy(Converter):
+    def convert(self, network):
+        network.body.encoder[1].mlp = network.body.encoder[0].mlp
+'''
+FEW = {"workers": 0, "valid_every": 0, "samples_per_step": 8, "log_every": 1, "progress": False, "precision": "fp32"}
+
+
+def test_a_converter_of_the_users_trains_and_leaves_a_plain_export(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (outside / "shared.py").write_text(SHARED)
+    assert main([*COMMAND, "trainer.converters=[shared.Lossy]"]) == 1
+    assert "plain() does not give the weights as they were" in capsys.readouterr().err
+    assert main([*COMMAND, "trainer.converters=[shared.SharedMpl]"]) == 1
+    assert "did you mean `SharedMlp`" in capsys.readouterr().err
+    import shared  # type: ignore[import-not-found]
+
+    converter = shared.SharedMlp()
+    model = fit(
+        *(GeneralistModel("tiny"), Task("mine", "[TEXT:q] what? -> [TEXT:a]", data=str(outside / "d.csv"))),
+        **{**FEW, "steps": 4, "name": "p", "converters": [converter], "pieces": 300, "threads": 1},
+    )
+    assert converter.steps == [0, 1, 2, 3]
+    loaded = GeneralistModel.from_pretrained("runs/p", device="cpu")
+    ways = [dict(each.generalist.network.named_parameters()) for each in (model, loaded)]
+    assert all(torch.equal(ways[0][name], ways[1][name]) for name in ways[0])
+    assert torch.equal(ways[1]["body.encoder.0.mlp.into.weight"], ways[1]["body.encoder.1.mlp.into.weight"])
+    assert ways[1]["body.encoder.0.mlp.into.weight"] is not ways[1]["body.encoder.1.mlp.into.weight"]
+    sys.modules.pop("shared", None)
