@@ -308,9 +308,14 @@ def _tasks(tasks: Tasks, model: GeneralistModel) -> tuple[list[TaskCard], dict[s
 def _folder(tasks: Sequence[str], name: str | None, folder: str | Path | None, resume: bool) -> Path:
     if name is not None and folder is not None:
         raise CardError("name and folder both say where the run lies", help="name='x' is runs/x; keep one of them")
-    if folder is not None or name is not None:
-        return Path(folder).expanduser() if folder is not None else Path("runs") / str(name)
-    base = Path("runs") / "-".join(tasks)[:60]
+    if folder is not None:
+        return Path(folder).expanduser()
+    below = "-".join(tasks)[:60] if name is None else str(name)
+    if not below or below.startswith(("/", "~")) or {".", ".."} & set(below.split("/")):
+        raise CardError(f"the run's name is `{below}`", help="it names a folder below runs/; elsewhere: folder=...")
+    base = Path("runs") / below
+    if name is not None:
+        return base
     if resume:
         return base
     number, place = 1, base

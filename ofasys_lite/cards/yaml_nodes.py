@@ -104,10 +104,16 @@ def _syntax_error(path: Path, lines: tuple[str, ...], error: yaml.MarkedYAMLErro
             return CardError("YAML cannot read this instruction line", place=place, help=literal_block(found["text"]))
     if mark is None:
         return CardError(f"{path} is not YAML: {error.problem}")
+    for number in range(last - 1, -1, -1):
+        below = lines[number + 1] if number + 1 < len(lines) else ""
+        if re.match(r"instruction\s*:\s*\|", lines[number]) and below.strip() and not below[0].isspace():
+            place = Place(str(path), number + 2, 1, below, len(below.rstrip()))
+            return CardError("the line below `instruction: |` is not indented", place=place, help=f"write `  {below}`")
     shown = lines[mark.line] if mark.line < len(lines) else ""
     tab = "\t" in shown[: mark.column + 1]
     problem = (error.problem or "syntax error").replace("\n", " ")
-    help = "indent with spaces, not tabs" if tab else ""
+    deeper = shown[:1] == " " and "mapping values" in problem
+    help = "indent with spaces, not tabs" if tab else "indent it as the key above it" if deeper else ""
     return CardError(f"not YAML: {problem}", place=_place(str(path), lines, mark.line, mark.column), help=help)
 
 

@@ -180,7 +180,8 @@ def _existing(text: str, folder: str | None, kind: str) -> Path:
 def _near(path: Path) -> str:
     names = names_in(path.parent)
     if not os.path.isdir(path.parent):
-        return f"the folder {path.parent} does not exist; relative paths start at the folder of the data file"
+        start = "relative paths start at the folder of the data file, or at `media:` of the source"
+        return f"the folder {path.parent} does not exist; {start}"
     near = nearest(path.name, names)
     shown = ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "") if names else "nothing"
     return (f"did you mean `{near}`? " if near is not None else "") + f"{path.parent} holds: {shown}"

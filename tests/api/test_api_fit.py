@@ -179,6 +179,9 @@ MISTAKES: dict[str, tuple[Use, type[OfasysError], str]] = {
     "data": (lambda: fit(tiny(), Task("a", REVERSE)), CardError, "task.add_dataset(rows, 'train')"),
     "card": (lambda: fit(tiny(), ["vqaa"]), CardError, "did you mean `vqa`"),
     "resume": (lambda: fit(tiny(), reverse(), resume="yes"), CardError, "resume is 'yes'"),  # type: ignore[arg-type]
+    "dot": (lambda: fit(tiny(), reverse(), name="."), CardError, "it names a folder below runs/"),
+    "up": (lambda: fit(tiny(), reverse(), name="a/../b"), CardError, "elsewhere: folder=..."),
+    "rooted": (lambda: fit(tiny(), reverse(), name="/tmp/a"), CardError, "elsewhere: folder=..."),
     "where": (lambda: fit(tiny(), reverse(), name="a", folder="b"), CardError, "keep one of them"),
     "pieces": (lambda: fit(tiny(), reverse(), steps=1, pieces=60, **QUICK), CardError, "pieces is at least"),
     "bins": (lambda: fit(tiny(), reverse(), steps=1, bins=0, **QUICK), CardError, "data: bins is 0"),

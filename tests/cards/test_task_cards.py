@@ -168,13 +168,22 @@ LINE = "instruction: |\n  [TEXT:a] -> [TEXT:b]\n"
         ("help: a\nhelp: b", "4:1", "key `help` stands twice"),
         ("name: other", "3:7", "leave `name` out"),
         ("\tweight: 1", "3:1", "indent with spaces, not tabs"),
-        ("weight: 1\n   epochs: 2", "4:10", "not YAML"),
+        ("weight: 1\n   epochs: 2", "4:10", "help: indent it as the key above it"),
     ],
 )
 def test_a_mistake_in_a_card_is_shown_at_its_place(tmp_path: Path, text: str, place: str, expected: str) -> None:
     found = message(tmp_path, LINE + text + "\n")
     assert f"mine.yaml:{place}\n" in found
     assert expected in found
+
+
+def test_a_line_that_is_not_indented_below_its_key_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("instruction: |\n[TEXT:q] -> [TEXT:a]\ndata: a.csv\n")
+    with pytest.raises(CardError) as caught:
+        load_task_card(tmp_path / "mine.yaml")
+    assert "the line below `instruction: |` is not indented\n" in str(caught.value)
+    assert "mine.yaml:2:1\n" in str(caught.value)
+    assert caught.value.help == "write `  [TEXT:q] -> [TEXT:a]`"
 
 
 def test_all_mistakes_of_a_card_come_at_once(tmp_path: Path) -> None:
