@@ -7,6 +7,10 @@ Two commits are equal where these numbers are. The stored ones are those of comm
     python tests/e2e/equality.py --out a.json       write this tree's numbers
     python tests/e2e/equality.py --against a.json   compare with numbers that another commit wrote on the same machine
 
+What is to compute something else from now on is stored anew, with the reason in the commit's message:
+
+    python tests/e2e/equality.py --commit HASH --out tests/fixtures/equality/values.json
+
 All in fp32 on one thread. Sums round differently on another processor or with another torch; then losses and gradients
 are compared within TOLERANCE, and what is decoded is not compared.
 """
@@ -261,7 +265,8 @@ def compare(world: str, before: Mapping[str, Any], now: Mapping[str, Any], exact
             pairs = [("", old, new)]
         same = _same if exact else _LIKE.get(part, _anything)
         found += [Difference(world, part, name, a, b) for name, a, b in pairs if not same(a, b)]
-    return found
+    # the second step's losses hang on the first one's gradients
+    return sorted(found, key=lambda each: each.part == "losses" and not each.name.startswith("1 "))
 
 
 def _same(before: Any, now: Any) -> bool:
