@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.learned import LossKey, LossRows
 from ofasys_lite.layout.pack import Batch, Part
 from ofasys_lite.model import EncoderDecoder, Taps
 
@@ -71,12 +72,18 @@ class Encoded:
         body: The encoder-decoder.
         source_SD: What the encoder made of the source.
         smoothing: Label smoothing.
+        steps: What was seen of the whole step, for the objectives that ask for it.
     """
 
     batch: Batch
     body: EncoderDecoder
     source_SD: Tensor
     smoothing: float = 0.0
+    steps: Mapping[LossKey, WholeStep] = field(default_factory=dict)
+
+    def step(self, rows: LossRows) -> WholeStep:
+        """The step that `rows` are a part of: this pack alone where nothing else was looked at."""
+        return self.steps.get(rows.key) or WholeStep(rows.terms_U, rows.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +93,12 @@ class Reading:
     Attributes:
         loss: States (X, D) of its side's stream, behind the last layer -> losses (U,) in nats or the like, fp32.
         taps: Called behind layers of the decoder on the way (`EncoderDecoder.decode`).
+        look: States likewise -> (U, F) what other packs of the step are to know (`Objective.whole_step`).
     """
 
     loss: Callable[[Tensor], Tensor]
     taps: Taps = field(default_factory=dict)
+    look: Callable[[Tensor], Tensor] | None = None
 
 
 #: How an adapter begins an objective on a pack.

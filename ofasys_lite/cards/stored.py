@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, ObjectiveCard, TaskCard
 
 __all__ = ["stored_card", "stored_modalities"]
 
@@ -17,6 +17,9 @@ def stored_modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
         given = dict(value)
         given["attributes"] = tuple(AttributeSpec(**{**a, "choices": tuple(a["choices"])}) for a in given["attributes"])
         given["aliases"] = tuple(given["aliases"])
+        # older exports have none
+        objectives = given.get("objectives", {}).items()
+        given["objectives"] = {n: ObjectiveCard(**{**o, "arguments": tuple(o["arguments"])}) for n, o in objectives}
         card = ModalityCard(**given)
         for alias in (name, *card.aliases):
             found[alias] = card

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Embedded, Encoded, Reading, Shared
 from ofasys_lite.adapters.codes import CodesAdapter
 from ofasys_lite.adapters.text import TextAdapter
+from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.converters import Converter, check_plain
-from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.learned import LossKey, LossRows
 from ofasys_lite.layout.pack import Batch, Stream
 from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
 
@@ -209,13 +210,37 @@ class Network(nn.Module):
         """What an objective has rows choose, if it does (`Adapter.classes`)."""
         return self._adapter(rows.adapter).classes(rows, batch)
 
-    def forward(self, batch: Batch, smoothing: float = 0.0) -> Losses:
-        """The losses of a pack, value by value; weights and means are the accounting's business."""
-        source_SD = self.encode(batch.source)
-        encoded = Encoded(batch, self.body, source_SD, smoothing)
-        readings = [self.begin(rows, encoded) for rows in batch.losses]
-        taps = [reading.taps for reading in readings if reading.taps]
-        states = {"source": source_SD, "target": self.decode(batch, source_SD, merge_taps(taps) if taps else None)}
+    def forward(self, batch: Batch, smoothing: float = 0.0, steps: Mapping[LossKey, WholeStep] | None = None) -> Losses:
+        """The losses of a pack, value by value; weights and means are the accounting's business.
+
+        Args:
+            batch: The pack.
+            smoothing: Label smoothing.
+            steps: What `look` found in all packs of the step, for objectives that ask for it.
+        """
+        readings, states = self._read(batch, smoothing, steps or {})
         found = [r.loss(states[rows.side]).float() for r, rows in zip(readings, batch.losses, strict=True)]
-        values_U = found[0] if len(found) == 1 else torch.cat([source_SD.new_zeros(0, dtype=torch.float32), *found])
+        nothing = torch.zeros(0, device=states["source"].device)
+        values_U = found[0] if len(found) == 1 else torch.cat([nothing, *found])
         return Losses(values_U, self.touch(batch, states["target"]))
+
+    @torch.no_grad()
+    def look(self, batch: Batch) -> dict[LossKey, Tensor]:
+        """(U, F) per objective over the whole step, what it is to know of this pack; draws as `forward` does."""
+        asking = {rows.side for rows in batch.losses if rows.objective.whole_step}
+        readings, states = self._read(batch, 0.0, {}, decoded="target" in asking)
+        pairs = zip(readings, batch.losses, strict=True)
+        return {rows.key: r.look(states[rows.side]) for r, rows in pairs if r.look and rows.objective.whole_step}
+
+    def _read(
+        self, batch: Batch, smoothing: float, steps: Mapping[LossKey, WholeStep], decoded: bool = True
+    ) -> tuple[list[Reading], dict[str, Tensor]]:
+        """Objectives begun on a pack, and the states of both streams."""
+        source_SD = self.encode(batch.source)
+        encoded = Encoded(batch, self.body, source_SD, smoothing, steps)
+        readings = [self.begin(rows, encoded) for rows in batch.losses]
+        states = {"source": source_SD}
+        if decoded:
+            taps = [reading.taps for reading in readings if reading.taps]
+            states["target"] = self.decode(batch, source_SD, merge_taps(taps) if taps else None)
+        return readings, states

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.layout.learned import Learned, LearnedPiece, LossRows, Objective, StreamSide, Term
+from ofasys_lite.layout.learned import Learned, LearnedPiece, LossKey, LossRows, Objective, StreamSide, Term
 from ofasys_lite.layout.pack import Batch, Example, Part, Side, Stream, Target
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.vocabulary import CONTROLS
@@ -93,8 +93,8 @@ class _Learning:
 
     def __init__(self) -> None:
         self.terms: dict[Term, int] = {}
-        self.found: dict[tuple[object, ...], list[LearnedPiece]] = {}
-        self.objectives: dict[tuple[object, ...], Objective] = {}
+        self.found: dict[LossKey, list[LearnedPiece]] = {}
+        self.objectives: dict[LossKey, Objective] = {}
 
     def add(
         self,
@@ -110,14 +110,14 @@ class _Learning:
         objective = item.objective
         adapter = objective.head or piece.adapter
         terms = tuple(self.terms.setdefault(term, len(self.terms)) for term in item.terms)
-        key = (side == "source", objective.name, adapter, objective.options)
+        key: LossKey = (side, objective.name, adapter, objective.options)
         self.objectives.setdefault(key, objective)
         found = LearnedPiece(piece, rows_P, side, adapter, *place, sample, terms, item.arrays, causal)
         self.found.setdefault(key, []).append(found)
 
     def rows(self) -> tuple[LossRows, ...]:
         """What the pack learns, in the order of its loss values."""
-        order = sorted(self.found, key=lambda key: (*key[:3], repr(key[3])))
+        order = sorted(self.found, key=lambda key: (key[0] == "source", *key[1:3], repr(key[3])))
         return tuple(self.objectives[key].rows(self.found[key]) for key in order)
 
 

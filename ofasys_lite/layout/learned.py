@@ -17,11 +17,13 @@ import numpy.typing as npt
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess.base import Piece
 
-__all__ = ["Learned", "LearnedPiece", "LossRows", "Objective", "StreamSide", "Term", "joined"]
+__all__ = ["Learned", "LearnedPiece", "LossKey", "LossRows", "Objective", "StreamSide", "Term", "joined"]
 
 Ints = npt.NDArray[np.int64]
 Arrays = Mapping[str, npt.NDArray[Any]]
 StreamSide = Literal["source", "target"]
+#: (side, objective, adapter, options): rows of a pack with the same stand together.
+LossKey = tuple[StreamSide, str, str, Options]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class LossRows:
     arrays: Mapping[str, Any] = field(default_factory=dict)
     host: Arrays = field(default_factory=dict)
 
+    @property
+    def key(self) -> LossKey:
+        """What tells it from the other LossRows of its pack."""
+        return self.side, self.objective.name, self.adapter, self.objective.options
+
 
 class Objective:
     """Learns each row of a piece (or those of its `learn_P`), one loss value a row; base of all others.
@@ -123,7 +130,8 @@ class Objective:
     piecewise: ClassVar[bool] = False
     #: Its states are read by taps in the decoder alone, not behind the last layer.
     tapped: ClassVar[bool] = False
-    #: A value depends on other samples of the step: before the backward passes all packs are looked at.
+    #: A value depends on other samples of the step: before the backward passes all packs are looked at
+    #: (`adapters/whole_step.py`); `host` arrays are then of one length with the values.
     whole_step: ClassVar[bool] = False
 
     def __init__(self, name: str, options: Options = (), together: bool = False) -> None:

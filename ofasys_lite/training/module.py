@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.sections import sections_of
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.learned import LossKey
 from ofasys_lite.layout.loader import Share
 from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model import moved
@@ -29,6 +31,7 @@ from ofasys_lite.training.optimizers import Optimization
 from ofasys_lite.training.ranks import Ranks
 from ofasys_lite.training.schedule import learning_rate, progress
 from ofasys_lite.training.settings import TrainSettings
+from ofasys_lite.training.whole_step import asking, looked
 
 __all__ = ["Gathered", "TrainingModule"]
 
@@ -137,7 +140,7 @@ class TrainingModule(L.LightningModule):
         """One optimizer update from all packs of the step."""
         if self.since is None:
             self.since = time.monotonic()
-        counts, used = self._agree(share)
+        counts, used, looking = self._agree(share)
         if self.failed:
             # the quarantine tells why and ends the run
             return
@@ -149,9 +152,10 @@ class TrainingModule(L.LightningModule):
         # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
         leaves = self.first and self.trainer.world_size == 1
         with self.stop.interruptible() if leaves else contextlib.nullcontext():
+            steps = self._look(share) if looking else ()
             for number, pack in enumerate(share.packs):
                 with self._synchronised(number == len(share.packs) - 1):
-                    self._backward(pack, counts, share.step, number)
+                    self._backward(pack, counts, share.step, number, steps[number] if steps else {})
         self.first = False
         self._drop_idle(used)
         self.optimization.drop_frozen(step)
@@ -168,13 +172,30 @@ class TrainingModule(L.LightningModule):
         self._average()
         self.whole = True
 
-    def _backward(self, pack: Batch, counts: StepCounts, step: int, number: int) -> None:
-        weights = unit_weights(pack, self.ledger, counts, self.settings.accounting)
-        # dropout draws follow from (seed, step, pack, rank): nothing of them is stored
+    @contextlib.contextmanager
+    def _drawing(self, step: int, number: int) -> Iterator[None]:
+        """A forward pass over a pack: every pass over it has the same dropout and the same draws."""
+        # they follow from (seed, step, pack, rank): nothing of them is stored
         torch.manual_seed(_seed_of(self.settings.seed, step, number, self.global_rank))
-        batch = to_device(pack, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast_bf16):
-            losses = self.network(batch, self.settings.label_smoothing)
+            yield
+
+    def _look(self, share: Share) -> tuple[dict[LossKey, WholeStep], ...]:
+        """What objectives over the whole step are to know, per pack."""
+
+        def look(pack: Batch, number: int) -> dict[LossKey, Tensor]:
+            with self._drawing(share.step, number):
+                return self.network.look(to_device(pack, self.device))
+
+        return looked(share.packs, look, self.ledger.term_index, self.ranks)
+
+    def _backward(
+        self, pack: Batch, counts: StepCounts, step: int, number: int, steps: Mapping[LossKey, WholeStep]
+    ) -> None:
+        weights = unit_weights(pack, self.ledger, counts, self.settings.accounting)
+        batch = to_device(pack, self.device)
+        with self._drawing(step, number):
+            losses = self.network(batch, self.settings.label_smoothing, steps)
         weights_U = moved(torch.from_numpy(weights), self.device)
         loss = (losses.values_U * weights_U).sum() + losses.touch
         if loss.requires_grad:
@@ -182,8 +203,10 @@ class TrainingModule(L.LightningModule):
             self.manual_backward(loss * self.trainer.world_size)
         self._note(pack, losses.values_U.detach())
 
-    def _agree(self, share: Share) -> tuple[StepCounts, list[int]]:
-        """Counts of the step and how much goes through each section, over all ranks: one small all-reduce a step.
+    def _agree(self, share: Share) -> tuple[StepCounts, list[int], bool]:
+        """Counts of the step, how much goes through each section, and whether all packs are to be looked at first.
+
+        Over all ranks: one small all-reduce a step.
 
         Raises:
             Interrupted: A signal has asked a rank to end: all of them end here, before the step.
@@ -191,11 +214,15 @@ class TrainingModule(L.LightningModule):
         counts = self.ledger.count(share.packs).vector()
         used = [sum(section.count(pack) for pack in share.packs) for section in self.sections]
         clock = int(1000 * self.seconds()) if self.ranks.number == 0 else 0
-        told = [*self.asked(), len(share.refused), share.failure is not None, clock]
+        # a lone pack sees the whole step anyway
+        alone = self.ranks.count == len(share.packs) == 1
+        told = [*self.asked(), 0 if alone else asking(share.packs)]
+        told += [len(share.refused), share.failure is not None, clock]
         vector = self.ranks.total(np.concatenate([counts, np.array([*used, *told])]))
-        self.interrupt(vector[-len(told) : -3])
+        self.interrupt(vector[-len(told) : -4])
         self.refused, self.failed, self.clock = int(vector[-3]), int(vector[-2]), float(vector[-1]) / 1000
-        return self.ledger.split(vector[: len(counts)]), vector[len(counts) : -len(told)].tolist()
+        used = vector[len(counts) : -len(told)].tolist()
+        return self.ledger.split(vector[: len(counts)]), used, bool(vector[-4])
 
     @contextlib.contextmanager
     def _synchronised(self, last: bool) -> Iterator[None]:

@@ -65,6 +65,14 @@ class Ranks:
                 help="give all machines the same files and the same command",
             )
 
+    def gathered(self, own: Any) -> list[Any]:
+        """What each rank has, rank by rank: anything that can be pickled, of any size."""
+        if self.count == 1:
+            return [own]
+        found: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(found, own, group=self._group)
+        return found
+
     def code(self, code: int) -> int:
         """The exit code of this rank where all ranks end in order: 0 on those that Lightning's launcher watches."""
         return 0 if self._launched else code
