@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ofasys_lite.api.model import Closed, GeneralistModel
 from ofasys_lite.errors import CardError, CheckpointError, DataError
-from ofasys_lite.generalist.picture_files import pictures_in, save_picture
 from ofasys_lite.generalist.prediction import Prediction
+from ofasys_lite.generalist.value_files import files_in, save_value
 from ofasys_lite.interop.ofasys_spellings import current_line, generation
+from ofasys_lite.preprocess import kinds
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -31,9 +32,10 @@ class Output(Prediction):
 
     def save_image(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the generated picture; returns the path. DataError where the line writes none."""
-        if not any(pictures_in(self.values)):
+        found = [(value, tool) for _, value, tool in files_in(self.values, self.tools) if tool.kind == kinds.PICTURE]
+        if not found:
             self._refuse("image", path, "save_box(path) draws boxes on the input image")
-        return save_picture(self.picture, path, overwrite)
+        return save_value(self.picture, found[0][1], path, overwrite)
 
     def save_audio(self, path: str | Path) -> NoReturn:
         """Always refused: sound cannot be written yet."""

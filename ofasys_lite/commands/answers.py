@@ -19,7 +19,7 @@ from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.generalist.calls import slot_columns
-from ofasys_lite.generalist.picture_files import is_picture, pictures_in, written
+from ofasys_lite.generalist.value_files import files_in, written
 from ofasys_lite.writing import atomic, behind, special
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Answering:
         values: Column -> value that holds for all rows.
         inputs: Columns that the line reads.
         options: Decoding in place of the task's, or None.
-        pictures: Folder of generated pictures, or None.
+        files: Folder of values that stand in files of their own (generated pictures), or None.
     """
 
     model: Generalist
@@ -127,7 +127,7 @@ class Answering:
     values: Mapping[str, Any]
     inputs: Sequence[str]
     options: DecodeOptions | None
-    pictures: Path | None
+    files: Path | None
 
     def block(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """What is written for some rows: id, inputs, values, score and reference, or id with the error."""
@@ -149,9 +149,9 @@ class Answering:
             if prediction is None:
                 found[place]["error"] = reasons.get(number, "cannot be read")
                 continue
-            # a name of its own for each picture: ids may be equal
+            # a name of its own for each file: ids may be equal
             name = f"{items[place].number}-{_UNFIT.sub('_', prediction.id)[:80]}"
-            found[place].update(as_json(prediction, None if self.pictures is None else (self.pictures, name)))
+            found[place].update(as_json(prediction, None if self.files is None else (self.files, name)))
             reference = _shown_columns(requests[number].row, prediction.values)
             found[place].update({"reference": reference} if reference else {})
         return found
@@ -175,7 +175,7 @@ def _shown(value: Any) -> Any:
         return {key: each for key, each in inner.items() if each is not MISSING}
     if isinstance(value, (list, tuple)):
         return [each for each in map(_shown, value) if each is not MISSING]
-    if value is MISSING or isinstance(value, (bytes, bytearray)) or is_picture(value) or hasattr(value, "ndim"):
+    if value is MISSING or isinstance(value, (bytes, bytearray)) or hasattr(value, "getbbox") or hasattr(value, "ndim"):
         return MISSING
     return str(value)
 
@@ -183,7 +183,7 @@ def _shown(value: Any) -> Any:
 def as_json(prediction: Prediction, place: tuple[Path, str] | None) -> dict[str, Any]:
     """Values by column with the score; below `values` where a column is called like what stands beside them.
 
-    Generated pictures are written to `place` (folder, beginning of the names); their paths stand in their place.
+    What stands in files of its own is written to `place` (folder, beginning of the names); paths stand in its place.
     """
     found = {**_values(prediction, place), "score": round(prediction.score, 4)}
     if len(prediction.n_best) > 1:
@@ -194,8 +194,8 @@ def as_json(prediction: Prediction, place: tuple[Path, str] | None) -> dict[str,
 
 def _values(prediction: Prediction, place: tuple[Path, str] | None) -> dict[str, Any]:
     values = dict(prediction.values)
-    if place is not None and any(pictures_in(values)):
-        values = written(values, place[0], place[1], whole=True, overwrite=True)
+    if place is not None and any(files_in(values, prediction.tools)):
+        values = written(values, prediction.tools, place[0], place[1], whole=True, overwrite=True)
     return {"values": values} if _OURS & set(values) else values
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from ofasys_lite.cards.find import find_task, modalities
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.flags import FlagParser
+from ofasys_lite.data.attributes import slot_class
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.plan import build_plan
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.signals import Interrupted
 from ofasys_lite.writing import atomic, behind, claim_file
 
@@ -107,9 +109,9 @@ def _losses(given: argparse.Namespace) -> CodecLosses:
 
 
 def _column(card: TaskCard, folders: Sequence[str]) -> str:
-    """The data column of the task's first IMAGE slot."""
+    """The data column of the task's first slot of pictures."""
     plan = build_plan(card, modalities(folders))
-    found = next((s.column for s in plan.slots() if s.modality == "IMAGE"), None)
+    found = next((s.column for s in plan.slots() if slot_class(s).kind == kinds.PICTURE), None)
     if found is None:
         raise CardError(f"task {card.name} has no IMAGE slot", help="name a task with images, or --column")
     return found

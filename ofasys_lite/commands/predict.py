@@ -16,6 +16,7 @@ from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.answers import kind_of, local_files
 from ofasys_lite.commands.flags import FlagParser
+from ofasys_lite.data.attributes import overrides, preprocess_class, slot_class
 from ofasys_lite.data.columns import near_column
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
@@ -27,10 +28,10 @@ from ofasys_lite.generalist.calls import (
     learned_line,
     split_keywords,
 )
-from ofasys_lite.generalist.picture_files import ENDINGS as PICTURES
-from ofasys_lite.generalist.picture_files import picture_place
 from ofasys_lite.instruction.quotes import unquoted
-from ofasys_lite.plan import Plan, build_plan
+from ofasys_lite.plan import Plan, SlotSegment, build_plan
+from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.image_values import ENDINGS as PICTURES
 from ofasys_lite.run.find_run import Found, find_run
 from ofasys_lite.writing import claim_file, claim_folder
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _DECODING = tuple(f.name for f in fields(DecodeOptions))
-_EXAMPLES_OF = {"IMAGE": "file.png", "AUDIO": "file.wav"}
 #: Rows of --data that are predicted at once, into a file and to be looked at.
 _BLOCK, _PRINTED = 1024, 64
 _EXAMPLES = """examples:
@@ -197,7 +197,7 @@ def _check(
         if value is not MISSING:
             _check_file(column, str(value))
         elif not column.optional and not lines and (source is None or not _has(source, column, columns)):
-            example = _EXAMPLES_OF.get(column.modality, "TEXT")
+            example = f"file{preprocess_class(column.preprocess).ending}" if _may_be_file(column) else "TEXT"
             help = f"write {shlex.quote(f'{column.name}={example}')}"
             if source is not None:
                 near = near_column(column.name, plan, source)
@@ -209,30 +209,42 @@ def _check(
 def _check_out(plan: Plan, given: argparse.Namespace, inputs: Sequence[str]) -> None:
     """Raises OfasysError where --out is missing, of no use for the line, not to be replaced, or cannot be written."""
     out, rows = given.out, given.data is not None
-    learned = {slot.modality for slot in plan.target_slots() if slot.learned}
-    drawn = [slot.column for slot in plan.target_slots() if slot.learned and slot.modality == "IMAGE"]
+    learned = [slot for slot in plan.target_slots() if slot.learned]
+    drawn = [slot for slot in learned if slot_class(slot).ending]
     if out is None:
         if drawn:
-            example = "drawn.jsonl, pictures go to drawn/" if rows else "drawn.png"
-            raise DataError(f"`{drawn[0]}` is a picture, and no file is named for it", help=f"write --out {example}")
+            raise _no_out(drawn[0], rows)
         return
+    boxes = any(slot_class(slot).kind == kinds.BOX for slot in learned)
+    allowed = [".txt", ".json", *(PICTURES if boxes else ())]
     if rows:
         kind_of(out)
     elif drawn and out.suffix not in (".json", ".txt"):
-        picture_place(out)
-    elif not drawn and out.suffix.lower() not in ("", ".txt", ".json", *(PICTURES if "BOX" in learned else ())):
-        allowed = [".txt", ".json", *(PICTURES if "BOX" in learned else ())]
+        slot_class(drawn[0]).place(out)
+    elif not drawn and out.suffix.lower() not in ("", *allowed):
         help = did_you_mean(out.suffix, allowed, "one sample is written as")
         raise DataError(f"--out {out} ends with {out.suffix}, and this line writes no such thing", help=help)
-    files = [out if rows or out.suffix or not drawn else picture_place(out)]
+    files = [out if rows or out.suffix or not drawn else slot_class(drawn[0]).place(out)]
     if drawn and not rows and out.suffix == ".json":
-        names = [out.stem, *(f"{out.stem}-{column}" for column in drawn)]
-        files += [out.with_name(f"{name}.png") for name in names]
+        ways = ((name, slot_class(slot).ending) for slot in drawn for name in (out.stem, f"{out.stem}-{slot.column}"))
+        files += dict.fromkeys(out.with_name(f"{name}{ending}") for name, ending in ways)
     for file in files:
         claim_file(file, given.overwrite, inputs)
     if drawn and rows:
         help = "name another file, or write into that folder: --overwrite"
-        claim_folder(out.with_suffix(""), lambda _: given.overwrite, "these pictures", help)
+        claim_folder(out.with_suffix(""), lambda _: given.overwrite, f"these {_files_word(drawn)}", help)
+
+
+def _files_word(drawn: Sequence[SlotSegment]) -> str:
+    return "pictures" if all(slot_class(slot).kind == kinds.PICTURE for slot in drawn) else "files"
+
+
+def _no_out(slot: SlotSegment, rows: bool) -> DataError:
+    """The error of a line that writes files where none is named."""
+    tool, word = slot_class(slot), _files_word((slot,))
+    example = f"drawn.jsonl, {word} go to drawn/" if rows else f"drawn{tool.ending}"
+    what = "a picture" if word == "pictures" else f"written to a {tool.ending} file"
+    return DataError(f"`{slot.column}` is {what}, and no file is named for it", help=f"write --out {example}")
 
 
 def _has(source: RowSource, column: ReadColumn, columns: Mapping[str, str]) -> bool:
@@ -243,15 +255,15 @@ def _has(source: RowSource, column: ReadColumn, columns: Mapping[str, str]) -> b
     return column.name.isdigit() or any(has_column(source.columns, name) for name in names)
 
 
-def _check_file(column: ReadColumn, value: str) -> None:
-    if column.modality not in ("IMAGE", "AUDIO") or not value or "://" in value or value.startswith("data:"):
-        return
-    from ofasys_lite.preprocess import audio, image_decode
-    from ofasys_lite.preprocess.media import locate
+def _may_be_file(column: ReadColumn) -> bool:
+    return bool(column.preprocess) and overrides(preprocess_class(column.preprocess), "located")
 
-    heads = image_decode.BASE64_HEADS if column.modality == "IMAGE" else audio.BASE64_HEADS
+
+def _check_file(column: ReadColumn, value: str) -> None:
+    if not _may_be_file(column) or not value or "://" in value or value.startswith("data:"):
+        return
     try:
-        locate(value, None, column.modality.lower(), heads)
+        preprocess_class(column.preprocess).located(value, None)
     except DataError as error:
         raise DataError(f"{column.name}={value[:80]}: {error.message}", help=error.help) from None
 
@@ -288,9 +300,9 @@ def _many(model: Generalist, asked: _Asked, source: RowSource | None, given: arg
     """
     from ofasys_lite.commands.answers import Answering, items_of_lines, items_of_source, writing_rows
 
-    pictures = None if given.out is None else given.out.with_suffix("")
+    files = None if given.out is None else given.out.with_suffix("")
     inputs = tuple(column.name for column in asked.inputs)
-    answering = Answering(model, _task(model, asked), asked.columns, asked.values, inputs, asked.options, pictures)
+    answering = Answering(model, _task(model, asked), asked.columns, asked.values, inputs, asked.options, files)
     if source is None:
         blocks = items_of_lines(sys.stdin.buffer, given.limit, _BLOCK)
     else:

@@ -13,13 +13,18 @@ from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.segments import Plan, SlotSegment
 from ofasys_lite.preprocess.base import Preprocess
 
-__all__ = ["overrides", "preprocess_class", "wrong_attributes"]
+__all__ = ["overrides", "preprocess_class", "slot_class", "wrong_attributes"]
 
 
 def preprocess_class(path: str) -> type[Preprocess]:
     """The Preprocess a card names by dotted path; CardError if there is none."""
     found: type[Preprocess] = load_class(path, Preprocess, "preprocess")
     return found
+
+
+def slot_class(slot: SlotSegment) -> type[Preprocess]:
+    """The Preprocess of a slot, which knows its values; the base of all where its modality comes later."""
+    return preprocess_class(slot.preprocess) if slot.preprocess else Preprocess
 
 
 def overrides(tool: type[Preprocess], name: str) -> bool:

@@ -118,7 +118,7 @@ def _audio_samples(value: Any, folder: str | None) -> int:
             return _at_16k(max(np.shape(value), default=0), rate)
         except ValueError:
             raise DataError("cannot read audio: an array of uneven parts") from None
-    from ofasys_lite.preprocess.audio import BASE64_HEADS
+    from ofasys_lite.preprocess.audio_values import BASE64_HEADS
     from ofasys_lite.preprocess.media import locate
 
     found = locate(value, folder, "audio", BASE64_HEADS)

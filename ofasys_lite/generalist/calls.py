@@ -39,14 +39,14 @@ class ReadColumn:
         place: How a message shows it: `[IMAGE:img]`.
         optional: A row may lack it.
         exact: Dots do not open records.
-        modality: What one value of it is; empty for lists (of a group, of candidates).
+        preprocess: Dotted path of what knows one value of it; empty for lists (of a group, of candidates).
     """
 
     name: str
     place: str
     optional: bool = False
     exact: bool = False
-    modality: str = ""
+    preprocess: str = ""
 
 
 def columns_of(plan: Plan) -> dict[str, ReadColumn]:
@@ -69,7 +69,7 @@ def _columns(segment: Segment, target: bool) -> list[ReadColumn]:
         found = []
         if not target or not segment.learned:
             place = f"[{segment.modality}:{segment.column}]"
-            found.append(ReadColumn(segment.column, place, segment.optional, segment.exact, segment.modality))
+            found.append(ReadColumn(segment.column, place, segment.optional, segment.exact, segment.preprocess))
         if segment.closed is not None and segment.closed.kind == "candidates":
             found.append(ReadColumn(segment.closed.name, f"closed_set=@{segment.closed.name}"))
         return found
@@ -78,7 +78,7 @@ def _columns(segment: Segment, target: bool) -> list[ReadColumn]:
     if segment.over is not None:
         return [ReadColumn(segment.over, f"<over={segment.over}>")]
     inside = [c for alternative in segment.alternatives for inner in alternative for c in _columns(inner, target)]
-    return [replace(column, modality="") for column in inside]
+    return [replace(column, preprocess="") for column in inside]
 
 
 def learned_line(line: str, lines: Mapping[str, str], types: frozenset[str]) -> tuple[str, int] | None:

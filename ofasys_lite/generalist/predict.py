@@ -26,6 +26,7 @@ from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.generalist.rendering import Rendering, codes_in
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.generalist.value_files import tools_of
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example, Stream
 from ofasys_lite.model import tensor_cores
@@ -33,6 +34,7 @@ from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.decoding import misfit
 from ofasys_lite.plan.segments import option, walk
+from ofasys_lite.preprocess import kinds
 
 __all__ = ["Request", "predict"]
 
@@ -273,14 +275,17 @@ def _prediction(
     codes: dict[str, Any],
 ) -> Prediction:
     plan = model.entry(request.task).plan
+    preprocess = model.maker(request.task, request.folder).preprocess
     modalities = {s.column: s.modality for s in plan.target_slots()}
+    tools = {k: tool for side in plan.templates[0].targets for k, tool in tools_of(side, preprocess).items()}
     image = None
     for slot in walk(plan.templates[0].source):
-        if slot.modality == "IMAGE" and image is None:
+        if preprocess[slot.tool_key].kind == kinds.PICTURE and image is None:
             found = field(request.row, slot.column, slot.exact)
             image = None if found is MISSING else _in_folder(found, request.folder)
     sized = frozenset(s.column for s in plan.target_slots() if option(s.options, "format") == "xywh")
-    one = Prediction(request.task, request.id, values, score, modalities, image, sized=sized, codes=codes)
+    about = (modalities, image, (), sized, codes, tools)
+    one = Prediction(request.task, request.id, values, score, *about)
     return replace(one, n_best=tuple(replace(one, values=v, score=s) for v, s in best)) if len(best) > 1 else one
 
 

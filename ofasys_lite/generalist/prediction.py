@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.generalist.picture_files import ENDINGS, brief, pictures_in, replaced, save_picture, written
-from ofasys_lite.writing import behind, claim_file, holds, write_atomic
+from ofasys_lite.generalist.value_files import Tools, files_in, replaced, save_value, write_file, written
+from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.image_values import ENDINGS, ImageValues, picture_bytes
+from ofasys_lite.writing import claim_file
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ofasys_lite.preprocess.base import Preprocess
 
 __all__ = ["Prediction"]
 
@@ -33,6 +37,7 @@ class Prediction:
         sized: Columns whose boxes are [x, y, width, height] (`format=xywh`), not corners.
         codes: Codes (positions, depth) per target whose value is rendered of codes (images); of one within a group,
             `group.column`, those of all its pictures (pictures, positions, depth).
+        tools: What knows the values of a column: how they look in text and how they are written to files.
     """
 
     task: str
@@ -44,6 +49,7 @@ class Prediction:
     n_best: tuple[Prediction, ...] = ()
     sized: frozenset[str] = frozenset()
     codes: Mapping[str, Any] = field(default_factory=dict)
+    tools: Tools = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def value(self) -> Any:
@@ -53,25 +59,35 @@ class Prediction:
     @property
     def text(self) -> str:
         """The value as text: text as it is, a picture as `<image 16 x 16>`, everything else as JSON."""
-        value = replaced(self.value, lambda _, image: brief(image))
+        values = replaced(dict(self.values), self.tools, lambda _, value, tool: tool.brief(value))
+        value = next(iter(values.values())) if len(values) == 1 else values
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    def _file(self, what: str, help: str) -> tuple[Any, Preprocess]:
+        """The only value of a kind that stands in a file of its own, and what knows it; `""` takes any kind.
+
+        Raises:
+            DataError: There is none, or more than one.
+        """
+        found = [each for each in files_in(self.values, self.tools) if what in ("", each[2].kind)]
+        if len(found) != 1:
+            word = "pictures" if what == kinds.PICTURE else "files"
+            told = f"{len(found)} {word}: {', '.join(name for name, _, _ in found)}" if found else f"no {word[:-1]}"
+            raise DataError(f"this prediction has {told}", help="take them from `values`" if found else help)
+        return found[0][1], found[0][2]
 
     @property
     def picture(self) -> Image.Image:
         """The generated picture; DataError if there is none, or more than one (then they are among `values`)."""
-        found = list(pictures_in(self.values))
-        if len(found) != 1:
-            what = f"{len(found)} pictures: {', '.join(name for name, _ in found)}" if found else "no picture"
-            help = "take them from `values`" if found else "picture is for lines with IMAGE right of the arrow"
-            raise DataError(f"this prediction has {what}", help=help)
-        return found[0][1]
+        found: Image.Image = self._file(kinds.PICTURE, "picture is for lines with IMAGE right of the arrow")[0]
+        return found
 
     @property
     def boxes(self) -> list[tuple[list[float], str]]:
         """([x0, y0, x1, y1] in pixels, label) of every box among the values; the label may be empty."""
         found: list[tuple[list[float], str]] = []
         for column, value in self.values.items():
-            if self.modalities.get(column) == "BOX" and isinstance(value, list):
+            if column in self.tools and self.tools[column].kind == kinds.BOX and isinstance(value, list):
                 boxes = [value] if _is_box(value) else value  # a group without `over` gives a list per column
                 found.extend(
                     (self._corners(column, box), label)
@@ -122,32 +138,31 @@ class Prediction:
             draw.rectangle(corners, outline=(220, 40, 40), width=max(1, factor // 2))
             if label:
                 draw.text((corners[0] + 2, corners[1] + 2), label, fill=(220, 40, 40))
-        return save_picture(big, path, overwrite)
+        place = ImageValues.place(path)
+        return write_file(picture_bytes(big, place.suffix), place, overwrite)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the values; returns the path.
 
-        `.json`: as JSON, which names the files of generated pictures beside it. Image endings: the generated picture,
-        or the row's own with the predicted boxes drawn. Anything else: as text; of generated pictures `.txt` alone.
+        `.json`: as JSON, which names the files of generated pictures and the like beside it. Their endings: the
+        generated picture, or the row's own with the predicted boxes drawn. Anything else: as text; of what stands in
+        files of its own `.txt` alone.
 
         Raises:
             WriteError: The file is there and `overwrite` is not said, or it cannot be written.
         """
         place = Path(path)
-        if any(pictures_in(self.values)) and place.suffix not in (".json", ".txt"):
-            return save_picture(self.picture, place, overwrite)
+        if any(files_in(self.values, self.tools)) and place.suffix not in (".json", ".txt"):
+            return save_value(*self._file("", ""), place, overwrite)
         if place.suffix.lower() in ENDINGS:
             return self.save_box(place, overwrite)
         if place.suffix == ".json":
-            claim_file(place, overwrite or place.is_file(), flag="overwrite=True")  # before pictures are written
-            named = written(self.values, place.parent, place.stem, overwrite=overwrite)
+            claim_file(place, overwrite or place.is_file(), flag="overwrite=True")  # before files are written
+            named = written(self.values, self.tools, place.parent, place.stem, overwrite=overwrite)
             text = json.dumps(named, ensure_ascii=False, indent=1) + "\n"
         else:
             text = self.text + "\n"
-        if not holds(place, text.encode("utf-8")):
-            claim_file(place, overwrite, flag="overwrite=True")
-            write_atomic(behind(place), text)
-        return place
+        return write_file(text, place, overwrite)
 
 
 def _is_box(value: Any) -> bool:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from ofasys_lite.metrics.score import Value
+from ofasys_lite.preprocess.linear import as_struct
 
 __all__ = ["as_box", "as_objects", "as_struct", "as_text", "as_texts", "canonical", "normalised_text"]
 
@@ -72,17 +73,6 @@ def _plain(value: Value) -> object:
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def as_struct(value: Value) -> Value:
-    """The structure in `value`: JSON text is read, other text and None stay what they are."""
-    if isinstance(value, str) and value.strip()[:1] in ("{", "["):
-        try:
-            found: Value = json.loads(value)
-            return found
-        except ValueError:
-            return value
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def as_box(value: Value) -> tuple[float, float, float, float] | None:

@@ -13,13 +13,12 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, log_mel, normalised, specaugment
-from ofasys_lite.preprocess.base import Look, Piece, Preprocess, line_positions
+from ofasys_lite.preprocess.audio_values import BASE64_HEADS, AudioValues
+from ofasys_lite.preprocess.base import Look, Piece, line_positions
 from ofasys_lite.preprocess.media import Source, found, locate, setting
 
 __all__ = ["AudioPreprocess", "read_audio", "rows_of_frames"]
 
-#: Base64 of the first bytes of WAV, FLAC, OGG and MP3 files.
-BASE64_HEADS = ("UklGR", "ZkxhQ", "T2dnU", "SUQz", "//uQ", "//sw", "//NA")
 #: What soundfile raises on broken files (its own errors are RuntimeErrors).
 _BROKEN = (OSError, RuntimeError, TypeError, ValueError)
 _HELP = "an AUDIO is a path, URL, bytes, base64 text, (array, rate), {array, sampling_rate} or {bytes, path}"
@@ -137,7 +136,7 @@ def _mono(array: npt.NDArray[Any]) -> Floats:
     return np.asarray(array, dtype=np.float32)
 
 
-class AudioPreprocess(Preprocess):
+class AudioPreprocess(AudioValues):
     """Reads sound; the piece holds `frames` (F, M) float16, normalised log-mel energies; rows count like text.
 
     Settings: `sample_rate` (16000 Hz), `mels` (80), `max_seconds` (30), `specaugment` (true).

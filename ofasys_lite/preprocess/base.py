@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.plan.constraints import Constraint
 from ofasys_lite.plan.segments import Options
+from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 __all__ = ["Context", "Look", "Piece", "Preprocess", "line_positions"]
@@ -103,7 +106,10 @@ class Look:
 class Preprocess:
     """Base of all preprocessors; subclasses are named by dotted path in a modality card.
 
-    A subclass must give `encode`; one that can be written (target side) also `constraint` and `decode`.
+    A subclass must give `encode`; one that can be written (target side) also `constraint` and `decode`. What else is
+    known of its values has defaults that serve texts: `located` and `read` (a row's value for others), `seen` and
+    `show` (for people), `brief`, `place` and `save` (for files); so a modality is equal to the built-in ones
+    everywhere, and nothing outside its own files asks for its name.
 
     `options` are the slot's typed attributes plus what only the row knows: `side` (`source`: read, no closing control;
     `target`: written, closing control included; forced target values are read too), `closed_values` (tuple of str, for
@@ -113,6 +119,13 @@ class Preprocess:
     is applied, except masking that defines the task (`mask_ratio`), for which the caller always hands a generator.
     """
 
+    #: Of which kind its values are (`preprocess.kinds`): decides metrics, baselines, and how values are shown.
+    kind: ClassVar[str] = kinds.TEXT
+    #: Ending of the files that its values are written to, each to its own (`.png`); empty where text and JSON hold
+    #: them. What `decode` gives is then one object: no list, tuple or mapping.
+    ending: ClassVar[str] = ""
+    #: Its values are places in the row's picture: the row's `frame` is looked up for them.
+    framed: ClassVar[bool] = False
     #: Sources of text for the tokenizer: True if values of this modality are text that the pieces should be trained on.
     text: ClassVar[bool] = False
     #: True if a target longer than `max_length` is cut; False if such a row is refused.
@@ -170,6 +183,53 @@ class Preprocess:
     def look(cls, value: Any, options: Options, settings: Mapping[str, Any], whole: bool = False) -> Look:
         """What there is to know of a value that `check` let pass; `whole` decodes media and raises DataError."""
         return Look()
+
+    @classmethod
+    def located(cls, value: Any, folder: str | None) -> Any:
+        """`value` as it can be opened without its row: bytes or a path where it names a file, else as it is.
+
+        Raises:
+            DataError: The file is not there (looked up in `folder`); what it holds is not looked at.
+        """
+        return value
+
+    @classmethod
+    def read(cls, value: Any, options: Options, folder: str | None = None) -> Any:
+        """`value`, of the data or predicted, in the form that metrics compare: what is read alike is made equal.
+
+        Raises:
+            DataError: It is of a kind that this modality can never be.
+        """
+        return value
+
+    def seen(self, piece: Piece) -> Any:
+        """The value as the model reads it, hidden parts marked; asked where a slot has `mask_ratio`."""
+        raise TypeError(f"{type(self).__name__} does not say what the model sees of a piece")
+
+    def show(self, value: Any) -> Shown | None:
+        """How a value (of the data or from `decode`) looks to a person; None: as the text, record or table it is."""
+        return None
+
+    def brief(self, value: Any) -> str:
+        """What stands in text for a value that is written to a file: `<image 16 x 16>`."""
+        return f"<{self.kind}>"
+
+    def save(self, value: Any, ending: str) -> bytes:
+        """The content of the file that a value from `decode` is written to; `ending` is one that `place` accepts."""
+        raise TypeError(f"{type(self).__name__} does not say how a value is saved")
+
+    @classmethod
+    def place(cls, path: str | Path) -> Path:
+        """Where a value is written: `path`, with the modality's ending if it has none.
+
+        Raises:
+            DataError: No file of this modality ends like that.
+        """
+        place = Path(path)
+        place = place if place.suffix else place.with_name(f"{place.name}{cls.ending}")
+        if place.suffix.lower() != cls.ending:
+            raise DataError(f"cannot write {place}: it would not end with {cls.ending}", help=f"write {cls.ending}")
+        return place
 
     @classmethod
     def texts(cls, value: Any) -> Iterable[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Constraint, Corners
 from ofasys_lite.plan.segments import Options, option
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess
 
 __all__ = ["BoxPreprocess", "held_box", "read_box"]
@@ -97,6 +98,9 @@ def _outside(value: Any, box: tuple[float, ...], side: tuple[float, float], form
 class BoxPreprocess(Preprocess):
     """Boxes in pixels of the row's first image <-> four of the vocabulary's bins."""
 
+    kind: ClassVar[str] = kinds.BOX
+    framed: ClassVar[bool] = True
+
     def _known_side(self, side: tuple[float, float] | None) -> tuple[float, float]:
         if side is not None:
             return side
@@ -135,3 +139,8 @@ class BoxPreprocess(Preprocess):
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises DataError if `value` is not a box, or lies outside the `frame` or `size` that the options give."""
         held_box(value, options)
+
+    @classmethod
+    def read(cls, value: Any, options: Options, folder: str | None = None) -> list[float]:
+        """[x0, y0, x1, y1], whatever form the line gives them."""
+        return list(read_box(value, str(option(options, "format", "xyxy"))))

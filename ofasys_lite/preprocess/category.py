@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, OneOf
 from ofasys_lite.plan.segments import Options, option
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.text import closed_value, decode_closed, read_text
@@ -20,6 +21,8 @@ __all__ = ["CategoryPreprocess"]
 
 class CategoryPreprocess(Preprocess):
     """A name <-> the row `=name`, declared over the training data; never spelt out on the source side."""
+
+    kind: ClassVar[str] = kinds.CATEGORY
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """One id (on the target side under a set without rows: pieces and `<close>`)."""
@@ -51,6 +54,11 @@ class CategoryPreprocess(Preprocess):
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises DataError if `value` is not a name."""
         _name(value)
+
+    @classmethod
+    def read(cls, value: Any, options: Options, folder: str | None = None) -> str:
+        """The name as text."""
+        return read_text(value, "CATEGORY")
 
     @classmethod
     def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import CardError, DataError, InstructionError
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import Array, Look, Piece, Preprocess
+from ofasys_lite.preprocess.base import Array, Look, Piece
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
+from ofasys_lite.preprocess.image_values import ImageValues
 from ofasys_lite.preprocess.media import setting
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "ImagePreprocess",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 _MAX_RATIO = 200
+_GREY = 128  # of hidden cells, where a person looks at them
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,7 @@ def picture(piece: Piece) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-class ImagePreprocess(Preprocess):
+class ImagePreprocess(ImageValues):
     """Reads images; the piece holds these arrays.
 
     - `pixels` (h * w, 3) uint8, line by line;
@@ -195,8 +200,6 @@ class ImagePreprocess(Preprocess):
     Attributes of a slot: `mask_ratio`, `mask_style=patches|block|center`, `size`, `max_pixels`,
     `min_pixels`, `augment=none|light|strong` (in training only; never mirrors).
     """
-
-    length_kind: ClassVar[str] = "image"
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """The piece of an image: P = h / f * w / f rows at (0, line, column).
@@ -262,6 +265,18 @@ class ImagePreprocess(Preprocess):
         if image is not value:
             image.close()
         return width, height
+
+    def seen(self, piece: Piece) -> Image.Image:
+        """The picture as the model reads it, RGBA; hidden cells are grey and transparent."""
+        from PIL import Image
+
+        pixels_HW3 = picture(piece)
+        hidden = piece.arrays["mask"].reshape(len(piece.arrays["lines"]), -1)
+        cell = len(pixels_HW3) // len(hidden)
+        hidden_HW = hidden.repeat(cell, 0).repeat(cell, 1)
+        colours = np.where(hidden_HW[..., None], np.uint8(_GREY), pixels_HW3)
+        alpha = np.where(hidden_HW, 0, 255).astype(np.uint8)
+        return Image.fromarray(np.dstack([colours, alpha]))
 
     def rows_of(self, length: int, options: Options) -> int:
         """Cells of an image of `length` pixels."""

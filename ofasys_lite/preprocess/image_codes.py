@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,10 @@ from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import Array, Look, Piece, Preprocess
+from ofasys_lite.preprocess.base import Array, Look, Piece
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
+from ofasys_lite.preprocess.image_values import ImageValues
 from ofasys_lite.preprocess.judged import SHARE
 
 __all__ = ["ImageCodesPreprocess", "grid_of", "infill"]
@@ -39,7 +40,7 @@ def grid_of(options: Options) -> tuple[int, int]:
     return size, size // factor
 
 
-class ImageCodesPreprocess(Preprocess):
+class ImageCodesPreprocess(ImageValues):
     """Reads the picture of a target; the piece holds these arrays.
 
     - `pixels` (1, S, S, 3) uint8, the picture stretched to the codec's square;
@@ -49,8 +50,6 @@ class ImageCodesPreprocess(Preprocess):
     - `hidden` (L,) bool, True at positions that are to be written by mask-predict; empty where all are;
     - `judge`, only where the line has judges: empty, or of a picture that they learn from (1,), its kind.
     """
-
-    length_kind: ClassVar[str] = "image"
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """The piece of a picture: L rows at (0, line, column).

@@ -24,7 +24,7 @@ from ofasys_lite.plan.constraints import Json
 from ofasys_lite.preprocess.plain import plain
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["CHARACTERS", "Linear", "linear", "read_struct"]
+__all__ = ["CHARACTERS", "Linear", "as_struct", "linear", "read_struct", "without_none"]
 
 #: What numbers are made of.
 CHARACTERS = "0123456789+-.eE"
@@ -231,3 +231,20 @@ class Linear:
         if isinstance(found, int):
             return found
         return max(-sys.float_info.max, min(sys.float_info.max, found))
+
+
+def as_struct(value: Any) -> Any:
+    """The structure in `value`, nothing refused: JSON text is read, other text and None stay what they are."""
+    if isinstance(value, str) and value.strip()[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def without_none(value: Any) -> Any:
+    """A structure without keys that hold nothing: tables store every key of every record."""
+    if isinstance(value, Mapping):
+        return {str(key): without_none(inner) for key, inner in value.items() if inner is not None}
+    return [without_none(inner) for inner in value] if isinstance(value, (list, tuple)) else value

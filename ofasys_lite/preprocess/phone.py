@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free
 from ofasys_lite.plan.segments import Options, option
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess
 
 __all__ = ["PhonePreprocess"]
@@ -29,6 +30,8 @@ def _phones(value: Any) -> list[str]:
 
 class PhonePreprocess(Preprocess):
     """Phones <-> rows named `phone:X`, collected over the training data."""
+
+    kind: ClassVar[str] = kinds.PHONE
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -69,6 +72,11 @@ class PhonePreprocess(Preprocess):
         """Raises DataError if `value` is not a sequence of phones."""
         if not _phones(value) and option(options, "side") == "target":
             raise DataError("PHONE writes phones; found none", help="leave the row out")
+
+    @classmethod
+    def read(cls, value: Any, options: Options, folder: str | None = None) -> str:
+        """Phones separated by spaces, also where the data lists them."""
+        return value if isinstance(value, str) else " ".join(map(str, value))
 
     @classmethod
     def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:

@@ -19,10 +19,11 @@ from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf, Optional, Placed, Series
 from ofasys_lite.plan.segments import Options, option
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Context, Piece, Preprocess
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.fitting import cells, checked_cell, checked_field, checked_record
-from ofasys_lite.preprocess.linear import linear, read_struct
+from ofasys_lite.preprocess.linear import as_struct, linear, read_struct, without_none
 from ofasys_lite.preprocess.schemas import AnyJson, Field, Grid, Record, Schema, read_schema, scalar_text
 
 __all__ = ["StructPreprocess"]
@@ -42,6 +43,7 @@ def _schema(options: Options) -> Schema:
 class StructPreprocess(Preprocess):
     """Structures <-> ids. Settings: `max_length` (ids of the linear form, of a record's field), `depth` (nesting)."""
 
+    kind: ClassVar[str] = kinds.STRUCT
     text: ClassVar[bool] = True
     cut_targets: ClassVar[bool] = False
 
@@ -116,6 +118,11 @@ class StructPreprocess(Preprocess):
             for field in schema.fields:
                 if field.key in record:
                     checked_field(record[field.key], field)
+
+    @classmethod
+    def read(cls, value: Any, options: Options, folder: str | None = None) -> Any:
+        """The JSON value, without keys that hold nothing."""
+        return without_none(read_struct(value, True) if option(options, "uncased") else as_struct(value))
 
     @classmethod
     def texts(cls, value: Any) -> Iterable[str]:

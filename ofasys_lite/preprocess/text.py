@@ -195,6 +195,24 @@ class TextPreprocess(Preprocess):
         read_text(value)
 
     @classmethod
+    def read(cls, value: Any, options: Options, folder: str | None = None) -> Any:
+        """The text without what `uncased` and `no_punctuation` leave out; of several accepted texts each."""
+        if isinstance(value, (list, tuple)):
+            return [normal_text(read_text(each), options) for each in value]
+        return normal_text(read_text(value), options)
+
+    def seen(self, piece: Piece) -> str:
+        """The text with `<mask>` for each mask."""
+        text, run = "", list[int]()
+        mask = self.vocabulary.control("mask")
+        for id in piece.arrays["ids"].tolist():
+            if id == mask:
+                text, run = f"{text}{self.vocabulary.decode(run)}<mask>", []
+            else:
+                run.append(id)
+        return text + self.vocabulary.decode(run)
+
+    @classmethod
     def texts(cls, value: Any) -> Iterable[str]:
         """The text itself."""
         return (read_text(value),)

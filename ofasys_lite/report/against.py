@@ -17,9 +17,10 @@ from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.metrics import Training, copied_column, fit_predict
 from ofasys_lite.metrics.values import as_box
 from ofasys_lite.plan.segments import GroupSegment
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.report.judge import Judge
 from ofasys_lite.report.results import Answers
-from ofasys_lite.report.task_rows import MEDIA, TaskRows, spread
+from ofasys_lite.report.task_rows import Input, TaskRows, spread
 from ofasys_lite.writing import atomic, cache_folder
 
 __all__ = ["TrainSplit", "answers"]
@@ -74,16 +75,16 @@ def answers(judge: Judge, train: TaskRows, test: TaskRows, numbers: Sequence[int
 def _cached(
     name: str, kind: str, judge: Judge, train: TaskRows, test: TaskRows, numbers: Sequence[int], seed: int
 ) -> Answers:
-    pictures = judge.kind == "image"
-    most = _MOST_MEDIA if name in _SEES_MEDIA or pictures else _MOST_LIGHT
+    media = judge.kind in kinds.MEDIA
+    most = _MOST_MEDIA if name in _SEES_MEDIA or media else _MOST_LIGHT
     count = min(most, len(train.source))
     note = f"fitted on {count:,} of {len(train.source):,} training rows" if count < len(train.source) else ""
-    if pictures:  # made quickly, and large: not kept
+    if media:  # made quickly, and large: not kept
         values, _ = _answer(name, judge, train, test, numbers, seed, spread(len(train.source), most))
         return Answers(name, kind, values, note)
     masks = test.maker.vocabulary.hash if test.masked() else ""
     # what sees pictures and sounds must not find answers about others under the same paths
-    looked = tuple(column for column, _ in test.inputs()) if name in _SEES_MEDIA else ()
+    looked = tuple(read.column for read in test.inputs()) if name in _SEES_MEDIA else ()
     rows = [media_key(each.source, looked) if looked else each.source.fingerprint for each in (train, test)]
     key = combined(
         _VERSION,
@@ -91,7 +92,7 @@ def _cached(
         most,
         seed,
         (judge.metric.name, judge.higher, judge.column, judge.kind, repr(judge.segment)),
-        test.inputs(),
+        [(read.column, read.modality) for read in test.inputs()],
         (*rows, test.group, test.name if masks else "", masks),
         list(numbers),
     )
@@ -127,11 +128,7 @@ def _answer(
 ) -> tuple[list[Any], str]:
     """The answers, and what they are where a reader would ask: which column is copied, which constant is said."""
     media = name in _SEES_MEDIA
-    inputs = {
-        _renamed(column, judge): (column, modality)
-        for column, modality in test.inputs()
-        if media or modality not in MEDIA
-    }
+    inputs = {_renamed(read.column, judge): read for read in test.inputs() if media or not read.media}
     train_rows = []
     for i in train_numbers:
         try:
@@ -160,8 +157,8 @@ def _renamed(column: str, judge: Judge) -> str:
     return f"{column} (source)" if column == judge.column else column
 
 
-def _values(rows: TaskRows, i: int, inputs: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    return {key: rows.input(i, column, modality) for key, (column, modality) in inputs.items()}
+def _values(rows: TaskRows, i: int, inputs: Mapping[str, Input]) -> dict[str, Any]:
+    return {key: rows.input(i, read) for key, read in inputs.items()}
 
 
 def _target(judge: Judge, rows: TaskRows, i: int) -> Any:

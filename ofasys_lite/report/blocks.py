@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.metrics.values import as_box, as_struct, as_text
+from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.report.results import Sample, SampleInput
 from ofasys_lite.report.sample_pictures import boxes_of, data_uri, is_picture, picture, spectrogram, wav_uri
 
-__all__ = ["Block", "SampleView", "sample_view", "value_block"]
+__all__ = ["Block", "SampleView", "answer_look", "input_look", "look_block", "sample_view", "value_block"]
 
 _LONGEST = 600  # characters of a text that are shown
 _MOST_ROWS = 12
@@ -25,7 +28,7 @@ class Block:
     Attributes:
         kind: `text`, `picture`, `sound`, `table`, `pairs` or `nothing`.
         label: Small caption, such as the column.
-        text: The text.
+        text: The text; beside a picture or a sound what else is to be said of it.
         picture: Data URI of a picture (or of a sound's spectrogram).
         sound: Data URI of a sound.
         head: Column names of a table.
@@ -63,26 +66,54 @@ def sample_view(sample: Sample) -> SampleView:
         inputs.append(_input_block(value, *boxes))
         drawn = drawn or inputs[-1].kind == "picture"
     mark = {True: "right", False: "wrong", None: ""}[sample.correct]
-    prediction = None if sample.prediction is None else _answer_block(sample.prediction, "model")
-    return SampleView(tuple(inputs), prediction, _answer_block(sample.reference, "reference"), mark, sample.id)
+    prediction = None if sample.prediction is None else _answer_block(sample, 0, "model")
+    return SampleView(tuple(inputs), prediction, _answer_block(sample, 1, "reference"), mark, sample.id)
 
 
-def _answer_block(value: Any, label: str) -> Block:
-    if not is_picture(value):
-        return value_block(value)
-    image = picture(value)
-    return Block("text", text="(no picture)") if image is None else Block("picture", label, picture=data_uri(image))
+def input_look(source: SampleInput) -> Shown | None:
+    """How a source value looks, as its modality says, else by its type; None: a text, record or table."""
+    value = source.value
+    if source.shown is not None or isinstance(value, str) or value is None:
+        return source.shown
+    kind = (
+        media_kind(value) if isinstance(value, (bytes, tuple)) or hasattr(value, "shape") or is_picture(value) else ""
+    )
+    return Shown(picture=value) if kind == kinds.PICTURE else Shown(sound=value) if kind == kinds.SOUND else None
+
+
+def answer_look(sample: Sample, side: int) -> Shown | None:
+    """How the prediction (side 0) or the reference (1) looks; None: a text, record or table."""
+    value = (sample.prediction, sample.reference)[side]
+    return sample.looks[side] or (Shown(picture=value) if is_picture(value) else None)
+
+
+def _answer_block(sample: Sample, side: int, label: str) -> Block:
+    look = answer_look(sample, side)
+    if look is None:
+        return value_block((sample.prediction, sample.reference)[side])
+    block = look_block(look, label)
+    return block or Block("text", text="(no picture)")
+
+
+def look_block(look: Shown, label: str, predicted: Sequence[Any] = (), reference: Sequence[Any] = ()) -> Block | None:
+    """The block of how a value looks; None where its picture or sound cannot be read."""
+    shot = look.picture
+    if isinstance(shot, (bytes, Path)) or (shot is not None and media_kind(shot) == kinds.PICTURE):
+        image = picture(shot, predicted, reference)
+        if image is not None:
+            uri, boxed = data_uri(image), bool(predicted or reference)
+            return Block("picture", label, look.text, uri, boxed=boxed)
+    if look.sound is not None and media_kind(look.sound) == kinds.SOUND:
+        return Block("sound", label, look.text, data_uri(spectrogram(look.sound)), wav_uri(look.sound))
+    return Block("text", label, _short(look.text)) if look.text else None
 
 
 def _input_block(source: SampleInput, predicted: Sequence[Any], reference: Sequence[Any]) -> Block:
     label = f"{source.modality}:{source.column}"
-    kind = media_kind(source.value) if source.modality in ("IMAGE", "AUDIO") else "text"
-    if source.modality == "IMAGE" and kind == "image":
-        image = picture(source.value, predicted, reference)
-        if image is not None:
-            return Block("picture", label, picture=data_uri(image), boxed=bool(predicted or reference))
-    if source.modality == "AUDIO" and kind == "audio":
-        return Block("sound", label, picture=data_uri(spectrogram(source.value)), sound=wav_uri(source.value))
+    look = input_look(source)
+    block = None if look is None else look_block(look, label, predicted, reference)
+    if block is not None:
+        return block
     if isinstance(source.value, bytes):
         return Block("text", label, text=f"({len(source.value):,} bytes that cannot be shown)")
     return value_block(source.value, label)

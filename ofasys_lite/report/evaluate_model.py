@@ -17,6 +17,7 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.metrics import evaluate_metric
 from ofasys_lite.plan.segments import SlotSegment
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.judge import Judge, judges
@@ -270,11 +271,11 @@ def _try_metrics(opened: Split) -> None:
     """Judges one reference by itself, so that a metric that lacks a column or a package is told before predictions.
 
     Raises:
-        OfasysError: What the metric of pictures says.
+        OfasysError: What the metric of pictures or sounds says.
     """
     source = opened.rows.source
     for judge, train in zip(opened.judges, opened.training, strict=True):
-        if judge.kind != "image":
+        if judge.kind not in kinds.MEDIA:
             continue
         for i in opened.numbers:
             try:
@@ -364,13 +365,17 @@ def _worst(items: Sequence[float] | None, count: int) -> list[int]:
 
 def _sample(opened: Split, made: Predicted, place: int, items: Sequence[float] | None) -> Sample:
     i, value, reference = made.numbers[place], made.predictions[0][place], made.references[0][place]
-    shown = [
-        SampleInput(column, modality, opened.rows.input(i, column, modality))
-        for column, modality in opened.rows.inputs()
-    ]
+    rows = opened.rows
+    inputs = []
+    for read in rows.inputs():
+        given = rows.input(i, read)
+        inputs.append(SampleInput(read.column, read.modality, given, rows.shown(read, given)))
     # what is partly right (an overlap, a text that is near) is neither right nor wrong
     right = None if items is None or items[place] not in (0.0, 1.0) else items[place] == 1.0
-    return Sample(shown, value, reference, right, opened.rows.source.ids(i))
+    segment = opened.judges[0].segment
+    tool = rows.maker.preprocess[segment.tool_key] if isinstance(segment, SlotSegment) else None
+    looks = [None if tool is None or each is None else tool.show(each) for each in (value, reference)]
+    return Sample(inputs, value, reference, right, rows.source.ids(i), (looks[0], looks[1]))
 
 
 def _facts(model: Generalist, limit: int | None, seconds: float, bf16: bool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How the targets of a line are judged: which column, what kind of value, and both sides brought to one form.
 
-Derived from the plan alone: CATEGORY and TEXT are texts, BOX is corners in pixels, a group with a BOX is a detection.
-Pictures are judged as the data has them; those within a group are not judged.
+Derived from the plan and the kind that each slot's Preprocess says: texts, corners in pixels, a group with a box is a
+detection. Media are judged as the data has them; those within a group are not judged.
 """
 
 from __future__ import annotations
@@ -11,37 +11,32 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ofasys_lite.cards.types import MetricSpec, ModalityCard, TaskCard
+from ofasys_lite.data.attributes import slot_class
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import empty_target, group_key, records
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean
 from ofasys_lite.metrics import METRICS, PICTURE_METRICS, baseline_kind, direction
-from ofasys_lite.metrics.values import as_struct
 from ofasys_lite.plan import build_plan
-from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, option, walk
-from ofasys_lite.preprocess.box import read_box
-from ofasys_lite.preprocess.image_decode import BASE64_HEADS, open_image
-from ofasys_lite.preprocess.linear import read_struct
-from ofasys_lite.preprocess.media import locate
-from ofasys_lite.preprocess.text import normal_text, read_text
+from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, walk
+from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.linear import without_none
 
 __all__ = ["Judge", "judges", "wrong_judges"]
 
-#: Larger pictures are refused by their header, as preprocess does by default.
-_MEGAPIXELS = 100.0
-_KINDS = {"BOX": "box", "PHONE": "phone", "CATEGORY": "category", "STRUCT": "struct", "IMAGE": "image"}
 #: Metric of a group; a slot's is its modality's.
-_GROUP_METRICS = {"detection": "detection_f1", "struct": "struct_exact"}
+_GROUP_METRICS = {kinds.DETECTION: "detection_f1", kinds.STRUCT: "struct_exact"}
+_NO_BOXES = frozenset(kinds.KINDS) - {kinds.STRUCT}
 #: Kinds of targets that a metric finds nothing in: it would be zero whatever the model says.
 _BLIND = {
-    "mean_iou": ("text", "category", "phone", "detection"),
-    "iou_at_0.5": ("text", "category", "phone", "detection"),
-    "detection_f1": ("text", "category", "phone", "box"),
-    **dict.fromkeys(PICTURE_METRICS, ("text", "category", "phone", "box", "detection", "struct")),
+    "mean_iou": _NO_BOXES - {kinds.BOX},
+    "iou_at_0.5": _NO_BOXES - {kinds.BOX},
+    "detection_f1": _NO_BOXES - {kinds.DETECTION},
+    **dict.fromkeys(PICTURE_METRICS, frozenset(kinds.KINDS) - {kinds.PICTURE}),
 }
 _DEFAULT_BASELINES = {
-    "box": ("best_box",),
-    "detection": ("constant_list", "greedy_list"),
-    "image": ("mean_image", "random_image", "common_image"),
+    kinds.BOX: ("best_box",),
+    kinds.DETECTION: ("constant_list", "greedy_list"),
+    kinds.PICTURE: ("mean_image", "random_image", "common_image"),
 }
 #: Metrics that give credit in part, or for what an answer does: the commonest answer need not be the best constant.
 _GRADED = frozenset({"bleu", "cer", "chrf", "per", "sql_execution", "token_accuracy", "wer"})
@@ -57,7 +52,7 @@ class Judge:
         metric: Name, baselines and references.
         segment: The slot or group that is judged.
         column: The target's name among a prediction's values.
-        kind: `text`, `category`, `phone`, `box`, `detection`, `struct` or `image`, as baselines know it.
+        kind: Kind of the value (`preprocess.kinds`), as baselines know it.
         higher: Whether more is better.
     """
 
@@ -80,7 +75,7 @@ class Judge:
         if isinstance(self.segment, GroupSegment):
             group = self.segment
             found = [_element(group, alternative, record) for alternative, record in records(group, row)]
-            return [_object(group, record) for record in found] if self.kind == "detection" else _bare(found)
+            return [_object(group, record) for record in found] if self.kind == kinds.DETECTION else _bare(found)
         value = field(row, self.segment.column, self.segment.exact)
         if self.segment.optional and is_empty(value):
             return None
@@ -88,24 +83,24 @@ class Judge:
             raise missing(self.segment.column, row)
         if is_empty(value):
             raise empty_target(self.segment)
-        return _picture(value, folder) if self.kind == "image" else _read(self.segment, value)
+        return _read(self.segment, value, folder)
 
     def prediction(self, values: Mapping[str, Any]) -> Any:
         """What the model says, in the same form."""
         if not isinstance(self.segment, GroupSegment):
             value = values.get(self.column)
-            return value if value is None or self.kind == "image" else _read(self.segment, value)
+            return value if value is None else _read(self.segment, value)
         if self.segment.over is not None:
             found = list(values.get(self.segment.over) or [])
         else:
             names = [slot.column for slot in walk((self.segment,))]
             columns = [list(values.get(name) or []) for name in names]
             found = [dict(zip(names, parts, strict=True)) for parts in zip(*columns, strict=True)]
-        if self.kind != "detection":
-            pictures = {slot.column for slot in walk((self.segment,)) if slot.learned and not _judged(slot)}
-            kept = [_without_none(_without(each, pictures)) for each in found]
-            return _bare(kept) if pictures else kept
-        box = next(slot for slot in walk((self.segment,)) if slot.modality == "BOX")
+        if self.kind != kinds.DETECTION:
+            media = {slot.column for slot in walk((self.segment,)) if slot.learned and not _judged(slot)}
+            kept = [without_none(_without(each, media)) for each in found]
+            return _bare(kept) if media else kept
+        box = _box_of(self.segment)
         given = [each if isinstance(each, Mapping) else {box.column: each} for each in found]
         return [_object(self.segment, {**each, box.column: _box(box, each.get(box.column))}) for each in given]
 
@@ -139,8 +134,8 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
             )
         column = metric.column or next(iter(targets))
         kind = _kind(targets[column])
-        # built-in metrics compare texts or numbers; the user's own may look at pictures
-        blind = kind == "image" and metric.name in METRICS and metric.name not in PICTURE_METRICS
+        # built-in metrics compare texts or numbers; the user's own may look at pictures and sounds
+        blind = kind in kinds.MEDIA and metric.name in METRICS and metric.name not in PICTURE_METRICS
         if blind or kind in _BLIND.get(metric.name, ()):
             raise CardError(
                 f"task {card.name}: metric `{metric.name}` cannot judge `{column}`, which is {kind}",
@@ -189,15 +184,20 @@ def _without(value: Any, columns: Set[str]) -> Any:
 
 
 def _judged(slot: SlotSegment) -> bool:
-    """Whether the slot of a group counts: pictures of elements do not."""
-    return slot.learned and _KINDS.get(slot.modality) != "image"
+    """Whether the slot of a group counts: pictures and sounds of elements do not."""
+    return slot.learned and slot_class(slot).kind not in kinds.MEDIA
 
 
 def _kind(segment: SlotSegment | GroupSegment) -> str:
     if isinstance(segment, SlotSegment):
-        return _KINDS.get(segment.modality, "text")
-    boxes = [slot for slot in walk((segment,)) if slot.modality == "BOX"]
-    return "detection" if len(segment.alternatives) == 1 and len(boxes) == 1 else "struct"
+        return slot_class(segment).kind
+    boxes = [slot for slot in walk((segment,)) if slot_class(slot).kind == kinds.BOX]
+    return kinds.DETECTION if len(segment.alternatives) == 1 and len(boxes) == 1 else kinds.STRUCT
+
+
+def _box_of(group: GroupSegment) -> SlotSegment:
+    """The slot of a detection's boxes."""
+    return next(slot for slot in walk((group,)) if slot_class(slot).kind == kinds.BOX)
 
 
 def _default(plan: Plan, segment: SlotSegment | GroupSegment, modalities: Mapping[str, ModalityCard]) -> Judge:
@@ -216,56 +216,24 @@ def _baselines(plan: Plan, kind: str, metric: str) -> tuple[str, ...]:
     """The trivial baselines of a metric for which the card names none."""
     if kind in _DEFAULT_BASELINES:
         return _DEFAULT_BASELINES[kind]
-    sources = [slot.modality for slot in walk(plan.templates[0].source)]
+    slots = walk(plan.templates[0].source)
+    texts = any(slot_class(slot).kind == kinds.TEXT for slot in slots)
     found = ("majority", *(("best_constant",) if metric in _GRADED else ()))
-    if metric in _COPIED and "TEXT" in sources:
+    if metric in _COPIED and texts:
         return (*found, "copy")
-    blind = kind in ("text", "category") and "TEXT" in sources and len(set(sources)) > 1
+    blind = kind in kinds.TEXTS and texts and len({slot.modality for slot in slots}) > 1
     return (*found, "question_only") if blind else found
 
 
-def _read(slot: SlotSegment, value: Any) -> Any:
+def _read(slot: SlotSegment, value: Any, folder: str | None = None) -> Any:
     """The value of a slot in the form metrics compare: what its preprocess would not tell apart is made equal."""
-    if slot.modality == "BOX":
-        return list(read_box(value, str(option(slot.options, "format", "xyxy"))))
-    if slot.modality == "STRUCT":
-        return _without_none(read_struct(value, True) if option(slot.options, "uncased") else as_struct(value))
-    if slot.modality == "PHONE":
-        return value if isinstance(value, str) else " ".join(map(str, value))
-    if slot.modality == "CATEGORY":
-        return read_text(value, "CATEGORY")
-    if slot.modality != "TEXT":
-        return value
-    if isinstance(value, (list, tuple)):  # several accepted texts
-        return [_text(slot, each) for each in value]
-    return _text(slot, value)
-
-
-def _picture(value: Any, folder: str | None) -> Any:
-    """The picture as bytes, path or PIL image; DataError where its header says that it is none."""
-    found = locate(value, folder, "image", BASE64_HEADS)
-    image = open_image(value if found is None else found, None, _MEGAPIXELS)
-    if found is None:
-        return image
-    image.close()
-    return found
-
-
-def _text(slot: SlotSegment, value: Any) -> str:
-    text = read_text(value)
-    return text if slot.closed is not None else normal_text(text, slot.options)
+    # the values of a closed set are written as they are
+    return slot_class(slot).read(value, () if slot.closed is not None else slot.options, folder)
 
 
 def _box(slot: SlotSegment, value: Any) -> Any:
     """A box of a detection, None where the model left an optional one out."""
     return None if value is None else _read(slot, value)
-
-
-def _without_none(value: Any) -> Any:
-    """A structure without keys that hold nothing: tables store every key of every record."""
-    if isinstance(value, Mapping):
-        return {str(key): _without_none(inner) for key, inner in value.items() if inner is not None}
-    return [_without_none(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _element(group: GroupSegment, alternative: int, record: Any) -> dict[str, Any]:
@@ -296,7 +264,6 @@ def _bare(found: list[dict[str, Any]]) -> list[Any]:
 
 def _object(group: GroupSegment, record: Mapping[str, Any]) -> dict[str, Any]:
     """{box, label} of an element of a detection, whatever the line calls them."""
-    slots = walk((group,))
-    box = next(slot for slot in slots if slot.modality == "BOX")
-    label = next((slot for slot in slots if slot.modality in ("TEXT", "CATEGORY")), None)
+    box = _box_of(group)
+    label = next((slot for slot in walk((group,)) if slot_class(slot).kind in kinds.TEXTS), None)
     return {"box": record.get(box.column), "label": "" if label is None else str(record.get(label.column, ""))}

@@ -1,7 +1,7 @@
 """All predictions of an evaluation, one file of JSON lines a task: a report makes its scores anew from them.
 
 The first line says which metrics judge what, and which baselines answered; every further line is one row. Tasks whose
-predictions are pictures keep those of their samples only.
+predictions are media keep those of their samples only.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ofasys_lite.errors import CheckpointError, OfasysError
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.report.results import Answers, RunResults, Said, TaskResult, Told
 from ofasys_lite.report.saved import loaded, stored
 from ofasys_lite.report.scoring import scored
@@ -24,10 +25,10 @@ _FORMAT = 1
 
 
 def save_predictions(run: RunResults, folder: Path) -> list[Path]:
-    """The paths of the written files, `TASK.jsonl` each, of tasks that do not write pictures."""
+    """The paths of the written files, `TASK.jsonl` each, of tasks that write no media."""
     written = []
     for task in run.tasks:
-        if task.said is None or any(told.kind == "image" for told in task.said.told):
+        if task.said is None or any(told.kind in kinds.MEDIA for told in task.said.told):
             continue
         head = {
             "format": _FORMAT,

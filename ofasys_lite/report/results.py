@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ofasys_lite.metrics import Margin, Score
+from ofasys_lite.preprocess.shown import Shown
 
 __all__ = ["Answers", "Baseline", "RefusedRow", "RunResults", "Said", "Sample", "SampleInput", "TaskResult", "Told"]
 
@@ -35,7 +36,7 @@ class Told:
     Attributes:
         name: The metric.
         column: The target that it judges.
-        kind: `text`, `category`, `phone`, `box`, `detection`, `struct` or `image`.
+        kind: Kind of the values (`preprocess.kinds`).
         higher: Whether more is better, where the metric does not say it itself.
         closed: The values of a closed set, in its order; empty for others.
         predictions: What the model said, per row.
@@ -72,11 +73,19 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class SampleInput:
-    """One source value of a sample: column `column` of modality `modality` (IMAGE, AUDIO, TEXT ...) holds `value`."""
+    """One source value of a sample.
+
+    Attributes:
+        column: Its column.
+        modality: Its modality (IMAGE, AUDIO, TEXT ...), as a caption.
+        value: The value.
+        shown: How it looks, as its modality says; None: as a text, record or table, a picture by its type.
+    """
 
     column: str
     modality: str
     value: Any
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,7 @@ class Sample:
         reference: What the data says.
         correct: True or False where that can be said of one sample, else None.
         id: Name of the row, for finding it again.
+        looks: How prediction and reference look, as for `SampleInput.shown`.
     """
 
     inputs: Sequence[SampleInput]
@@ -96,6 +106,7 @@ class Sample:
     reference: Any
     correct: bool | None = None
     id: str = ""
+    looks: tuple[Shown | None, Shown | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)

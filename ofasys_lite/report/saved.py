@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import numpy as np
 
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.metrics import Margin, Score
+from ofasys_lite.preprocess.shown import Shown
+from ofasys_lite.report.blocks import input_look
 from ofasys_lite.report.results import Baseline, RefusedRow, RunResults, Sample, SampleInput, TaskResult
-from ofasys_lite.report.sample_pictures import is_picture, png
+from ofasys_lite.report.sample_pictures import is_picture, png, wav_uri
 from ofasys_lite.writing import write_atomic
 
 __all__ = ["load_results", "loaded", "save_results", "stored"]
@@ -74,22 +76,54 @@ def _task(task: TaskResult) -> dict[str, Any]:
 
 
 def _sample(sample: Sample) -> dict[str, Any]:
-    inputs = [{"column": i.column, "modality": i.modality, "value": _media(i)} for i in sample.inputs]
-    return {
-        "inputs": inputs,
-        "prediction": _answer(sample.prediction),
-        "reference": _answer(sample.reference),
-        "correct": sample.correct,
-        "id": sample.id,
-    }
+    answers = {"prediction": sample.prediction, "reference": sample.reference}
+    kept = {name: _kept(value, look) for (name, value), look in zip(answers.items(), sample.looks, strict=True)}
+    found = {"inputs": [_input(each) for each in sample.inputs], **kept, "correct": sample.correct, "id": sample.id}
+    looks = [None if look is None or not look.text else _look(look) for look in sample.looks]
+    return {**found, "looks": looks} if any(looks) else found
 
 
-def _answer(value: Any) -> Any:
+def _input(source: SampleInput) -> dict[str, Any]:
+    look = source.shown
+    value = _kept(source.value, look if look is not None else input_look(source))
+    found = {"column": source.column, "modality": source.modality, "value": value}
+    return found if look is None or not look.text else {**found, "shown": _look(look)}
+
+
+def _kept(value: Any, look: Shown | None) -> Any:
+    """A value; what is a picture or a sound and nothing else as the bytes of a file, whose type says how it looks."""
+    if look is not None and not look.text:
+        if look.picture is not None:
+            return _file(look.picture, png)
+        if look.sound is not None:
+            return _file(look.sound, _wav)
     return png(value) if is_picture(value) else value
 
 
+def _look(look: Shown) -> dict[str, Any]:
+    picture = None if look.picture is None else _file(look.picture, png)
+    return {"text": look.text, "picture": picture, "sound": None if look.sound is None else _file(look.sound, _wav)}
+
+
+def _file(value: Any, made: Callable[[Any], bytes | None]) -> Any:
+    """The bytes of a file, of what is no file those that are `made`; text as it is."""
+    if isinstance(value, Path) and value.is_file():
+        return value.read_bytes()
+    return value if isinstance(value, (bytes, str)) else made(value)
+
+
+def _wav(value: Any) -> bytes:
+    return base64.b64decode(wav_uri(value).partition(",")[2])
+
+
 def _read_sample(value: Mapping[str, Any]) -> Sample:
-    return Sample(**{**value, "inputs": [SampleInput(**each) for each in value["inputs"]]})
+    inputs = [SampleInput(**{**each, "shown": _read_look(each.get("shown"))}) for each in value["inputs"]]
+    looks = tuple(map(_read_look, value.get("looks", (None, None))))
+    return Sample(**{**value, "inputs": inputs, "looks": looks})
+
+
+def _read_look(value: Mapping[str, Any] | None) -> Shown | None:
+    return None if value is None else Shown(**value)
 
 
 def _read_task(value: Mapping[str, Any]) -> TaskResult:
@@ -107,20 +141,6 @@ def _read_task(value: Mapping[str, Any]) -> TaskResult:
 
 def _read_score(value: Mapping[str, Any]) -> Score:
     return Score(**{**value, "ways": tuple(value.get("ways", ()))})
-
-
-def _media(source: SampleInput) -> Any:
-    """The value of a sample's input; pictures and sounds as the bytes of a file."""
-    value = source.value
-    if isinstance(value, Path) and value.is_file():
-        return value.read_bytes()
-    if source.modality == "IMAGE" and (hasattr(value, "getbbox") or hasattr(value, "ndim")):
-        return png(value)
-    if source.modality == "AUDIO" and not isinstance(value, (bytes, str)) and value is not None:
-        from ofasys_lite.report.sample_pictures import wav_uri
-
-        return base64.b64decode(wav_uri(value).partition(",")[2])
-    return value
 
 
 def stored(value: Any) -> Any:

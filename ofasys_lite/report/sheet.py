@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics.baselines.problem import media_kind
-from ofasys_lite.report.blocks import Block, value_block
+from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.shown import Shown
+from ofasys_lite.report.blocks import Block, answer_look, input_look, value_block
 from ofasys_lite.report.results import RunResults, Sample
-from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE, boxes_of, is_picture, picture, png, spectrogram
+from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE, boxes_of, picture, png, spectrogram
 from ofasys_lite.writing import atomic, write_atomic
 
 if TYPE_CHECKING:
@@ -52,17 +54,33 @@ def save_pictures(run: RunResults, folder: Path) -> list[Path]:
     """
     found = []
     for task in run.tasks:
-        drawn = [sample for sample in task.samples if is_picture(sample.prediction)]
+        drawn = [sample for sample in task.samples if _drawn(answer_look(sample, 0))]
         if not drawn:
             continue
         found.append(sample_sheet(drawn, folder / f"{task.task}.png"))
         for number, sample in enumerate(drawn):
-            data = png(sample.prediction)
+            look = answer_look(sample, 0)
+            data = None if look is None else png(look.picture)
             if data is not None:
                 name = re.sub(r"[^\w.-]+", "_", sample.id)[:80]
                 place = folder / task.task / f"{number:02}-{name}.png"
                 write_atomic(place, data)
     return found
+
+
+def _drawn(look: Shown | None) -> bool:
+    return look is not None and look.picture is not None
+
+
+def _image(look: Shown | None, *boxes: Sequence[Any]) -> Image.Image | None:
+    """The picture or spectrogram of a source value; None for what is a text, record or table, or cannot be read."""
+    if look is None:
+        return None
+    if look.picture is not None and media_kind(look.picture) == kinds.PICTURE:
+        return picture(look.picture, *boxes)
+    if look.sound is not None and media_kind(look.sound) == kinds.SOUND:
+        return spectrogram(look.sound, _WIDTH - 16, 80)
+    return None
 
 
 def _cell(sample: Sample) -> Image.Image:
@@ -71,25 +89,24 @@ def _cell(sample: Sample) -> Image.Image:
     parts: list[Image.Image] = []
     boxes = (boxes_of(sample.prediction), boxes_of(sample.reference))
     for source in sample.inputs:
-        kind = media_kind(source.value) if source.modality in ("IMAGE", "AUDIO") else "text"
-        image = None
-        if kind == "image":
-            image = picture(source.value, *boxes)
-        elif kind == "audio":
-            image = spectrogram(source.value, _WIDTH - 16, 80)
+        look = input_look(source)
+        image = _image(look, *boxes)
         if image is not None:
             image.thumbnail((_WIDTH - 16, _WIDTH - 16))
             parts.append(image)
-        elif not isinstance(source.value, bytes):
+        if look is not None and look.text:
+            parts.append(_text(f"{source.column}: {look.text}", "#212529"))
+        elif image is None and not isinstance(source.value, bytes):
             parts.append(_text(f"{source.column}: {_flat(value_block(source.value))}", "#212529"))
     mark = {True: "✓ ", False: "✗ ", None: ""}[sample.correct]
-    if is_picture(sample.prediction) or is_picture(sample.reference):
-        parts.append(_pair(sample, mark))
+    looks = answer_look(sample, 0), answer_look(sample, 1)
+    if any(map(_drawn, looks)):
+        parts.append(_pair(looks, mark))
     elif sample.prediction is not None:
-        parts.append(_text(f"{mark}model: {_flat(value_block(sample.prediction))}", _dark(PREDICTED)))
-    if not is_picture(sample.reference):
+        parts.append(_text(f"{mark}model: {_said(looks[0], sample.prediction)}", _dark(PREDICTED)))
+    if not _drawn(looks[1]):
         head = "" if sample.prediction is None else "reference: "
-        parts.append(_text(head + _flat(value_block(sample.reference)), _dark(REFERENCE)))
+        parts.append(_text(head + _said(looks[1], sample.reference), _dark(REFERENCE)))
     cell = Image.new("RGB", (_WIDTH, 12 + sum(part.height + 6 for part in parts)), "#ffffff")
     top = 8
     for part in parts:
@@ -98,17 +115,22 @@ def _cell(sample: Sample) -> Image.Image:
     return cell
 
 
-def _pair(sample: Sample, mark: str) -> Image.Image:
+def _said(look: Shown | None, value: Any) -> str:
+    """A value without a picture as lines of text."""
+    return _flat(value_block(value)) if look is None else look.text
+
+
+def _pair(looks: tuple[Shown | None, Shown | None], mark: str) -> Image.Image:
     """The generated picture, and the data's beside it."""
     from PIL import Image
 
     half = (_WIDTH - 16 - _GAP) // 2
-    sides = [(f"{mark}model", sample.prediction, PREDICTED), ("reference", sample.reference, REFERENCE)]
+    sides = [(f"{mark}model", looks[0], PREDICTED), ("reference", looks[1], REFERENCE)]
     pair = Image.new("RGB", (_WIDTH - 16, half + _SIZE + 6), "#ffffff")
-    for number, (head, value, colour) in enumerate(s for s in sides if is_picture(s[1])):
+    for number, (head, look, colour) in enumerate(s for s in sides if _drawn(s[1])):
         left = number * (half + _GAP)
         pair.paste(_text(head, _dark(colour)).crop((0, 0, half, _SIZE + 4)), (left, 0))
-        image = picture(value)
+        image = None if look is None else picture(look.picture)
         if image is not None:
             image.thumbnail((half, half), Image.Resampling.BOX)
             pair.paste(image, (left, _SIZE + 6))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.data.attributes import overrides, slot_class
 from ofasys_lite.data.fields import MISSING, column_help, field, is_empty
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource
@@ -18,19 +19,14 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.metrics.sql import DATABASE_COLUMNS
 from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, option, walk
-from ofasys_lite.preprocess import audio, image, image_decode
-from ofasys_lite.preprocess.base import Piece
-from ofasys_lite.preprocess.media import locate
+from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.shown import Shown
 
-if TYPE_CHECKING:
-    from PIL import Image
+__all__ = ["Input", "TaskRows", "open_task", "spread"]
 
-__all__ = ["MEDIA", "TaskRows", "open_task", "spread"]
-
-#: Modalities whose values are large.
-MEDIA = frozenset({"IMAGE", "AUDIO", "VIDEO", "MOTION"})
-_GREY = 128  # of hidden cells
-_BASE64 = {"IMAGE": image_decode.BASE64_HEADS, "AUDIO": audio.BASE64_HEADS}
+#: What stands for the modality of a list of records.
+_GROUP = "GROUP"
 
 
 def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[str, RowSource]:
@@ -81,6 +77,28 @@ def spread(total: int, most: int | None) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """A column left of the arrow.
+
+    Attributes:
+        column: Its name.
+        modality: What its values are; `GROUP` for a list of records.
+        tool: What knows its values; None for a list of records.
+        one: A row holds one value; else a list of them.
+    """
+
+    column: str
+    modality: str
+    tool: Preprocess | None = None
+    one: bool = True
+
+    @property
+    def media(self) -> bool:
+        """Whether its values are large and no text."""
+        return self.tool is not None and self.tool.kind in kinds.MEDIA
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRows:
     """One split of a task as baselines and samples see it.
 
@@ -112,63 +130,42 @@ class TaskRows:
         """Name of the group of row `i`."""
         return str(self.source.value(i, self.group)) if self.group else self.source.ids(i)
 
-    def inputs(self) -> tuple[tuple[str, str], ...]:
-        """(column, modality) of everything left of the arrow; a group counts as one STRUCT under its list's name."""
-        found: dict[str, str] = {}
+    def inputs(self) -> tuple[Input, ...]:
+        """Everything left of the arrow; a group with `over=` is one input under its list's name."""
+        found: dict[str, Input] = {}
         for segment in self.plan.templates[0].source:
-            if isinstance(segment, SlotSegment):
-                found[segment.column] = segment.modality
-            elif isinstance(segment, GroupSegment) and segment.over is not None:
-                found[segment.over] = "STRUCT"
-            elif isinstance(segment, GroupSegment):
-                found.update({slot.column: slot.modality for slot in walk((segment,))})
-        return tuple(found.items())
+            if isinstance(segment, GroupSegment) and segment.over is not None:
+                found[segment.over] = Input(segment.over, _GROUP, one=False)
+            elif isinstance(segment, (SlotSegment, GroupSegment)):
+                for slot in walk((segment,)):
+                    tool = self.maker.preprocess[slot.tool_key]
+                    found[slot.column] = Input(slot.column, slot.modality, tool, segment is slot)
+        return tuple(found.values())
 
-    def input(self, i: int, column: str, modality: str) -> Any:
-        """A source value as the model sees it: texts and pictures with masks, other media as bytes, path or object.
+    def input(self, i: int, read: Input) -> Any:
+        """A source value as the model sees it: texts and pictures with masks, media as bytes, path or object.
 
         Hidden cells of a picture are transparent. None where the row has none or it cannot be read.
         """
         try:
-            if column in self.masked():
-                return self._masked_image(i, column) if modality == "IMAGE" else self._masked_text(i, column)
-            value = self.value(i, column)
+            if read.tool is not None and read.column in self.masked():
+                return read.tool.seen(self._piece(i, read.column))
+            value = self.value(i, read.column)
             if is_empty(value):
                 return None
-            if modality in MEDIA:
-                found = locate(value, self.source.base or None, modality.lower(), _BASE64.get(modality, ()))
-                return value if found is None else found
+            return value if read.tool is None else read.tool.located(value, self.source.base or None)
         except DataError:
             return None
-        return value
+
+    def shown(self, read: Input, value: Any) -> Shown | None:
+        """How a value that `input` gave looks; None: as the text, record or table that it is."""
+        return None if read.tool is None or not read.one or value is None else read.tool.show(value)
 
     def masked(self) -> frozenset[str]:
-        """Columns of texts and pictures that the line masks."""
+        """Columns whose slots hide a part of what is read."""
         slots = [s for s in self.plan.templates[0].source if isinstance(s, SlotSegment)]
-        return frozenset(s.column for s in slots if s.modality in ("TEXT", "IMAGE") and option(s.options, "mask_ratio"))
-
-    def _masked_image(self, i: int, column: str) -> Image.Image:
-        """The picture as the model reads it, RGBA; hidden cells are grey and transparent."""
-        from PIL import Image
-
-        piece = self._piece(i, column)
-        pixels_HW3 = image.picture(piece)
-        hidden = piece.arrays["mask"].reshape(len(piece.arrays["lines"]), -1)
-        cell = len(pixels_HW3) // len(hidden)
-        hidden_HW = hidden.repeat(cell, 0).repeat(cell, 1)
-        colours = np.where(hidden_HW[..., None], np.uint8(_GREY), pixels_HW3)
-        alpha = np.where(hidden_HW, 0, 255).astype(np.uint8)
-        return Image.fromarray(np.dstack([colours, alpha]))
-
-    def _masked_text(self, i: int, column: str) -> str:
-        vocabulary, text, run = self.maker.vocabulary, "", list[int]()
-        mask = vocabulary.control("mask")
-        for id_ in self._piece(i, column).arrays["ids"].tolist():
-            if id_ == mask:
-                text, run = f"{text}{vocabulary.decode(run)}<mask>", []
-            else:
-                run.append(id_)
-        return text + vocabulary.decode(run)
+        hides = (s for s in slots if option(s.options, "mask_ratio") and overrides(slot_class(s), "seen"))
+        return frozenset(s.column for s in hides)
 
     def _piece(self, i: int, column: str) -> Piece:
         """What the model reads of a source slot, its mask drawn as in evaluation."""
@@ -188,8 +185,8 @@ class TaskRows:
 
     def light(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row without media and bytes, its database as a path that can be opened."""
-        heavy = {column for column, modality in self.inputs() if modality in MEDIA}
-        heavy |= {slot.column for slot in self.plan.target_slots() if slot.modality in MEDIA}
+        heavy = {read.column for read in self.inputs() if read.media}
+        heavy |= {slot.column for slot in self.plan.target_slots() if slot_class(slot).kind in kinds.MEDIA}
         found = {k: v for k, v in row.items() if k not in heavy and not isinstance(v, (bytes, bytearray))}
         for column in DATABASE_COLUMNS:
             value = found.get(column)

@@ -12,6 +12,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.metrics import Score, evaluate_metric, normalised
 from ofasys_lite.plan.codecs import codec_slots
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.report.chance import laid_out
 from ofasys_lite.report.evaluate_model import NoRows, Predicted, Split, open_split, predicted
 from ofasys_lite.report.seen import without_seen
@@ -94,7 +95,7 @@ def _score(opened: Split, made: Predicted) -> tuple[str, Score]:
         higher = opened.judges[0].higher
         return name, evaluate_metric(name, *sides, rows=made.rows, samples=1, train=train, higher=higher)
     except DataError:
-        if opened.judges[0].kind != "image":
+        if opened.judges[0].kind != kinds.PICTURE:
             raise
         return "pixel_mse", evaluate_metric("pixel_mse", *sides, rows=made.rows, samples=1)
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from api_worlds import COLOUR, FIND, REVERSE, picture, tiny, word_rows
 
 from ofasys_lite import GeneralistModel, ModelConfig, Prediction
 from ofasys_lite.errors import CardError, CheckpointError, DataError, InstructionError, OfasysError
+from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.box import BoxPreprocess
 
 
 def test_a_preset_gives_sizes_and_single_fields_change_them() -> None:
@@ -206,10 +208,13 @@ def test_all_unreadable_rows_are_told_at_once(model: GeneralistModel) -> None:
 
 def test_boxes_of_a_line_and_of_groups_are_corners() -> None:
     kinds = {"box": "BOX", "label": "TEXT"}
+    tools = {"box": BoxPreprocess(Context({}, cast(Any, None)))}
     objects = [{"box": [1.0, 2.0, 3.0, 4.0], "label": "cat"}, {"label": "no box"}]
     found = [([1.0, 2.0, 3.0, 4.0], "cat")]
-    assert Prediction("t", "0", {"objects": objects}, 0.0, kinds).boxes == found
-    assert Prediction("t", "0", {"box": [[1.0, 2.0, 3.0, 4.0]], "label": ["cat"]}, 0.0, kinds).boxes == found
-    sized = Prediction("t", "0", {"box": [1.0, 2.0, 2.0, 2.0]}, 0.0, kinds, sized=frozenset({"box"}))
+    assert Prediction("t", "0", {"objects": objects}, 0.0, kinds, tools=tools).boxes == found
+    assert (
+        Prediction("t", "0", {"box": [[1.0, 2.0, 3.0, 4.0]], "label": ["cat"]}, 0.0, kinds, tools=tools).boxes == found
+    )
+    sized = Prediction("t", "0", {"box": [1.0, 2.0, 2.0, 2.0]}, 0.0, kinds, sized=frozenset({"box"}), tools=tools)
     assert sized.boxes == [([1.0, 2.0, 3.0, 4.0], "")]
     assert FIND.endswith("[BOX:patch_boxes]")

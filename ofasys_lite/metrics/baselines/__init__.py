@@ -13,10 +13,9 @@ from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.metrics.baselines import chosen, constant, nearest, picture_answers, textual
 from ofasys_lite.metrics.baselines.problem import Problem
 from ofasys_lite.metrics.score import Row, Value
+from ofasys_lite.preprocess import kinds
 
-__all__ = ["TARGET_KINDS", "baseline_kind", "baseline_names", "copied_column", "fit_predict"]
-
-TARGET_KINDS = ("text", "category", "phone", "box", "detection", "struct", "image")
+__all__ = ["baseline_kind", "baseline_names", "copied_column", "fit_predict"]
 
 _TRIVIAL: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
     {
@@ -46,13 +45,13 @@ _REFERENCE: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
     }
 )
 _NEEDS_KIND = {
-    **dict.fromkeys(("mean_box", "best_box", "label_blind_box"), "box"),
-    **dict.fromkeys(("common_image", "mean_image", "mean_fill", "random_image"), "image"),
-    **dict.fromkeys(("constant_list", "greedy_list"), "detection"),
+    **dict.fromkeys(("mean_box", "best_box", "label_blind_box"), kinds.BOX),
+    **dict.fromkeys(("common_image", "mean_image", "mean_fill", "random_image"), kinds.PICTURE),
+    **dict.fromkeys(("constant_list", "greedy_list"), kinds.DETECTION),
 }
 _NEEDS_INPUT = {
-    **dict.fromkeys(("nearest_pixels", "mean_fill"), "image"),
-    **{"nearest_audio": "audio", "nearest_tfidf": "text", "copy": "text"},
+    **dict.fromkeys(("nearest_pixels", "mean_fill"), kinds.PICTURE),
+    **{"nearest_audio": kinds.SOUND, "nearest_tfidf": kinds.TEXT, "copy": kinds.TEXT},
 }
 #: What can answer with a picture: made for it, or a training row's target whatever it is.
 _ANSWERS_PICTURES = (
@@ -82,7 +81,7 @@ def baseline_kind(name: str) -> str:
 
 def copied_column(train_rows: Sequence[Row], test_rows: Sequence[Row], inputs: Sequence[str], target: str) -> str:
     """The input that baseline `copy` answers with: the text most like the target in training; empty if none is text."""
-    return chosen.copied_column(Problem(train_rows, test_rows, tuple(inputs), target, "text"))
+    return chosen.copied_column(Problem(train_rows, test_rows, tuple(inputs), target, kinds.TEXT))
 
 
 def fit_predict(
@@ -104,9 +103,9 @@ def fit_predict(
     Raises CardError for an unknown name or kind, and for a baseline that cannot answer such a task.
     """
     baseline_kind(name)
-    if target_kind not in TARGET_KINDS:
-        raise CardError(f"target kind `{target_kind}` is not known", help=did_you_mean(target_kind, TARGET_KINDS))
-    if target_kind == "image" and name not in _ANSWERS_PICTURES:
+    if target_kind not in kinds.KINDS:
+        raise CardError(f"target kind `{target_kind}` is not known", help=did_you_mean(target_kind, kinds.KINDS))
+    if target_kind == kinds.PICTURE and name not in _ANSWERS_PICTURES:
         raise CardError(
             f"baseline `{name}` answers with no picture, and `{target}` is one",
             help=f"these do: {', '.join(_ANSWERS_PICTURES)}",
@@ -122,7 +121,7 @@ def fit_predict(
     if kind is not None and train_rows and not problem.columns(kind):
         raise CardError(
             f"baseline `{name}` needs a column of {kind}; none of the inputs holds any: {', '.join(inputs) or 'none'}",
-            help=f"{'mean_image' if target_kind == 'image' else 'majority'} serves every kind of input",
+            help=f"{'mean_image' if target_kind == kinds.PICTURE else 'majority'} serves every kind of input",
         )
     function = _TRIVIAL[name] if name in _TRIVIAL else _REFERENCE[name]
     return function(problem)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics.score import Row, Value
 from ofasys_lite.metrics.values import as_text, canonical
+from ofasys_lite.preprocess import kinds
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,8 +22,8 @@ __all__ = ["Problem", "image_of", "media_kind", "most_frequent"]
 _IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 _AUDIO_STARTS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"FORM")
 _SUFFIXES = {
-    "image": {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"},
-    "audio": {".wav", ".flac", ".ogg", ".mp3", ".opus"},
+    kinds.PICTURE: {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"},
+    kinds.SOUND: {".wav", ".flac", ".ogg", ".mp3", ".opus"},
 }
 
 
@@ -35,7 +36,7 @@ class Problem:
         test_rows: Rows to answer; their target column is never looked at.
         inputs: Names of the source columns.
         target: Name of the target column.
-        target_kind: `text`, `category`, `phone`, `box`, `detection`, `struct` or `image`.
+        target_kind: Kind of its values (`preprocess.kinds`).
         seed: Seed of baselines that draw.
         metric: Name of the metric that judges the task, for baselines that are chosen by it on the training rows.
         higher: Whether more is better, where the metric does not say it itself.
@@ -53,12 +54,12 @@ class Problem:
     def targets(self) -> list[Value]:
         """Target value of every training row; of several accepted texts the first, as an answer is one text."""
         found = [row.get(self.target) for row in self.train_rows]
-        if self.target_kind not in ("text", "category"):
+        if self.target_kind not in kinds.TEXTS:
             return found
         return [value[0] if isinstance(value, (list, tuple)) and value else value for value in found]
 
     def columns(self, kind: str) -> list[str]:
-        """Input columns whose values are of a kind: `text`, `image` or `audio`."""
+        """Input columns whose values are of a kind: texts, pictures or sounds."""
         rows = [*self.train_rows[:20], *self.test_rows[:5]]
         found = []
         for name in self.inputs:
@@ -70,7 +71,7 @@ class Problem:
 
     def texts(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
         """Texts (and structures as JSON) of each row's inputs, in the order of the columns; empty strings for gaps."""
-        columns = self.columns("text")
+        columns = self.columns(kinds.TEXT)
         return [tuple(as_text(row.get(name)) for name in columns) for row in rows]
 
     def questions(self, rows: Sequence[Row]) -> list[str]:
@@ -79,28 +80,28 @@ class Problem:
 
 
 def media_kind(value: Value) -> str:
-    """`image`, `audio` or `text` (anything that is neither), by type, first bytes or suffix of an existing file."""
+    """Picture, sound or text (anything that is neither), by type, first bytes or suffix of an existing file."""
     value = _unwrapped(value)
     if isinstance(value, bytes):
         return _kind_of_bytes(value)
     if isinstance(value, (str, Path)):
         # no name of a file is longer than 255 bytes; asked about a longer text, the system raises
         suffix = Path(value).suffix.lower() if len(os.fsencode(Path(value).name)) < 256 else ""
-        kinds = [kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes]
-        return kinds[0] if kinds and Path(value).is_file() else "text"
+        found = [kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes]
+        return found[0] if found and Path(value).is_file() else kinds.TEXT
     if hasattr(value, "getbbox") or (hasattr(value, "ndim") and value.ndim in (2, 3)):
-        return "image"
+        return kinds.PICTURE
     if (isinstance(value, tuple) and hasattr(value[0], "ndim")) or getattr(value, "ndim", 0) == 1:
-        return "audio"
-    return "audio" if isinstance(value, Mapping) and "array" in value else "text"
+        return kinds.SOUND
+    return kinds.SOUND if isinstance(value, Mapping) and "array" in value else kinds.TEXT
 
 
 def _kind_of_bytes(data: bytes) -> str:
     if data[:4] == b"RIFF":
-        return "image" if data[8:12] == b"WEBP" else "audio"
+        return kinds.PICTURE if data[8:12] == b"WEBP" else kinds.SOUND
     if data.startswith(_IMAGE_STARTS):
-        return "image"
-    return "audio" if data.startswith(_AUDIO_STARTS) else "text"
+        return kinds.PICTURE
+    return kinds.SOUND if data.startswith(_AUDIO_STARTS) else kinds.TEXT
 
 
 def _unwrapped(value: Any) -> Any:

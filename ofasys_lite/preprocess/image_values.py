@@ -1,0 +1,85 @@
+"""Pictures as values: how they are located, compared, shown and saved; shared by what reads and what writes them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.plan.segments import Options
+from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.base import Preprocess
+from ofasys_lite.preprocess.media import locate
+from ofasys_lite.preprocess.shown import Shown
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["ENDINGS", "ImageValues", "picture_bytes"]
+
+#: Endings of picture files that are named in messages.
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+#: Larger references are refused by their header, as is done by default where pictures are read.
+_MEGAPIXELS = 100.0
+
+
+class ImageValues(Preprocess):
+    """What is known of pictures, whether rows of pixels are read or codes are written."""
+
+    kind: ClassVar[str] = kinds.PICTURE
+    ending: ClassVar[str] = ".png"
+    length_kind: ClassVar[str] = "image"
+
+    @classmethod
+    def located(cls, value: Any, folder: str | None) -> Any:
+        """Bytes or path of the picture; a PIL image or an array as it is."""
+        from ofasys_lite.preprocess.image_decode import BASE64_HEADS
+
+        found = locate(value, folder, "image", BASE64_HEADS)
+        return value if found is None else found
+
+    @classmethod
+    def read(cls, value: Any, options: Options, folder: str | None = None) -> Any:
+        """The picture as bytes, path or PIL image; DataError where its header says that it is none."""
+        from ofasys_lite.preprocess.image_decode import BASE64_HEADS, open_image
+
+        found = locate(value, folder, "image", BASE64_HEADS)
+        image = open_image(value if found is None else found, None, _MEGAPIXELS)
+        if found is None:
+            return image
+        image.close()
+        return found
+
+    def show(self, value: Any) -> Shown | None:
+        """The picture itself."""
+        return Shown(picture=value)
+
+    def brief(self, value: Any) -> str:
+        """`<image 16 x 16>`."""
+        return f"<image {value.width} x {value.height}>"
+
+    def save(self, value: Any, ending: str) -> bytes:
+        """The bytes of an image file of any format that Pillow writes."""
+        return picture_bytes(value, ending)
+
+    @classmethod
+    def place(cls, path: str | Path) -> Path:
+        """`path`, with `.png` if it has no ending; DataError if no picture ends like that."""
+        from PIL import Image
+
+        place = Path(path)
+        place = place if place.suffix else place.with_name(f"{place.name}.png")
+        if place.suffix.lower() not in Image.registered_extensions():
+            help = did_you_mean(place.suffix, ENDINGS, "such as")
+            raise DataError(f"cannot write {place}: no picture ends like that", help=help)
+        return place
+
+
+def picture_bytes(image: Image.Image, ending: str) -> bytes:
+    """The bytes of an image file of the format that ends like that."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    image.save(file, format=Image.registered_extensions()[ending.lower()])
+    return file.getvalue()

@@ -1,0 +1,31 @@
+"""Kinds of values: what metrics, baselines, reports and files need to know of a value, whatever its modality is.
+
+A Preprocess says of which kind its values are (`kind`); nobody asks for the name of a modality.
+"""
+
+from __future__ import annotations
+
+#: Words; also the kind of a modality that says nothing else.
+TEXT = "text"
+#: One name out of a set.
+CATEGORY = "category"
+#: Sounds of speech, separated by spaces.
+PHONE = "phone"
+#: Four numbers, in pixels of the row's picture.
+BOX = "box"
+#: A list of records with a box each: of groups, not of a modality.
+DETECTION = "detection"
+#: A record, a list, a table: any JSON value.
+STRUCT = "struct"
+#: A picture: a PIL image, an array, or bytes or path of an image file.
+PICTURE = "image"
+#: A sound: samples with their rate, or bytes or path of a sound file.
+SOUND = "audio"
+#: Arrays of numbers that are none of these: motions, series, clouds of points.
+NUMBERS = "numbers"
+
+KINDS = (TEXT, CATEGORY, PHONE, BOX, DETECTION, STRUCT, PICTURE, SOUND, NUMBERS)
+#: Kinds that are compared as one text.
+TEXTS = frozenset({TEXT, CATEGORY})
+#: Kinds whose values are large and no text: JSON and tables do not hold them.
+MEDIA = frozenset({PICTURE, SOUND, NUMBERS})
