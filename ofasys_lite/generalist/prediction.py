@@ -71,7 +71,7 @@ class Prediction:
         """
         found = [each for each in files_in(self.values, self.tools) if what in ("", each[2].kind)]
         if len(found) != 1:
-            word = "pictures" if what == kinds.PICTURE else "files"
+            word = "pictures" if {what, *(tool.kind for _, _, tool in found)} <= {"", kinds.PICTURE} else "files"
             told = f"{len(found)} {word}: {', '.join(name for name, _, _ in found)}" if found else f"no {word[:-1]}"
             raise DataError(f"this prediction has {told}", help="take them from `values`" if found else help)
         return found[0][1], found[0][2]

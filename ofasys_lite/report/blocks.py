@@ -75,9 +75,9 @@ def input_look(source: SampleInput) -> Shown | None:
     value = source.value
     if source.shown is not None or isinstance(value, str) or value is None:
         return source.shown
-    kind = (
-        media_kind(value) if isinstance(value, (bytes, tuple)) or hasattr(value, "shape") or is_picture(value) else ""
-    )
+    sound = isinstance(value, Mapping) and {"array", "sampling_rate"} <= value.keys()
+    by_type = sound or isinstance(value, (bytes, tuple)) or hasattr(value, "shape") or is_picture(value)
+    kind = media_kind(value) if by_type else kinds.TEXT
     return Shown(picture=value) if kind == kinds.PICTURE else Shown(sound=value) if kind == kinds.SOUND else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import code_worlds as worlds
 import pytest
@@ -13,6 +14,10 @@ from PIL import Image
 from ofasys_lite.commands.app import main
 from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.generalist.prediction import Prediction
+from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.image import ImagePreprocess
+
+TOOLS = {"img": ImagePreprocess(Context({}, cast(Any, None)))}
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +107,13 @@ def test_evaluate_writes_sheets_and_the_pictures_of_samples(place: Path, capsys:
 
 def test_a_prediction_gives_its_picture_and_says_where_there_is_none_or_several(tmp_path: Path) -> None:
     image = Image.new("RGB", (5, 4))
-    one = Prediction("t", "0", {"img": image}, 0.0)
+    one = Prediction("t", "0", {"img": image}, 0.0, tools=TOOLS)
     assert one.picture is image
     assert one.text == "<image 5 x 4>"
     assert one.save(tmp_path / "a.jpg").is_file()
     assert json.loads(one.save(tmp_path / "a.json").read_text("utf-8")) == {"img": "a.png"}
     assert one.save(tmp_path / "a.txt").read_text("utf-8") == "<image 5 x 4>\n"
-    several = Prediction("t", "0", {"img": image, "pages": [{"img": image, "label": "x"}]}, 0.0)
+    several = Prediction("t", "0", {"img": image, "pages": [{"img": image, "label": "x"}]}, 0.0, tools=TOOLS)
     assert json.loads(several.text) == {"img": "<image 5 x 4>", "pages": [{"img": "<image 5 x 4>", "label": "x"}]}
     with pytest.raises(DataError, match="2 pictures: img, pages-0-img"):
         several.save(tmp_path / "b.png")
@@ -119,7 +124,7 @@ def test_a_prediction_gives_its_picture_and_says_where_there_is_none_or_several(
 
 
 def test_a_prediction_is_saved_over_another_file_only_when_told(tmp_path: Path) -> None:
-    one = Prediction("t", "0", {"img": Image.new("RGB", (5, 4))}, 0.0)
+    one = Prediction("t", "0", {"img": Image.new("RGB", (5, 4))}, 0.0, tools=TOOLS)
     for name in ("a.png", "b.json", "c.txt"):
         (tmp_path / name).write_text("precious")
         with pytest.raises(WriteError, match=f"{name} is there already"):
