@@ -1,7 +1,7 @@
 """OFASys' own calls (its README, tutorial and scripts) with nothing changed but the import."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from api_worlds import QUICK, SMALL, picture, tiny
@@ -10,6 +10,8 @@ from PIL import Image
 from ofasys_lite import OFASys, Prediction, Task, Trainer, fit
 from ofasys_lite.api.ofasys import Output
 from ofasys_lite.errors import CardError, CheckpointError, DataError, InstructionError, OfasysError
+from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.image import ImagePreprocess
 
 CAPTION = "[IMAGE:img] what does the image describe? -> [TEXT:cap]"
 GROUNDING = '[IMAGE:img] which region does the text " [TEXT:cap] " describe? -> [BOX:patch_boxes]'
@@ -184,6 +186,7 @@ def test_outputs_say_what_they_hold_instead_of_pictures_sound_and_motion(name: s
 
 
 def test_a_generated_picture_is_saved(tmp_path: Path) -> None:
-    output = Output("draw", "0", {"img": Image.new("RGB", (4, 3))}, 0.0, {"img": "IMAGE"})
+    tools = {"img": ImagePreprocess(Context({}, cast(Any, None)))}
+    output = Output("draw", "0", {"img": Image.new("RGB", (4, 3))}, 0.0, {"img": "IMAGE"}, tools=tools)
     with Image.open(output.save_image(tmp_path / "a")) as image:
         assert image.size == (4, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,12 @@ import tiny_worlds as worlds
 import torch
 
 from ofasys_lite.cards import load_task_card, modalities
+from ofasys_lite.commands.app import main
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.report import load_results, render_report, save_pictures, save_results
+from ofasys_lite.report.evaluate_model import evaluate
 from ofasys_lite.run.run_folder import RunFolder
 
 CARD = """
@@ -28,8 +32,17 @@ attributes:
 settings: {top: 255}
 """
 
+PAINT = """
+name: PAINT
+preprocess: {default: colour_parts.PaintPreprocess}
+adapter: {default: ofasys_lite.adapters.text.TextAdapter}
+reads: now
+writes: now
+metric: colour_parts.equal
+"""
+
 MODULE = '''
-"""COLOUR: `r g b` as text or three numbers -> one row."""
+"""COLOUR: `r g b` as text or three numbers -> one row. PAINT: the same, written as text, kept in files of its own."""
 
 import numpy as np
 import torch
@@ -37,8 +50,11 @@ from torch import nn
 
 from ofasys_lite.adapters.base import Adapter
 from ofasys_lite.errors import DataError
+from ofasys_lite.plan.constraints import Free
 from ofasys_lite.plan.segments import option
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
+from ofasys_lite.preprocess.shown import Shown
 
 
 class ColourPreprocess(Preprocess):
@@ -58,6 +74,54 @@ class ColourPreprocess(Preprocess):
     def rows_of(self, length, options):
         return 1
 
+    def show(self, value):
+        return patch(rgb_of(value))
+
+
+class PaintPreprocess(Preprocess):
+    kind = kinds.NUMBERS
+    ending = ".ppm"
+    text = True
+
+    def encode(self, value, options, rng, train):
+        return Piece.of_ids([*self.vocabulary.encode(value), self.vocabulary.control("close")])
+
+    def constraint(self, options, candidates=None):
+        vocabulary = self.vocabulary
+        return Free(vocabulary.text_low, vocabulary.text_high, 1, 20, vocabulary.control("close"))
+
+    def decode(self, ids, options):
+        return rgb_of(self.vocabulary.decode(i for i in ids[:-1]))
+
+    @classmethod
+    def read(cls, value, options, folder=None):
+        return rgb_of(value)
+
+    def show(self, value):
+        return patch(value)
+
+    def brief(self, value):
+        return "#" + "".join(f"{v:02x}" for v in value)
+
+    def save(self, value, ending):
+        return ("P3 1 1 255 " + " ".join(map(str, value))).encode()
+
+
+def rgb_of(value):
+    found = [int(v) for v in (value.split() if isinstance(value, str) else value) if str(v).isdigit()]
+    return np.array((found + [0, 0, 0])[:3])
+
+
+def patch(rgb):
+    return Shown("red %d, green %d, blue %d" % tuple(rgb), np.tile(rgb.astype(np.uint8), (8, 8, 1)))
+
+
+def equal(predictions, references):
+    return [float((a == b).all()) for a, b in zip(predictions, references)]
+
+
+equal.higher_is_better = True
+
 
 class ColourAdapter(Adapter):
     def __init__(self, settings, shared):
@@ -75,6 +139,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "mine"
     (folder / "modalities").mkdir(parents=True)
     (folder / "modalities" / "colour.yaml").write_text(CARD)
+    (folder / "modalities" / "paint.yaml").write_text(PAINT)
     (folder / "colour_parts.py").write_text(MODULE)
     names = ("red", "green", "blue")
     lines = [f"{250 * (n % 3 == 0)} {250 * (n % 3 == 1)} {250 * (n % 3 == 2)},{names[n % 3]}" for n in range(60)]
@@ -100,6 +165,46 @@ def test_a_modality_from_outside_learns_beside_the_others(outside: Path, tmp_pat
     loaded = Generalist.from_pretrained(folder)
     assert [p.values["name"] for p in predict(loaded, asked) if p] == ["red", "green", "blue"]
     assert worlds.equal(worlds.weights(model), worlds.weights(loaded))
+
+
+def test_what_it_says_of_its_values_is_shown_judged_and_saved_everywhere(
+    outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cards = modalities([outside])
+    rows = [{"colour": f"{250 * (n % 3 == 0)} {250 * (n % 3 == 1)} {250 * (n % 3 == 2)}"} for n in range(48)]
+    path = tmp_path / "paints.jsonl"
+    path.write_text("".join(json.dumps({**row, "paint": row["colour"]}) + "\n" for row in rows))
+    data = dict.fromkeys(("train", "test"), str(path))
+    card = load_task_card({"instruction": "[COLOUR:colour] mix it -> [PAINT:paint]", "data": data}, name="mix")
+    model = worlds.run([card], tmp_path / "runs" / "mix", modalities=cards, steps=120, lr=1e-2, samples_per_step=12)
+    found = evaluate(model, ["mix"], limit=6, samples=3, bootstrap=5, seen="keep")
+    task = found.tasks[0]
+    assert (task.metric.name, task.metric.value) == ("colour_parts.equal", 1.0)
+    assert [b.name for b in task.baselines] == ["majority"]
+    kept = load_results(save_results(found, tmp_path / "evaluation.json"))
+    for results in (found, kept):
+        page = render_report(results)
+        assert page.count("red 250, green 0, blue 0") == 3  # what was read, predicted and in the data
+        assert page.count('<img class="shot"') >= 9
+    (sheet,) = save_pictures(kept, tmp_path / "samples")
+    assert sheet.name == "mix.png"
+    (one,) = predict(model, [Request("mix", {"colour": "250 0 0"})])
+    assert one is not None
+    assert one.text == "#fa0000"
+    assert one.save(tmp_path / "a").name == "a.ppm"
+    assert one.save(tmp_path / "b.txt").read_text() == "#fa0000\n"
+    command = ["predict", "runs/mix", "mix", "colour=250 0 0"]
+    assert main(command) == 1
+    assert "`paint` is written to a .ppm file, and no file is named for it" in capsys.readouterr().err
+    assert main([*command, "--out", "red.png"]) == 1
+    assert "it would not end with .ppm" in capsys.readouterr().err
+    assert main([*command, "--out", "red"]) == 0
+    assert capsys.readouterr().out == "#fa0000\n"
+    assert (tmp_path / "red.ppm").read_text() == "P3 1 1 255 250 0 0"
+    assert main(["predict", "runs/mix", "mix", "--data", str(path), "--limit", "2", "--out", "all.jsonl"]) == 0
+    written = [json.loads(line)["paint"] for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert [Path(name).read_text() for name in written] == ["P3 1 1 255 250 0 0", "P3 1 1 255 0 250 0"]
 
 
 def test_its_attributes_and_sides_are_checked_as_those_of_any_modality(outside: Path) -> None:
