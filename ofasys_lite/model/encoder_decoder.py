@@ -16,10 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import ModelConfig
-from ofasys_lite.model.few_rows import StepCache, StepRotation, lay_out
+from ofasys_lite.model.few_rows import StepRotation, hooked, lay_out
 from ofasys_lite.model.kv_cache import DecodeCache
-from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, initialise, make_norm
-from ofasys_lite.model.rotary import Rotation, rotary_table
+from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, Source, initialise, make_norm
+from ofasys_lite.model.rotary import rotary_table
 
 __all__ = ["EncoderDecoder", "Tap", "Taps"]
 
@@ -119,8 +119,9 @@ class EncoderDecoder(nn.Module):
         cross = Borders([t for t, _ in cross_lengths], [s for _, s in cross_lengths], backend=self.backend)
         if self.config.encoder_layers:
             cross.check(x_TD.shape[0], states_SD.shape[0])
+        source = Source(states_SD, rotation_S, cross)
         for layer, block in enumerate(self.decoder):
-            x_TD = self._run(block, x_TD, rotation_T, parts, states_SD, rotation_S, cross)
+            x_TD = self._run(block, x_TD, rotation_T, parts, source)
             x_TD = _tapped(x_TD, layer, taps)
         states_TD: Tensor = self.decoder_norm(x_TD)
         return states_TD
@@ -139,11 +140,14 @@ class EncoderDecoder(nn.Module):
             source_positions_S3: Positions of the source rows.
             source_lengths: Rows of each source.
             room: Steps that are expected, if known. The buffers are made for them, and where they are many (96 on a
-                CPU) the weights of the decoder are laid out anew for steps of few rows.
+                CPU) the weights of the decoder are laid out anew for steps of few rows. Neither is done, and every
+                step goes through the blocks' calls, where they have hooks by now.
         """
         memories = self._memories(states_SD, source_positions_S3, source_lengths)
         rotation = StepRotation(self.config, next(self.parameters()).device)
-        return DecodeCache(memories, source_lengths, rotation, lay_out(self.decoder, room), room)
+        cache = DecodeCache(memories, source_lengths, rotation, lay_out(self.decoder, room), room)
+        cache.entries = [_entry(block) for block in self.decoder]
+        return cache
 
     def _memories(
         self, states_SD: Tensor | None, source_positions_S3: Tensor | None, source_lengths: Sequence[int]
@@ -155,7 +159,7 @@ class EncoderDecoder(nn.Module):
             rotation_S = rotary_table(source_positions_S3, self.config)
             for layer, block in enumerate(self.decoder):
                 if isinstance(block, DecoderBlock) and block.cross is not None:
-                    memories[layer] = block.cross.memory(states_SD, rotation_S)
+                    memories[layer] = _entry(block)(states_SD, rotation_S)
         elif any(source_lengths):
             raise ShapeError("start got source lengths without states and positions")
         return memories
@@ -177,8 +181,10 @@ class EncoderDecoder(nn.Module):
         rotation = cache.rotation(positions_B3)
         cache.begin(x_BD.device)
         if cache.blocks is None:
-            for layer, block in enumerate(self.decoder):
-                x_BD = _tapped(_step(block, layer, x_BD, rotation, cache), layer, taps)
+            for layer, entry in enumerate(cache.entries):
+                x_BD = entry(x_BD, rotation, cache=cache, layer=layer)
+                if taps is not None:
+                    x_BD = _tapped(x_BD, layer, taps)
         else:
             for layer, laid_out in enumerate(cache.blocks):
                 x_BD = laid_out(layer, x_BD, rotation, cache)
@@ -233,14 +239,10 @@ def _tapped(x_TD: Tensor, layer: int, taps: Taps | None) -> Tensor:
     return x_TD if added is None else x_TD + added
 
 
-def _step(block: nn.Module, layer: int, x_BD: Tensor, rotation: Rotation, cache: StepCache) -> Tensor:
-    if not isinstance(block, DecoderBlock):
-        return x_BD
-    q_BHC, k_BGC, v_BGC = block.attention.project(block.attention_norm(x_BD), rotation)
-    cache.write(layer, k_BGC, v_BGC)
-    x_BD = x_BD + block.attention.out(cache.attend(layer, q_BHC).flatten(1))
-    if block.cross is not None and block.cross_norm is not None:
-        q_BHC = block.cross.queries(block.cross_norm(x_BD), rotation)
-        x_BD = x_BD + block.cross.out(cache.read(layer, q_BHC).flatten(1))
-    out_BD: Tensor = x_BD + block.mlp(block.mlp_norm(x_BD))
-    return out_BD
+def _entry(block: nn.Module) -> Callable[..., Any]:
+    """What is called where a block works outside of training: its forward itself, unless somebody hooks the block.
+
+    A step of few rows is bound by calls, and `nn.Module.__call__` takes two more. Compiled blocks step as they are
+    written: their graphs are of whole streams.
+    """
+    return block._call_impl if hooked(block) else block.forward

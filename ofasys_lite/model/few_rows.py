@@ -13,18 +13,17 @@ head, P = C / 2 pairs of channels, F channels inside the feed-forward layer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.model.config import ModelConfig
-from ofasys_lite.model.layers import CrossAttention, DecoderBlock, SelfAttention, Swiglu
+from ofasys_lite.model.layers import CrossAttention, DecoderBlock, SelfAttention, StepCache, Swiglu
 from ofasys_lite.model.pages import large_zeros
 from ofasys_lite.model.rotary import Rotation, axes_on, mrope_axes
 
-__all__ = ["FewRows", "NormedLinear", "StepCache", "StepRotation", "lay_out", "lay_out_heads"]
+__all__ = ["FewRows", "NormedLinear", "StepRotation", "hooked", "lay_out", "lay_out_heads"]
 
 #: Outputs of a panel of weights.
 PANEL = 128
@@ -32,19 +31,6 @@ PANEL = 128
 WHOLE = 2**16
 #: From so many steps on, copies of the weights are worth their making.
 WORTH = 96
-
-
-class StepCache(Protocol):
-    """What a block asks of a cache in one step."""
-
-    def write(self, layer: int, k_BGC: Tensor, v_BGC: Tensor) -> None:
-        """Puts one new key and value per row."""
-
-    def attend(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
-        """What the newest queries read from their rows: (B, H, C)."""
-
-    def read(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
-        """What the newest queries read from their sources: (B, H, C)."""
 
 
 class StepRotation:
@@ -67,8 +53,10 @@ class StepRotation:
 
 def lay_out(decoder: nn.ModuleList, steps: int | None) -> list[FewRows] | None:
     """The blocks for a generation of `steps`; None where they would not pay or not be exact: few steps, other devices
-    and types than fp32 on a CPU, norms within the heads."""
+    and types than fp32 on a CPU, norms within the heads, and where hooks want to see the blocks at work."""
     blocks = [block for block in decoder if isinstance(block, DecoderBlock)]
+    if any(hooked(part) for part in decoder.modules()):
+        return None
     if not blocks or not _worth(blocks[0].attention.qkv.weight, steps) or blocks[0].attention.q_norm is not None:
         return None
     with torch.no_grad():
@@ -89,6 +77,11 @@ def lay_out_heads(
         laid_out = [NormedLinear(norm, head) for norm, head in pairs]
         _settle(laid_out)
     return laid_out
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody watches or prepares the module's calls: hooks of a user, or of what shards its weights."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _worth(weight: Tensor, steps: int | None) -> bool:

@@ -12,7 +12,8 @@ value heads, R = H / G, C channels of a head, X = N * J.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ class DecodeCache:
         lengths: Positions written so far, per row.
         rotation: Makes the rotary tables of a step.
         blocks: The decoder's blocks laid out for these steps; None to take the decoder's own.
+        entries: What is called of the decoder's own blocks.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class DecodeCache:
         room: int | None = None,
     ) -> None:
         self.rotation, self.blocks = rotation, blocks
+        self.entries: list[Callable[..., Any]] = []
         self._first = FIRST_PLACES if room is None else max(1, room)
         self._memories = memories
         self._source_lengths = tuple(source_lengths)

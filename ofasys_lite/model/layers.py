@@ -6,6 +6,8 @@ G key and value heads, C channels of a head, F channels inside the feed-forward 
 
 from __future__ import annotations
 
+from typing import NamedTuple, Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +17,39 @@ from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.rotary import Rotation, rotate
 
-__all__ = ["CrossAttention", "DecoderBlock", "EncoderBlock", "Gelu", "SelfAttention", "Swiglu", "make_mlp", "make_norm"]
+__all__ = [
+    "CrossAttention",
+    "DecoderBlock",
+    "EncoderBlock",
+    "Gelu",
+    "SelfAttention",
+    "Source",
+    "StepCache",
+    "Swiglu",
+    "make_mlp",
+    "make_norm",
+]
+
+
+class Source(NamedTuple):
+    """What target rows read of their encodings: states (S, D), their rotation, who reads which of them."""
+
+    states_SD: Tensor
+    rotation_S: Rotation
+    cross: Borders
+
+
+class StepCache(Protocol):
+    """What a block asks of a cache in one step."""
+
+    def write(self, layer: int, k_BGC: Tensor, v_BGC: Tensor) -> None:
+        """Puts one new key and value per row."""
+
+    def attend(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
+        """What the newest queries read from their rows: (B, H, C)."""
+
+    def read(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
+        """What the newest queries read from their sources: (B, H, C)."""
 
 
 def make_norm(config: ModelConfig, width: int) -> nn.Module:
@@ -146,7 +180,10 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """(T, D) -> (T, D): self-attention, cross-attention where the model has an encoder, feed-forward."""
+    """(T, D) -> (T, D): self-attention, cross-attention where the model has an encoder, feed-forward.
+
+    `forward` is the one entry of a block in training, prefill and decoding: what shards weights hooks it.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -165,20 +202,48 @@ class DecoderBlock(nn.Module):
         self,
         x_TD: Tensor,
         rotation_T: Rotation,
-        parts: Parts,
-        states_SD: Tensor,
-        rotation_S: Rotation,
-        cross: Borders,
-    ) -> Tensor:
-        """(T, D): the stream behind this block."""
-        read_THC = self.attend_parts(*self.attention.project(self.attention_norm(x_TD), rotation_T), parts)
-        x_TD = x_TD + self.dropout(self.attention.out(read_THC.flatten(1)))
+        parts: Parts | None = None,
+        source: Source | None = None,
+        cache: StepCache | None = None,
+        layer: int = 0,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """(T, D): the stream behind this block.
+
+        Args:
+            x_TD: All rows of target sequences; or, with a cache, the newest row of each (B, D).
+            rotation_T: Of these rows.
+            parts: Borders of self-attention; None with a cache.
+            source: What cross-attention reads; None with a cache.
+            cache: Holds what these rows read, and takes their keys and values.
+            layer: The block's place in the cache.
+
+        Without parts and cache the rows are the states of sources: keys and values of them, both (S, G, C), that the
+        cache of decoding reads.
+        """
+        if parts is None and cache is None and self.cross is not None:
+            return self.cross.memory(x_TD, rotation_T)
+        read_THC: Tensor
+        q_THC, k_TGC, v_TGC = self.attention.project(self.attention_norm(x_TD), rotation_T)
+        if cache is None:
+            read_THC = self.attend_parts(q_THC, k_TGC, v_TGC, parts)  # type: ignore[arg-type]
+        else:
+            cache.write(layer, k_TGC, v_TGC)
+            read_THC = cache.attend(layer, q_THC)
+        # in evaluation dropout is nothing but calls, and a step of few rows is bound by calls
+        added_TD = self.attention.out(read_THC.flatten(1))
+        x_TD = x_TD + (self.dropout(added_TD) if self.training else added_TD)
         if self.cross is not None and self.cross_norm is not None:
-            memory = self.cross.memory(states_SD, rotation_S)
-            read_THC = self.attend_within(self.cross.queries(self.cross_norm(x_TD), rotation_T), *memory, cross)
-            x_TD = x_TD + self.dropout(self.cross.out(read_THC.flatten(1)))
-        added_TD: Tensor = self.dropout(self.mlp(self.mlp_norm(x_TD)))
-        return x_TD + added_TD
+            if cache is not None:
+                read_THC = cache.read(layer, self.cross.queries(self.cross_norm(x_TD), rotation_T))
+            elif source is not None:
+                memory = self.cross.memory(source.states_SD, source.rotation_S)
+                q_THC = self.cross.queries(self.cross_norm(x_TD), rotation_T)
+                read_THC = self.attend_within(q_THC, *memory, source.cross)
+            added_TD = self.cross.out(read_THC.flatten(1))
+            x_TD = x_TD + (self.dropout(added_TD) if self.training else added_TD)
+        added_TD = self.mlp(self.mlp_norm(x_TD))
+        out_TD: Tensor = x_TD + (self.dropout(added_TD) if self.training else added_TD)
+        return out_TD
 
 
 @torch.no_grad()
