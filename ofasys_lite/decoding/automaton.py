@@ -91,8 +91,9 @@ class Automaton:
 
     def step(self, state: State, id: int) -> State:
         """The state behind `id`; DataError if `id` is not legal in `state`."""
-        node = state.node
-        return State(node.follow(id), state.offset + node.advance)
+        node, offset = state
+        found = node.follow(id) if node.part is None else node.part.follow(node, id)
+        return State(found, offset + node.advance)
 
     def done(self, state: State) -> bool:
         """True if the sequence is over."""
@@ -119,13 +120,23 @@ class Automaton:
 
     def walk(self, ids: Iterable[int]) -> list[State]:
         """The state before each id, and the last one; DataError names the place of an id that is not legal."""
-        states = [self.start]
+        states, offset = list[State](), 0
+        for node in self._nodes(ids):
+            states.append(State(node, offset))
+            offset += node.advance
+        return states
+
+    def _nodes(self, ids: Iterable[int]) -> list[Node]:
+        """The node of each id, and the last one."""
+        node = self.start.node
+        nodes = [node]
         for place, id in enumerate(ids):
             try:
-                states.append(self.step(states[-1], int(id)))
+                node = node.follow(int(id)) if node.part is None else node.part.follow(node, int(id))
             except DataError as error:
                 raise DataError(f"element {place}: {error.message}", help=error.help) from None
-        return states
+            nodes.append(node)
+        return nodes
 
     def accepts(self, ids: Iterable[int]) -> bool:
         """True if `ids` are one whole legal sequence."""
@@ -143,13 +154,15 @@ class Automaton:
             DataError: The ids are not legal, or stop before the end.
         """
         listed = [int(i) for i in ids]
-        states = self.walk(listed)
-        if not self.done(states[-1]):
+        nodes = self._nodes(listed)
+        if nodes[-1] is not END:
             raise DataError(f"the target stops after {len(listed)} ids and before its end")
         frames: list[dict[Owner, Any]] = [{}]
-        for id, (node, _) in zip(listed, states, strict=False):
-            part = _innermost(node)
-            owner = part.owner
+        for id, node in zip(listed, nodes, strict=False):
+            while isinstance(node, PlacedNode):
+                node = node.inner
+            part = node.part
+            owner = None if part is None else part.owner
             if owner is None:
                 continue
             del frames[owner.depth + 1 :]
@@ -161,14 +174,6 @@ class Automaton:
                 frames.append({})
                 elements.append((part.openers.index(id), frames[-1]))
         return _named(frames[0])
-
-
-def _innermost(node: Node) -> AutomatonPart:
-    while isinstance(node, PlacedNode):
-        node = node.inner
-    if node.part is None:
-        raise ShapeError("ids behind the end of the target")
-    return node.part
 
 
 def _named(frame: dict[Owner, Any]) -> dict[str, Any]:

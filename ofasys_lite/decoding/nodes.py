@@ -137,7 +137,7 @@ class Node:
 
     def follow(self, id: int) -> Node:
         """The node behind `id`; DataError if the id is not legal here."""
-        if self.part is None or self.then is None:
+        if self.part is None:
             raise illegal(self, id)
         return self.part.follow(self, id)
 

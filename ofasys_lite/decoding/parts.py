@@ -127,6 +127,9 @@ class FreePart(AutomatonPart):
         whole = ((constraint.low, constraint.high),) if constraint.low < constraint.high else ()
         self.ranges = (*whole, *(one(i)[0] for i in sorted(constraint.ids)))
         self.further = frozenset(constraint.ids)
+        self.closing = one(constraint.close)
+        # the node behind all ids of the text, once it was asked for: most of what is written passes here
+        self._behind: dict[Node, Node] = {}
         if constraint.low <= constraint.close < constraint.high or constraint.close in self.further:
             raise ShapeError(f"the id {constraint.close} that closes free text is one of its own ids")
         if not 0 <= constraint.least <= constraint.most:
@@ -146,18 +149,22 @@ class FreePart(AutomatonPart):
             least = max(0, c.least - count - 1) + 1
             arcs.append(Arc(self.ranges, least + then.shortest, c.most - count + then.longest))
         if count >= c.least:
-            arcs.append(Arc(one(c.close), then.shortest, then.longest))
-        return LocalNode(self, count, then, tuple(arcs), text=count)
+            arcs.append(Arc(self.closing, then.shortest, then.longest))
+        return LocalNode(self, count, then, tuple(arcs), count)
 
     def follow(self, node: Node, id: int) -> Node:
         """The node behind `id`."""
-        count, then = _place(node)
         c = self.constraint
-        if id == c.close and count >= c.least:
+        within = c.low <= id < c.high or id in self.further
+        if within and node in self._behind:
+            return self._behind[node]
+        count, then = node.text, node.then
+        if then is not None and within and count < c.most:
+            behind = self._behind[node] = self.node(count + 1, then)
+            return behind
+        if then is not None and id == c.close and count >= c.least:
             return then
-        if count >= c.most or not (c.low <= id < c.high or id in self.further):
-            raise illegal(node, id)
-        return self.node(count + 1, then)
+        raise illegal(node, id)
 
 
 class SeriesPart(AutomatonPart):

@@ -78,6 +78,8 @@ class Ranker:
     def rank(self, states_BD: Tensor, asked: Sequence[Asked]) -> Ranked:
         """The wanted ids of every asked row, scored with as few ids of the vocabulary as is worth it."""
         narrow = [i for i, a in enumerate(asked) if a.legal.count <= NARROW]
+        if not narrow or len(narrow) == len(asked):
+            return self._group(states_BD, asked, not narrow)
         wide = [i for i, a in enumerate(asked) if a.legal.count > NARROW]
         found: Ranked = [[] for _ in asked]
         for places, whole in ((narrow, False), (wide, True)):
@@ -87,7 +89,7 @@ class Ranker:
                     found[place] = pairs
         return found
 
-    def _group(self, states_BD: Tensor, group: list[Asked], whole: bool) -> Ranked:
+    def _group(self, states_BD: Tensor, group: Sequence[Asked], whole: bool) -> Ranked:
         rows = [a.row for a in group]
         device = states_BD.device
         states_RD = states_BD
@@ -97,26 +99,26 @@ class Ranker:
             scores_RW, ids = self.session.scores(states_RD, None).float(), None
             self._forbid(scores_RW, group)
         else:
-            union = self._union(tuple(dict.fromkeys(a.legal for a in group)), device)
+            distinct = tuple(dict.fromkeys([a.legal for a in group]))
+            union = self._unions.get(distinct) or self._union(distinct, device)
             scores_RW, ids = self.session.scores(states_RD, union.tensor).float(), union.ids
             if len(union.masks) > 1:
                 legal_RW = moved(torch.from_numpy(np.stack([union.masks[a.legal] for a in group])), device)
                 scores_RW.masked_fill_(~legal_RW, _ILLEGAL)
-        return _choose(_without_banned(scores_RW, group, ids), group, ids)
+        if any([a.banned for a in group]):
+            scores_RW = _without_banned(scores_RW, group, ids)
+        return _choose(scores_RW, group, ids)
 
     def _union(self, distinct: tuple[Allowed, ...], device: torch.device) -> _Union:
         """All ids of `distinct`; the same tensor object for the same sets, so that a session can keep its rows."""
-        found = self._unions.get(distinct)
-        if found is None:
-            ids = distinct[0].ids if len(distinct) == 1 else np.unique(np.concatenate([d.ids for d in distinct]))
-            masks = {d: np.isin(ids, d.ids, assume_unique=True) for d in distinct}
-            found = _Union(ids, moved(torch.tensor(ids), device), masks)
-            if len(self._unions) >= _UNIONS:
-                self._unions.clear()
-            self._unions[distinct] = found
+        ids = distinct[0].ids if len(distinct) == 1 else np.unique(np.concatenate([d.ids for d in distinct]))
+        masks = {d: np.isin(ids, d.ids, assume_unique=True) for d in distinct}
+        if len(self._unions) >= _UNIONS:
+            self._unions.clear()
+        found = self._unions[distinct] = _Union(ids, moved(torch.tensor(ids), device), masks)
         return found
 
-    def _forbid(self, scores_RV: Tensor, group: list[Asked]) -> None:
+    def _forbid(self, scores_RV: Tensor, group: Sequence[Asked]) -> None:
         """Puts -inf at illegal ids: only those are touched, row group by row group."""
         by_legal: dict[Allowed, list[int]] = {}
         for row, a in enumerate(group):
@@ -134,19 +136,17 @@ class Ranker:
                 scores_RV[index.unsqueeze(1), illegal] = _ILLEGAL
 
 
-def _without_banned(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Tensor:
+def _without_banned(scores_RW: Tensor, group: Sequence[Asked], ids: Ids | None) -> Tensor:
     rows, columns = list[int](), list[int]()
     for row, a in enumerate(group):
         for id in a.banned:
             rows.append(row)
             columns.append(id if ids is None else int(np.searchsorted(ids, id)))
-    if not rows:
-        return scores_RW
     index = tuple(moved(torch.tensor(x), scores_RW.device) for x in (rows, columns))
     return scores_RW.index_put(index, scores_RW.new_full((), _ILLEGAL))
 
 
-def _choose(scores_RW: Tensor, group: list[Asked], ids: Ids | None) -> Ranked:
+def _choose(scores_RW: Tensor, group: Sequence[Asked], ids: Ids | None) -> Ranked:
     """Best ids of ranked rows in one top-k, draws in one go for rows with equal settings."""
     log_RW = scores_RW.log_softmax(-1)
     wanted = min(max(a.best for a in group), log_RW.shape[1])

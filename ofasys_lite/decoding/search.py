@@ -66,22 +66,22 @@ class _Row:
 
 @dataclass(slots=True)
 class _Sample:
-    """A sample in work: its settings and finished hypotheses, best first."""
+    """A sample in work: its settings and finished hypotheses, best first.
+
+    `live`: rows of the session per row of the search: a guided one has a partner that reads the emptied source.
+    """
 
     automaton: Automaton
     options: DecodeOptions
     limit: int
     rng: np.random.Generator | None
     pool: list[Hypothesis] = field(default_factory=list)
+    live: int = field(init=False)
+    width: int = field(init=False)
 
-    @property
-    def live(self) -> int:
-        """Rows of the session per row of the search: a guided one has a partner that reads the emptied source."""
-        return 2 if self.options.guided else 1
-
-    @property
-    def width(self) -> int:
-        return self.options.beam if self.options.method == "beam" else 1
+    def __post_init__(self) -> None:
+        self.live = 2 if self.options.guided else 1
+        self.width = self.options.beam if self.options.method == "beam" else 1
 
     def score(self, total: float, chosen: int) -> float:
         return float(total / max(1, chosen) ** self.options.length_penalty)
@@ -92,9 +92,7 @@ class _Sample:
         del self.pool[self.width :]
 
     def over(self, live: list[_Row]) -> bool:
-        """True if no live row can still enter the kept hypotheses."""
-        if len(self.pool) < self.width:
-            return not live
+        """True if no live row can still enter the kept hypotheses, of which there are as many as are kept."""
         worst = self.pool[self.options.n_best - 1].score
         for row in live:
             length = row.chosen
@@ -202,13 +200,20 @@ def _step(
     session: Session, ranker: Ranker, samples: list[_Sample], rows: list[_Row], device: torch.device | str
 ) -> list[_Row]:
     """Feeds every live row once; the rows that live on."""
-    firsts = _firsts(samples, rows)
+    firsts, fed = list[int](), list[tuple[int, int, int, int]]()
+    coded = False
+    for row in rows:
+        sample_, (node, offset) = samples[row.sample], row.state
+        firsts.append(len(fed))
+        at = (offset, offset, offset) if node.relative is None else sample_.automaton.position(row.state)
+        fed += [(row.ids[-1] if row.ids and row.wrote is None else START, *at)] * sample_.live
+        coded = coded or row.wrote is not None or isinstance(node, CodesNode)
     number_of = {first: number for number, first in enumerate(firsts)}
-    alive = [row for row in rows for _ in range(samples[row.sample].live)]
-    fed = moved(torch.tensor([r.ids[-1] if r.ids and r.wrote is None else START for r in alive]), device)
-    at = moved(torch.tensor([samples[r.sample].automaton.position(r.state) for r in alive]), device)
-    coding = Coding.of([(s.options, s.rng) for s in (samples[r.sample] for r in rows)], rows, firsts, device)
-    states_BD = session.advance(fed, at) if coding is None else session.advance(fed, at, coding.step)
+    fed_B4 = moved(torch.tensor(fed), device)
+    coding = None
+    if coded:
+        coding = Coding.of([(s.options, s.rng) for s in (samples[r.sample] for r in rows)], rows, firsts, device)
+    states_BD = session.advance(fed_B4[:, 0], fed_B4[:, 1:], *(() if coding is None else (coding.step,)))
     candidates: list[list[tuple[int, float]]] = [[] for _ in rows]
     asked: list[Asked] = []
     written = {} if coding is None else coding.written()
@@ -243,23 +248,13 @@ def _step(
     return live
 
 
-def _firsts(samples: list[_Sample], rows: list[_Row]) -> list[int]:
-    """The first live row of the session that belongs to each row of the search."""
-    found, place = [], 0
-    for row in rows:
-        found.append(place)
-        place += samples[row.sample].live
-    return found
-
-
 def _ask(sample_: _Sample, row: _Row, number: int) -> Asked | int:
     """What is to be ranked for `row`, whose (first) live row is `number`, or the only id it may say."""
-    options, automaton = sample_.options, sample_.automaton
-    used = len(row.ids)
-    legal = automaton.within(row.state, options.min_length - used, sample_.limit - used)
+    options, used = sample_.options, len(row.ids)
+    legal = row.state.node.within(options.min_length - used, sample_.limit - used)
     if legal.single is not None:
         return legal.single
-    banned = _banned(row, options.no_repeat_ngram)
+    banned = _banned(row, options.no_repeat_ngram) if options.no_repeat_ngram else set[int]()
     if banned:
         banned = {id for id in banned if id in legal}
         left = legal.count - len(banned)
@@ -280,7 +275,7 @@ def _ask(sample_: _Sample, row: _Row, number: int) -> Asked | int:
 def _banned(row: _Row, size: int) -> set[int]:
     """Ids that would repeat an n-gram of `size` ids within the free text that `row` is writing."""
     count = row.state.node.text
-    if size == 0 or count < size:
+    if count < size:
         return set()
     text = row.ids[len(row.ids) - count :]
     tail = text[count - size + 1 :]
@@ -307,14 +302,17 @@ def _grow(
         chosen = old.chosen + (number in choices)
         wrote = old.state.node if isinstance(old.state.node, CodesNode) else None
         row = _Row(old.sample, automaton.step(old.state, id), [*old.ids, id], total, chosen, wrote)
-        tail = automaton.forced(row.state)
+        node = row.state.node
+        tail = node.tail() if node.shortest == node.longest else None
         if tail is None:
             live.append((number, row))
         else:
             sample_.add(row, tail)
             if width == 1:
                 return []
-    return [] if sample_.over([r for _, r in live]) else live
+    # before there are as many as are kept the best of them says nothing
+    over = len(sample_.pool) == width and sample_.over([r for _, r in live])
+    return [] if over else live
 
 
 def _best(sample_: _Sample) -> Hypothesis:

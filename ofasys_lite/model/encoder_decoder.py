@@ -176,8 +176,11 @@ class EncoderDecoder(nn.Module):
 
         `normed` is False where only taps read them: the last norm is then left out.
         """
-        self._check("live", x_BD, positions_B3, [1] * cache.rows)
-        self._check_taps(taps)
+        rows = len(cache.source_B)
+        if x_BD.shape != (rows, self.config.width) or positions_B3.shape != (rows, 3):
+            self._check("live", x_BD, positions_B3, [1] * rows)
+        if taps:
+            self._check_taps(taps)
         rotation = cache.rotation(positions_B3)
         cache.begin(x_BD.device)
         if cache.blocks is None:

@@ -68,6 +68,7 @@ class DecodeCache:
         self._history_BP: Tensor | None = None
         self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * len(memories)
         self._cross: tuple[Borders, list[int] | None] | None = None
+        #: Whether every source has equally many rows, and reading all of them at once pays.
         self._even: bool | None = None
         self._mask: Tensor | None = None
         #: Whether every row is the only one of its source, in order: then no table says who holds whose history.
@@ -82,9 +83,10 @@ class DecodeCache:
     def reorder(self, parents_B: Tensor | Sequence[int]) -> None:
         """Makes row i the continuation of row `parents_B[i]`; there may be more or fewer rows than before."""
         parents = [int(p) for p in (parents_B.tolist() if isinstance(parents_B, Tensor) else parents_B)]
-        if any(not 0 <= p < self.rows for p in parents):
-            raise ShapeError(f"cache: parents {parents} point outside of the {self.rows} live rows")
-        if parents == list(range(self.rows)):
+        rows = self.rows
+        if any(not 0 <= p < rows for p in parents):
+            raise ShapeError(f"cache: parents {parents} point outside of the {rows} live rows")
+        if parents == list(range(rows)):
             return
         self.lengths = [self.lengths[p] for p in parents]
         sources = [self.source_B[p] for p in parents]
@@ -107,13 +109,13 @@ class DecodeCache:
 
     def begin(self, device: torch.device) -> None:
         """Prepares the next place of every row, once for all layers of a step."""
-        history_BP = self._history(device, self._places + 1)
-        history_BP[:, self._places] = self._layout.slots_of_rows(device)
         beams, places = self._layout.beams, self._places + 1
         self._alone = beams == 1 and self._layout.whole
-        if beams == 1 and min(self.lengths, default=0) == self._places:
+        if beams == 1:  # every history lies in the one slot there is
             self._mask = None
             return
+        history_BP = self._history(device, places)
+        history_BP[:, self._places] = self._layout.slots_of_rows(device)
         slots_J = torch.arange(beams, device=device)
         hidden_BPJ = history_BP[:, :places].unsqueeze(2) != slots_J
         mask_BX = torch.zeros(hidden_BPJ.shape, device=device).masked_fill_(hidden_BPJ, float("-inf")).flatten(1)
@@ -121,12 +123,14 @@ class DecodeCache:
 
     def write(self, layer: int, k_BGC: Tensor, v_BGC: Tensor) -> None:
         """Puts one new key and value per row at the place that `begin` prepared."""
-        buffers = self._room(layer, k_BGC, self._places + 1)
         if self._alone:
-            lines = self._lines_of(layer, buffers)
+            lines = self._lines.get(layer)
+            if lines is None or lines.room <= self._places:
+                lines = self._lines[layer] = _Lines(self._room(layer, k_BGC, self._places + 1), self._layout.count)
             lines.keys_NGPC.select(2, self._places).copy_(k_BGC)
             lines.values_NGPC.select(2, self._places).copy_(v_BGC)
             return
+        buffers = self._room(layer, k_BGC, self._places + 1)
         for buffer, x_BGC in zip(buffers, (k_BGC, v_BGC), strict=True):
             buffer[: self._layout.count, :, self._places] = self._layout.grid(x_BGC).transpose(1, 2)
 
@@ -139,12 +143,12 @@ class DecodeCache:
             scaled: Whether they are divided by sqrt(C) already.
         """
         buffers, count, beams = self._buffers[layer], self._layout.count, self._layout.beams
-        if buffers is None or not self.rows:
+        if buffers is None or not self.source_B:
             return torch.zeros_like(q_BHC)
         places, groups, channels = self._places + 1, buffers[0].shape[1], q_BHC.shape[2]
         q_BHC = q_BHC if scaled else q_BHC * channels**-0.5
-        if self._alone and self._mask is None:
-            lines = self._lines_of(layer, buffers)
+        if self._alone:
+            lines = self._lines[layer]
             keys, values = lines.keys_XPC.narrow(1, 0, places), lines.values_XPC.narrow(1, 0, places)
             return attend_grid(q_BHC.reshape(len(keys), -1, channels), keys, values).view(q_BHC.shape)
         # rows of all sources and groups stand behind each other: one view instead of slices and a reshape
@@ -156,19 +160,16 @@ class DecodeCache:
         out = torch.bmm(scores.softmax(-1), values).view(count, groups, beams, -1, channels).transpose(1, 2)
         return self._layout.rows_of(out.reshape(count * beams, -1, channels))
 
-    def _lines_of(self, layer: int, buffers: tuple[Tensor, Tensor]) -> _Lines:
-        lines = self._lines.get(layer)
-        if lines is None or lines.buffers is not buffers or lines.rows != self._layout.count:
-            lines = self._lines[layer] = _Lines(buffers, self._layout.count)
-        return lines
-
     def read(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
         """What each row's newest query reads from its source: (B, H, C); zeros where the source has no rows."""
         memory = self._memories[layer]
         if memory is None:
             return torch.zeros_like(q_BHC)
-        borders, order = self.cross()
-        if order is None and self._evenly(q_BHC.device):
+        borders, order = self._cross or self.cross()
+        if self._even is None:
+            counts = {self.source_B.count(source) for source in range(len(self._source_lengths))}
+            self._even = len(counts) == 1 and counts != {0} and self._grid.fits
+        if order is None and self._even and q_BHC.is_cpu:
             return self._grid.read(layer, q_BHC, scaled)
         q_BHC = q_BHC * q_BHC.shape[2] ** 0.5 if scaled else q_BHC
         if order is None:
@@ -177,13 +178,6 @@ class DecodeCache:
         index = moved(torch.tensor(order), q_BHC.device)
         sorted_BHC = attend_within(q_BHC.index_select(0, index), *memory, borders)
         return torch.empty_like(sorted_BHC).index_copy(0, index, sorted_BHC)
-
-    def _evenly(self, device: torch.device) -> bool:
-        """Whether every source has equally many rows, and reading all of them at once pays."""
-        if self._even is None:
-            counts = {self.source_B.count(source) for source in range(len(self._source_lengths))}
-            self._even = len(counts) == 1 and counts != {0} and self._grid.fits
-        return self._even and device.type == "cpu"
 
     def advance(self) -> None:
         """Counts the position that all layers have written."""
@@ -232,9 +226,10 @@ class DecodeCache:
         return grown
 
     def _history(self, device: torch.device, places: int) -> Tensor:
-        """The table of slots (B, P): -1 where a row has nothing."""
+        """The table of slots (B, P): -1 where a row has nothing. While each source has one slot there is none."""
         if self._history_BP is None:
             self._history_BP = torch.full((self.rows, max(self._first, places)), -1, device=device)
+            self._history_BP[:, : self._places] = 0
         elif self._history_BP.shape[1] < places:
             old = self._history_BP
             self._history_BP = torch.cat([old, torch.full((self.rows, places), -1, device=device)], dim=1)
@@ -265,7 +260,7 @@ class _Lines:
     """
 
     def __init__(self, buffers: tuple[Tensor, Tensor], rows: int) -> None:
-        self.buffers, self.rows = buffers, rows
+        self.room = buffers[0].shape[2]
         self.keys_NGPC, self.values_NGPC = (x[:rows].squeeze(3) for x in buffers)
         self.keys_XPC, self.values_XPC = self.keys_NGPC.flatten(0, 1), self.values_NGPC.flatten(0, 1)
 

@@ -101,6 +101,8 @@ def rotate(x_SHC: Tensor, rotation: Rotation) -> Tensor:
     """`x_SHC` with each pair of channels turned by its row's angle, in the type of `x_SHC`."""
     cos_S1P, sin_S1P = (table.unsqueeze(-2).to(x_SHC.dtype) for table in rotation)
     if x_SHC.is_cpu and not torch.compiler.is_compiling():
+        if not torch.is_grad_enabled():
+            return _turn(x_SHC, cos_S1P, sin_S1P, 1)
         turned: Tensor = _Turn.apply(x_SHC, cos_S1P, sin_S1P)  # type: ignore[no-untyped-call]
         return turned
     first, second = x_SHC.chunk(2, dim=-1)

@@ -33,6 +33,7 @@ class SourceGrid:
         self.memories, self.lengths = memories, tuple(lengths)
         self.longest = max(1, *self.lengths) if self.lengths else 1
         self._grids: dict[int, tuple[Tensor, Tensor]] = {}
+        self._gaps = any(length != self.longest for length in self.lengths)
         self._mask: Tensor | None = None
 
     @property
@@ -51,7 +52,7 @@ class SourceGrid:
 
     def mask(self, like: Tensor) -> Tensor | None:
         """(N, 1, 1, L): minus infinity at gaps; None without gaps."""
-        if all(length == self.longest for length in self.lengths):
+        if not self._gaps:
             return None
         if self._mask is None:
             lengths_N1 = torch.tensor(self.lengths).clamp(min=1).unsqueeze(1)
@@ -62,18 +63,19 @@ class SourceGrid:
 
     def read(self, layer: int, q_BHC: Tensor, scaled: bool) -> Tensor:
         """(B, H, C): what rows, sorted by source and equally many for each, read from their sources."""
-        grid = self.layer(layer)
+        grid = self._grids.get(layer) or self.layer(layer)
         if grid is None:
             return torch.zeros_like(q_BHC)
         count, (heads, channels) = len(self.lengths), q_BHC.shape[1:]
+        mask = self.mask(q_BHC) if self._gaps else None
         groups = grid[0].shape[0] // count
         rows = q_BHC.shape[0] // count
         q_BHC = q_BHC if scaled else q_BHC * channels**-0.5
         if rows == 1:
             q = q_BHC.reshape(count * groups, -1, channels)
-            return attend_grid(q, *grid, self.mask(q_BHC)).view(q_BHC.shape)
+            return attend_grid(q, *grid, mask).view(q_BHC.shape)
         q = q_BHC.view(count, rows, groups, -1, channels).transpose(1, 2).reshape(count * groups, -1, channels)
-        out = attend_grid(q, *grid, self.mask(q_BHC))
+        out = attend_grid(q, *grid, mask)
         return out.view(count, groups, rows, -1, channels).transpose(1, 2).reshape(-1, heads, channels)
 
     def _grid(self, x_SGC: Tensor) -> Tensor:
