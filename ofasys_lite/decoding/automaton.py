@@ -6,7 +6,7 @@ microseconds whatever the size of the closed sets; a constraint is compiled once
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from ofasys_lite.decoding.parts import (
     CornersPart,
     ForcedPart,
     FreePart,
+    GrammarPart,
     OptionalPart,
     PlacedPart,
     RangePart,
@@ -34,6 +35,7 @@ from ofasys_lite.plan.constraints import (
     Corners,
     Forced,
     Free,
+    Grammar,
     Json,
     OneOf,
     Optional,
@@ -188,7 +190,51 @@ def _named(frame: dict[Owner, Any]) -> dict[str, Any]:
     return found
 
 
-@functools.lru_cache(maxsize=256)
+class _Asked:
+    """A constraint whose hash is taken once: it may be as long as a closed set."""
+
+    __slots__ = ("constraint", "hash")
+
+    def __init__(self, constraint: Constraint) -> None:
+        self.constraint, self.hash = constraint, hash(constraint)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asked) and self.constraint == other.constraint
+
+
+class _Kept:
+    """Automata by constraint, the newest last.
+
+    What was asked for once stands apart from what was asked for again, so that constraints of one row each never drive
+    out those that all rows of a task share (2Q; Johnson and Shasha, 1994).
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.once: dict[_Asked, Automaton] = {}
+        self.again: dict[_Asked, Automaton] = {}
+        self._lock = threading.Lock()
+
+    def of(self, constraint: Constraint) -> Automaton:
+        """The automaton of `constraint`, made if it is not kept."""
+        asked = _Asked(constraint)
+        with self._lock:
+            found = self.again.pop(asked, None) or self.once.pop(asked, None)
+            into = self.once if found is None else self.again
+            if found is None:
+                found = Automaton(_part(constraint, None, 0))
+            into[asked] = found
+            if len(into) > self.most:
+                del into[next(iter(into))]
+        return found
+
+
+_KEPT = _Kept(256)
+
+
 def compile(constraint: Constraint) -> Automaton:
     """The automaton of `constraint`; equal constraints share one.
 
@@ -196,7 +242,7 @@ def compile(constraint: Constraint) -> Automaton:
         ShapeError: The constraint contradicts itself (a value of a closed set is the beginning of another, a part with
             positions has no fixed length, ...).
     """
-    return Automaton(_part(constraint, None, 0))
+    return _KEPT.of(constraint)
 
 
 def _part(constraint: Constraint, owner: Owner | None, depth: int) -> AutomatonPart:
@@ -215,6 +261,8 @@ def _part(constraint: Constraint, owner: Owner | None, depth: int) -> AutomatonP
             return CornersPart(owner, constraint)
         case Json():
             return JsonPart(owner, constraint)
+        case Grammar():
+            return GrammarPart(owner, constraint)
         case Series(parts):
             return SeriesPart(tuple(_part(p, owner, depth) for p in parts))
         case Optional(part, present, absent):

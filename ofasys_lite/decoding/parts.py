@@ -6,13 +6,14 @@ from collections.abc import Hashable
 
 from ofasys_lite.decoding.nodes import END, Arc, AutomatonPart, CodesNode, LocalNode, Node, Owner, PlacedNode, illegal
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.plan.constraints import Codes, Corners, Forced, Free, Placed, Range
+from ofasys_lite.plan.constraints import Codes, Corners, Forced, Free, Grammar, Move, Placed, Range
 
 __all__ = [
     "CodesPart",
     "CornersPart",
     "ForcedPart",
     "FreePart",
+    "GrammarPart",
     "OptionalPart",
     "PlacedPart",
     "RangePart",
@@ -165,6 +166,45 @@ class FreePart(AutomatonPart):
         if then is not None and id == c.close and count >= c.least:
             return then
         raise illegal(node, id)
+
+
+class GrammarPart(AutomatonPart):
+    """States and moves of a constraint from outside."""
+
+    def __init__(self, owner: Owner | None, constraint: Grammar) -> None:
+        super().__init__(owner, constraint.least, constraint.most)
+        if not 1 <= constraint.least <= constraint.most:
+            raise ShapeError(f"{type(constraint).__name__} writes {constraint.least} to {constraint.most} ids")
+        self.grammar = constraint
+        self._moves: dict[Hashable, tuple[Move, ...]] = {}
+
+    def enter(self, then: Node) -> Node:
+        """The node of the first state."""
+        return self.node(self.grammar.start, then)
+
+    def make(self, local: Hashable, then: Node) -> Node:
+        """The node of the state `local`."""
+        moves = self._at(local)
+        arcs = [Arc(m.ids, m.least + then.shortest, m.most + then.longest) for m in moves]
+        return LocalNode(self, local, then, tuple(arcs))
+
+    def follow(self, node: Node, id: int) -> Node:
+        """The node behind `id`."""
+        if isinstance(node, LocalNode) and node.then is not None:
+            for move in self._at(node.local):
+                if any(low <= id < high for low, high in move.ids):
+                    return node.then if move.to is None else self.node(move.to, node.then)
+        raise illegal(node, id)
+
+    def _at(self, state: Hashable) -> tuple[Move, ...]:
+        found = self._moves.get(state)
+        if found is None:
+            found = self._moves[state] = tuple(self.grammar.moves(state))
+            if not any(low < high for move in found for low, high in move.ids):
+                raise ShapeError(f"{type(self.grammar).__name__} has no legal id at the state {state!r}")
+            if any(move.to is None and (move.least or move.most) for move in found):
+                raise ShapeError(f"{type(self.grammar).__name__} is over at {state!r}, and has ids left")
+        return found
 
 
 class SeriesPart(AutomatonPart):

@@ -105,7 +105,7 @@ class Ranker:
             if len(union.masks) > 1:
                 legal_RW = moved(torch.from_numpy(np.stack([union.masks[a.legal] for a in group])), device)
                 scores_RW.masked_fill_(~legal_RW, _ILLEGAL)
-        if any([a.banned for a in group]):
+        if any(a.banned for a in group):
             scores_RW = _without_banned(scores_RW, group, ids)
         return _choose(scores_RW, group, ids)
 

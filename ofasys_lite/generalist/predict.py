@@ -87,11 +87,11 @@ def predict(
         DataError: Rows that cannot be read (all of them at once).
         CardError: Decoding options that the line has no use for.
     """
-    prepared: list[tuple[int, tuple[Example, ...]]] = []
+    prepared: list[_Prepared] = []
     errors: list[DataError] = []
     for number, request in enumerate(requests):
         try:
-            prepared.append((number, _examples(model, request)))
+            prepared.append(_prepared(model, number, request))
         except DataError as error:
             errors.append(error)
             if reasons is not None:
@@ -101,38 +101,51 @@ def predict(
     results: list[Prediction | None] = [None] * len(requests)
     done = 0
     # samples of like length run together, so that rows finish together
-    prepared.sort(key=lambda pair: (requests[pair[0]].task, pair[1][0].sources[0].count))
+    prepared.sort(key=lambda p: (p.request.task, p.examples[0].sources[0].count))
     for chunk in _chunks(prepared):
-        numbers = [n for n, _ in chunk]
-        found = _predict_chunk(model, [requests[n] for n in numbers], [list(e) for _, e in chunk], bf16)
-        for number, prediction in zip(numbers, found, strict=True):
-            results[number] = prediction
+        for each, prediction in zip(chunk, _predict_chunk(model, chunk, bf16), strict=True):
+            results[each.number] = prediction
         done += len(chunk)
         if progress is not None:
             progress(done)
     return results
 
 
-def _examples(model: Generalist, request: Request) -> tuple[Example, ...]:
-    """What the encoder reads; with guidance also the emptied source.
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request whose row was read.
 
-    DataError also for what the row must say of the target (`no_loss` slots, candidates).
+    Attributes:
+        number: Its place among the requests.
+        request: The request.
+        options: Its decoding, or its task's.
+        examples: What the encoder reads; with guidance also the emptied source.
+        constraints: What each target may be.
     """
+
+    number: int
+    request: Request
+    options: DecodeOptions
+    examples: tuple[Example, ...]
+    constraints: tuple[Constraint, ...]
+
+
+def _prepared(model: Generalist, number: int, request: Request) -> _Prepared:
+    """The request with its row read; DataError also for what the row must say of the target."""
     maker = model.maker(request.task, request.folder)
     # masking that defines a task (`mask_ratio`) is drawn by sample id, alike in every evaluation
     rng, holes = sample_rng(0, request.task, request.id, 0), request.own_holes
     example = maker.source(request.row, request.id, rng, own_holes=holes)
-    plan = model.entry(request.task).plan
-    if any(not s.learned or (s.closed is not None and s.closed.kind == "candidates") for s in plan.target_slots()):
-        try:
-            for target in range(len(plan.templates[0].targets)):
-                maker.constraint(target, request.row)
-        except DataError as error:
-            raise DataError(f"task {request.task}, id {request.id}: {error.message}", help=error.help) from error
-    if not _options(model, request).guided:
-        return (example,)
-    rng = sample_rng(0, request.task, request.id, 0)
-    return example, maker.source(request.row, request.id, rng, emptied=True, own_holes=holes)
+    targets = range(len(model.entry(request.task).plan.templates[0].targets))
+    try:
+        constraints = tuple(maker.constraint(target, request.row) for target in targets)
+    except DataError as error:
+        raise DataError(f"task {request.task}, id {request.id}: {error.message}", help=error.help) from error
+    options, examples = _options(model, request), [example]
+    if options.guided:
+        rng = sample_rng(0, request.task, request.id, 0)
+        examples.append(maker.source(request.row, request.id, rng, emptied=True, own_holes=holes))
+    return _Prepared(number, request, options, tuple(examples), constraints)
 
 
 def _options(model: Generalist, request: Request) -> DecodeOptions:
@@ -144,11 +157,11 @@ def _options(model: Generalist, request: Request) -> DecodeOptions:
     return found
 
 
-def _chunks(prepared: Sequence[tuple[int, tuple[Example, ...]]]) -> Iterator[list[tuple[int, tuple[Example, ...]]]]:
-    chunk: list[tuple[int, tuple[Example, ...]]] = []
+def _chunks(prepared: Sequence[_Prepared]) -> Iterator[list[_Prepared]]:
+    chunk: list[_Prepared] = []
     rows = 0
     for item in prepared:
-        count = sum(example.sources[0].count for example in item[1])
+        count = sum(example.sources[0].count for example in item.examples)
         if chunk and (rows + count > _BUDGET or len(chunk) >= _MOST):
             yield chunk
             chunk, rows = [], 0
@@ -159,18 +172,17 @@ def _chunks(prepared: Sequence[tuple[int, tuple[Example, ...]]]) -> Iterator[lis
 
 
 @torch.inference_mode()
-def _predict_chunk(
-    model: Generalist, requests: Sequence[Request], examples: Sequence[Sequence[Example]], bf16: bool
-) -> list[Prediction]:
+def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool) -> list[Prediction]:
+    requests, examples = [p.request for p in prepared], [p.examples for p in prepared]
     network = model.network
     network.eval()
     batch = to_device(collate([example for each in examples for example in each]), model.device)
     # guided samples have two sources beside each other
     first = np.cumsum([0, *(len(each) for each in examples)])
     makers = [model.maker(r.task, r.folder) for r in requests]
-    options = [_options(model, r) for r in requests]
+    options = [p.options for p in prepared]
     keys = [int.from_bytes(hashlib.sha256(f"{r.task}\n{r.id}".encode()).digest()[:6], "big") for r in requests]
-    targets = [len(model.entry(r.task).plan.templates[0].targets) for r in requests]
+    targets = [len(p.constraints) for p in prepared]
     values: list[dict[str, Any]] = [{} for _ in requests]
     scores = [0.0] * len(requests)
     best: list[list[tuple[dict[str, Any], float]]] = [[] for _ in requests]
@@ -185,9 +197,7 @@ def _predict_chunk(
             known = given_elements(
                 network, [makers[i].known(target, requests[i].row, examples[i][0].masked) for i in live]
             )
-            constraints = [
-                give(makers[i].constraint(target, requests[i].row), k) for i, k in zip(live, known, strict=True)
-            ]
+            constraints = [give(prepared[i].constraints[target], k) for i, k in zip(live, known, strict=True)]
             # how long a picture is, is known beforehand
             steps = max((len(c.positions) for each in constraints for _, c in codes_in(each)), default=None)
             session = NetworkSession(network, batch.source, states_SD, None if bf16 else steps)

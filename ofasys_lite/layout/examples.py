@@ -311,7 +311,7 @@ class ExampleMaker:
             state.add(self._control("end"), TOKENS, term)
 
     def constraint(self, target: int, row: Mapping[str, Any]) -> Constraint:
-        """What the ids of target number `target` may be, given the row's forced and candidate values."""
+        """What the ids of target number `target` may be for `row`; DataError if it lacks what that depends on."""
         template = self.plan.templates[0]
         frame = self._frame(template, row)
         return self._series(template.targets[target], row, frame)
@@ -328,9 +328,7 @@ class ExampleMaker:
         control = self.vocabulary.control
         if not segment.learned:
             return self._forced(segment, row, frame)
-        options = self.options(segment, row, frame, target=True)
-        own = dict(options).get("closed_values") if segment.closed and segment.closed.kind == "candidates" else None
-        part: Constraint = tool.constraint(options, own if isinstance(own, tuple) else None)
+        part: Constraint = tool.constraint(self.options(segment, row, frame, target=True), row)
         if segment.optional:
             part = Optional(part, control("present"), control("absent"))
         return Slotted(segment.key, part)

@@ -7,7 +7,7 @@ automaton that masks decoding and splits finished output.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 __all__ = [
@@ -16,7 +16,9 @@ __all__ = [
     "Corners",
     "Forced",
     "Free",
+    "Grammar",
     "Json",
+    "Move",
     "OneOf",
     "Optional",
     "Placed",
@@ -205,4 +207,47 @@ class Codes:
         return tuple(reversed(digits))
 
 
-Constraint = Forced | Free | OneOf | Range | Corners | Series | Optional | Repeat | Json | Slotted | Placed | Codes
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Ids that lead from one state of a `Grammar` to the same next one.
+
+    Attributes:
+        ids: The ids, ranges of them as (low, high) pairs, high exclusive.
+        to: The state behind any of them; None if the part is over.
+        least: Fewest ids of the part behind it; 0 where it is over.
+        most: Most ids of the part behind it (an upper bound will do), 0 where it is over.
+    """
+
+    ids: tuple[tuple[int, int], ...]
+    to: Hashable | None
+    least: int = 0
+    most: int = 0
+
+
+class Grammar:
+    """Base of constraints of your own: states, and from each the moves that are legal there.
+
+    A deterministic machine: the moves of a state share no id. States are asked for on demand and once, so there may be
+    more of them than could be listed. Make a subclass a frozen dataclass of what it depends on (equal ones share their
+    compiled form), and give `start`, `least`, `most` and `moves`.
+
+    Attributes:
+        start: The first state.
+        least: Fewest ids of the whole part, at least 1.
+        most: Most ids of it; a length limit keeps to moves from which the end can be reached.
+    """
+
+    __slots__ = ()
+
+    start: Hashable
+    least: int
+    most: int
+
+    def moves(self, state: Hashable) -> Sequence[Move]:
+        """The legal moves at `state`, at least one."""
+        raise TypeError(f"{type(self).__name__} does not say what may be written")
+
+
+Constraint = (
+    Forced | Free | OneOf | Range | Corners | Series | Optional | Repeat | Json | Slotted | Placed | Codes | Grammar
+)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,9 +21,13 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["Context", "Look", "Piece", "Preprocess", "line_positions"]
+__all__ = ["NO_ROW", "Context", "Look", "Piece", "Preprocess", "Row", "line_positions"]
 
 Array = npt.NDArray[Any]
+#: Raw values of a row by column.
+Row = Mapping[str, Any]
+#: Where a line is looked at without a row.
+NO_ROW: Row = MappingProxyType({})
 
 
 def line_positions(count: int) -> npt.NDArray[np.int64]:
@@ -143,10 +148,16 @@ class Preprocess:
         """The piece of `value`; raises DataError if unreadable (the caller adds task, row and column)."""
         raise TypeError(f"{type(self).__name__} does not say how to encode a value")
 
-    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
-        """What ids a target slot with `options` may hold; `candidates` are the row's own (`closed_set=@column`).
+    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
+        """What ids a target slot with `options` may hold in a sequence that is written for `row`.
 
-        For every legal value, `encode(value).arrays["ids"]` must satisfy it, closing control included.
+        Most say the same for every row. One that depends on the row (the tables of its database, the words of another
+        column) reads what it needs of it, and raises DataError where that is missing. For every legal value,
+        `encode(value).arrays["ids"]` must satisfy it, closing control included. Kinds of your own: `Grammar`.
+
+        Args:
+            options: As in `encode`; closed values, the row's own candidates too, are among them.
+            row: Raw values by column, as the source of the data has them; the whole row within a group too.
         """
         raise TypeError(f"{type(self).__name__} cannot be written")
 

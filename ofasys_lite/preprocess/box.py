@@ -13,7 +13,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Constraint, Corners
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row
 
 __all__ = ["BoxPreprocess", "held_box", "read_box"]
 
@@ -122,7 +122,7 @@ class BoxPreprocess(Preprocess):
                     bins[high] = bins[low] + 1
         return Piece.of_ids(self.vocabulary.box_low + bin for bin in bins)
 
-    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
         """Four bins of a box that has an area."""
         return Corners(self.vocabulary.box_low, self.vocabulary.declared_low)
 

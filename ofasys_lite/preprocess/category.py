@@ -12,7 +12,7 @@ from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, OneOf
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.text import closed_value, decode_closed, read_text
 
@@ -36,9 +36,9 @@ class CategoryPreprocess(Preprocess):
             raise DataError(f"category `{text}` is not in the training data", help=did_you_mean(text, known, "known"))
         return Piece.of_ids([row])
 
-    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
         """One of the closed values."""
-        values = candidates if candidates is not None else option(options, "closed_values")
+        values = option(options, "closed_values")
         if not isinstance(values, tuple):
             raise DataError("a CATEGORY target needs a closed set", help="write [CATEGORY:x,closed_set]")
         return OneOf(closed_sequences(self.vocabulary, values))

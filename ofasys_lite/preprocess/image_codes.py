@@ -18,7 +18,7 @@ from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import Array, Look, Piece
+from ofasys_lite.preprocess.base import NO_ROW, Array, Look, Piece, Row
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.image_values import ImageValues
@@ -82,7 +82,7 @@ class ImageCodesPreprocess(ImageValues):
         hidden = _some(np.ones(len(positions), dtype=np.bool_), rng if train else None)
         return Piece(self.context.adapter, positions, {**arrays, "hidden": hidden}, hidden)
 
-    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
         """L positions of K codes each."""
         _, lines = grid_of(options)
         keyed = dict(_codec(options).keyed)

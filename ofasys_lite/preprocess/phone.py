@@ -13,7 +13,7 @@ from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row
 
 __all__ = ["PhonePreprocess"]
 
@@ -56,7 +56,7 @@ class PhonePreprocess(Preprocess):
     def _limit(self, options: Options) -> int:
         return int(str(option(options, "max_length") or self.settings.get("max_length", 256)))
 
-    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
         """Any phones, then `<close>`."""
         least = int(str(option(options, "min_length") or 0))
         ids = tuple(sorted(self._rows.values()))

@@ -20,7 +20,7 @@ from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf, Optional, Placed, Series
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import Context, Piece, Preprocess
+from ofasys_lite.preprocess.base import NO_ROW, Context, Piece, Preprocess, Row
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.fitting import cells, checked_cell, checked_field, checked_record
 from ofasys_lite.preprocess.linear import as_struct, linear, read_struct, without_none
@@ -73,7 +73,7 @@ class StructPreprocess(Preprocess):
             return self._record_piece(found, schema, self._most(options), target)
         return Piece.of_ids(self._linear_ids(found, self._most(options), "", target))
 
-    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
         """The grammar of the schema."""
         schema = _schema(options)
         if isinstance(schema, Grid):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
+from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row, line_positions
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.plain import plain
@@ -168,9 +168,9 @@ class TextPreprocess(Preprocess):
         """The text with loss on the span that the source hides (MASS)."""
         return hidden_span(piece, hidden, self.vocabulary.control("mask"))
 
-    def constraint(self, options: Options, candidates: tuple[str, ...] | None = None) -> Constraint:
+    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
         """Free text of `min_length` to `max_length` pieces, or one value of the closed set."""
-        closed = candidates if candidates is not None else option(options, "closed_values")
+        closed = option(options, "closed_values")
         if isinstance(closed, tuple):
             return OneOf(closed_sequences(self.vocabulary, closed))
         least = int(str(option(options, "min_length") or 0))

@@ -213,7 +213,7 @@ class TonePreprocess(Preprocess):
         arrays = {"tone": array[None], "key": key.copy(), **none}
         return Piece(self.context.adapter, line_positions(4), arrays)
 
-    def constraint(self, options, candidates=None):
+    def constraint(self, options, row):
         facts = dict(option(options, "codec").keyed)
         places = tuple((i, i, i) for i in range(4))
         return Codes(self.context.adapter, facts["codes"], facts["depth"], places)
