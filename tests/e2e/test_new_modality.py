@@ -86,7 +86,7 @@ class PaintPreprocess(Preprocess):
     def encode(self, value, options, rng, train):
         return Piece.of_ids([*self.vocabulary.encode(value), self.vocabulary.control("close")])
 
-    def constraint(self, options, candidates=None):
+    def constraint(self, options, row):
         vocabulary = self.vocabulary
         return Free(vocabulary.text_low, vocabulary.text_high, 1, 20, vocabulary.control("close"))
 
