@@ -7,8 +7,9 @@ modality's name (`image_stem.py`). `recipes/` is left out: it writes the columns
 from __future__ import annotations
 
 import ast
+import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,15 +73,16 @@ def _files(checkout: Path, room: str) -> list[Path]:
     return sorted((checkout / "ofasys_lite" / room).rglob("*.py"))
 
 
-def places(checkout: Path) -> list[Place]:
-    """Every place of a checkout's package, by file and line."""
+@functools.cache
+def places(checkout: Path) -> tuple[Place, ...]:
+    """Every place of a checkout's package, by file and line; read once a process."""
     known = known_names(checkout)
     found = []
     for path in _files(checkout, "."):
         name = str(path.relative_to(checkout / "ofasys_lite"))
         if name not in known.files and not name.startswith(tuple(f"{room}/" for room in LEFT_OUT)):
             found += [Place(name, *each) for each in _of_tree(ast.parse(path.read_text(encoding="utf-8")), known)]
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def _of_tree(tree: ast.Module, known: Known) -> Iterator[tuple[int, str, str]]:
@@ -136,7 +138,7 @@ def _text(node: ast.AST) -> str:
     return text if len(text) <= 90 else f"{text[:87]}..."
 
 
-def by_file(found: list[Place]) -> Mapping[str, int]:
+def by_file(found: Iterable[Place]) -> Mapping[str, int]:
     """Number of places per file, most first."""
     counts: dict[str, int] = {}
     for place in found:

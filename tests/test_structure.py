@@ -25,18 +25,18 @@ def limits() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def found() -> list[names.Place]:
+def found() -> tuple[names.Place, ...]:
     return names.places(ROOT)
 
 
-def test_no_other_place_asks_for_the_name_of_a_modality_or_an_adapter(found: list[names.Place]) -> None:
+def test_no_other_place_asks_for_the_name_of_a_modality_or_an_adapter(found: tuple[names.Place, ...]) -> None:
     allowed = Counter(text for _, text, _ in structure.exceptions())
     new = Counter(place.text for place in found) - allowed
     told = "\n".join(f"{p.file}:{p.line}: {p.text}" for p in found if p.text in new)
     assert not new, f"a Preprocess or an Adapter should say this; else give a reason in {structure.EXCEPTIONS}:\n{told}"
 
 
-def test_exceptions_that_are_gone_are_not_kept(found: list[names.Place]) -> None:
+def test_exceptions_that_are_gone_are_not_kept(found: tuple[names.Place, ...]) -> None:
     gone = Counter(text for _, text, _ in structure.exceptions()) - Counter(place.text for place in found)
     assert not gone, f"these places are gone ({HELP} takes them out):\n" + "\n".join(gone)
 
