@@ -184,11 +184,13 @@ def written(
 ) -> dict[str, Any]:
     """What the model says to a few rows of each task in each way: the text's beginning, score, hash of it all.
 
-    `test` holds the rows per task; the cards' own where it is left out.
+    Then all tasks at once, each as its card says. `test` holds the rows per task; the cards' own where it is left out.
     """
     found: dict[str, Any] = {}
+    together: list[Request] = []
     for task, entry in model.tasks.items():
         rows = (entry.card.data["test"] if test is None else test[task])[:ROWS]
+        together += [Request(task, row, str(row["id"])) for row in rows]
         for place, way in enumerate(world.ways.get(task, TEXT)):
             options = DecodeOptions.of(way)
             for number, made in enumerate(predict(model, [Request(task, r, str(r["id"]), options) for r in rows])):
@@ -197,6 +199,11 @@ def written(
                 all = [made.values, made.codes, [(n.values, n.score) for n in made.n_best], made.modalities, file]
                 name = f"{task} {place} {way['method']} {number}"
                 found[name] = [made.text[:24], float(made.score).hex(), hashed(json.dumps(plain(all)).encode())]
+    if len(model.tasks) > 1:
+        for request, made in zip(together, predict(model, together), strict=True):
+            assert made is not None
+            name = f"{request.task} {request.id} together"
+            found[name] = [float(made.score).hex(), hashed(json.dumps(plain([made.values, made.codes])).encode())]
     return found
 
 

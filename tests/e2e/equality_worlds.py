@@ -16,6 +16,7 @@ import torch
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.codec.codec_folders import save_codec
 from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.layout.ready import DataSettings
 
 __all__ = ["OLD", "WORLDS", "World"]
 
@@ -24,6 +25,12 @@ TEXT = (
     {"method": "greedy", "max_length": 12},
     {"method": "beam", "beam": 3, "n_best": 2, "max_length": 12},
     {"method": "sample", "seed": 1, "top_k": 20, "max_length": 12},
+)
+#: Every option of decoding that is not its default.
+OPTIONS = (
+    {"method": "beam", "beam": 4, "n_best": 3, "exact": True, "length_penalty": 0.5, "min_length": 3, "max_length": 10},
+    {"method": "greedy", "no_repeat_ngram": 1, "max_length": 9},
+    {"method": "sample", "temperature": 0.7, "top_p": 0.8, "seed": 3, "min_length": 2, "max_length": 9},
 )
 #: Targets beside each other have hypotheses of their own, so no `n_best`.
 SEVERAL = (TEXT[0], {"method": "beam", "beam": 3, "max_length": 12}, TEXT[2])
@@ -113,7 +120,7 @@ def _task(name: str) -> TaskCard:
 
 def _text(*names: str, **more: Any) -> World:
     ways = {name: SEVERAL for name in names if name in ("both", "parts")}
-    return World(lambda _: [_task(name) for name in names], ways, **more)
+    return World(lambda _: [_task(name) for name in names], more.pop("ways", ways), **more)
 
 
 # ---------------------------------------------------------------------- codes
@@ -193,13 +200,12 @@ _MODERN = {
     **{"norm": "rmsnorm", "mlp": "swiglu", "heads": 4, "kv_heads": 2, "bias": True, "qk_norm": True, "dropout": 0.1},
     **{"encoder_layers": 2, "decoder_layers": 2, "rotary_layout": "blocks"},
 }
-_LINEAR = {"pieces": 400, "bins": 32, "modalities": {"IMAGE": {"patch": 4, "stem": "linear", "coordinates": False}}}
+_ASKED = ("caption", "detect", "entry", "kinds")
 
 
-def _linear() -> Any:
-    from ofasys_lite.layout.ready import DataSettings
-
-    return DataSettings(**_LINEAR)
+def _image(**settings: Any) -> DataSettings:
+    """As `tiny_worlds.small_data`, with other settings of IMAGE."""
+    return DataSettings(pieces=400, bins=32, modalities={"IMAGE": {"patch": 4, **settings}})
 
 
 WORLDS: Mapping[str, World] = {
@@ -225,7 +231,9 @@ WORLDS: Mapping[str, World] = {
         settings={"label_smoothing": 0.1, "accounting": "sample", "source_budget": 150, "clip": 1.0, "ema": 0.9},
     ),
     "axial": _text("restore", "puzzle", model={"rotary_layout": "axial", "cross_rotary": False, "kv_heads": 1}),
-    "linear": World(lambda _: [_task("caption"), _task("find")], data=_linear()),
+    "linear": _text("caption", "find", data=_image(stem="linear", coordinates=False)),
+    "blocks": _text("caption", "restore", data=_image(widths=[8, 8], blocks=1, max_pixels=400)),
+    "decoded": _text(*_ASKED, ways=dict.fromkeys(_ASKED, OPTIONS)),
     "recomputed": _coded("draw", "judged", model={"gradient_checkpointing": True, "dropout": 0.1}),
     "codes-scalar": _coded("draw", "filled", scalar=True),
     "codes-shared": _coded("draw", "judged", sizes={"shared": True}),
