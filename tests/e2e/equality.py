@@ -59,6 +59,13 @@ TOLERANCE = 2e-3
 RENAMED: Mapping[str, str] = {}
 #: Where the codec of a world lies.
 CODEC = Path("codec")
+#: Numbers that differ from the stored ones by intention: (world, part, name) -> what is there now, and why.
+ACCEPTED: Mapping[tuple[str, str, str], tuple[Any, str]] = {
+    ("tiny", "reported", "next"): (
+        ["accuracy", "0.3333333333333333", "b744f5db"],
+        "a group of the source is GROUP in the samples of results.json, where it was STRUCT",
+    ),
+}
 STEPS = 2
 #: Samples that are decoded and judged.
 ROWS = 2
@@ -271,7 +278,10 @@ def compare(world: str, before: Mapping[str, Any], now: Mapping[str, Any], exact
         else:
             pairs = [("", old, new)]
         same = _same if exact else _LIKE.get(part, _anything)
-        found += [Difference(world, part, name, a, b) for name, a, b in pairs if not same(a, b)]
+        for name, a, b in pairs:
+            accepted = (world, part, name) in ACCEPTED and ACCEPTED[world, part, name][0] == b
+            if not accepted and not same(a, b):
+                found.append(Difference(world, part, name, a, b))
     # the second step's losses hang on the first one's gradients
     return sorted(found, key=lambda each: each.part == "losses" and not each.name.startswith("1 "))
 

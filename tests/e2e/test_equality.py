@@ -42,6 +42,12 @@ def test_every_world_has_stored_numbers() -> None:
     assert set(held()["worlds"]) == set(WORLDS)
 
 
+def test_what_differs_by_intention_says_why() -> None:
+    for (world, part, name), (_, reason) in equality.ACCEPTED.items():
+        assert name in held()["worlds"][world][part]
+        assert len(reason) > 20
+
+
 def test_on_another_machine_losses_and_gradients_are_near_and_nothing_else_is_compared() -> None:
     before = {
         "losses": {"1 t a": ["0x1.0p+1", 3]},
