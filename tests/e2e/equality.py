@@ -7,7 +7,7 @@ Two commits are equal where these numbers are. The stored ones are those of comm
     python tests/e2e/equality.py --out a.json       write this tree's numbers
     python tests/e2e/equality.py --against a.json   compare with numbers that another commit wrote on the same machine
 
-What is to compute something else from now on is stored anew, with the reason in the commit's message:
+What is to be different from now on stands in ACCEPTED with its reason; where it is much, all is stored anew:
 
     python tests/e2e/equality.py --commit HASH --out tests/fixtures/equality/values.json
 
