@@ -89,6 +89,8 @@ class Network(nn.Module):
         for name, spec in sorted(adapters.items()):
             if name != "text":
                 self.adapters[name] = load_class(spec.path, Adapter, "adapter")(spec.settings, shared)
+        #: Adapters with objectives of their own.
+        self.learning = {name for name in self.adapters if self._adapter(name).objectives()}
         self.dropout = nn.Dropout(config.dropout)
         self.body = EncoderDecoder(config)
         #: What a training put into the network, in this order; exports are without it.
@@ -161,7 +163,7 @@ class Network(nn.Module):
         total = self.embedding.weight.new_zeros(())
         for name, adapter in self.adapters.items():
             # of one with heads of its own, parts may idle in a pack that it is in
-            if name not in used or cast(Adapter, adapter).objectives():
+            if name not in used or name in self.learning:
                 total = total + cast(Adapter, adapter).touch()
         read = [rows for rows in batch.losses if rows.side == "target" and not rows.objective.tapped]
         if not read:

@@ -7,6 +7,7 @@ sequence starts at 0. Shapes: S source rows, T target rows, P rows of a part.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,12 @@ Ints = npt.NDArray[np.int64]
 _START = CONTROLS.index("<start>")
 
 
+@dataclass(slots=True)
 class _Parts:
     """Gathers pieces by adapter, in stream order."""
 
-    def __init__(self) -> None:
-        self.pieces: dict[str, list[tuple[Piece, Ints]]] = {}
-        self.counts: dict[str, int] = {}
+    pieces: dict[str, list[tuple[Piece, Ints]]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, piece: Piece, rows_P: Ints, count: int = 0) -> tuple[int, int]:
         """Notes a piece; returns (its number, rows before it) among its adapter's pieces, each of them whole."""
@@ -88,13 +89,13 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
 
 
+@dataclass(slots=True)
 class _Learning:
     """Gathers what is learned, by side, objective and adapter, and numbers the terms as they are met."""
 
-    def __init__(self) -> None:
-        self.terms: dict[Term, int] = {}
-        self.found: dict[LossKey, list[LearnedPiece]] = {}
-        self.objectives: dict[LossKey, Objective] = {}
+    terms: dict[Term, int] = field(default_factory=dict)
+    found: dict[LossKey, list[LearnedPiece]] = field(default_factory=dict)
+    objectives: dict[LossKey, Objective] = field(default_factory=dict)
 
     def add(
         self,
@@ -121,18 +122,29 @@ class _Learning:
         return tuple(self.objectives[key].rows(self.found[key]) for key in order)
 
 
-class _SourceStream:
-    """Lays source sequences end to end."""
+@dataclass(slots=True)
+class _Stream:
+    """Sequences laid end to end."""
 
-    def __init__(self, learning: _Learning) -> None:
-        self.learning = learning
-        self.parts = _Parts()
-        self.row = 0
-        self.lengths: list[int] = []
-        self.positions: list[Ints] = []
+    learning: _Learning
+    parts: _Parts = field(default_factory=_Parts)
+    row: int = 0
+    lengths: list[int] = field(default_factory=list)
+    positions: list[Ints] = field(default_factory=list)
+    causal_rows: int = 0
+
+    def stream(self) -> Stream:
+        """The finished stream."""
+        positions = np.concatenate(self.positions) if self.positions else np.zeros((0, 3), dtype=np.int64)
+        return Stream(positions, tuple(self.lengths), self.parts.build())
+
+
+class _SourceStream(_Stream):
+    """Lays source sequences end to end."""
 
     def add(self, sequence: Side, sample: int) -> int:
         """Appends one sequence of sample number `sample`; returns its number of rows."""
+        first = self.row
         rows: list[Ints] = []
         places: list[tuple[int, int]] = []
         for piece in sequence.pieces:
@@ -144,27 +156,15 @@ class _SourceStream:
             if piece.count:
                 self.learning.add(item, piece, rows[item.piece], "source", places[item.piece], sample)
         self.positions.append(_placed(sequence.pieces))
-        self.lengths.append(sequence.count)
-        return self.lengths[-1]
-
-    def stream(self) -> Stream:
-        """The finished stream."""
-        return Stream(_stack(self.positions), tuple(self.lengths), self.parts.build())
+        self.lengths.append(self.row - first)
+        return self.row - first
 
 
-class _TargetStream:
+class _TargetStream(_Stream):
     """Lays target sequences end to end.
 
     Causal ones are shifted: row t holds element t-1, stands at the place of element t.
     """
-
-    def __init__(self, learning: _Learning) -> None:
-        self.learning = learning
-        self.parts = _Parts()
-        self.row = 0
-        self.lengths: list[int] = []
-        self.positions: list[Ints] = []
-        self.causal_rows = 0
 
     def add(self, target: Target, sample: int) -> int:
         """Appends one sequence of sample number `sample`; returns its number of rows."""
@@ -201,10 +201,6 @@ class _TargetStream:
             self.causal_rows = self.row
         return total
 
-    def stream(self) -> Stream:
-        """The finished stream."""
-        return Stream(_stack(self.positions), tuple(self.lengths), self.parts.build())
-
 
 def _ids(piece: Piece) -> bool:
     """Whether its elements are token ids, each of which is embedded by itself."""
@@ -225,7 +221,3 @@ def _fed(piece: Piece, count: int) -> Piece:
         return piece
     ids = piece.arrays.get("inputs", piece.arrays["ids"])
     return Piece("text", piece.positions_P3[:count], {"ids": ids[:count]})
-
-
-def _stack(positions: Sequence[Ints]) -> Ints:
-    return np.concatenate(positions) if positions else np.zeros((0, 3), dtype=np.int64)

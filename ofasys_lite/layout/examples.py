@@ -66,6 +66,7 @@ class ExampleMaker:
         self.vocabulary = vocabulary
         self.objectives = objectives
         self._terms = Terms(plan)
+        self._causal = [[not any(map(self._together, walk(side))) for side in t.targets] for t in plan.templates]
         self._judged = any(self._terms.judges(slot) for slot in plan.target_slots())
         self._words: dict[str, Piece] = {}
         # boxes are bins of the image's own size; other lines need not look at it
@@ -107,12 +108,11 @@ class ExampleMaker:
             for segment in template.source:
                 self._segment(source, segment, row, target=False)
             targets = []
-            for side in template.targets:
+            for side, causal in zip(template.targets, self._causal[choice], strict=True):
                 state = RowState(row, rng, train, frame, step)
                 state.masked = source.masked
                 for segment in side:
                     self._segment(state, segment, row, target=True)
-                causal = not any(self._together(s) for s in walk(side))
                 targets.append(Target(tuple(state.pieces), tuple(state.learned), causal))
             if self._judged and train and rng is not None:
                 # behind all other draws: what the sample writes is the same with judges and without

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess.base import Piece
 
-__all__ = ["Learned", "LearnedPiece", "LossKey", "LossRows", "Objective", "StreamSide", "Term", "joined"]
+__all__ = ["Learned", "LearnedPiece", "LossKey", "LossRows", "Objective", "StreamSide", "Term"]
 
 Ints = npt.NDArray[np.int64]
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -196,10 +196,3 @@ class Learned:
     objective: Objective
     terms: tuple[Term, ...]
     arrays: Arrays = field(default_factory=dict)
-
-
-def joined(arrays: Sequence[Ints]) -> Ints:
-    """Arrays end to end; the one itself where there is only one."""
-    if len(arrays) == 1:
-        return arrays[0]
-    return np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.layout.learned import Learned, LossRows, Term, joined
+from ofasys_lite.layout.learned import Learned, LossRows, Term
 from ofasys_lite.preprocess.base import Piece
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Ints = npt.NDArray[np.int64]
+_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +159,17 @@ class Batch:
     @property
     def terms_U(self) -> Ints:
         """Index into `terms` of each loss value."""
-        return joined([rows.terms_U for rows in self.losses])
+        return np.concatenate([_NOTHING, *(rows.terms_U for rows in self.losses)])
 
     @property
     def samples_U(self) -> Ints:
         """Index into `samples` of each loss value."""
-        return joined([rows.samples_U for rows in self.losses])
+        return np.concatenate([_NOTHING, *(rows.samples_U for rows in self.losses)])
 
     @property
     def units_U(self) -> Ints:
         """Loss units that each loss value is the sum of."""
-        return joined([rows.units_U for rows in self.losses])
+        return np.concatenate([_NOTHING, *(rows.units_U for rows in self.losses)])
 
     def part_of(self, rows: LossRows) -> Part:
         """The pieces of the adapter that learns `rows`, in their stream."""

@@ -31,7 +31,7 @@ from ofasys_lite.training.optimizers import Optimization
 from ofasys_lite.training.ranks import Ranks
 from ofasys_lite.training.schedule import learning_rate, progress
 from ofasys_lite.training.settings import TrainSettings
-from ofasys_lite.training.whole_step import asking, looked
+from ofasys_lite.training.step_look import asking, looked
 
 __all__ = ["Gathered", "TrainingModule"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ofasys_lite.adapters.whole_step import WholeStep
-from ofasys_lite.layout.learned import LossKey, joined
+from ofasys_lite.layout.learned import LossKey
 from ofasys_lite.layout.pack import Batch
 from ofasys_lite.training.ranks import Ranks
 
@@ -63,4 +63,4 @@ def _step(every: Sequence[Mapping[LossKey, _Seen]], number: int, key: LossKey) -
     held = [seen[key] for seen in every if key in seen]
     first = sum(len(seen[key].terms_U) for seen in every[:number] if key in seen)
     host = {name: np.concatenate([each.host[name] for each in held]) for name in held[0].host}
-    return WholeStep(joined([s.terms_U for s in held]), host, first, torch.cat([s.values_UF for s in held]))
+    return WholeStep(np.concatenate([s.terms_U for s in held]), host, first, torch.cat([s.values_UF for s in held]))
