@@ -5,7 +5,7 @@ Shapes: P rows of the part, X rows of a stream, S source rows, U loss values, D 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ofasys_lite.adapters.passes import Sources, ToWrite, Written
 from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.learned import LossKey, LossRows
@@ -177,6 +178,14 @@ class Adapter(nn.Module):
         The entropy of these is what guessing costs.
         """
         return None
+
+    def write(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Written]:
+        """Targets of samples, written all at once: what its Preprocess calls `Whole` (or codes in rounds).
+
+        Called without gradient, in evaluation mode. All samples have equal `what` and equal options but for the seed;
+        what is written of one may not depend on the others. `sources.passes(asked)` is the decoder over their rows.
+        """
+        raise TypeError(f"{type(self).__name__} does not write all rows of a target at once")
 
     def touch(self) -> Tensor:
         """A zero-valued scalar that touches all parameters, for packs without this adapter's pieces.

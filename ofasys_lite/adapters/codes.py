@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Asked, Begin, Encoded, Reading, Section, Shared
 from ofasys_lite.adapters.depth_heads import Choose, DepthHeads, DepthLogits, DepthWriter, Score
+from ofasys_lite.adapters.in_rounds import in_rounds
 from ofasys_lite.adapters.judges import Judges
 from ofasys_lite.adapters.judging import show_judged, verdict_losses
+from ofasys_lite.adapters.passes import Sources, ToWrite, Written
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Part
@@ -252,6 +254,10 @@ class CodesAdapter(Adapter):
     def _verdicts(self, rows: LossRows, encoded: Encoded) -> Reading:
         show_judged(self, rows, encoded)
         return Reading(lambda states_TD: verdict_losses(self, rows, encoded, states_TD))
+
+    def write(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Written]:
+        """Codes of all positions, in rounds (`decoding/mask_predict.py`)."""
+        return in_rounds(self, sources, asked)
 
     def reading(self, part: Part, rows: LossRows) -> DepthLogits:
         """A teacher-forced pass over the pack's pieces: its taps go to the decoder, then `loss`."""

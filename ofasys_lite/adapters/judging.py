@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ofasys_lite.adapters.base import Encoded
 from ofasys_lite.adapters.depth_heads import Choose, DepthWriter
+from ofasys_lite.adapters.passes import Passes
 from ofasys_lite.layout.learned import LossRows
-from ofasys_lite.layout.pack import Batch, Part, Stream
-from ofasys_lite.model import EncoderDecoder, Taps, moved
+from ofasys_lite.layout.pack import Batch, Part
+from ofasys_lite.model import moved
 from ofasys_lite.preprocess.judged import OTHER, OWN
 
 __all__ = ["Reader", "show_judged", "verdict_losses"]
@@ -40,56 +41,25 @@ class Coder(Protocol):
 
 
 class Reader:
-    """The decoder over whole pieces of codes, all of one length, each with the source rows it belongs to.
+    """Whole pieces of codes, written and read.
 
     Args:
-        body: The encoder-decoder.
         coder: Embeds, writes and judges the codes.
-        states_SD: What the encoder made of the sources.
-        source: The source stream.
-        spans: (first row, rows) of the source of each sequence.
-        positions_ML3: Positions of each sequence's rows.
+        passes: The decoder over these pieces.
     """
 
-    def __init__(
-        self,
-        body: EncoderDecoder,
-        coder: Coder,
-        states_SD: Tensor,
-        source: Stream,
-        spans: Sequence[tuple[int, int]],
-        positions_ML3: Tensor,
-    ) -> None:
-        rows = [np.arange(first, first + count) for first, count in spans]
-        index = moved(torch.from_numpy(np.concatenate(rows) if rows else np.zeros(0, np.int64)), states_SD.device)
-        self.body, self.coder = body, coder
-        self.states_SD = states_SD.index_select(0, index)
-        self.source_S3 = source.positions_S3.index_select(0, index)
-        self.positions_ML3 = positions_ML3
-        self.cross = tuple((positions_ML3.shape[1], count) for _, count in spans)
+    def __init__(self, coder: Coder, passes: Passes) -> None:
+        self.coder, self.passes = coder, passes
 
     def write(self, codes_MLK: Tensor, hidden_ML: Tensor, rows_R: Tensor, choose: Choose) -> Tensor:
         """(R, K) codes of the hidden positions, `rows_R` of all sequences laid end to end, drawn by `choose`."""
         writer = self.coder.writer(rows_R, choose)
-        self._decode(self.coder.masked(codes_MLK, hidden_ML), writer.taps)
+        self.passes(self.coder.masked(codes_MLK, hidden_ML), writer.taps)
         return writer.codes()
 
     def states(self, codes_MLK: Tensor) -> Tensor:
         """(M, L, D): what the decoder makes of pieces that are shown whole."""
-        return self._decode(self.coder.masked(codes_MLK, torch.zeros_like(codes_MLK[..., 0], dtype=torch.bool)), None)
-
-    def _decode(self, x_MLD: Tensor, taps: Taps | None) -> Tensor:
-        states_TD = self.body.decode(
-            x_MLD.flatten(0, 1),
-            self.positions_ML3.flatten(0, 1),
-            self.states_SD,
-            self.source_S3,
-            lengths=(x_MLD.shape[1],) * len(x_MLD),
-            cross_lengths=self.cross,
-            causal_rows=0,
-            taps=taps,
-        )
-        return states_TD.view(x_MLD.shape)
+        return self.passes(self.coder.masked(codes_MLK, torch.zeros_like(codes_MLK[..., 0], dtype=torch.bool)))
 
 
 def show_judged(coder: Coder, rows: LossRows, encoded: Encoded) -> None:
@@ -118,7 +88,8 @@ def show_judged(coder: Coder, rows: LossRows, encoded: Encoded) -> None:
         else:
             spans = _spans(batch, rows.host["samples"][chosen].tolist())
             positions_XL3 = batch.target.positions_S3[rows.rows_R.view(len(pieces_J), -1)[at_X]]
-            reader = Reader(encoded.body, coder, encoded.source_SD.detach(), batch.source, spans, positions_XL3)
+            passes = Passes(encoded.body, encoded.source_SD.detach(), batch.source, spans, positions_XL3)
+            reader = Reader(coder, passes)
             hidden_XL = hidden_NL1[pieces_X].squeeze(-1)
             wrong_XLK = _filled(reader, codes_JLK[at_X], hidden_XL, rows.arrays["filled"])
         shown_XLK = torch.where(hidden_NL1[pieces_X], wrong_XLK, codes_JLK[at_X])

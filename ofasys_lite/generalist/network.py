@@ -142,12 +142,13 @@ class Network(nn.Module):
         weight = self.embedding.weight
         x_SD = weight.new_zeros(stream.count, self.config.width)
         for part in stream.parts:
-            embedded = Embedded(self._adapter(part.adapter).embed(part), part.rows_P, part.adapter)
+            embedded = Embedded(self.adapter(part.adapter).embed(part), part.rows_P, part.adapter)
             x_SD = x_SD.index_copy(0, embedded.rows_P, embedded.x_PD.to(x_SD.dtype))
         dropped: Tensor = self.dropout(x_SD)
         return dropped
 
-    def _adapter(self, name: str) -> Adapter:
+    def adapter(self, name: str) -> Adapter:
+        """The adapter called `name`; CheckpointError if this model has none."""
         if name == "text":
             return self.text
         if name not in self.adapters:
@@ -191,7 +192,7 @@ class Network(nn.Module):
 
     def coder(self, name: str) -> CodesAdapter:
         """The adapter called `name`, which learns and writes codes."""
-        found = self._adapter(name)
+        found = self.adapter(name)
         if not isinstance(found, CodesAdapter):
             raise CheckpointError(
                 f"adapter `{name}` of this model writes no codes", help="it was trained without codec"
@@ -200,7 +201,7 @@ class Network(nn.Module):
 
     def begin(self, rows: LossRows, encoded: Encoded) -> Reading:
         """An objective on a pack; CheckpointError if this model's adapter of that name does not have it."""
-        known = self._adapter(rows.adapter).objectives()
+        known = self.adapter(rows.adapter).objectives()
         if rows.objective.name not in known:
             raise CheckpointError(
                 f"adapter `{rows.adapter}` has no objective `{rows.objective.name}`",
@@ -210,7 +211,7 @@ class Network(nn.Module):
 
     def classes(self, rows: LossRows, batch: Batch) -> tuple[Tensor, tuple[float, ...]] | None:
         """What an objective has rows choose, if it does (`Adapter.classes`)."""
-        return self._adapter(rows.adapter).classes(rows, batch)
+        return self.adapter(rows.adapter).classes(rows, batch)
 
     def forward(self, batch: Batch, smoothing: float = 0.0, steps: Mapping[LossKey, WholeStep] | None = None) -> Losses:
         """The losses of a pack, value by value; weights and means are the accounting's business.

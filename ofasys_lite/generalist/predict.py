@@ -11,27 +11,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from ofasys_lite.adapters.passes import Sources, ToWrite
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.data.permutation import sample_rng
-from ofasys_lite.decoding.automaton import Automaton, compile
+from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.decoding.search import Hypothesis, decode
+from ofasys_lite.decoding.search import decode
 from ofasys_lite.errors import CardError, DataError, ErrorGroup
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.infilling import give, given_elements, in_rounds
+from ofasys_lite.generalist.infilling import give, given_elements
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.prediction import Prediction
-from ofasys_lite.generalist.rendering import Rendering, codes_in
+from ofasys_lite.generalist.rendering import Rendering, codes_in, whole_in
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.generalist.value_files import tools_of
 from ofasys_lite.layout.collate import collate
-from ofasys_lite.layout.pack import Example, Stream
+from ofasys_lite.layout.pack import Example, Rendered
 from ofasys_lite.model import tensor_cores
 from ofasys_lite.plan.codecs import codec_slots
-from ofasys_lite.plan.constraints import Codes, Constraint
+from ofasys_lite.plan.constraints import Codes, Constraint, Whole
 from ofasys_lite.plan.decoding import misfit
 from ofasys_lite.plan.segments import option, walk
 from ofasys_lite.preprocess import kinds
@@ -187,93 +187,109 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
     scores = [0.0] * len(requests)
     best: list[list[tuple[dict[str, Any], float]]] = [[] for _ in requests]
     codes: list[dict[str, Any]] = [{} for _ in requests]
+    # text-only tasks have nothing to do with codes
+    coded = {r.task: codec_slots(model.entry(r.task).plan) for r in requests}
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         # codes of what is given are made outside: they must be those of training
         with tensor_cores(model.device):
-            states_SD = network.encode(batch.source)
+            sources = Sources(network.body, batch.source, network.encode(batch.source))
         for target in range(max(targets, default=0)):
             live = [i for i, count in enumerate(targets) if count > target]
-            rows = [row for i in live for row in range(first[i], first[i + 1])]
-            known = given_elements(
-                network, [makers[i].known(target, requests[i].row, examples[i][0].masked) for i in live]
-            )
-            constraints = [give(prepared[i].constraints[target], k) for i, k in zip(live, known, strict=True)]
+            constraints = {i: prepared[i].constraints[target] for i in live}
+            drawing = [i for i in live if coded[requests[i].task]]
+            if drawing:
+                pieces = [makers[i].known(target, requests[i].row, examples[i][0].masked) for i in drawing]
+                for i, known in zip(drawing, given_elements(network, pieces), strict=True):
+                    constraints[i] = give(constraints[i], known)
             # how long a picture is, is known beforehand
-            steps = max((len(c.positions) for each in constraints for _, c in codes_in(each)), default=None)
-            session = NetworkSession(network, batch.source, states_SD, None if bf16 else steps)
-            if len(rows) < first[-1]:
-                session.select(torch.tensor(rows))
-            automata = [compile(constraint) for constraint in constraints]
-            asked = [(options[i], keys[i]) for i in live]
-            sources = [list(range(first[i], first[i + 1])) for i in live]
+            steps = max((len(c.positions) for i in drawing for _, c in codes_in(constraints[i])), default=None)
+            asked = {i: _Asked(constraints[i], options[i], keys[i], range(first[i], first[i + 1])) for i in live}
             with tensor_cores(model.device):
-                found = _decoded(network, session, batch.source, states_SD, constraints, automata, asked, sources)
+                found = _written(network, sources, asked, None if bf16 else steps)
             rendering = Rendering(network)
-            splits = []
-            for i, automaton, constraint, hypothesis in zip(live, automata, constraints, found, strict=True):
-                said = [automaton.split(h.ids) for h in (hypothesis, *hypothesis.n_best)]
-                codes[i].update(rendering.add(said, constraint, codec_slots(model.entry(requests[i].task).plan)))
-                splits.append(said)
+            for i in drawing:
+                splits = [split for split, _ in found[i]]
+                codes[i].update(rendering.add(splits, constraints[i], coded[requests[i].task]))
             rendering.run()
-            for i, said, hypothesis in zip(live, splits, found, strict=True):
-                own, *others = (makers[i].values(target, split, requests[i].row) for split in said)
+            for i in live:
+                (own, score), *others = (
+                    (makers[i].values(target, split, requests[i].row), score) for split, score in found[i]
+                )
                 values[i].update(own)
-                scores[i] += hypothesis.score
-                best[i] = [(v, h.score) for v, h in zip(others, hypothesis.n_best, strict=True)]
+                scores[i] += score
+                best[i] = others
     made = zip(requests, values, scores, best, codes, strict=True)
     return [_prediction(model, *each) for each in made]
 
 
-def _decoded(
-    network: Network,
-    session: NetworkSession,
-    source: Stream,
-    states_SD: Tensor,
-    constraints: Sequence[Constraint],
-    automata: Sequence[Automaton],
-    asked: Sequence[tuple[DecodeOptions, int]],
-    sources: Sequence[Sequence[int]],
-) -> list[Hypothesis]:
-    """The best hypothesis of every sample: from left to right, or in rounds where the plan says so.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One target of a sample: what it may be, how it is decoded, its key, its source sequences."""
+
+    constraint: Constraint
+    options: DecodeOptions
+    key: int
+    sequences: range
+
+
+#: What was written of a sample, by slot, and its score: the best one, then those of `n_best`.
+_Found = list[tuple[dict[str, Any], float]]
+
+
+def _written(network: Network, sources: Sources, asked: Mapping[int, _Asked], steps: int | None) -> dict[int, _Found]:
+    """What is written of every sample: from left to right, or all at once by the adapter that its constraint names.
 
     Args:
         network: The weights.
-        session: One live row per source sequence of the samples.
-        source: Source stream of the chunk.
-        states_SD: What the encoder made of it.
-        constraints: What each sample may write.
-        automata: The same, compiled.
-        asked: Options and key per sample.
-        sources: Source sequences per sample: its own, and the emptied one of a guided sample.
+        sources: The chunk, as the encoder read it.
+        asked: The samples, in the order of their sources.
+        steps: Steps that are expected, if known.
     """
-    found: list[Hypothesis | None] = [None] * len(constraints)
-    alike: dict[tuple[Codes, DecodeOptions] | None, list[int]] = {}
-    for n, constraint in enumerate(constraints):
-        inner = next((codes for _, codes in codes_in(constraint) if codes.together), None)
-        way = None if inner is None else (replace(inner, given=()), replace(asked[n][0], seed=0))
-        alike.setdefault(way, []).append(n)
-    for way, members in alike.items():
-        if way is None:
-            if len(members) < len(constraints):
-                session.select(torch.tensor(list(_places(sources, members))))
-            options, keys = zip(*(asked[n] for n in members), strict=True)
-            device = states_SD.device
-            done = decode(session, [automata[n] for n in members], options, keys, device)
-        else:
-            samples = [(constraints[n], *asked[n], sources[n]) for n in members]
-            done = in_rounds(network, source, states_SD, samples)
-        for n, hypothesis in zip(members, done, strict=True):
-            found[n] = hypothesis
-    return [hypothesis for hypothesis in found if hypothesis is not None]
+    found: dict[int, _Found] = {}
+    walked = list[int]()
+    together: dict[tuple[str, Whole | Codes, DecodeOptions], list[int]] = {}
+    for i, each in asked.items():
+        whole = whole_in(each.constraint)
+        if whole is None:
+            walked.append(i)
+            continue
+        key, what = whole
+        # what is given, and what is drawn, is each sample's own
+        alike = replace(what, given=()) if isinstance(what, Codes) else what
+        together.setdefault((key, alike, replace(each.options, seed=0)), []).append(i)
+    if walked:
+        found.update(zip(walked, _walked(network, sources, [asked[i] for i in walked], steps), strict=True))
+    for (key, what, _), members in together.items():
+        given = [whole for i in members if (whole := whole_in(asked[i].constraint)) is not None]
+        wanted = [
+            ToWrite(own, asked[i].options, asked[i].key, asked[i].sequences)
+            for i, (_, own) in zip(members, given, strict=True)
+        ]
+        for i, written in zip(members, network.adapter(what.adapter).write(sources, wanted), strict=True):
+            if isinstance(what, Codes):
+                split = compile(asked[i].constraint).split(written.value)
+            else:
+                split = {key: Rendered(written.value)}
+            found[i] = [(split, written.score)]
+    return found
 
 
-def _places(sources: Sequence[Sequence[int]], members: Sequence[int]) -> Iterator[int]:
-    """Live rows of some samples, where each has one per source sequence."""
-    place = 0
-    for n, sequences in enumerate(sources):
-        if n in members:
-            yield from range(place, place + len(sequences))
-        place += len(sequences)
+def _walked(
+    network: Network, sources: Sources, asked: Sequence[_Asked], steps: int | None
+) -> list[list[tuple[dict[str, Any], float]]]:
+    """What is written from left to right, each sample under its automaton."""
+    rows = [row for each in asked for row in each.sequences]
+    session = NetworkSession(network, sources.stream, sources.states_SD, steps)
+    if len(rows) < len(sources.stream.lengths):
+        session.select(torch.tensor(rows))
+    automata = [compile(each.constraint) for each in asked]
+    options, keys = [each.options for each in asked], [each.key for each in asked]
+    done = decode(session, automata, options, keys, sources.states_SD.device)
+    return [
+        # with `n_best` the first of them is the hypothesis itself
+        [(automaton.split(h.ids), h.score) for h in (hypothesis, *hypothesis.n_best)]
+        for automaton, hypothesis in zip(automata, done, strict=True)
+    ]
 
 
 def _prediction(

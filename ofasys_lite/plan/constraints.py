@@ -26,6 +26,7 @@ __all__ = [
     "Repeat",
     "Series",
     "Slotted",
+    "Whole",
 ]
 
 
@@ -208,6 +209,23 @@ class Codes:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """A slot that its adapter writes all at once, in as many passes of the decoder as it takes (`Adapter.write`).
+
+    It is the only slot of its target: rows that see each other have no place in a walk from left to right.
+
+    Attributes:
+        adapter: Name of the adapter.
+        positions: Relative (time, row, column) of each row, as in `Piece.positions_P3`.
+        about: What else the adapter is to know, as (name, value) pairs.
+    """
+
+    adapter: str
+    positions: tuple[tuple[int, int, int], ...]
+    about: tuple[tuple[str, Hashable], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """Ids that lead from one state of a `Grammar` to the same next one.
 
@@ -249,5 +267,18 @@ class Grammar:
 
 
 Constraint = (
-    Forced | Free | OneOf | Range | Corners | Series | Optional | Repeat | Json | Slotted | Placed | Codes | Grammar
+    Forced
+    | Free
+    | OneOf
+    | Range
+    | Corners
+    | Series
+    | Optional
+    | Repeat
+    | Json
+    | Slotted
+    | Placed
+    | Codes
+    | Whole
+    | Grammar
 )

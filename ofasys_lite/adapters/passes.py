@@ -1,0 +1,125 @@
+"""Targets that are written all at once: what their writer is asked, what it is given, and what it gives.
+
+A writer is a function of an adapter (`Adapter.write`): it starts from nothing or from noise, passes all rows through
+the decoder as often as it needs (mask-predict, flow, diffusion), and gives what it made of them.
+Shapes: M sequences of L rows, D width, S source rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.layout.pack import Stream
+from ofasys_lite.model import EncoderDecoder, Taps, moved
+from ofasys_lite.plan.constraints import Codes, Whole
+
+__all__ = ["Passes", "Sources", "ToWrite", "Written"]
+
+
+class Passes:
+    """The decoder over whole sequences, all of one length, each with the source rows it belongs to.
+
+    Args:
+        body: The encoder-decoder.
+        states_SD: What the encoder made of the sources.
+        source: The source stream.
+        spans: (first row, rows) of the source of each sequence.
+        positions_ML3: Positions of each sequence's rows.
+    """
+
+    def __init__(
+        self,
+        body: EncoderDecoder,
+        states_SD: Tensor,
+        source: Stream,
+        spans: Sequence[tuple[int, int]],
+        positions_ML3: Tensor,
+    ) -> None:
+        rows = [np.arange(first, first + count) for first, count in spans]
+        index = moved(torch.from_numpy(np.concatenate(rows) if rows else np.zeros(0, np.int64)), states_SD.device)
+        self.body = body
+        self.states_SD = states_SD.index_select(0, index)
+        self.source_S3 = source.positions_S3.index_select(0, index)
+        self.positions_ML3 = positions_ML3
+        self.cross = tuple((positions_ML3.shape[1], count) for _, count in spans)
+
+    def __call__(self, x_MLD: Tensor, taps: Taps | None = None) -> Tensor:
+        """(M, L, D) states behind the last layer; all rows of a sequence see each other."""
+        states_TD = self.body.decode(
+            x_MLD.flatten(0, 1),
+            self.positions_ML3.flatten(0, 1),
+            self.states_SD,
+            self.source_S3,
+            lengths=(x_MLD.shape[1],) * len(x_MLD),
+            cross_lengths=self.cross,
+            causal_rows=0,
+            taps=taps,
+        )
+        return states_TD.view(x_MLD.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class ToWrite:
+    """One sample's target.
+
+    Attributes:
+        what: Rows and positions of it.
+        options: How it is decoded.
+        key: A number of the sample that its draws depend on, beside the seed.
+        sequences: Source sequences: its own, then the emptied one of a guided sample (`cfg`).
+    """
+
+    what: Whole | Codes
+    options: DecodeOptions
+    key: int
+    sequences: Sequence[int]
+
+    def rng(self) -> np.random.Generator:
+        """The sample's generator: its draws do not depend on what it is written with."""
+        return np.random.default_rng([self.options.seed, self.key])
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was made of one target.
+
+    Attributes:
+        value: What the modality's Preprocess decodes: an array of any shape; for `Codes` the element of each position.
+        score: Higher is better.
+    """
+
+    value: Any
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources of a chunk of samples, as the encoder read them.
+
+    Attributes:
+        body: The encoder-decoder.
+        stream: The source stream.
+        states_SD: What the encoder made of it.
+    """
+
+    body: EncoderDecoder
+    stream: Stream
+    states_SD: Tensor
+
+    def spans(self, sequences: Sequence[int]) -> list[tuple[int, int]]:
+        """(first row, rows) of some source sequences."""
+        first = np.cumsum([0, *self.stream.lengths]).tolist()
+        return [(first[s], self.stream.lengths[s]) for s in sequences]
+
+    def passes(self, asked: Sequence[ToWrite]) -> Passes:
+        """The decoder over the rows of samples that write alike, each with its own source."""
+        positions_L3 = torch.tensor(asked[0].what.positions, device=self.states_SD.device)
+        spans = self.spans([each.sequences[0] for each in asked])
+        return Passes(self.body, self.states_SD, self.stream, spans, positions_L3.expand(len(asked), -1, -1))
