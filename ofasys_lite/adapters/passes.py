@@ -7,7 +7,7 @@ Shapes: M sequences of L rows, D width, S source rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,11 @@ class ToWrite:
     options: DecodeOptions
     key: int
     sequences: Sequence[int]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Options of the writer by name, as the modality's card declares them; `writer` is its own name."""
+        return dict(self.what.options) if isinstance(self.what, Whole) else {}
 
     def rng(self) -> np.random.Generator:
         """The sample's generator: its draws do not depend on what it is written with."""

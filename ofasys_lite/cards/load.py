@@ -54,11 +54,14 @@ MODALITY_KEYS = (
     "settings",
     "metric",
     "codecs",
+    "writers",
 )
 ATTRIBUTE_KEYS = ("type", "low", "high", "choices", "side", "help", "default")
 OBJECTIVE_KEYS = ("side", "unit", "objective", "arguments", "standard", "together")
 #: Objectives of the package.
 BUILT_IN = ("cross_entropy", "ctc")
+#: Ways of decoding of the package.
+BUILT_IN_WAYS = ("greedy", "beam", "sample", "mask_predict")
 ATTRIBUTE_TYPES = ("flag", "int", "float", "str", "choice", "list", "call", "any")
 STATES = ("now", "later", "never")
 SPLITS = ("train", "valid", "test")
@@ -247,6 +250,7 @@ def load_modality_card(source: str | Path | Mapping[str, Any] | Item, *, name: s
         settings=fields.plain_map("settings"),
         metric=fields.text("metric"),
         codecs=_codecs(fields),
+        writers=_writers(fields),
         path=path,
     )
     if "now" in (card.reads, card.writes):
@@ -324,6 +328,23 @@ def _objectives(fields: Fields) -> dict[str, ObjectiveCard]:
             standard=inner.flag("standard"),
             together=inner.flag("together"),
         )
+    return found
+
+
+def _writers(fields: Fields) -> dict[str, tuple[AttributeSpec, ...]]:
+    item = fields.get("writers")
+    if item is None:
+        return {}
+    outer, found = Fields(item, "`writers`", fields.errors), dict[str, tuple[AttributeSpec, ...]]()
+    for name, value in outer.item.pairs():
+        if name.text in BUILT_IN_WAYS:
+            help = f"the package has it; give yours another name than {', '.join(BUILT_IN_WAYS)}"
+            outer.wrong(name, f"a writer cannot be called `{name.text}`", help)
+        inner = Fields(value, f"writer `{name.text}`", fields.errors)
+        found[name.text] = tuple(_attribute(inner, key.text, each) for key, each in inner.item.pairs())
+        for key, each in inner.item.pairs():
+            if not Fields(each, f"option `{key.text}`", fields.errors).has("default"):
+                inner.wrong(each, f"option `{key.text}` of writer `{name.text}` has no `default`", "say what it is")
     return found
 
 

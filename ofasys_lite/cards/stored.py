@@ -20,6 +20,11 @@ def stored_modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
         # older exports have none
         objectives = given.get("objectives", {}).items()
         given["objectives"] = {n: ObjectiveCard(**{**o, "arguments": tuple(o["arguments"])}) for n, o in objectives}
+        writers = given.get("writers", {}).items()
+        given["writers"] = {
+            name: tuple(AttributeSpec(**{**a, "choices": tuple(a["choices"])}) for a in options)
+            for name, options in writers
+        }
         card = ModalityCard(**given)
         for alias in (name, *card.aliases):
             found[alias] = card

@@ -79,6 +79,8 @@ class ModalityCard:
         metric: Default metric of a target slot of this modality; empty if it has none.
         codecs: Codecs its target slots are written with, the first one where a line names none: name -> dotted paths
             of `preprocess` and `adapter`.
+        writers: Ways in which its adapter writes a target all at once, the first one where a line names none: what
+            `decode=name(...)` takes.
         path: The file it came from.
     """
 
@@ -94,6 +96,7 @@ class ModalityCard:
     settings: Mapping[str, Any] = field(default_factory=dict)
     metric: str = ""
     codecs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    writers: Mapping[str, tuple[AttributeSpec, ...]] = field(default_factory=dict)
     path: str = ""
 
 

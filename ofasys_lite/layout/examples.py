@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
-from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
+from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted, Whole
 from ofasys_lite.plan.segments import (
     GroupSegment,
     LossSpec,
@@ -329,6 +330,9 @@ class ExampleMaker:
         if not segment.learned:
             return self._forced(segment, row, frame)
         part: Constraint = tool.constraint(self.options(segment, row, frame, target=True), row)
+        decode = option(segment.options, "decode")
+        if isinstance(part, Whole) and isinstance(decode, CallValue):
+            part = replace(part, options=(("writer", decode.name), *decode.options().items()))
         if segment.optional:
             part = Optional(part, control("present"), control("absent"))
         return Slotted(segment.key, part)

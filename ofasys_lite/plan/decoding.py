@@ -17,13 +17,13 @@ from ofasys_lite.errors import CardError, Place, did_you_mean, listed
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
-from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS
+from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS, WAYS
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import Plan, PlannedTemplate, SlotSegment, option, walk
 
 __all__ = ["METHODS", "check_card_decoding", "check_decode", "check_ways", "method_of", "misfit", "mistake", "uneven"]
 
-METHODS = ("greedy", "beam", "sample", "mask_predict")
+METHODS = WAYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,9 @@ PLAN_CODES = {
     "E208": "targets of one encoding that cannot be written together",
 }
 
+#: Ways of decoding of the package; a modality's card may have writers of its own.
+WAYS = ("greedy", "beam", "sample", "mask_predict")
+
 LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec("no_loss", "flag", side="target", help="the slot is read, not learned, and forced in decoding"),
     AttributeSpec("weight", "float", low=0.0, side="target", help="factor on the slot's loss"),
@@ -48,9 +51,7 @@ LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec(
         "drop", "float", low=0.0, high=1.0, side="source", help="probability of emptying the slot in training"
     ),
-    AttributeSpec(
-        "decode", "call", choices=("greedy", "beam", "sample", "mask_predict"), side="target", help="decoding"
-    ),
+    AttributeSpec("decode", "call", choices=WAYS, side="target", help="decoding"),
     AttributeSpec("codec", "any", side="target", help="codes a target is written in: dnd(depth=2), dnd(codecs/mine)"),
     AttributeSpec("preprocess", "str", help="a preprocess that the modality card names"),
     AttributeSpec("adapter", "str", help="an adapter that the modality card names"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
+from ofasys_lite.plan.language import WAYS
 
 __all__ = [
     "ClosedSet",
@@ -210,11 +211,14 @@ class Plan:
         return tuple(s for t in self.templates for side in (t.source, *t.targets) for s in walk(side))
 
     def decoding(self) -> dict[str, object]:
-        """Decoding options that `decode=` of the target slots gives (all the same), by a card's names in `decoding`."""
+        """Decoding options that `decode=` of the target slots gives (all the same), by a card's names in `decoding`.
+
+        What a writer of a modality's own takes stays with its slot.
+        """
         found: dict[str, object] = {}
         for slot in self.target_slots():
             call = option(slot.options, "decode")
-            if isinstance(call, CallValue):
+            if isinstance(call, CallValue) and call.name in WAYS:
                 found.update({"method": call.name, **call.options()})
         return found
 

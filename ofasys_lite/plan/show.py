@@ -8,6 +8,7 @@ from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.plan.explanation import VOCABULARY, Explanation, Line
 from ofasys_lite.plan.language import CODE_DECODE_KEYS, LANGUAGE
 from ofasys_lite.plan.narrow import keep_words
+from ofasys_lite.plan.writers import options_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +66,8 @@ def _allowed(spec: AttributeSpec, card: ModalityCard) -> str:
         return ""
     if spec.key == "codec":
         return " ".join(f"{name}(...)" for name in card.codecs)
+    if spec.key == "decode" and card.writers:
+        return ", ".join(options_in_words(name, options) for name, options in card.writers.items())
     if spec.key == "decode":
         return ", ".join(CODE_DECODE_KEYS) if card.codecs else "greedy, beam, sample"
     named = {"preprocess": card.preprocess, "adapter": card.adapter}.get(spec.key)

@@ -24,6 +24,7 @@ from ofasys_lite.plan.language import (
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
+from ofasys_lite.plan.writers import writer_of
 
 __all__ = ["Builder", "read_attributes"]
 
@@ -63,6 +64,10 @@ class Builder(Planning):
             self.error("E102", message, slot.span, help)
         check_slot(self, slot, values, learned=learned, target=target, modality=modality.name)
         values.pop("no_loss", None)
+        if learned and modality.writers and codec is None:
+            span = next((a.span for a in slot.attributes if a.key == "decode"), slot.span)
+            decode = values.get("decode")
+            values["decode"] = writer_of(self, span, decode if isinstance(decode, CallValue) else None, modality)
         weight = values.pop("weight", 1.0)
         drop = values.pop("drop", 0.0)
         if slot.rejected is not None:
@@ -107,7 +112,10 @@ class Builder(Planning):
             self.not_yet(f"{verb} {modality.name} is planned for a later version")
 
     def _specs(self, modality: ModalityCard) -> dict[str, AttributeSpec]:
-        return {spec.key: spec for spec in (*LANGUAGE, *modality.attributes)}
+        specs = {spec.key: spec for spec in (*LANGUAGE, *modality.attributes)}
+        if modality.writers:
+            specs["decode"] = replace(specs["decode"], choices=tuple(modality.writers))
+        return specs
 
     def _named(
         self, values: dict[str, object], key: str, table: Mapping[str, str], modality: ModalityCard, slot: Slot

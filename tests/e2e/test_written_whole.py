@@ -12,8 +12,10 @@ import tiny_worlds as worlds
 
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.plan import build_plan
 
 CARD = """
 name: WAVE
@@ -23,6 +25,10 @@ reads: never
 writes: now
 losses:
   flow: {side: target, unit: frame, objective: wave_parts.Flow, standard: true, together: true}
+writers:
+  flow:
+    steps: {type: int, low: 1, high: 100, default: 8, help: "passes of the decoder"}
+    noise: {type: float, low: 0, default: 1.0, help: "deviation of what it starts from"}
 """
 
 MODULE = '''
@@ -38,7 +44,7 @@ from ofasys_lite.layout.learned import Objective
 from ofasys_lite.plan.constraints import Whole
 from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, line_positions
 
-ROWS, STEPS = 6, 8
+ROWS = 6
 
 
 class WavePreprocess(Preprocess):
@@ -86,10 +92,11 @@ class WaveAdapter(Adapter):
 
     def write(self, sources, asked):
         passes = sources.passes(asked)
-        x_NL = torch.from_numpy(np.stack([each.rng().normal(size=ROWS) for each in asked])).float()
-        for step in range(STEPS):
-            fed = self.inner(torch.stack([x_NL, torch.full_like(x_NL, step / STEPS)], -1))
-            x_NL = x_NL + self.back(passes(fed))[..., 0] / STEPS
+        steps, noise = asked[0].settings["steps"], asked[0].settings["noise"]
+        x_NL = noise * torch.from_numpy(np.stack([each.rng().normal(size=ROWS) for each in asked])).float()
+        for step in range(steps):
+            fed = self.inner(torch.stack([x_NL, torch.full_like(x_NL, step / steps)], -1))
+            x_NL = x_NL + self.back(passes(fed))[..., 0] / steps
         return [Written(x_L.numpy()) for x_L in x_NL]
 '''
 WAVES = {"up": [-2, -1, -0.5, 0.5, 1, 2], "down": [2, 1, 0.5, -0.5, -1, -2], "hill": [-2, 0, 2, 2, 0, -2]}
@@ -109,7 +116,8 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_it_is_learned_written_and_exported_beside_text(outside: Path, tmp_path: Path) -> None:
     data = [{"id": str(n), "name": name, "wave": WAVES[name]} for n, name in enumerate(list(WAVES) * 8)]
-    card = load_task_card({"instruction": "draw [TEXT:name] -> [WAVE:wave]", "data": {"train": data}}, name="waves")
+    line = "draw [TEXT:name] -> [WAVE:wave,decode=flow(steps=6)]"
+    card = load_task_card({"instruction": line, "data": {"train": data}}, name="waves")
     more = {"steps": 250, "samples_per_step": 12, "lr": 1e-2, "log_every": 50}
     model = worlds.run([card, worlds.task("spell")], tmp_path / "run", modalities=modalities([outside]), **more)
     names = list(WAVES) * 3
@@ -129,3 +137,37 @@ def test_it_is_learned_written_and_exported_beside_text(outside: Path, tmp_path:
     assert np.abs(np.array(other.values["wave"]) - alone.values["wave"]).max() > 1e-4
     loaded = predict(Generalist.from_pretrained(tmp_path / "run"), asked)
     assert [p.values for p in loaded if p] == [p.values for p in found if p]
+
+
+@pytest.mark.parametrize(
+    ("decode", "told"),
+    [
+        ("flow(step=4)", "did you mean `steps`"),
+        ("flow(steps=0)", "`steps=0` is out of range"),
+        ("flow(steps=1.5)", "`steps=1.5` is of another kind"),
+        ("flow(steps=1,steps=2)", "given twice"),
+        ("flow(4)", "takes arguments by name"),
+        ("greedy", "`decode` cannot be `greedy`"),
+    ],
+)
+def test_options_of_its_writer_are_held_against_the_card(outside: Path, decode: str, told: str) -> None:
+    card = load_task_card({"instruction": f"draw [TEXT:name] -> [WAVE:wave,decode={decode}]"}, name="waves")
+    with pytest.raises(OfasysError, match=told):
+        build_plan(card, modalities([outside]))
+
+
+def test_a_line_that_names_no_writer_has_the_first_one_with_its_defaults(outside: Path) -> None:
+    plan = build_plan(load_task_card({"instruction": "[TEXT:name] -> [WAVE:wave]"}, name="w"), modalities([outside]))
+    decode = dict(plan.target_slots()[0].options)["decode"]
+    assert (decode.name, dict(decode.keyed)) == ("flow", {"steps": 8, "noise": 1.0})
+    assert plan.decoding() == {}
+
+
+def test_a_writer_without_a_default_or_with_a_name_of_the_package_is_refused(outside: Path) -> None:
+    path = outside / "modalities" / "wave.yaml"
+    path.write_text(CARD.replace(" default: 8,", ""))
+    with pytest.raises(CardError, match="option `steps` of writer `flow` has no `default`"):
+        modalities([outside])
+    path.write_text(CARD.replace("  flow:\n    steps", "  beam:\n    steps"))
+    with pytest.raises(CardError, match="a writer cannot be called `beam`"):
+        modalities([outside])
