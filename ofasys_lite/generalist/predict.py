@@ -23,7 +23,7 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.infilling import give, given_elements
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.prediction import Prediction
-from ofasys_lite.generalist.rendering import Rendering, codes_in, whole_in
+from ofasys_lite.generalist.rendering import Rendering, codes_in
 from ofasys_lite.generalist.session import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.generalist.value_files import tools_of
@@ -31,7 +31,7 @@ from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example, Rendered
 from ofasys_lite.model import tensor_cores
 from ofasys_lite.plan.codecs import codec_slots
-from ofasys_lite.plan.constraints import Codes, Constraint, Whole
+from ofasys_lite.plan.constraints import Codes, Constraint, Whole, whole_in
 from ofasys_lite.plan.decoding import misfit
 from ofasys_lite.plan.segments import option, walk
 from ofasys_lite.preprocess import kinds
@@ -206,11 +206,12 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
             asked = {i: _Asked(constraints[i], options[i], keys[i], range(first[i], first[i + 1])) for i in live}
             with tensor_cores(model.device):
                 found = _written(network, sources, asked, None if bf16 else steps)
-            rendering = Rendering(network)
-            for i in drawing:
-                splits = [split for split, _ in found[i]]
-                codes[i].update(rendering.add(splits, constraints[i], coded[requests[i].task]))
-            rendering.run()
+            if drawing:
+                rendering = Rendering(network)
+                for i in drawing:
+                    splits = [split for split, _ in found[i]]
+                    codes[i].update(rendering.add(splits, constraints[i], coded[requests[i].task]))
+                rendering.run()
             for i in live:
                 (own, score), *others = (
                     (makers[i].values(target, split, requests[i].row), score) for split, score in found[i]

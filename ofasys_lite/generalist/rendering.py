@@ -14,10 +14,10 @@ import torch
 
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.layout.pack import Rendered
-from ofasys_lite.plan.constraints import Codes, Constraint, Optional, Repeat, Series, Slotted, Whole
+from ofasys_lite.plan.constraints import Codes, Constraint, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.segments import SlotSegment
 
-__all__ = ["Rendering", "codes_in", "whole_in"]
+__all__ = ["Rendering", "codes_in"]
 
 
 class Rendering:
@@ -75,18 +75,6 @@ class Rendering:
             for (split, key, _), array in zip(waiting, arrays, strict=True):
                 split[key] = Rendered(array)
         self._waiting = {}
-
-
-def whole_in(constraint: Constraint) -> tuple[str, Whole | Codes] | None:
-    """The slot of a target that is written all at once; None where it is written step by step."""
-    if isinstance(constraint, Slotted) and isinstance(constraint.part, Whole):
-        return constraint.key, constraint.part
-    if isinstance(constraint, Slotted) and isinstance(constraint.part, Codes) and constraint.part.together:
-        return constraint.key, constraint.part
-    inside: Sequence[Constraint] = constraint.parts if isinstance(constraint, Series) else ()
-    inside = (constraint.part,) if isinstance(constraint, (Slotted, Optional)) else inside
-    inside = constraint.alternatives if isinstance(constraint, Repeat) else inside
-    return next((found for part in inside if (found := whole_in(part)) is not None), None)
 
 
 def codes_in(constraint: Constraint) -> Iterator[tuple[str, Codes]]:

@@ -27,6 +27,7 @@ __all__ = [
     "Series",
     "Slotted",
     "Whole",
+    "whole_in",
 ]
 
 
@@ -285,3 +286,15 @@ Constraint = (
     | Whole
     | Grammar
 )
+
+
+def whole_in(constraint: Constraint) -> tuple[str, Whole | Codes] | None:
+    """The slot of a target that is written all at once; None where it is written step by step."""
+    if isinstance(constraint, Slotted) and isinstance(constraint.part, Whole):
+        return constraint.key, constraint.part
+    if isinstance(constraint, Slotted) and isinstance(constraint.part, Codes) and constraint.part.together:
+        return constraint.key, constraint.part
+    inside: Sequence[Constraint] = constraint.parts if isinstance(constraint, Series) else ()
+    inside = (constraint.part,) if isinstance(constraint, (Slotted, Optional)) else inside
+    inside = constraint.alternatives if isinstance(constraint, Repeat) else inside
+    return next((found for part in inside if (found := whole_in(part)) is not None), None)
