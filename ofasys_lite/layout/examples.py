@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
-from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted, Whole
+from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.segments import (
     GroupSegment,
     LossSpec,
@@ -35,6 +34,7 @@ from ofasys_lite.plan.segments import (
     option,
     walk,
 )
+from ofasys_lite.plan.writers import with_options
 from ofasys_lite.preprocess.base import Piece, Preprocess
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.vocabulary import Vocabulary
@@ -329,10 +329,8 @@ class ExampleMaker:
         control = self.vocabulary.control
         if not segment.learned:
             return self._forced(segment, row, frame)
-        part: Constraint = tool.constraint(self.options(segment, row, frame, target=True), row)
-        decode = option(segment.options, "decode")
-        if isinstance(part, Whole) and isinstance(decode, CallValue):
-            part = replace(part, options=(("writer", decode.name), *decode.options().items()))
+        constraint = tool.constraint(self.options(segment, row, frame, target=True), row)
+        part: Constraint = with_options(constraint, segment.options)
         if segment.optional:
             part = Optional(part, control("present"), control("absent"))
         return Slotted(segment.key, part)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.errors import did_you_mean, listed
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
+from ofasys_lite.plan.constraints import Constraint, Whole
 from ofasys_lite.plan.planning import Planning
+from ofasys_lite.plan.segments import Options, option
 
-__all__ = ["options_in_words", "writer_of"]
+__all__ = ["options_in_words", "with_options", "writer_of"]
 
-_KINDS = {"int": int, "float": (int, float), "flag": bool, "str": str, "choice": str, "list": tuple}
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "float": (int, float),
+    "flag": bool,
+    "str": str,
+    "choice": str,
+    "list": tuple,
+}
 
 
 def writer_of(planning: Planning, span: Span, decode: CallValue | None, modality: ModalityCard) -> CallValue:
@@ -41,6 +52,14 @@ def writer_of(planning: Planning, span: Span, decode: CallValue | None, modality
         else:
             found[key] = value
     return CallValue(name, (), tuple(sorted(found.items())))
+
+
+def with_options(part: Constraint, options: Options) -> Constraint:
+    """What a slot may hold, with the options of the writer that the slot names, if it is written all at once."""
+    decode = option(options, "decode")
+    if isinstance(part, Whole) and isinstance(decode, CallValue):
+        return replace(part, options=(("writer", decode.name), *decode.options().items()))
+    return part
 
 
 def options_in_words(name: str, options: tuple[AttributeSpec, ...]) -> str:
