@@ -90,7 +90,7 @@ class Network(nn.Module):
             if name != "text":
                 self.adapters[name] = load_class(spec.path, Adapter, "adapter")(spec.settings, shared)
         #: Adapters with objectives of their own.
-        self.learning = {name for name in self.adapters if self._adapter(name).objectives()}
+        self.learning = {name for name in self.adapters if self.adapter(name).objectives()}
         self.dropout = nn.Dropout(config.dropout)
         self.body = EncoderDecoder(config)
         #: What a training put into the network, in this order; exports are without it.
