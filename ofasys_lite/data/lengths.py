@@ -1,29 +1,30 @@
-"""Cheap lengths of raw values, for dealing samples to ranks and packs: nothing is decoded, headers are enough."""
+"""Cheap sizes of raw values, for dealing samples to ranks and packs: nothing is decoded, headers are enough.
+
+What a size is, and how it is read, is what the modality's Preprocess says (`measure`). Shapes: N rows, K numbers of a
+size.
+"""
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofasys_lite.data.array_cache import cached_arrays
-from ofasys_lite.data.fields import MISSING, as_list
+from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.base import Preprocess, Size
 
-__all__ = ["KINDS", "column_lengths", "length_hint", "length_of"]
+__all__ = ["column_sizes", "measure_name", "size_hint", "size_of"]
 
-KINDS = ("text", "image", "width", "height", "audio", "list")
-# arrays of a source live as long as it does; the key is its identity plus column and kind
-_ATTRIBUTE = "_lengths"
+# arrays of a source live as long as it does; the key is its identity plus column and measure
+_ATTRIBUTE = "_sizes"
 
 
-def length_hint(source: RowSource, i: int, column: str, kind: str) -> int | None:
-    """A cheap length of one value, from the source's index; None if it cannot be told.
+def size_hint(source: RowSource, i: int, column: str, tool: type[Preprocess]) -> Size | None:
+    """A cheap size of one value, from the source's index; None if it cannot be told.
 
     The first call for a column measures all rows once and keeps the result by content hash.
 
@@ -31,109 +32,49 @@ def length_hint(source: RowSource, i: int, column: str, kind: str) -> int | None
         source: Where the row stands.
         i: Row number from 0 on.
         column: Column, dotted names allowed.
-        kind: `text` (UTF-8 bytes), `image` (pixels), `width`, `height`, `audio` (samples at 16 kHz) or `list`
-            (elements).
+        tool: What measures its values.
     """
     whole, row = source.origin(i)
-    found = int(column_lengths(whole, column, kind)[row])
-    return None if found < 0 else found
+    found = column_sizes(whole, column, tool)[row].tolist()
+    return None if found[0] < 0 else tuple(found)
 
 
-def column_lengths(source: RowSource, column: str, kind: str) -> NDArray[np.int64]:
-    """The lengths (rows,) of one column, -1 where a value has none; measured once, kept by content hash.
-
-    Raises:
-        DataError: On an unknown kind.
-    """
-    if kind not in KINDS:
-        raise DataError(f"unknown kind of length `{kind}`", help=f"one of {', '.join(KINDS)}")
-    kept: dict[tuple[str, str], NDArray[np.int64]] = source.__dict__.setdefault(_ATTRIBUTE, {})
-    if (column, kind) not in kept:
-        key = combined(source.fingerprint, column, kind, source.base if kind not in ("text", "list") else "")
-        arrays = cached_arrays("lengths-2", key, lambda: {"lengths": _measure(source, column, kind)})
-        kept[column, kind] = arrays["lengths"]
-    return kept[column, kind]
+def measure_name(tool: type[Preprocess]) -> tuple[str, bytes]:
+    """What tells one way of measuring from another, for keys of caches."""
+    function = getattr(tool.measure, "__func__", tool.measure)
+    return f"{function.__module__}.{function.__qualname__}", function.__code__.co_code
 
 
-def _measure(source: RowSource, column: str, kind: str) -> NDArray[np.int64]:
-    """The lengths of all rows; unreadable rows get -1 and meet their error where they are used."""
-    out = np.full(len(source), -1, np.int64)
+def column_sizes(source: RowSource, column: str, tool: type[Preprocess]) -> NDArray[np.int64]:
+    """The sizes (N, K) of one column, -1 where a value has none; measured once, kept by content hash."""
+    kept: dict[object, NDArray[np.int64]] = source.__dict__.setdefault(_ATTRIBUTE, {})
+    name = measure_name(tool)
+    if (column, name) not in kept:
+        key = combined(source.fingerprint, column, *name, source.base)
+        arrays = cached_arrays("sizes-1", key, lambda: {"sizes": _measure(source, column, tool)})
+        kept[column, name] = arrays["sizes"]
+    return kept[column, name]
+
+
+def _measure(source: RowSource, column: str, tool: type[Preprocess]) -> NDArray[np.int64]:
+    """The sizes of all rows; unreadable rows get -1 and meet their error where they are used."""
+    out_NK = np.full((len(source), len(tool.typical)), -1, np.int64)
     for i in range(len(source)):
         try:
-            out[i] = length_of(source.value(i, column), kind, source.base or None)
+            size = size_of(source.value(i, column), tool, source.base or None)
         except DataError:
             continue
-    return out
+        if size is not None:
+            out_NK[i] = size
+    return out_NK
 
 
-def length_of(value: Any, kind: str, folder: str | None = None) -> int:
-    """The length of one raw value, -1 if it has none; raises DataError if it cannot be read.
+def size_of(value: Any, tool: type[Preprocess], folder: str | None = None) -> Size | None:
+    """The size of one raw value, None if it has none; raises DataError if it cannot be read.
 
     Args:
         value: Raw value of a row.
-        kind: One of KINDS.
+        tool: What measures it.
         folder: Folder of relative media paths.
     """
-    if value is MISSING or value is None:
-        return -1
-    if kind == "text":
-        return _text_bytes(value)
-    if kind == "list":
-        return len(as_list(value, "value"))
-    if kind == "audio":
-        return _audio_samples(value, folder)
-    from ofasys_lite.preprocess.image_decode import header_size
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL warns of huge pictures; decoding decides about them
-        height, width = header_size(value, folder, float("inf"))
-    return {"image": width * height, "width": width, "height": height}[kind]
-
-
-def _text_bytes(value: Any) -> int:
-    """UTF-8 bytes of text, or of the text that a value without one has; lists and records: the sum of their parts."""
-    if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
-    if isinstance(value, bytes):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(_text_bytes(key) + _text_bytes(part) for key, part in value.items())
-    if isinstance(value, (list, tuple)):
-        return sum(_text_bytes(part) + 1 for part in value)
-    return len(str(value))
-
-
-def _audio_samples(value: Any, folder: str | None) -> int:
-    """Samples that a recording has at 16 kHz: of an array directly, of a file from its header.
-
-    An array without a rate counts as it is.
-    """
-    rate: Any = None
-    if isinstance(value, Mapping) and "array" in value:
-        rate, value = value.get("sampling_rate", value.get("rate")), value["array"]
-    if isinstance(value, (tuple, list)) and len(value) == 2 and hasattr(value[0], "__len__"):
-        value, rate = value  # (array, rate)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        try:
-            return _at_16k(max(np.shape(value), default=0), rate)
-        except ValueError:
-            raise DataError("cannot read audio: an array of uneven parts") from None
-    from ofasys_lite.preprocess.audio_values import BASE64_HEADS
-    from ofasys_lite.preprocess.media import locate
-
-    found = locate(value, folder, "audio", BASE64_HEADS)
-    if found is None:
-        return -1
-    import soundfile
-
-    try:
-        info = soundfile.info(io.BytesIO(found) if isinstance(found, bytes) else str(found))
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        said = getattr(error, "error_string", error)
-        raise DataError(f"cannot read audio: {said}") from None
-    return _at_16k(int(info.frames), info.samplerate)
-
-
-def _at_16k(frames: int, rate: Any) -> int:
-    known = isinstance(rate, (int, float, np.number)) and rate > 0
-    return round(frames * 16_000 / float(rate)) if known else frames
+    return None if value is MISSING or value is None else tool.measure(value, folder)

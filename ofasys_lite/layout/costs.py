@@ -1,8 +1,8 @@
-"""Rows a sample will have, estimated from cheap lengths: how steps are dealt to ranks and packs without decoding."""
+"""Rows a sample will have, estimated from cheap sizes: how steps are dealt to ranks and packs without decoding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.groups import group_columns, raw_values, records
-from ofasys_lite.data.lengths import length_hint, length_of
+from ofasys_lite.data.lengths import measure_name, size_hint, size_of
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import (
@@ -23,7 +23,7 @@ from ofasys_lite.plan.segments import (
     option,
     walk,
 )
-from ofasys_lite.preprocess.base import Preprocess
+from ofasys_lite.preprocess.base import Preprocess, Size
 
 __all__ = ["row_lengths", "typical_rows"]
 
@@ -41,14 +41,10 @@ def row_lengths(plan: Plan, tools: Mapping[ToolKey, Preprocess], source: RowSour
     return read, written
 
 
-#: Length of a value of which nothing is known, by kind: bytes, pixels, samples at 16 kHz, elements.
-TYPICAL = {"text": 60, "image": 224 * 224, "audio": 3 * 16_000, "list": 4}
-
-
 def typical_rows(slot: SlotSegment, tool: Preprocess) -> int:
-    """Rows of a value of typical length, where there is no data to look at."""
-    fixed = _fixed(slot)
-    return _rows(slot, tool, TYPICAL.get(tool.length_kind, 60)) if fixed is None else fixed
+    """Rows of a value of typical size, where there is no data to look at."""
+    fixed = _fixed(slot, tool)
+    return _rows(slot, tool, tool.typical) if fixed is None else fixed
 
 
 def _segment(segment: Segment, tools: Tools, source: RowSource, index: int) -> int:
@@ -56,11 +52,16 @@ def _segment(segment: Segment, tools: Tools, source: RowSource, index: int) -> i
         return _words(segment)
     if isinstance(segment, GroupSegment):
         return _group(segment, tools, source, index)
-    fixed = _fixed(segment)
+    tool = tools[segment.tool_key]
+    fixed = _fixed(segment, tool)
     if fixed is not None:
         return fixed
-    tool = tools[segment.tool_key]
-    return _rows(segment, tool, length_hint(source, index, segment.column, tool.length_kind) or 0)
+    return _rows(segment, tool, size_hint(source, index, segment.column, type(tool)) or _nothing(tool))
+
+
+def _nothing(tool: Preprocess) -> Size:
+    """The size of a value that cannot be read."""
+    return (0,) * len(tool.typical)
 
 
 def _words(segment: WordsSegment) -> int:
@@ -69,40 +70,45 @@ def _words(segment: WordsSegment) -> int:
 
 def _group(group: GroupSegment, tools: Tools, source: RowSource, index: int) -> int:
     """Rows of a group: those of the values that its elements hold, a control for each, and one that ends it."""
-    counts_NE, sums_NE = _group_lengths(source, group, tools)
+    slots = walk((group,))
+    counts_NE, sums = _group_sizes(source, group, [type(tools[slot.tool_key]) for slot in slots])
     elements = int(counts_NE[index, 0])
     kept = 1.0 if group.cut is None or not elements else min(1.0, group.cut / elements)
     rows = 0.0
-    for number, slot in enumerate(walk((group,)), 1):
-        count = int(counts_NE[index, number])
+    for number, slot in enumerate(slots):
+        count = int(counts_NE[index, number + 1])
         if count:
-            fixed, tool = _fixed(slot), tools[slot.tool_key]
-            each = _rows(slot, tool, int(sums_NE[index, number]) // count) if fixed is None else fixed
-            rows += count * (1 + each)
+            tool = tools[slot.tool_key]
+            fixed = _fixed(slot, tool)
+            mean = tuple(total // count for total in sums[number][index].tolist())
+            rows += count * (1 + (_rows(slot, tool, mean) if fixed is None else fixed))
     words = [sum(_words(s) for s in side if isinstance(s, WordsSegment)) for side in group.alternatives]
     return 1 + round(kept * (elements * (1 + max(words, default=0)) + rows))
 
 
-def _group_lengths(source: RowSource, group: GroupSegment, tools: Tools) -> tuple[Ints, Ints]:
-    """(counts, sums of lengths) of the values in a group, by row and slot, measured once; number 0 is the elements."""
+def _group_sizes(source: RowSource, group: GroupSegment, tools: Sequence[type[Preprocess]]) -> tuple[Ints, list[Ints]]:
+    """What is known of the values in a group, measured once.
+
+    Returns:
+        Counts (N, 1 + slots) by row, number 0 is the elements; and per slot the sums of its sizes (N, K).
+    """
     slots = walk((group,))
-    kinds = [tools[slot.tool_key].length_kind for slot in slots]
-    named = [(s.key, s.column, s.exact, s.optional, kind) for s, kind in zip(slots, kinds, strict=True)]
+    named = [(s.key, s.column, s.exact, s.optional, *measure_name(t)) for s, t in zip(slots, tools, strict=True)]
     sides = [len(walk(side)) for side in group.alternatives]
     key = combined(source.fingerprint, group.over, group.by, group.spellings, sides, named, source.base)
-    kept: dict[str, tuple[Ints, Ints]] = source.__dict__.setdefault("_group_lengths", {})
+    kept: dict[str, tuple[Ints, list[Ints]]] = source.__dict__.setdefault("_group_sizes", {})
     if key not in kept:
-        arrays = cached_arrays("group-lengths-1", key, lambda: _measured(source, group, slots, kinds))
-        kept[key] = arrays["counts"], arrays["sums"]
+        arrays = cached_arrays("group-sizes-1", key, lambda: _measured(source, group, slots, tools))
+        kept[key] = arrays["counts"], [arrays[f"sums{number}"] for number in range(len(slots))]
     return kept[key]
 
 
 def _measured(
-    source: RowSource, group: GroupSegment, slots: tuple[SlotSegment, ...], kinds: list[str]
+    source: RowSource, group: GroupSegment, slots: tuple[SlotSegment, ...], tools: Sequence[type[Preprocess]]
 ) -> dict[str, Ints]:
-    """What `_group_lengths` gives; rows and values that cannot be read count as nothing."""
+    """What `_group_sizes` gives; rows and values that cannot be read count as nothing."""
     counts_NE = np.zeros((len(source), len(slots) + 1), np.int64)
-    sums_NE = np.zeros_like(counts_NE)
+    sums = [np.zeros((len(source), len(tool.typical)), np.int64) for tool in tools]
     number_of = {id(slot): number for number, slot in enumerate(slots)}
     for i in range(len(source)):
         try:
@@ -111,30 +117,28 @@ def _measured(
             for slot, value in raw_values((group,), row):
                 number = number_of[id(slot)]
                 counts_NE[i, number + 1] += 1
-                if _fixed(slot) is None:
-                    sums_NE[i, number + 1] += _length(value, kinds[number], source.base or None)
+                if _fixed(slot, tools[number]) is None:
+                    sums[number][i] += _size(value, tools[number], source.base or None)
         except DataError:
             continue
-    return {"counts": counts_NE, "sums": sums_NE}
+    return {"counts": counts_NE, **{f"sums{number}": each for number, each in enumerate(sums)}}
 
 
-def _length(value: Any, kind: str, folder: str | None) -> int:
+def _size(value: Any, tool: type[Preprocess], folder: str | None) -> Size:
     try:
-        return max(0, length_of(value, kind, folder))
+        return size_of(value, tool, folder) or (0,) * len(tool.typical)
     except DataError:
-        return 0
+        return (0,) * len(tool.typical)
 
 
-def _fixed(slot: SlotSegment) -> int | None:
+def _fixed(slot: SlotSegment, tool: Preprocess | type[Preprocess]) -> int | None:
     """Rows of a slot that always has the same number."""
     # candidates of a row are spelt, those of a set have a row each
-    if (slot.closed is not None and slot.closed.kind != "candidates") or slot.modality == "CATEGORY":
-        return 1
-    return 4 if slot.modality == "BOX" else None
+    return 1 if slot.closed is not None and slot.closed.kind != "candidates" else tool.fixed_rows
 
 
-def _rows(slot: SlotSegment, tool: Preprocess, length: int) -> int:
-    """Rows of a value of a length, within the slot's `max_length` or the modality's."""
-    rows = tool.rows_of(length, slot.options)
+def _rows(slot: SlotSegment, tool: Preprocess, size: Size) -> int:
+    """Rows of a value of a size, within the slot's `max_length` or the modality's."""
+    rows = tool.rows_of(size, slot.options)
     limit = option(slot.options, "max_length") or tool.settings.get("max_length")
     return min(rows, limit) if isinstance(limit, int) else rows

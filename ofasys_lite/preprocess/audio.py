@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, log_mel, normalised, specaugment
 from ofasys_lite.preprocess.audio_values import BASE64_HEADS, AudioValues
-from ofasys_lite.preprocess.base import Look, Piece, line_positions
+from ofasys_lite.preprocess.base import Look, Piece, Size, line_positions
 from ofasys_lite.preprocess.media import Source, found, locate, setting
 
 __all__ = ["AudioPreprocess", "read_audio", "rows_of_frames"]
@@ -145,8 +145,6 @@ class AudioPreprocess(AudioValues):
     speed (Ko et al., Interspeech 2015).
     """
 
-    length_kind: ClassVar[str] = "audio"
-
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """The piece of a sound: a quarter of its frames (100 a second) as rows.
 
@@ -192,10 +190,10 @@ class AudioPreprocess(AudioValues):
             _frames(value, options, settings, settings.get("folder"), None)
         return Look(work=samples, remarks=tuple(remarks))
 
-    def rows_of(self, length: int, options: Options) -> int:
-        """Rows of a sound of `length` samples at 16 kHz."""
+    def rows_of(self, size: Size, options: Options) -> int:
+        """Rows of a sound of that many samples at 16 kHz."""
         wanted = _frame_settings(self.settings, options)
-        frames = wanted.frames(round(length * wanted.rate / 16_000))
+        frames = wanted.frames(round(size[0] * wanted.rate / 16_000))
         most = option(options, "max_length")
         return max(1, rows_of_frames(min(frames, most) if isinstance(most, int) else frames))
 

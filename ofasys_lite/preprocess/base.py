@@ -21,13 +21,16 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["NO_ROW", "Context", "Look", "Piece", "Preprocess", "Row", "line_positions"]
+__all__ = ["NO_ROW", "Context", "Look", "Piece", "Preprocess", "Row", "Size", "line_positions", "text_bytes"]
 
 Array = npt.NDArray[Any]
 #: Raw values of a row by column.
 Row = Mapping[str, Any]
 #: Where a line is looked at without a row.
 NO_ROW: Row = MappingProxyType({})
+
+#: Size of a raw value, in what its Preprocess measures: bytes, pixels, samples, or (frames, height, width).
+Size = tuple[int, ...]
 
 
 def line_positions(count: int) -> npt.NDArray[np.int64]:
@@ -112,9 +115,9 @@ class Preprocess:
     """Base of all preprocessors; subclasses are named by dotted path in a modality card.
 
     A subclass must give `encode`; one that can be written (target side) also `constraint` and `decode`. What else is
-    known of its values has defaults that serve texts: `located` and `read` (a row's value for others), `seen` and
-    `show` (for people), `brief`, `place` and `save` (for files); so a modality is equal to the built-in ones
-    everywhere, and nothing outside its own files asks for its name.
+    known of its values has defaults that serve texts: `measure` and `rows_of` (how long it is), `located` and `read`
+    (a row's value for others), `seen` and `show` (for people), `brief`, `place` and `save` (for files). So a modality
+    is equal to the built-in ones everywhere, and nothing outside its own files asks for its name.
 
     `options` are the slot's typed attributes plus what only the row knows: `side` (`source`: read, no closing control;
     `target`: written, closing control included; forced target values are read too), `closed_values` (tuple of str, for
@@ -135,9 +138,10 @@ class Preprocess:
     text: ClassVar[bool] = False
     #: True if a target longer than `max_length` is cut; False if such a row is refused.
     cut_targets: ClassVar[bool] = True
-    #: What `data.lengths.length_hint` measures for it: `text` (bytes), `image` (pixels), `audio` (samples at 16 kHz) or
-    #: `list`.
-    length_kind: ClassVar[str] = "text"
+    #: Size of a value that nobody looked at, in what `measure` gives.
+    typical: ClassVar[Size] = (60,)
+    #: Rows of every value, where all have as many: then nothing is measured.
+    fixed_rows: ClassVar[int | None] = None
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -252,6 +256,31 @@ class Preprocess:
         """Names of vocabulary rows that `value` needs beside pieces (phones, categories); collected over training."""
         return ()
 
-    def rows_of(self, length: int, options: Options) -> int:
-        """Rows that a value of `length` (in units of `length_kind`) will fill, estimated without decoding it."""
-        return 1 + length // 3
+    @classmethod
+    def measure(cls, value: Any, folder: str | None) -> Size | None:
+        """The size of a raw value by a cheap look (a header): UTF-8 bytes of its text; None where it has none.
+
+        It is what steps are dealt by, so it depends on the value alone; a size may have several numbers, such as
+        (frames, height, width), always as many as `typical`. Relative paths start at `folder`.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        return (text_bytes(value),)
+
+    def rows_of(self, size: Size, options: Options) -> int:
+        """Rows that a value of this size will fill, estimated without decoding it."""
+        return 1 + size[0] // 3
+
+
+def text_bytes(value: Any) -> int:
+    """UTF-8 bytes of text, or of the text that a value without one has; lists and records: the sum of their parts."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(text_bytes(key) + text_bytes(part) for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return sum(text_bytes(part) + 1 for part in value)
+    return len(str(value))

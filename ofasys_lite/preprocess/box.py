@@ -100,6 +100,7 @@ class BoxPreprocess(Preprocess):
 
     kind: ClassVar[str] = kinds.BOX
     framed: ClassVar[bool] = True
+    fixed_rows: ClassVar[int | None] = 4
 
     def _known_side(self, side: tuple[float, float] | None) -> tuple[float, float]:
         if side is not None:

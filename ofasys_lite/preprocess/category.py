@@ -23,6 +23,7 @@ class CategoryPreprocess(Preprocess):
     """A name <-> the row `=name`, declared over the training data; never spelt out on the source side."""
 
     kind: ClassVar[str] = kinds.CATEGORY
+    fixed_rows: ClassVar[int | None] = 1
 
     def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
         """One id (on the target side under a set without rows: pieces and `<close>`)."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import CardError, DataError, InstructionError
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import Array, Look, Piece
+from ofasys_lite.preprocess.base import Array, Look, Piece, Size
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.image_values import ImageValues
 from ofasys_lite.preprocess.media import setting
@@ -278,11 +278,11 @@ class ImagePreprocess(ImageValues):
         alpha = np.where(hidden_HW, 0, 255).astype(np.uint8)
         return Image.fromarray(np.dstack([colours, alpha]))
 
-    def rows_of(self, length: int, options: Options) -> int:
-        """Cells of an image of `length` pixels."""
+    def rows_of(self, size: Size, options: Options) -> int:
+        """Cells of an image of that many pixels."""
         chosen = ImageSettings.of(self.settings, options)
-        size = option(options, "size")
-        pixels = size * size if isinstance(size, int) else min(max(length, chosen.min_pixels), chosen.max_pixels)
+        side = option(options, "size")
+        pixels = side * side if isinstance(side, int) else min(max(size[0], chosen.min_pixels), chosen.max_pixels)
         return max(1, pixels // chosen.cell**2)
 
 

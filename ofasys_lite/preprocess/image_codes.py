@@ -18,7 +18,7 @@ from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import NO_ROW, Array, Look, Piece, Row
+from ofasys_lite.preprocess.base import Array, Look, NO_ROW, Piece, Row, Size
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.image_values import ImageValues
@@ -116,7 +116,7 @@ class ImageCodesPreprocess(ImageValues):
         # the codec may not be known yet: any size shows whether the picture can be decoded
         return look_at_image(value, settings, lambda high, wide: (high, wide), None, whole)
 
-    def rows_of(self, length: int, options: Options) -> int:
+    def rows_of(self, size: Size, options: Options) -> int:
         """Positions of the codec's grid, and on average those of judged pictures."""
         _, lines = grid_of(options)
         shown = SHARE if _codec(options).get("judges") is not None else 0.0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import Preprocess
+from ofasys_lite.preprocess.base import Preprocess, Size
 from ofasys_lite.preprocess.media import locate
 from ofasys_lite.preprocess.shown import Shown
 
@@ -29,7 +30,17 @@ class ImageValues(Preprocess):
 
     kind: ClassVar[str] = kinds.PICTURE
     ending: ClassVar[str] = ".png"
-    length_kind: ClassVar[str] = "image"
+    typical: ClassVar[Size] = (224 * 224,)
+
+    @classmethod
+    def measure(cls, value: Any, folder: str | None) -> Size | None:
+        """(pixels,) by the header."""
+        from ofasys_lite.preprocess.image_decode import header_size
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL warns of huge pictures; decoding decides about them
+            height, width = header_size(value, folder, float("inf"))
+        return (height * width,)
 
     @classmethod
     def located(cls, value: Any, folder: str | None) -> Any:

@@ -20,7 +20,7 @@ from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf, Optional, Placed, Series
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import NO_ROW, Context, Piece, Preprocess, Row
+from ofasys_lite.preprocess.base import Context, NO_ROW, Piece, Preprocess, Row, Size
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.fitting import cells, checked_cell, checked_field, checked_record
 from ofasys_lite.preprocess.linear import as_struct, linear, read_struct, without_none
@@ -139,12 +139,12 @@ class StructPreprocess(Preprocess):
             return [f"={scalar_text(v)}" for field in schema.fields for v in field.values]
         return ()
 
-    def rows_of(self, length: int, options: Options) -> int:
-        """Rows that a value of `length` bytes will fill: all cells of a grid, about a third of the bytes of text."""
+    def rows_of(self, size: Size, options: Options) -> int:
+        """Rows that a value of some bytes will fill: all cells of a grid, about a third of the bytes of text."""
         schema = _schema(options)
         if isinstance(schema, Grid):
             return schema.rows * schema.columns
-        rows = 2 + length // 3
+        rows = 2 + size[0] // 3
         return min(rows, self._most(options)) if isinstance(schema, AnyJson) else rows
 
     def _cell(self, value: object) -> int:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row, line_positions
+from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row, Size, line_positions
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.plain import plain
@@ -185,9 +185,9 @@ class TextPreprocess(Preprocess):
         close = self.vocabulary.control("close")
         return self.vocabulary.decode(i for i in ids if i != close)
 
-    def rows_of(self, length: int, options: Options) -> int:
+    def rows_of(self, size: Size, options: Options) -> int:
         """About three bytes a piece; spelled, one."""
-        return 1 + (length if option(options, "spelled") else length // 3)
+        return 1 + (size[0] if option(options, "spelled") else size[0] // 3)
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from ofasys_lite.data import lengths
 from ofasys_lite.data.array_cache import cached_arrays
-from ofasys_lite.data.lengths import length_hint
+from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.rows import open_source
+from ofasys_lite.preprocess.text import TextPreprocess
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +68,8 @@ def test_lengths_that_were_measured_travel_with_the_source(tmp_path: Path, monke
     pq.write_table(pa.table({"q": ["hello"]}), tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
         source = open_source(tmp_path / name)
-        assert length_hint(source, 0, "q", "text") == 5
+        assert size_hint(source, 0, "q", TextPreprocess) == (5,)
         monkeypatch.setenv("OFASYS_CACHE", str(tmp_path / "another"))
         with monkeypatch.context() as patch:
             patch.setattr(lengths, "_measure", None)
-            assert length_hint(pickle.loads(pickle.dumps(source)), 0, "q", "text") == 5
+            assert size_hint(pickle.loads(pickle.dumps(source)), 0, "q", TextPreprocess) == (5,)

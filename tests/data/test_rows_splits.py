@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ofasys_lite.data.lengths import length_hint
+from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.splits import SPLITS, SplitView, open_splits, split_of
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.text import TextPreprocess
 
 ROWS = [{"id": f"r{n}", "image": f"i{n // 4}", "q": f"question {n}"} for n in range(1200)]
 
@@ -49,7 +50,7 @@ def test_a_view_names_rows_as_their_file_does() -> None:
     row = view.original(3)
     assert view.place(3) == f"list, row {row + 1}"
     assert view.row(3) == ROWS[row]
-    assert length_hint(view, 3, "q", "text") == len(ROWS[row]["q"])
+    assert size_hint(view, 3, "q", TextPreprocess) == (len(ROWS[row]["q"]),)
     assert pickle.loads(pickle.dumps(view)).row(3) == ROWS[row]
 
 

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ofasys_lite.data.lengths import length_hint
+from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.readers.delimited import Dialect
 from ofasys_lite.data.readers.lines import scan_records
 from ofasys_lite.data.rows import as_record, open_source
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.audio import AudioPreprocess
+from ofasys_lite.preprocess.image import ImagePreprocess
 
 
 @pytest.fixture(autouse=True)
@@ -78,17 +80,14 @@ def test_lengths_of_media_come_from_their_headers(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(1234), 8000)
     (tmp_path / "t.csv").write_text("image,wav\na.png,a.wav\nmissing.png,\n")
     source = open_source(tmp_path / "t.csv")
-    assert length_hint(source, 0, "image", "image") == 600
-    assert length_hint(source, 0, "wav", "audio") == 2 * 1234  # at 8 kHz
-    assert length_hint(source, 1, "image", "image") is None
-    assert length_hint(source, 1, "wav", "audio") is None
+    assert size_hint(source, 0, "image", ImagePreprocess) == (600,)
+    assert size_hint(source, 0, "wav", AudioPreprocess) == (2 * 1234,)  # at 8 kHz
+    assert size_hint(source, 1, "image", ImagePreprocess) is None
+    assert size_hint(source, 1, "wav", AudioPreprocess) is None
     arrays = open_source(
         [{"wav": {"array": np.zeros(77), "sampling_rate": 8000}, "img": np.zeros((3, 9, 3), np.uint8)}]
     )
-    assert length_hint(arrays, 0, "wav", "audio") == 2 * 77
-    assert length_hint(arrays, 0, "img", "width") == 9
-    with pytest.raises(DataError, match="unknown kind of length `pixels`"):
-        length_hint(arrays, 0, "img", "pixels")
+    assert size_hint(arrays, 0, "wav", AudioPreprocess) == (2 * 77,)
 
 
 def test_slot_columns_come_from_data_columns_and_the_exact_name_wins() -> None:

@@ -202,8 +202,6 @@ from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 
 
 class TonePreprocess(Preprocess):
-    length_kind = "list"
-
     def encode(self, value, options, rng, train):
         array = np.asarray(value, dtype=np.float32)
         if array.shape != (4,):
@@ -221,7 +219,7 @@ class TonePreprocess(Preprocess):
     def decode(self, ids, options):
         return [round(float(v), 3) for v in ids * (2 if option(options, "loud") else 1)]
 
-    def rows_of(self, length, options):
+    def rows_of(self, size, options):
         return 4
 
 

@@ -58,7 +58,7 @@ from ofasys_lite.preprocess.shown import Shown
 
 
 class ColourPreprocess(Preprocess):
-    length_kind = "list"
+    fixed_rows = 1
 
     def encode(self, value, options, rng, train):
         try:
@@ -70,9 +70,6 @@ class ColourPreprocess(Preprocess):
         scale = self.settings["top"] * (2 if option(options, "dark") else 1)
         array = np.array([rgb], dtype=np.float32) / scale
         return Piece(self.context.adapter, line_positions(1), {"rgb": array})
-
-    def rows_of(self, length, options):
-        return 1
 
     def show(self, value):
         return patch(rgb_of(value))

@@ -57,15 +57,13 @@ from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 
 
 class ColourPreprocess(Preprocess):
-    length_kind = "list"
-
     def encode(self, value, options, rng, train):
         array = np.array(value, dtype=np.float32)
         asked = dict(options)["side"] == "target"
         arrays = {"value": array, "hidden": np.full(3, asked)}
         return Piece(self.context.adapter, line_positions(3), arrays)
 
-    def rows_of(self, length, options):
+    def rows_of(self, size, options):
         return 3
 
 

@@ -18,13 +18,16 @@ from example_worlds import WORDS, picture
 
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.data.fields import field
-from ofasys_lite.data.lengths import KINDS, length_of
+from ofasys_lite.data.lengths import size_of
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.layout.analyze import analyze
 from ofasys_lite.layout.ready import DataSettings, ReadyTask, make_ready, preprocess_class
 from ofasys_lite.plan.attribute_values import CallValue
-from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.audio import AudioPreprocess
+from ofasys_lite.preprocess.base import Context, Preprocess
+from ofasys_lite.preprocess.image import ImagePreprocess
+from ofasys_lite.preprocess.text import TextPreprocess
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
 
 CARDS = modalities()
@@ -102,7 +105,7 @@ def test_the_length_of_a_sound_is_known_however_it_is_given() -> None:
     soundfile.write(file, np.zeros(6000), 16000, format="WAV")
     samples = [0.0] * 6000
     given = (base64.b64encode(file.getvalue()).decode(), [samples, 16000], (samples, 16000), {"array": samples})
-    assert [length_of(value, "audio") for value in given] == [6000] * 4
+    assert [size_of(value, AudioPreprocess) for value in given] == [(6000,)] * 4
 
 
 def test_boxes_of_no_size_are_refused_in_the_line() -> None:
@@ -162,11 +165,12 @@ def test_any_value_is_read_or_refused_and_never_a_crash(vocabulary: Vocabulary, 
                         read()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_any_value_has_a_length_or_none_and_never_crashes(kind: str) -> None:
+@pytest.mark.parametrize("tool", [TextPreprocess, ImagePreprocess, AudioPreprocess])
+def test_any_value_has_a_size_or_none_and_never_crashes(tool: type[Preprocess]) -> None:
     for value in ODD:
         with suppress(DataError):
-            assert length_of(value, kind) >= -1
+            size = size_of(value, tool)
+            assert size is None or min(size) >= 0
 
 
 def test_an_analysis_counts_as_cut_what_max_length_cuts_on_each_side_and_not_what_masks_shorten() -> None:

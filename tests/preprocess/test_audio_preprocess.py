@@ -95,9 +95,8 @@ def test_a_second_of_sound_is_98_frames_and_25_rows_in_a_line() -> None:
     assert piece.arrays["frames"].dtype == np.float16
     assert piece.count == 25 == rows_of_frames(98)
     preprocess = AudioPreprocess(Context({}, None, adapter="audio"))  # type: ignore[arg-type]
-    assert AudioPreprocess.length_kind == "audio"
-    assert preprocess.rows_of(16000, ()) == 25
-    assert preprocess.rows_of(3, ()) == 1
+    assert preprocess.rows_of((16000,), ()) == 25
+    assert preprocess.rows_of((3,), ()) == 1
     assert piece.positions_P3[:3].tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
 
 

@@ -289,10 +289,10 @@ def test_length_and_kind_are_known_from_the_header(tmp_path: Path) -> None:
         ImagePreprocess.check(value, (), settings)
     cut = encoded(gradient(64, 48), "JPEG")[:-40]  # the header is whole, the pixels are not
     assert reader().frame(cut) == (48, 64)
-    assert reader().rows_of(64 * 48, ()) == 48
-    assert reader().rows_of(10**9, ()) == 256
-    assert reader().rows_of(0, ()) == 1
-    assert reader().rows_of(64 * 48, (("size", 32),)) == 16
+    assert reader().rows_of((64 * 48,), ()) == 48
+    assert reader().rows_of((10**9,), ()) == 256
+    assert reader().rows_of((0,), ()) == 1
+    assert reader().rows_of((64 * 48,), (("size", 32),)) == 16
     ImagePreprocess.check("relative.png", (), {})
     with pytest.raises(DataError, match="no such file"):
         ImagePreprocess.check("relative.png", (), settings)

@@ -111,7 +111,7 @@ def test_a_grid_is_one_id_a_cell_at_its_row_and_column() -> None:
     names = [tool.vocabulary.name(i) for i in piece.arrays["ids"]]
     assert names == ["cell:1", "<cell>", "cell:x", "cell:2", "<cell>", "<cell>"]
     assert piece.positions_P3.tolist() == [[0, r, c] for r in range(2) for c in range(3)]
-    assert tool.rows_of(1000, _options(GRID)) == 6
+    assert tool.rows_of((1000,), _options(GRID)) == 6
 
 
 @pytest.mark.parametrize("value", [[[1, 2, "x"], ["x", 1, 1]], "12x/x11", ["12x", "x11"], "1 2 x / x 1 1", "12xx11"])
