@@ -56,7 +56,7 @@ MODALITY_KEYS = (
     "codecs",
     "writers",
 )
-ATTRIBUTE_KEYS = ("type", "low", "high", "choices", "side", "help", "default")
+ATTRIBUTE_KEYS = ("type", "low", "high", "choices", "side", "help", "default", "required")
 OBJECTIVE_KEYS = ("side", "unit", "objective", "arguments", "standard", "together")
 #: Objectives of the package.
 BUILT_IN = ("cross_entropy", "ctc")
@@ -376,6 +376,7 @@ def _attribute(fields: Fields, key: str, item: Item) -> AttributeSpec:
         side=inner.one_of("side", ("source", "target", "both"), "both"),
         help=inner.text("help").strip(),
         default=_default(inner, kind, choices),
+        required=inner.flag("required"),
     )
 
 

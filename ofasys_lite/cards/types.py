@@ -28,6 +28,7 @@ class AttributeSpec:
         side: `source`, `target` or `both`.
         help: One sentence for explain and for error messages.
         default: Value used where the line gives none; None means absent.
+        required: A target slot that is learned must give it.
     """
 
     key: str
@@ -38,6 +39,7 @@ class AttributeSpec:
     side: str = "both"
     help: str = ""
     default: Any = None
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)

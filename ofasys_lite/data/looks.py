@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ofasys_lite.data.columns import label
-from ofasys_lite.plan.segments import Options, SlotSegment, option
+from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.preprocess.base import Look
-from ofasys_lite.preprocess.box import read_box
 
 __all__ = ["Remarks"]
 
-#: Boxes with all numbers up to this are shares of their picture, not pixels of it.
+#: Places with all numbers up to this are shares of their picture, not pixels of it.
 _SHARES = 1.5
 
 
@@ -38,12 +37,8 @@ class Remarks:
         for kind, example in look.remarks:
             found = self._found.setdefault((who, kind), [0, example])
             found[0] += 1
-
-    def box(self, slot: SlotSegment, value: Any, options: Options) -> None:
-        """Notes how large the numbers of a box in pixels are."""
-        if option(options, "size") is None and option(options, "frame") is not None:
-            corners = read_box(value, str(option(options, "format", "xyxy")))
-            self._largest[label(slot)] = max(self._largest.get(label(slot), 0.0), *corners)
+        if look.largest is not None:
+            self._largest[who] = max(self._largest.get(who, 0.0), look.largest)
 
     def lines(self, name: str) -> Iterator[str]:
         """One line a kind, of the values seen in the source `name`; forgets them."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ofasys_lite.data.array_cache import cached_arrays
+from ofasys_lite.data.attributes import overrides, slot_class
 from ofasys_lite.data.columns import lacking, segment_uses
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.file_access import DataFile
@@ -23,8 +24,6 @@ __all__ = ["NOT_COMPARED", "doubled_rows", "shared_rows"]
 #: A note of a check that leaves the comparison to the training, which reads every row anyway.
 NOT_COMPARED = "too many rows to look here for rows of valid and test among those of train: training tells of them"
 
-#: Modalities whose values may be paths of files.
-_FILES = frozenset({"IMAGE", "AUDIO", "VIDEO"})
 #: Bytes of media in the rows themselves above which a check would take minutes to compare them.
 _MOST = 1 << 29
 _LOOK = 20
@@ -41,7 +40,7 @@ def shared_rows(plan: Plan, splits: Mapping[str, RowSource]) -> list[str]:
     """
     read = _columns([template.source for template in plan.templates])
     written = _columns([side for template in plan.templates for side in template.targets])
-    media = frozenset(slot.column for slot in plan.all_slots() if slot.modality in _FILES)
+    media = frozenset(slot.column for slot in plan.all_slots() if overrides(slot_class(slot), "located"))
     # where a line only reads or only writes, a row is its input
     parts = [sorted(read), sorted(written - read)] if read and written else [sorted(read | written)]
     notes: list[str] = []

@@ -61,7 +61,7 @@ class Looker:
         self.closed: dict[str, frozenset[str]] = {}
         self.remarks = Remarks()
         self._framed = any(self._is_frame(s) for t in plan.templates for s in t.source)
-        self._boxes = self._framed and any(s.modality == "BOX" for s in slots)
+        self._boxes = self._framed and any(tool.framed for tool in self.tools.values())
         self._frames = tuple(s for s in plan.templates[0].source if isinstance(s, SlotSegment) and self._is_frame(s))
         self._long: dict[str, list[int]] = {}
 
@@ -165,8 +165,9 @@ class Looker:
         options: Options = (*slot.options, ("side", "target" if written else "source"))
         if known.frame is not None:
             options = (*options, ("frame", known.frame))
-        if slot.modality == "BOX" and option(slot.options, "size") is None and not self._framed:
-            help = "put the IMAGE slot left of the arrow, or say [BOX:...,size=1] for boxes in fractions of the image"
+        if tool.framed and option(slot.options, "size") is None and not self._framed:
+            says = f"[{slot.modality}:...,size=1]"
+            help = f"put the IMAGE slot left of the arrow, or say {says} for boxes in fractions of the image"
             tally.add("E309", slot.span, f"{label(slot)} needs the size of its image, and the line has none", help)
         try:
             tool.check(value, options, settings)
@@ -177,8 +178,6 @@ class Looker:
             message = f"column `{slot.column}`: {naming(error, value)}"
             tally.add(code, slot.column_span, message, help or error.help, _kind(error.message))
             return
-        if slot.modality == "BOX":
-            self.remarks.box(slot, value, options)
         limit = option(slot.options, "max_length") or settings.get("max_length")
         if isinstance(limit, int) and (texts := tuple(tool.texts(value))):
             does = "cuts" if tool.cut_targets or not written else "refuses, and training leaves out,"

@@ -71,7 +71,7 @@ class ExampleMaker:
         self._judged = any(self._terms.judges(slot) for slot in plan.target_slots())
         self._words: dict[str, Piece] = {}
         # boxes are bins of the image's own size; other lines need not look at it
-        self._boxes = any(s.modality == "BOX" for s in plan.all_slots())
+        self._boxes = any(tool.framed for tool in preprocess.values())
 
     def terms(self) -> tuple[Term, ...]:
         """Every loss term the task can have."""

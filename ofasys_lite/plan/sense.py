@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ofasys_lite.cards.classes import load_object
+from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.instruction.syntax_tree import Group, Slot, Span, Template
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.decoding import check_decode
-from ofasys_lite.plan.language import RENAMED
+from ofasys_lite.plan.language import RENAMED, TEXT_ADAPTER
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
 
@@ -26,12 +28,19 @@ __all__ = [
 _LEARNING = ("weight", "loss", "closed_set", "decode", "codec")
 #: Attributes of free text, which a closed set has not.
 _FREE = ("max_length", "min_length", "noise_ratio", "no_punctuation", "spelled", "uncased")
+_CLOSED_HELP = "write closed_set (the values of the training column), closed_set=(a,b) or the name of a set of the card"
 #: Attributes that decide how a text is cut into tokens.
 _READING = ("max_length", "no_punctuation", "spelled", "uncased")
 
 
 def check_slot(
-    planning: Planning, slot: Slot, values: Mapping[str, object], *, learned: bool, target: bool, modality: str
+    planning: Planning,
+    slot: Slot,
+    values: Mapping[str, object],
+    *,
+    learned: bool,
+    target: bool,
+    modality: ModalityCard,
 ) -> None:
     """Notes what contradicts itself in the typed attributes of one slot (E204, E206, E207)."""
     if target and not learned:
@@ -42,9 +51,11 @@ def check_slot(
     if isinstance(least, (int, float)) and isinstance(most, (int, float)) and least > most:
         message = f"`min_length={least}` is above `max_length={most}`"
         planning.error("E207", message, _span(slot, "min_length"), "nothing is that long")
-    if target and learned and modality == "CATEGORY" and "closed_set" not in values and slot.rejected is None:
-        help = "write closed_set (the values of the training column), closed_set=(a,b) or the name of a set of the card"
-        planning.error("E206", "a CATEGORY that is written needs a closed set", slot.span, help)
+    for spec in (a for a in modality.attributes if a.required and a.key not in values):
+        if target and learned and slot.rejected is None:
+            help = _CLOSED_HELP if spec.key == "closed_set" else f"write {spec.key}: {spec.help}"
+            what = f"a {modality.name} that is written needs a {spec.key.replace('_', ' ')}"
+            planning.error("E206", what, slot.span, help)
     if "mask_style" in values and "mask_ratio" not in values:
         help = "say how much is masked: mask_ratio=0.3, or leave `mask_style` out"
         planning.error("E207", "`mask_style` means nothing without `mask_ratio`", _span(slot, "mask_style"), help)
@@ -112,7 +123,6 @@ def check_group(planning: Planning, group: Group, segment: GroupSegment, given: 
 def check_objectives(planning: Planning, template: PlannedTemplate) -> None:
     """Notes CTC labels that are not token ids: `loss=ctc(img)` (E111)."""
     slots = [s for side in (template.source, *template.targets) for s in walk(side)]
-    text = planning.modalities.get("TEXT")
     for slot in slots:
         for loss in slot.losses:
             column = dict(loss.options).get("column") if loss.name == "ctc" else None
@@ -121,7 +131,7 @@ def check_objectives(planning: Planning, template: PlannedTemplate) -> None:
                 planning.error(
                     "E111", f"`ctc({column})` aligns the slot with itself", slot.span, "name a column of text"
                 )
-            elif reader is not None and text is not None and reader.adapter != text.adapter.get("default"):
+            elif reader is not None and reader.adapter != TEXT_ADAPTER:
                 help = "ctc takes a column that is read as TEXT, PHONE or CATEGORY"
                 message = f"ctc needs labels, and `{column}` is read as {reader.modality} in this line"
                 planning.error("E111", message, slot.span, help)
@@ -131,9 +141,14 @@ def check_augmented(planning: Planning, template: PlannedTemplate) -> None:
     """Notes images whose pixels are moved in training beside boxes, which would stay where they are (E207)."""
     slots = [s for side in (template.source, *template.targets) for s in walk(side)]
     moved = [s for s in slots if dict(s.options).get("augment") not in (None, "none")]
-    if moved and any(s.modality == "BOX" for s in slots):
+    if moved and any(map(_framed, slots)):
         help = "leave `augment` out of lines with BOX"
         planning.error("E207", "`augment` cuts the image, and the boxes would not follow", moved[0].span, help)
+
+
+def _framed(slot: SlotSegment) -> bool:
+    """Whether its values are places in the row's picture, as its Preprocess says."""
+    return bool(slot.preprocess) and bool(getattr(load_object(slot.preprocess, "preprocess"), "framed", False))
 
 
 def check_drops(planning: Planning, template: PlannedTemplate) -> None:
@@ -207,14 +222,13 @@ def check_targets(planning: Planning, template: PlannedTemplate, node: Template)
 
 def _check_given(planning: Planning, side: tuple[Segment, ...]) -> None:
     """Notes `no_loss` slots of a target that training could read but decoding could not be given yet."""
-    text = planning.modalities.get("TEXT")
     for segment in side:
         slots = [s for s in walk((segment,)) if not s.learned]
         if isinstance(segment, GroupSegment) and slots and len(slots) < len(walk((segment,))):
             planning.not_yet("`no_loss` within a group that is written is planned for a later version")
         elif isinstance(segment, GroupSegment) and any(map(_has_candidates, walk((segment,)))):
             planning.not_yet("`closed_set=@column` within a group that is written is planned for a later version")
-        elif any(text is not None and s.adapter != text.adapter.get("default") for s in slots):
+        elif any(s.adapter != TEXT_ADAPTER for s in slots):
             planning.not_yet(f"{slots[0].modality} with `no_loss` right of `->` is planned for a later version")
 
 

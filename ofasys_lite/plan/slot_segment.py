@@ -62,7 +62,7 @@ class Builder(Planning):
             )
             message = f"nothing learns to write {modality.name}: its adapter {adapter or '(none)'} has no objective"
             self.error("E102", message, slot.span, help)
-        check_slot(self, slot, values, learned=learned, target=target, modality=modality.name)
+        check_slot(self, slot, values, learned=learned, target=target, modality=modality)
         values.pop("no_loss", None)
         if learned and modality.writers and codec is None:
             span = next((a.span for a in slot.attributes if a.key == "decode"), slot.span)

@@ -104,11 +104,13 @@ class Look:
         work: Pixels or samples that are decoded where the value is read whole; 0 where nothing is to be decoded.
         remarks: What a user should know, as (of which kind, what it is here): each kind is told once, with the share
             of the values that have it.
+        largest: Of places in pixels of the frame the largest number: shares are told by it.
     """
 
     frame: tuple[int, int] | None = None
     work: int = 0
     remarks: tuple[tuple[str, str], ...] = ()
+    largest: float | None = None
 
 
 class Preprocess:

@@ -13,7 +13,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Constraint, Corners
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row
+from ofasys_lite.preprocess.base import Look, NO_ROW, Piece, Preprocess, Row
 
 __all__ = ["BoxPreprocess", "held_box", "read_box"]
 
@@ -140,6 +140,13 @@ class BoxPreprocess(Preprocess):
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises DataError if `value` is not a box, or lies outside the `frame` or `size` that the options give."""
         held_box(value, options)
+
+    @classmethod
+    def look(cls, value: Any, options: Options, settings: Mapping[str, Any], whole: bool = False) -> Look:
+        """How large its numbers are, where they are pixels of a picture."""
+        if option(options, "size") is not None or option(options, "frame") is None:
+            return Look()
+        return Look(largest=max(0.0, *read_box(value, str(option(options, "format", "xyxy")))))
 
     @classmethod
     def read(cls, value: Any, options: Options, folder: str | None = None) -> list[float]:
