@@ -152,8 +152,9 @@ def _stem(device: torch.device) -> Check:
     def rows(chosen: Sequence[int]) -> Tensor:
         counts = tuple(shapes[i][0] * shapes[i][1] for i in chosen)
         pixels = torch.cat([images[i] for i in chosen]).to(device)
-        sizes = {"pixels": tuple(64 * n for n in counts), "lines": tuple(shapes[i][0] for i in chosen)}
-        return model.embed(Part("image", torch.arange(sum(counts)), counts, {"pixels": pixels}, sizes))
+        sizes = {"pixels": tuple(64 * n for n in counts)}
+        grids = tuple((1, *shapes[i]) for i in chosen)
+        return model.embed(Part("image", torch.arange(sum(counts)), counts, {"pixels": pixels}, sizes, grids))
 
     together, alone = rows(range(len(shapes))), torch.cat([rows([i]) for i in range(len(shapes))])
     # cuDNN takes TF32 for convolutions

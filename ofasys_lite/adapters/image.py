@@ -63,8 +63,8 @@ class GridAdapter(Adapter):
         if not part.counts:
             return self.mask.new_zeros(0, self.width) + self.touch()
         shapes = self._shapes(part)
-        pixels = part.arrays["pixels"].split(list(part.sizes["pixels"]))
-        hidden = self._hidden(part)
+        pixels = part.arrays["pixels"].split([lines * columns * self.cell**2 for lines, columns in shapes])
+        hidden = self._hidden(part, shapes)
         found: list[Tensor] = [self.mask] * len(shapes)
         for members in self.together(shapes):
             sizes = [shapes[i] for i in members]
@@ -96,13 +96,16 @@ class GridAdapter(Adapter):
         """The vector of masked cells."""
         return (Section((self.mask,), lambda asked: asked.marked("mask")),)
 
-    def _hidden(self, part: Part) -> list[Tensor] | None:
+    def _hidden(self, part: Part, shapes: Sequence[tuple[int, int]]) -> list[Tensor] | None:
         """Per image, which of its cells are masked; None where nothing is."""
         sizes = part.sizes.get("mask", ())
         if not any(sizes):
             return None
         masks = part.arrays["mask"].split(list(sizes))
-        return [mask if len(mask) else mask.new_zeros(count) for mask, count in zip(masks, part.counts, strict=True)]
+        whole = [mask if len(mask) else mask.new_zeros(count) for mask, count in zip(masks, part.counts, strict=True)]
+        if len(whole) == len(shapes):
+            return whole
+        return list(torch.split(torch.cat(whole), [lines * columns for lines, columns in shapes]))
 
     def _call(self, pixels: list[Tensor], hidden: list[Tensor] | None, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """(N, L, C, E) of images that go through the stem together, L x C the size that all of them fit in."""
@@ -132,16 +135,16 @@ class GridAdapter(Adapter):
         return normed_PD + self.mask[:0].sum()
 
     def _shapes(self, part: Part) -> list[tuple[int, int]]:
-        """(lines, columns) of cells per image, from lengths known on the host."""
+        """(lines, columns) of cells per image, from grids known on the host; each frame of a piece is an image."""
         shapes = []
-        for i, (count, lines) in enumerate(zip(part.counts, part.sizes["lines"], strict=True)):
-            columns, rest = divmod(count, max(1, lines))
-            if rest or part.sizes["pixels"][i] != count * self.cell**2:
+        for i, (count, grid) in enumerate(zip(part.counts, part.grids, strict=True)):
+            frames, lines, columns = grid or (0, 0, 0)
+            if frames * lines * columns != count or part.sizes["pixels"][i] != count * self.cell**2:
                 raise ShapeError(
-                    f"image {i} of the pack: {part.sizes['pixels'][i]} pixels in {lines} lines do not fill {count} "
+                    f"image {i} of the pack: {part.sizes['pixels'][i]} pixels in a grid of {grid} do not fill {count} "
                     f"cells of {self.cell} x {self.cell} pixels"
                 )
-            shapes.append((lines, columns))
+            shapes += [(lines, columns)] * frames
         return shapes
 
 

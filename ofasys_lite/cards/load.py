@@ -55,6 +55,7 @@ MODALITY_KEYS = (
     "metric",
     "codecs",
     "writers",
+    "adapter_name",
 )
 ATTRIBUTE_KEYS = ("type", "low", "high", "choices", "side", "help", "default", "required")
 OBJECTIVE_KEYS = ("side", "unit", "objective", "arguments", "standard", "together")
@@ -251,6 +252,7 @@ def load_modality_card(source: str | Path | Mapping[str, Any] | Item, *, name: s
         metric=fields.text("metric"),
         codecs=_codecs(fields),
         writers=_writers(fields),
+        adapter_name=fields.text("adapter_name"),
         path=path,
     )
     if "now" in (card.reads, card.writes):

@@ -83,6 +83,8 @@ class ModalityCard:
             of `preprocess` and `adapter`.
         writers: Ways in which its adapter writes a target all at once, the first one where a line names none: what
             `decode=name(...)` takes.
+        adapter_name: Name of the adapter in the model, which other modalities may name too and then share; empty: the
+            modality's own, in small letters.
         path: The file it came from.
     """
 
@@ -99,6 +101,7 @@ class ModalityCard:
     metric: str = ""
     codecs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     writers: Mapping[str, tuple[AttributeSpec, ...]] = field(default_factory=dict)
+    adapter_name: str = ""
     path: str = ""
 
 

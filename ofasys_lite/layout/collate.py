@@ -50,6 +50,7 @@ def _part(adapter: str, pieces: list[tuple[Piece, Ints]]) -> Part:
         counts=tuple(len(rows) for _, rows in pieces),
         arrays={n: np.concatenate([p.arrays[n] for p, _ in pieces]) for n in names},
         sizes={n: tuple(len(p.arrays[n]) for p, _ in pieces) for n in names},
+        grids=tuple(p.grid for p, _ in pieces),
     )
 
 

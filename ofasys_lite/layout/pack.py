@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.learned import Learned, LossRows, Term
-from ofasys_lite.preprocess.base import Piece
+from ofasys_lite.preprocess.base import Grid, Piece
 
 __all__ = [
     "Batch",
@@ -97,6 +97,7 @@ class Part:
         counts: Rows per piece (sums to P).
         arrays: The pieces' arrays, concatenated along axis 0. (numpy; tensors after `Batch.to`.)
         sizes: Per array name, its length along axis 0 in each piece.
+        grids: (frames, lines, columns) of each piece, None where it lies in no grid; on the host.
     """
 
     adapter: str
@@ -104,6 +105,7 @@ class Part:
     counts: tuple[int, ...]
     arrays: Mapping[str, Any]
     sizes: Mapping[str, tuple[int, ...]]
+    grids: tuple[Grid | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

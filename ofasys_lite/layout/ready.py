@@ -103,7 +103,7 @@ def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
     """Name under which the slot's adapter stands in the model: `text`, `image`, `image:timm` ..."""
     if slot.adapter == TEXT_ADAPTER:
         return "text"
-    base = modality.name.lower()
+    base = modality.adapter_name or modality.name.lower()
     if codec_of(slot) is not None and slot.learned:
         return base + adapter_suffix(slot)
     return base if slot.adapter == modality.adapter["default"] else f"{base}:{slot.adapter.rpartition('.')[2].lower()}"
@@ -223,8 +223,13 @@ def _coded(
 def adapters_of(
     plans: Sequence[Plan], modalities: Mapping[str, ModalityCard], settings: DataSettings
 ) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Adapter name -> (dotted path, settings) of all slots of the plans."""
+    """Adapter name -> (dotted path, settings) of all slots of the plans.
+
+    Raises:
+        CardError: Two modalities share an adapter, and its class or a setting that both give is not the same.
+    """
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    first: dict[str, str] = {}
     for plan in plans:
         for slot in plan.all_slots():
             modality = modalities[slot.modality]
@@ -237,7 +242,22 @@ def adapters_of(
                     f"{found[name][0]} and {slot.adapter} would both be the adapter `{name}` of the model",
                     help="give one of the two classes another name",
                 )
+            if slot.adapter != TEXT_ADAPTER:  # which has no settings
+                _agree(name, found[name][1], own, (first.setdefault(name, modality.name), modality.name))
+                # what shares an adapter may have settings that only its own Preprocess reads
+                found[name] = slot.adapter, {**own, **found[name][1]}
     return found
+
+
+def _agree(name: str, one: Mapping[str, Any], two: Mapping[str, Any], cards: tuple[str, str]) -> None:
+    """Raises CardError if two modalities that share an adapter give one of its settings two values."""
+    for key in one.keys() & two.keys() if cards[0] != cards[1] else ():
+        if one[key] != two[key]:
+            raise CardError(
+                f"{cards[0]} and {cards[1]} share the adapter `{name}`, and their cards differ: "
+                f"`{key}` is {one[key]!r} and {two[key]!r}",
+                help=f"give both the same `{key}`, or one of them another `adapter_name`",
+            )
 
 
 def _open_all(

@@ -5,6 +5,7 @@ Shapes: P rows of one piece.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["NO_ROW", "Context", "Look", "Piece", "Preprocess", "Row", "Size", "line_positions", "text_bytes"]
+__all__ = ["NO_ROW", "Context", "Grid", "Look", "Piece", "Preprocess", "Row", "Size", "line_positions", "text_bytes"]
 
 Array = npt.NDArray[Any]
 #: Raw values of a row by column.
@@ -31,6 +32,8 @@ NO_ROW: Row = MappingProxyType({})
 
 #: Size of a raw value, in what its Preprocess measures: bytes, pixels, samples, or (frames, height, width).
 Size = tuple[int, ...]
+#: (frames, lines, columns) of rows, each at least 1.
+Grid = tuple[int, int, int]
 
 
 def line_positions(count: int) -> npt.NDArray[np.int64]:
@@ -50,18 +53,22 @@ class Piece:
             Token pieces have `ids` (P,) int64, and may have `inputs` (P,) where what is fed back differs from
             what is learned (`noise_ratio`).
         learn_P: For target pieces: True where the row carries loss; None learns all rows of a learned slot.
+        grid: (frames, lines, columns) of what lies in a grid, its rows frame by frame and line by line; else None.
     """
 
     adapter: str
     positions_P3: npt.NDArray[np.int64]
     arrays: Mapping[str, Array]
     learn_P: npt.NDArray[np.bool_] | None = None
+    grid: Grid | None = None
 
     def __post_init__(self) -> None:
         if self.positions_P3.ndim != 2 or self.positions_P3.shape[1] != 3:
             raise ShapeError(
                 f"{self.adapter} piece: positions have shape {self.positions_P3.shape}, expected (rows, 3)"
             )
+        if self.grid is not None and math.prod(self.grid) != len(self.positions_P3):
+            raise ShapeError(f"{self.adapter} piece: a grid of {self.grid} for {len(self.positions_P3)} rows")
         if self.adapter == "text" and len(self.arrays["ids"]) != len(self.positions_P3):
             raise ShapeError(f"text piece: {len(self.arrays['ids'])} ids for {len(self.positions_P3)} rows")
 

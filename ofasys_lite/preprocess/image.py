@@ -180,8 +180,8 @@ def _draw_blocks(grid: npt.NDArray[np.bool_], wanted: int, rng: np.random.Genera
 
 def picture(piece: Piece) -> npt.NDArray[np.uint8]:
     """(h, w, 3) pixels of an image piece, for reports and contact sheets."""
-    lines = len(piece.arrays["lines"])
-    high = math.isqrt(len(piece.arrays["pixels"]) * lines // max(1, piece.count // lines))
+    _, lines, columns = piece.grid or (1, 1, 1)
+    high = math.isqrt(len(piece.arrays["pixels"]) * lines // max(1, columns))
     pixels: npt.NDArray[np.uint8] = piece.arrays["pixels"].reshape(high, -1, 3)
     return pixels
 
@@ -190,8 +190,6 @@ class ImagePreprocess(ImageValues):
     """Reads images; the piece holds these arrays.
 
     - `pixels` (h * w, 3) uint8, line by line;
-    - `lines` (h / f,) int64: the number of cells in each line of cells. Its length is the image's height in cells,
-      known on the host without asking the device;
     - `mask` (P,) bool, True at masked cells; empty without `mask_ratio`.
 
     With the option `own_holes` (a request asks for it, no line) cells with transparent pixels are the masked ones;
@@ -227,10 +225,9 @@ class ImagePreprocess(ImageValues):
             mask = own if own.any() else mask
         arrays: dict[str, Array] = {
             "pixels": pixels.reshape(-1, 3),
-            "lines": np.full(lines, columns, dtype=np.int64),
             "mask": mask,
         }
-        return Piece(self.context.adapter, grid_positions(lines, columns), arrays)
+        return Piece(self.context.adapter, grid_positions(lines, columns), arrays, grid=(1, lines, columns))
 
     @classmethod
     def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
@@ -271,7 +268,7 @@ class ImagePreprocess(ImageValues):
         from PIL import Image
 
         pixels_HW3 = picture(piece)
-        hidden = piece.arrays["mask"].reshape(len(piece.arrays["lines"]), -1)
+        hidden = piece.arrays["mask"].reshape((piece.grid or (1, 1, 1))[1], -1)
         cell = len(pixels_HW3) // len(hidden)
         hidden_HW = hidden.repeat(cell, 0).repeat(cell, 1)
         colours = np.where(hidden_HW[..., None], np.uint8(_GREY), pixels_HW3)

@@ -133,7 +133,7 @@ def infill(piece: Piece, source: Piece, rng: np.random.Generator | None) -> Piec
         rng: Draws which positions of the hole are to be written now, where they are written together in rounds; None
             hides all of them.
     """
-    cells = source.arrays["mask"].reshape(len(source.arrays["lines"]), -1)
+    cells = source.arrays["mask"].reshape((source.grid or (1, 1, 1))[1], -1)
     places = piece.positions_P3[:, 1:]
     lines = int(places.max()) + 1
     hole = _over(_over(cells, lines).T, lines).T[places[:, 0], places[:, 1]]

@@ -22,10 +22,9 @@ D = 48
 
 def pack(pieces: Sequence[Piece]) -> Part:
     """The part that collation makes of image pieces."""
-    names = ("pixels", "lines", "mask")
+    names = ("pixels", "mask")
     joined = {
         "pixels": [p.arrays["pixels"] for p in pieces] or [np.zeros((0, 3), np.uint8)],
-        "lines": [p.arrays["lines"] for p in pieces] or [np.zeros(0, np.int64)],
         "mask": [p.arrays["mask"] for p in pieces] or [np.zeros(0, np.bool_)],
     }
     return Part(
@@ -34,6 +33,7 @@ def pack(pieces: Sequence[Piece]) -> Part:
         tuple(p.count for p in pieces),
         {name: torch.from_numpy(np.concatenate(joined[name])) for name in names},
         {name: tuple(len(p.arrays[name]) for p in pieces) for name in names},
+        tuple(p.grid for p in pieces),
     )
 
 

@@ -29,13 +29,13 @@ def timm() -> Any:
 
 def pack(sizes: Sequence[tuple[int, int]], pixels: torch.Tensor) -> Part:
     counts = tuple(h * w // CELL**2 for h, w in sizes)
-    arrays = {"pixels": pixels, "lines": torch.zeros(1), "mask": torch.zeros(0, dtype=torch.bool)}
+    arrays = {"pixels": pixels, "mask": torch.zeros(0, dtype=torch.bool)}
     lengths = {
         "pixels": tuple(h * w for h, w in sizes),
-        "lines": tuple(h // CELL for h, _ in sizes),
         "mask": (0,) * len(sizes),
     }
-    return Part("image:timm", torch.arange(sum(counts)), counts, arrays, lengths)
+    grids = tuple((1, h // CELL, w // CELL) for h, w in sizes)
+    return Part("image:timm", torch.arange(sum(counts)), counts, arrays, lengths, grids)
 
 
 def adapter(**settings: Any) -> TimmAdapter:

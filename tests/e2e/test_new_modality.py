@@ -6,7 +6,9 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import tiny_worlds as worlds
 import torch
@@ -16,6 +18,9 @@ from ofasys_lite.commands.app import main
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.ready import make_ready
 from ofasys_lite.report import load_results, render_report, save_pictures, save_results
 from ofasys_lite.report.evaluate_model import evaluate
 from ofasys_lite.run.run_folder import RunFolder
@@ -130,6 +135,39 @@ class ColourAdapter(Adapter):
 '''
 
 
+CLIP = """
+name: CLIP
+adapter_name: image
+preprocess: {default: colour_parts.ClipPreprocess}
+adapter: {default: ofasys_lite.adapters.image.ImageAdapter}
+reads: now
+settings: {patch: 4, frames: 2}
+"""
+
+CLIPS = '''
+
+
+class ClipPreprocess(Preprocess):
+    """(frames, 8 * lines, 8 * columns, 3) uint8 -> cells of every frame, by the adapter of IMAGE."""
+
+    typical = (2, 8, 8)
+
+    @classmethod
+    def measure(cls, value, folder):
+        return np.shape(value)[:3]
+
+    def rows_of(self, size, options):
+        return min(size[0], self.settings["frames"]) * (size[1] // 8) * (size[2] // 8)
+
+    def encode(self, value, options, rng, train):
+        pixels = np.asarray(value, dtype=np.uint8)[: self.settings["frames"]]
+        grid = (len(pixels), pixels.shape[1] // 8, pixels.shape[2] // 8)
+        positions = np.stack([axis.ravel() for axis in np.indices(grid)], axis=1)
+        arrays = {"pixels": pixels.reshape(-1, 3), "mask": np.zeros(0, dtype=np.bool_)}
+        return Piece(self.context.adapter, positions, arrays, grid=grid)
+'''
+
+
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder: the card, the module, a csv."""
@@ -137,7 +175,8 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "modalities").mkdir(parents=True)
     (folder / "modalities" / "colour.yaml").write_text(CARD)
     (folder / "modalities" / "paint.yaml").write_text(PAINT)
-    (folder / "colour_parts.py").write_text(MODULE)
+    (folder / "modalities" / "clip.yaml").write_text(CLIP)
+    (folder / "colour_parts.py").write_text(MODULE + CLIPS)
     names = ("red", "green", "blue")
     lines = [f"{250 * (n % 3 == 0)} {250 * (n % 3 == 1)} {250 * (n % 3 == 2)},{names[n % 3]}" for n in range(60)]
     broken = ["200 10,red"]
@@ -202,6 +241,48 @@ def test_what_it_says_of_its_values_is_shown_judged_and_saved_everywhere(
     assert main(["predict", "runs/mix", "mix", "--data", str(path), "--limit", "2", "--out", "all.jsonl"]) == 0
     written = [json.loads(line)["paint"] for line in (tmp_path / "all.jsonl").read_text().splitlines()]
     assert [Path(name).read_text() for name in written] == ["P3 1 1 255 250 0 0", "P3 1 1 255 0 250 0"]
+
+
+def film(number: int, frames: int = 3) -> np.ndarray[Any, Any]:
+    """(frames, 8, 16, 3) of one colour."""
+    pixels = np.zeros((frames, 8, 16, 3), np.uint8)
+    pixels[..., number % 3] = 250
+    return pixels
+
+
+def test_modalities_that_name_the_same_adapter_share_it(outside: Path, tmp_path: Path) -> None:
+    cards = modalities([outside])
+    rows = [{"clip": film(n), "image": film(n)[0], "name": ("red", "green", "blue")[n % 3]} for n in range(30)]
+    lines = {
+        "clips": "[CLIP:clip] which? -> [TEXT:name,closed_set]",
+        "images": "[IMAGE:image] -> [TEXT:name,closed_set]",
+    }
+    tasks = [load_task_card({"instruction": line, "data": {"train": rows}}, name=name) for name, line in lines.items()]
+    ready = make_ready(tasks, cards, worlds.small_data())
+    assert ready.adapters["image"][1]["frames"] == 2
+    clips = ready.tasks[0]
+    assert clips.maker.lengths(clips.sources["train"], 0)[0] == 4 + 1 + len(" which?") // 3  # two frames of two cells
+    examples = [task.maker.example(rows[1], "1", None, False) for task in ready.tasks]
+    pieces = [example.sources[0].pieces[0] for example in examples]
+    assert [(piece.adapter, piece.grid) for piece in pieces] == [("image", (2, 1, 2)), ("image", (1, 1, 2))]
+    part = next(part for part in collate(examples).source.parts if part.adapter == "image")
+    assert part.grids == ((2, 1, 2), (1, 1, 2))
+    model = worlds.generalist(ready)
+    assert set(model.network.adapters) == {"image"}
+    with torch.inference_mode():
+        embedded = model.network.adapters["image"].embed(to_device(collate(examples), model.device).source.parts[0])
+    assert torch.equal(embedded[:2], embedded[2:4])  # equal frames
+    assert torch.allclose(embedded[:2], embedded[4:6], atol=1e-6)  # and the picture beside them
+
+
+def test_settings_that_modalities_with_one_adapter_do_not_share_are_told(outside: Path) -> None:
+    (outside / "modalities" / "clip.yaml").write_text(CLIP.replace("patch: 4", "patch: 8"))
+    rows = [{"clip": film(0), "image": film(0)[0], "name": "red"}] * 4
+    line = "[CLIP:clip] [IMAGE:image] -> [TEXT:name]"
+    card = load_task_card({"instruction": line, "data": {"train": rows}}, name="both")
+    with pytest.raises(CardError, match=r"CLIP and IMAGE share the adapter `image`.*`patch` is 8 and 4") as raised:
+        make_ready([card], modalities([outside]), worlds.small_data())
+    assert "adapter_name" in raised.value.help
 
 
 def test_its_attributes_and_sides_are_checked_as_those_of_any_modality(outside: Path) -> None:

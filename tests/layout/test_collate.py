@@ -32,7 +32,7 @@ def text(*ids: int) -> Piece:
 
 def image(lines: int, columns: int) -> Piece:
     pixels = np.zeros((lines * columns, 3), dtype=np.uint8)
-    return Piece("image", grid_positions(lines, columns), {"pixels": pixels, "lines": np.full(lines, columns)})
+    return Piece("image", grid_positions(lines, columns), {"pixels": pixels}, grid=(1, lines, columns))
 
 
 def film(frames: int, lines: int, columns: int) -> Piece:
@@ -156,7 +156,8 @@ def test_an_adapter_gets_all_its_pieces_of_the_pack_at_once() -> None:
     batch = collate([sample([image(2, 2), text(1)]), sample([text(2), image(1, 3)])])
     images = next(part for part in batch.source.parts if part.adapter == "image")
     assert images.counts == (4, 3)
-    assert images.sizes == {"pixels": (4, 3), "lines": (2, 1)}
+    assert images.sizes == {"pixels": (4, 3)}
+    assert images.grids == ((1, 2, 2), (1, 1, 3))
     assert images.rows_P.tolist() == [0, 1, 2, 3, 6, 7, 8]
     assert [part.adapter for part in batch.source.parts] == ["image", "text"]
 

@@ -75,7 +75,7 @@ def test_an_image_keeps_its_proportions_and_its_cells_have_their_line_and_column
     assert picture(piece).shape == (24, 40, 3)
     assert piece.adapter == "image"
     assert piece.positions_P3.tolist() == [[0, line, column] for line in range(3) for column in range(5)]
-    assert {k: v.dtype.name for k, v in piece.arrays.items()} == {"pixels": "uint8", "lines": "int64", "mask": "bool"}
+    assert {k: v.dtype.name for k, v in piece.arrays.items()} == {"pixels": "uint8", "mask": "bool"}
     assert (picture(piece) == np.asarray(gradient(24, 40))).all()
 
 
