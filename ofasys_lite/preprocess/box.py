@@ -13,7 +13,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Constraint, Corners
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import Look, NO_ROW, Piece, Preprocess, Row
+from ofasys_lite.preprocess.base import NO_ROW, Look, Piece, Preprocess, Row
 
 __all__ = ["BoxPreprocess", "held_box", "read_box"]
 

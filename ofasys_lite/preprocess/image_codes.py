@@ -18,7 +18,7 @@ from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import Array, Look, NO_ROW, Piece, Row, Size
+from ofasys_lite.preprocess.base import NO_ROW, Array, Look, Piece, Row, Size
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.image_values import ImageValues

@@ -20,7 +20,7 @@ from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf, Optional, Placed, Series
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import Context, NO_ROW, Piece, Preprocess, Row, Size
+from ofasys_lite.preprocess.base import NO_ROW, Context, Piece, Preprocess, Row, Size
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.fitting import cells, checked_cell, checked_field, checked_record
 from ofasys_lite.preprocess.linear import as_struct, linear, read_struct, without_none
