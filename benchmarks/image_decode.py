@@ -20,7 +20,7 @@ import numpy as np
 from common import machine, table, write_row
 from PIL import Image, ImageFilter, features
 
-from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.base import READ, Context
 from ofasys_lite.preprocess.image import ImagePreprocess, picture
 
 SETTINGS = {"patch": 14, "min_pixels": 784, "max_pixels": 224 * 224}
@@ -65,13 +65,13 @@ def compare(width: int, height: int) -> dict[str, Any]:
     """One row of the table."""
     content = photograph(width, height)
     preprocess = ImagePreprocess(Context(SETTINGS, None, adapter="image"))  # type: ignore[arg-type]
-    ours = picture(preprocess.encode(content, (), None, False))
+    ours = picture(preprocess.encode(content, (), READ))
     high, wide = ours.shape[:2]
     theirs = plain(content, high, wide)
     count = max(4, 20_000_000 // (width * height))
     times: dict[str, list[float]] = {"ours": [], "plain": []}
     for repetition in range(REPETITIONS + 1):
-        a = seconds(lambda: preprocess.encode(content, (), None, False), count)
+        a = seconds(lambda: preprocess.encode(content, (), READ), count)
         b = seconds(lambda: plain(content, high, wide), count)
         if repetition:
             times["ours"].append(a)

@@ -18,8 +18,8 @@ from ofasys_lite.data.looks import Remarks
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError, did_you_mean, few
 from ofasys_lite.instruction.syntax_tree import Span
-from ofasys_lite.plan.segments import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment, option, walk
-from ofasys_lite.preprocess.base import Preprocess
+from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, option, walk
+from ofasys_lite.preprocess.base import Preprocess, RowContext
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.text import read_text
 
@@ -162,16 +162,14 @@ class Looker:
         if tool is None:
             return
         settings = self._settings(slot, known.folder)
-        options: Options = (*slot.options, ("side", "target" if written else "source"))
-        if known.frame is not None:
-            options = (*options, ("frame", known.frame))
+        context = RowContext("target" if written else "source", frame=known.frame)
         if tool.framed and option(slot.options, "size") is None and not self._framed:
             says = f"[{slot.modality}:...,size=1]"
             help = f"put the IMAGE slot left of the arrow, or say {says} for boxes in fractions of the image"
             tally.add("E309", slot.span, f"{label(slot)} needs the size of its image, and the line has none", help)
         try:
-            tool.check(value, options, settings)
-            self.remarks.see(slot, tool.look(value, options, settings))
+            tool.check(value, slot.options, settings, context)
+            self.remarks.see(slot, tool.look(value, slot.options, settings, context))
         except DataError as error:
             listed, help = inside(slot, value, lambda part: tool.check(part, slot.options, settings))
             code = "E302" if listed else "E304"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,16 +131,16 @@ def _lengths(
     for side, segments in (("source", template.source), *(("target", t) for t in template.targets)):
         for slot, value in raw_values(segments, row):
             tool = task.maker.preprocess[slot.tool_key]
-            options = task.maker.options(slot, row, frame, side == "target")
-            remarks.see(slot, tool.look(value, options, {**tool.settings, "folder": tool.context.folder}))
-            count = tool.encode(value, options, rng, False).count
+            options, known = slot.options, task.maker.row_context(slot, row, frame, side == "target")
+            remarks.see(slot, tool.look(value, options, {**tool.settings, "folder": tool.context.folder}, known))
+            count = tool.encode(value, options, replace(known, rng=rng)).count
             whole = count
             if _limit(task, slot):
                 # without masks: another drawing of them would be of another length
                 plain = tuple(pair for pair in options if pair[0] not in ("max_length", "mask_ratio"))
                 bounded = (*plain, *(pair for pair in options if pair[0] == "max_length"))
-                kept = tool.encode(value, bounded, None, False).count
-                whole = count + tool.encode(value, (*plain, ("max_length", _NO_LIMIT)), None, False).count - kept
+                kept = tool.encode(value, bounded, known).count
+                whole = count + tool.encode(value, (*plain, ("max_length", _NO_LIMIT)), known).count - kept
             yield side, slot, (count, whole)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, S
 from ofasys_lite.plan.segments import (
     GroupSegment,
     LossSpec,
-    Options,
     Plan,
     PlannedTemplate,
     Segment,
@@ -35,7 +35,7 @@ from ofasys_lite.plan.segments import (
     walk,
 )
 from ofasys_lite.plan.writers import with_options
-from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
@@ -202,10 +202,7 @@ class ExampleMaker:
             return
         try:
             tool = self.preprocess[slot.tool_key]
-            options = self.options(slot, row, state.frame, target)
-            options = options if state.step is None else (*options, ("step", state.step))
-            options = (*options, ("own_holes", True)) if state.own_holes else options
-            piece = tool.encode(value, options, state.rng, state.train)
+            piece = tool.encode(value, slot.options, self._context_now(state, slot, row, target))
             if row is state.row:
                 piece = self._span(state, slot, piece, target)
         except DataError as error:
@@ -254,7 +251,7 @@ class ExampleMaker:
         if reader is None:
             return Piece.of_ids(self.vocabulary.encode(str(value)))
         plain = tuple(p for p in reader.options if p[0] not in ("mask_ratio", "noise_ratio"))
-        return self.preprocess[reader.tool_key].encode(value, (*plain, ("side", "source")), None, False)
+        return self.preprocess[reader.tool_key].encode(value, plain, READ)
 
     def _together(self, slot: SlotSegment) -> bool:
         """Whether the slot is written in one go, all its rows seeing each other."""
@@ -264,15 +261,20 @@ class ExampleMaker:
         parallel = isinstance(decode, CallValue) and decode.name == "mask_predict"
         return parallel or any(self.objectives[slot.tool_key, loss].together for loss in slot.losses)
 
-    def options(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None, target: bool) -> Options:
-        """The slot's options with what only the row knows: side, closed values, frame."""
-        found: Options = (*slot.options, ("side", "target" if target and slot.learned else "source"))
-        if slot.closed is not None:
-            values = slot.closed.values
-            if slot.closed.kind == "candidates":
-                values = candidates(row, slot.closed.name)
-            found = (*found, ("closed_values", values))
-        return found if frame is None else (*found, ("frame", frame))
+    def row_context(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None, target: bool) -> RowContext:
+        """What only the row knows of a slot: side, closed values, frame, the row itself."""
+        closed = None if slot.closed is None else slot.closed.values
+        if slot.closed is not None and slot.closed.kind == "candidates":
+            closed = candidates(row, slot.closed.name)
+        side: Literal["source", "target"] = "target" if target and slot.learned else "source"
+        return RowContext(side, frame=frame, closed=closed, row=row)
+
+    def _context_now(self, state: RowState, slot: SlotSegment, row: Any, target: bool) -> RowContext:
+        """The same with what the moment knows."""
+        known = self.row_context(slot, row, state.frame, target)
+        return replace(
+            known, rng=state.rng, train=state.train, step=state.step, own_holes=state.own_holes, row=state.row
+        )
 
     def frame(self, row: Mapping[str, Any]) -> tuple[int, int] | None:
         """(width, height) in pixels of the row's picture that boxes refer to, None if there is none."""
@@ -329,7 +331,7 @@ class ExampleMaker:
         control = self.vocabulary.control
         if not segment.learned:
             return self._forced(segment, row, frame)
-        constraint = tool.constraint(self.options(segment, row, frame, target=True), row)
+        constraint = tool.constraint(segment.options, self.row_context(segment, row, frame, target=True))
         part: Constraint = with_options(constraint, segment.options)
         if segment.optional:
             part = Optional(part, control("present"), control("absent"))
@@ -377,11 +379,12 @@ class ExampleMaker:
     def _value(self, slot: SlotSegment, ids: Any, row: Any, frame: tuple[int, int] | None) -> Any:
         tool = self.preprocess[slot.tool_key]
         if isinstance(ids, Rendered):
-            return tool.decode(ids.array, self.options(slot, row, frame, target=True))
+            return tool.decode(ids.array, slot.options, self.row_context(slot, row, frame, target=True))
         if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):
             return None
         ids = ids[1:] if slot.optional else ids
-        return tool.decode(np.asarray(ids, dtype=np.int64), self.options(slot, row, frame, target=True))
+        known = self.row_context(slot, row, frame, target=True)
+        return tool.decode(np.asarray(ids, dtype=np.int64), slot.options, known)
 
     def _group_values(
         self, group: GroupSegment, elements: Any, row: Any, frame: tuple[int, int] | None

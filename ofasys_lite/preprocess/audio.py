@@ -14,7 +14,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, log_mel, normalised, specaugment
 from ofasys_lite.preprocess.audio_values import BASE64_HEADS, AudioValues
-from ofasys_lite.preprocess.base import Look, Piece, Size, line_positions
+from ofasys_lite.preprocess.base import READ, Look, Piece, RowContext, Size, line_positions
 from ofasys_lite.preprocess.media import Source, found, locate, setting
 
 __all__ = ["AudioPreprocess", "read_audio", "rows_of_frames"]
@@ -145,13 +145,13 @@ class AudioPreprocess(AudioValues):
     speed (Ko et al., Interspeech 2015).
     """
 
-    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+    def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """The piece of a sound: a quarter of its frames (100 a second) as rows.
 
         Raises:
             DataError: No sound, broken, empty, not a number, too short for one frame, or too long.
         """
-        drawn = rng if train else None
+        drawn = known.rng if known.train else None
         frames = _frames(value, options, self.settings, self.context.folder, drawn)
         if drawn is not None and _masks(self.settings, options):
             frames = specaugment(frames, drawn)
@@ -159,7 +159,7 @@ class AudioPreprocess(AudioValues):
         return Piece(self.context.adapter, positions, {"frames": frames.astype(np.float16)})
 
     @classmethod
-    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
         """Raises DataError if `value` can hold no sound, or a file's header is broken or says too long.
 
         Relative paths are looked up in `settings["folder"]`, and passed over if that is not given.
@@ -173,7 +173,9 @@ class AudioPreprocess(AudioValues):
         _longest(settings, options)
 
     @classmethod
-    def look(cls, value: Any, options: Options, settings: Mapping[str, Any], whole: bool = False) -> Look:
+    def look(
+        cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ, whole: bool = False
+    ) -> Look:
         """Whether it is resampled and cut; `whole` reads its samples and makes frames of them."""
         found = _header(value, options, settings)
         if found is None:

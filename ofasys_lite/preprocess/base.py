@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,20 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["NO_ROW", "Context", "Grid", "Look", "Piece", "Preprocess", "Row", "Size", "line_positions", "text_bytes"]
+__all__ = [
+    "NO_ROW",
+    "READ",
+    "Context",
+    "Grid",
+    "Look",
+    "Piece",
+    "Preprocess",
+    "Row",
+    "RowContext",
+    "Size",
+    "line_positions",
+    "text_bytes",
+]
 
 Array = npt.NDArray[Any]
 #: Raw values of a row by column.
@@ -103,6 +116,34 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class RowContext:
+    """What only the row and the moment know of a slot's value; what the author wrote of the slot are its `Options`.
+
+    Attributes:
+        side: `source`: read, no closing control; `target`: written, closing control included. Values that are forced
+            on the target side are read too.
+        rng: The sample's generator; None where nothing may be random (validation, inference): then there is no
+            augmentation and no masking noise, except masking that defines the task (`mask_ratio`), for which the
+            caller always hands a generator.
+        train: Augmentation and noise apply.
+        frame: (width, height) in pixels of the row's first picture, where there is one.
+        closed: Values of the slot's closed set, which may be the row's own candidates; None without a set.
+        step: Number of the training step, for what changes in the course of a run.
+        own_holes: Transparent parts of masked pictures say what is hidden.
+        row: Raw values by column, as the source of the data has them; the whole row within a group too.
+    """
+
+    side: Literal["source", "target"] = "source"
+    rng: np.random.Generator | None = None
+    train: bool = False
+    frame: tuple[int, int] | None = None
+    closed: tuple[str, ...] | None = None
+    step: int | None = None
+    own_holes: bool = False
+    row: Row = NO_ROW
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What `check` learns of a value that can be read.
 
@@ -120,6 +161,10 @@ class Look:
     largest: float | None = None
 
 
+#: A value that is read, of a row of which nothing else is known.
+READ = RowContext()
+
+
 class Preprocess:
     """Base of all preprocessors; subclasses are named by dotted path in a modality card.
 
@@ -128,12 +173,7 @@ class Preprocess:
     (a row's value for others), `seen` and `show` (for people), `brief`, `place` and `save` (for files). So a modality
     is equal to the built-in ones everywhere, and nothing outside its own files asks for its name.
 
-    `options` are the slot's typed attributes plus what only the row knows: `side` (`source`: read, no closing control;
-    `target`: written, closing control included; forced target values are read too), `closed_values` (tuple of str, for
-    slots with a closed set) and `frame` ((width, height) in pixels of the row's first image, where there is one).
-
-    `rng` is None where nothing may be random (validation, inference); then no augmentation and no masking noise
-    is applied, except masking that defines the task (`mask_ratio`), for which the caller always hands a generator.
+    `options` are the slot's typed attributes, `known` is what only the row knows.
     """
 
     #: Of which kind its values are (`preprocess.kinds`): decides metrics, baselines, and how values are shown.
@@ -157,24 +197,21 @@ class Preprocess:
         self.settings = context.settings
         self.vocabulary = context.vocabulary
 
-    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+    def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """The piece of `value`; raises DataError if unreadable (the caller adds task, row and column)."""
         raise TypeError(f"{type(self).__name__} does not say how to encode a value")
 
-    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
-        """What ids a target slot with `options` may hold in a sequence that is written for `row`.
+    def constraint(self, options: Options, known: RowContext) -> Constraint:
+        """What ids a target slot with `options` may hold in a sequence that is written for `known.row`.
 
         Most say the same for every row. One that depends on the row (the tables of its database, the words of another
         column) reads what it needs of it, and raises DataError where that is missing. For every legal value,
         `encode(value).arrays["ids"]` must satisfy it, closing control included. Kinds of your own: `Grammar`.
 
-        Args:
-            options: As in `encode`; closed values, the row's own candidates too, are among them.
-            row: Raw values by column, as the source of the data has them; the whole row within a group too.
         """
         raise TypeError(f"{type(self).__name__} cannot be written")
 
-    def decode(self, ids: npt.NDArray[np.int64], options: Options) -> Any:
+    def decode(self, ids: npt.NDArray[np.int64], options: Options, known: RowContext) -> Any:
         """The value that `ids` (legal under `constraint`, closing control included) spell."""
         raise TypeError(f"{type(self).__name__} cannot be written")
 
@@ -193,18 +230,17 @@ class Preprocess:
         return None
 
     @classmethod
-    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
-        """Raises DataError if `value` is of a kind this modality can never read; looks, does not decode media.
-
-        `options` are the slot's, and `side`.
-        """
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
+        """Raises DataError if `value` is of a kind this modality can never read; looks, does not decode media."""
 
     @classmethod
     def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises InstructionError or CardError if a slot's attributes cannot be, whatever its values are."""
 
     @classmethod
-    def look(cls, value: Any, options: Options, settings: Mapping[str, Any], whole: bool = False) -> Look:
+    def look(
+        cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ, whole: bool = False
+    ) -> Look:
         """What there is to know of a value that `check` let pass; `whole` decodes media and raises DataError."""
         return Look()
 

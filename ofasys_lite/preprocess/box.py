@@ -13,7 +13,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Constraint, Corners
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import NO_ROW, Look, Piece, Preprocess, Row
+from ofasys_lite.preprocess.base import READ, Look, Piece, Preprocess, RowContext
 
 __all__ = ["BoxPreprocess", "held_box", "read_box"]
 
@@ -54,7 +54,7 @@ def read_box(value: Any, form: str = "xyxy") -> tuple[float, float, float, float
     return x0, y0, x1, y1
 
 
-def held_box(value: Any, options: Options) -> tuple[tuple[float, ...], tuple[float, float] | None]:
+def held_box(value: Any, options: Options, known: RowContext) -> tuple[tuple[float, ...], tuple[float, float] | None]:
     """(corners of `value`, the width and height they are held against, None where neither is known).
 
     Raises:
@@ -62,26 +62,23 @@ def held_box(value: Any, options: Options) -> tuple[tuple[float, ...], tuple[flo
     """
     form = str(option(options, "format", "xyxy"))
     box = read_box(value, form)
-    side = _side(options)
+    side = _side(options, known)
     if side is not None:
         width, height = side
         for number, length in zip(box, (width, height, width, height), strict=True):
             if not -_SLACK * length <= number <= (1 + _SLACK) * length:
                 raise _outside(value, box, side, form)
-    if option(options, "side") == "target" and (box[2] <= box[0] or box[3] <= box[1]):
+    if known.side == "target" and (box[2] <= box[0] or box[3] <= box[1]):
         raise DataError(f"box {list(box)} has no area", help="a box that is written has a width and a height")
     return box, side
 
 
-def _side(options: Options) -> tuple[float, float] | None:
+def _side(options: Options, known: RowContext) -> tuple[float, float] | None:
     """Width and height that the numbers of boxes refer to: `size=`, else the row's picture."""
     size = option(options, "size")
     if size is not None:
         return float(str(size)), float(str(size))
-    frame = option(options, "frame")
-    if isinstance(frame, tuple) and len(frame) == 2:
-        return float(frame[0]), float(frame[1])
-    return None
+    return None if known.frame is None else (float(known.frame[0]), float(known.frame[1]))
 
 
 def _outside(value: Any, box: tuple[float, ...], side: tuple[float, float], form: str) -> DataError:
@@ -110,26 +107,26 @@ class BoxPreprocess(Preprocess):
             help="put the IMAGE slot into the line, or say [BOX:...,size=1] for boxes in fractions of the image",
         )
 
-    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+    def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """Four ids; a box that is written spans one bin at least."""
-        box, side = held_box(value, options)
+        box, side = held_box(value, options, known)
         last = self.vocabulary.bins - 1
         lengths = self._known_side(side) * 2
         bins = [min(last, max(0, round(n / length * last))) for n, length in zip(box, lengths, strict=True)]
-        if option(options, "side") == "target":
+        if known.side == "target":
             for low, high in ((0, 2), (1, 3)):
                 if bins[high] <= bins[low]:
                     bins[low] = min(bins[low], last - 1)
                     bins[high] = bins[low] + 1
         return Piece.of_ids(self.vocabulary.box_low + bin for bin in bins)
 
-    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
+    def constraint(self, options: Options, known: RowContext) -> Constraint:
         """Four bins of a box that has an area."""
         return Corners(self.vocabulary.box_low, self.vocabulary.declared_low)
 
-    def decode(self, ids: npt.NDArray[np.int64], options: Options) -> list[float]:
+    def decode(self, ids: npt.NDArray[np.int64], options: Options, known: RowContext) -> list[float]:
         """[x0, y0, x1, y1] in pixels."""
-        width, height = self._known_side(_side(options))
+        width, height = self._known_side(_side(options, known))
         x0, y0, x1, y1 = ((int(i) - self.vocabulary.box_low) / (self.vocabulary.bins - 1) for i in ids)
         corners = [x0 * width, y0 * height, x1 * width, y1 * height]
         if option(options, "format", "xyxy") == "xywh":
@@ -137,14 +134,16 @@ class BoxPreprocess(Preprocess):
         return corners
 
     @classmethod
-    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
-        """Raises DataError if `value` is not a box, or lies outside the `frame` or `size` that the options give."""
-        held_box(value, options)
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
+        """Raises DataError if `value` is not a box, or lies outside the `frame` or `size` that are known."""
+        held_box(value, options, known)
 
     @classmethod
-    def look(cls, value: Any, options: Options, settings: Mapping[str, Any], whole: bool = False) -> Look:
+    def look(
+        cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ, whole: bool = False
+    ) -> Look:
         """How large its numbers are, where they are pixels of a picture."""
-        if option(options, "size") is not None or option(options, "frame") is None:
+        if option(options, "size") is not None or known.frame is None:
             return Look()
         return Look(largest=max(0.0, *read_box(value, str(option(options, "format", "xyxy")))))
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, OneOf
-from ofasys_lite.plan.segments import Options, option
+from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row
+from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.text import closed_value, decode_closed, read_text
 
@@ -25,34 +25,34 @@ class CategoryPreprocess(Preprocess):
     kind: ClassVar[str] = kinds.CATEGORY
     fixed_rows: ClassVar[int | None] = 1
 
-    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+    def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """One id (on the target side under a set without rows: pieces and `<close>`)."""
         text = _name(value)
-        values = option(options, "closed_values")
-        if isinstance(values, tuple) and option(options, "side") == "target":
+        values = known.closed
+        if values is not None and known.side == "target":
             return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, values), values))
         row = self.vocabulary.find(f"={text}")
         if row is None:
-            known = [n[1:] for n in self.vocabulary.declared if n.startswith("=")]
-            raise DataError(f"category `{text}` is not in the training data", help=did_you_mean(text, known, "known"))
+            names = [n[1:] for n in self.vocabulary.declared if n.startswith("=")]
+            raise DataError(f"category `{text}` is not in the training data", help=did_you_mean(text, names, "known"))
         return Piece.of_ids([row])
 
-    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
+    def constraint(self, options: Options, known: RowContext) -> Constraint:
         """One of the closed values."""
-        values = option(options, "closed_values")
-        if not isinstance(values, tuple):
+        values = known.closed
+        if values is None:
             raise DataError("a CATEGORY target needs a closed set", help="write [CATEGORY:x,closed_set]")
         return OneOf(closed_sequences(self.vocabulary, values))
 
-    def decode(self, ids: npt.NDArray[np.int64], options: Options) -> str:
+    def decode(self, ids: npt.NDArray[np.int64], options: Options, known: RowContext) -> str:
         """The name."""
-        values = option(options, "closed_values")
-        if not isinstance(values, tuple):
+        values = known.closed
+        if values is None:
             return self.vocabulary.name(int(ids[0]))[1:]
         return decode_closed(ids, values, closed_sequences(self.vocabulary, values))
 
     @classmethod
-    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
         """Raises DataError if `value` is not a name."""
         _name(value)
 

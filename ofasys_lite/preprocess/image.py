@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import CardError, DataError, InstructionError
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import Array, Look, Piece, Size
+from ofasys_lite.preprocess.base import READ, Array, Look, Piece, RowContext, Size
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.image_values import ImageValues
 from ofasys_lite.preprocess.media import setting
@@ -192,14 +192,14 @@ class ImagePreprocess(ImageValues):
     - `pixels` (h * w, 3) uint8, line by line;
     - `mask` (P,) bool, True at masked cells; empty without `mask_ratio`.
 
-    With the option `own_holes` (a request asks for it, no line) cells with transparent pixels are the masked ones;
+    With `own_holes` of the row (a request asks for it, no line) cells with transparent pixels are the masked ones;
     `mask_ratio` draws only in pictures that have none.
 
     Attributes of a slot: `mask_ratio`, `mask_style=patches|block|center`, `size`, `max_pixels`,
     `min_pixels`, `augment=none|light|strong` (in training only; never mirrors).
     """
 
-    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+    def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """The piece of an image: P = h / f * w / f rows at (0, line, column).
 
         Raises:
@@ -212,15 +212,15 @@ class ImagePreprocess(ImageValues):
         orientation = turned(image)
         width, height = image.size if orientation < 5 else image.size[::-1]
         high, wide = cell_size(height, width, options, chosen)
-        drawn = rng if train and option(options, "augment", "none") != "none" else None
+        drawn = known.rng if known.train and option(options, "augment", "none") != "none" else None
         strong = option(options, "augment") == "strong"
         box = None if drawn is None else _window(0.3 if strong else 0.1, drawn)
         pixels = resized(image, high, wide, orientation, box, draft=image is not value)
         if drawn is not None:
             pixels = _recoloured(pixels, 0.3 if strong else 0.1, drawn)
         lines, columns = high // chosen.cell, wide // chosen.cell
-        mask = _mask(lines, columns, options, rng)
-        if len(mask) and option(options, "own_holes"):
+        mask = _mask(lines, columns, options, known.rng)
+        if len(mask) and known.own_holes:
             own = transparent(image, lines, columns, orientation).reshape(-1)
             mask = own if own.any() else mask
         arrays: dict[str, Array] = {
@@ -236,7 +236,7 @@ class ImagePreprocess(ImageValues):
         cell_size(chosen.cell, chosen.cell, options, chosen)
 
     @classmethod
-    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
         """Raises DataError if `value` holds no image or one that is too large; reads headers only.
 
         Relative paths are looked up in `settings["folder"]`, and passed over if that is not given.
@@ -247,7 +247,9 @@ class ImagePreprocess(ImageValues):
             cell_size(*size, options, chosen)
 
     @classmethod
-    def look(cls, value: Any, options: Options, settings: Mapping[str, Any], whole: bool = False) -> Look:
+    def look(
+        cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ, whole: bool = False
+    ) -> Look:
         """Its frame, whether it is reduced, and whether it holds several pictures."""
         chosen = ImageSettings.of(settings, options)
         most = chosen.max_pixels if option(options, "size") is None else None

@@ -18,7 +18,7 @@ from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import NO_ROW, Array, Look, Piece, Row, Size
+from ofasys_lite.preprocess.base import READ, Array, Look, Piece, RowContext, Size
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.image_values import ImageValues
@@ -51,7 +51,7 @@ class ImageCodesPreprocess(ImageValues):
     - `judge`, only where the line has judges: empty, or of a picture that they learn from (1,), its kind.
     """
 
-    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+    def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """The piece of a picture: L rows at (0, line, column).
 
         Raises:
@@ -66,8 +66,12 @@ class ImageCodesPreprocess(ImageValues):
         digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).digest()
         positions = _positions(lines, flat)
         order = np.zeros(0, dtype=np.int64)
-        if train and rng is not None and _codec(options).get("order") == "random":
-            order = rng.permutation(len(positions)) if _drawn(options, rng) else np.arange(len(positions))
+        if known.train and known.rng is not None and _codec(options).get("order") == "random":
+            order = (
+                known.rng.permutation(len(positions))
+                if _drawn(options, known.rng, known.step)
+                else np.arange(len(positions))
+            )
             positions = positions[order]
         arrays: dict[str, Array] = {
             "pixels": pixels[None],
@@ -79,10 +83,10 @@ class ImageCodesPreprocess(ImageValues):
             arrays["judge"] = np.zeros(0, dtype=np.int64)
         if not _together(options):
             return Piece(self.context.adapter, positions, arrays)
-        hidden = _some(np.ones(len(positions), dtype=np.bool_), rng if train else None)
+        hidden = _some(np.ones(len(positions), dtype=np.bool_), known.rng if known.train else None)
         return Piece(self.context.adapter, positions, {**arrays, "hidden": hidden}, hidden)
 
-    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
+    def constraint(self, options: Options, known: RowContext) -> Constraint:
         """L positions of K codes each."""
         _, lines = grid_of(options)
         keyed = dict(_codec(options).keyed)
@@ -93,7 +97,7 @@ class ImageCodesPreprocess(ImageValues):
         depth = 1 if flat else int(str(keyed["depth"]))
         return Codes(self.context.adapter, int(str(keyed["codes"])), depth, positions, together=_together(options))
 
-    def decode(self, ids: npt.NDArray[Any], options: Options) -> Any:
+    def decode(self, ids: npt.NDArray[Any], options: Options, known: RowContext) -> Any:
         """A PIL image of the (S, S, 3) uint8 pixels that the adapter rendered of the codes."""
         from PIL import Image
 
@@ -106,12 +110,12 @@ class ImageCodesPreprocess(ImageValues):
         return infill(piece, hidden, rng)
 
     @classmethod
-    def check(cls, value: Any, options: Options, settings: Any) -> None:
+    def check(cls, value: Any, options: Options, settings: Any, known: RowContext = READ) -> None:
         """Raises DataError if `value` holds no image or one that is too large; reads headers only."""
         header_check(value, settings)
 
     @classmethod
-    def look(cls, value: Any, options: Options, settings: Any, whole: bool = False) -> Look:
+    def look(cls, value: Any, options: Options, settings: Any, known: RowContext = READ, whole: bool = False) -> Look:
         """Its frame, and whether it holds several pictures."""
         # the codec may not be known yet: any size shows whether the picture can be decoded
         return look_at_image(value, settings, lambda high, wide: (high, wide), None, whole)
@@ -188,7 +192,7 @@ def _positions(lines: int, flat: int) -> npt.NDArray[np.int64]:
     return positions
 
 
-def _drawn(options: Options, rng: np.random.Generator) -> bool:
+def _drawn(options: Options, rng: np.random.Generator, step: int | None) -> bool:
     """Whether this sample stands in random order: ever less often, never from step `anneal` on (RAR)."""
-    anneal, step = int(str(_codec(options).get("anneal", 0))), option(options, "step", 0)
-    return not anneal or bool(rng.random() >= int(str(step)) / anneal)
+    anneal = int(str(_codec(options).get("anneal", 0)))
+    return not anneal or bool(rng.random() >= (step or 0) / anneal)

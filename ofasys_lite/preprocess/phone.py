@@ -13,7 +13,7 @@ from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row
+from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext
 
 __all__ = ["PhonePreprocess"]
 
@@ -39,7 +39,7 @@ class PhonePreprocess(Preprocess):
         low = vocabulary.declared_low
         return {n[len(_PREFIX) :]: low + i for i, n in enumerate(vocabulary.declared) if n.startswith(_PREFIX)}
 
-    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+    def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """One id per phone; on the target side followed by `<close>`."""
         rows = self._rows
         ids: list[int] = []
@@ -47,7 +47,7 @@ class PhonePreprocess(Preprocess):
             if phone not in rows:
                 raise DataError(f"phone `{phone}` is not in the training data", help=did_you_mean(phone, rows, "known"))
             ids.append(rows[phone])
-        if option(options, "side") == "target":
+        if known.side == "target":
             if not ids:
                 raise DataError("PHONE writes phones; found none", help="leave the row out")
             ids.append(self.vocabulary.control("close"))
@@ -56,21 +56,21 @@ class PhonePreprocess(Preprocess):
     def _limit(self, options: Options) -> int:
         return int(str(option(options, "max_length") or self.settings.get("max_length", 256)))
 
-    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
+    def constraint(self, options: Options, known: RowContext) -> Constraint:
         """Any phones, then `<close>`."""
         least = int(str(option(options, "min_length") or 0))
         ids = tuple(sorted(self._rows.values()))
         return Free(0, 0, least, self._limit(options), self.vocabulary.control("close"), ids)
 
-    def decode(self, ids: npt.NDArray[np.int64], options: Options) -> str:
+    def decode(self, ids: npt.NDArray[np.int64], options: Options, known: RowContext) -> str:
         """Phones separated by spaces."""
         close = self.vocabulary.control("close")
         return " ".join(self.vocabulary.name(int(i))[len(_PREFIX) :] for i in ids if i != close)
 
     @classmethod
-    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
         """Raises DataError if `value` is not a sequence of phones."""
-        if not _phones(value) and option(options, "side") == "target":
+        if not _phones(value) and known.side == "target":
             raise DataError("PHONE writes phones; found none", help="leave the row out")
 
     @classmethod

@@ -20,7 +20,7 @@ from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf, Optional, Placed, Series
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import NO_ROW, Context, Piece, Preprocess, Row, Size
+from ofasys_lite.preprocess.base import READ, Context, Piece, Preprocess, RowContext, Size
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.fitting import cells, checked_cell, checked_field, checked_record
 from ofasys_lite.preprocess.linear import as_struct, linear, read_struct, without_none
@@ -57,7 +57,7 @@ class StructPreprocess(Preprocess):
     def _depth(self) -> int:
         return int(str(self.settings.get("depth") or 8))
 
-    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+    def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """Ids of the value, grids at (0, row, column); a source longer than `max_length` loses whole elements.
 
         Raises:
@@ -66,14 +66,14 @@ class StructPreprocess(Preprocess):
         """
         schema = _schema(options)
         found = read_struct(value, bool(option(options, "uncased")))
-        target = option(options, "side") == "target"
+        target = known.side == "target"
         if isinstance(schema, Grid):
             return self._grid_piece(found, schema, target)
         if isinstance(schema, Record):
             return self._record_piece(found, schema, self._most(options), target)
         return Piece.of_ids(self._linear_ids(found, self._most(options), "", target))
 
-    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
+    def constraint(self, options: Options, known: RowContext) -> Constraint:
         """The grammar of the schema."""
         schema = _schema(options)
         if isinstance(schema, Grid):
@@ -85,7 +85,7 @@ class StructPreprocess(Preprocess):
             return Series(tuple(self._field_constraint(f, self._most(options)) for f in schema.fields))
         return self.linear.constraint(self._most(options), self._depth())
 
-    def decode(self, ids: Ids, options: Options) -> Any:
+    def decode(self, ids: Ids, options: Options, known: RowContext) -> Any:
         """The value: JSON; a grid as a list of rows, blanks None; a record as a dict without its absent keys."""
         schema = _schema(options)
         listed = [int(i) for i in ids]
@@ -105,14 +105,14 @@ class StructPreprocess(Preprocess):
         _schema(options)
 
     @classmethod
-    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
         """Raises DataError if `value` is no structure or not of the schema; InstructionError if the schema is wrong."""
         schema = _schema(options)
         found = read_struct(value, bool(option(options, "uncased")))
         if isinstance(schema, Grid):
-            known = {scalar_text(v) for v in schema.values}
+            values = {scalar_text(v) for v in schema.values}
             for cell in cells(found, schema):
-                checked_cell(cell, known, schema)
+                checked_cell(cell, values, schema)
         elif isinstance(schema, Record):
             record = checked_record(found, schema)
             for field in schema.fields:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, Row, Size, line_positions
+from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext, Size, line_positions
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.plain import plain
@@ -126,21 +126,19 @@ class TextPreprocess(Preprocess):
 
     text: ClassVar[bool] = True
 
-    def encode(self, value: Any, options: Options, rng: np.random.Generator | None, train: bool) -> Piece:
+    def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """Ids of the text; on the target side followed by `<close>`, unless the set is closed."""
         text = read_text(value)
-        target = option(options, "side") == "target"
-        closed = option(options, "closed_values")
-        if closed is not None and target:
-            values = tuple(closed) if isinstance(closed, tuple) else ()
-            return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, values), values))
+        target = known.side == "target"
+        if known.closed is not None and target:
+            return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, known.closed), known.closed))
         ids = self._ids(normal_text(text, options), options)[: self._limit(options)]
         if target:
-            return self._target(ids, options, rng if train else None)
+            return self._target(ids, options, known.rng if known.train else None)
         ratio = float(str(option(options, "mask_ratio", 0.0)))
-        if ratio > 0 and rng is not None:
+        if ratio > 0 and known.rng is not None:
             style = str(option(options, "mask_style", "bart"))
-            ids = mask_ids(ids, ratio, style, self.vocabulary.control("mask"), rng)
+            ids = mask_ids(ids, ratio, style, self.vocabulary.control("mask"), known.rng)
         return Piece.of_ids(ids)
 
     def _target(self, ids: list[int], options: Options, rng: np.random.Generator | None) -> Piece:
@@ -168,20 +166,18 @@ class TextPreprocess(Preprocess):
         """The text with loss on the span that the source hides (MASS)."""
         return hidden_span(piece, hidden, self.vocabulary.control("mask"))
 
-    def constraint(self, options: Options, row: Row = NO_ROW) -> Constraint:
+    def constraint(self, options: Options, known: RowContext) -> Constraint:
         """Free text of `min_length` to `max_length` pieces, or one value of the closed set."""
-        closed = option(options, "closed_values")
-        if isinstance(closed, tuple):
-            return OneOf(closed_sequences(self.vocabulary, closed))
+        if known.closed is not None:
+            return OneOf(closed_sequences(self.vocabulary, known.closed))
         least = int(str(option(options, "min_length") or 0))
         vocabulary = self.vocabulary
         return Free(vocabulary.text_low, vocabulary.text_high, least, self._limit(options), vocabulary.control("close"))
 
-    def decode(self, ids: Ids, options: Options) -> str:
+    def decode(self, ids: Ids, options: Options, known: RowContext) -> str:
         """The text that `ids` spell."""
-        closed = option(options, "closed_values")
-        if isinstance(closed, tuple):
-            return decode_closed(ids, closed, closed_sequences(self.vocabulary, closed))
+        if known.closed is not None:
+            return decode_closed(ids, known.closed, closed_sequences(self.vocabulary, known.closed))
         close = self.vocabulary.control("close")
         return self.vocabulary.decode(i for i in ids if i != close)
 
@@ -190,7 +186,7 @@ class TextPreprocess(Preprocess):
         return 1 + (size[0] if option(options, "spelled") else size[0] // 3)
 
     @classmethod
-    def check(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> None:
+    def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
         """Raises DataError if `value` is neither text nor a number."""
         read_text(value)
 

@@ -14,7 +14,7 @@ from ofasys_lite.adapters.base import Embedded, Shared
 from ofasys_lite.adapters.image import ImageAdapter, buckets
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.pack import Part
-from ofasys_lite.preprocess.base import Context, Piece
+from ofasys_lite.preprocess.base import Context, Piece, RowContext
 from ofasys_lite.preprocess.image import ImagePreprocess
 
 D = 48
@@ -43,7 +43,11 @@ def pieces(sizes: Sequence[tuple[int, int]], masked: bool = False, **settings: A
     made = []
     for i, size in enumerate(sizes):
         options = (("mask_ratio", 0.5),) if masked and i % 2 else ()
-        made.append(preprocess.encode(rng.integers(0, 256, (*size, 3)).astype(np.uint8), options, rng, True))
+        made.append(
+            preprocess.encode(
+                rng.integers(0, 256, (*size, 3)).astype(np.uint8), options, RowContext(rng=rng, train=True)
+            )
+        )
     return made
 
 

@@ -83,8 +83,7 @@ def test_an_empty_label_within_a_group_or_among_candidates_is_no_class() -> None
     with pytest.raises(DataError, match="the label is empty"):
         group.maker.example(rows[-1], "x", None, True)
     offered = prepared(task("[TEXT:q] -> [TEXT:a,closed_set=@c]", [{**row, "a": "yes"} for row in rows])).tasks[0]
-    options = dict(offered.maker.options(offered.plan.target_slots()[0], rows[0], None, True))
-    assert options["closed_values"] == ("yes",)
+    assert offered.maker.row_context(offered.plan.target_slots()[0], rows[0], None, True).closed == ("yes",)
 
 
 def test_phones_that_are_written_are_never_none() -> None:

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Grammar, Move
 from ofasys_lite.plan.segments import option
-from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess
+from ofasys_lite.preprocess.base import Piece, Preprocess
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ class WordsPreprocess(Preprocess):
     def _ids(self, word):
         return (*self.vocabulary.encode(word), self.vocabulary.control("close"))
 
-    def encode(self, value, options, rng, train):
+    def encode(self, value, options, known):
         ids = [id for word in str(value).split() for id in self._ids(word)]
-        return Piece.of_ids([*ids, *([self.vocabulary.control("end")] if option(options, "side") == "target" else [])])
+        return Piece.of_ids([*ids, *([self.vocabulary.control("end")] if known.side == "target" else [])])
 
-    def constraint(self, options, row=NO_ROW):
+    def constraint(self, options, known):
         column = option(options, "among")
-        words = str(row.get(column, "")).split()
+        words = str(known.row.get(column, "")).split()
         if not words:
             raise DataError(f"column `{column}` has no words to choose from")
         return Words(tuple(sorted({self._ids(word) for word in words})), self.vocabulary.control("end"))
 
-    def decode(self, ids, options):
+    def decode(self, ids, options, known):
         close, end = self.vocabulary.control("close"), self.vocabulary.control("end")
         words = [[]]
         for id in ids:

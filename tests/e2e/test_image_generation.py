@@ -202,7 +202,7 @@ from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 
 
 class TonePreprocess(Preprocess):
-    def encode(self, value, options, rng, train):
+    def encode(self, value, options, known):
         array = np.asarray(value, dtype=np.float32)
         if array.shape != (4,):
             raise DataError(f"a tone has four numbers, this has shape {array.shape}")
@@ -211,12 +211,12 @@ class TonePreprocess(Preprocess):
         arrays = {"tone": array[None], "key": key.copy(), **none}
         return Piece(self.context.adapter, line_positions(4), arrays)
 
-    def constraint(self, options, row):
+    def constraint(self, options, known):
         facts = dict(option(options, "codec").keyed)
         places = tuple((i, i, i) for i in range(4))
         return Codes(self.context.adapter, facts["codes"], facts["depth"], places)
 
-    def decode(self, ids, options):
+    def decode(self, ids, options, known):
         return [round(float(v), 3) for v in ids * (2 if option(options, "loud") else 1)]
 
     def rows_of(self, size, options):

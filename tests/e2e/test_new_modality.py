@@ -65,7 +65,7 @@ from ofasys_lite.preprocess.shown import Shown
 class ColourPreprocess(Preprocess):
     fixed_rows = 1
 
-    def encode(self, value, options, rng, train):
+    def encode(self, value, options, known):
         try:
             rgb = [float(v) for v in (value.split() if isinstance(value, str) else value)]
         except (TypeError, ValueError):
@@ -85,14 +85,14 @@ class PaintPreprocess(Preprocess):
     ending = ".ppm"
     text = True
 
-    def encode(self, value, options, rng, train):
+    def encode(self, value, options, known):
         return Piece.of_ids([*self.vocabulary.encode(value), self.vocabulary.control("close")])
 
     def constraint(self, options, row):
         vocabulary = self.vocabulary
         return Free(vocabulary.text_low, vocabulary.text_high, 1, 20, vocabulary.control("close"))
 
-    def decode(self, ids, options):
+    def decode(self, ids, options, known):
         return rgb_of(self.vocabulary.decode(i for i in ids[:-1]))
 
     @classmethod
@@ -159,7 +159,7 @@ class ClipPreprocess(Preprocess):
     def rows_of(self, size, options):
         return min(size[0], self.settings["frames"]) * (size[1] // 8) * (size[2] // 8)
 
-    def encode(self, value, options, rng, train):
+    def encode(self, value, options, known):
         pixels = np.asarray(value, dtype=np.uint8)[: self.settings["frames"]]
         grid = (len(pixels), pixels.shape[1] // 8, pixels.shape[2] // 8)
         positions = np.stack([axis.ravel() for axis in np.indices(grid)], axis=1)

@@ -57,9 +57,9 @@ from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 
 
 class ColourPreprocess(Preprocess):
-    def encode(self, value, options, rng, train):
+    def encode(self, value, options, known):
         array = np.array(value, dtype=np.float32)
-        asked = dict(options)["side"] == "target"
+        asked = known.side == "target"
         arrays = {"value": array, "hidden": np.full(3, asked)}
         return Piece(self.context.adapter, line_positions(3), arrays)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from ofasys_lite.layout.analyze import analyze
 from ofasys_lite.layout.ready import DataSettings, ReadyTask, make_ready, preprocess_class
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.preprocess.audio import AudioPreprocess
-from ofasys_lite.preprocess.base import Context, Preprocess
+from ofasys_lite.preprocess.base import Context, Preprocess, RowContext
 from ofasys_lite.preprocess.image import ImagePreprocess
 from ofasys_lite.preprocess.text import TextPreprocess
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
@@ -128,9 +128,9 @@ ODD: tuple[Any, ...] = (
 GRID = CallValue("grid", (), (("rows", 2), ("columns", 2)))
 RECORD = CallValue("record", (), (("a", "number"), ("b", "text"), ("optional", "b")))
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
-    "TEXT": ({}, {"spelled": True}, {"closed_values": ("yes", "no")}, {"mask_ratio": 0.5}, {"noise_ratio": 1.0}),
+    "TEXT": ({}, {"spelled": True}, {"closed": ("yes", "no")}, {"mask_ratio": 0.5}, {"noise_ratio": 1.0}),
     "BOX": ({"size": 1.0}, {"frame": (8, 8)}, {}),
-    "CATEGORY": ({}, {"closed_values": ("yes", "no")}),
+    "CATEGORY": ({}, {"closed": ("yes", "no")}),
     "PHONE": ({},),
     "STRUCT": ({}, {"max_length": 1}, {"schema": GRID}, {"schema": RECORD}),
     "IMAGE": ({}, {"size": 16}, {"mask_ratio": 0.5}),
@@ -144,18 +144,23 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(train_pieces([WORDS, "0123456789"] * 5, 340), 50, ("=yes", "=no", "phone:AA", "cell:1", "cell:2"))
 
 
+SIDES: tuple[Literal["source", "target"], ...] = ("source", "target")
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_any_value_is_read_or_refused_and_never_a_crash(vocabulary: Vocabulary, name: str) -> None:
     card = CARDS[name]
     kind = preprocess_class(card.preprocess["default"])
     tool = kind(Context(dict(card.settings), vocabulary, name.lower()))
     for given in OPTIONS[name]:
-        for side in ("source", "target"):
-            options = tuple(sorted({**given, "side": side}.items()))
+        for side in SIDES:
+            row = {key: given[key] for key in ("closed", "frame") if key in given}
+            options = tuple((key, value) for key, value in sorted(given.items()) if key not in row)
+            known = RowContext(side, np.random.default_rng(0), True, **row)
             for value in ODD:
                 reads: tuple[Callable[[], object], ...] = (
-                    partial(tool.encode, value, options, np.random.default_rng(0), True),
-                    partial(kind.check, value, options, dict(card.settings)),
+                    partial(tool.encode, value, options, known),
+                    partial(kind.check, value, options, dict(card.settings), known),
                     lambda v=value: list(kind.texts(v)),
                     lambda v=value, o=options: list(kind.declare(v, o, card.settings)),
                     partial(tool.frame, value),

@@ -15,7 +15,7 @@ import soundfile
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.preprocess.audio import AudioPreprocess, read_audio, rows_of_frames
 from ofasys_lite.preprocess.audio_features import FrameSettings, log_mel, mel_filters, normalised, specaugment
-from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.base import READ, Context, RowContext
 
 
 def read(
@@ -23,7 +23,7 @@ def read(
 ) -> Any:
     preprocess = AudioPreprocess(Context(settings, None, adapter="audio", folder=folder))  # type: ignore[arg-type]
     generator = None if rng is None else np.random.default_rng(rng)
-    return preprocess.encode(value, options, generator, rng is not None)
+    return preprocess.encode(value, options, RowContext(rng=generator, train=rng is not None))
 
 
 def tone(seconds: float = 0.5, rate: int = 16000, hertz: float = 440.0) -> np.ndarray[Any, Any]:
@@ -254,9 +254,9 @@ def test_specaugment_hides_bands_and_spans_in_training_only_and_follows_from_the
 def test_evaluation_hides_and_stretches_nothing_though_its_samples_have_a_generator() -> None:
     value = (np.random.default_rng(0).normal(size=16000) * 0.1, 16000)
     preprocess = AudioPreprocess(Context({}, None, adapter="audio", folder=None))  # type: ignore[arg-type]
-    plain = preprocess.encode(value, (), None, False).arrays["frames"]
+    plain = preprocess.encode(value, (), READ).arrays["frames"]
     for seed in range(3):
-        seen = preprocess.encode(value, (("speed", 0.2),), np.random.default_rng(seed), False).arrays["frames"]
+        seen = preprocess.encode(value, (("speed", 0.2),), RowContext(rng=np.random.default_rng(seed))).arrays["frames"]
         assert np.array_equal(seen, plain)
 
 

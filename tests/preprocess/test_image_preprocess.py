@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from ofasys_lite.errors import CardError, DataError, InstructionError
-from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.base import Context, RowContext
 from ofasys_lite.preprocess.image import ImagePreprocess, cell_mask, picture, smart_resize
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "positions" / "smart_resize.csv"
@@ -27,7 +27,7 @@ def reader(folder: str | None = None, **settings: Any) -> ImagePreprocess:
 
 def read(value: Any, *options: tuple[str, object], rng: int | None = None, train: bool = False, **kw: Any) -> Any:
     generator = None if rng is None else np.random.default_rng(rng)
-    return reader(**kw).encode(value, options, generator, train)
+    return reader(**kw).encode(value, options, RowContext(rng=generator, train=train))
 
 
 def gradient(height: int, width: int, mode: str = "RGB") -> Image.Image:

@@ -17,22 +17,23 @@ from ofasys_lite.instruction import parse
 from ofasys_lite.instruction.syntax_tree import Slot
 from ofasys_lite.plan.attribute_values import plain
 from ofasys_lite.plan.segments import Options
-from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.base import READ, Context, RowContext
 from ofasys_lite.preprocess.schemas import read_schema
 from ofasys_lite.preprocess.struct import StructPreprocess
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
 
 SETTINGS = {"max_length": 4096, "depth": 16}
+WRITTEN = RowContext("target", train=True)
 MODEL = train_pieces(["select name from films where year = 12;", "the red light is on", "abcdefgh xyz"] * 3, 300)
 GRID = "grid(rows=2,columns=3,values=(1,2,x))"
 RECORD = "record(intent=(on,off,2),name=text,level=number,loud=flag,items=list,extra=json,optional=(level,name))"
 
 
-def _options(schema: str = "json", side: str = "target", **more: Any) -> Options:
+def _options(schema: str = "json", **more: Any) -> Options:
     (template,) = parse(f"a -> [STRUCT:x,schema={schema}]").templates
     slot = template.targets[0].nodes[0]
     assert isinstance(slot, Slot)
-    return (*sorted({"schema": plain(slot.attributes[0].value), "side": side, **more}.items()),)  # type: ignore[arg-type]
+    return (*sorted({"schema": plain(slot.attributes[0].value), **more}.items()),)  # type: ignore[arg-type]
 
 
 def _tool(*schemas: str, **changes: Any) -> StructPreprocess:
@@ -43,8 +44,8 @@ def _tool(*schemas: str, **changes: Any) -> StructPreprocess:
 
 
 def _round(tool: StructPreprocess, value: Any, options: Options) -> Any:
-    piece = tool.encode(value, options, None, True)
-    automaton = compile(tool.constraint(options))
+    piece = tool.encode(value, options, WRITTEN)
+    automaton = compile(tool.constraint(options, WRITTEN))
     ids = piece.arrays["ids"]
     states = automaton.walk(ids)
     assert automaton.done(states[-1])
@@ -52,7 +53,7 @@ def _round(tool: StructPreprocess, value: Any, options: Options) -> Any:
     if piece.learn_P is not None:
         # every choice is learned
         assert all(piece.learn_P[i] for i, s in enumerate(states[:-1]) if automaton.choices(s))
-    return tool.decode(ids, options)
+    return tool.decode(ids, options, WRITTEN)
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\u2581"), max_size=12)
@@ -87,27 +88,27 @@ def test_arrays_and_tuples_become_lists() -> None:
 @pytest.mark.parametrize("most", [1, 2, 3, 12, 60, 400])
 def test_a_thousand_random_outputs_of_the_grammar_all_parse(most: int) -> None:
     tool, options = _tool(max_length=most, depth=4), _options()
-    automaton = compile(tool.constraint(options))
+    automaton = compile(tool.constraint(options, WRITTEN))
     for seed in range(170):
         ids = np.array(random_walk(automaton, np.random.default_rng(seed)))
         assert len(ids) <= most
-        value = tool.decode(ids, options)
+        value = tool.decode(ids, options, WRITTEN)
         assert json.loads(json.dumps(value, allow_nan=False)) == value
 
 
 @pytest.mark.parametrize("schema", [GRID, RECORD, "grid(9,9)", "record(a,b)"])
 def test_random_outputs_of_every_schema_are_values_of_the_schema(schema: str) -> None:
     tool, options = _tool(schema, max_length=40), _options(schema)
-    automaton = compile(tool.constraint(options))
+    automaton = compile(tool.constraint(options, WRITTEN))
     for seed in range(100):
-        value = tool.decode(np.array(random_walk(automaton, np.random.default_rng(seed))), options)
+        value = tool.decode(np.array(random_walk(automaton, np.random.default_rng(seed))), options, WRITTEN)
         tool.check(value, options, SETTINGS)
         json.dumps(value, allow_nan=False)
 
 
 def test_a_grid_is_one_id_a_cell_at_its_row_and_column() -> None:
     tool = _tool(GRID)
-    piece = tool.encode([[1, 0, "x"], [2, None, ""]], _options(GRID, "source"), None, False)
+    piece = tool.encode([[1, 0, "x"], [2, None, ""]], _options(GRID), READ)
     names = [tool.vocabulary.name(i) for i in piece.arrays["ids"]]
     assert names == ["cell:1", "<cell>", "cell:x", "cell:2", "<cell>", "<cell>"]
     assert piece.positions_P3.tolist() == [[0, r, c] for r in range(2) for c in range(3)]
@@ -139,7 +140,7 @@ def test_a_value_that_is_no_such_grid_is_refused(value: Any, message: str) -> No
     with pytest.raises(DataError, match=message):
         StructPreprocess.check(value, _options(GRID), SETTINGS)
     with pytest.raises(DataError, match=message):
-        _tool(GRID).encode(value, _options(GRID), None, False)
+        _tool(GRID).encode(value, _options(GRID), WRITTEN)
 
 
 FULL = {"intent": "on", "name": "the lamp", "level": -1.5, "loud": True, "items": [1, "a"], "extra": {"k": None}}
@@ -155,14 +156,14 @@ def test_a_record_is_read_back_without_its_missing_keys(change: dict[str, Any], 
 
 def test_what_the_schema_alone_decides_carries_no_loss() -> None:
     schema = "record(level=number,kind=(only))"
-    piece = _tool(schema).encode({"level": 7, "kind": "only"}, _options(schema), None, True)
+    piece = _tool(schema).encode({"level": 7, "kind": "only"}, _options(schema), WRITTEN)
     assert piece.learn_P is not None
     assert piece.learn_P.tolist() == [False, True, True, False]
 
 
 def test_a_closed_value_of_a_record_is_one_declared_row() -> None:
     tool = _tool("record(intent=(on,off))")
-    piece = tool.encode({"intent": "off"}, _options("record(intent=(on,off))"), None, True)
+    piece = tool.encode({"intent": "off"}, _options("record(intent=(on,off))"), WRITTEN)
     assert [tool.vocabulary.name(i) for i in piece.arrays["ids"]] == ["=off"]
 
 
@@ -181,7 +182,7 @@ def test_a_record_that_does_not_fit_its_schema_is_refused(change: dict[str, Any]
     with pytest.raises(DataError, match=message):
         StructPreprocess.check({**FULL, **change}, _options(RECORD), SETTINGS)
     with pytest.raises(DataError, match=message):
-        _tool(RECORD).encode({**FULL, **change}, _options(RECORD), None, True)
+        _tool(RECORD).encode({**FULL, **change}, _options(RECORD), WRITTEN)
 
 
 def test_a_missing_key_is_refused_unless_it_is_optional() -> None:
@@ -233,14 +234,14 @@ def test_a_wrong_schema_is_refused_with_what_is_allowed(schema: str, message: st
 )
 def test_what_is_no_json_is_refused(value: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        JSON_TOOL.encode(value, _options(), None, True)
+        JSON_TOOL.encode(value, _options(), WRITTEN)
     with pytest.raises(DataError, match=message):
         StructPreprocess.check(value, _options(), SETTINGS)
 
 
 def test_nesting_beyond_the_depth_is_refused() -> None:
     with pytest.raises(DataError, match="nested too deeply"):
-        _tool(depth=2).encode([[[1]]], _options(), None, True)
+        _tool(depth=2).encode([[[1]]], _options(), WRITTEN)
 
 
 def test_a_long_table_of_a_source_loses_whole_records_at_the_end() -> None:
@@ -256,16 +257,16 @@ def test_a_long_table_of_a_source_loses_whole_records_at_the_end() -> None:
 @given(VALUES.filter(lambda v: not isinstance(v, str)), st.integers(1, 60))
 def test_a_cut_value_is_legal_and_fits(value: Any, most: int) -> None:
     options = _options(side="source", max_length=most)
-    assert len(JSON_TOOL.encode(value, options, None, True).arrays["ids"]) <= most
+    assert len(JSON_TOOL.encode(value, options, WRITTEN).arrays["ids"]) <= most
     _round(JSON_TOOL, value, options)
 
 
 def test_a_target_that_would_be_cut_is_refused_and_one_that_just_fits_is_whole() -> None:
     value = {"name": "red", "items": [1, 2, 3]}
-    length = len(JSON_TOOL.encode(value, _options(), None, True).arrays["ids"])
+    length = len(JSON_TOOL.encode(value, _options(), WRITTEN).arrays["ids"])
     assert _round(JSON_TOOL, value, _options(max_length=length)) == value
     with pytest.raises(DataError, match=f"the value has {length} tokens, and max_length={length - 1} is the most"):
-        JSON_TOOL.encode(value, _options(max_length=length - 1), None, True)
+        JSON_TOOL.encode(value, _options(max_length=length - 1), WRITTEN)
 
 
 @pytest.mark.parametrize("key", ["name", "items"])
@@ -274,8 +275,8 @@ def test_a_record_with_a_field_that_would_be_cut_is_refused_as_a_target_only(key
     record = {"intent": "on", "name": "red", "loud": True, "items": [], "extra": None}
     record[key] = "the red light " * 40 if key == "name" else ["the red light is on"] * 40
     with pytest.raises(DataError, match=f"`{key}` has .* tokens, and max_length="):
-        tool.encode(record, _options(RECORD, max_length=70), None, True)
-    assert tool.encode(record, _options(RECORD, side="source", max_length=70), None, True).count < 200
+        tool.encode(record, _options(RECORD, max_length=70), WRITTEN)
+    assert tool.encode(record, _options(RECORD, max_length=70), RowContext(train=True)).count < 200
 
 
 def test_uncased_lowers_keys_and_texts() -> None:
@@ -287,14 +288,14 @@ def test_texts_are_all_keys_and_strings() -> None:
 
 
 def test_numbers_are_spelt_a_character_an_id() -> None:
-    ids = JSON_TOOL.encode(-12.5, _options(), None, True).arrays["ids"]
+    ids = JSON_TOOL.encode(-12.5, _options(), WRITTEN).arrays["ids"]
     assert len(ids) == 7
     assert len(set(JSON_TOOL.linear.digits.values())) == 15
 
 
 def test_a_number_beyond_floats_becomes_the_largest_float() -> None:
     c, d = JSON_TOOL.linear.controls, JSON_TOOL.linear.digits
-    found = JSON_TOOL.decode(np.array([c["number"], *(d[x] for x in "-1e999"), c["close"]]), _options())
+    found = JSON_TOOL.decode(np.array([c["number"], *(d[x] for x in "-1e999"), c["close"]]), _options(), WRITTEN)
     assert found == -1.7976931348623157e308
 
 
@@ -302,4 +303,4 @@ def test_broken_ids_are_refused() -> None:
     c = JSON_TOOL.linear.controls
     for ids in ([c["list"]], [c["string"], 50], [c["end"]], [c["record"], c["true"]], [c["true"], c["true"]]):
         with pytest.raises(DataError, match="STRUCT"):
-            JSON_TOOL.decode(np.array(ids), _options())
+            JSON_TOOL.decode(np.array(ids), _options(), WRITTEN)

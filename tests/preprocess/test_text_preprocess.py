@@ -7,7 +7,7 @@ import pytest
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Free
-from ofasys_lite.preprocess.base import Context
+from ofasys_lite.preprocess.base import READ, Context, RowContext
 from ofasys_lite.preprocess.closed import closed_ids
 from ofasys_lite.preprocess.text import TextPreprocess, mask_ids
 from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
@@ -17,21 +17,21 @@ TEXT = TextPreprocess(Context({}, VOCABULARY))
 
 
 def test_spelled_text_has_a_token_a_character_and_reads_back() -> None:
-    ids = TEXT.encode("the cat", (("side", "source"), ("spelled", True)), None, False).arrays["ids"]
+    ids = TEXT.encode("the cat", (("spelled", True),), READ).arrays["ids"]
     assert len(ids) == 7
     assert VOCABULARY.decode(ids) == "the cat"
-    assert len(TEXT.encode("the cat", (("side", "source"),), None, False).arrays["ids"]) < 7
+    assert len(TEXT.encode("the cat", (), READ).arrays["ids"]) < 7
 
 
 def test_a_written_text_ends_with_close_and_a_read_one_does_not() -> None:
     close = VOCABULARY.control("close")
-    assert TEXT.encode("cat", (("side", "target"),), None, False).arrays["ids"][-1] == close
-    assert close not in TEXT.encode("cat", (("side", "source"),), None, False).arrays["ids"]
+    assert TEXT.encode("cat", (), RowContext("target")).arrays["ids"][-1] == close
+    assert close not in TEXT.encode("cat", (), READ).arrays["ids"]
 
 
 def test_a_list_is_no_text() -> None:
     with pytest.raises(DataError, match="TEXT reads text or a number; found a list"):
-        TEXT.encode(["a"], (("side", "source"),), None, False)
+        TEXT.encode(["a"], (), READ)
 
 
 @pytest.mark.parametrize(("style", "length"), [("token", 20), ("mass", 20), ("bart", None)])
@@ -46,7 +46,7 @@ def test_about_the_stated_share_is_masked(style: str, length: int | None) -> Non
 
 
 def test_a_written_text_keeps_to_the_lengths_of_its_slot() -> None:
-    constraint = TEXT.constraint((("min_length", 3), ("max_length", 7)))
+    constraint = TEXT.constraint((("min_length", 3), ("max_length", 7)), RowContext("target"))
     assert isinstance(constraint, Free)
     assert (constraint.least, constraint.most) == (3, 7)
 
