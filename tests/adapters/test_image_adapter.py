@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ def test_hidden_pixels_are_seen_nowhere() -> None:
     other = pixels.copy()
     other[8:16, 8:16] = 0
     first, second = (
-        model.embed(pack([Piece("image", piece.positions_P3, {**piece.arrays, "mask": mask, "pixels": x})]))
+        model.embed(pack([replace(piece, arrays={**piece.arrays, "mask": mask, "pixels": x})]))
         for x in (pixels.reshape(-1, 3), other.reshape(-1, 3))
     )
     assert torch.equal(first, second)
@@ -181,7 +182,7 @@ def test_bf16_autocast_gives_nearly_the_same() -> None:
 
 def test_pixels_that_do_not_fill_the_cells_are_refused() -> None:
     part = pack(pieces([(16, 16)], patch=8))
-    with pytest.raises(ShapeError, match="256 pixels in 1 lines do not fill 1 cells of 8 x 8"):
+    with pytest.raises(ShapeError, match=r"256 pixels in a grid of \(1, 1, 1\) do not fill 1 cells of 8 x 8"):
         adapter().embed(part)
     with pytest.raises(ShapeError, match="image adapter returned 1 rows, the plan counts 2"):
         Embedded(torch.zeros(1, D), torch.arange(2), "image")
