@@ -140,7 +140,7 @@ class RowContext:
     closed: tuple[str, ...] | None = None
     step: int | None = None
     own_holes: bool = False
-    row: Row = NO_ROW
+    row: Row = field(default_factory=lambda: NO_ROW)
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,7 @@ def test_a_thin_box_that_is_written_spans_a_bin_at_least() -> None:
     row = dict(worlds.rows(1)[0])
     for box in ([3.0, 3.0, 3.01, 9.0], [15.99, 15.99, 16.0, 16.0], [0.0, 0.0, 0.001, 0.001]):
         row.update(img=np.zeros((16, 16, 3), dtype=np.uint8), box=box)
-        ids = maker.example(row, "0", None, True).targets[0].pieces[0].piece.arrays["ids"]
+        ids = maker.example(row, "0", None, True).targets[0].pieces[0].arrays["ids"]
         assert ids[0] < ids[2]
         assert ids[1] < ids[3]
 
