@@ -26,7 +26,7 @@ from ofasys_lite.preprocess.shown import Shown
 __all__ = ["Input", "TaskRows", "open_task", "spread"]
 
 #: What stands for the modality of a list of records.
-_GROUP = "GROUP"
+_GROUP = "STRUCT"
 
 
 def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[str, RowSource]:
@@ -82,7 +82,7 @@ class Input:
 
     Attributes:
         column: Its name.
-        modality: What its values are; `GROUP` for a list of records.
+        modality: What its values are; a list of records is captioned as a structure.
         tool: What knows its values; None for a list of records.
         one: A row holds one value; else a list of them.
     """
