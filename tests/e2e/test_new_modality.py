@@ -88,7 +88,7 @@ class PaintPreprocess(Preprocess):
     def encode(self, value, options, known):
         return Piece.of_ids([*self.vocabulary.encode(value), self.vocabulary.control("close")])
 
-    def constraint(self, options, row):
+    def constraint(self, options, known):
         vocabulary = self.vocabulary
         return Free(vocabulary.text_low, vocabulary.text_high, 1, 20, vocabulary.control("close"))
 
