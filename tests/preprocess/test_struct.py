@@ -43,8 +43,8 @@ def _tool(*schemas: str, **changes: Any) -> StructPreprocess:
     return StructPreprocess(Context({**SETTINGS, **changes}, vocabulary))
 
 
-def _round(tool: StructPreprocess, value: Any, options: Options) -> Any:
-    piece = tool.encode(value, options, WRITTEN)
+def _round(tool: StructPreprocess, value: Any, options: Options, known: RowContext = WRITTEN) -> Any:
+    piece = tool.encode(value, options, known)
     automaton = compile(tool.constraint(options, WRITTEN))
     ids = piece.arrays["ids"]
     states = automaton.walk(ids)
@@ -246,7 +246,7 @@ def test_nesting_beyond_the_depth_is_refused() -> None:
 
 def test_a_long_table_of_a_source_loses_whole_records_at_the_end() -> None:
     table = {"name": "films", "rows": [{"title": f"film {i}", "year": 1900 + i} for i in range(50)]}
-    found = _round(_tool(), table, _options(side="source", max_length=300))
+    found = _round(_tool(), table, _options(max_length=300), READ)
     assert found["name"] == "films"
     kept = found["rows"]
     assert 3 < len(kept) < 50
@@ -256,9 +256,9 @@ def test_a_long_table_of_a_source_loses_whole_records_at_the_end() -> None:
 @settings(max_examples=100, deadline=None)
 @given(VALUES.filter(lambda v: not isinstance(v, str)), st.integers(1, 60))
 def test_a_cut_value_is_legal_and_fits(value: Any, most: int) -> None:
-    options = _options(side="source", max_length=most)
-    assert len(JSON_TOOL.encode(value, options, WRITTEN).arrays["ids"]) <= most
-    _round(JSON_TOOL, value, options)
+    options = _options(max_length=most)
+    assert len(JSON_TOOL.encode(value, options, READ).arrays["ids"]) <= most
+    _round(JSON_TOOL, value, options, READ)
 
 
 def test_a_target_that_would_be_cut_is_refused_and_one_that_just_fits_is_whole() -> None:
