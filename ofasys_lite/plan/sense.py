@@ -72,7 +72,7 @@ def check_slot(
         help = f"positions are 2, 4, ... 64 pixels wide (`factor`): write size={max(4, round(size / 4) * 4)}"
         planning.error("E207", f"no codec has `size={size}`", _span(slot, "size"), help)
     decode = values.get("decode")
-    if isinstance(decode, CallValue) and not planning.modalities[modality].writers:
+    if isinstance(decode, CallValue) and not modality.writers:
         check_decode(planning, _span(slot, "decode"), decode, codec if isinstance(codec, CallValue) else None)
     if isinstance(codec, CallValue):
         _check_rounds(planning, slot, codec, decode)

@@ -42,24 +42,21 @@ from ofasys_lite.adapters.base import Adapter, Reading
 from ofasys_lite.adapters.passes import Written
 from ofasys_lite.layout.learned import Objective
 from ofasys_lite.plan.constraints import Whole
-from ofasys_lite.preprocess.base import NO_ROW, Piece, Preprocess, line_positions
+from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 
 ROWS = 6
 
 
 class WavePreprocess(Preprocess):
-    length_kind = "list"
+    fixed_rows = ROWS
 
-    def encode(self, value, options, rng, train):
+    def encode(self, value, options, known):
         return Piece(self.context.adapter, line_positions(ROWS), {"wave": np.array(value, dtype=np.float32)})
 
-    def rows_of(self, length, options):
-        return ROWS
-
-    def constraint(self, options, row=NO_ROW):
+    def constraint(self, options, known):
         return Whole(self.context.adapter, tuple(map(tuple, line_positions(ROWS).tolist())))
 
-    def decode(self, wave, options):
+    def decode(self, wave, options, known):
         return [float(x) for x in wave]
 
 
