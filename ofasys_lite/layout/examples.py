@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
-from ofasys_lite.data.groups import candidates, cut, empty_target, group_key, opener, records, walked
+from ofasys_lite.data.groups import cut, empty_target, group_key, opener, records, walked
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.costs import row_lengths
@@ -17,7 +16,7 @@ from ofasys_lite.layout.judged_targets import judged_targets
 from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.layout.objectives import TOKENS
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
-from ofasys_lite.layout.row_state import RowState
+from ofasys_lite.layout.row_state import RowState, row_context
 from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
@@ -35,7 +34,7 @@ from ofasys_lite.plan.segments import (
     walk,
 )
 from ofasys_lite.plan.writers import with_options
-from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext
+from ofasys_lite.preprocess.base import READ, Piece, Preprocess
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
@@ -202,7 +201,7 @@ class ExampleMaker:
             return
         try:
             tool = self.preprocess[slot.tool_key]
-            piece = tool.encode(value, slot.options, self._context_now(state, slot, row, target))
+            piece = tool.encode(value, slot.options, state.context(slot, row, target))
             if row is state.row:
                 piece = self._span(state, slot, piece, target)
         except DataError as error:
@@ -261,21 +260,6 @@ class ExampleMaker:
         parallel = isinstance(decode, CallValue) and decode.name == "mask_predict"
         return parallel or any(self.objectives[slot.tool_key, loss].together for loss in slot.losses)
 
-    def row_context(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None, target: bool) -> RowContext:
-        """What only the row knows of a slot: side, closed values, frame, the row itself."""
-        closed = None if slot.closed is None else slot.closed.values
-        if slot.closed is not None and slot.closed.kind == "candidates":
-            closed = candidates(row, slot.closed.name)
-        side: Literal["source", "target"] = "target" if target and slot.learned else "source"
-        return RowContext(side, frame=frame, closed=closed, row=row)
-
-    def _context_now(self, state: RowState, slot: SlotSegment, row: Any, target: bool) -> RowContext:
-        """The same with what the moment knows."""
-        known = self.row_context(slot, row, state.frame, target)
-        return replace(
-            known, rng=state.rng, train=state.train, step=state.step, own_holes=state.own_holes, row=state.row
-        )
-
     def frame(self, row: Mapping[str, Any]) -> tuple[int, int] | None:
         """(width, height) in pixels of the row's picture that boxes refer to, None if there is none."""
         return self._frame(self.plan.templates[0], row)
@@ -331,7 +315,7 @@ class ExampleMaker:
         control = self.vocabulary.control
         if not segment.learned:
             return self._forced(segment, row, frame)
-        constraint = tool.constraint(segment.options, self.row_context(segment, row, frame, target=True))
+        constraint = tool.constraint(segment.options, row_context(segment, row, frame, target=True))
         part: Constraint = with_options(constraint, segment.options)
         if segment.optional:
             part = Optional(part, control("present"), control("absent"))
@@ -379,11 +363,11 @@ class ExampleMaker:
     def _value(self, slot: SlotSegment, ids: Any, row: Any, frame: tuple[int, int] | None) -> Any:
         tool = self.preprocess[slot.tool_key]
         if isinstance(ids, Rendered):
-            return tool.decode(ids.array, slot.options, self.row_context(slot, row, frame, target=True))
+            return tool.decode(ids.array, slot.options, row_context(slot, row, frame, target=True))
         if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):
             return None
         ids = ids[1:] if slot.optional else ids
-        known = self.row_context(slot, row, frame, target=True)
+        known = row_context(slot, row, frame, target=True)
         return tool.decode(np.asarray(ids, dtype=np.int64), slot.options, known)
 
     def _group_values(
