@@ -21,7 +21,7 @@ OTHERS = (
     "adapters/judging.py",
     "decoding/coding.py",
     "decoding/mask_predict.py",
-    "generalist/infilling.py",
+    "generalist/given_codes.py",
     "generalist/rendering.py",
 )
 

@@ -23,7 +23,7 @@ from ofasys_lite.decoding.mask_predict import mask_predict
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.infilling import given_elements
+from ofasys_lite.generalist.given_codes import given_elements
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
