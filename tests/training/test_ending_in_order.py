@@ -18,7 +18,7 @@ from ofasys_lite.cards import modalities
 from ofasys_lite.errors import DataError
 from ofasys_lite.model.probe import Precision
 from ofasys_lite.run.run_folder import RunFolder
-from ofasys_lite.signals import Interrupted
+from ofasys_lite.signals import SIGNALS, Interrupted
 from ofasys_lite.training import fit
 from ofasys_lite.training.accounting import RunTerms
 from ofasys_lite.training.callbacks import Validating, _Every
@@ -150,9 +150,9 @@ def module_of(rank: int) -> TrainingModule:
 
 def test_a_signal_that_any_rank_got_ends_all_of_them_with_its_number() -> None:
     module = module_of(0)
-    module.interrupt([0, 0, 0])
+    module.interrupt([0] * len(SIGNALS))
     with pytest.raises(Interrupted) as caught:
-        module.interrupt([0, 0, 2])
+        module.interrupt([2 * (number == signal.SIGUSR1) for number in SIGNALS])
     assert caught.value.number == signal.SIGUSR1
 
 

@@ -182,6 +182,7 @@ def test_a_run_leaves_the_files_that_its_design_names(tmp_path: Path) -> None:
         "export/tokenizer.model",
         "export/vocabulary.json",
         "metrics.jsonl",
+        "parameters.json",
         "plans.json",
         "plans.txt",
         "rows.safetensors",
