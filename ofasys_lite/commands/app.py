@@ -31,6 +31,8 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 
+#: Several ranks of it end together.
+_TOGETHER = "ofasys_lite.commands.train"
 #: Libraries that read configurations: what they raise is about a value, and no fault of the program.
 _READERS = ("omegaconf", "hydra", "yaml", "antlr4")
 
@@ -74,7 +76,7 @@ def _run(module: str, arguments: list[str]) -> int:
     """Runs a verb and turns what a user can cause into messages and exit codes."""
     try:
         # a rank of several that left before the others hear of it would have them wait for it
-        with preparing() if module == VERBS["train"][0] else AtOnce():
+        with preparing() if module == _TOGETHER else AtOnce():
             code: int = importlib.import_module(module).main(arguments)
     except OfasysError as error:
         print(error, file=sys.stderr)

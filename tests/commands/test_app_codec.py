@@ -123,7 +123,7 @@ def test_mistakes_of_the_losses_are_told(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train", "greys", "--out", "c", "--dept", "2"], "help: did you mean `--depth`? allowed: --batch, --channels"),
+        (["train", "greys", "--out", "c", "--dept", "2"], "help: did you mean `--depth`?"),
         (["trian", "greys"], "help: did you mean `train`? allowed: train, encode, show"),
         (["show", "c", "greys", "--row=3"], "help: did you mean `--rows`? allowed: --column, --config-dir"),
     ],

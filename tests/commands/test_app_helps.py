@@ -190,7 +190,7 @@ def test_keys_behind_a_verb_that_a_help_names_exist() -> None:
 def bare_keys(text: str) -> list[str]:
     """Keys of the trainer that are told to be typed without their group; calls in Python (`fit(lr=1e-3)`) may."""
     inner = INSIDE["trainer"] - _top_keys("train") - attributes()
-    typed = re.sub(r"(?:fit|Trainer)\([^()]*(?:\(|\))", "", text)
+    typed = re.sub(r"(?:fit|Trainer|build|MyOptimizer)\([^()]*(?:\(|\))", "", text)
     return [key for key in re.findall(r"(?<![\w.`'\"])(\w+)=(?!=)", typed) if key in inner]
 
 

@@ -126,7 +126,7 @@ def test_a_pack_of_a_training_step_waits_for_nothing(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(TrainingModule, "trainer", SimpleNamespace(world_size=1))
         module.manual_backward = cuda.backward
         cuda.forget()
-        module._backward(batch, ledger.count([batch]), 0, 0)
+        module._backward(batch, ledger.count([batch]), 0, 0, {})
     assert cuda.report() == ""
     assert cuda.operations["aten::index_add_"] == 1
 
