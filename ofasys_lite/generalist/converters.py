@@ -27,7 +27,10 @@ class Converter:
 
     def convert(self, network: nn.Module) -> None:
         """Changes the network in place. Random draws are seeded by the run."""
-        raise NotImplementedError
+        raise CardError(
+            f"trainer: converter {type(self).__qualname__} does not say how it converts a network",
+            help="give it a method convert(self, network)",
+        )
 
     def after_step(self, network: nn.Module, step: int) -> None:
         """What follows the update of step number `step` (from 0), alike on all ranks, under no_grad."""

@@ -87,6 +87,7 @@ def test_a_converted_run_resumes_bit_for_bit(tmp_path: Path) -> None:
         ([{"path": "lora", "rnk": 4}], "lora cannot be built: TypeError.*rnk"),
         ([{"path": "lora", "match": "body.encodr.*"}], r"matches no linear layer.*did you mean `body.encoder.\*`"),
         (["torch.nn.Identity"], "has no method `convert`"),
+        (["ofasys_lite.generalist.converters.Converter"], "does not say how it converts a network"),
         (["lora", "lora"], "is converted already"),
     ],
 )
