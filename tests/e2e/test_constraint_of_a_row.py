@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_worlds as worlds
+from users_folder import users_folder
 
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.decoding.options import DecodeOptions
@@ -109,13 +109,8 @@ def drawn(count: int, seed: int) -> list[dict[str, str]]:
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder: the card and the module."""
-    folder = tmp_path / "mine"
-    (folder / "modalities").mkdir(parents=True)
-    (folder / "modalities" / "words.yaml").write_text(CARD)
-    (folder / "word_parts.py").write_text(MODULE, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
-    sys.modules.pop("word_parts", None)
+    with users_folder(tmp_path, monkeypatch, "words", CARD, "word_parts", MODULE) as folder:
+        yield folder
 
 
 def test_only_words_of_its_own_row_are_written(outside: Path, tmp_path: Path) -> None:

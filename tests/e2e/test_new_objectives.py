@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny_worlds as worlds
 import torch
+from users_folder import users_folder
 
 from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.cards import load_task_card, modalities
@@ -172,13 +173,8 @@ def card(*lines: str) -> list[TaskCard]:
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder: the card and the module."""
-    folder = tmp_path / "mine"
-    (folder / "modalities").mkdir(parents=True)
-    (folder / "modalities" / "colour.yaml").write_text(CARD)
-    (folder / "tint_parts.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
-    sys.modules.pop("tint_parts", None)
+    with users_folder(tmp_path, monkeypatch, "colour", CARD, "tint_parts", MODULE) as folder:
+        yield folder
 
 
 def run(outside: Path, lines: Sequence[str], folder: Path, **more: Any) -> Generalist:

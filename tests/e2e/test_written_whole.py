@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_worlds as worlds
+from users_folder import users_folder
 
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.decoding.options import DecodeOptions
@@ -36,6 +36,7 @@ MODULE = '''
 
 import numpy as np
 import torch
+from users_folder import users_folder
 from torch import nn
 
 from ofasys_lite.adapters.base import Adapter, Reading
@@ -102,13 +103,8 @@ WAVES = {"up": [-2, -1, -0.5, 0.5, 1, 2], "down": [2, 1, 0.5, -0.5, -1, -2], "hi
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder: the card and the module."""
-    folder = tmp_path / "mine"
-    (folder / "modalities").mkdir(parents=True)
-    (folder / "modalities" / "wave.yaml").write_text(CARD)
-    (folder / "wave_parts.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
-    sys.modules.pop("wave_parts", None)
+    with users_folder(tmp_path, monkeypatch, "wave", CARD, "wave_parts", MODULE) as folder:
+        yield folder
 
 
 def test_it_is_learned_written_and_exported_beside_text(outside: Path, tmp_path: Path) -> None:
