@@ -44,11 +44,12 @@ def logged(folder: Path) -> int:
 
 
 def kill_at(process: subprocess.Popen[bytes], folder: Path, step: int, rng: random.Random) -> None:
-    """Kills the process a random moment behind `step`, or a random moment after its start for step 0."""
-    begin = time.monotonic()
-    while step and logged(folder) < step and process.poll() is None and time.monotonic() - begin < 120:
+    """Kills the process a random moment behind `step`; for step 0 a random moment after its start, or ten steps on."""
+    begin, far = time.monotonic(), step or logged(folder) + 10
+    patience = 120 if step else rng.uniform(0.5, 9.0)
+    while logged(folder) < far and process.poll() is None and time.monotonic() - begin < patience:
         time.sleep(0.002)
-    time.sleep(rng.uniform(0.0, 0.08) if step else rng.uniform(0.5, 9.0))
+    time.sleep(rng.uniform(0.0, 0.08) if step else 0.0)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

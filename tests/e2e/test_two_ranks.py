@@ -121,10 +121,10 @@ def test_rows_refused_on_one_rank_stand_in_the_ledger_of_the_run(tmp_path: Path)
     finished(process)
     rows = [json.loads(line) for line in RunFolder(tmp_path / "two").quarantine.read_text().splitlines()]
     assert [r["row"] for r in rows] == [23]
-    process = two_ranks(tmp_path / "strict", (), broken=True, steps=4, samples_per_step=12, quarantine=0.01)
+    process = two_ranks(tmp_path / "strict", (), broken=True, steps=4, samples_per_step=12, quarantine=0.0)
     said, _ = process.communicate(timeout=600)
     assert process.returncode != 0
-    assert "Quarantined (1 of 24 rows, limit 1 %)" in said
+    assert "Quarantined (1 of 24 rows, limit 0 %)" in said
 
 
 LINE = "+tasks.mine.instruction=[TEXT:q] what? -> [TEXT:a,closed_set]"
