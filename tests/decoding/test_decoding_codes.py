@@ -246,7 +246,10 @@ def test_what_a_sample_says_does_not_depend_on_what_it_is_decoded_with() -> None
         (alone,) = said([settings], [key])
         assert together[number][0] == alone[0]
         assert together[number][1] == pytest.approx(alone[1], abs=1e-5)
-    assert said(MIXED[::-1], keys[::-1])[::-1] == together
+    turned = said(MIXED[::-1], keys[::-1])[::-1]
+    assert [ids for ids, _ in turned] == [ids for ids, _ in together]
+    # sums over rows that lie elsewhere in a batch differ in the last bits
+    assert [score for _, score in turned] == pytest.approx([score for _, score in together], abs=1e-5)
 
 
 def test_all_of_it_is_legal_and_pairs_spend_no_step_more() -> None:

@@ -2,6 +2,7 @@
 
 Two commits are equal where these numbers are. The stored ones are those of commit 2edd866:
 
+    export OMP_NUM_THREADS=1
     python tests/e2e/equality.py                    compare this tree with the stored numbers, world by world
     python tests/e2e/equality.py caption mixed      only some worlds
     python tests/e2e/equality.py --out a.json       write this tree's numbers
@@ -11,8 +12,9 @@ What is to be different from now on stands in ACCEPTED with its reason; where it
 
     python tests/e2e/equality.py --commit HASH --out tests/fixtures/equality/values.json
 
-All in fp32 on one thread. Sums round differently on another processor or with another torch; then losses and gradients
-are compared within TOLERANCE, and what is decoded is not compared.
+All in fp32 on one thread. Sums round differently on another processor, with another torch or where the process began
+with more threads (OMP_NUM_THREADS); then losses and gradients are compared within TOLERANCE, and what is decoded is
+not compared. The stored numbers are compared bit by bit with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -76,6 +78,7 @@ def machine() -> dict[str, str]:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
     flags = sorted(f for f in facts.get("flags", "").split() if f.startswith(("avx", "amx", "fma", "sse")))
     return {
         "torch": torch.__version__,
@@ -83,6 +86,9 @@ def machine() -> dict[str, str]:
         "processor": f"{facts.get('vendor_id', platform.machine())} {facts.get('cpu family')} {facts.get('model')}",
         "capability": torch.backends.cpu.get_cpu_capability(),
         "flags": " ".join(flags),
+        "caches": " ".join(cache.read_text().strip() for cache in caches),
+        # torch.set_num_threads later does not undo it: FFT and products were split otherwise in the last bits
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
     }
 
 
