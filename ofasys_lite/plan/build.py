@@ -21,6 +21,7 @@ from ofasys_lite.plan.sense import (
     check_masked,
     check_objectives,
     check_targets,
+    note_near_group,
 )
 from ofasys_lite.plan.slot_segment import Builder, read_attributes
 
@@ -106,6 +107,7 @@ def _sentence(
 
 def _node(builder: Builder, node: Node, number: list[int], *, target: bool, prefix: str) -> Segment | None:
     if isinstance(node, Words):
+        note_near_group(builder, node.text, target)
         return WordsSegment(node.text, node.span)
     if isinstance(node, Slot):
         place = number[0]

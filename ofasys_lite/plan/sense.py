@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from ofasys_lite.cards.classes import load_object
@@ -22,6 +23,7 @@ __all__ = [
     "check_objectives",
     "check_slot",
     "check_targets",
+    "note_near_group",
 ]
 
 #: Attributes that say how a slot is learned or decoded; a slot with `no_loss` is neither.
@@ -31,6 +33,9 @@ _FREE = ("max_length", "min_length", "noise_ratio", "no_punctuation", "spelled",
 _CLOSED_HELP = "write closed_set (the values of the training column), closed_set=(a,b) or the name of a set of the card"
 #: Attributes that decide how a text is cut into tokens.
 _READING = ("max_length", "no_punctuation", "spelled", "uncased")
+#: What others write for a repetition: `)+`, `) *`, `) {2}`, attributes of a group; right of the arrow `)?` too.
+_NEAR_GROUP = re.compile(r"^\s*[)\]]\s*(\+|\*|\{\s*\d)|<\s*(over|by|max|keep|order)\s*=")
+_NEAR_OPTION = re.compile(r"^\s*[)\]]\s*\?")
 
 
 def check_slot(
@@ -248,3 +253,11 @@ def _in_one_go(planning: Planning, slot: SlotSegment) -> bool:
 
 def _slots(segments: tuple[Segment, ...]) -> Iterator[SlotSegment]:
     yield from walk(tuple(s for s in segments if not isinstance(s, WordsSegment)))
+
+
+def note_near_group(planning: Planning, words: str, target: bool) -> None:
+    """Notes words that look like the repetition of a group and are none (only `*` and `{m,n}` repeat)."""
+    found = _NEAR_GROUP.search(words) or (_NEAR_OPTION.search(words) if target else None)
+    if found is not None:
+        help = "a group is ( ... )* or ( ... ){1,9}, the mark at once after the parenthesis, then <over=column,...>"
+        planning.note(f"`{words.strip()}` is read as words: {help}")

@@ -192,3 +192,26 @@ def test_planning_needs_the_line_to_parse() -> None:
     with pytest.raises(InstructionError, match="E011"):
         plan_of("[TXET:q] -> [TEXT:a]")
     assert unparse(parse("[TEXT:q]->[TEXT:a]")) == plan_of("[TEXT:q]->[TEXT:a]").line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[TEXT:q] -> ([TEXT:a])+<over=x>",
+        "[TEXT:q] -> ([TEXT:a])+",
+        "[TEXT:q] -> ([TEXT:a]) *<over=x>",
+        "[TEXT:q] -> ([TEXT:a]) {2}",
+        "[TEXT:q] -> ([TEXT:a])?",
+        "[TEXT:q] -> [TEXT:a] <over=x>",
+    ],
+)
+def test_words_that_look_like_a_group_are_told_of(line: str) -> None:
+    (note,) = plan_of(line).notes
+    assert "is read as words: a group is ( ... )*" in note
+
+
+@pytest.mark.parametrize(
+    "line", ["what is ([TEXT:q])? -> [TEXT:a]", "[TEXT:q] (a) + b < c -> [TEXT:a]", "[TEXT:a]+1 -> [TEXT:b]"]
+)
+def test_prose_with_parentheses_is_not(line: str) -> None:
+    assert plan_of(line).notes == ()
