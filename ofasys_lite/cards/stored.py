@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ofasys_lite.cards.find import content_folder
 from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, ObjectiveCard, TaskCard
 
-__all__ = ["stored_card", "stored_modalities"]
+__all__ = ["portable_path", "stored_card", "stored_modalities"]
+
+
+def portable_path(kind: str, path: str) -> str:
+    """The file of a card as an export keeps it; of the project's own ones only the name, which is found anywhere."""
+    return Path(path).name if path and Path(path).parent == content_folder(kind) else path
 
 
 def stored_modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
@@ -39,4 +46,6 @@ def stored_card(value: Mapping[str, Any]) -> TaskCard:
     for m in given["metrics"]:
         metrics.append(MetricSpec(**{**m, "baselines": tuple(m["baselines"]), "references": tuple(m["references"])}))
     given["metrics"] = tuple(metrics)
+    if given.get("path") and not Path(given["path"]).is_absolute():
+        given["path"] = str(content_folder("tasks") / given["path"])
     return TaskCard(**given)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ofasys_lite.cards.stored import stored_card, stored_modalities
+from ofasys_lite.cards.stored import portable_path, stored_card, stored_modalities
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.spec import is_paths
@@ -70,7 +70,8 @@ def _source(source: Any) -> Any:
 
 def _card(card: TaskCard) -> dict[str, Any]:
     stored = {f.name: _plain(getattr(card, f.name)) for f in fields(card) if f.name not in ("origin", "data")}
-    return {**stored, "data": {split: _source(source) for split, source in card.data.items()}}
+    data = {split: _source(source) for split, source in card.data.items()}
+    return {**stored, "data": data, "path": portable_path("tasks", card.path)}
 
 
 def _config(model: Export) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def _config(model: Export) -> dict[str, Any]:
         "vocabulary": {"rows": len(model.vocabulary), "hash": model.vocabulary.hash},
         "adapters": {n: {"path": s.path, "settings": _plain(s.settings)} for n, s in model.network.specs.items()},
         "data": _plain(model.data),
-        "modalities": {n: _plain(asdict(cards[n])) for n in sorted(used)},
+        # where a type was declared says nothing to who loads it, and would tell of the author's machine
+        "modalities": {n: {**_plain(asdict(cards[n])), "path": Path(cards[n].path).name} for n in sorted(used)},
         "tasks": tasks,
     }
 

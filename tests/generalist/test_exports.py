@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import tiny_worlds as worlds
 
 from ofasys_lite.adapters.image import ImageAdapter
+from ofasys_lite.cards.find import find_task
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CheckpointError, WriteError
 from ofasys_lite.generalist.generalist import Generalist
@@ -135,6 +137,16 @@ def test_plans_of_an_export_are_those_of_the_training(trained: tuple[Generalist,
 
 def test_rows_in_memory_do_not_travel_with_an_export(trained: tuple[Generalist, Path]) -> None:
     assert (trained[1] / "export" / "config.json").stat().st_size < 60_000
+
+
+def test_an_export_says_nothing_of_where_the_project_lies(tmp_path: Path) -> None:
+    own = find_task("digits")
+    card = replace(worlds.task("spell"), path=own.path)
+    model = worlds.run([card], tmp_path / "run", steps=1)
+    text = (tmp_path / "run" / "export" / "config.json").read_text()
+    assert str(Path(own.path).parents[1]) not in text
+    assert model.tasks["spell"].card.path == own.path
+    assert Generalist.from_pretrained(tmp_path / "run").tasks["spell"].card.path == own.path
 
 
 def test_an_export_loads_where_pickle_and_hydra_are_forbidden(trained: tuple[Generalist, Path]) -> None:
