@@ -29,6 +29,7 @@ from ofasys_lite.data.readers.stream import StreamSource
 from ofasys_lite.data.readers.tar import TarSource, stream_tar
 from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource, as_record
 from ofasys_lite.data.spec import FORMATS, PREPARED, Spec, file_format, is_paths, is_stream, parse_spec
+from ofasys_lite.data.subset import chosen
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.absence import home
 
@@ -81,9 +82,11 @@ def _open(spec: Any, base: Path | None, progress: Progress | None) -> RowSource:
 
 
 def _shaped(source: RowSource, asked: Spec, base: Path | None) -> RowSource:
-    """The source as its mapping wants it: rows gathered, shares of splits noted."""
+    """The source as its mapping wants it: rows chosen and gathered, shares of splits noted."""
     if asked.media and asked.hf:
         source.base = _media(asked.media, base)
+    if asked.where:
+        source = chosen(source, asked.where)
     if asked.gather:
         source = GatheredSource(source, asked.gather, asked.box)
     source.ratios = asked.ratios

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ofasys_lite.data.copies import name_of
 from ofasys_lite.data.readers.dialect import Dialect
+from ofasys_lite.data.subset import as_said
 from ofasys_lite.errors import DataError, did_you_mean
 
 __all__ = ["FORMATS", "PACKED", "PREPARED", "Spec", "file_format", "is_paths", "is_stream", "parse_spec"]
@@ -31,7 +32,7 @@ FORMATS = {
 PACKED = ("gz", "bz2", "xz", "zst", "zip")
 _KEYS = (
     *("path", "format", "separator", "quote", "escape", "encoding", "header"),
-    *("media", "gather", "box", "split", "stream", "buffer", "hf", "config"),
+    *("media", "where", "gather", "box", "split", "stream", "buffer", "hf", "config"),
 )
 #: Formats that are no endings.
 _OTHERS = ("folder", "coco")
@@ -57,6 +58,7 @@ class Spec:
     split: str = ""
     ratios: tuple[float, ...] | None = None
     media: str = ""
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gather: str = ""
     box: tuple[str, ...] = ()
     config: str | None = None
@@ -93,7 +95,7 @@ def parse_spec(spec: str | Path | Mapping[str, Any] | Sequence[str | Path]) -> S
         if not isinstance(values.get("stream", False), bool):
             raise DataError(f"`stream` of a data source is {values['stream']!r}", help="write true or false")
         values["header"] = tuple(str(name) for name in values.get("header") or ())
-        values |= _split(values.pop("split", None)) | _box(values)
+        values |= _split(values.pop("split", None)) | _box(values) | _where(values)
         if "path" in values:
             inner = parse_spec(values["path"])
             values["path"] = inner.path
@@ -142,6 +144,25 @@ def _split(value: Any) -> dict[str, Any]:
         raise DataError(f"the shares of `split` add up to {total:g}, {value.get('train', 0):g} of it train", help=form)
     whole = 100 / total
     return {"ratios": tuple(round(value.get(name, 0) * whole, 6) for name in _SPLITS)}
+
+
+def _where(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns and the values that rows must hold there, as text; DataError unless each is a value or a list of them."""
+    where = values.get("where")
+    if where is None:
+        return {"where": {}}
+    form = "columns with a value or a list of them: where: {split: test, language: [de, fr]}"
+    if not isinstance(where, Mapping) or not where:
+        raise DataError(f"`where` of a data source is {where!r}", help=form)
+    found = {}
+    for column, value in where.items():
+        each = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        if not each or not all(isinstance(one, (str, int, float)) for one in each):
+            raise DataError(f"`where` asks column `{column}` for {value!r}", help=form)
+        found[str(column)] = tuple(map(as_said, each))
+    if values.get("stream"):
+        raise DataError("`where` chooses rows by number; a stream has none", help="leave `stream` out")
+    return {"where": found}
 
 
 def _box(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ofasys_lite.data.fields import MISSING, column_help
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource, combined, has_column
+from ofasys_lite.data.subset import Subset, named_splits
 from ofasys_lite.errors import DataError, did_you_mean
 
 __all__ = ["SPLITS", "SplitView", "by_rule", "open_card", "open_splits", "set_aside", "split_of"]
@@ -43,7 +44,7 @@ def split_of(key: str, ratios: Sequence[float] = _RATIOS) -> str:
     return "train" if percent < ratios[0] else "valid" if percent < ratios[0] + ratios[1] else "test"
 
 
-class SplitView(RowSource):
+class SplitView(Subset):
     """The rows of a source that belong to one split.
 
     Args:
@@ -70,56 +71,15 @@ class SplitView(RowSource):
                 f"{source.name} has no column `{group_column}` to split by",
                 help=column_help(group_column, source.columns),
             )
-        self.source = source
-        self.split = split
-        self.base = source.base
-        self.reproducible = source.reproducible
-        self.notes, self.doubt = source.notes, source.doubt
-        self.name = f"{source.name} ({split})"
         key = combined(source.fingerprint, group_column or "", *(source.ratios or ()))
         split_N = cached_arrays("splits-1", key, lambda: {"split": _splits(source, group_column)})["split"]
         wanted = [SPLITS.index(split)]
         if split == "train":
             wanted += [number for number, name in enumerate(SPLITS) if name not in missing and number]
-        self._rows = np.flatnonzero(np.isin(split_N, wanted))
-        self._key = combined(source.fingerprint, group_column or "", *map(str, wanted), *(source.ratios or ()))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The source's columns."""
-        return self.source.columns
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the source's content and the choice of rows."""
-        return self._key
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def original(self, i: int) -> int:
-        """The number of row `i` in the source."""
-        return int(self._rows[self.check_row(i)])
-
-    def row(self, i: int) -> dict[str, Any]:
-        """Row `i` of the split."""
-        return self.source.row(self.original(i))
-
-    def value(self, i: int, column: str) -> Any:
-        """The value of `column` in row `i` of the split."""
-        return self.source.value(self.original(i), column)
-
-    def ids(self, i: int) -> str:
-        """The id that the source gives."""
-        return self.source.ids(self.original(i))
-
-    def place(self, i: int) -> str:
-        """Where row `i` of the split stands in its file."""
-        return self.source.place(self.original(i))
-
-    def origin(self, i: int) -> tuple[RowSource, int]:
-        """The whole source, and row `i` of the split there."""
-        return self.source.origin(self.original(i))
+        rows_N = np.flatnonzero(np.isin(split_N, wanted))
+        key = combined(source.fingerprint, group_column or "", *map(str, wanted), *(source.ratios or ()))
+        super().__init__(source, rows_N, f"{source.name} ({split})", key)
+        self.split = split
 
 
 def _splits(source: RowSource, group_column: str | None) -> NDArray[np.int64]:
@@ -211,6 +171,10 @@ def set_aside(given: Mapping[str, RowSource], group_column: str | None) -> tuple
     if missing:
         sizes = ", ".join(f"{len(found[split]):,} {split}" for split in ("train", *missing))
         notes.append(f"{by_rule(missing, whole, group_column)}: {sizes}")
+        column, said = named_splits(whole) if len(given) == 1 else ("", {})
+        if column:
+            lines = ", ".join(f"{split}: {{path: {whole.name}, where: {{{column}: {v}}}}}" for split, v in said.items())
+            notes.append(f"what column `{column}` says of the splits is not followed; to follow it: {{{lines}}}")
     for split in ("valid", "test"):
         if not len(found[split]):
             lost = "it is not validated" if split == "valid" else "it is trained, and not evaluated"

@@ -24,6 +24,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("qa.csv").write_text(QA)
     Path("qa.csv.gz").write_bytes(gzip.compress(QA.encode()))
     Path("semicolons.csv").write_text(QA.replace(",", ";"))
+    marks = "q,a,split\n" + "".join(f"question {n},answer {n},{'test' if n % 3 else 'train'}\n" for n in range(180))
+    Path("marked.csv").write_text(marks)
     for number in range(24):
         picture = Path(f"pics/{'red' if number % 2 else 'black'}/{number}.png")
         picture.parent.mkdir(parents=True, exist_ok=True)
@@ -57,4 +59,4 @@ def test_a_command_of_the_page_does_what_it_says(command: str, capsys: pytest.Ca
 
 
 def test_the_page_has_them_all() -> None:
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 9

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.rows import open_source
@@ -107,3 +110,59 @@ def test_wrong_splits_are_refused_with_the_near_name() -> None:
         open_splits({"test": ROWS})
     with pytest.raises(DataError, match="all 1 rows fall into valid and test"):
         open_splits({"train": [{"id": next(str(n) for n in range(99) if split_of(str(n)) == "test")}]})
+
+
+MARKED = [{"id": str(n), "split": ("train", "dev", "test")[n % 3], "n": n % 4, "ok": n % 2 == 0} for n in range(24)]
+
+
+def marked(tmp_path: Path, **where: object) -> list[str]:
+    path = tmp_path / "marked.csv"
+    path.write_text("id,split,n,ok\n" + "".join(f"{r['id']},{r['split']},{r['n']},{r['ok']}\n" for r in MARKED))
+    source = open_source({"path": str(path), "where": where})
+    assert [source.place(i) for i in range(2)] == [f"{path}, row {int(source.ids(i)) + 1}" for i in range(2)]
+    return [source.ids(i) for i in range(len(source))]
+
+
+def test_a_column_of_the_data_chooses_rows(tmp_path: Path) -> None:
+    assert marked(tmp_path, split="dev") == [r["id"] for r in MARKED if r["split"] == "dev"]
+    assert marked(tmp_path, split=["dev", "test"], n=2) == [
+        r["id"] for r in MARKED if r["split"] != "train" and r["n"] == 2
+    ]
+
+
+def test_values_of_where_are_compared_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "marked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in MARKED))
+    assert len(open_source({"path": str(path), "where": {"ok": True}})) == 12
+    assert len(open_source({"path": str(path), "where": {"n": "3"}})) == 6
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ({"spilt": "dev"}, "has no column `spilt`[\\s\\S]*did you mean `split`"),
+        ({"split": "tests"}, "no row has `tests` in column `split`[\\s\\S]*did you mean `test`"),
+        ({"split": {}}, "`where` asks column `split` for {}"),
+        ("dev", "`where` of a data source is 'dev'[\\s\\S]*where: {split: test"),
+    ],
+)
+def test_a_where_that_chooses_nothing_is_told(tmp_path: Path, where: object, told: str) -> None:
+    path = tmp_path / "marked.csv"
+    path.write_text("id,split\n1,train\n2,test\n")
+    with pytest.raises(DataError) as error:
+        open_source({"path": str(path), "where": where})
+    assert re.search(told, str(error.value))
+
+
+def test_a_column_that_says_the_splits_and_is_not_followed_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "marked.csv"
+    path.write_text("id,split,n\n" + "".join(f"{r['id']},{r['split']},{r['n']}\n" for r in MARKED))
+    _, notes = open_splits({"train": str(path)})
+    (note,) = (n for n in notes if "is not followed" in n)
+    assert "column `split`" in note
+    data = yaml.safe_load(note.partition("to follow it: ")[2])
+    assert set(data) == set(SPLITS)
+    splits, notes = open_splits(data, base=tmp_path)
+    assert [len(splits[name]) for name in SPLITS] == [8, 8, 8]
+    assert not any("is not followed" in n for n in notes)
+    assert not any("is not followed" in n for n in open_splits({"train": ROWS})[1])

@@ -338,6 +338,7 @@ def main() -> None:
     if asked.child is not None:
         sys.exit(run(asked.child, asked.pipe, asked.arguments))
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup runs would outlive it, as they should
     load()
     rng = random.Random(asked.seed)
     lost: list[tuple[Drawn, str]] = []
