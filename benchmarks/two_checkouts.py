@@ -7,7 +7,8 @@ Both sides run in the same Python environment, in processes that see only their 
 subject (products of one row are up to half faster or slower by where a process happens to have its weights); A B B A
 interleaved, CPU seconds of one thread. The same script plays both sides, through commands and calls that both have: a
 mixture of text, pictures, boxes and sounds made here (model `quick`, 32 samples a step), beam search over closed and
-free answers, pictures in codes with guidance, `check` and `train ... steps=1` as whole processes.
+free answers, pictures in codes with guidance, `check` and `train ... steps=1` as whole processes. Of the
+mixture's loader also what a sample costs to read and pack, and the kilobytes in which it goes from worker to trainer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,9 @@ LINES = {
 }
 CODEC = "codec=dnd(depth=2,codes=32,factor=8,steps=60)"
 #: What runs within a process of the benchmark; `check` and `train` are whole processes.
-PLAYED = ("training step", "beam search, an answer", "drawing, a picture")
+LOADED = "reading and packing, a sample"
+SENT = "kilobytes between processes, a sample"
+PLAYED = ("training step", LOADED, SENT, "beam search, an answer", "drawing, a picture")
 DRAW = f"draw: [TEXT:colour,drop=0.1] -> [IMAGE:image,size=32,{CODEC},decode=sample(cfg=2.0)]"
 
 
@@ -107,12 +111,36 @@ def play(subject: str) -> float:
             fit(artist, drawing, steps=3, folder=f"{place}/draw", **options)
             return spent(lambda: [artist("draw", colour=word, seed=1) for word in WORDS * 2]) / len(WORDS * 2)
         model = GeneralistModel("quick")
+        if subject in (LOADED, SENT):
+            return read(lambda: fit(model, tasks, steps=24, folder=f"{place}/read", **options), subject)
         few = spent(lambda: fit(model, tasks, steps=4, folder=f"{place}/few", **options))
         if subject == "training step":
             model = GeneralistModel("quick")
             return (spent(lambda: fit(model, tasks, steps=24, folder=f"{place}/many", **options)) - few) / 20
         asked = [{"question": row["question"]} for row in data[:24]]
         return spent(lambda: [model("text", beam=4, max_length=24, **row) for row in asked]) / 24
+
+
+def read(training: Callable[[], Any], subject: str) -> float:
+    """CPU seconds until a step's sample is packed, or the kilobytes in which its packs go from worker to trainer."""
+    from torch.utils.data._utils import fetch
+
+    found: list[float] = []
+    plain = fetch._MapDatasetFetcher.fetch
+
+    def watched(self: Any, numbers: Any) -> Any:
+        begin = time.process_time()
+        packs = plain(self, numbers)
+        seconds = time.process_time() - begin
+        found.append(len(ForkingPickler.dumps(packs)) / 1000 if subject == SENT else seconds)
+        return packs
+
+    fetch._MapDatasetFetcher.fetch = watched  # type: ignore[method-assign]
+    try:
+        training()
+    finally:
+        fetch._MapDatasetFetcher.fetch = plain  # type: ignore[method-assign]
+    return sum(found[4:]) / len(found[4:]) / 32
 
 
 def whole(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> float:
@@ -187,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         seconds.setdefault(subject, {}).setdefault(name, []).append(value)
             print(f"{repetition + 1} of {given.repetitions}", file=sys.stderr, flush=True)
     ratios = {s: spread([a / b for a, b in zip(v["here"], v["other"], strict=True)]) for s, v in seconds.items()}
-    shown = [["CPU seconds", f"here ({commits['here']})", f"other ({commits['other']})", "here over other"]]
+    shown = [["CPU seconds, or as said", f"here ({commits['here']})", f"other ({commits['other']})", "here over other"]]
     for subject, values in seconds.items():
         shown.append([subject, str(spread(values["here"])), str(spread(values["other"])), _text(ratios[subject])])
     print(table(shown))
