@@ -112,7 +112,9 @@ def play(subject: str) -> float:
             return spent(lambda: [artist("draw", colour=word, seed=1) for word in WORDS * 2]) / len(WORDS * 2)
         model = GeneralistModel("quick")
         if subject in (LOADED, SENT):
-            return read(lambda: fit(model, tasks, steps=24, folder=f"{place}/read", **options), subject)
+            options["workers"] = 1
+            training = lambda: fit(model, tasks, steps=28, folder=f"{place}/read", **options)  # noqa: E731
+            return read(training, subject, Path(place) / "notes")
         few = spent(lambda: fit(model, tasks, steps=4, folder=f"{place}/few", **options))
         if subject == "training step":
             model = GeneralistModel("quick")
@@ -121,18 +123,18 @@ def play(subject: str) -> float:
         return spent(lambda: [model("text", beam=4, max_length=24, **row) for row in asked]) / 24
 
 
-def read(training: Callable[[], Any], subject: str) -> float:
-    """CPU seconds until a step's sample is packed, or the kilobytes in which its packs go from worker to trainer."""
+def read(training: Callable[[], Any], subject: str, notes: Path) -> float:
+    """CPU seconds of a loader process until a sample is packed, or the kilobytes of it that go through the pipe."""
     from torch.utils.data._utils import fetch
 
-    found: list[float] = []
     plain = fetch._MapDatasetFetcher.fetch
 
     def watched(self: Any, numbers: Any) -> Any:
         begin = time.process_time()
         packs = plain(self, numbers)
         seconds = time.process_time() - begin
-        found.append(len(ForkingPickler.dumps(packs)) / 1000 if subject == SENT else seconds)
+        with notes.open("a") as file:
+            file.write(f"{len(ForkingPickler.dumps(packs)) / 1000 if subject == SENT else seconds}\n")
         return packs
 
     fetch._MapDatasetFetcher.fetch = watched  # type: ignore[method-assign]
@@ -140,7 +142,8 @@ def read(training: Callable[[], Any], subject: str) -> float:
         training()
     finally:
         fetch._MapDatasetFetcher.fetch = plain  # type: ignore[method-assign]
-    return sum(found[4:]) / len(found[4:]) / 32
+    found = [float(line) for line in notes.read_text().split()][4:24]
+    return sum(found) / len(found) / 32
 
 
 def whole(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> float:
