@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import subprocess
@@ -67,6 +68,29 @@ def test_links_between_pages_resolve(page: Path) -> None:
     text = re.sub(r"`[^`\n]*`", "", BLOCK.sub("", page.read_text(encoding="utf-8")))
     links = re.findall(r"\[[^\]]*\]\((?!https?:)([^)#\s]+)[^)]*\)", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def defined(path: Path) -> set[str]:
+    """Functions, classes and `Class.method` of a file."""
+    found = set[str]()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_name_that_links_to_a_file_is_defined_there(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    links = re.findall(r"\[`([\w.]+)`\]\(([^)#\s]+\.py)\)", text)
+    assert [(name, link) for name, link in links if name not in defined(page.parent / link)] == []
+    if page.stem == "architecture":
+        assert len(links) > 40
+        way = text.partition("\n## The way of one picture")[2].partition("\n## ")[0]
+        numbers = re.findall(r"^(\d+)\. ", way, re.M)
+        assert list(map(int, numbers)) == list(range(1, 26))
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -168,3 +168,14 @@ def test_setup_names_every_package_and_no_other() -> None:
     assert named == found | {f"ofasys_lite.{folder}" for folder in CONTENT}
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_the_tree_in_the_readme_has_every_room_in_order() -> None:
+    tree = (
+        (ROOT / "README.md")
+        .read_text(encoding="utf-8")
+        .partition("ofasys_lite/       all Python")[2]
+        .partition("\n\n")[0]
+    )
+    names = [line.split()[0].removesuffix(".py").rstrip("/") for line in tree.splitlines() if line.startswith("      ")]
+    assert names == [room for room in ROOMS if room != "version"]
