@@ -132,6 +132,11 @@ def test_the_page_of_commands_shows_the_helps_of_today() -> None:
     assert made.split() == (DOCS / "commands.md").read_text(encoding="utf-8").split()
 
 
+def test_the_page_of_files_has_the_files_of_today() -> None:
+    made: str = runpy.run_path(str(DOCS / "make_files.py"))["page"]()
+    assert made == (DOCS / "files.md").read_text(encoding="utf-8"), "python docs/make_files.py"
+
+
 def test_tasks_and_presets_that_are_named_exist() -> None:
     presets = DOCS.parent / "presets"
     own = {"desk", "trend", "hotel", "mini", "mine", "asr"}
