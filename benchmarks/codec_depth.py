@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import RESULTS, commit, machine, table, write_row
+from frechet import frechet_distance, frechet_interval
 from judge import Judge, Pixels, Split, load_card
 from PIL import Image, ImageDraw, ImageFont
 
@@ -32,7 +33,6 @@ from ofasys_lite.cards.find import find_task
 from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.codec.train_codec import CodecRun, Images, train_codec
 from ofasys_lite.data.splits import open_card
-from ofasys_lite.metrics.frechet import frechet_distance, frechet_interval
 
 ROOT = Path(__file__).parents[1]
 

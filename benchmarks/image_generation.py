@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from common import RESULTS, commit
 from described import Describer
+from frechet import frechet_distance
 from judge import Judge, load_card
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -49,7 +50,6 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
-from ofasys_lite.metrics.frechet import frechet_distance
 from ofasys_lite.model import ModelConfig
 
 SIDE = 16

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import RESULTS
+from frechet import frechet_distance
 from image_generation import World, task_of
 from judge import Judge, load_card
 from numpy.typing import NDArray
@@ -42,7 +43,6 @@ from ofasys_lite.generalist.given_codes import given_elements
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
-from ofasys_lite.metrics.frechet import frechet_distance
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.judged import VERDICTS
 

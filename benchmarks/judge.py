@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from frechet import frechet_distance
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -31,7 +32,6 @@ from ofasys_lite.codec.train_codec import Images
 from ofasys_lite.data.array_cache import atomic, cache_folder
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import DataError, ShapeError
-from ofasys_lite.metrics.frechet import frechet_distance
 
 __all__ = ["FEATURES", "Judge", "load_card", "load_digits"]
 

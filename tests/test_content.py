@@ -4,11 +4,12 @@ import importlib
 from pathlib import Path
 
 import pytest
+from run_configs import load_run_config
 
 from ofasys_lite.cards import find_task, load_instructions, load_modality_card, load_task_card, modalities, task_names
 from ofasys_lite.cards.find import content_folder
 from ofasys_lite.cards.yaml_nodes import read_yaml
-from ofasys_lite.commands.compose import compose, load_run_config
+from ofasys_lite.commands.compose import compose
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.metrics import baseline_names, find_metric, metric_names
 from ofasys_lite.plan.build import build_plan

@@ -67,8 +67,10 @@ def test_cards_presets_and_commands_work_from_the_wheel(copy: Path, tmp_path: Pa
     code = (
         "import ofasys_lite, sys\n"
         f"assert ofasys_lite.__file__.startswith({str(tmp_path / 'site')!r}), ofasys_lite.__file__\n"
-        "from ofasys_lite.commands.compose import load_run_config\n"
-        f"run = load_run_config(['tasks=[mine]', 'model=tiny', 'trainer=gpu'], {str(tmp_path / 'own')!r})\n"
+        "from ofasys_lite.commands.compose import compose\n"
+        "from ofasys_lite.commands.run_config import run_config\n"
+        f"own = {str(tmp_path / 'own')!r}\n"
+        "run = run_config(compose('train', ['tasks=[mine]', 'model=tiny', 'trainer=gpu'], own), (own,))\n"
         "assert run.tasks[0].name == 'mine' and run.settings.model.width == 128\n"
         "assert 'TEXT' in run.modalities\n"
         f"assert run.modalities['TEXT'].path.startswith({str(tmp_path / 'site')!r})\n"

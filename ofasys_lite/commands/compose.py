@@ -22,12 +22,11 @@ from ofasys_lite.cards.find import content_folder, modalities, task_names
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.commands.arguments import MANY, literal, quoted
 from ofasys_lite.commands.hydra_sources import cards_as_groups
-from ofasys_lite.commands.run_config import RunConfig, run_config
 from ofasys_lite.commands.run_keys import refuse_unknown, settings_of, unknown_key
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.preprocess.absence import home
 
-__all__ = ["compose", "load_run_config", "run_hydra", "user_folders"]
+__all__ = ["compose", "run_hydra", "user_folders"]
 
 PRESETS = "pkg://ofasys_lite.presets"
 #: Hydra's flags that take a value.
@@ -61,20 +60,6 @@ _BARE = frozenset(
     ]
 )
 _CARDS = re.compile(r"\+{0,2}data\.cards=(?P<value>.*)")
-
-
-def load_run_config(overrides: Sequence[str], config_dir: str | Path | None = None) -> RunConfig:
-    """The run that `ofasys-lite train` with these overrides would start.
-
-    Args:
-        overrides: As on the command line: `["experiment=quickstart", "trainer.workers=0"]`.
-        config_dir: The user's own folder of presets and cards, as `--config-dir` gives it.
-
-    Raises:
-        CardError: An unknown group, key or card, or a wrong value.
-    """
-    folders = user_folders(overrides, config_dir)
-    return run_config(compose("train", overrides, config_dir), folders)
 
 
 def compose(verb: str, overrides: Sequence[str], config_dir: str | Path | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from ofasys_lite.data.allotment import Allotment, whole_weights
 from ofasys_lite.data.permutation import key_of, permute, permute_many, sample_rng, sides
 from ofasys_lite.data.schedule import Schedule, stairs
-from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.errors import CardError
 
 __all__ = ["Draw", "Mixture", "MixtureTask", "Schedule", "sample_rng"]
 
@@ -203,17 +203,6 @@ class Mixture:
         """A hash of all that decides which sample is when; equal fingerprints draw equal samples."""
         facts = (self.tasks, self.seed, self.samples_per_step)
         return hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
-
-    def index_of(self, name: str) -> int:
-        """The index of the task called `name`.
-
-        Raises:
-            CardError: If there is none.
-        """
-        names = [task.name for task in self.tasks]
-        if name not in names:
-            raise CardError(f"no task `{name}` in the mixture", help=did_you_mean(name, names, "tasks"))
-        return names.index(name)
 
 
 def _check(tasks: Sequence[MixtureTask], samples_per_step: int) -> None:

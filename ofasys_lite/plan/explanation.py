@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.plan.attribute_values import CallValue
-from ofasys_lite.plan.build import build_plan
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.cost import ModelSize, flops
 from ofasys_lite.plan.segments import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment
@@ -20,7 +18,6 @@ __all__ = [
     "Line",
     "Tokens",
     "codec_notes",
-    "explain_line",
     "explain_plan",
 ]
 
@@ -118,27 +115,6 @@ class Explanation:
     costs: tuple[Cost, ...]
     cannot_train: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-def explain_line(
-    card: TaskCard | str,
-    modalities: Mapping[str, ModalityCard],
-    sizes: Mapping[str, ModelSize] | None = None,
-    count: Count | None = None,
-) -> Explanation:
-    """The explanation of a card's line, or of a line typed by hand.
-
-    Args:
-        card: A task card, or the text of a line.
-        modalities: Modality cards by name and alias.
-        sizes: Model sizes by preset, for the cost estimate.
-        count: Rows of a slot; without it only what the line itself says is known.
-
-    Raises:
-        InstructionError: The line has a mistake, or several.
-    """
-    task = TaskCard(name="line", instruction=card) if isinstance(card, str) else card
-    return explain_plan(build_plan(task, modalities), sizes, count)
 
 
 def explain_plan(plan: Plan, sizes: Mapping[str, ModelSize] | None = None, count: Count | None = None) -> Explanation:

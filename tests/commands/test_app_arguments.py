@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_configs import load_run_config
 
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.commands import app
 from ofasys_lite.commands.arguments import literal
-from ofasys_lite.commands.compose import load_run_config, run_hydra
+from ofasys_lite.commands.compose import run_hydra
 from ofasys_lite.commands.run_config import run_config
 from ofasys_lite.errors import CardError, DataError, OfasysError
 from ofasys_lite.preprocess.absence import home

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_configs import load_run_config
 
-from ofasys_lite.commands.compose import load_run_config, run_hydra
+from ofasys_lite.commands.compose import run_hydra
 from ofasys_lite.commands.escapes import escape, unescape
 from ofasys_lite.commands.evaluate import EvaluateOptions
 from ofasys_lite.commands.run_config import RunConfig
@@ -276,8 +277,9 @@ def test_composing_imports_no_torch() -> None:
     import subprocess
 
     code = (
-        "import sys; from ofasys_lite.commands.compose import load_run_config;"
-        f"load_run_config({list(MINE)!r});"
+        "import sys; from ofasys_lite.commands.compose import compose;"
+        "from ofasys_lite.commands.run_config import run_config;"
+        f"run_config(compose('train', {list(MINE)!r}));"
         "heavy = {'torch', 'lightning', 'pyarrow', 'datasets'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

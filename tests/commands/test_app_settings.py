@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_configs import load_run_config
 
 from ofasys_lite.api.training import Trainer
 from ofasys_lite.commands import app
-from ofasys_lite.commands.compose import compose, load_run_config, run_hydra
+from ofasys_lite.commands.compose import compose, run_hydra
 from ofasys_lite.commands.run_config import RunConfig
 from ofasys_lite.commands.run_keys import refuse_unknown, unknown_key
 from ofasys_lite.errors import CardError, OfasysError

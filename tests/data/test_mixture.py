@@ -290,13 +290,6 @@ def test_a_task_that_cannot_be_drawn_is_refused(change: dict[str, int], message:
         MixtureTask(**({"name": "a", "size": 5} | change))
 
 
-def test_an_unknown_task_name_is_answered_with_the_near_one() -> None:
-    mixture = Mixture([MixtureTask("caption", 5)], 0, 1)
-    assert mixture.index_of("caption") == 0
-    with pytest.raises(CardError, match="did you mean `caption`"):
-        mixture.index_of("captoin")
-
-
 def test_a_negative_step_is_refused() -> None:
     with pytest.raises(CardError, match="step -1 is before the first step"):
         Mixture([MixtureTask("a", 5)], 0, 1).draw(-1)

@@ -22,8 +22,9 @@ from decoding_grammars import (
     grid,
     json,
 )
+from random_walks import random_walk
 
-from ofasys_lite.decoding.automaton import compile, random_walk
+from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.plan.constraints import Constraint, Forced, OneOf, Optional, Placed, Repeat, Series, Slotted
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from random_walks import random_walk
 from torch import Tensor
 
-from ofasys_lite.decoding.automaton import compile, random_walk
+from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.depth_sampling import RowChoice, RowsChoice, guided
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from random_walks import random_walk
 
 from ofasys_lite.decoding import automaton as automata
-from ofasys_lite.decoding.automaton import compile, random_walk
+from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.plan.constraints import Forced, Grammar, Move, OneOf, Repeat, Series, Slotted
 

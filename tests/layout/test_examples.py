@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from example_worlds import CARDS, SETTINGS, ids_of, learned_of, maker_of, picture, written
+from random_walks import random_walk
 
 from ofasys_lite.cards import find_task, task_names
-from ofasys_lite.decoding.automaton import compile, random_walk
+from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.layout.learned import Term
 from ofasys_lite.layout.ready import make_ready

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from frechet import frechet_distance, frechet_interval
 
 from ofasys_lite.errors import DataError, ShapeError
-from ofasys_lite.metrics.frechet import frechet_distance, frechet_interval
 
 
 def _exact(mean_D: np.ndarray, deviation_D: np.ndarray, pairs: int = 40) -> np.ndarray:

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from plan_lines import CARDS, good_lines, plan_of
+from plan_lines import good_lines, plan_of
 from rich.console import Console
 
 from ofasys_lite.commands import app
 from ofasys_lite.commands.explain import histogram, main, model_sizes
 from ofasys_lite.errors import CardError
 from ofasys_lite.plan.cost import flops
-from ofasys_lite.plan.explanation import Tokens, explain_line, explain_plan
+from ofasys_lite.plan.explanation import Tokens, explain_plan
 from ofasys_lite.plan.show import show
 
 SETS = "sets: {labels: [cat, dog], items: [a, b, c]}"
@@ -42,7 +42,7 @@ def test_a_line_of_the_table_says_side_reader_loss_and_constraint() -> None:
     line = (
         "[AUDIO:wav,loss=ctc(text,weight=0.3)] what? -> [TEXT:text,max_length=30] ;; [TEXT:y,closed_set=(a,b),weight=2]"
     )
-    explanation = explain_line(line, CARDS, count=lambda slot: Tokens(10, "measured"))
+    explanation = explain_plan(plan_of(line), count=lambda slot: Tokens(10, "measured"))
     wav, words, text, label = explanation.templates[0]
     assert (wav.side, wav.preprocess, wav.adapter) == ("source", "AudioPreprocess", "AudioAdapter")
     assert wav.loss == "ctc per token, weight 0.3"
@@ -57,7 +57,7 @@ def test_a_line_of_the_table_says_side_reader_loss_and_constraint() -> None:
 
 def test_groups_optional_slots_drop_and_forced_slots_are_put_into_words() -> None:
     line = "[TEXT:q,drop=0.1] -> [TEXT:p,no_loss] ([TEXT:a?] | [BOX:b])*<over=c,by=type,max=9,keep=last,order=random>"
-    lines = explain_line(line, CARDS).templates[0]
+    lines = explain_plan(plan_of(line)).templates[0]
     assert lines[0].loss == "read; emptied with probability 0.1"
     assert (lines[1].loss, lines[1].constraint) == ("forced", "given: the row must have it")
     assert lines[2].constraint == "0 to any number of elements, cut to last 9, in random order in training"
@@ -159,13 +159,13 @@ def test_a_histogram_counts_every_value_once() -> None:
 
 def test_a_target_written_in_codes_says_positions_codes_and_that_its_codec_is_trained_first() -> None:
     line = "draw [TEXT:a] -> [IMAGE:b,size=16,codec=dnd(depth=2,codes=64,steps=9)]"
-    explanation = explain_line(line, CARDS, count=lambda slot: Tokens(16, "exact"))
+    explanation = explain_plan(plan_of(line), count=lambda slot: Tokens(16, "exact"))
     assert explanation.templates[0][-1].constraint == "16 positions of 2 codes each, of 64"
     (note,) = explanation.notes
     assert note.startswith("[IMAGE:b] names no codec folder: one is trained in 9 steps")
-    flat = explain_line("[TEXT:a] -> [IMAGE:b,codec=dnd(layers=flat)]", CARDS)
+    flat = explain_plan(plan_of("[TEXT:a] -> [IMAGE:b,codec=dnd(layers=flat)]"))
     assert flat.templates[0][-1].constraint == "codes one after another"
-    assert explain_line("[TEXT:a] -> [IMAGE:b,codec=dnd(some/folder)]", CARDS).notes == ()
+    assert explain_plan(plan_of("[TEXT:a] -> [IMAGE:b,codec=dnd(some/folder)]")).notes == ()
 
 
 def test_explain_shows_the_sizes_of_a_codec_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_walks import random_walk
 
-from ofasys_lite.decoding.automaton import compile, random_walk
+from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.instruction import parse
 from ofasys_lite.instruction.syntax_tree import Slot

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofasys_lite.errors import DataError, ShapeError
-from ofasys_lite.metrics.score import Array
 
 __all__ = ["FrechetInterval", "frechet_distance", "frechet_interval"]
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
