@@ -15,7 +15,19 @@ from typing import Any
 from ofasys_lite.data.fields import MISSING, column_help, field
 from ofasys_lite.errors import DataError, few
 
-__all__ = ["Chained", "Mapped", "NoRows", "RowSource", "as_record", "combined", "has_column", "row_error", "values_of"]
+__all__ = [
+    "Chained",
+    "Mapped",
+    "NoRows",
+    "RowSource",
+    "View",
+    "as_record",
+    "combined",
+    "has_column",
+    "mapped_row",
+    "row_error",
+    "values_of",
+]
 
 
 class NoRows(DataError):
@@ -27,24 +39,19 @@ class RowSource(ABC):
 
     Attributes:
         name: Name for messages, such as `qa.csv`.
+        columns: Names of the columns, in the order of the data.
         base: Folder that relative media paths in the rows start from; empty: the working directory.
-        reproducible: True: row i is the same in every run.
         notes: What was taken for granted when it was opened, for the user.
         doubt: Why its columns' names may be none; empty where they are.
         ratios: Shares of train, valid and test in percent, where the card gives them.
     """
 
     name: str
+    columns: tuple[str, ...]
     base: str = ""
-    reproducible: bool = True
     notes: tuple[str, ...] = ()
     doubt: str = ""
     ratios: tuple[float, ...] | None = None
-
-    @property
-    @abstractmethod
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns, in the order of the data."""
 
     @property
     @abstractmethod
@@ -151,7 +158,43 @@ def has_column(columns: Sequence[str], name: str) -> bool:
     return any(".".join(parts[:count]) in columns for count in range(1, len(parts) + 1))
 
 
-class Mapped(RowSource):
+class View(RowSource):
+    """Rows of another source, all or some of them, seen otherwise.
+
+    Args:
+        source: Where the rows come from.
+    """
+
+    def __init__(self, source: RowSource) -> None:
+        self.source = source
+        self.name, self.base, self.columns = source.name, source.base, source.columns
+        self.notes, self.doubt, self.ratios = source.notes, source.doubt, source.ratios
+
+    def original(self, i: int) -> int:
+        """The number of row `i` in the source."""
+        return i
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Row `i`, as the source has it."""
+        return self.source.row(self.original(i))
+
+    def value(self, i: int, column: str) -> Any:
+        """The value of `column` in row `i`, as the source has it."""
+        return self.source.value(self.original(i), column)
+
+    def ids(self, i: int) -> str:
+        """The id that the source gives."""
+        return self.source.ids(self.original(i))
+
+    def place(self, i: int) -> str:
+        """Where row `i` stands in its file."""
+        return self.source.place(self.original(i))
+
+
+class Mapped(View):
     """A source whose rows also have slot columns, taken from data columns.
 
     Args:
@@ -169,36 +212,18 @@ class Mapped(RowSource):
                     f"column `{slot}` is to come from `{column}`, which {source.name} does not have",
                     help=column_help(column, source.columns),
                 )
-        self.source = source
+        super().__init__(source)
         self.mapping = dict(columns)
-        self.name = source.name
-        self.base = source.base
-        self.reproducible = source.reproducible
-        self.notes, self.doubt, self.ratios = source.notes, source.doubt, source.ratios
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The data's columns, then the slot columns that are new."""
-        own = self.source.columns
-        return own + tuple(slot for slot in self.mapping if slot not in own)
+        self.columns += tuple(slot for slot in columns if slot not in source.columns)
 
     @property
     def fingerprint(self) -> str:
         """Hash of the content and the mapping."""
         return combined("mapped", self.source.fingerprint, sorted(self.mapping.items()))
 
-    def __len__(self) -> int:
-        return len(self.source)
-
     def row(self, i: int) -> dict[str, Any]:
         """Row `i` with the slot columns added; a slot whose value is not in this row is left out."""
-        raw = self.source.row(i)
-        out = {name: value for name, value in raw.items() if name not in self.mapping}
-        for slot, column in self.mapping.items():
-            value = field(raw, column)
-            if value is not MISSING:
-                out[slot] = value
-        return out
+        return mapped_row(self.source.row(i), self.mapping)
 
     def value(self, i: int, column: str) -> Any:
         """The value of a slot column or data column in row `i`."""
@@ -209,13 +234,15 @@ class Mapped(RowSource):
             return self.source.value(i, f"{self.mapping[head]}.{rest}")
         return self.source.value(i, column)
 
-    def ids(self, i: int) -> str:
-        """The id that the data gives."""
-        return self.source.ids(i)
 
-    def place(self, i: int) -> str:
-        """Where row `i` stands in its file."""
-        return self.source.place(i)
+def mapped_row(raw: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
+    """The row `raw` with slot columns (slot column -> data column) in the place of columns of their names."""
+    out = {name: value for name, value in raw.items() if name not in mapping}
+    for slot, column in mapping.items():
+        value = field(raw, column)
+        if value is not MISSING:
+            out[slot] = value
+    return out
 
 
 def _rooted(value: Any, base: str) -> Any:
@@ -254,16 +281,10 @@ class Chained(RowSource):
         self.sources = tuple(sources)
         self.ends = list(accumulate(len(source) for source in sources))
         self.name = f"{first.name} and {len(sources) - 1} more" if len(sources) > 1 else first.name
-        self.base = first.base
+        self.base, self.columns, self.doubt = first.base, first.columns, first.doubt
         told = [source for source in sources if source.notes]
         more = f" (and {len(told) - 1} more files)" if len(told) > 1 else ""
         self.notes = tuple(note + more for note in (told[0].notes if told else ()))
-        self.doubt = first.doubt
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of the first source."""
-        return self.sources[0].columns
 
     @property
     def fingerprint(self) -> str:

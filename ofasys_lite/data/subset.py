@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.fields import MISSING, column_help
-from ofasys_lite.data.source import RowSource, combined, has_column
+from ofasys_lite.data.source import RowSource, View, combined, has_column
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.plain import plain
 
@@ -27,7 +27,7 @@ _SAID = {
 }
 
 
-class Subset(RowSource):
+class Subset(View):
     """Some rows of a source, in its order.
 
     Args:
@@ -38,18 +38,10 @@ class Subset(RowSource):
     """
 
     def __init__(self, source: RowSource, rows_N: NDArray[np.int64], name: str, key: str) -> None:
-        self.source = source
-        self.base = source.base
-        self.reproducible = source.reproducible
-        self.notes, self.doubt, self.ratios = source.notes, source.doubt, source.ratios
+        super().__init__(source)
         self.name = name
         self._rows = rows_N
         self._key = key
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The source's columns."""
-        return self.source.columns
 
     @property
     def fingerprint(self) -> str:
@@ -62,22 +54,6 @@ class Subset(RowSource):
     def original(self, i: int) -> int:
         """The number of row `i` in the source."""
         return int(self._rows[self.check_row(i)])
-
-    def row(self, i: int) -> dict[str, Any]:
-        """Row `i` of those that were chosen."""
-        return self.source.row(self.original(i))
-
-    def value(self, i: int, column: str) -> Any:
-        """The value of `column` in row `i` of those that were chosen."""
-        return self.source.value(self.original(i), column)
-
-    def ids(self, i: int) -> str:
-        """The id that the source gives."""
-        return self.source.ids(self.original(i))
-
-    def place(self, i: int) -> str:
-        """Where row `i` stands in its file."""
-        return self.source.place(self.original(i))
 
     def origin(self, i: int) -> tuple[RowSource, int]:
         """The whole source, and row `i` there."""

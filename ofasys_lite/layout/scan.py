@@ -85,7 +85,7 @@ class Scan:
     def _key(self) -> str:
         # what a class of the user's makes of a value may change from run to run
         own = all(tool.__module__.startswith("ofasys_lite.") for tool in self._tools.values())
-        if not own or not self._source.reproducible or not is_stored(self._source):
+        if not own or not is_stored(self._source):
             return ""
         settings = sorted((name, sorted(values.items())) for name, values in self._settings.items())
         return combined(self._source.fingerprint, repr(self._sides), repr(settings), _TOKENIZER_ROWS)

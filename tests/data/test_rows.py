@@ -169,7 +169,6 @@ def test_every_reader_gives_the_same_rows(source: RowSource) -> None:
     assert [source.ids(i) for i in range(len(source))] == ["a1", "b2", "c3", "d4"]
     assert [source.value(i, "answer") for i in (3, 0)] == [TABLE[3]["answer"], TABLE[0]["answer"]]
     assert size_hint(source, 1, "answer", TextPreprocess) == (len(TABLE[1]["answer"].encode()),)
-    assert source.reproducible
     with pytest.raises(IndexError, match="there is no row 4"):
         source.row(4)
 

@@ -27,11 +27,10 @@ def take(stream: Any, count: int) -> list[str]:
     return [row["n"] for row in itertools.islice(stream, count)]
 
 
-def test_a_stream_is_marked_as_not_reproducible_and_asked_for_by_key(jsonl: Path) -> None:
+def test_a_stream_is_asked_for_by_key() -> None:
     assert is_stream({"path": "x", "stream": True})
     assert not is_stream({"path": "x"})
     assert not is_stream("x.csv")
-    assert open_stream({"path": str(jsonl), "stream": True}).reproducible is False
 
 
 def test_every_epoch_of_a_stream_holds_every_row_once_in_another_order(jsonl: Path) -> None:

@@ -50,7 +50,7 @@ class ArrowSource(RowSource):
         self._digest = file.digest()
         self._held: _Table | None = None
         table = self._open(progress)
-        self._columns = tuple(table.batches[0]) if table.batches else ()
+        self.columns = tuple(table.batches[0]) if table.batches else ()
         self._count = table.ends[-1] if table.ends else 0
         if not self._count:
             raise NoRows(f"{file.name} has no rows", help="each row of the table is a sample")
@@ -75,11 +75,6 @@ class ArrowSource(RowSource):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_held": None}
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The table's columns."""
-        return self._columns
 
     @property
     def fingerprint(self) -> str:
@@ -107,15 +102,15 @@ class ArrowSource(RowSource):
 
     def row(self, i: int) -> dict[str, Any]:
         """Row `i` as Python values; media stored as {bytes, path} come as bytes, else as path."""
-        return self._raw(i, self._columns)
+        return self._raw(i, self.columns)
 
     def value(self, i: int, column: str) -> Any:
         """One value of row `i`; the other columns are not touched."""
-        if column in self._columns:
+        if column in self.columns:
             return self._raw(i, (column,))[column]
         if column.isdigit():
             return super().value(i, column)  # a place among the columns
-        head = next((name for name in self._columns if column.startswith(f"{name}.")), None)
+        head = next((name for name in self.columns if column.startswith(f"{name}.")), None)
         return MISSING if head is None else field(self._raw(i, (head,)), column)
 
 

@@ -42,10 +42,10 @@ class DelimitedSource(RowSource):
                 f"{file.name} is empty", help="its first line holds the column names, each other line a row"
             )
         if dialect.header:
-            self._columns, _ = header_names(list(dialect.header), file.name, given=True)
+            self.columns, _ = header_names(list(dialect.header), file.name, given=True)
         else:
             first = dialect.split(file.read(int(records[0, 0]), int(records[0, 1])), f"{file.name}, header")
-            self._columns, self.doubt = header_names(first, file.name)
+            self.columns, self.doubt = header_names(first, file.name)
             records = records[1:]
         if not len(records):
             raise NoRows(
@@ -53,11 +53,6 @@ class DelimitedSource(RowSource):
                 help="each line after the first is a row; if the first is one too, give the names: `header: [...]`",
             )
         self._records = records
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names in the header."""
-        return self._columns
 
     @property
     def fingerprint(self) -> str:
@@ -71,7 +66,7 @@ class DelimitedSource(RowSource):
         """Row `i`: column -> text."""
         start, stop = self._records[self.check_row(i)].tolist()
         place = self.place(i)
-        return as_row(self._columns, self.dialect.split(self.file.read(start, stop), place), place)
+        return as_row(self.columns, self.dialect.split(self.file.read(start, stop), place), place)
 
 
 def as_row(columns: Sequence[str], fields: list[str], place: str) -> dict[str, Any]:

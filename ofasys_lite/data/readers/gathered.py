@@ -58,12 +58,12 @@ class GatheredSource(RowSource):
         self.source = source
         self.by = by
         self.base, self.name, self.doubt = source.base, source.name, source.doubt
-        self.reproducible = source.reproducible
         self._box, self._sized = (tuple(box), False) if box else _box_columns(source.columns)
         arrays = cached_arrays("gathered-1", combined(source.fingerprint, by), lambda: _groups(source, by))
         self._rows, self._ends = arrays["rows"], arrays["ends"]
         kept = set(np.flatnonzero(arrays["alike"]).tolist())
-        self._alike = tuple(one for number, one in enumerate(source.columns) if number in kept and one != by)
+        alike = (one for number, one in enumerate(source.columns) if number in kept and one != by)
+        self.columns = (by, *(one for one in alike if one not in self._box), INTO)
         self._inner = tuple(one for one in source.columns if one != by and one not in self._box)
         told = f"; `box` from {', '.join(self._box)}" if self._box else ""
         told += f"; {lost:,} that cannot be read left out" if (lost := int(arrays["lost"][0])) else ""
@@ -71,11 +71,6 @@ class GatheredSource(RowSource):
             *source.notes,
             f"{source.name}: {len(source):,} rows gathered to {len(self):,} by `{by}`, in `{INTO}`{told}",
         )
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The column that groups, those that never differ in a group, and `objects`."""
-        return (self.by, *(one for one in self._alike if one not in self._box), INTO)
 
     @property
     def fingerprint(self) -> str:

@@ -24,7 +24,7 @@ _HELP = 'each line holds one row, such as {"image": "a.png", "answer": "red"}'
 
 
 class JsonLinesSource(RowSource):
-    """Rows of a jsonl file.
+    """Rows of a jsonl file; its columns are the keys met in the first 1000 rows.
 
     Args:
         file: The file.
@@ -44,19 +44,14 @@ class JsonLinesSource(RowSource):
         self._records = record_offsets(file, self._digest, progress=progress)
         if not len(self._records):
             raise DataError(f"{file.name} is empty", help=_HELP)
-        self._columns: tuple[str, ...] = ()
+        self.columns = ()
         names = dict.fromkeys(self.row(0))
         for i in range(1, min(len(self), _LOOK)):
             try:
                 names.update(dict.fromkeys(self.row(i)))
             except DataError:
                 continue  # a broken row is reported where it is used
-        self._columns = tuple(names)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The keys met in the first 1000 rows."""
-        return self._columns
+        self.columns = tuple(names)
 
     @property
     def fingerprint(self) -> str:
@@ -70,7 +65,7 @@ class JsonLinesSource(RowSource):
         """Row `i`: what its JSON object holds; DataError if a key stands twice that did not so in the first rows."""
         start, stop = self._records[self.check_row(i)].tolist()
         found = _parse(self.file.read(start, stop), self.encoding, self.place(i))
-        if type(found) is _Doubled and self._columns and not found.keys() <= set(self._columns):
+        if type(found) is _Doubled and self.columns and not found.keys() <= set(self.columns):
             where = f"{self.place(i)}: the key `{found.key}` stands twice"
             raise DataError(where, help="which is meant nobody can know; keep one of them")
         return found

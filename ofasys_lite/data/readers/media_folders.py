@@ -58,6 +58,7 @@ class FolderSource(RowSource):
         if not self._names:
             raise NoRows(f"{folder} holds no images, sounds, films or texts", help="name a file, or a folder of media")
         self._texts = all(name.lower().endswith(".txt") for name in self._names)
+        self.columns = ("file", *(["text"] if self._texts else []), *(["label"] if self._labelled else []))
         self.notes = tuple(self._told(classes))
 
     def _told(self, classes: Counter[str]) -> Iterator[str]:
@@ -70,11 +71,6 @@ class FolderSource(RowSource):
             yield f"{self.name}: {self._aside:,} {'text' if self._aside == 1 else 'texts'} among the media left out"
         if beside:
             yield f"{self.name}: {beside:,} {'file' if beside == 1 else 'files'} beside the classes' folders left out"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """`file`, maybe `text`, maybe `label`."""
-        return ("file", *(["text"] if self._texts else []), *(["label"] if self._labelled else []))
 
     @property
     def fingerprint(self) -> str:

@@ -25,7 +25,7 @@ __all__ = [
 
 
 class ListSource(RowSource):
-    """Rows of a list of dicts.
+    """Rows of a list of dicts; its columns are all keys of all rows.
 
     Args:
         rows: The rows.
@@ -53,13 +53,8 @@ class ListSource(RowSource):
         self.base = base
         keys = dict.fromkeys(key for row in rows for key in row)
         self._named = all(type(key) is str for key in keys)
-        self._columns = tuple(dict.fromkeys(map(str, keys)))
+        self.columns = tuple(dict.fromkeys(map(str, keys)))
         self._fingerprint = fingerprint
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """All keys of all rows."""
-        return self._columns
 
     @property
     def fingerprint(self) -> str:
@@ -82,6 +77,8 @@ class ListSource(RowSource):
 class DatasetSource(RowSource):
     """Rows of any object with `__len__` and `__getitem__` that gives dicts, such as a torch Dataset.
 
+    Its columns are the keys of its first item.
+
     Raises:
         DataError: If it is empty, has no length, or its first item is no dict.
     """
@@ -92,12 +89,7 @@ class DatasetSource(RowSource):
         if not len(dataset):
             raise NoRows(f"{self.name} has no rows", help="give at least one row")
         self._fingerprint = ""
-        self._columns = tuple(self.row(0))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The keys of its first item."""
-        return self._columns
+        self.columns = tuple(self.row(0))
 
     @property
     def fingerprint(self) -> str:
@@ -134,6 +126,7 @@ class HuggingFaceSource(RowSource):
             raise NoRows(f"{name or 'dataset'} has no rows", help="give at least one row")
         self._fingerprint = combined("datasets-2", dataset._fingerprint)
         self.dataset, self._read = _plain_format(dataset)
+        self.columns = tuple(self.dataset.column_names)
         self.name = name or f"dataset {dataset.info.dataset_name or dataset._fingerprint}"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,11 +135,6 @@ class HuggingFaceSource(RowSource):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.dataset, self._read = _plain_format(self.dataset)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The dataset's columns."""
-        return tuple(self.dataset.column_names)
 
     @property
     def fingerprint(self) -> str:

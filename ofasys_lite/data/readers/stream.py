@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.data.permutation import sample_rng
+from ofasys_lite.data.source import mapped_row
 from ofasys_lite.errors import DataError
 
 __all__ = ["StreamSource"]
@@ -28,12 +28,9 @@ class StreamSource:
         columns: Slot column -> data column.
 
     Attributes:
-        reproducible: Always False.
         epoch: Epoch of the next row.
         taken: Rows of that epoch already given out.
     """
-
-    reproducible = False
 
     def __init__(
         self, rows: Rows, name: str, buffer: int = 1000, seed: int = 0, columns: Mapping[str, str] | None = None
@@ -93,12 +90,7 @@ class StreamSource:
         for number, raw in enumerate(self._rows()):
             if number % self._ranks != self._rank:
                 continue
-            row = {name: value for name, value in raw.items() if name not in self.mapping}
-            for slot, column in self.mapping.items():
-                value = field(raw, column)
-                if value is not MISSING:
-                    row[slot] = value
-            yield row
+            yield mapped_row(raw, self.mapping)
 
     def _shuffled(self) -> Iterator[dict[str, Any]]:
         """One epoch through the buffer: each new row takes the place of one drawn from it."""

@@ -28,7 +28,8 @@ _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 class TarSource(RowSource):
     """Rows of one tar of samples (WebDataset), read at their offsets.
 
-    `a/001.jpg`, `a/001.txt` and `a/001.seg.png` are the row with key `a/001` and the columns jpg, txt and seg.png.
+    `a/001.jpg`, `a/001.txt` and `a/001.seg.png` are the row with key `a/001` and the columns `__key__`, jpg, txt and
+    seg.png.
     Text and json files are read as such, npy as arrays, everything else stays bytes.
 
     Args:
@@ -47,13 +48,9 @@ class TarSource(RowSource):
         arrays = cached_arrays("tar-1", self._digest, lambda: _index(file, progress))
         self._keys = _texts(arrays["keys"], arrays["key_ends"])
         self._names = _texts(arrays["names"], arrays["name_ends"])
+        self.columns = (_KEY, *self._names)
         self._first = arrays["first"]
         self._members_M3 = arrays["members"]  # (column, start, stop) of each file
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """`__key__`, then every extension met."""
-        return (_KEY, *self._names)
 
     @property
     def fingerprint(self) -> str:
