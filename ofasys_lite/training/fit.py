@@ -32,26 +32,25 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import RunTerms
-from ofasys_lite.training.averages import fill
-from ofasys_lite.training.devices import check_devices
 from ofasys_lite.training.groups import described, structure_of, table
-from ofasys_lite.training.loop import callbacks_of, learn
+from ofasys_lite.training.loop import callbacks_of, check_devices, learn
 from ofasys_lite.training.missing_codecs import CodecTrainer
 from ofasys_lite.training.module import TrainingModule
-from ofasys_lite.training.optimizers import Optimization, check_optimizers
+from ofasys_lite.training.optimizers import Optimization, check_optimizers, fill
 from ofasys_lite.training.ranks import launched
 from ofasys_lite.training.resume import (
     Beginning,
     begin,
     facts_of,
     rate_note,
+    row_notes,
     same_converters,
     same_facts,
     same_optimizers,
     same_plans,
     same_rows,
+    trained_rows,
 )
-from ofasys_lite.training.rows import row_notes, trained_rows
 from ofasys_lite.training.rules import OptimizerSpec
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule

@@ -1,9 +1,12 @@
-"""Lightning around the steps of a run: its trainer, the callbacks, going on from a checkpoint."""
+"""Lightning around the steps of a run: its trainer, without its advice and its own way with signals; its callbacks."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import signal
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -13,18 +16,17 @@ from rich.console import Console
 
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.quarantine import Quarantine
+from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantining, Validating, WholeFiles
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.progress import Progressing
-from ofasys_lite.training.quiet import deaf, quiet
 from ofasys_lite.training.resume import Beginning
-from ofasys_lite.training.schedule import progress
-from ofasys_lite.training.settings import TrainSettings
+from ofasys_lite.training.settings import TrainSettings, progress
 from ofasys_lite.training.steps import StepsModule
 
-__all__ = ["callbacks_of", "learn"]
+__all__ = ["callbacks_of", "check_devices", "deaf", "learn", "quiet"]
 
 
 def learn(
@@ -117,3 +119,71 @@ def _trainer(
         use_distributed_sampler=False,
         default_root_dir=folder.path,
     )
+
+
+def check_devices(settings: TrainSettings) -> None:
+    """Returns if this machine has what `accelerator` and `devices` ask for.
+
+    Raises:
+        CardError: It has not; says what it has.
+    """
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if settings.accelerator == "cuda" and not there:
+        why = "this build of torch is for CPUs" if torch.version.cuda is None else "torch sees none: driver, container?"
+        raise CardError(
+            "trainer: accelerator is `cuda`, and there is no CUDA device",
+            help=f"trainer=cpu, or trainer.accelerator=auto, which takes what there is ({why})",
+        )
+    if settings.accelerator == "cpu" or not there:
+        if settings.devices == -1:
+            raise CardError(
+                "trainer: devices is -1, and a CPU is not several devices",
+                help="say how many processes: trainer.devices=2, with trainer.precision=fp32 trainer.compile=false",
+            )
+    elif settings.devices > there:
+        raise CardError(
+            f"trainer: devices is {settings.devices}, and there are {there} CUDA devices",
+            help=f"at most {there}, or -1",
+        )
+
+
+#: Warnings that speak of what is meant: (start of the message, why it does not apply).
+_KNOWN = (
+    (r".*does not have many workers", "an item is a whole step; one worker keeps up"),
+    (r"You're resuming from a checkpoint that ended before the epoch ended", "item k is step k: resume is exact"),
+    (r"Found \d+ module\(s\) in eval mode", "a codec's weights stay as they are"),
+    (r".*isinstance\(treespec, LeafSpec\)", "Lightning calls torch's pytree by an old name"),
+)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside it Lightning logs errors only, and its warnings in the list above are not shown."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for text, _ in _KNOWN:
+            warnings.filterwarnings("ignore", text)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def deaf(trainer: L.Trainer) -> None:
+    """Keeps Lightning's hands off signals.
+
+    Its handler of SIGTERM speaks to the other ranks from wherever the program is, which can wait for ever, and each
+    step of several ranks begins with a broadcast of whether it was called. Under SLURM it also puts the job back in the
+    queue, which is the job script's business.
+    """
+    connector, loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
+    connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+    loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    return None

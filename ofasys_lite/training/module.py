@@ -25,12 +25,10 @@ from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model import moved
 from ofasys_lite.signals import SIGNALS, Interrupted, Patient
 from ofasys_lite.training.accounting import RunTerms, StepCounts, unit_weights
-from ofasys_lite.training.averages import fill, followed
 from ofasys_lite.training.groups import groups_of
-from ofasys_lite.training.optimizers import Optimization
+from ofasys_lite.training.optimizers import Optimization, fill, followed
 from ofasys_lite.training.ranks import Ranks
-from ofasys_lite.training.schedule import learning_rate, progress
-from ofasys_lite.training.settings import TrainSettings
+from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
 from ofasys_lite.training.step_look import asking, looked
 
 __all__ = ["Gathered", "TrainingModule"]

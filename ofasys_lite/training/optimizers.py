@@ -1,12 +1,12 @@
-"""The optimizers of a run, one for each that its groups name, and what a step does with them."""
+"""The optimizers of a run, one for each that its groups name, and what a step does with them; averages of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ofasys_lite.cards.classes import load_object
 from ofasys_lite.errors import CardError
@@ -14,7 +14,7 @@ from ofasys_lite.training.groups import Group
 from ofasys_lite.training.rules import OPTIMIZERS, OptimizerSpec
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Optimization", "check_optimizers"]
+__all__ = ["Optimization", "check_optimizers", "fill", "followed"]
 
 
 def check_optimizers(settings: TrainSettings) -> None:
@@ -148,3 +148,32 @@ def _builder(spec: OptimizerSpec) -> Callable[..., Any]:
     if not callable(found):
         raise CardError(f"trainer: optimizer {spec.name} is no function or class", help="build(groups, lr=..., ...)")
     return found
+
+
+def followed(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> dict[str, Tensor]:
+    """The average behind one more step: the weights themselves at first, nothing where `decay` is 0.
+
+    Args:
+        average: By name of the parameter; what is not empty is changed in place.
+        network: The weights behind the step.
+        decay: How much of the average stays (0 to below 1).
+        step: Steps done: a young average follows the weights more closely.
+    """
+    if decay <= 0:
+        return average
+    names, values = zip(*((n, p.detach()) for n, p in network.named_parameters()), strict=True)
+    if not average:
+        return {n: v.clone() for n, v in zip(names, values, strict=True)}
+    if average[names[0]].device != values[0].device:
+        # a checkpoint's averages come on the host
+        average = {n: v.to(values[0].device) for n, v in average.items()}
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_([average[n] for n in names], list(values), weight)
+    return average
+
+
+def fill(network: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Puts `values` into the network's parameters, by name."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(values[name])

@@ -1,37 +1,39 @@
-"""Going on with a run: its last checkpoint is read, and what must not have changed since is compared."""
+"""Going on with a run: its last checkpoint is read, and what must not have changed since is compared, rows among it."""
 
 from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ofasys_lite.data.contents import Contents
+from ofasys_lite.data.contents import Contents, Hashes, contents_of, hashes_of
 from ofasys_lite.data.mixture import Mixture
+from ofasys_lite.data.overlap import NOT_COMPARED, doubled_rows
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.trained import read_contents
-from ofasys_lite.layout.ready import ReadyTask
+from ofasys_lite.layout.ready import Ready, ReadyTask
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.rules import ConverterSpec
-from ofasys_lite.training.schedule import learning_rate, progress
-from ofasys_lite.training.settings import TrainSettings
+from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
 
 __all__ = [
     "Beginning",
     "begin",
     "facts_of",
     "rate_note",
+    "row_notes",
     "same_converters",
     "same_facts",
     "same_optimizers",
     "same_plans",
     "same_rows",
+    "trained_rows",
 ]
 
 
@@ -246,3 +248,37 @@ def same_plans(folder: RunFolder, tasks: Sequence[ReadyTask]) -> None:
             f'checkpoint {folder.path}: task {task.card.name} was trained with "{old["line"]}" and is now '
             f'"{task.plan.line}". Pass plans=ignore to accept.'
         )
+
+
+def trained_rows(ready: Ready) -> tuple[dict[str, Contents], dict[str, dict[str, Hashes]]]:
+    """(rows that each task is trained on, hashes of the rows of its splits); of no task whose rows vary."""
+    hashes = {task.card.name: hashes_of(task.plan, task.sources) for task in ready.tasks}
+    found = {task.card.name: contents_of(task.plan, hashes[task.card.name]) for task in ready.tasks}
+    contents = {task: held for task, held in found.items() if held is not None}
+    return contents, {task: hashes[task] for task in contents}
+
+
+def row_notes(
+    contents: Mapping[str, Contents], hashes: Mapping[str, Mapping[str, Hashes]], checked: Collection[str]
+) -> Iterator[str]:
+    """Notes of rows of valid and test that were trained on earlier; and of those in train, where no check looked.
+
+    Args:
+        contents: Which rows each task is and was trained on.
+        hashes: Hashes of the rows of each split, by task.
+        checked: Notes of the check before the run.
+    """
+    for task, splits in hashes.items():
+        for split in ("valid", "test"):
+            rows = splits.get(split)
+            if rows is None or not len(rows):
+                continue
+            count = int(contents[task].trained(rows).sum())
+            if count:
+                yield (
+                    f"task {task}: {count:,} of {len(rows):,} {split} rows were trained on earlier; "
+                    f"{'validation' if split == 'valid' else 'evaluation'} leaves them out"
+                )
+            twice = int(contents[task].doubled(rows).sum())
+            if twice and f"task {task}: {NOT_COMPARED}" in checked:
+                yield f"task {task}: {doubled_rows(split, len(rows), twice)}"

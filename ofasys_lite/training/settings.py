@@ -1,4 +1,4 @@
-"""How a run trains: one frozen dataclass, checked when it is written down."""
+"""How a run trains: one frozen dataclass, checked when it is written down; the learning rate that follows from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.training.accounting import MODES
 from ofasys_lite.training.rules import ConverterSpec, OptimizerSpec, ParameterRule, converters_of, rules_of
 
-__all__ = ["TrainSettings", "known_as"]
+__all__ = ["TrainSettings", "known_as", "learning_rate", "progress"]
 
 _PRECISIONS = ("auto", "fp32", "bf16")
 _ACCELERATORS = ("auto", "cpu", "cuda")
@@ -241,3 +241,21 @@ def _spelt(key: str, value: object) -> object:
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise CardError(f"trainer: {name} `{value}` is not known", help=did_you_mean(str(value), allowed))
+
+
+def learning_rate(settings: TrainSettings, progress: float) -> float:
+    """Learning rate at `progress` (0 to 1): linear warm-up, then a cosine down to `final` of the peak, or constant."""
+    progress = min(1.0, max(0.0, progress))
+    if progress < settings.warmup:
+        return settings.lr * max(progress / settings.warmup, 1e-3)
+    if settings.schedule == "constant":
+        return settings.lr
+    share = (progress - settings.warmup) / max(1e-9, 1 - settings.warmup)
+    return settings.lr * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def progress(settings: TrainSettings, step: int, seconds: float) -> float:
+    """How much of a run is done after `step` steps and `seconds`: the larger of its shares of `steps` and `minutes`."""
+    by_steps = 0.0 if settings.steps is None else step / settings.steps
+    by_time = 0.0 if settings.minutes is None else seconds / (60 * settings.minutes)
+    return max(by_steps, by_time)

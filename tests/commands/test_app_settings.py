@@ -14,7 +14,7 @@ from ofasys_lite.commands.compose import compose, run_hydra
 from ofasys_lite.commands.run_config import RunConfig
 from ofasys_lite.commands.run_keys import refuse_unknown, unknown_key
 from ofasys_lite.errors import CardError, OfasysError
-from ofasys_lite.training.devices import check_devices
+from ofasys_lite.training.loop import check_devices
 from ofasys_lite.training.settings import TrainSettings
 
 GIVEN = ("model=tiny", "tasks.mine.instruction=[TEXT:q] -> [TEXT:a]", "tasks.mine.data.train=d.csv")

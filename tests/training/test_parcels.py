@@ -16,10 +16,9 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.layout.learned import Objective
 from ofasys_lite.layout.loader import Share, Steps
-from ofasys_lite.training import parcels
-from ofasys_lite.training.parcels import Parcel, parcelled
+from ofasys_lite.training import steps
 from ofasys_lite.training.settings import TrainSettings
-from ofasys_lite.training.steps import StepsModule
+from ofasys_lite.training.steps import Parcel, StepsModule, parcelled
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,7 @@ def test_where_shared_memory_runs_out_the_share_goes_through_the_pipe(
     monkeypatch.setattr(os, "statvfs", lambda _: full)
     assert parcelled(share) is share
     monkeypatch.undo()
-    monkeypatch.setattr(parcels, "_SHARED", "/nowhere/at/all")
+    monkeypatch.setattr(steps, "_SHARED", "/nowhere/at/all")
     assert isinstance(parcelled(share), Parcel)
 
 

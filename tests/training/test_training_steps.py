@@ -17,8 +17,7 @@ from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.layout.loader import Steps
 from ofasys_lite.run.run_folder import RunFolder
-from ofasys_lite.training.schedule import learning_rate, progress
-from ofasys_lite.training.settings import TrainSettings
+from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
 
 
 def state_of(folder: Path) -> dict[str, Any]:
