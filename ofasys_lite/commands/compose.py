@@ -30,35 +30,11 @@ __all__ = ["compose", "run_hydra", "user_folders"]
 
 PRESETS = "pkg://ofasys_lite.presets"
 #: Hydra's flags that take a value.
-_VALUED = frozenset(
-    [
-        "--cfg",
-        "-c",
-        "--package",
-        "-p",
-        "--config-path",
-        "-cp",
-        "--config-name",
-        "-cn",
-        "--config-dir",
-        "-cd",
-        "--info",
-        "-i",
-    ]
-)
+_VALUED = frozenset(("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"))
+_VALUED |= {"--config-dir", "-cd", "--info", "-i"}
 #: Hydra's other long flags.
-_BARE = frozenset(
-    [
-        "--help",
-        "--hydra-help",
-        "--version",
-        "--resolve",
-        "--run",
-        "--multirun",
-        "--shell-completion",
-        "--experimental-rerun",
-    ]
-)
+_BARE = frozenset(("--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun"))
+_BARE |= {"--shell-completion", "--experimental-rerun"}
 _CARDS = re.compile(r"\+{0,2}data\.cards=(?P<value>.*)")
 
 

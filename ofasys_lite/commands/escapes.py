@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["escape", "escaped", "unescape", "unescaped"]
@@ -22,17 +23,17 @@ def unescape(text: str) -> str:
 
 def escaped(value: Any) -> Any:
     """`value` with all its strings escaped."""
-    if isinstance(value, dict):
-        return {key: escaped(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [escaped(each) for each in value]
-    return escape(value) if isinstance(value, str) else value
+    return _mapped(value, escape)
 
 
 def unescaped(value: Any) -> Any:
     """`value` with all its strings unescaped."""
+    return _mapped(value, unescape)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
-        return {key: unescaped(each) for key, each in value.items()}
+        return {key: _mapped(each, change) for key, each in value.items()}
     if isinstance(value, list):
-        return [unescaped(each) for each in value]
-    return unescape(value) if isinstance(value, str) else value
+        return [_mapped(each, change) for each in value]
+    return change(value) if isinstance(value, str) else value

@@ -12,7 +12,7 @@ from typing import Any
 
 from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
-from ofasys_lite.data.source import combined
+from ofasys_lite.data.source import combined, spread
 from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.metrics import Training, copied_column, fit_predict
 from ofasys_lite.metrics.values import as_box
@@ -20,7 +20,7 @@ from ofasys_lite.plan.segments import GroupSegment
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.report.judge import Judge
 from ofasys_lite.report.results import Answers
-from ofasys_lite.report.task_rows import Input, TaskRows, spread
+from ofasys_lite.report.task_rows import Input, TaskRows
 from ofasys_lite.writing import atomic, cache_folder
 
 __all__ = ["TrainSplit", "answers"]

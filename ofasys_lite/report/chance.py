@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.data.permutation import sample_rng
+from ofasys_lite.data.source import spread
 from ofasys_lite.errors import DataError
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Example
-from ofasys_lite.report.task_rows import TaskRows, spread
+from ofasys_lite.report.task_rows import TaskRows
 
 #: Rows that are learned, the classes (R, K) chosen at each, the weight of each of K choices.
 _Chosen = tuple[LossRows, npt.NDArray[np.integer[Any]], tuple[float, ...]]

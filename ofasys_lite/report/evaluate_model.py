@@ -10,7 +10,7 @@ from typing import Any
 
 from ofasys_lite.data.columns import lacking
 from ofasys_lite.data.permutation import sample_rng
-from ofasys_lite.data.source import RowSource
+from ofasys_lite.data.source import RowSource, spread
 from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import DataError, ErrorGroup, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
@@ -24,7 +24,7 @@ from ofasys_lite.report.judge import Judge, judges
 from ofasys_lite.report.results import Answers, RefusedRow, RunResults, Said, Sample, SampleInput, TaskResult, Told
 from ofasys_lite.report.scoring import items_of, scored
 from ofasys_lite.report.seen import SEEN, without_seen
-from ofasys_lite.report.task_rows import TaskRows, open_task, spread
+from ofasys_lite.report.task_rows import TaskRows, open_task
 
 __all__ = ["NoRows", "Progress", "Split", "evaluate", "open_split", "predicted"]
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.attributes import overrides, slot_class
 from ofasys_lite.data.fields import MISSING, column_help, field, is_empty
@@ -23,7 +21,7 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess
 from ofasys_lite.preprocess.shown import Shown
 
-__all__ = ["Input", "TaskRows", "open_task", "spread"]
+__all__ = ["Input", "TaskRows", "open_task"]
 
 #: What stands for the modality of a list of records.
 _GROUP = "STRUCT"
@@ -62,18 +60,6 @@ def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[
                     help=column_help(column, source.columns),
                 )
     return sources
-
-
-def spread(total: int, most: int | None) -> tuple[int, ...]:
-    """At most `most` row numbers, evenly spread over `total` rows: files are often sorted.
-
-    Example:
-        >>> spread(10, 3)
-        (0, 3, 6)
-    """
-    if most is None or most >= total:
-        return tuple(range(total))
-    return tuple(int(i) for i in np.arange(most) * total // most)
 
 
 @dataclass(frozen=True, slots=True)

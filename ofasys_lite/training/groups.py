@@ -68,13 +68,11 @@ def groups_of(network: nn.Module, settings: TrainSettings) -> tuple[Group, ...]:
         CardError: A pattern matches nothing (near names are offered), or `muon` gets no matrix.
     """
     named = dict(network.named_parameters())
-    products = _products(network)
     for rule in settings.parameters:
         for pattern in rule.match:
             if not any(fnmatchcase(name, pattern) for name in named):
                 raise _nothing(pattern, named)
-    rules = settings.parameters
-    rest = settings.optimizer
+    rules, rest = settings.parameters, settings.optimizer
     if rest.path == "muon":
         rules, rest = (ParameterRule(_BLOCKS, optimizer=rest), *rules), OptimizerSpec()
     products = _products(network)

@@ -12,6 +12,7 @@ import pytest
 import tiny_worlds as worlds
 from rich.console import Console
 
+from ofasys_lite.data.source import spread
 from ofasys_lite.data.splits import split_of
 from ofasys_lite.errors import CardError, CheckpointError, DataError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
@@ -19,7 +20,6 @@ from ofasys_lite.report import RunResults, load_results, print_table, render_rep
 from ofasys_lite.report import against as against_module
 from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.evaluate_model import NoRows, evaluate, open_split
-from ofasys_lite.report.task_rows import spread
 from ofasys_lite.report.validation import Validator, losses
 from ofasys_lite.run.run_folder import RunFolder
 

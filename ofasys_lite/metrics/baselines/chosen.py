@@ -10,6 +10,7 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
+from ofasys_lite.data.source import spread
 from ofasys_lite.errors import CardError
 from ofasys_lite.metrics.baselines.constant import overlaps
 from ofasys_lite.metrics.baselines.problem import Problem
@@ -36,7 +37,7 @@ def copied_column(problem: Problem) -> str:
     columns = problem.columns("text")
     if len(columns) < 2:
         return columns[0] if columns else ""
-    rows = [problem.train_rows[i] for i in _spread(len(problem.train_rows), _COPIED)]
+    rows = [problem.train_rows[i] for i in spread(len(problem.train_rows), _COPIED)]
     wanted = [as_text(row.get(problem.target)) for row in rows]
     scores = []
     for column in columns:
@@ -66,8 +67,8 @@ def best_constant(problem: Problem) -> list[Value]:
     often = sorted(counts.values(), key=lambda numbers: (-len(numbers), numbers[0]))
     candidates = [numbers[0] for numbers in often[: _CANDIDATES // 2]]
     rest = [numbers[0] for numbers in often[_CANDIDATES // 2 :]]
-    candidates += [rest[i] for i in _spread(len(rest), _CANDIDATES - len(candidates))]
-    rows = [problem.train_rows[i] for i in _spread(len(targets), _JUDGED)]
+    candidates += [rest[i] for i in spread(len(rest), _CANDIDATES - len(candidates))]
+    rows = [problem.train_rows[i] for i in spread(len(targets), _JUDGED)]
     wanted = [row.get(problem.target) for row in rows]
     # fewer than two samples: no interval is taken
     ranks = [
@@ -85,7 +86,7 @@ def greedy_list(problem: Problem) -> list[Value]:
     Of 3,000 training scenes, 80 boxes of each label are tried.
     """
     targets = problem.targets()
-    scenes = [as_objects(targets[i]) for i in _spread(len(targets), _SCENES)]
+    scenes = [as_objects(targets[i]) for i in spread(len(targets), _SCENES)]
     of_label: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     for scene in scenes:
         for box, label in scene:
@@ -95,7 +96,7 @@ def greedy_list(problem: Problem) -> list[Value]:
     found: list[NDArray[np.bool_]] = []  # (O of the label,) what each tried box finds
     for label, boxes in sorted(of_label.items()):
         boxes_O4 = np.asarray(boxes, dtype=np.float64)
-        chosen = boxes_O4[[*_spread(len(boxes_O4), _BOXES)]]
+        chosen = boxes_O4[[*spread(len(boxes_O4), _BOXES)]]
         tried += [(label, box) for box in chosen]
         found += list(overlaps(chosen, boxes_O4) >= 0.5)
     objects, there = list[tuple[str, NDArray[np.float64]]](), sum(map(len, of_label.values()))
@@ -112,8 +113,3 @@ def greedy_list(problem: Problem) -> list[Value]:
         left[tried[place][0]] &= ~found[place]
     answer = [{"box": box.tolist(), "label": label} for label, box in objects]
     return [list(answer) for _ in problem.test_rows]
-
-
-def _spread(total: int, most: int) -> range | list[int]:
-    """At most `most` numbers below `total`, evenly spread."""
-    return range(total) if total <= most else [i * total // most for i in range(most)]

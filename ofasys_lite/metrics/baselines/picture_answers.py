@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ofasys_lite.data.source import spread
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.metrics.baselines.problem import Problem, image_of
 from ofasys_lite.metrics.images import pixels, shown_size
@@ -76,7 +77,7 @@ def _mean(problem: Problem) -> Image.Image | None:
     from PIL import Image
 
     targets = problem.targets()
-    chosen = [targets[i * len(targets) // _MOST] for i in range(_MOST)] if len(targets) > _MOST else targets
+    chosen = [targets[i] for i in spread(len(targets), _MOST)]
     sizes: Counter[tuple[int, int]] = Counter()
     for value in chosen:
         try:
