@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ofasys_lite.metrics.intervals import difference, from_sums, interval, partition
 from ofasys_lite.metrics.score import Statistics
-from ofasys_lite.metrics.text import macro_f1
+from ofasys_lite.metrics.texts import macro_f1
 
 GROUPS = (10, 20, 50, 200)
 CORRELATIONS = (0.0, 0.05, 0.2, 0.5)

@@ -157,7 +157,7 @@ def evaluate_run(run: str | Path, options: EvaluateOptions | None = None) -> Run
     names = [name.format(tail) for name in _FILES]
     claim_folder(output, lambda place: _judged(place, tail), "an evaluation", "name another folder: output=", names)
     if options.report:
-        from ofasys_lite.report.extra import needs
+        from ofasys_lite.report.charts import needs
 
         needs("matplotlib")
         needs("jinja2")

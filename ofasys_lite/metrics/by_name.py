@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofasys_lite.errors import CardError, DataError, did_you_mean, listed, nearest
-from ofasys_lite.metrics import boxes, edits, images, nearest_caption, ocr, sql, structures, text, translation
+from ofasys_lite.metrics import boxes, edits, images, nearest_caption, ocr, sql, structures, texts
 from ofasys_lite.metrics.intervals import (
     Estimate,
     Groups,
@@ -44,15 +44,15 @@ __all__ = [
 
 METRICS: Mapping[str, MetricFunction] = MappingProxyType(
     {
-        "accuracy": text.accuracy,
-        "bleu": translation.bleu,
+        "accuracy": texts.accuracy,
+        "bleu": texts.bleu,
         "caption_retrieval": nearest_caption.caption_retrieval,
         "cer": edits.cer,
-        "chrf": translation.chrf,
+        "chrf": texts.chrf,
         "detection_f1": boxes.detection_f1,
-        "exact_match": text.exact_match,
+        "exact_match": texts.exact_match,
         "iou_at_0.5": boxes.iou_at_half,
-        "macro_f1": text.macro_f1,
+        "macro_f1": texts.macro_f1,
         "mean_iou": boxes.mean_iou,
         "nearest_caption": nearest_caption.nearest_caption,
         "nearest_label": nearest_caption.nearest_label,
@@ -65,7 +65,7 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
         "sql_execution": sql.sql_execution,
         "struct_exact": structures.struct_exact,
         "sudoku_solved": structures.sudoku_solved,
-        "token_accuracy": text.token_accuracy,
+        "token_accuracy": texts.token_accuracy,
         "wer": edits.wer,
     }
 )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ofasys_lite.errors import OfasysError
 from ofasys_lite.metrics import normalised
-from ofasys_lite.report.extra import needs
 from ofasys_lite.report.results import Baseline, RunResults, TaskResult
 from ofasys_lite.report.sample_pictures import uri
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Chart", "curve_charts", "mixture_chart", "score_chart", "speed_chart"]
+__all__ = ["Chart", "curve_charts", "mixture_chart", "needs", "score_chart", "speed_chart"]
 
 Points: TypeAlias = list[tuple[float, float]]
 _MOST_POINTS = 160
@@ -228,3 +230,14 @@ def _thinned(points: Points) -> tuple[list[float], list[float]]:
     parts = np.array_split(np.asarray(points, dtype=np.float64), min(len(points), _MOST_POINTS))
     means = [part.mean(0) for part in parts]
     return [float(mean[0]) for mean in means], [float(mean[1]) for mean in means]
+
+
+def needs(module: str) -> ModuleType:
+    """The imported module; raises OfasysError with the command to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise OfasysError(
+            f"the report needs `{package}`: {error}", help='install the extra: pip install "ofasys_lite[report]"'
+        ) from error

@@ -8,9 +8,8 @@ from importlib import resources
 from pathlib import Path
 
 from ofasys_lite.report.blocks import SampleView, sample_view
-from ofasys_lite.report.charts import Chart, curve_charts, mixture_chart, score_chart, speed_chart
+from ofasys_lite.report.charts import Chart, curve_charts, mixture_chart, needs, score_chart, speed_chart
 from ofasys_lite.report.confusion import Confusion, confusion
-from ofasys_lite.report.extra import needs
 from ofasys_lite.report.numbers import (
     clear_text,
     detail_text,

@@ -15,8 +15,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.metrics import FEWEST_GROUPS, Margin, evaluate_metric, margin
 from ofasys_lite.metrics.intervals import from_function, from_sums, interval, partition, student
 from ofasys_lite.metrics.score import Statistics
-from ofasys_lite.metrics.text import macro_f1
-from ofasys_lite.metrics.translation import bleu
+from ofasys_lite.metrics.texts import bleu, macro_f1
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -32,7 +32,7 @@ def copy(problem: Problem) -> list[Value]:
 
 def copied_column(problem: Problem) -> str:
     """The input that `copy` answers with; empty if none is text. The target column's own kind decides nothing."""
-    from ofasys_lite.metrics.translation import chrf
+    from ofasys_lite.metrics.texts import chrf
 
     columns = problem.columns("text")
     if len(columns) < 2:
