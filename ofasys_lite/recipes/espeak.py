@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.recipes.fetch import Source
+from ofasys_lite.recipes.fetch import pinned
 from ofasys_lite.writing import telling
 
 if TYPE_CHECKING:
@@ -22,25 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ESPEAK", "Speaker", "unpack"]
 
-ESPEAK = Source(
-    "espeakng-loader",
-    "0.2.4",
-    {
-        "espeakng_loader-0.2.4-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl": (
-            "08721baf27d13d461f6be6eed9a65277e70d68234ff484fd8b9897b222cdcb6d"
-        ),
-        "espeakng_loader-0.2.4-py3-none-macosx_10_12_x86_64.whl": (
-            "b77477ae2ddf62a748e04e49714eabb2f3a24f344166200b00539083bd669904"
-        ),
-        "espeakng_loader-0.2.4-py3-none-macosx_11_0_arm64.whl": (
-            "d27cdca31112226e7299d8562e889d3e38a1e48055c9ee381b45d669072ee59f"
-        ),
-        "espeakng_loader-0.2.4-py3-none-win_amd64.whl": (
-            "41f1e08ac9deda2efd1ea9de0b81dab9f5ae3c4b24284f76533d0a7b1dd7abd7"
-        ),
-    },
-    "espeak-ng GPL-3.0-or-later (its speech is not)",
-)
+ESPEAK = pinned("espeakng-loader")
 LIBRARY = {"linux": "libespeak-ng.so", "darwin": "libespeak-ng.dylib", "win32": "espeak-ng.dll"}
 SYNCHRONOUS, DONT_EXIT, CHARS_UTF8, RATE, PITCH, RANGE = 2, 0x8000, 1, 1, 3, 4
 

@@ -6,6 +6,7 @@ Nothing is installed and nothing inside a wheel is imported.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -13,12 +14,15 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.writing import telling
 
-__all__ = ["Source", "Wheels", "fetch"]
+__all__ = ["Source", "Wheels", "fetch", "pinned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,16 @@ class Source:
     def requirement(self) -> str:
         """What pip is asked for, such as `easy-vqa==1.0`."""
         return f"{self.package}=={self.version}"
+
+
+@cache
+def _pins() -> dict[str, dict[str, Any]]:
+    return dict(json.loads(resources.files(__package__).joinpath("wheels.json").read_text(encoding="utf-8")))
+
+
+def pinned(package: str) -> Source:
+    """The pinned wheel of a package that recipes read: what wheels.json says of it."""
+    return Source(package, **_pins()[package])
 
 
 class Wheels:

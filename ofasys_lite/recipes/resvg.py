@@ -10,31 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.recipes.fetch import Source
+from ofasys_lite.recipes.fetch import pinned
 from ofasys_lite.writing import write_atomic
 
 __all__ = ["RESVG", "renderer"]
 
-RESVG = Source(
-    "resvg_py",
-    "0.5.0",
-    {
-        "resvg_py-0.5.0-cp310-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl": (
-            "84f2378ecc7a8e38b03429efaefc816daec1b1970114909a6f973393b297c91b"
-        ),
-        "resvg_py-0.5.0-cp310-abi3-manylinux_2_17_aarch64.manylinux2014_aarch64.whl": (
-            "1e66216f78c84a27d34ce75f4535d8e26565771be4f1848ddc71e8a7ce78973a"
-        ),
-        "resvg_py-0.5.0-cp310-abi3-macosx_10_12_x86_64.whl": (
-            "9d3f5c2544d6b5f74847513e07e6ab6a70f9e7f0d8a141bc16bd4b0c555f4234"
-        ),
-        "resvg_py-0.5.0-cp310-abi3-macosx_11_0_arm64.whl": (
-            "7b43f942157f5d16126e108dab8ab37e4bc2b198099e5f6274b753a3b1ac7b6e"
-        ),
-        "resvg_py-0.5.0-cp310-abi3-win_amd64.whl": "1f6b8956c4143dbfe107bcd35799d0dfd778a40a8cd537893c0bf489898a6c3c",
-    },
-    "MPL-2.0 (its pictures are not)",
-)
+RESVG = pinned("resvg_py")
 MODULE = "resvg_py"
 
 

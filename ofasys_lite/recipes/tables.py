@@ -12,16 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.fetch import Wheels, pinned
 
 __all__ = ["BOKEH", "TABLES", "TOPICS", "Table", "database"]
 
-BOKEH = Source(
-    "bokeh-sampledata",
-    "2026.1",
-    {"bokeh_sampledata-2026.1-py3-none-any.whl": "f40331a40ca30c64a1c1471835aad9006b61b0d9731a3f649ee8cbbf48d3822f"},
-    "CC0-1.0 (films from Wikidata, cars, penguins), public domain (elements), BSD-3-Clause (medals)",
-)
+BOKEH = pinned("bokeh-sampledata")
 FOLDER = "bokeh_sampledata/_data"
 Value = str | int | float
 

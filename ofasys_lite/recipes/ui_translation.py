@@ -6,18 +6,13 @@ import ast
 import re
 from collections.abc import Iterator
 
-from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 from ofasys_lite.recipes.spelling import LANGUAGES
 
 __all__ = ["DJANGO", "RECIPE", "build", "parse_po", "read_strings"]
 
-DJANGO = Source(
-    "django",
-    "5.2.19",
-    {"django-5.2.19-py3-none-any.whl": "5965d974a5218a2b68a11dd1276434707f23886525c23f0598eccedaf4f4ca00"},
-    "BSD-3-Clause",
-)
+DJANGO = pinned("django")
 TARGETS = ("de", "fr", "es", "nl")
 LONGEST = 200
 

