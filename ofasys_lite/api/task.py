@@ -11,10 +11,10 @@ from ofasys_lite.api.sources import as_source
 from ofasys_lite.cards import find_task, load_task_card, modalities
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.spec import is_paths
-from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.interop.ofasys_spellings import current_line, weight_of
 from ofasys_lite.plan import build_plan
+from ofasys_lite.recipes.recipe import SPLITS
 
 __all__ = ["Task"]
 

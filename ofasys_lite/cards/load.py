@@ -13,6 +13,7 @@ from ofasys_lite.cards.line_files import InstructionLine, instruction_text, load
 from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, ObjectiveCard, TaskCard
 from ofasys_lite.cards.yaml_nodes import Item, item_of, overlay, plain, read_yaml
 from ofasys_lite.errors import did_you_mean
+from ofasys_lite.recipes.recipe import SPLITS
 
 __all__ = [
     "InstructionLine",
@@ -65,7 +66,6 @@ BUILT_IN = ("cross_entropy", "ctc")
 BUILT_IN_WAYS = ("greedy", "beam", "sample", "mask_predict")
 ATTRIBUTE_TYPES = ("flag", "int", "float", "str", "choice", "list", "call", "any")
 STATES = ("now", "later", "never")
-SPLITS = ("train", "valid", "test")
 
 
 def read_tree(source: str | Path | Mapping[str, Any] | Item) -> tuple[Item, str]:

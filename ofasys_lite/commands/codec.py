@@ -16,6 +16,7 @@ from ofasys_lite.data.attributes import slot_class
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.plan import build_plan
 from ofasys_lite.preprocess import kinds
+from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.signals import Interrupted
 from ofasys_lite.writing import atomic, behind, claim_file
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from ofasys_lite.codec.train_codec import Images
 
 __all__ = ["main"]
-
-_SPLITS = ("train", "valid", "test")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -121,8 +120,8 @@ def _images(given: argparse.Namespace, split: str, side: int) -> Images:
     from ofasys_lite.codec.train_codec import Images
     from ofasys_lite.data.splits import open_card
 
-    if split not in _SPLITS:
-        raise DataError(f"unknown split `{split}`", help=did_you_mean(split, _SPLITS, "splits"))
+    if split not in SPLITS:
+        raise DataError(f"unknown split `{split}`", help=did_you_mean(split, SPLITS, "splits"))
     card = find_task(given.task, given.config_dir)
     column = given.column or _column(card, given.config_dir)
     sources, _ = open_card(card)

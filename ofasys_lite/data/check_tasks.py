@@ -27,13 +27,14 @@ from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.row_values import Looker
 from ofasys_lite.data.rows import is_stream, open_source, open_stream
 from ofasys_lite.data.source import RowSource, has_column
-from ofasys_lite.data.splits import SPLITS, SplitView, by_rule, set_aside
+from ofasys_lite.data.splits import SplitView, by_rule, set_aside
 from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, did_you_mean, few, raise_all
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.explanation import codec_notes
+from ofasys_lite.recipes.recipe import SPLITS
 
 __all__ = ["Report", "check_tasks"]
 

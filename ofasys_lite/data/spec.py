@@ -12,6 +12,7 @@ from ofasys_lite.data.copies import name_of
 from ofasys_lite.data.readers.dialect import Dialect
 from ofasys_lite.data.subset import as_said
 from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.recipes.recipe import SPLITS
 
 __all__ = ["FORMATS", "PACKED", "PREPARED", "Spec", "file_format", "is_paths", "is_stream", "parse_spec"]
 
@@ -37,7 +38,6 @@ _KEYS = (
 #: Formats that are no endings.
 _OTHERS = ("folder", "coco")
 _SHEETS = ("xlsx", "xls", "ods")
-_SPLITS = ("train", "valid", "test")
 PREPARED = re.compile(r"[A-Za-z][\w-]*:[A-Za-z]\w*")
 
 
@@ -135,15 +135,15 @@ def _split(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise DataError(f"`split` of a data source is {value!r}", help=form)
     for name, share in value.items():
-        if name not in _SPLITS:
-            raise DataError(f"`split` names `{name}`", help=did_you_mean(str(name), _SPLITS, "splits"))
+        if name not in SPLITS:
+            raise DataError(f"`split` names `{name}`", help=did_you_mean(str(name), SPLITS, "splits"))
         if isinstance(share, bool) or not isinstance(share, (int, float)) or share < 0:
             raise DataError(f"`split` gives {share!r} to {name}", help=form)
     total = sum(value.values())
     if not any(abs(total - whole) < 1e-6 * whole for whole in (1, 100)) or not value.get("train"):
         raise DataError(f"the shares of `split` add up to {total:g}, {value.get('train', 0):g} of it train", help=form)
     whole = 100 / total
-    return {"ratios": tuple(round(value.get(name, 0) * whole, 6) for name in _SPLITS)}
+    return {"ratios": tuple(round(value.get(name, 0) * whole, 6) for name in SPLITS)}
 
 
 def _where(values: Mapping[str, Any]) -> dict[str, Any]:

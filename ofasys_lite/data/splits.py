@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,9 @@ from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource, combined, has_column
 from ofasys_lite.data.subset import Subset, named_splits
 from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.recipes.recipe import RATIOS, SPLITS, split_of
 
-__all__ = ["SPLITS", "SplitView", "by_rule", "open_card", "open_splits", "set_aside", "split_of"]
-
-SPLITS = ("train", "valid", "test")
-
-
-#: Shares of the splits in percent, where a card gives none.
-_RATIOS = (80.0, 10.0, 10.0)
-
-
-def split_of(key: str, ratios: Sequence[float] = _RATIOS) -> str:
-    """The split of a key, for ever: `train` (80 of 100), `valid` (10) or `test` (10) by its sha1.
-
-    Args:
-        key: What is hashed.
-        ratios: Shares of train, valid and test in percent.
-
-    Example:
-        >>> split_of("cat"), split_of("cat", (20, 40, 40))
-        ('train', 'valid')
-    """
-    number = int.from_bytes(hashlib.sha1(key.encode("utf-8", "surrogatepass")).digest(), "big")
-    percent = number % 100 + number // 100 % 100 / 100  # whole numbers first: the same as ever
-    return "train" if percent < ratios[0] else "valid" if percent < ratios[0] + ratios[1] else "test"
+__all__ = ["SplitView", "by_rule", "open_card", "open_splits", "set_aside"]
 
 
 class SplitView(Subset):
@@ -97,7 +75,7 @@ def _splits(source: RowSource, group_column: str | None) -> NDArray[np.int64]:
                 key = source.ids(i)
             except DataError:
                 key = str(i)
-        out[i] = SPLITS.index(split_of(str(key), source.ratios or _RATIOS))
+        out[i] = SPLITS.index(split_of(str(key), source.ratios or RATIOS))
     return out
 
 

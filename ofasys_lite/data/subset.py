@@ -12,19 +12,16 @@ from numpy.typing import NDArray
 
 from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.fields import MISSING, column_help
+from ofasys_lite.data.readers.media_folders import SPLIT_WORDS
 from ofasys_lite.data.source import RowSource, View, combined, has_column
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.plain import plain
+from ofasys_lite.recipes.recipe import SPLITS
 
 __all__ = ["Subset", "as_said", "chosen", "named_splits"]
 
-#: Columns that often say which split a row belongs to, and what they say.
+#: Columns that often say which split a row belongs to.
 _COLUMNS = ("split", "subset", "partition", "fold")
-_SAID = {
-    "train": ("train", "training", "trn"),
-    "valid": ("valid", "validation", "val", "dev", "eval"),
-    "test": ("test", "testing", "tst"),
-}
 
 
 class Subset(View):
@@ -116,7 +113,7 @@ def named_splits(source: RowSource, looked: int = 200) -> tuple[str, dict[str, s
             continue
         rows = np.unique(np.linspace(0, max(len(source) - 1, 0), min(looked, len(source)), dtype=np.int64)).tolist()
         values = {_text(source, i, column) for i in rows}
-        found = {split: v for split, names in _SAID.items() for v in sorted(values) if v.lower() in names}
+        found = {split: v for split in SPLITS for v in sorted(values) if SPLIT_WORDS.get(v.lower()) == split}
         if len(found) > 1 and set(found.values()) == values:
             return column, found
     return "", {}

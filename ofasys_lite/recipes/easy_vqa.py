@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ofasys_lite.recipes.fetch import Wheels, pinned
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
+from ofasys_lite.recipes.recipe import SPLITS, Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 
 __all__ = ["CAPTION", "ENTAILMENT", "VQA", "Scene", "deranged", "read_scenes"]
 
@@ -71,7 +71,7 @@ def official_split(group: str) -> str:
     """The official test images test; of the others 95 % train and 5 % validate, by sha1 of the image."""
     if group.startswith("test-"):
         return "test"
-    return "train" if split_of(group, train=95, valid=100) == "train" else "valid"
+    return "train" if split_of(group, (95, 5, 0)) == "train" else "valid"
 
 
 def build_vqa(wheels: Wheels, limits: Limits) -> Built:
@@ -123,12 +123,12 @@ def build_entailment(wheels: Wheels, limits: Limits) -> Built:
     """Three kinds of hypothesis per image, each once true and once false; labels are balanced for every sentence."""
     scenes = [scene for scene in read_scenes(wheels) if scene.shape and scene.colour]
     rows: list[Row] = []
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         part = [scene for scene in scenes if official_split(scene.group) == split]
         for kind, fact, forms in KINDS:
             for polarity, form in enumerate(forms):
                 # an image meets the affirmed or the denied form of a kind, by its hash
-                chosen = [s for s in part if split_of(f"{kind} {s.group}", train=50, valid=100) == _HALF[polarity]]
+                chosen = [s for s in part if split_of(f"{kind} {s.group}", (50, 50, 0)) == _HALF[polarity]]
                 true = [fact(scene) for scene in chosen]
                 for scene, right, wrong in zip(chosen, true, deranged(true, f"{split} {kind} {polarity}"), strict=True):
                     if wrong:

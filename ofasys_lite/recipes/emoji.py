@@ -34,7 +34,7 @@ def base(unified: str) -> str:
 
 def emoji_split(group: str) -> str:
     """70 % train, 10 % valid, 20 % test by sha1: there are few, and a test split wants 300."""
-    return split_of(f"emoji {group}", train=70, valid=80)
+    return split_of(f"emoji {group}", (70, 10, 20))
 
 
 def build(wheels: Wheels, limits: Limits) -> Built:

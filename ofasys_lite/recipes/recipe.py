@@ -7,7 +7,7 @@ Nothing here opens a file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ from ofasys_lite.recipes.fetch import Source, Wheels
 __all__ = ["SPLITS", "Built", "Column", "Limits", "Recipe", "RecipeInfo", "Row", "assemble", "split_of"]
 
 SPLITS = ("train", "valid", "test")
+#: Shares of the splits in percent, where nothing else is said.
+RATIOS = (80.0, 10.0, 10.0)
 Row = dict[str, Any]
 
 
@@ -99,13 +101,23 @@ class Recipe:
 
 def digest(text: str) -> str:
     """Hexadecimal sha1 of `text`."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
-def split_of(group: str, train: int = 80, valid: int = 90) -> str:
-    """`train`, `valid` or `test`, by sha1 of the group in percent (< `train`, < `valid`, else test)."""
-    percent = int(digest(group), 16) % 100
-    return "train" if percent < train else "valid" if percent < valid else "test"
+def split_of(key: str, ratios: Sequence[float] = RATIOS) -> str:
+    """The split of a key, for ever: `train` (80 of 100), `valid` (10) or `test` (10) by its sha1.
+
+    Args:
+        key: What is hashed.
+        ratios: Shares of train, valid and test in percent.
+
+    Example:
+        >>> split_of("cat"), split_of("cat", (20, 40, 40))
+        ('train', 'valid')
+    """
+    number = int(digest(key), 16)
+    percent = number % 100 + number // 100 % 100 / 100  # whole numbers first: the same as ever
+    return "train" if percent < ratios[0] else "valid" if percent < ratios[0] + ratios[1] else "test"
 
 
 def assemble(

@@ -11,13 +11,13 @@ from typing import Any
 from ofasys_lite.data.columns import lacking
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource, spread
-from ofasys_lite.data.splits import SPLITS
 from ofasys_lite.errors import DataError, ErrorGroup, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.metrics import evaluate_metric
 from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.preprocess import kinds
+from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.judge import Judge, judges

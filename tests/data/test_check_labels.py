@@ -12,8 +12,8 @@ from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.cards import load_task_card
 from ofasys_lite.commands import app
 from ofasys_lite.data.check_tasks import Report, check_tasks
-from ofasys_lite.data.splits import split_of
 from ofasys_lite.errors import CardError
+from ofasys_lite.recipes.recipe import split_of
 
 
 def ids(split: str, count: int) -> list[str]:

@@ -16,8 +16,9 @@ from ofasys_lite.cards import load_task_card
 from ofasys_lite.data import overlap
 from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.data.rows import open_source
-from ofasys_lite.data.splits import open_card, open_splits, split_of
+from ofasys_lite.data.splits import open_card, open_splits
 from ofasys_lite.errors import DataError
+from ofasys_lite.recipes.recipe import split_of
 
 
 @pytest.fixture(autouse=True)

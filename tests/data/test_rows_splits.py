@@ -11,9 +11,10 @@ import yaml
 
 from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.rows import open_source
-from ofasys_lite.data.splits import SPLITS, SplitView, open_splits, split_of
+from ofasys_lite.data.splits import SplitView, open_splits
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.text import TextPreprocess
+from ofasys_lite.recipes.recipe import SPLITS, split_of
 
 ROWS = [{"id": f"r{n}", "image": f"i{n // 4}", "q": f"question {n}"} for n in range(1200)]
 
@@ -28,12 +29,6 @@ def test_a_key_has_one_split_for_ever() -> None:
     assert split_of("cat") == ("train" if percent < 80 else "valid" if percent < 90 else "test")
     counts = [sum(split_of(str(n)) == split for n in range(10_000)) for split in SPLITS]
     assert [round(count / 100) for count in counts] == pytest.approx([80, 10, 10], abs=1.5)
-
-
-def test_prepared_data_and_splits_use_one_rule() -> None:
-    from ofasys_lite.recipes.recipe import split_of as prepared
-
-    assert all(split_of(str(n)) == prepared(str(n)) for n in range(1000))
 
 
 def test_views_part_the_rows_and_keep_groups_together() -> None:

@@ -160,7 +160,7 @@ def test_two_builds_are_equal_and_no_group_crosses_a_split(wheels: Wheels, name:
 def test_every_group_has_exactly_the_split_of_its_hash() -> None:
     assert Counter(split_of(f"g{n}") for n in range(3000)).most_common()[0][0] == "train"
     assert [split_of(text) for text in ("a", "b", "c", "mnist-0001")] == ["train", "train", "train", "train"]
-    assert split_of("x", train=0, valid=0) == "test"
+    assert split_of("x", (0, 0, 100)) == "test"
 
 
 def test_digit_labels_are_text_and_images_are_png(wheels: Wheels) -> None:

@@ -13,9 +13,9 @@ import tiny_worlds as worlds
 from rich.console import Console
 
 from ofasys_lite.data.source import spread
-from ofasys_lite.data.splits import split_of
 from ofasys_lite.errors import CardError, CheckpointError, DataError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.recipes.recipe import split_of
 from ofasys_lite.report import RunResults, load_results, print_table, render_report, save_results
 from ofasys_lite.report import against as against_module
 from ofasys_lite.report.chance import chance_levels

@@ -14,12 +14,15 @@ from ofasys_lite.data.readers.lines import decode
 from ofasys_lite.data.source import NoRows, RowSource, combined
 from ofasys_lite.errors import DataError
 
-__all__ = ["FolderSource", "media_in"]
+__all__ = ["SPLIT_WORDS", "FolderSource", "media_in"]
 
 _MEDIA = ("image", "audio", "video")
-#: Names of folders that hold splits, not classes.
-_SPLITS = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid"}
-_SPLITS |= {"dev": "valid", "test": "test", "testing": "test", "eval": "test"}
+#: What folders and columns call the splits.
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "eval"), "valid"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
 _SHOWN = 8
 
 
@@ -107,7 +110,7 @@ def _class(name: str) -> str:
 
 def _refuse_splits(folder: str, names: Sequence[str]) -> None:
     """Raises DataError if the folders are called as splits are."""
-    splits = {_SPLITS[name.lower()]: name for name in names if name.lower() in _SPLITS}
+    splits = {SPLIT_WORDS[name.lower()]: name for name in names if name.lower() in SPLIT_WORDS}
     if "train" in splits and len(splits) > 1:
         each = ", ".join(f"{split}: {folder}/{name}" for split, name in splits.items())
         raise DataError(f"{folder} holds folders of splits, not of classes", help=f"name them: data: {{{each}}}")
