@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ofasys_lite.cards.classes import load_object
 from ofasys_lite.errors import CardError
 from ofasys_lite.training.groups import Group
+from ofasys_lite.training.muon import Muon
 from ofasys_lite.training.rules import OPTIMIZERS, OptimizerSpec
 from ofasys_lite.training.settings import TrainSettings
 
@@ -143,7 +144,7 @@ def _builder(spec: OptimizerSpec) -> Callable[..., Any]:
     if spec.path == "adamw":
         return torch.optim.AdamW
     if spec.path == "muon":
-        return torch.optim.Muon
+        return Muon
     found = load_object(spec.path, "optimizer") if isinstance(spec.path, str) else spec.path
     if not callable(found):
         raise CardError(f"trainer: optimizer {spec.name} is no function or class", help="build(groups, lr=..., ...)")
