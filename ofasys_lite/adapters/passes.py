@@ -83,8 +83,8 @@ class ToWrite:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Options of the writer by name, as the modality's card declares them; `writer` is its own name."""
-        return dict(self.what.options) if isinstance(self.what, Whole) else {}
+        """Options of the writer by name, as the modality's card declares them; `options.method` is the writer's."""
+        return dict(self.options.settings or ())
 
     def rng(self) -> np.random.Generator:
         """The sample's generator: its draws do not depend on what it is written with."""

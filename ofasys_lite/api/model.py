@@ -12,7 +12,7 @@ from ofasys_lite.cards import modalities as modality_cards
 from ofasys_lite.cards.overrides import with_settings
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CardError, CheckpointError, DataError
-from ofasys_lite.generalist.calls import closed_line, decode_options, named_row, slot_columns, split_keywords
+from ofasys_lite.generalist.calls import closed_line, named_row, slot_columns, split_keywords
 from ofasys_lite.interop.ofasys_spellings import refuse_checkpoint
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class GeneralistModel:
     ) -> list[Prediction]:
         from ofasys_lite.generalist.predict import Request, predict
 
-        options = decode_options(self.generalist.entry(name).decoding, given)
+        options = self.generalist.entry(name).options(**given)
         requests = [Request(name, row, id, options, folder, own_holes=True) for row, id in rows]
         return [one for one in predict(self.generalist, requests, progress) if one is not None]
 

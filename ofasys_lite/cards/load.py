@@ -11,6 +11,7 @@ from typing import Any
 from ofasys_lite.cards.card_fields import Fields, is_null, kind_name
 from ofasys_lite.cards.line_files import InstructionLine, instruction_text, load_instructions
 from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, ObjectiveCard, TaskCard
+from ofasys_lite.cards.ways import BUILT_IN as WAYS
 from ofasys_lite.cards.yaml_nodes import Item, item_of, overlay, plain, read_yaml
 from ofasys_lite.errors import did_you_mean
 from ofasys_lite.recipes.recipe import SPLITS
@@ -60,10 +61,7 @@ MODALITY_KEYS = (
 )
 ATTRIBUTE_KEYS = ("type", "low", "high", "choices", "side", "help", "default", "required")
 OBJECTIVE_KEYS = ("side", "unit", "objective", "arguments", "standard", "together")
-#: Objectives of the package.
-BUILT_IN = ("cross_entropy", "ctc")
-#: Ways of decoding of the package.
-BUILT_IN_WAYS = ("greedy", "beam", "sample", "mask_predict")
+BUILT_IN = ("cross_entropy", "ctc")  # objectives of the package
 ATTRIBUTE_TYPES = ("flag", "int", "float", "str", "choice", "list", "call", "any")
 STATES = ("now", "later", "never")
 
@@ -334,19 +332,21 @@ def _objectives(fields: Fields) -> dict[str, ObjectiveCard]:
 
 
 def _writers(fields: Fields) -> dict[str, tuple[AttributeSpec, ...]]:
-    item = fields.get("writers")
-    if item is None:
-        return {}
-    outer, found = Fields(item, "`writers`", fields.errors), dict[str, tuple[AttributeSpec, ...]]()
+    found: dict[str, tuple[AttributeSpec, ...]] = {}
+    if (item := fields.get("writers")) is None:
+        return found
+    outer = Fields(item, "`writers`", fields.errors)
     for name, value in outer.item.pairs():
-        if name.text in BUILT_IN_WAYS:
-            help = f"the package has it; give yours another name than {', '.join(BUILT_IN_WAYS)}"
+        if name.text in WAYS:
+            help = f"the package has {', '.join(WAYS)}; give yours another name"
             outer.wrong(name, f"a writer cannot be called `{name.text}`", help)
         inner = Fields(value, f"writer `{name.text}`", fields.errors)
         found[name.text] = tuple(_attribute(inner, key.text, each) for key, each in inner.item.pairs())
         for key, each in inner.item.pairs():
             if not Fields(each, f"option `{key.text}`", fields.errors).has("default"):
                 inner.wrong(each, f"option `{key.text}` of writer `{name.text}` has no `default`", "say what it is")
+            if key.text in ("method", "beam", "n_best"):
+                inner.wrong(key, f"an option of a writer cannot be called `{key.text}`", "search has it; rename yours")
     return found
 
 

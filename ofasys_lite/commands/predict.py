@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from ofasys_lite.generalist.calls import (
 )
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.plan import Plan, SlotSegment, build_plan
+from ofasys_lite.plan.decoding import option_names
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.image_values import ENDINGS as PICTURES
 from ofasys_lite.run.find_run import Found, find_run
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_DECODING = tuple(f.name for f in fields(DecodeOptions))
 #: Rows of --data that are predicted at once, into a file and to be looked at.
 _BLOCK, _PRINTED = 1024, 64
 _EXAMPLES = """examples:
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.out is not None:
         given.out = given.out.expanduser()
     _check_out(plan, given, [*local_files(spec), *map(str, values.values())])
-    options = decode_options({**plan.decoding(), **card.get("decoding", {})}, decoding)
+    options = decode_options(plan, card.get("decoding", {}), decoding)
     asked = _Asked(task, line, columns, values, tuple(columns_of(plan).values()), options)
 
     from ofasys_lite.generalist.generalist import Generalist
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         "values",
         nargs="*",
         metavar="column=value",
-        help=f"values of the line's slots; decoding: {', '.join(_DECODING)}",
+        help=f"values of the line's slots; decoding: {', '.join(option_names())}",
     )
     parser.add_argument(
         "--data",
@@ -166,6 +166,7 @@ def _pairs(texts: Sequence[str], plan: Plan) -> tuple[dict[str, Any], dict[str, 
     """(values of columns, decoding options); a column named like an option is meant, `decoding.x=` names the option."""
     keywords: dict[str, str] = {}
     named: dict[str, str] = {}
+    options = option_names(plan.ways())
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
@@ -173,7 +174,7 @@ def _pairs(texts: Sequence[str], plan: Plan) -> tuple[dict[str, Any], dict[str, 
             one = shlex.quote(f"{inputs[0]}={text}") if len(inputs) == 1 else 'column=value, such as text="a cat"'
             raise CardError(f"cannot read the argument `{text}`", help=f"write {one}")
         option = key.removeprefix("decoding.")
-        into, name = (named, option) if option != key and option in _DECODING else (keywords, key)
+        into, name = (named, option) if option != key and option in options else (keywords, key)
         if name in into:
             raise CardError(f"`{key}` is given twice", help="keep one of them")
         into[name] = value

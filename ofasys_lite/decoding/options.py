@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ofasys_lite.cards.ways import BUILT_IN, SHARED, Way
 from ofasys_lite.errors import CardError, Place
-from ofasys_lite.plan.decoding import METHODS, method_of, mistake
+from ofasys_lite.plan.decoding import method_of, mistake
 
 __all__ = ["METHODS", "DecodeOptions"]
+
+#: Ways of decoding of the package.
+METHODS = tuple(BUILT_IN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class DecodeOptions:
 
     Attributes:
         method: `greedy`, `beam` or `sample`; codes also by `mask_predict`, all positions together in a few rounds.
+            Else a writer of a modality's card.
         beam: Live hypotheses of `beam`; 1 is greedy.
         n_best: Hypotheses returned by `beam`, at most `beam`.
         length_penalty: alpha of score = sum of log probabilities / chosen ids ** alpha; 0 compares sums.
@@ -39,6 +44,7 @@ class DecodeOptions:
         candidates: Fillings that `mask_predict` draws in a round, of which the model's judges keep one.
         patience: Rounds of `mask_predict` that may go by before a picture is done because its judges' best score has
             not risen; 0 waits for all rounds.
+        settings: Of a writer of a modality's card, all it takes, as (name, value) pairs; None for the package's ways.
     """
 
     method: str = "greedy"
@@ -59,9 +65,11 @@ class DecodeOptions:
     steps: int = 12
     candidates: int = 1
     patience: int = 0
+    settings: tuple[tuple[str, Any], ...] | None = None
 
     def __post_init__(self) -> None:
-        wrong = mistake(self.values)
+        own = () if self.settings is None else ("method", *dict(self.settings))
+        wrong = mistake({key: value for key, value in self.values.items() if key not in own})
         if wrong is not None:
             raise CardError(f"decoding: {wrong[0]}", help=wrong[1])
         for name in ("temperature", "top_k", "top_p"):
@@ -70,8 +78,10 @@ class DecodeOptions:
 
     @property
     def values(self) -> dict[str, Any]:
-        """All options by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """`method`, and by name what is not as it is without being given; all that a card's writer takes."""
+        changed = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        settings = changed.pop("settings", ())
+        return {"method": self.method, **changed, **dict(settings)}
 
     @property
     def guided(self) -> bool:
@@ -88,13 +98,24 @@ class DecodeOptions:
         return self.cfg if self.cfg_from <= share < self.cfg_until else 1.0
 
     @staticmethod
-    def of(values: Mapping[str, Any], place: Place | None = None) -> DecodeOptions:
+    def of(values: Mapping[str, Any], place: Place | None = None, ways: Mapping[str, Way] = BUILT_IN) -> DecodeOptions:
         """The options that a card's `decoding` names; without `method`, a beam above 1 means `beam`.
+
+        Args:
+            values: By name.
+            place: Where they stand.
+            ways: `Plan.ways()` of the line that is decoded; without it, the package's.
 
         Raises:
             CardError: Unknown key (near name offered), wrong type or range; it carries `place`.
         """
-        wrong = mistake(values)
+        wrong = mistake(values, ways)
         if wrong is not None:
             raise CardError(f"decoding: {wrong[0]}", place=place, help=wrong[1])
-        return DecodeOptions(**{**values, "method": method_of(values)})
+        method = method_of(values, ways)
+        if method in BUILT_IN:
+            return DecodeOptions(**{**values, "method": method})
+        own = {spec.key: values.get(spec.key, spec.default) for spec in ways[method].options}
+        shared = {key: own.pop(key) for key in SHARED if key in own}
+        settings = ((key, tuple(value) if isinstance(value, list) else value) for key, value in own.items())
+        return DecodeOptions(method, **shared, settings=tuple(settings))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from ofasys_lite.errors import CardError, DataError, did_you_mean, few, listed, 
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.syntax_tree import Attribute, Group, Instruction, ListValue, Node, Quoted, Sentence, Slot
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment
+from ofasys_lite.plan.decoding import held_for, option_names, wrong_for
 from ofasys_lite.plan.segments import Segment, walk
 
 __all__ = [
@@ -123,7 +124,7 @@ def split_keywords(
     """
     columns = columns_of(plan)
     heads = {*columns, *(c.name.partition(".")[0] for c in columns.values() if not c.exact)}
-    options = [f.name for f in fields(DecodeOptions)]
+    options = option_names(plan.ways())
     row: dict[str, Any] = {}
     chosen: dict[str, Any] = {}
     for name, value in keywords.items():
@@ -179,28 +180,33 @@ def slot_columns(columns: Mapping[str, str], row: Mapping[str, Any]) -> Mapping[
     return {**row, **extra} if extra else row
 
 
-def decode_options(held: Mapping[str, Any], given: Mapping[str, Any]) -> DecodeOptions | None:
+def decode_options(plan: Plan, held: Mapping[str, Any], given: Mapping[str, Any]) -> DecodeOptions | None:
     """The task's decoding with what was given in its place; None if nothing was given.
 
-    Another method than the task's takes nothing of the task's beam and judges with it.
+    Another method than the task's takes nothing of the task's options that it has not, and nothing of its beam.
 
     Args:
-        held: What the task says: its line's `decode=`, and over it its card's `decoding`.
+        plan: Of the line.
+        held: What the card's `decoding` says.
         given: What the call says.
+
+    Raises:
+        CardError: Something given is unknown (near name offered), cannot be, or is of no use for the line.
     """
     if not given:
         return None
-    held = dict(held)
-    if given.get("method", "mask_predict") != "mask_predict":
-        for name in ("candidates", "patience"):
-            held.pop(name, None)
+    held = held_for(plan, plan.decoding(), held)
     if "method" in given and given["method"] != "beam":
         for name in ("beam", "n_best"):
             held.pop(name, None)
     elif "beam" in given:
         held.pop("method", None)
         held.pop("n_best", None)
-    return DecodeOptions.of({**held, **given})
+    values = held_for(plan, held, given)
+    wrong = wrong_for(plan, values, given)
+    if wrong is not None:
+        raise CardError(f"decoding: {wrong[0]}", help=wrong[1])
+    return DecodeOptions.of(values, ways=plan.ways())
 
 
 def closed_line(line: str, closed: Collection[str] | Mapping[str, Collection[str]], types: Collection[str]) -> str:

@@ -32,7 +32,7 @@ from ofasys_lite.layout.pack import Example, Rendered
 from ofasys_lite.model import tensor_cores
 from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.constraints import Codes, Constraint, Whole, whole_in
-from ofasys_lite.plan.decoding import misfit
+from ofasys_lite.plan.decoding import wrong_for
 from ofasys_lite.plan.segments import option, walk
 from ofasys_lite.preprocess import kinds
 
@@ -150,8 +150,9 @@ def _prepared(model: Generalist, number: int, request: Request) -> _Prepared:
 
 def _options(model: Generalist, request: Request) -> DecodeOptions:
     """The request's decoding, or its task's; CardError if the line has no use for it."""
-    found = request.options or DecodeOptions.of(model.entry(request.task).decoding)
-    wrong = misfit(model.entry(request.task).plan, found.values)
+    entry = model.entry(request.task)
+    found = request.options or entry.options()
+    wrong = wrong_for(entry.plan, found.values, dict(found.settings or ()))
     if wrong is not None:
         raise CardError(wrong[0], help=wrong[1])
     return found

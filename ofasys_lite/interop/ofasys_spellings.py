@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+from ofasys_lite.plan.decoding import option_names
 
 __all__ = ["GENERATION", "Generation", "current_line", "generation", "refuse_checkpoint", "weight_of"]
 
@@ -76,7 +76,7 @@ def generation(arguments: Mapping[str, Any]) -> Generation:
         >>> dict(generation({"beam_size": 5, "max_len": 20}).options)
         {'beam': 5, 'max_length': 20}
     """
-    own = [f.name for f in fields(DecodeOptions)]
+    own = option_names()
     found: dict[str, Any] = {}
     given = {name: value for name, value in arguments.items() if value is not None}
     sampling = given.pop("sampling", False)

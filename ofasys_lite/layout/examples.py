@@ -18,7 +18,6 @@ from ofasys_lite.layout.objectives import TOKENS
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
 from ofasys_lite.layout.row_state import RowState, row_context
 from ofasys_lite.layout.terms import Terms
-from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.segments import (
@@ -30,10 +29,9 @@ from ofasys_lite.plan.segments import (
     SlotSegment,
     ToolKey,
     WordsSegment,
-    option,
     walk,
+    written_together,
 )
-from ofasys_lite.plan.writers import with_options
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.vocabulary import Vocabulary
@@ -254,11 +252,8 @@ class ExampleMaker:
 
     def _together(self, slot: SlotSegment) -> bool:
         """Whether the slot is written in one go, all its rows seeing each other."""
-        if not slot.learned:
-            return False
-        decode = option(slot.options, "decode")
-        parallel = isinstance(decode, CallValue) and decode.name == "mask_predict"
-        return parallel or any(self.objectives[slot.tool_key, loss].together for loss in slot.losses)
+        objectives = (self.objectives[slot.tool_key, loss] for loss in slot.losses)
+        return slot.learned and (written_together(slot.options) or any(each.together for each in objectives))
 
     def frame(self, row: Mapping[str, Any]) -> tuple[int, int] | None:
         """(width, height) in pixels of the row's picture that boxes refer to, None if there is none."""
@@ -315,8 +310,7 @@ class ExampleMaker:
         control = self.vocabulary.control
         if not segment.learned:
             return self._forced(segment, row, frame)
-        constraint = tool.constraint(segment.options, row_context(segment, row, frame, target=True))
-        part: Constraint = with_options(constraint, segment.options)
+        part: Constraint = tool.constraint(segment.options, row_context(segment, row, frame, target=True))
         if segment.optional:
             part = Optional(part, control("present"), control("absent"))
         return Slotted(segment.key, part)

@@ -17,7 +17,7 @@ from ofasys_lite.errors import did_you_mean
 from ofasys_lite.instruction.syntax_tree import Slot, Span
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.planning import Planning
-from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, option, walk
+from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, option, walk, written_together
 
 __all__ = [
     "MODEL_KEYS",
@@ -198,7 +198,6 @@ def adapter_suffix(slot: SlotSegment) -> str:
         return ""
     facts = dict(call.keyed)
     shown = repr((facts.get("hash"), sorted((k, v) for k, v in facts.items() if k in MODEL_KEYS)))
-    decode = option(slot.options, "decode")
     # rows that see each other, some of them masked, and rows from left to right are not learned by the same heads
-    together = isinstance(decode, CallValue) and decode.name == "mask_predict"
-    return f":{call.name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}{'-together' if together else ''}"
+    together = "-together" if written_together(slot.options) else ""
+    return f":{call.name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}{together}"

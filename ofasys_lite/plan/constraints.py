@@ -219,14 +219,11 @@ class Whole:
         adapter: Name of the adapter.
         positions: Relative (time, row, column) of each row, as in `Piece.positions_P3`.
         about: What else the adapter is to know, as (name, value) pairs.
-        options: Options of the writer (`decode=flow(steps=8)`), as (name, value) pairs; `writer` is its name. They are
-            filled in where the constraint of a row is made.
     """
 
     adapter: str
     positions: tuple[tuple[int, int, int], ...]
     about: tuple[tuple[str, Hashable], ...] = ()
-    options: tuple[tuple[str, Hashable], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ofasys_lite.cards.types import AttributeSpec
+from ofasys_lite.cards.ways import BUILT_IN
 
 __all__ = [
-    "CODE_DECODE_KEYS",
-    "DECODE_KEYS",
     "GROUP",
     "LANGUAGE",
     "LOSSES_NOW",
@@ -41,9 +40,6 @@ PLAN_CODES = {
     "E208": "targets of one encoding that cannot be written together",
 }
 
-#: Ways of decoding of the package; a modality's card may have writers of its own.
-WAYS = ("greedy", "beam", "sample", "mask_predict")
-
 LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec("no_loss", "flag", side="target", help="the slot is read, not learned, and forced in decoding"),
     AttributeSpec("weight", "float", low=0.0, side="target", help="factor on the slot's loss"),
@@ -51,7 +47,7 @@ LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec(
         "drop", "float", low=0.0, high=1.0, side="source", help="probability of emptying the slot in training"
     ),
-    AttributeSpec("decode", "call", choices=WAYS, side="target", help="decoding"),
+    AttributeSpec("decode", "call", choices=tuple(BUILT_IN), side="target", help="decoding"),
     AttributeSpec("codec", "any", side="target", help="codes a target is written in: dnd(depth=2), dnd(codecs/mine)"),
     AttributeSpec("preprocess", "str", help="a preprocess that the modality card names"),
     AttributeSpec("adapter", "str", help="an adapter that the modality card names"),
@@ -107,36 +103,3 @@ LOSSES_NOW = ("cross_entropy", "ctc")
 
 #: Adapter of everything that is made of token ids: what is learned without a codec is learned by it.
 TEXT_ADAPTER = "ofasys_lite.adapters.text.TextAdapter"
-
-#: Arguments of `decode=greedy|beam(...)|sample(...)`: what a card's `decoding` takes too.
-DECODE_KEYS = (
-    "beam",
-    "n_best",
-    "length_penalty",
-    "exact",
-    "temperature",
-    "top_k",
-    "top_p",
-    "no_repeat_ngram",
-    "min_length",
-    "max_length",
-    "seed",
-)
-
-#: Arguments of `decode=` of slots that are written in codes.
-CODE_DECODE_KEYS = {
-    "greedy": ("cfg", "cfg_from", "cfg_until", "seed"),
-    "sample": ("temperature", "top_k", "top_p", "cfg", "cfg_from", "cfg_until", "seed"),
-    "mask_predict": (
-        "steps",
-        "candidates",
-        "patience",
-        "temperature",
-        "top_k",
-        "top_p",
-        "cfg",
-        "cfg_from",
-        "cfg_until",
-        "seed",
-    ),
-}

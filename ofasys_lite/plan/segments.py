@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields, is_dataclass
 
+from ofasys_lite.cards.ways import BUILT_IN, Way
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
-from ofasys_lite.plan.language import WAYS
 
 __all__ = [
     "ClosedSet",
@@ -25,6 +25,7 @@ __all__ = [
     "WordsSegment",
     "option",
     "walk",
+    "written_together",
 ]
 
 _NOWHERE = Span(0, 0)
@@ -42,6 +43,13 @@ def option(options: Options, key: str, default: object = None) -> object:
         if name == key:
             return value
     return default
+
+
+def written_together(options: Options) -> bool:
+    """Whether `decode=` of a slot names a way that writes all rows at once."""
+    call = option(options, "decode")
+    # what the package does not have is a card's writer
+    return isinstance(call, CallValue) and (call.name not in BUILT_IN or BUILT_IN[call.name].together)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,7 @@ class SlotSegment:
         drop: Probability with which the slot is emptied in training.
         span: Place in the line.
         column_span: Place of the column's name in the line (the slot's own where it has no name).
+        ways: Ways in which it may be written, if it is learned.
     """
 
     key: str
@@ -125,6 +134,11 @@ class SlotSegment:
     drop: float
     span: Span
     column_span: Span = _NOWHERE
+    ways: tuple[Way, ...] = ()
+
+    def way(self, name: str) -> Way | None:
+        """The way of that name in which it may be written, or None."""
+        return next((way for way in self.ways if way.name == name and not way.later), None)
 
     @property
     def tool_key(self) -> ToolKey:
@@ -211,16 +225,19 @@ class Plan:
         return tuple(s for t in self.templates for side in (t.source, *t.targets) for s in walk(side))
 
     def decoding(self) -> dict[str, object]:
-        """Decoding options that `decode=` of the target slots gives (all the same), by a card's names in `decoding`.
-
-        What a writer of a modality's own takes stays with its slot.
-        """
+        """Decoding options that `decode=` of the target slots gives (all the same), by a card's names in `decoding`."""
         found: dict[str, object] = {}
         for slot in self.target_slots():
             call = option(slot.options, "decode")
-            if isinstance(call, CallValue) and call.name in WAYS:
+            if isinstance(call, CallValue):
                 found.update({"method": call.name, **call.options()})
         return found
+
+    def ways(self) -> dict[str, Way]:
+        """Ways that decoding of the line may name: those of the package, unless only writers of cards are at work."""
+        found = {way.name: way for slot in self.target_slots() for way in slot.ways}
+        own = {name: way for name, way in found.items() if name not in BUILT_IN}
+        return own if own and len(own) == len(found) else {**BUILT_IN, **own}
 
     def target_slots(self) -> tuple[SlotSegment, ...]:
         """All slots right of the arrow of the first template; groups opened."""
@@ -240,10 +257,10 @@ def walk(segments: tuple[Segment, ...]) -> tuple[SlotSegment, ...]:
 
 
 def _meaning(value: object) -> object:
-    """`value` with dataclasses as (name, fields) without their places, so that its repr is what it means."""
+    """`value` with dataclasses as (name, fields) without places and ways, so that its repr is what it means."""
     if isinstance(value, tuple):
         return tuple(_meaning(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        kept = (f.name for f in fields(value) if not f.name.endswith("span"))
+        kept = (f.name for f in fields(value) if not f.name.endswith("span") and f.name != "ways")
         return (type(value).__name__, *((name, _meaning(getattr(value, name))) for name in kept))
     return value

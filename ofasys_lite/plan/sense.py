@@ -9,10 +9,17 @@ from ofasys_lite.cards.classes import load_object
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.instruction.syntax_tree import Group, Slot, Span, Template
 from ofasys_lite.plan.attribute_values import CallValue
-from ofasys_lite.plan.decoding import check_decode
 from ofasys_lite.plan.language import RENAMED, TEXT_ADAPTER
 from ofasys_lite.plan.planning import Planning
-from ofasys_lite.plan.segments import GroupSegment, PlannedTemplate, Segment, SlotSegment, WordsSegment, walk
+from ofasys_lite.plan.segments import (
+    GroupSegment,
+    PlannedTemplate,
+    Segment,
+    SlotSegment,
+    WordsSegment,
+    walk,
+    written_together,
+)
 
 __all__ = [
     "check_augmented",
@@ -76,16 +83,13 @@ def check_slot(
     elif learned and isinstance(codec, CallValue) and isinstance(size, int) and size % 2:
         help = f"positions are 2, 4, ... 64 pixels wide (`factor`): write size={max(4, round(size / 4) * 4)}"
         planning.error("E207", f"no codec has `size={size}`", _span(slot, "size"), help)
-    decode = values.get("decode")
-    if isinstance(decode, CallValue) and not modality.writers:
-        check_decode(planning, _span(slot, "decode"), decode, codec if isinstance(codec, CallValue) else None)
     if isinstance(codec, CallValue):
-        _check_rounds(planning, slot, codec, decode)
+        _check_rounds(planning, slot, codec, values.get("decode"))
 
 
 def _check_rounds(planning: Planning, slot: Slot, codec: CallValue, decode: object) -> None:
     """Notes an order of what has none, judges that nobody asks, and candidates that nobody judges (E207)."""
-    rounds = decode if isinstance(decode, CallValue) and decode.name == "mask_predict" else None
+    rounds = decode if isinstance(decode, CallValue) and written_together((("decode", decode),)) else None
     judges = codec.get("judges") is not None
     if rounds is not None and codec.get("order") == "random":
         help = "leave `order` and `anneal` out, or write from left to right"
@@ -244,9 +248,7 @@ def _has_candidates(slot: SlotSegment) -> bool:
 def _in_one_go(planning: Planning, slot: SlotSegment) -> bool:
     """True for what is not written from left to right: diffusion, mask-predict, what a card says of its objective."""
     own = planning.modalities[slot.modality].objectives
-    decode = dict(slot.options).get("decode")
-    parallel = isinstance(decode, CallValue) and decode.name == "mask_predict"
-    return parallel or any(
+    return written_together(slot.options) or any(
         own[loss.name].together if loss.name in own else loss.name == "diffusion" for loss in slot.losses
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
+from ofasys_lite.cards.ways import Way, ways_of
 from ofasys_lite.plan.explanation import VOCABULARY, Explanation, Line
-from ofasys_lite.plan.language import CODE_DECODE_KEYS, LANGUAGE
+from ofasys_lite.plan.language import LANGUAGE
 from ofasys_lite.plan.narrow import keep_words
-from ofasys_lite.plan.writers import options_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,10 +66,8 @@ def _allowed(spec: AttributeSpec, card: ModalityCard) -> str:
         return ""
     if spec.key == "codec":
         return " ".join(f"{name}(...)" for name in card.codecs)
-    if spec.key == "decode" and card.writers:
-        return ", ".join(options_in_words(name, options) for name, options in card.writers.items())
     if spec.key == "decode":
-        return ", ".join(CODE_DECODE_KEYS) if card.codecs else "greedy, beam, sample"
+        return ", ".join(_way(way, card) for way in ways_of(card) if not way.later)
     named = {"preprocess": card.preprocess, "adapter": card.adapter}.get(spec.key)
     if named is not None:
         return ", ".join(named)
@@ -84,6 +82,12 @@ def _allowed(spec: AttributeSpec, card: ModalityCard) -> str:
     low = "" if spec.low is None else f"{spec.low:g}"
     bounds = f"{low} to {spec.high:g}" if spec.high is not None else f"from {low}"
     return f"whole numbers {bounds}" if spec.type == "int" else bounds
+
+
+def _way(way: Way, card: ModalityCard) -> str:
+    """`sample`; a writer of the card with what it takes, and the defaults: `flow(steps=8, noise=1.0)`."""
+    options = ", ".join(f"{spec.key}={spec.default}" for spec in card.writers.get(way.name, ()))
+    return f"{way.name}({options})" if options else way.name
 
 
 def _table(lines: tuple[Line, ...], title: str | None) -> Table:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
+from ofasys_lite.cards.ways import ways_of
 from ofasys_lite.errors import InstructionError, did_you_mean, listed, nearest
 from ofasys_lite.instruction.syntax_tree import Attribute, ListValue, Slot, Span
 from ofasys_lite.plan.attribute_values import CallValue, plain, scalar_text, typed
 from ofasys_lite.plan.codecs import given_codec
+from ofasys_lite.plan.decoding import planned_decode
 from ofasys_lite.plan.language import (
     LANGUAGE,
     LOSS_KEYS,
@@ -24,7 +26,6 @@ from ofasys_lite.plan.language import (
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
-from ofasys_lite.plan.writers import writer_of
 
 __all__ = ["Builder", "read_attributes"]
 
@@ -64,10 +65,12 @@ class Builder(Planning):
             self.error("E102", message, slot.span, help)
         check_slot(self, slot, values, learned=learned, target=target, modality=modality)
         values.pop("no_loss", None)
-        if learned and modality.writers and codec is None:
+        decode = values.get("decode")
+        if decode is None and learned and modality.writers and codec is None:
+            decode = CallValue(next(iter(modality.writers)))
+        if isinstance(decode, CallValue):
             span = next((a.span for a in slot.attributes if a.key == "decode"), slot.span)
-            decode = values.get("decode")
-            values["decode"] = writer_of(self, span, decode if isinstance(decode, CallValue) else None, modality)
+            values["decode"] = planned_decode(self, span, decode, modality, codec)
         weight = values.pop("weight", 1.0)
         drop = values.pop("drop", 0.0)
         if slot.rejected is not None:
@@ -97,6 +100,7 @@ class Builder(Planning):
             drop=float(str(drop)),
             span=slot.span,
             column_span=slot.column_span if slot.column is not None else slot.span,
+            ways=ways_of(modality) if learned else (),
         )
 
     def _side(self, modality: ModalityCard, slot: Slot, target: bool) -> None:
@@ -113,8 +117,7 @@ class Builder(Planning):
 
     def _specs(self, modality: ModalityCard) -> dict[str, AttributeSpec]:
         specs = {spec.key: spec for spec in (*LANGUAGE, *modality.attributes)}
-        if modality.writers:
-            specs["decode"] = replace(specs["decode"], choices=tuple(modality.writers))
+        specs["decode"] = replace(specs["decode"], choices=tuple(way.name for way in ways_of(modality)))
         return specs
 
     def _named(

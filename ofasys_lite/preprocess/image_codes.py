@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.constraints import Codes, Constraint
-from ofasys_lite.plan.segments import Options, option
+from ofasys_lite.plan.segments import Options, option, written_together
 from ofasys_lite.preprocess.base import READ, Array, Look, Piece, RowContext, Size
 from ofasys_lite.preprocess.image import grid_positions
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
@@ -81,7 +81,7 @@ class ImageCodesPreprocess(ImageValues):
         }
         if _codec(options).get("judges") is not None:
             arrays["judge"] = np.zeros(0, dtype=np.int64)
-        if not _together(options):
+        if not written_together(options):
             return Piece(self.context.adapter, positions, arrays)
         hidden = _some(np.ones(len(positions), dtype=np.bool_), known.rng if known.train else None)
         return Piece(self.context.adapter, positions, {**arrays, "hidden": hidden}, hidden)
@@ -95,7 +95,9 @@ class ImageCodesPreprocess(ImageValues):
         flat = flat_depth(options)
         positions = tuple((int(t), int(r), int(c)) for t, r, c in _positions(lines, flat))
         depth = 1 if flat else int(str(keyed["depth"]))
-        return Codes(self.context.adapter, int(str(keyed["codes"])), depth, positions, together=_together(options))
+        return Codes(
+            self.context.adapter, int(str(keyed["codes"])), depth, positions, together=written_together(options)
+        )
 
     def decode(self, ids: npt.NDArray[Any], options: Options, known: RowContext) -> Any:
         """A PIL image of the (S, S, 3) uint8 pixels that the adapter rendered of the codes."""
@@ -164,12 +166,6 @@ def _some(hole_L: npt.NDArray[np.bool_], rng: np.random.Generator | None) -> npt
     hidden = np.zeros_like(hole_L)
     hidden[rng.permutation(places)[:count]] = True
     return hidden
-
-
-def _together(options: Options) -> bool:
-    """Whether all positions are written together (mask-predict)."""
-    decode = option(options, "decode")
-    return isinstance(decode, CallValue) and decode.name == "mask_predict"
 
 
 def _codec(options: Options) -> CallValue:

@@ -22,7 +22,8 @@ from ofasys_lite.commands.run_keys import _DATA, _SWITCHES, _top_keys
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS
-from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS, GROUP, LANGUAGE, LOSS_KEYS, RENAMED
+from ofasys_lite.plan.decoding import option_names
+from ofasys_lite.plan.language import GROUP, LANGUAGE, LOSS_KEYS, RENAMED
 from ofasys_lite.training.settings import TrainSettings
 
 PACKAGE = Path(__file__).parents[2] / "ofasys_lite"
@@ -88,8 +89,8 @@ def attributes() -> frozenset[str]:
     declared = {spec.key for spec in (*LANGUAGE, *GROUP)} | set(RENAMED)
     for card in modalities().values():
         declared |= {spec.key for spec in card.attributes}
-    arguments = {*DECODE_KEYS, *TOKENIZER_KEYS, *MODEL_KEYS}
-    for keys in (*CODE_DECODE_KEYS.values(), *LOSS_KEYS.values()):
+    arguments = {*option_names(), *TOKENIZER_KEYS, *MODEL_KEYS}
+    for keys in LOSS_KEYS.values():
         arguments |= set(keys)
     return frozenset(declared | arguments)
 

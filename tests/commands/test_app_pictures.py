@@ -67,7 +67,7 @@ def test_json_names_the_file(place: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_beam_of_pictures_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "runs/draws", "draw", "cap=a red square", "beam=3", "n_best=3", "--out", "n.png"]) == 1
-    assert "codes are not written by a beam" in capsys.readouterr().err
+    assert "`beam` does not write codes" in capsys.readouterr().err
     assert not Path("n.png").exists()
 
 

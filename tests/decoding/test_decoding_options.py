@@ -27,8 +27,8 @@ from ofasys_lite.errors import CardError, Place
         ({"exact": 1}, "exact is 1"),
         ({"candidates": 0}, "candidates is 0\n  help: allowed: whole numbers from 1"),
         ({"patience": -1}, "patience is -1"),
-        ({"method": "sample", "candidates": 2}, "candidates 2, patience 0 with method sample"),
-        ({"method": "greedy", "patience": 2}, "they belong to mask_predict"),
+        ({"method": "sample", "candidates": 2}, "`candidates` does nothing: sample has none"),
+        ({"method": "greedy", "patience": 2}, "`patience` does nothing: greedy has none"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_is_allowed(values: dict[str, Any], message: str) -> None:

@@ -11,7 +11,6 @@ import tiny_worlds as worlds
 from users_folder import users_folder
 
 from ofasys_lite.cards import load_task_card, modalities
-from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
@@ -114,7 +113,8 @@ def test_it_is_learned_written_and_exported_beside_text(outside: Path, tmp_path:
     more = {"steps": 250, "samples_per_step": 12, "lr": 1e-2, "log_every": 50}
     model = worlds.run([card, worlds.task("spell")], tmp_path / "run", modalities=modalities([outside]), **more)
     names = list(WAVES) * 3
-    asked = [Request("waves", {"name": name}, str(n), DecodeOptions(seed=n)) for n, name in enumerate(names)]
+    options = model.entry("waves").options
+    asked = [Request("waves", {"name": name}, str(n), options(seed=n)) for n, name in enumerate(names)]
     asked += [Request("spell", {k: v for k, v in row.items() if k != "text"}, row["id"]) for row in worlds.rows(3)]
     found = predict(model, asked)
     for name, prediction in zip(names, found, strict=False):
@@ -125,7 +125,7 @@ def test_it_is_learned_written_and_exported_beside_text(outside: Path, tmp_path:
     alone = predict(model, asked[4:5])[0]
     assert alone is not None
     np.testing.assert_allclose(alone.values["wave"], found[4].values["wave"], atol=1e-4)  # type: ignore[union-attr]
-    other = predict(model, [Request("waves", {"name": names[4]}, "4", DecodeOptions(seed=99))])[0]
+    other = predict(model, [Request("waves", {"name": names[4]}, "4", options(seed=99))])[0]
     assert other is not None
     assert np.abs(np.array(other.values["wave"]) - alone.values["wave"]).max() > 1e-4
     loaded = predict(Generalist.from_pretrained(tmp_path / "run"), asked)
@@ -137,7 +137,7 @@ def test_it_is_learned_written_and_exported_beside_text(outside: Path, tmp_path:
     [
         ("flow(step=4)", "did you mean `steps`"),
         ("flow(steps=0)", "`steps=0` is out of range"),
-        ("flow(steps=1.5)", "`steps=1.5` is of another kind"),
+        ("flow(steps=1.5)", "`steps` takes a whole number"),
         ("flow(steps=1,steps=2)", "given twice"),
         ("flow(4)", "takes arguments by name"),
         ("greedy", "`decode` cannot be `greedy`"),
@@ -153,7 +153,7 @@ def test_a_line_that_names_no_writer_has_the_first_one_with_its_defaults(outside
     plan = build_plan(load_task_card({"instruction": "[TEXT:name] -> [WAVE:wave]"}, name="w"), modalities([outside]))
     decode = dict(plan.target_slots()[0].options)["decode"]
     assert (decode.name, dict(decode.keyed)) == ("flow", {"steps": 8, "noise": 1.0})
-    assert plan.decoding() == {}
+    assert plan.decoding() == {"method": "flow", "steps": 8, "noise": 1.0}
 
 
 def test_a_writer_without_a_default_or_with_a_name_of_the_package_is_refused(outside: Path) -> None:

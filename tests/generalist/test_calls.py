@@ -89,12 +89,35 @@ def test_a_nested_column_is_given_by_its_record() -> None:
         ({"beam": 4, "n_best": 4}, {"method": "sample", "seed": 3}, DecodeOptions("sample", seed=3)),
         ({"method": "sample", "top_k": 5}, {"beam": 2}, DecodeOptions("beam", 2, top_k=5)),
         ({"max_length": 9}, {"min_length": 2}, DecodeOptions(min_length=2, max_length=9)),
-        ({"method": "mask_predict", "candidates": 4}, {"method": "sample"}, DecodeOptions("sample")),
-        ({"method": "mask_predict", "patience": 2}, {"steps": 3}, DecodeOptions("mask_predict", steps=3, patience=2)),
     ],
 )
 def test_what_is_given_goes_before_the_card(card: Any, given: Any, options: DecodeOptions | None) -> None:
-    assert decode_options(card, given) == options
+    assert decode_options(plan("[TEXT:q] -> [TEXT:a]"), card, given) == options
+
+
+def test_another_way_takes_nothing_of_the_lines_options_that_it_has_not() -> None:
+    line = "[TEXT:q] -> [IMAGE:a,codec=dnd(judges=0.3),decode={way}]"
+    rounds = plan(line.format(way="mask_predict(steps=8,patience=2)"))
+    found = decode_options(rounds, {}, {"steps": 3})
+    assert found == DecodeOptions("mask_predict", steps=3, patience=2)
+    drawn = plan("[TEXT:q] -> [IMAGE:a,decode=sample(top_k=5)]")
+    assert decode_options(drawn, {}, {"method": "greedy"}) == DecodeOptions("greedy")
+    assert decode_options(drawn, {"top_p": 0.5}, {"seed": 3}) == DecodeOptions("sample", top_k=5, top_p=0.5, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"temperature": 0.5}, "`temperature` does nothing: greedy of codes has none"),
+        ({"steps": 4}, "`steps` does nothing: greedy of codes has none"),
+        ({"method": "beam"}, "`beam` does not write codes"),
+        ({"method": "grdy"}, "did you mean `greedy`"),
+        ({"top_k": -1, "method": "sample"}, "top_k is -1"),
+    ],
+)
+def test_what_the_line_has_no_use_for_is_told_by_a_call(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(CardError, match=message):
+        decode_options(plan("[TEXT:q] -> [IMAGE:a]"), {}, given)
 
 
 def test_a_closed_set_is_written_into_every_paraphrase() -> None:

@@ -202,9 +202,9 @@ def test_an_optional_picture_of_one_position_is_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("draw", {"method": "beam", "beam": 2}, "codes are not written by a beam"),
-        ("name", {"cfg": 2.0}, "cfg 2: this line writes no codes"),
-        ("name", {"method": "mask_predict"}, "mask_predict: this line writes no codes"),
+        ("draw", {"method": "beam", "beam": 2}, "`beam` does not write codes"),
+        ("name", {"cfg": 2.0}, "`cfg` does nothing: greedy of token ids has none"),
+        ("name", {"method": "mask_predict"}, "`mask_predict` does not write token ids"),
         ("pages", {"cfg": 2.0}, "cfg compares with an emptied source, and this line has no slot with `drop=`"),
     ],
 )

@@ -9,7 +9,6 @@ import tiny_worlds as worlds
 
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError
-from ofasys_lite.generalist.calls import decode_options
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 
@@ -65,9 +64,9 @@ def test_hypotheses_of_several_targets_are_refused(model: Generalist) -> None:
 
 
 def test_an_option_of_a_call_leaves_the_lines_decode_as_it_is(model: Generalist) -> None:
-    held = model.entry("beamed").decoding
-    assert decode_options(held, {"max_length": 4}) == DecodeOptions("beam", beam=3, n_best=2, max_length=4)
-    assert decode_options(held, {"beam": 1}) == DecodeOptions()
+    entry = model.entry("beamed")
+    assert entry.options(max_length=4) == DecodeOptions("beam", beam=3, n_best=2, max_length=4)
+    assert entry.options(beam=1) == DecodeOptions()
 
 
 def test_a_row_without_what_the_target_needs_is_told_and_the_others_are_predicted(model: Generalist) -> None:

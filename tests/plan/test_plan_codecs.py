@@ -112,7 +112,7 @@ BAD = {
     ),
     ",decode=sample(candidates=4)": (
         "E113",
-        "decoding of codes has no `candidates`",
+        "`decode=sample` has no `candidates`",
         "sample takes: temperature, top_k, top_p, cfg, cfg_from, cfg_until, seed",
     ),
     ",size=30,codec=dnd(factor=4)": ("E207", "`size=30` is not divisible by `factor=4`", "write size=32"),
@@ -122,14 +122,10 @@ BAD = {
         "`codec` means nothing beside `no_loss`",
         "leave one of them out: a slot with `no_loss` is read, not learned, and given in decoding",
     ),
-    ",decode=beam(beam=4)": (
-        "E207",
-        "codes are not written by a beam",
-        "write decode=sample(top_k=100,cfg=3.0), decode=greedy or decode=mask_predict(steps=12)",
-    ),
+    ",decode=beam(beam=4)": ("E113", "`decode` cannot be `beam`", "allowed: greedy, sample, mask_predict"),
     ",decode=sample(beam=3)": (
         "E113",
-        "decoding of codes has no `beam`",
+        "`decode=sample` has no `beam`",
         "sample takes: temperature, top_k, top_p, cfg, cfg_from, cfg_until, seed",
     ),
 }

@@ -116,13 +116,13 @@ def test_a_line_is_decoded_in_one_way() -> None:
 
 #: Line, a card's `decoding` -> message, help.
 BAD_CARDS = [
-    (DRAW.format(""), {"method": "beam"}, "codes are not written by a beam", "decode=sample, greedy or mask_predict"),
-    (DRAW.format(""), {"beam": 3}, "codes are not written by a beam", "decode=sample, greedy or mask_predict"),
+    (DRAW.format(""), {"method": "beam"}, "`beam` does not write codes", "decode=greedy or sample or mask_predict"),
+    (DRAW.format(""), {"beam": 3}, "`beam` does not write codes", "decode=greedy or sample or mask_predict"),
     (
         DRAW.format(",decode=sample(cfg=2)"),
         {"method": "mask_predict"},
         "mask_predict: this line was learned from left to right",
-        "decode=sample or greedy",
+        "decode=greedy or sample",
     ),
     (
         "[TEXT:t] -> [IMAGE:a]",
@@ -130,7 +130,13 @@ BAD_CARDS = [
         "cfg compares with an emptied source, and this line has no slot with `drop=`",
         "",
     ),
-    ("[TEXT:t] -> [TEXT:a]", {"cfg": 2}, "cfg 2: this line writes no codes", "it is for targets with a codec"),
+    (
+        "[TEXT:t] -> [TEXT:a]",
+        {"cfg": 2},
+        "`cfg` does nothing: greedy of token ids has none",
+        "it takes: beam, exact, length_penalty, max_length, method, min_length, n_best, no_repeat_ngram,\n"
+        "        seed, temperature, top_k, top_p",
+    ),
     ("[TEXT:t] -> [TEXT:a]", {"beam": "4"}, "beam is '4'", "allowed: whole numbers from 1"),
     ("[TEXT:t] -> [TEXT:a,decode=sample]", {"beam": 4}, "beam 4 with method sample", "write method: beam"),
     (

@@ -12,10 +12,11 @@ import pytest
 from plan_lines import CARDS, HERE, plan_of
 
 from ofasys_lite.cards import load_task_card
+from ofasys_lite.cards.ways import BUILT_IN, ways_of
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import ErrorGroup, InstructionError
 from ofasys_lite.plan import build_plan
-from ofasys_lite.plan.language import CODE_DECODE_KEYS, DECODE_KEYS, PLAN_CODES
+from ofasys_lite.plan.language import PLAN_CODES
 
 
 def _maker() -> ModuleType:
@@ -55,10 +56,11 @@ def test_every_message_points_at_its_mistake_and_says_what_to_do() -> None:
     assert len(without_help) <= 6, without_help
 
 
-def test_decode_takes_what_decoding_takes() -> None:
-    known = {f.name for f in fields(DecodeOptions)} - {"method"}
-    assert set(DECODE_KEYS) | {key for keys in CODE_DECODE_KEYS.values() for key in keys} == known
-    assert set(DECODE_KEYS).isdisjoint({"cfg", "cfg_from", "cfg_until", "steps"})
+def test_decode_takes_what_decoding_takes_with_the_same_defaults() -> None:
+    known = {f.name: f.default for f in fields(DecodeOptions) if f.name not in ("method", "settings")}
+    assert {spec.key: spec.default for way in BUILT_IN.values() for spec in way.options} == known
+    text = {spec.key for way in ways_of(CARDS["TEXT"]) for spec in way.options}
+    assert text.isdisjoint({"cfg", "cfg_from", "cfg_until", "steps"})
 
 
 def test_all_mistakes_of_a_line_come_at_once_with_their_places_in_the_card(tmp_path: Path) -> None:
