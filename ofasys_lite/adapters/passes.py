@@ -123,8 +123,8 @@ class Sources:
         first = np.cumsum([0, *self.stream.lengths]).tolist()
         return [(first[s], self.stream.lengths[s]) for s in sequences]
 
-    def passes(self, asked: Sequence[ToWrite]) -> Passes:
-        """The decoder over the rows of samples that write alike, each with its own source."""
+    def passes(self, asked: Sequence[ToWrite], emptied: bool = False) -> Passes:
+        """The decoder over the rows of samples that write alike, each with its own source or, of guided ones, the emptied."""
         positions_L3 = torch.tensor(asked[0].what.positions, device=self.states_SD.device)
-        spans = self.spans([each.sequences[0] for each in asked])
+        spans = self.spans([each.sequences[int(emptied)] for each in asked])
         return Passes(self.body, self.states_SD, self.stream, spans, positions_L3.expand(len(asked), -1, -1))

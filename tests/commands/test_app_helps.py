@@ -19,7 +19,6 @@ from ofasys_lite.cards.load import TASK_KEYS
 from ofasys_lite.commands import compose, flags
 from ofasys_lite.commands.app import VERBS
 from ofasys_lite.commands.run_keys import _DATA, _SWITCHES, _top_keys
-from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS
 from ofasys_lite.plan.decoding import option_names
@@ -31,7 +30,7 @@ INSIDE = {
     "trainer": {*(f.name for f in fields(TrainSettings)), *_SWITCHES},
     "data": {*_DATA, "train", "valid", "test"},
     "model": {f.name for f in fields(ModelConfig)},
-    "decoding": {f.name for f in fields(DecodeOptions)},
+    "decoding": {*option_names()},
 }
 #: Placeholders that stand for any key or name; blanks of f-strings are read as NAME.
 ANY = {"KEY", "NAME"}
