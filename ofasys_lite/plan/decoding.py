@@ -1,5 +1,4 @@
-"""How targets are decoded: whether what a line, a card or a call says of it can be meant, and whether the line has a
-use for it.
+"""How targets are decoded: whether what is said of it can be meant, and whether the line has a use for it.
 
 `decode=` of a slot and `decoding` of a card say the same things. Which ways there are, and what each takes, is declared
 in `cards/ways.py` and in the modalities' cards.
