@@ -124,7 +124,7 @@ class Sources:
         return [(first[s], self.stream.lengths[s]) for s in sequences]
 
     def passes(self, asked: Sequence[ToWrite], emptied: bool = False) -> Passes:
-        """The decoder over the rows of samples that write alike, each with its own source or the emptied one (`cfg`)."""
+        """The decoder over the rows of samples that write alike, each with its own source or the emptied (`cfg`)."""
         positions_L3 = torch.tensor(asked[0].what.positions, device=self.states_SD.device)
         spans = self.spans([each.sequences[int(emptied)] for each in asked])
         return Passes(self.body, self.states_SD, self.stream, spans, positions_L3.expand(len(asked), -1, -1))
