@@ -280,7 +280,10 @@ def _lost(
     expected = 128 + drawn.signal
     # ranks that are through their part may end well, or as processes that end are ended, while the first one exports
     through = (0, -drawn.signal) if done == 3 else ()
-    if codes[0] != expected or any(code not in (expected, *through) for code in codes):
+    # the command had said its last word: its process ends as any does
+    said = "trained: runs/r/export" in log and "stopped by" not in log
+    over = drawn.moment == "export" and codes[0] in (0, -drawn.signal) and said
+    if (codes[0] != expected and not over) or any(code not in (expected, *through) for code in codes):
         yield f"exit codes {codes}"
     if "Traceback" in log or "killed by signal" in log:
         yield "traceback"
@@ -292,7 +295,10 @@ def _lost(
     ]
     if partial:
         yield f"partial files {partial}"
-    yield from _line(drawn, run, log, done)
+    if not over:
+        yield from _line(drawn, run, log, done)
+    elif not (run / "export" / "config.json").exists():
+        yield "no export"
 
 
 def _line(drawn: Drawn, run: Path, log: str, done: int) -> Iterator[str]:
