@@ -1,0 +1,241 @@
+"""What the quickstart's mixture costs until it is learned: samples, FLOPs and CPU seconds to fixed validation targets.
+
+    python benchmarks/speedrun.py try "AdamW, as it was" --steps 2350 --seeds 0 1 2 -- trainer.optimizer=adamw
+    python benchmarks/speedrun.py try "Muon x2" --steps 1200 -- '+trainer.optimizer={path: muon, lr: 2.0}'
+    python benchmarks/speedrun.py targets 2026-11-29-1     targets: what that try ended with (median of its seeds)
+    python benchmarks/speedrun.py keep 2026-11-29-2 "half the samples for 25 lines of code"
+    python benchmarks/speedrun.py page                     docs/speedrun.md from the ledger
+
+A try trains `experiment=quickstart` with the Hydra values behind `--`, in this process, one thread, loader included,
+and every EVERY steps scores ROWS rows of every task's validation split with the averaged weights, as a training does;
+what that costs is not counted. A target is reached where its task's normalised score is at least the target's; all are
+held from the first validation on after which no score falls below its target again. The ledger is
+benchmarks/results/speedrun.json: one dated row a try, failures too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, commit, machine
+
+HERE = Path(__file__).resolve().parents[1]
+LEDGER = RESULTS / "speedrun.json"
+PAGE = HERE / "docs" / "speedrun.md"
+EVERY = 200
+ROWS = 200
+
+
+def tried(what: str, steps: int, seed: int, values: Sequence[str], folder: Path) -> dict[str, Any]:
+    """One training: the course of its validation scores over samples and CPU seconds."""
+    import torch
+
+    from ofasys_lite.commands.app import main as ofasys_lite
+    from ofasys_lite.report.validation import Validator
+    from ofasys_lite.training.callbacks import Validating
+    from ofasys_lite.training.module import TrainingModule
+
+    torch.set_num_threads(1)
+    course: list[dict[str, Any]] = []
+    begun: list[float] = []
+    scoring = [0.0]
+    floats = [0.0]
+    plain_step = TrainingModule.training_step
+
+    def step(self: Any, share: Any, batch_idx: int) -> None:
+        if not begun:
+            begun.append(time.process_time())
+        if self.trainer.global_step == 5:  # one step of the mixture is like another but for its rows
+            from torch.utils.flop_counter import FlopCounterMode
+
+            with FlopCounterMode(display=False) as counter:
+                plain_step(self, share, batch_idx)
+            floats[0] = float(counter.get_total_flops())
+        else:
+            plain_step(self, share, batch_idx)
+
+    def due(self: Any, trainer: Any, module: Any, *_: Any) -> None:
+        if trainer.global_step % EVERY == 0 and trainer.global_step < steps:
+            self.validate(trainer, module)
+
+    plain_call = Validator.__call__
+
+    def call(self: Any, model: Any, number: int, seconds: float) -> float | None:
+        spent = time.process_time() - begun[0] - scoring[0]
+        before = time.process_time()
+        rows = len(self.folder.history())
+        mean = plain_call(self, model, number, seconds)
+        found = {row["task"]: round(row["value"], 4) for row in self.folder.history()[rows:] if row["kind"] == "valid"}
+        course.append({"step": number, "cpu": round(spent, 1), "scores": found})
+        scoring[0] += time.process_time() - before
+        print(f"{what}, seed {seed}, step {number}: {spent:.0f} CPU s, mean {mean:.3f}", file=sys.stderr, flush=True)
+        return mean
+
+    TrainingModule.training_step = step  # type: ignore[method-assign]
+    Validating.on_train_batch_end = due  # type: ignore[method-assign]
+    Validator.__call__ = call  # type: ignore[method-assign]
+    size = 32
+    try:
+        arguments = [
+            *(
+                "train",
+                "experiment=quickstart",
+                "minutes=null",
+                f"steps={steps}",
+                f"seed={seed}",
+                "evaluate=false",
+                "overwrite=true",
+            ),
+            *("trainer.workers=0", "trainer.threads=1", f"trainer.valid_samples={ROWS}", f"name={folder.name}"),
+            *("trainer.precision=fp32", "trainer.valid_every=1000", "trainer.checkpoint_every=30", *values),
+        ]
+        size = next((int(v.partition("=")[2]) for v in values if v.startswith("trainer.samples_per_step=")), size)
+        if ofasys_lite(arguments):
+            raise SystemExit(f"the training of seed {seed} failed")
+    finally:
+        TrainingModule.training_step = plain_step  # type: ignore[method-assign]
+        Validator.__call__ = plain_call  # type: ignore[method-assign]
+    return {"seed": seed, "samples_per_step": size, "gflop_a_step": round(floats[0] / 1e9, 1), "course": course}
+
+
+def reached(run: Mapping[str, Any], targets: Mapping[str, float]) -> dict[str, Any]:
+    """Samples, CPU seconds and TFLOP until each target, and until all are held; None where that never was."""
+
+    def price(index: int | None) -> dict[str, float] | None:
+        if index is None:
+            return None
+        at = run["course"][index]
+        samples = at["step"] * run["samples_per_step"]
+        return {"samples": samples, "cpu": at["cpu"], "tflop": round(at["step"] * run["gflop_a_step"] / 1000, 1)}
+
+    def held(tasks: Mapping[str, float]) -> int | None:
+        good = [all(at["scores"].get(t, 0.0) >= goal for t, goal in tasks.items()) for at in run["course"]]
+        last = max((i for i, one in enumerate(good) if not one), default=-1)
+        return last + 1 if last + 1 < len(good) else None
+
+    return {"all": price(held(targets)), **{task: price(held({task: goal})) for task, goal in targets.items()}}
+
+
+def ledger() -> dict[str, Any]:
+    """What was tried so far."""
+    if LEDGER.exists():
+        return dict(json.loads(LEDGER.read_text(encoding="utf-8")))
+    return {"benchmark": "speedrun", "targets": {}, "targets_of": "", "tries": []}
+
+
+def write(found: Mapping[str, Any]) -> None:
+    """Stores the ledger and its page."""
+    LEDGER.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(found), encoding="utf-8")
+
+
+def _figure(values: Sequence[float | None]) -> str:
+    """Median and range of the seeds; how many of them never came there."""
+    there = [v for v in values if v is not None]
+    if not there:
+        return "–"
+    text = f"{statistics.median(there):,.0f}"
+    if len(there) > 1:
+        text += f" ({min(there):,.0f}-{max(there):,.0f})"
+    return text if len(there) == len(values) else f"{text}, {len(there)} of {len(values)} seeds"
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """docs/speedrun.md."""
+    targets = found["targets"]
+    lines = [
+        "# Speed run\n",
+        "What the quickstart's ten tasks cost until fixed validation targets are held: samples, FLOPs (counted by",
+        "torch in one step, the optimizer's products included), CPU seconds of one thread (validation not counted).",
+        "Written by `python benchmarks/speedrun.py page` from benchmarks/results/speedrun.json; failures stay in it.\n",
+    ]
+    if targets:
+        lines += [
+            f"Targets: normalised validation scores with which {found['targets_of']} ended (median of its seeds).\n",
+            "| " + " | ".join(targets) + " |",
+            "|" + "---|" * len(targets),
+            "| " + " | ".join(f"{v:.3f}" for v in targets.values()) + " |\n",
+        ]
+    lines += [
+        "| try | what | commit | seeds | steps x samples | mean score at the end | samples to all targets "
+        "| CPU s to all | TFLOP to all | CPU s a step | kept |",
+        "|" + "---|" * 11,
+    ]
+    for each in found["tries"]:
+        runs = each["runs"]
+        ends = [statistics.mean(run["course"][-1]["scores"].values()) for run in runs]
+        prices = [reached(run, targets)["all"] for run in runs] if targets else [None] * len(runs)
+        cells = [[None if p is None else p[key] for p in prices] for key in ("samples", "cpu", "tflop")]
+        last = runs[0]["course"][-1]
+        mean = f"{statistics.median(ends):.3f}" + (f" ({min(ends):.3f}-{max(ends):.3f})" if len(ends) > 1 else "")
+        step = statistics.median(run["course"][-1]["cpu"] / run["course"][-1]["step"] for run in runs)
+        size = runs[0]["samples_per_step"]
+        shown = [each["id"], each["what"], each["commit"], str(len(runs)), f"{last['step']} x {size}", mean]
+        shown += [*map(_figure, cells), f"{step:.2f}", each.get("kept", "not decided")]
+        lines.append(f"| {' | '.join(shown)} |")
+    if found["tries"]:
+        names = list(found["tries"][0]["runs"][0]["course"][-1]["scores"])
+        lines += ["\nScores at the end (normalised, median of the seeds):\n", "| try | " + " | ".join(names) + " |"]
+        lines.append("|" + "---|" * (len(names) + 1))
+        for each in found["tries"]:
+            held = [run["course"][-1]["scores"] for run in each["runs"]]
+            scores = [f"{statistics.median(s.get(n, 0.0) for s in held):.3f}" for n in names]
+            lines.append(f"| {each['id']} | " + " | ".join(scores) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Tries, or changes what the ledger says."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    values: list[str] = []
+    if "--" in arguments:
+        values = arguments[arguments.index("--") + 1 :]
+        arguments = arguments[: arguments.index("--")]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    trying = verbs.add_parser("try")
+    trying.add_argument("what")
+    trying.add_argument("--steps", type=int, default=1200)
+    trying.add_argument("--seeds", type=int, nargs="+", default=[0])
+    for name in ("targets", "keep"):
+        verb = verbs.add_parser(name)
+        verb.add_argument("id")
+        if name == "keep":
+            verb.add_argument("reason")
+    verbs.add_parser("page")
+    asked = parser.parse_args(arguments)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    found = ledger()
+    if asked.verb == "try":
+        day = datetime.date.today().isoformat()
+        name = f"{day}-{1 + sum(t['id'].startswith(day) for t in found['tries'])}"
+        runs = [tried(asked.what, asked.steps, s, values, Path(f"speedrun-{name}-{s}")) for s in asked.seeds]
+        row = {"id": name, "what": asked.what, "commit": commit(HERE), "values": values, "machine": machine("torch")}
+        now = ledger()  # another try may have ended meanwhile
+        now["tries"].append({**row, "runs": runs})
+        write(now)
+        return
+    if asked.verb != "page":
+        each = next((t for t in found["tries"] if t["id"] == asked.id), None)
+        if each is None:
+            raise SystemExit(f"no try {asked.id}; there are: {', '.join(t['id'] for t in found['tries'])}")
+        if asked.verb == "keep":
+            each["kept"] = asked.reason
+        else:
+            ends = [run["course"][-1]["scores"] for run in each["runs"]]
+            found["targets"] = {task: statistics.median(end[task] for end in ends) for task in ends[0]}
+            found["targets_of"] = f"{each['id']} ({each['what']})"
+    write(found)
+
+
+if __name__ == "__main__":
+    main()
