@@ -166,7 +166,7 @@ def _pairs(texts: Sequence[str], plan: Plan) -> tuple[dict[str, Any], dict[str, 
     """(values of columns, decoding options); a column named like an option is meant, `decoding.x=` names the option."""
     keywords: dict[str, str] = {}
     named: dict[str, str] = {}
-    options = option_names(plan.ways())
+    record = any(column.name.partition(".")[0] == "decoding" for column in columns_of(plan).values())
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
@@ -174,7 +174,7 @@ def _pairs(texts: Sequence[str], plan: Plan) -> tuple[dict[str, Any], dict[str, 
             one = shlex.quote(f"{inputs[0]}={text}") if len(inputs) == 1 else 'column=value, such as text="a cat"'
             raise CardError(f"cannot read the argument `{text}`", help=f"write {one}")
         option = key.removeprefix("decoding.")
-        into, name = (named, option) if option != key and option in options else (keywords, key)
+        into, name = (named, option) if option != key and not record else (keywords, key)
         if name in into:
             raise CardError(f"`{key}` is given twice", help="keep one of them")
         into[name] = value
