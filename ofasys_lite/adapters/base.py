@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -147,6 +147,9 @@ class Adapter(nn.Module):
         settings: The modality card's settings, with the preset's overrides merged in.
         shared: Width and shared modules.
     """
+
+    #: Its rows are codes with depth, which heads of its own learn and write (`adapters/codes.py`).
+    coded: ClassVar[bool] = False
 
     def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
         super().__init__()

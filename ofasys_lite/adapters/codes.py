@@ -10,7 +10,7 @@ C channels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,10 @@ class CodesAdapter(Adapter):
     Raises:
         CardError: The codes are deeper than the decoder.
     """
+
+    coded: ClassVar[bool] = True
+    #: A codec is trained before the run for a line that names none.
+    trained: ClassVar[bool] = False
 
     shares_K: Tensor
 

@@ -7,7 +7,7 @@ V codes, D width, S pixels a side.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ __all__ = ["ImageCodesAdapter"]
 
 class ImageCodesAdapter(CodesAdapter):
     """A frozen ImageCodec under depth heads; an export holds the codec's weights too."""
+
+    trained: ClassVar[bool] = True
 
     def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
         config = CodecConfig.from_dict(codec_sizes(settings["codec"]))

@@ -80,8 +80,3 @@ class TextAdapter(Adapter):
         The blank is a control row of the same head, so encoder and decoder speak of the same pieces.
         """
         return ctc_losses(states_RD * self.logit_scale, self.embedding.weight, lengths, labels, _BLANK)
-
-    def touch(self) -> Tensor:
-        """Zero that touches the table, which the head may not."""
-        nothing: Tensor = self.embedding.weight.reshape(-1)[:0].sum()
-        return nothing

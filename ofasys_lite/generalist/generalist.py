@@ -116,11 +116,9 @@ class Generalist:
         plan = self._borrow_codecs(card, self._borrow_sets(plan))
         for slot in plan.slots():
             adapter = adapter_name(slot, self.modalities[slot.modality])
-            if adapter != "text" and adapter not in self.network.adapters:
-                known_names = ", ".join(["text", *self.network.adapters])
-                raise CheckpointError(
-                    f"this model has no adapter for {slot.modality}", help=f"it was trained with: {known_names}"
-                )
+            if adapter not in self.network.adapters:
+                help = f"it was trained with: {', '.join(self.network.adapters)}"
+                raise CheckpointError(f"this model has no adapter for {slot.modality}", help=help)
         self._lines[name] = TaskEntry(card, plan)
         return name
 

@@ -22,6 +22,8 @@ from ofasys_lite.generalist.converters import Converter, check_plain
 from ofasys_lite.layout.learned import LossKey, LossRows
 from ofasys_lite.layout.pack import Batch, Stream
 from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
+from ofasys_lite.plan.language import TEXT_ADAPTER
+from ofasys_lite.preprocess.base import TOKEN_ADAPTER
 
 __all__ = ["AdapterSpec", "Losses", "Network", "merge_taps"]
 
@@ -68,33 +70,42 @@ def _together(taps: Sequence[Callable[[Tensor], Tensor | None]]) -> Callable[[Te
     return tap
 
 
+def _as_named_now(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints of 2026 hold the adapter of token ids beside the others."""
+    table = state.pop(f"{prefix}text.embedding.weight", None)
+    if table is not None:
+        state[f"{prefix}adapters.{TOKEN_ADAPTER}.embedding.weight"] = table
+
+
 class Network(nn.Module):
     """All weights of a generalist.
 
     Args:
         config: Sizes of the encoder-decoder.
         rows: Vocabulary rows V.
-        adapters: Adapter by name; `text` is always there.
+        adapters: Adapter by name; that of token ids is always there.
     """
 
     def __init__(self, config: ModelConfig, rows: int, adapters: Mapping[str, AdapterSpec]) -> None:
         super().__init__()
         self.config = config
-        self.specs = dict(adapters)
+        self.specs = {TOKEN_ADAPTER: AdapterSpec(TEXT_ADAPTER, {}), **dict(sorted(adapters.items()))}
         self.embedding = nn.Embedding(rows, config.width)
         nn.init.normal_(self.embedding.weight, std=TABLE_STD)
         shared = Shared(config.width, self.embedding, config.dropout, config.decoder_layers)
-        self.text = TextAdapter({}, shared)
         self.adapters = nn.ModuleDict()
-        for name, spec in sorted(adapters.items()):
-            if name != "text":
-                self.adapters[name] = load_class(spec.path, Adapter, "adapter")(spec.settings, shared)
-        #: Adapters with objectives of their own.
-        self.learning = {name for name in self.adapters if self.adapter(name).objectives()}
+        for name, spec in self.specs.items():
+            self.adapters[name] = load_class(spec.path, Adapter, "adapter")(spec.settings, shared)
+        #: Adapters with heads of their own, which may idle in a pack that they are in; the token table is its own head.
+        self.learning = {name for name, adapter in self.adapters.items() if self._heads(cast(Adapter, adapter))}
         self.dropout = nn.Dropout(config.dropout)
         self.body = EncoderDecoder(config)
         #: What a training put into the network, in this order; exports are without it.
         self.converters: list[Converter] = []
+        self.register_load_state_dict_pre_hook(_as_named_now)  # type: ignore[no-untyped-call]
+
+    def _heads(self, adapter: Adapter) -> bool:
+        return bool(adapter.objectives()) and any(p is not self.embedding.weight for p in adapter.parameters())
 
     def plain_weights(self) -> dict[str, Tensor]:
         """Parameters and stored buffers by name, detached, as they are without converters."""
@@ -149,28 +160,27 @@ class Network(nn.Module):
 
     def adapter(self, name: str) -> Adapter:
         """The adapter called `name`; CheckpointError if this model has none."""
-        if name == "text":
-            return self.text
         if name not in self.adapters:
-            known = ", ".join(["text", *self.adapters])
+            known = ", ".join(self.adapters)
             raise CheckpointError(
                 f"this model has no adapter `{name}`", help=f"it was trained with: {known}; train it with such a task"
             )
         return cast(Adapter, self.adapters[name])
+
+    @property
+    def text(self) -> TextAdapter:
+        """The adapter of token ids."""
+        return cast(TextAdapter, self.adapters[TOKEN_ADAPTER])
 
     def touch(self, batch: Batch, states_TD: Tensor) -> Tensor:
         """A zero that touches what the pack does not use, so that every rank has the same graph."""
         used = {p.adapter for stream in (batch.source, batch.target) for p in stream.parts}
         total = self.embedding.weight.new_zeros(())
         for name, adapter in self.adapters.items():
-            # of one with heads of its own, parts may idle in a pack that it is in
             if name not in used or name in self.learning:
                 total = total + cast(Adapter, adapter).touch()
-        read = [rows for rows in batch.losses if rows.side == "target" and not rows.objective.tapped]
-        if not read:
+        if not any(rows.side == "target" and not rows.objective.tapped for rows in batch.losses):
             total = total + states_TD.reshape(-1)[:0].sum()
-        if not any(rows.adapter == "text" for rows in read):
-            total = total + self.text.touch()
         return total
 
     def encode(self, source: Stream) -> Tensor:
@@ -193,11 +203,11 @@ class Network(nn.Module):
     def coder(self, name: str) -> CodesAdapter:
         """The adapter called `name`, which learns and writes codes."""
         found = self.adapter(name)
-        if not isinstance(found, CodesAdapter):
+        if not found.coded:
             raise CheckpointError(
                 f"adapter `{name}` of this model writes no codes", help="it was trained without codec"
             )
-        return found
+        return cast(CodesAdapter, found)
 
     def begin(self, rows: LossRows, encoded: Encoded) -> Reading:
         """An objective on a pack; CheckpointError if this model's adapter of that name does not have it."""

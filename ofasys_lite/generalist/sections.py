@@ -12,7 +12,7 @@ from typing import cast
 
 from torch import nn
 
-from ofasys_lite.adapters.base import Adapter, Asked
+from ofasys_lite.adapters.base import Adapter, Asked, Section
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model.layers import DecoderBlock
@@ -43,7 +43,6 @@ def sections_of(network: Network) -> tuple[NetworkSection, ...]:
         NetworkSection(_all(body.decoder), lambda pack: pack.target.count),
         NetworkSection(_all(body.decoder_norm), _judged_at_the_end),
         NetworkSection(cross, lambda pack: sum(written for written, read in pack.cross if read)),
-        NetworkSection(tuple(network.text.parameters()), _tokens),
     ]
     for name, module in network.adapters.items():
         found += _of_adapter(name, cast(Adapter, module))
@@ -51,12 +50,14 @@ def sections_of(network: Network) -> tuple[NetworkSection, ...]:
 
 
 def _of_adapter(name: str, adapter: Adapter) -> list[NetworkSection]:
-    whole = NetworkSection(tuple(adapter.parameters()), lambda pack: len(_asked(pack, name).parts))
-    inner = [
+    def used(asked: Asked) -> int:
+        return len(asked.parts) + len(asked.losses)
+
+    inner = [Section(tuple(adapter.parameters()), used), *adapter.sections()]
+    return [
         NetworkSection(tuple(each.parameters), lambda pack, count=each.count: count(_asked(pack, name)))  # type: ignore[misc]
-        for each in adapter.sections()
+        for each in inner
     ]
-    return [whole, *inner]
 
 
 def _all(*modules: nn.Module | None) -> tuple[nn.Parameter, ...]:
@@ -73,12 +74,6 @@ def _read(pack: Batch) -> int:
 def _judged_at_the_end(pack: Batch) -> int:
     """Target rows whose states are read behind the last layer: codes are read by heads of their own."""
     return sum(len(rows.rows_R) for rows in pack.losses if rows.side == "target" and not rows.objective.tapped)
-
-
-def _tokens(pack: Batch) -> int:
-    """Token ids that are read or learned."""
-    text = _asked(pack, "text")
-    return sum(sum(part.counts) for part in text.parts) + sum(len(rows.terms_U) for rows in text.losses)
 
 
 def _asked(pack: Batch, name: str) -> Asked:

@@ -192,7 +192,7 @@ class _TargetStream(_Stream):
                 fed = fed[:-1]
             place = (0, 0)
             # a learned piece is there even where none of its rows is fed: its adapter may know what is to be learned
-            if len(fed) or (own and not _ids(piece)):
+            if len(fed) or (own and not piece.tokens):
                 place = self.parts.add(_fed(piece, len(fed)) if target.causal else piece, fed, piece.count)
             for item in own:
                 self.learning.add(item, piece, rows, "target", place, sample, target.causal)
@@ -203,22 +203,17 @@ class _TargetStream(_Stream):
         return total
 
 
-def _ids(piece: Piece) -> bool:
-    """Whether its elements are token ids, each of which is embedded by itself."""
-    return piece.adapter == "text"
-
-
 def _written(target: Target) -> tuple[Piece, ...]:
     """The pieces of a target without those at its end that are neither learned nor token ids: nobody looks at them."""
     pieces, learned = target.pieces, {item.piece for item in target.learned}
-    while pieces and len(pieces) - 1 not in learned and not _ids(pieces[-1]):
+    while pieces and len(pieces) - 1 not in learned and not pieces[-1].tokens:
         pieces = pieces[:-1]
     return pieces
 
 
 def _fed(piece: Piece, count: int) -> Piece:
     """The first `count` rows of a token piece as the decoder is fed them; other pieces are fed whole."""
-    if not _ids(piece):
+    if not piece.tokens:
         return piece
     ids = piece.arrays.get("inputs", piece.arrays["ids"])
-    return Piece("text", piece.positions_P3[:count], {"ids": ids[:count]})
+    return Piece(piece.adapter, piece.positions_P3[:count], {"ids": ids[:count]})

@@ -318,7 +318,7 @@ class ExampleMaker:
     def _forced(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None) -> Constraint:
         state = RowState(row, None, False, frame)
         self._slot(state, slot, row, target=True)
-        if any(p.adapter != "text" for p in state.pieces):
+        if not all(p.tokens for p in state.pieces):
             raise DataError(f"slot `{slot.key}`: a forced {slot.modality} on the target side cannot be decoded yet")
         return Forced(tuple(int(i) for p in state.pieces for i in p.arrays["ids"]))
 

@@ -17,7 +17,7 @@ from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.layout.learned import Arrays, LearnedPiece, LossRows, Objective
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.segments import LossSpec, SlotSegment
-from ofasys_lite.preprocess.base import Piece
+from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Piece
 from ofasys_lite.preprocess.judged import OWN, VERDICTS
 
 __all__ = ["CODES", "JUDGES", "TOKENS", "Ctc", "DepthCodes", "Judges", "Tokens", "objective_of"]
@@ -26,7 +26,7 @@ __all__ = ["CODES", "JUDGES", "TOKENS", "Ctc", "DepthCodes", "Judges", "Tokens",
 class Tokens(Objective):
     """Cross entropy of token ids, written one after another: row t predicts element t."""
 
-    head: ClassVar[str | None] = "text"
+    head: ClassVar[str | None] = TOKEN_ADAPTER
 
     def __init__(self) -> None:
         super().__init__("cross_entropy")
@@ -48,7 +48,7 @@ class Ctc(Objective):
         column: Where the labels stand.
     """
 
-    head: ClassVar[str | None] = "text"
+    head: ClassVar[str | None] = TOKEN_ADAPTER
     piecewise: ClassVar[bool] = True
 
     def __init__(self, column: str) -> None:

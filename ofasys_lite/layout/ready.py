@@ -19,9 +19,8 @@ from ofasys_lite.layout.scan import Progress, Scan, pieces
 from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, adapter_suffix, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.decoding import uneven
-from ofasys_lite.plan.language import TEXT_ADAPTER
 from ofasys_lite.plan.segments import ToolKey
-from ofasys_lite.preprocess.base import Context, Preprocess
+from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Context, Preprocess
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.writing import current
 
@@ -101,8 +100,8 @@ class Ready:
 
 def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
     """Name under which the slot's adapter stands in the model: `text`, `image`, `image:timm` ..."""
-    if slot.adapter == TEXT_ADAPTER:
-        return "text"
+    if slot.tokens:
+        return TOKEN_ADAPTER
     base = modality.adapter_name or modality.name.lower()
     if codec_of(slot) is not None and slot.learned:
         return base + adapter_suffix(slot)
@@ -242,7 +241,7 @@ def adapters_of(
                     f"{found[name][0]} and {slot.adapter} would both be the adapter `{name}` of the model",
                     help="give one of the two classes another name",
                 )
-            if slot.adapter != TEXT_ADAPTER:  # which has no settings
+            if not slot.tokens:  # which has no settings
                 _agree(name, found[name][1], own, (first.setdefault(name, modality.name), modality.name))
                 # what shares an adapter may have settings that only its own Preprocess reads
                 found[name] = slot.adapter, {**own, **found[name][1]}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from ofasys_lite.cards.ways import BUILT_IN, Way
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
+from ofasys_lite.plan.language import TEXT_ADAPTER
 
 __all__ = [
     "ClosedSet",
@@ -144,6 +145,11 @@ class SlotSegment:
     def tool_key(self) -> ToolKey:
         """What decides how its values are prepared: modality (for the settings), preprocess and adapter."""
         return self.modality, self.preprocess, self.adapter
+
+    @property
+    def tokens(self) -> bool:
+        """Whether its elements are token ids of the vocabulary, where it is not written in codes."""
+        return self.adapter == TEXT_ADAPTER
 
 
 @dataclass(frozen=True, slots=True)

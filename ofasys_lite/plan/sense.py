@@ -9,7 +9,7 @@ from ofasys_lite.cards.classes import load_object
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.instruction.syntax_tree import Group, Slot, Span, Template
 from ofasys_lite.plan.attribute_values import CallValue
-from ofasys_lite.plan.language import RENAMED, TEXT_ADAPTER
+from ofasys_lite.plan.language import RENAMED
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import (
     GroupSegment,
@@ -140,7 +140,7 @@ def check_objectives(planning: Planning, template: PlannedTemplate) -> None:
                 planning.error(
                     "E111", f"`ctc({column})` aligns the slot with itself", slot.span, "name a column of text"
                 )
-            elif reader is not None and reader.adapter != TEXT_ADAPTER:
+            elif reader is not None and not reader.tokens:
                 help = "ctc takes a column that is read as TEXT, PHONE or CATEGORY"
                 message = f"ctc needs labels, and `{column}` is read as {reader.modality} in this line"
                 planning.error("E111", message, slot.span, help)
@@ -237,7 +237,7 @@ def _check_given(planning: Planning, side: tuple[Segment, ...]) -> None:
             planning.not_yet("`no_loss` within a group that is written is planned for a later version")
         elif isinstance(segment, GroupSegment) and any(map(_has_candidates, walk((segment,)))):
             planning.not_yet("`closed_set=@column` within a group that is written is planned for a later version")
-        elif any(s.adapter != TEXT_ADAPTER for s in slots):
+        elif not all(s.tokens for s in slots):
             planning.not_yet(f"{slots[0].modality} with `no_loss` right of `->` is planned for a later version")
 
 

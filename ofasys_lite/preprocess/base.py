@@ -25,6 +25,7 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 __all__ = [
     "NO_ROW",
     "READ",
+    "TOKEN_ADAPTER",
     "Context",
     "Grid",
     "Look",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+#: Name of the adapter of token ids, which every model has.
+TOKEN_ADAPTER = "text"
 #: Raw values of a row by column.
 Row = Mapping[str, Any]
 #: Where a line is looked at without a row.
@@ -63,8 +66,8 @@ class Piece:
             token ids; otherwise the modality's name in small letters, plus `:name` for a named adapter).
         positions_P3: Relative (time, row, column) positions; collation adds the running start (M-RoPE).
         arrays: What the adapter needs. Arrays of the same name are concatenated along axis 0 over all pieces of a pack.
-            Token pieces have `ids` (P,) int64, and may have `inputs` (P,) where what is fed back differs from
-            what is learned (`noise_ratio`).
+            `ids` (P,) int64 are token ids of the vocabulary; beside them `inputs` (P,) may be what is fed back where
+            that differs from what is learned (`noise_ratio`).
         learn_P: For target pieces: True where the row carries loss; None learns all rows of a learned slot.
         grid: (frames, lines, columns) of what lies in a grid, its rows frame by frame and line by line; else None.
     """
@@ -82,19 +85,26 @@ class Piece:
             )
         if self.grid is not None and math.prod(self.grid) != len(self.positions_P3):
             raise ShapeError(f"{self.adapter} piece: a grid of {self.grid} for {len(self.positions_P3)} rows")
-        if self.adapter == "text" and len(self.arrays["ids"]) != len(self.positions_P3):
-            raise ShapeError(f"text piece: {len(self.arrays['ids'])} ids for {len(self.positions_P3)} rows")
+        if self.tokens and len(self.arrays["ids"]) != len(self.positions_P3):
+            raise ShapeError(f"{self.adapter} piece: {len(self.arrays['ids'])} ids for {len(self.positions_P3)} rows")
 
     @property
     def count(self) -> int:
         """Number of rows."""
         return len(self.positions_P3)
 
+    @property
+    def tokens(self) -> bool:
+        """Whether its rows are token ids of the vocabulary: each stands by itself, may be forced, and is fed back."""
+        return "ids" in self.arrays
+
     @staticmethod
     def of_ids(ids: Iterable[int], positions_P3: npt.NDArray[np.int64] | None = None) -> Piece:
         """A token piece in a line (or at `positions_P3`)."""
         array = np.fromiter(ids, dtype=np.int64)
-        return Piece("text", line_positions(len(array)) if positions_P3 is None else positions_P3, {"ids": array})
+        return Piece(
+            TOKEN_ADAPTER, line_positions(len(array)) if positions_P3 is None else positions_P3, {"ids": array}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ class Context:
 
     settings: Mapping[str, Any]
     vocabulary: Vocabulary
-    adapter: str = "text"
+    adapter: str = TOKEN_ADAPTER
     folder: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 

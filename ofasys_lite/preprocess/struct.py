@@ -198,7 +198,7 @@ class StructPreprocess(Preprocess):
                 forced = len(_ONLY.get(field.type, ())) == 1 or len(field.values) == 1
                 learn += [not forced, *([len(field.values) != 1] * (len(written) - 1))]
         piece = Piece.of_ids(ids)
-        return Piece("text", piece.positions_P3, piece.arrays, np.array(learn, dtype=np.bool_))
+        return Piece(piece.adapter, piece.positions_P3, piece.arrays, np.array(learn, dtype=np.bool_))
 
     def _field_ids(self, value: Any, field: Field, most: int, target: bool) -> list[int]:
         value = checked_field(value, field)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext, Size, line_positions
+from ofasys_lite.preprocess.base import READ, TOKEN_ADAPTER, Piece, Preprocess, RowContext, Size, line_positions
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.plain import plain
@@ -151,7 +151,7 @@ class TextPreprocess(Preprocess):
             hit = rng.random(len(array)) < ratio
             hit[-1] = False
             arrays["inputs"] = np.where(hit, rng.integers(low, high, len(array)), array)
-        return Piece("text", line_positions(len(array)), arrays)
+        return Piece(TOKEN_ADAPTER, line_positions(len(array)), arrays)
 
     def _ids(self, text: str, options: Options) -> list[int]:
         if option(options, "spelled"):

@@ -15,7 +15,6 @@ from pathlib import Path
 from rich.console import Console
 
 from ofasys_lite.adapters.codes import CodesAdapter, head_layers
-from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.overrides import given_settings
 from ofasys_lite.cards.types import ModalityCard, TaskCard
@@ -113,7 +112,7 @@ class CodecTrainer:
     def _config(self, slot: SlotSegment, call: CallValue) -> CodecConfig:
         """Sizes of the codec that the slot asks for; CardError where none can be trained for it."""
         help = f"train one before, and name its folder: codec={call.name}(codecs/mine)"
-        if not issubclass(load_class(slot.adapter, CodesAdapter, "adapter"), ImageCodesAdapter):
+        if not load_class(slot.adapter, CodesAdapter, "adapter").trained:
             raise CardError("only codecs of images are trained before a run", help=help)
         if slot.key != slot.column:
             raise CardError("no codec is trained on the pictures of a group", help=help)

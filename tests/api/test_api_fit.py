@@ -98,7 +98,7 @@ def test_what_a_model_knows_is_unchanged_when_it_is_made_ready_for_more(model: G
     assert len(new.vocabulary) == rows + 2
     assert [new.vocabulary.name(i) for i in range(rows)] == [old.vocabulary.name(i) for i in range(rows)]
     assert torch.equal(new.network.embedding.weight[:rows], old.network.embedding.weight)
-    assert set(new.network.adapters) == {"image", "audio"}
+    assert set(new.network.adapters) == {"audio", "image", "text"}
     batch = to_device(collate([old.maker("colour").example(colour_rows()[0], "0", None, False)]), old.device)
     with torch.inference_mode():
         states = [g.network.eval().decode(batch, g.network.encode(batch.source)) for g in (old, new)]

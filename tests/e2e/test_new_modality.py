@@ -195,7 +195,7 @@ def test_a_modality_from_outside_learns_beside_the_others(outside: Path, tmp_pat
     model = worlds.run([card, worlds.task("spell")], folder, modalities=cards, **more)
     losses = [r["loss"] for r in RunFolder(folder).history() if r.get("task") == "colours"]
     assert losses[-1] < 0.3 * losses[0]
-    assert set(model.network.adapters) == {"colour"}
+    assert set(model.network.adapters) == {"colour", "text"}
     asked = [Request("colours", {"colour": rgb}) for rgb in ("250 0 0", [0, 250, 0], "0 0 250")]
     assert [p.values["name"] for p in predict(model, asked) if p] == ["red", "green", "blue"]
     loaded = Generalist.from_pretrained(folder)
@@ -268,7 +268,7 @@ def test_modalities_that_name_the_same_adapter_share_it(outside: Path, tmp_path:
     part = next(part for part in collate(examples).source.parts if part.adapter == "image")
     assert part.grids == ((2, 1, 2), (1, 1, 2))
     model = worlds.generalist(ready)
-    assert set(model.network.adapters) == {"image"}
+    assert set(model.network.adapters) == {"image", "text"}
     with torch.inference_mode():
         embedded = model.network.adapters["image"].embed(to_device(collate(examples), model.device).source.parts[0])
     assert torch.equal(embedded[:2], embedded[2:4])  # equal frames
