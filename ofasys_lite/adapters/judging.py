@@ -81,7 +81,7 @@ def show_judged(coder: Coder, rows: LossRows, encoded: Encoded) -> None:
         chosen = np.flatnonzero(rows.host["kinds"] == kind)
         if not len(chosen):
             continue
-        at_X = moved(torch.from_numpy(chosen), codes_JLK.device)
+        at_X = moved(chosen, codes_JLK.device)
         pieces_X = pieces_J[at_X]
         if kind == OTHER:
             wrong_XLK = codes_NLK[_others(pieces_X, len(codes_NLK))]

@@ -43,7 +43,7 @@ class Passes:
         positions_ML3: Tensor,
     ) -> None:
         rows = [np.arange(first, first + count) for first, count in spans]
-        index = moved(torch.from_numpy(np.concatenate(rows) if rows else np.zeros(0, np.int64)), states_SD.device)
+        index = moved(np.concatenate(rows) if rows else np.zeros(0, np.int64), states_SD.device)
         self.body = body
         self.states_SD = states_SD.index_select(0, index)
         self.source_S3 = source.positions_S3.index_select(0, index)

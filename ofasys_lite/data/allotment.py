@@ -17,6 +17,7 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import gcd
 
 import numpy as np
@@ -90,7 +91,6 @@ class Allotment:
                 heap.append((rest, tasks + stage, ~(tasks + stage)))
             self.roots.append(self._grow(heap))
         self.pieces: list[Stretch] = []
-        self._tables: dict[str, Int64] = {}
 
     def _grow(self, heap: list[tuple[float, int, int]]) -> int:
         """The root of a Huffman tree over (weight, tie break, node) leaves."""
@@ -146,7 +146,7 @@ class Allotment:
                     passed[node], rest = before.pass_left(node, count)
                     phase[node] = rest * total[node] // before.total[node]
         self.pieces.append(Stretch(start, tuple(weights), reached, passed, left, total, phase))
-        self._tables = {}
+        self.__dict__.pop("_tables", None)
 
     def _node_weights(self, weights: Sequence[int]) -> tuple[list[int], list[int]]:
         """(left weight, total weight, at least 1) of every inner node."""
@@ -184,7 +184,7 @@ class Allotment:
 
     def route(self, start: int, units: int) -> tuple[Int64, Int64]:
         """(task (N,), the task's own sample count before it (N,)) of `units` units from `start` on, in drawn order."""
-        tables = self._arrays()
+        tables = self._tables
         count_U = np.arange(start, start + units, dtype=np.int64)
         piece_U = np.searchsorted(tables["start"], count_U, side="right") - 1
         place_U = np.arange(units, dtype=np.int64) * self.sizes[0]
@@ -208,15 +208,14 @@ class Allotment:
             piece_U = np.repeat(piece_U[gate], finer)
         return task_N, ordinal_N
 
-    def _arrays(self) -> dict[str, Int64]:
-        """The pieces as arrays (P, I), made once."""
-        if not self._tables:
-            tables = {"start": np.array([piece.start for piece in self.pieces], np.int64)}
-            for name in ("reached", "passed", "left", "total", "phase"):
-                tables[name] = np.array([getattr(piece, name) for piece in self.pieces], np.int64)
-            tables["children"] = np.array(self.children, np.int64).reshape(-1, 2)
-            self._tables = tables
-        return self._tables
+    @cached_property
+    def _tables(self) -> dict[str, Int64]:
+        """The pieces as arrays (P, I)."""
+        tables = {"start": np.array([piece.start for piece in self.pieces], np.int64)}
+        for name in ("reached", "passed", "left", "total", "phase"):
+            tables[name] = np.array([getattr(piece, name) for piece in self.pieces], np.int64)
+        tables["children"] = np.array(self.children, np.int64).reshape(-1, 2)
+        return tables
 
 
 def _descend(tables: dict[str, Int64], root: int, count_U: Int64, piece_U: Int64) -> tuple[Int64, Int64]:

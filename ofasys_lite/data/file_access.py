@@ -49,15 +49,16 @@ class DataFile:
     """One file, local or behind fsspec; opened when read, and closed again when many others are.
 
     Args:
-        path: Local path or fsspec URL.
+        path: Local path or fsspec URL (`far`).
         name: What it is called in messages, where `path` is a copy of it.
         folder: The folder that relative media paths in it start from; empty: the one it lies in.
     """
 
     def __init__(self, path: str, name: str = "", folder: str = "") -> None:
         self.path = path
+        self.far = is_url(path)
         self.name = name or path
-        self.folder = folder or (path.rpartition("/")[0] if is_url(path) else str(Path(path).parent))
+        self.folder = folder or (path.rpartition("/")[0] if self.far else str(Path(path).parent))
         self._handle: Handle | None = None
         self._seen: tuple[int, int, int] | None = None
         self._remote: tuple[int, Any, str] | None = None
@@ -81,7 +82,7 @@ class DataFile:
 
     def open(self) -> BinaryIO:
         """The file opened for reading bytes from the start."""
-        if is_url(self.path):
+        if self.far:
             system, path = self.remote()
             with remote_errors(self.path):
                 return cast(BinaryIO, system.open(path, "rb"))
@@ -96,7 +97,7 @@ class DataFile:
         Raises:
             DataError: If the file is gone, or another one than when it was indexed.
         """
-        if is_url(self.path):
+        if self.far:
             system, path = self.remote()
             with remote_errors(self.path):
                 found = cast(bytes, system.cat_file(path, start=start, end=stop))
@@ -131,7 +132,7 @@ class DataFile:
 
     def size(self) -> int:
         """Number of bytes."""
-        if is_url(self.path):
+        if self.far:
             system, path = self.remote()
             with remote_errors(self.path):
                 return int(system.size(path) or 0)
@@ -167,7 +168,7 @@ class DataFile:
 
     def _stamp(self) -> str:
         """What changes when the file does: path, size and time, or the remote store's own tag."""
-        if is_url(self.path):
+        if self.far:
             system, path = self.remote()
             with remote_errors(self.path):
                 return f"{self.path}|{system.ukey(path)}"
@@ -177,7 +178,7 @@ class DataFile:
 
     def _settled(self) -> bool:
         """False while the file is so new that another write could leave the same time stamp."""
-        if is_url(self.path):
+        if self.far:
             return not self.path.startswith("memory:")  # another process's memory may have the same tag
         return time.time() - self._stat().st_mtime > 2
 

@@ -152,13 +152,10 @@ class Mixture:
         task_N, ordinal_N = self._allotment.route(step * units, units)
         rows_N = self._table[task_N]
         epoch_N, place_N = np.divmod(ordinal_N, rows_N[:, 0])
-        key_N = np.array([self._key(t, e) for t, e in zip(task_N.tolist(), epoch_N.tolist(), strict=True)], np.uint64)
+        epochs = [(self.tasks[t].name, e) for t, e in zip(task_N.tolist(), epoch_N.tolist(), strict=True)]
+        key_N = np.array([key_of("shuffle", self.seed, name, epoch) for name, epoch in epochs], np.uint64)
         index_N = permute_many(place_N, rows_N[:, 0], rows_N[:, 1], rows_N[:, 2], key_N)
         return tuple(map(Draw, task_N.tolist(), epoch_N.tolist(), index_N.tolist(), ordinal_N.tolist()))
-
-    def _key(self, task: int, epoch: int) -> int:
-        """The key of one task's shuffle in one epoch."""
-        return key_of("shuffle", self.seed, self.tasks[task].name, epoch)
 
     def spare(self, task: int, epoch: int, attempt: int, index: int) -> int:
         """The row that stands in for row `index`, which cannot be read, at its `attempt`-th replacement (from 1 on).

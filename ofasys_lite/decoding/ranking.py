@@ -103,7 +103,7 @@ class Ranker:
             union = self._unions.get(distinct) or self._union(distinct, device)
             scores_RW, ids = self.session.scores(states_RD, union.tensor).float(), union.ids
             if len(union.masks) > 1:
-                legal_RW = moved(torch.from_numpy(np.stack([union.masks[a.legal] for a in group])), device)
+                legal_RW = moved(np.stack([union.masks[a.legal] for a in group]), device)
                 scores_RW.masked_fill_(~legal_RW, _ILLEGAL)
         if any(a.banned for a in group):
             scores_RW = _without_banned(scores_RW, group, ids)

@@ -26,14 +26,14 @@ class NetworkSession:
     """
 
     def __init__(self, network: Network, source: Stream, states_SD: Tensor, steps: int | None = None) -> None:
-        self.network, self.steps = network, steps
+        self.network, self.text, self.steps = network, network.text, steps
         self.cache = network.body.start(states_SD, source.positions_S3, source.lengths, steps)
         self._scorers: dict[str, list[Score] | None] = {}
 
     def advance(self, ids_B: Tensor, positions_B3: Tensor, codes: CodeStep | None = None) -> Tensor:
         """States (B, D) behind one more element per live row."""
         network = self.network
-        x_BD = network.text.lookup(ids_B)
+        x_BD = self.text.lookup(ids_B)
         if codes is None:
             return network.body.step(x_BD, positions_B3, self.cache)
         for name, (rows_R, codes_RK, places_R) in codes.fed.items():
@@ -53,7 +53,7 @@ class NetworkSession:
 
     def scores(self, states_BD: Tensor, ids_W: Tensor | None) -> Tensor:
         """Logits (B, V), or (B, W) of some ids only."""
-        return self.network.text.scores(states_BD, ids_W).float()
+        return self.text.scores(states_BD, ids_W).float()
 
     def select(self, rows: Tensor) -> None:
         """Row i becomes the continuation of row `rows[i]`."""

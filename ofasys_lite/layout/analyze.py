@@ -15,7 +15,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example
 from ofasys_lite.layout.ready import ReadyTask
-from ofasys_lite.layout.row_state import row_context
+from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.plan.segments import SlotSegment, option
 
 __all__ = ["Analysis", "SlotRows", "analyze"]
@@ -132,7 +132,7 @@ def _lengths(
     for side, segments in (("source", template.source), *(("target", t) for t in template.targets)):
         for slot, value in raw_values(segments, row):
             tool = task.maker.preprocess[slot.tool_key]
-            options, known = slot.options, row_context(slot, row, frame, side == "target")
+            options, known = slot.options, RowState(row, None, False, frame).context(slot, row, side == "target")
             remarks.see(slot, tool.look(value, options, {**tool.settings, "folder": tool.context.folder}, known))
             count = tool.encode(value, options, replace(known, rng=rng)).count
             whole = count

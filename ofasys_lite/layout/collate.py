@@ -20,26 +20,8 @@ from ofasys_lite.preprocess.vocabulary import CONTROLS
 __all__ = ["collate"]
 
 Ints = npt.NDArray[np.int64]
-_START = CONTROLS.index("<start>")
-
-
-@dataclass(slots=True)
-class _Parts:
-    """Gathers pieces by adapter, in stream order."""
-
-    pieces: dict[str, list[tuple[Piece, Ints]]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, piece: Piece, rows_P: Ints, count: int = 0) -> tuple[int, int]:
-        """Notes a piece; returns (its number, rows before it) among its adapter's pieces, each of them whole."""
-        held = self.pieces.setdefault(piece.adapter, [])
-        held.append((piece, rows_P))
-        before = self.counts.get(piece.adapter, 0)
-        self.counts[piece.adapter] = before + (count or len(rows_P))
-        return len(held) - 1, before
-
-    def build(self) -> tuple[Part, ...]:
-        return tuple(_part(adapter, self.pieces[adapter]) for adapter in sorted(self.pieces))
+#: What the first row of a causal sequence holds.
+_OPENING = Piece.of_ids([CONTROLS.index("<start>")])
 
 
 def _part(adapter: str, pieces: list[tuple[Piece, Ints]]) -> Part:
@@ -59,7 +41,7 @@ def _placed(pieces: Sequence[Piece]) -> Ints:
     start = 0
     found: list[Ints] = []
     for piece in pieces:
-        if piece.count:
+        if len(piece.positions_P3):
             positions = piece.positions_P3 + start
             start = int(positions.max()) + 1
             found.append(positions)
@@ -73,7 +55,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     """
     examples = sorted(examples, key=lambda example: not all(t.causal for t in example.targets))
     learned = _Learning()
-    sources, targets = _SourceStream(learned), _TargetStream(learned)
+    sources, targets = _Stream("source", learned), _Stream("target", learned)
     cross: list[tuple[int, int]] = []
     for number, example in enumerate(examples):
         read = sum(sources.add(sequence, number) for sequence in example.sources)
@@ -125,10 +107,15 @@ class _Learning:
 
 @dataclass(slots=True)
 class _Stream:
-    """Sequences laid end to end."""
+    """Lays sequences end to end, and gathers their pieces by adapter.
 
+    Causal ones are shifted: row t holds element t-1, stands at the place of element t.
+    """
+
+    side: StreamSide
     learning: _Learning
-    parts: _Parts = field(default_factory=_Parts)
+    pieces: dict[str, list[tuple[Piece, Ints]]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     row: int = 0
     lengths: list[int] = field(default_factory=list)
     positions: list[Ints] = field(default_factory=list)
@@ -137,83 +124,54 @@ class _Stream:
     def stream(self) -> Stream:
         """The finished stream."""
         positions = np.concatenate(self.positions) if self.positions else np.zeros((0, 3), dtype=np.int64)
-        return Stream(positions, tuple(self.lengths), self.parts.build())
+        parts = tuple(_part(adapter, self.pieces[adapter]) for adapter in sorted(self.pieces))
+        return Stream(positions, tuple(self.lengths), parts)
 
-
-class _SourceStream(_Stream):
-    """Lays source sequences end to end."""
-
-    def add(self, sequence: Side, sample: int) -> int:
+    def add(self, sequence: Side | Target, sample: int) -> int:
         """Appends one sequence of sample number `sample`; returns its number of rows."""
-        first = self.row
-        rows: list[Ints] = []
-        places: list[tuple[int, int]] = []
-        for piece in sequence.pieces:
-            rows.append(np.arange(self.row, self.row + piece.count))
-            places.append(self.parts.add(piece, rows[-1]) if piece.count else (0, 0))
-            self.row += piece.count
-        for item in sequence.learned:
-            piece = sequence.pieces[item.piece]
-            if piece.count:
-                self.learning.add(item, piece, rows[item.piece], "source", places[item.piece], sample)
-        self.positions.append(_placed(sequence.pieces))
-        self.lengths.append(self.row - first)
-        return self.row - first
-
-
-class _TargetStream(_Stream):
-    """Lays target sequences end to end.
-
-    Causal ones are shifted: row t holds element t-1, stands at the place of element t.
-    """
-
-    def add(self, target: Target, sample: int) -> int:
-        """Appends one sequence of sample number `sample`; returns its number of rows."""
-        pieces = _written(target) if target.causal else target.pieces
-        total = sum(piece.count for piece in pieces)
-        if total == 0:
-            return 0
-        # a row of the stream holds the element before its own where the sequence is causal
-        shift = int(target.causal)
-        first, end = self.row, self.row + total
-        if target.causal:
-            self.parts.add(Piece.of_ids([_START]), np.array([first]))
+        causal, pieces = sequence.causal, sequence.pieces
         learned: dict[int, list[Learned]] = {}
-        for item in target.learned:
+        for item in sequence.learned:
             learned.setdefault(item.piece, []).append(item)
-        for index, piece in enumerate(pieces):
-            if piece.count == 0:
+        while causal and pieces and len(pieces) - 1 not in learned and not pieces[-1].tokens:
+            pieces = pieces[:-1]  # neither learned nor fed: nobody looks at it
+        counts = [len(piece.positions_P3) for piece in pieces]
+        total = sum(counts)
+        if not total and self.side == "target":
+            return 0
+        end = self.row + total
+        if causal:
+            self._hold(_OPENING, np.array([self.row]), 1)
+        for index, (piece, count) in enumerate(zip(pieces, counts, strict=True)):
+            if not count:
                 continue
-            rows = np.arange(self.row, self.row + piece.count)
-            self.row += piece.count
-            fed, own = rows + shift, learned.get(index, ())
-            if fed[-1] == end:
-                # the last element is predicted, never fed back
-                fed = fed[:-1]
-            place = (0, 0)
+            rows = fed = np.arange(self.row, self.row + count)
+            self.row += count
+            if causal:
+                # a row holds the element before its own; the last element is predicted, never fed back
+                fed = rows + 1 if self.row < end else rows[1:]
+            own, place = learned.get(index, ()), (0, 0)
             # a learned piece is there even where none of its rows is fed: its adapter may know what is to be learned
             if len(fed) or (own and not piece.tokens):
-                place = self.parts.add(_fed(piece, len(fed)) if target.causal else piece, fed, piece.count)
+                place = self._hold(_fed(piece, len(fed)) if causal and piece.tokens else piece, fed, count)
             for item in own:
-                self.learning.add(item, piece, rows, "target", place, sample, target.causal)
+                self.learning.add(item, piece, rows, self.side, place, sample, causal or self.side == "source")
         self.positions.append(_placed(pieces))
         self.lengths.append(total)
-        if target.causal:
+        if causal:
             self.causal_rows = self.row
         return total
 
-
-def _written(target: Target) -> tuple[Piece, ...]:
-    """The pieces of a target without those at its end that are neither learned nor token ids: nobody looks at them."""
-    pieces, learned = target.pieces, {item.piece for item in target.learned}
-    while pieces and len(pieces) - 1 not in learned and not pieces[-1].tokens:
-        pieces = pieces[:-1]
-    return pieces
+    def _hold(self, piece: Piece, rows_P: Ints, count: int) -> tuple[int, int]:
+        """Notes a piece of `count` rows; returns (its number, rows before it) among those of its adapter."""
+        held = self.pieces.setdefault(piece.adapter, [])
+        held.append((piece, rows_P))
+        before = self.counts.get(piece.adapter, 0)
+        self.counts[piece.adapter] = before + count
+        return len(held) - 1, before
 
 
 def _fed(piece: Piece, count: int) -> Piece:
-    """The first `count` rows of a token piece as the decoder is fed them; other pieces are fed whole."""
-    if not piece.tokens:
-        return piece
+    """The first `count` rows of a token piece as the decoder is fed them."""
     ids = piece.arrays.get("inputs", piece.arrays["ids"])
     return Piece(piece.adapter, piece.positions_P3[:count], {"ids": ids[:count]})

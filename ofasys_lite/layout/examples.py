@@ -11,24 +11,21 @@ from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import cut, empty_target, group_key, opener, records, walked
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.bound import Binder, Bound, BoundGroup, BoundSlot, BoundTemplate, BoundWords
 from ofasys_lite.layout.costs import row_lengths
 from ofasys_lite.layout.judged_targets import judged_targets
 from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.layout.objectives import TOKENS
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
-from ofasys_lite.layout.row_state import RowState, row_context
+from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.segments import (
-    GroupSegment,
     LossSpec,
     Plan,
-    PlannedTemplate,
-    Segment,
     SlotSegment,
     ToolKey,
-    WordsSegment,
     walk,
     written_together,
 )
@@ -66,7 +63,8 @@ class ExampleMaker:
         self._terms = Terms(plan)
         self._causal = [[not any(map(self._together, walk(side))) for side in t.targets] for t in plan.templates]
         self._judged = any(self._terms.judges(slot) for slot in plan.target_slots())
-        self._words: dict[str, Piece] = {}
+        binder = Binder(preprocess, vocabulary, objectives, self._terms)
+        self._templates = [binder.template(t) for t in plan.templates]
         # boxes are bins of the image's own size; other lines need not look at it
         self._boxes = any(tool.framed for tool in preprocess.values())
 
@@ -95,27 +93,27 @@ class ExampleMaker:
             train: Augmentation, paraphrases, `drop` and noise apply.
             step: Number of the training step, for what changes in the course of a run.
         """
-        templates = self.plan.templates
+        templates = self._templates
         choice = int(rng.integers(len(templates))) if train and rng is not None and len(templates) > 1 else 0
         template = templates[choice]
-        drop = max((s.drop for s in walk(template.source)), default=0.0)
+        drop = template.drop
         try:
-            frame = self._frame(template, row)
+            frame = self._frame(template, row) if self._boxes else None
             source = RowState(row, rng, train, frame)
             source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
-            for segment in template.source:
-                self._segment(source, segment, row, target=False)
+            for part in template.source:
+                self._lay(source, part, row)
             targets = []
             for side, causal in zip(template.targets, self._causal[choice], strict=True):
                 state = RowState(row, rng, train, frame, step)
                 state.masked = source.masked
-                for segment in side:
-                    self._segment(state, segment, row, target=True)
+                for part in side:
+                    self._lay(state, part, row)
                 targets.append(Target(tuple(state.pieces), tuple(state.learned), causal))
             if self._judged and train and rng is not None:
                 # behind all other draws: what the sample writes is the same with judges and without
-                for side, target in zip(template.targets, tuple(targets), strict=True):
-                    targets += judged_targets(self._terms, side, target.pieces, rng)
+                for planned, target in zip(self.plan.templates[choice].targets, tuple(targets), strict=True):
+                    targets += judged_targets(self._terms, planned, target.pieces, rng)
         except DataError as error:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
@@ -139,13 +137,12 @@ class ExampleMaker:
             emptied: Leave out the slots with `drop=`, as training does now and then: what guidance compares with.
             own_holes: In pictures of slots with `mask_ratio`, transparent parts are hidden, where there are any.
         """
-        template = self.plan.templates[0]
         try:
-            state = RowState(row, rng, False, self._frame(template, row))
+            state = RowState(row, rng, False, self.frame(row))
             state.objectives, state.own_holes = False, own_holes
             state.dropped = emptied
-            for segment in template.source:
-                self._segment(state, segment, row, target=False)
+            for part in self._templates[0].source:
+                self._lay(state, part, row)
         except DataError as error:
             raise DataError(f"task {self.plan.task}, id {id}: {error.message}", help=error.help) from error
         return Example(self.plan.task, id, (Side(tuple(state.pieces)),), (), masked=state.masked)
@@ -155,39 +152,37 @@ class ExampleMaker:
 
         `learn_P` of the piece is True at the positions that are to be written.
         """
-        template = self.plan.templates[0]
         found: dict[str, Piece] = {}
-        for slot in template.targets[target]:
-            if isinstance(slot, SlotSegment) and slot.learned and slot.column in masked and codec_of(slot) is not None:
-                state = RowState(row, None, False, self._frame(template, row))
+        for part in self._templates[0].targets[target]:
+            if not isinstance(part, BoundSlot):
+                continue
+            slot = part.slot
+            if slot.learned and slot.column in masked and codec_of(slot) is not None:
+                state = RowState(row, None, False, self.frame(row))
                 state.masked = dict(masked)
-                self._slot(state, slot, row, target=True)
+                self._slot(state, part, row)
                 found[slot.key] = state.pieces[-1]
         return found
 
-    def _segment(self, state: RowState, segment: Segment, row: Any, target: bool) -> None:
-        if isinstance(segment, WordsSegment):
-            term = self._terms.words() if target and self.plan.loss_on_words else None
-            state.add(self._word_piece(segment.text), TOKENS, term)
-        elif isinstance(segment, SlotSegment):
-            self._slot(state, segment, row, target)
+    def _lay(self, state: RowState, part: Bound, row: Any) -> None:
+        """Lays out what `row` (a record of it within a group) has for a part of the line."""
+        if isinstance(part, BoundSlot):
+            self._slot(state, part, row)
+        elif isinstance(part, BoundWords):
+            state.add(part.piece, TOKENS, part.term)
         else:
-            self._group(state, segment, row, target)
-
-    def _word_piece(self, text: str) -> Piece:
-        if text not in self._words:
-            self._words[text] = Piece.of_ids(self.vocabulary.encode(text))
-        return self._words[text]
+            self._group(state, part, row)
 
     def _control(self, name: str) -> Piece:
         return Piece.of_ids([self.vocabulary.control(name)])
 
-    def _slot(self, state: RowState, slot: SlotSegment, row: Any, target: bool) -> None:
+    def _slot(self, state: RowState, part: BoundSlot, row: Any) -> None:
+        slot, target = part.slot, part.target
         value = field(row, slot.column, slot.exact)
         absent = is_empty(value)
         if slot.optional:
             if target:
-                term = self._terms.loss(slot, slot.losses[0]) if slot.learned else None
+                term = part.learned[0][1] if slot.learned else None
                 state.add(self._control("absent" if absent else "present"), TOKENS, term)
             if absent:
                 return
@@ -198,44 +193,31 @@ class ExampleMaker:
         if state.dropped and slot.drop > 0:
             return
         try:
-            tool = self.preprocess[slot.tool_key]
-            piece = tool.encode(value, slot.options, state.context(slot, row, target))
-            if row is state.row:
-                piece = self._span(state, slot, piece, target)
+            piece = part.tool.encode(value, slot.options, state.context(slot, row, target))
+            if row is state.row and target and slot.column in state.masked and slot.learned and slot.closed is None:
+                piece = part.tool.rest(piece, state.masked[slot.column], state.rng if state.train else None)
         except DataError as error:
             message = f"column `{slot.column}`: {naming(error, value)}"
             raise DataError(message, code=error.code, help=error.help) from error
-        if slot.losses and (target or state.objectives):
-            piece = self._learn(state, slot, piece, row)
+        hides = len(piece.arrays.get("mask", ())) or (part.span and state.rng is not None)
+        if hides and not target and row is state.row:
+            state.masked[slot.column] = piece
+        if part.learned and (target or state.objectives):
+            piece = self._learn(state, part, piece, row)
         state.pieces.append(piece)
 
-    def _span(self, state: RowState, slot: SlotSegment, piece: Piece, target: bool) -> Piece:
-        """`piece`, or of a target of which the source hides a part, the piece that learns that part."""
-        if target:
-            hidden = state.masked.get(slot.column) if slot.learned and slot.closed is None else None
-            if hidden is None:
-                return piece
-            return self.preprocess[slot.tool_key].rest(piece, hidden, state.rng if state.train else None)
-        options = dict(slot.options)
-        if len(piece.arrays.get("mask", ())):
-            state.masked[slot.column] = piece
-        if options.get("mask_style") == "mass" and options.get("mask_ratio") and state.rng is not None:
-            state.masked[slot.column] = piece
-        return piece
-
-    def _learn(self, state: RowState, slot: SlotSegment, piece: Piece, row: Any) -> Piece:
+    def _learn(self, state: RowState, part: BoundSlot, piece: Piece, row: Any) -> Piece:
         """Notes what the slot's objectives learn of its piece, which stands behind those laid out; returns it."""
+        slot = part.slot
 
         def read(column: str) -> Piece:
             return self._other(slot, column, row)
 
-        for loss in slot.losses:
-            objective = self.objectives[slot.tool_key, loss]
+        for objective, term in part.learned:
             try:
                 piece, arrays = objective.prepare(piece, read, state.rng)
             except DataError as error:
                 raise DataError(f"column `{slot.column}`: {error.message}", code=error.code, help=error.help) from error
-            term = self._terms.loss(slot, loss)
             state.learned.append(Learned(len(state.pieces), objective, (term,), arrays))
         return piece
 
@@ -257,21 +239,19 @@ class ExampleMaker:
 
     def frame(self, row: Mapping[str, Any]) -> tuple[int, int] | None:
         """(width, height) in pixels of the row's picture that boxes refer to, None if there is none."""
-        return self._frame(self.plan.templates[0], row)
+        return self._frame(self._templates[0], row) if self._boxes else None
 
-    def _frame(self, template: PlannedTemplate, row: Mapping[str, Any]) -> tuple[int, int] | None:
-        if not self._boxes:
-            return None
-        for slot in walk(template.source):
-            tool = self.preprocess.get(slot.tool_key)
+    def _frame(self, template: BoundTemplate, row: Mapping[str, Any]) -> tuple[int, int] | None:
+        for slot, tool in template.readers:
             value = field(row, slot.column, slot.exact)
-            if tool is not None and value is not MISSING and value is not None:
+            if value is not MISSING and value is not None:
                 frame = tool.frame(value)
                 if frame is not None:
                     return frame
         return None
 
-    def _group(self, state: RowState, group: GroupSegment, row: Any, target: bool) -> None:
+    def _group(self, state: RowState, part: BoundGroup, row: Any) -> None:
+        group = part.group
         elements = records(group, row)
         if len(elements) < group.least or (group.most is not None and len(elements) > group.most):
             most = "any number" if group.most is None else str(group.most)
@@ -283,54 +263,50 @@ class ExampleMaker:
             elements = cut(elements, group.cut, group.keep, rng)
         if group.order == "random" and rng is not None:
             elements = [elements[i] for i in rng.permutation(len(elements))]
-        learned = target and any(s.learned for s in walk((group,)))
-        term = self._terms.group(group) if learned else None
         for alternative, record in elements:
-            state.add(self._control(opener(group, alternative)), TOKENS, term)
-            for segment in group.alternatives[alternative]:
-                self._segment(state, segment, record, target)
-        if target:
-            state.add(self._control("end"), TOKENS, term)
+            state.add(self._control(opener(group, alternative)), TOKENS, part.term)
+            for inner in part.alternatives[alternative]:
+                self._lay(state, inner, record)
+        if part.target:
+            state.add(self._control("end"), TOKENS, part.term)
 
     def constraint(self, target: int, row: Mapping[str, Any]) -> Constraint:
         """What the ids of target number `target` may be for `row`; DataError if it lacks what that depends on."""
-        template = self.plan.templates[0]
-        frame = self._frame(template, row)
-        return self._series(template.targets[target], row, frame)
+        state = RowState(row, None, False, self.frame(row))
+        return self._series(self._templates[0].targets[target], state)
 
-    def _series(self, segments: tuple[Segment, ...], row: Any, frame: tuple[int, int] | None) -> Constraint:
-        return Series(tuple(self._part(s, row, frame) for s in segments))
+    def _series(self, parts: tuple[Bound, ...], state: RowState) -> Constraint:
+        return Series(tuple(self._part(part, state) for part in parts))
 
-    def _part(self, segment: Segment, row: Any, frame: tuple[int, int] | None) -> Constraint:
-        if isinstance(segment, WordsSegment):
-            return Forced(tuple(self.vocabulary.encode(segment.text)))
-        if isinstance(segment, GroupSegment):
-            return self._repeat(segment, row, frame)
-        tool = self.preprocess[segment.tool_key]
-        control = self.vocabulary.control
-        if not segment.learned:
-            return self._forced(segment, row, frame)
-        part: Constraint = tool.constraint(segment.options, row_context(segment, row, frame, target=True))
-        if segment.optional:
-            part = Optional(part, control("present"), control("absent"))
-        return Slotted(segment.key, part)
+    def _part(self, part: Bound, state: RowState) -> Constraint:
+        if isinstance(part, BoundWords):
+            return Forced(tuple(part.piece.arrays["ids"].tolist()))
+        if isinstance(part, BoundGroup):
+            return self._repeat(part, state)
+        slot, control = part.slot, self.vocabulary.control
+        if not slot.learned:
+            return self._forced(part, state)
+        found: Constraint = part.tool.constraint(slot.options, state.context(slot, state.row, True))
+        if slot.optional:
+            found = Optional(found, control("present"), control("absent"))
+        return Slotted(slot.key, found)
 
-    def _forced(self, slot: SlotSegment, row: Any, frame: tuple[int, int] | None) -> Constraint:
-        state = RowState(row, None, False, frame)
-        self._slot(state, slot, row, target=True)
-        if not all(p.tokens for p in state.pieces):
-            raise DataError(f"slot `{slot.key}`: a forced {slot.modality} on the target side cannot be decoded yet")
-        return Forced(tuple(int(i) for p in state.pieces for i in p.arrays["ids"]))
+    def _forced(self, part: BoundSlot | BoundGroup, state: RowState) -> Constraint:
+        """What a part that is given writes: its row's ids."""
+        given = RowState(state.row, None, False, state.frame)
+        self._lay(given, part, state.row)
+        if not all(p.tokens for p in given.pieces):
+            name = part.slot.modality if isinstance(part, BoundSlot) else f"group `{group_key(part.group)}`"
+            raise DataError(f"a forced {name} on the target side cannot be decoded yet")
+        return Forced(tuple(int(i) for p in given.pieces for i in p.arrays["ids"]))
 
-    def _repeat(self, group: GroupSegment, row: Any, frame: tuple[int, int] | None) -> Constraint:
-        if not any(s.learned for s in walk((group,))):
-            state = RowState(row, None, False, frame)
-            self._group(state, group, row, target=True)
-            return Forced(tuple(int(i) for p in state.pieces for i in p.arrays["ids"]))
+    def _repeat(self, part: BoundGroup, state: RowState) -> Constraint:
+        group, control = part.group, self.vocabulary.control
+        if part.term is None:
+            return self._forced(part, state)
         bounds = [b for b in (group.most, group.cut) if b is not None]
-        control = self.vocabulary.control
         repeat = Repeat(
-            alternatives=tuple(self._series(a, row, frame) for a in group.alternatives),
+            alternatives=tuple(self._series(a, state) for a in part.alternatives),
             openers=tuple(control(opener(group, i)) for i in range(len(group.alternatives))),
             end=control("end"),
             least=group.least,
@@ -340,37 +316,31 @@ class ExampleMaker:
 
     def values(self, target: int, split: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         """Column -> value of what `split` (ids by slot key, as the automaton gives them) spells."""
-        template = self.plan.templates[0]
-        return self._values(template.targets[target], split, row, self._frame(template, row))
+        state = RowState(row, None, False, self.frame(row))
+        return self._values(self._templates[0].targets[target], split, state)
 
-    def _values(
-        self, segments: tuple[Segment, ...], split: Mapping[str, Any], row: Any, frame: tuple[int, int] | None
-    ) -> dict[str, Any]:
+    def _values(self, parts: tuple[Bound, ...], split: Mapping[str, Any], state: RowState) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for segment in segments:
-            if isinstance(segment, SlotSegment) and segment.learned:
-                found[segment.column] = self._value(segment, split.get(segment.key), row, frame)
-            elif isinstance(segment, GroupSegment) and group_key(segment) in split:
-                found.update(self._group_values(segment, split[group_key(segment)], row, frame))
+        for part in parts:
+            if isinstance(part, BoundSlot) and part.slot.learned:
+                found[part.slot.column] = self._value(part, split.get(part.slot.key), state)
+            elif isinstance(part, BoundGroup) and group_key(part.group) in split:
+                found.update(self._group_values(part, split[group_key(part.group)], state))
         return found
 
-    def _value(self, slot: SlotSegment, ids: Any, row: Any, frame: tuple[int, int] | None) -> Any:
-        tool = self.preprocess[slot.tool_key]
+    def _value(self, part: BoundSlot, ids: Any, state: RowState) -> Any:
+        slot, known = part.slot, state.context(part.slot, state.row, True)
         if isinstance(ids, Rendered):
-            return tool.decode(ids.array, slot.options, row_context(slot, row, frame, target=True))
+            return part.tool.decode(ids.array, slot.options, known)
         if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):
             return None
         ids = ids[1:] if slot.optional else ids
-        known = row_context(slot, row, frame, target=True)
-        return tool.decode(np.asarray(ids, dtype=np.int64), slot.options, known)
+        return part.tool.decode(np.asarray(ids, dtype=np.int64), slot.options, known)
 
-    def _group_values(
-        self, group: GroupSegment, elements: Any, row: Any, frame: tuple[int, int] | None
-    ) -> dict[str, Any]:
-        found: list[Any] = []
+    def _group_values(self, part: BoundGroup, elements: Any, state: RowState) -> dict[str, Any]:
+        group, found = part.group, list[Any]()
         for alternative, split in elements:
-            segments = group.alternatives[alternative]
-            record = self._values(segments, split, row, frame)
+            record = self._values(part.alternatives[alternative], split, state)
             if group.by is not None:
                 record[group.by] = next(name for name, index in group.spellings if index == alternative)
             found.append(record)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ofasys_lite.data.mixture import Draw, Mixture, sample_rng
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.collate import collate
@@ -78,8 +80,10 @@ class Steps:
         self.ranks = ranks
         self.budgets = budgets
         for task in self.tasks:
-            # here, once, so that loader processes get the lengths of all rows and do not measure them each
+            # here, once, so that loader processes get the sizes of all rows and do not measure them each
             task.maker.lengths(task.sources["train"], 0)
+        #: Per task, (source, target) rows of each row that was drawn before; 0 where they are not known yet.
+        self._known = [np.zeros((len(task.sources["train"]), 2), np.int32) for task in self.tasks]
 
     def __getitem__(self, step: int) -> Share:
         draws = self.mixture.draw(step)
@@ -95,8 +99,12 @@ class Steps:
 
     def _lengths(self, draw: Draw) -> tuple[int, int]:
         """Rows of the source and the target, estimated without decoding, alike on every rank."""
-        task = self.tasks[draw.task]
-        return task.maker.lengths(task.sources["train"], draw.index)
+        known_2 = self._known[draw.task][draw.index]
+        if not known_2.any():
+            task = self.tasks[draw.task]
+            known_2[:] = task.maker.lengths(task.sources["train"], draw.index)
+        source, target = known_2.tolist()
+        return source, target
 
     def _example(self, draw: Draw, step: int, refused: list[Refused]) -> Example:
         task = self.tasks[draw.task]

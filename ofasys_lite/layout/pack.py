@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ class Side:
         learned: What objectives learn of them from the encoder's states.
     """
 
+    causal: ClassVar[bool] = False
     pieces: tuple[Piece, ...]
     learned: tuple[Learned, ...] = ()
 

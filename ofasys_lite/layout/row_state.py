@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.preprocess.base import Piece, RowContext
 
-__all__ = ["RowState", "row_context"]
+__all__ = ["RowState"]
 
 
 @dataclass(slots=True)
@@ -53,14 +53,8 @@ class RowState:
 
     def context(self, slot: SlotSegment, row: Any, target: bool) -> RowContext:
         """What the row (`row`: a record of it within a group) and the moment know of a slot."""
-        known = row_context(slot, row, self.frame, target)
-        return replace(known, rng=self.rng, train=self.train, step=self.step, own_holes=self.own_holes, row=self.row)
-
-
-def row_context(slot: SlotSegment, row: Any, frame: tuple[int, int] | None, target: bool) -> RowContext:
-    """What only the row knows of a slot: side, closed values, frame, the row itself."""
-    closed = None if slot.closed is None else slot.closed.values
-    if slot.closed is not None and slot.closed.kind == "candidates":
-        closed = candidates(row, slot.closed.name)
-    side: Literal["source", "target"] = "target" if target and slot.learned else "source"
-    return RowContext(side, frame=frame, closed=closed, row=row)
+        closed = None if slot.closed is None else slot.closed.values
+        if slot.closed is not None and slot.closed.kind == "candidates":
+            closed = candidates(row, slot.closed.name)
+        side: Literal["source", "target"] = "target" if target and slot.learned else "source"
+        return RowContext(side, self.rng, self.train, self.frame, closed, self.step, self.own_holes, self.row)

@@ -50,7 +50,7 @@ def ctc_losses(
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states_RD.dtype
     states_RD, weight_VD = states_RD.to(dtype), weight_VD.to(dtype)
     columns, places = np.unique(np.concatenate([[blank], *labels]), return_inverse=True)
-    columns_C = moved(torch.from_numpy(columns), device)
+    columns_C = moved(columns, device)
     with torch.autocast(kind, enabled=False):
         logits_RC = F.linear(states_RD, weight_VD.index_select(0, columns_C)).float()
         rest_R = _rest(states_RD, weight_VD, columns_C, kept_logits)
@@ -64,9 +64,7 @@ def ctc_losses(
     for row, each in zip(targets_NL, np.split(places[1:], np.cumsum(counts)[:-1]), strict=True):
         row[: len(each)] = each
     # the public function copies the labels back to the host, to ask for kernels that are not used
-    loss_N: Tensor = torch._ctc_loss(
-        log_TNX, moved(torch.from_numpy(targets_NL), device), list(lengths), counts, int(places[0])
-    )[0]
+    loss_N: Tensor = torch._ctc_loss(log_TNX, moved(targets_NL, device), list(lengths), counts, int(places[0]))[0]
     return loss_N
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 __all__ = ["moved"]
 
 
-def moved(x: Tensor, device: torch.device | str) -> Tensor:
-    """`x` on `device`. To CUDA it goes from page-locked memory, so that the host does not wait for what runs there."""
+def moved(x: Tensor | npt.NDArray[Any], device: torch.device | str) -> Tensor:
+    """`x`, a tensor or array, on `device`.
+
+    To CUDA it goes from page-locked memory, so that the host does not wait for what runs there.
+    """
+    x = x if isinstance(x, Tensor) else torch.from_numpy(x)
     if torch.device(device).type != "cuda" or x.device.type != "cpu":
         return x.to(device)
     return (x if x.is_pinned() else x.pin_memory()).to(device, non_blocking=True)

@@ -194,7 +194,7 @@ class TrainingModule(L.LightningModule):
         batch = to_device(pack, self.device)
         with self._drawing(step, number):
             losses = self.network(batch, self.settings.label_smoothing, steps)
-        weights_U = moved(torch.from_numpy(weights), self.device)
+        weights_U = moved(weights, self.device)
         loss = (losses.values_U * weights_U).sum() + losses.touch
         if loss.requires_grad:
             # gradients are averaged over ranks, the counts are sums over them
@@ -245,7 +245,7 @@ class TrainingModule(L.LightningModule):
         index = self.ledger.term_index(pack)
         if pack.losses:
             terms_U = index[pack.terms_U]
-            self.sums.index_add_(0, moved(torch.from_numpy(terms_U), values_U.device), values_U.float())
+            self.sums.index_add_(0, moved(terms_U, values_U.device), values_U.float())
             np.add.at(self.units, terms_U, pack.units_U)
         for task, _ in pack.samples:
             self.samples[self.ledger.task_index(task)] += 1

@@ -20,7 +20,7 @@ from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.data.findings import shortened
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.ready import Ready, make_ready
-from ofasys_lite.layout.row_state import row_context
+from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.recipes.recipe import split_of
 
 TRAIN_IDS = [key for key in map(str, range(99)) if split_of(key) == "train"]
@@ -84,7 +84,8 @@ def test_an_empty_label_within_a_group_or_among_candidates_is_no_class() -> None
     with pytest.raises(DataError, match="the label is empty"):
         group.maker.example(rows[-1], "x", None, True)
     offered = prepared(task("[TEXT:q] -> [TEXT:a,closed_set=@c]", [{**row, "a": "yes"} for row in rows])).tasks[0]
-    assert row_context(offered.plan.target_slots()[0], rows[0], None, True).closed == ("yes",)
+    state = RowState(rows[0], None, False, None)
+    assert state.context(offered.plan.target_slots()[0], rows[0], True).closed == ("yes",)
 
 
 def test_phones_that_are_written_are_never_none() -> None:
