@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import CardError, DataError, InstructionError
-from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import READ, Array, Look, Piece, RowContext, Size
+from ofasys_lite.plan.segments import Options
+from ofasys_lite.preprocess.base import READ, Array, Context, Look, Piece, RowContext, Size
 from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.image_values import ImageValues
 from ofasys_lite.preprocess.media import setting
@@ -37,23 +37,32 @@ __all__ = [
 
 _MAX_RATIO = 200
 _GREY = 128  # of hidden cells, where a person looks at them
+_AUGMENT = {"light": 0.1, "strong": 0.3}
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSettings:
-    """The numbers of the card that decide how an image is read.
+    """What the card and a slot say of how an image is read.
 
     Attributes:
-        patch: Side of a patch in pixels; a row of the stream is a cell of 2 x 2 patches.
+        cell: Side in pixels of a cell of 2 x 2 patches, which is a row of the stream.
         min_pixels: Smaller images are enlarged to about this many pixels.
         max_pixels: Larger images are reduced to about this many pixels.
         max_megapixels: Images above this size are refused by their header.
+        size: Both sides in pixels of every image; None where each keeps its own proportions.
+        augment: How much windows and colours change in training, as a share.
+        mask_ratio: Share of the cells that is hidden.
+        mask_style: Which cells are (`cell_mask`).
     """
 
-    patch: int
+    cell: int
     min_pixels: int
     max_pixels: int
     max_megapixels: float
+    size: object = None
+    augment: float = 0.0
+    mask_ratio: float = 0.0
+    mask_style: str = "patches"
 
     @staticmethod
     def of(settings: Mapping[str, Any], options: Options = ()) -> ImageSettings:
@@ -62,21 +71,25 @@ class ImageSettings:
         Raises:
             CardError: A number of the wrong type or range, or bounds that leave nothing.
         """
-        patch = setting(settings, "patch", 4, 1, 1024)
-        cell = (2 * patch) ** 2
-        slot = {key: value for key in ("min_pixels", "max_pixels") if (value := option(options, key)) is not None}
-        least = setting({**settings, **slot}, "min_pixels", cell, 1)
-        most = setting({**settings, **slot}, "max_pixels", 256 * cell, cell)
+        said: dict[str, Any] = dict(options)
+        side = 2 * setting(settings, "patch", 4, 1, 1024)
+        slot = {key: said[key] for key in ("min_pixels", "max_pixels") if said.get(key) is not None}
+        least = setting({**settings, **slot}, "min_pixels", side**2, 1)
+        most = setting({**settings, **slot}, "max_pixels", 256 * side**2, side**2)
         if least > most and len(slot) == 1:
             least, most = (most, most) if "max_pixels" in slot else (least, least)
         if least > most:
             raise CardError(f"`min_pixels` is {least}, above `max_pixels`, {most}")
-        return ImageSettings(patch, least, most, setting(settings, "max_megapixels", 100.0, 1e-6))
-
-    @property
-    def cell(self) -> int:
-        """Side of a cell in pixels."""
-        return 2 * self.patch
+        return ImageSettings(
+            side,
+            least,
+            most,
+            setting(settings, "max_megapixels", 100.0, 1e-6),
+            said.get("size"),
+            _AUGMENT.get(str(said.get("augment")), 0.0),
+            float(said.get("mask_ratio") or 0.0),
+            str(said.get("mask_style", "patches")),
+        )
 
 
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -108,20 +121,19 @@ def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixe
     return new_height, new_width
 
 
-def cell_size(height: int, width: int, options: Options, chosen: ImageSettings) -> tuple[int, int]:
+def cell_size(height: int, width: int, chosen: ImageSettings) -> tuple[int, int]:
     """(height, width) in pixels that an image of this size is resized to: at least one cell on each side.
 
     Raises:
         DataError: One side is more than 200 times the other.
         InstructionError: `size=` is no multiple of the cell.
     """
-    cell = chosen.cell
-    fixed = option(options, "size")
+    cell, fixed = chosen.cell, chosen.size
     if fixed is not None:
         if not isinstance(fixed, int) or fixed < cell or fixed % cell:
             near = max(cell, round(fixed / cell) * cell) if isinstance(fixed, (int, float)) else cell
             raise InstructionError(
-                f"`size={fixed}` is no multiple of {cell} pixels, the side of a cell (2 x patch {chosen.patch})",
+                f"`size={fixed}` is no multiple of {cell} pixels, the side of a cell (2 x patch {cell // 2})",
                 help=f"write `size={near}`",
             )
         return fixed, fixed
@@ -199,6 +211,16 @@ class ImagePreprocess(ImageValues):
     `min_pixels`, `augment=none|light|strong` (in training only; never mirrors).
     """
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._chosen: dict[Options, ImageSettings] = {}
+
+    def chosen(self, options: Options) -> ImageSettings:
+        """How a slot with these options is read."""
+        if options not in self._chosen:
+            self._chosen[options] = ImageSettings.of(self.settings, options)
+        return self._chosen[options]
+
     def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """The piece of an image: P = h / f * w / f rows at (0, line, column).
 
@@ -207,33 +229,33 @@ class ImagePreprocess(ImageValues):
         """
         from ofasys_lite.preprocess.image_decode import open_image, resized, transparent, turned
 
-        chosen = ImageSettings.of(self.settings, options)
+        chosen = self.chosen(options)
         image = open_image(value, self.context.folder, chosen.max_megapixels)
         orientation = turned(image)
         width, height = image.size if orientation < 5 else image.size[::-1]
-        high, wide = cell_size(height, width, options, chosen)
-        drawn = known.rng if known.train and option(options, "augment", "none") != "none" else None
-        strong = option(options, "augment") == "strong"
-        box = None if drawn is None else _window(0.3 if strong else 0.1, drawn)
+        high, wide = cell_size(height, width, chosen)
+        drawn = known.rng if known.train and chosen.augment else None
+        box = None if drawn is None else _window(chosen.augment, drawn)
         pixels = resized(image, high, wide, orientation, box, draft=image is not value)
         if drawn is not None:
-            pixels = _recoloured(pixels, 0.3 if strong else 0.1, drawn)
+            pixels = _recoloured(pixels, chosen.augment, drawn)
         lines, columns = high // chosen.cell, wide // chosen.cell
-        mask = _mask(lines, columns, options, known.rng)
-        if len(mask) and known.own_holes:
-            own = transparent(image, lines, columns, orientation).reshape(-1)
-            mask = own if own.any() else mask
-        arrays: dict[str, Array] = {
-            "pixels": pixels.reshape(-1, 3),
-            "mask": mask,
-        }
+        mask = np.zeros(0, dtype=np.bool_)
+        if chosen.mask_ratio:
+            if known.rng is None:
+                raise TypeError("`mask_ratio` defines the task: encode needs a generator for it in every split")
+            mask = cell_mask(lines, columns, chosen.mask_ratio, chosen.mask_style, known.rng)
+            if known.own_holes:
+                own = transparent(image, lines, columns, orientation).reshape(-1)
+                mask = own if own.any() else mask
+        arrays: dict[str, Array] = {"pixels": pixels.reshape(-1, 3), "mask": mask}
         return Piece(self.context.adapter, grid_positions(lines, columns), arrays, grid=(1, lines, columns))
 
     @classmethod
     def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises InstructionError for a `size=` that is no multiple of the cell, CardError for impossible bounds."""
         chosen = ImageSettings.of(settings, options)
-        cell_size(chosen.cell, chosen.cell, options, chosen)
+        cell_size(chosen.cell, chosen.cell, chosen)
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
@@ -244,7 +266,7 @@ class ImagePreprocess(ImageValues):
         chosen = ImageSettings.of(settings, options)
         size = header_check(value, settings)
         if size is not None:
-            cell_size(*size, options, chosen)
+            cell_size(*size, chosen)
 
     @classmethod
     def look(
@@ -252,14 +274,14 @@ class ImagePreprocess(ImageValues):
     ) -> Look:
         """Its frame, whether it is reduced, and whether it holds several pictures."""
         chosen = ImageSettings.of(settings, options)
-        most = chosen.max_pixels if option(options, "size") is None else None
-        return look_at_image(value, settings, lambda high, wide: cell_size(high, wide, options, chosen), most, whole)
+        most = chosen.max_pixels if chosen.size is None else None
+        return look_at_image(value, settings, lambda high, wide: cell_size(high, wide, chosen), most, whole)
 
     def frame(self, value: Any) -> tuple[int, int] | None:
         """(width, height) in pixels as shown, from the header alone: what boxes of the row refer to."""
         from ofasys_lite.preprocess.image_decode import open_image, turned
 
-        image = open_image(value, self.context.folder, ImageSettings.of(self.settings).max_megapixels)
+        image = open_image(value, self.context.folder, self.chosen(()).max_megapixels)
         width, height = image.size if turned(image) < 5 else image.size[::-1]
         if image is not value:
             image.close()
@@ -279,19 +301,10 @@ class ImagePreprocess(ImageValues):
 
     def rows_of(self, size: Size, options: Options) -> int:
         """Cells of an image of that many pixels."""
-        chosen = ImageSettings.of(self.settings, options)
-        side = option(options, "size")
+        chosen = self.chosen(options)
+        side = chosen.size
         pixels = side * side if isinstance(side, int) else min(max(size[0], chosen.min_pixels), chosen.max_pixels)
         return max(1, pixels // chosen.cell**2)
-
-
-def _mask(lines: int, columns: int, options: Options, rng: np.random.Generator | None) -> npt.NDArray[np.bool_]:
-    ratio = option(options, "mask_ratio", 0.0)
-    if not ratio:
-        return np.zeros(0, dtype=np.bool_)
-    if rng is None:
-        raise TypeError("`mask_ratio` defines the task: encode needs a generator for it in every split")
-    return cell_mask(lines, columns, float(str(ratio)), str(option(options, "mask_style", "patches")), rng)
 
 
 def _window(most: float, rng: np.random.Generator) -> tuple[float, float, float, float]:

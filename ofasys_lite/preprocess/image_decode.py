@@ -51,7 +51,7 @@ _HELP = "an IMAGE is a path, URL, bytes, base64 text, PIL image, array (h, w) or
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def _reading(of: Image.Image | str) -> Iterator[None]:
     """Turns Pillow's many exceptions into DataErrors and keeps its warnings about broken metadata quiet."""
     try:
         with warnings.catch_warnings():
@@ -59,14 +59,18 @@ def _reading(what: str) -> Iterator[None]:
             yield
     except DataError:
         raise
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, *_BROKEN) as error:
+        raise _unread(error, of if isinstance(of, str) else _name(of)) from error
+
+
+def _unread(error: Exception, what: str) -> DataError:
+    if isinstance(error, Image.DecompressionBombError):
         number = re.search(r"\((\d+) pixels\)", str(error))
         size = f"{int(number[1]) / 1e6:.0f} megapixels" if number else str(error)
-        raise DataError(f"cannot read image: {size} are too many", help=f"found {what}; shrink it first") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"cannot read image: {what} is no image of a known format") from error
-    except _BROKEN as error:
-        raise DataError(f"cannot read image: {what} is broken or truncated ({error})") from error
+        return DataError(f"cannot read image: {size} are too many", help=f"found {what}; shrink it first")
+    if isinstance(error, UnidentifiedImageError):
+        return DataError(f"cannot read image: {what} is no image of a known format")
+    return DataError(f"cannot read image: {what} is broken or truncated ({error})")
 
 
 def open_image(value: Any, folder: str | None, limit: float) -> Image.Image:
@@ -109,7 +113,7 @@ def header_size(value: Any, folder: str | None, limit: float) -> tuple[int, int]
 
 def turned(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; from 5 on, height and width are swapped."""
-    with _reading(_name(image)):  # some formats keep EXIF behind the pixels and are decoded here
+    with _reading(image):  # some formats keep EXIF behind the pixels and are decoded here
         orientation = image.getexif().get(_ORIENTATION, 1)
     return orientation if orientation in _TURNS else 1
 
@@ -133,7 +137,7 @@ def resized(
         draft: Let a JPEG decode at a smaller scale, which changes `image`: only for images opened here.
     """
     stored = (height, width) if orientation >= 5 else (width, height)
-    with _reading(_name(image)):
+    with _reading(image):
         cover = 1.0 if box is None else min(box[2] - box[0], box[3] - box[1])
         if draft and image.format in ("JPEG", "MPO"):
             wanted = _SLACK / cover
@@ -152,7 +156,7 @@ def resized(
 
 def transparent(image: Image.Image, lines: int, columns: int, orientation: int = 1) -> npt.NDArray[np.bool_]:
     """(lines, columns): True for cells of the upright image that hold a pixel more than half transparent."""
-    with _reading(_name(image)):
+    with _reading(image):
         if not (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
             return np.zeros((lines, columns), dtype=np.bool_)
         alpha = image.convert("RGBA").getchannel("A")
@@ -169,7 +173,7 @@ def transparent(image: Image.Image, lines: int, columns: int, orientation: int =
 
 def pages(image: Image.Image) -> int:
     """Pictures that a file holds: frames of an animation, pages; a camera's previews do not count."""
-    with _reading(_name(image)):
+    with _reading(image):
         return (
             1
             if image.format == "MPO" or not getattr(image, "is_animated", False)

@@ -166,7 +166,8 @@ def _fetch(url: str, kind: str) -> bytes:
 
 
 def _existing(text: str, folder: str | None, kind: str) -> Path:
-    path = Path(folder, home(text)) if folder is not None else Path(home(text))
+    text = home(text) if text.startswith("~") else text
+    path = Path(text) if folder is None else Path(folder, text)
     if os.path.isfile(path):
         return path
     if len(text) > 255 and "." not in text[-8:]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.base import READ, TOKEN_ADAPTER, Piece, Preprocess, RowContext, Size, line_positions
+from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext, Size
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.plain import plain
@@ -34,7 +35,7 @@ def read_text(value: Any, modality: str = "TEXT") -> str:
     Raises:
         DataError: The value is empty, a list, a record or of a type that nobody writes as text.
     """
-    value = plain(value)
+    value = value if type(value) is str else plain(value)
     if isinstance(value, str):
         if not value.isascii():
             _whole(value, modality)
@@ -79,11 +80,11 @@ def decode_closed(ids: Ids, values: tuple[str, ...], sequences: tuple[tuple[int,
     raise DataError("decoded ids spell no value of the closed set", help="decode under the slot's automaton")
 
 
-def normal_text(text: str, options: Options) -> str:
+def normal_text(text: str, said: Mapping[str, object]) -> str:
     """The text as the model reads and writes it: what `uncased` and `no_punctuation` leave of it."""
-    if option(options, "uncased"):
+    if said.get("uncased"):
         text = text.lower()
-    return text.translate(_NO_PUNCTUATION) if option(options, "no_punctuation") else text
+    return text.translate(_NO_PUNCTUATION) if said.get("no_punctuation") else text
 
 
 def mask_ids(ids: list[int], ratio: float, style: str, mask: int, rng: np.random.Generator) -> list[int]:
@@ -132,35 +133,30 @@ class TextPreprocess(Preprocess):
         target = known.side == "target"
         if known.closed is not None and target:
             return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, known.closed), known.closed))
-        ids = self._ids(normal_text(text, options), options)[: self._limit(options)]
+        said: dict[str, Any] = dict(options)
+        text = normal_text(text, said)
+        # spelled, every character by itself: sounds and digits follow from letters, not from pieces of several
+        parts = text if said.get("spelled") else (text,)
+        ids = [id for part in parts for id in self.vocabulary.encode(part)][: self._limit(said)]
         if target:
-            return self._target(ids, options, known.rng if known.train else None)
-        ratio = float(str(option(options, "mask_ratio", 0.0)))
+            piece = Piece.of_ids([*ids, self.vocabulary.control("close")])
+            ratio = said.get("noise_ratio", 0.0)
+            return self._disturbed(piece, ratio, known.rng) if ratio > 0 and known.train and known.rng else piece
+        ratio = said.get("mask_ratio", 0.0)
         if ratio > 0 and known.rng is not None:
-            style = str(option(options, "mask_style", "bart"))
-            ids = mask_ids(ids, ratio, style, self.vocabulary.control("mask"), known.rng)
+            ids = mask_ids(ids, ratio, said.get("mask_style", "bart"), self.vocabulary.control("mask"), known.rng)
         return Piece.of_ids(ids)
 
-    def _target(self, ids: list[int], options: Options, rng: np.random.Generator | None) -> Piece:
-        array = np.array([*ids, self.vocabulary.control("close")], dtype=np.int64)
-        ratio = float(str(option(options, "noise_ratio", 0.0)))
-        arrays = {"ids": array}
-        if ratio > 0 and rng is not None:
-            # what the decoder is fed is disturbed, what it must predict is not (OFASys' noise_ratio)
-            low, high = self.vocabulary.text_low, self.vocabulary.text_high
-            hit = rng.random(len(array)) < ratio
-            hit[-1] = False
-            arrays["inputs"] = np.where(hit, rng.integers(low, high, len(array)), array)
-        return Piece(TOKEN_ADAPTER, line_positions(len(array)), arrays)
+    def _disturbed(self, piece: Piece, ratio: float, rng: np.random.Generator) -> Piece:
+        """What the decoder is fed is disturbed, what it must predict is not (OFASys' noise_ratio)."""
+        ids = piece.arrays["ids"]
+        hit = rng.random(len(ids)) < ratio
+        hit[-1] = False
+        fed = np.where(hit, rng.integers(self.vocabulary.text_low, self.vocabulary.text_high, len(ids)), ids)
+        return replace(piece, arrays={"ids": ids, "inputs": fed})
 
-    def _ids(self, text: str, options: Options) -> list[int]:
-        if option(options, "spelled"):
-            # every character by itself: sounds and digits follow from letters, not from pieces of several
-            return [id for character in text for id in self.vocabulary.encode(character)]
-        return self.vocabulary.encode(text)
-
-    def _limit(self, options: Options) -> int:
-        return int(str(option(options, "max_length") or self.settings.get("max_length", 512)))
+    def _limit(self, said: Mapping[str, Any]) -> int:
+        return int(said.get("max_length") or self.settings.get("max_length", 512))
 
     def rest(self, piece: Piece, hidden: Piece, rng: np.random.Generator | None) -> Piece:
         """The text with loss on the span that the source hides (MASS)."""
@@ -170,9 +166,9 @@ class TextPreprocess(Preprocess):
         """Free text of `min_length` to `max_length` pieces, or one value of the closed set."""
         if known.closed is not None:
             return OneOf(closed_sequences(self.vocabulary, known.closed))
-        least = int(str(option(options, "min_length") or 0))
-        vocabulary = self.vocabulary
-        return Free(vocabulary.text_low, vocabulary.text_high, least, self._limit(options), vocabulary.control("close"))
+        said: dict[str, Any] = dict(options)
+        least, most = int(said.get("min_length") or 0), self._limit(said)
+        return Free(self.vocabulary.text_low, self.vocabulary.text_high, least, most, self.vocabulary.control("close"))
 
     def decode(self, ids: Ids, options: Options, known: RowContext) -> str:
         """The text that `ids` spell."""
@@ -194,8 +190,8 @@ class TextPreprocess(Preprocess):
     def read(cls, value: Any, options: Options, folder: str | None = None) -> Any:
         """The text without what `uncased` and `no_punctuation` leave out; of several accepted texts each."""
         if isinstance(value, (list, tuple)):
-            return [normal_text(read_text(each), options) for each in value]
-        return normal_text(read_text(value), options)
+            return [normal_text(read_text(each), dict(options)) for each in value]
+        return normal_text(read_text(value), dict(options))
 
     def seen(self, piece: Piece) -> str:
         """The text with `<mask>` for each mask."""

@@ -68,22 +68,17 @@ class Vocabulary:
         self._index = {name: i for i, name in enumerate(self.declared)}
         if len(self._index) != len(self.declared):
             raise CheckpointError("vocabulary: a declared row has two entries", help="rename one of the rows")
-        self._processor: Any = None
+        import sentencepiece
+
+        self._pieces: Any = sentencepiece.SentencePieceProcessor(model_proto=self.model)
         self.text_low = len(CONTROLS)
-        self.text_high = self.text_low + int(self._sentencepiece().get_piece_size())
+        self.text_high = self.text_low + int(self._pieces.get_piece_size())
 
     def __getstate__(self) -> dict[str, Any]:
         return {"model": self.model, "bins": self.bins, "declared": self.declared}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Vocabulary.__init__(self, state["model"], state["bins"], state["declared"])
-
-    def _sentencepiece(self) -> Any:
-        if self._processor is None:
-            import sentencepiece
-
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
-        return self._processor
 
     @property
     def box_low(self) -> int:
@@ -106,18 +101,18 @@ class Vocabulary:
         """Ids of the pieces of `text`; decode gives the same string back."""
         low = self.text_low
         if _SPACE_MARK not in text:
-            return [i + low for i in self._sentencepiece().encode(text)]
+            return [i + low for i in self._pieces.encode(text)]
         # U+2581 is SentencePiece's own mark of a space: a real one is spelt in bytes
-        mark = [low + self._sentencepiece().piece_to_id(f"<0x{b:02X}>") for b in _SPACE_MARK.encode()]
+        mark = [low + self._pieces.piece_to_id(f"<0x{b:02X}>") for b in _SPACE_MARK.encode()]
         ids: list[int] = []
         for number, part in enumerate(text.split(_SPACE_MARK)):
-            ids += (mark if number else []) + [i + low for i in self._sentencepiece().encode(part)]
+            ids += (mark if number else []) + [i + low for i in self._pieces.encode(part)]
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of piece ids; broken UTF-8 (possible in free generation) becomes U+FFFD."""
         low = self.text_low
-        return str(self._sentencepiece().decode([int(i) - low for i in ids]))
+        return str(self._pieces.decode([int(i) - low for i in ids]))
 
     def find(self, name: str) -> int | None:
         """Id of a declared row, or None."""
@@ -129,7 +124,7 @@ class Vocabulary:
         if id < self.text_low:
             return CONTROLS[id]
         if id < self.text_high:
-            return str(self._sentencepiece().id_to_piece(id - self.text_low))
+            return str(self._pieces.id_to_piece(id - self.text_low))
         if id < self.declared_low:
             return f"<bin {id - self.box_low}>"
         return self.declared[id - self.declared_low]
