@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from ofasys_lite.adapters.passes import Sources, ToWrite, Written
 from ofasys_lite.adapters.whole_step import WholeStep
-from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.learned import LossKey, LossRows
 from ofasys_lite.layout.pack import Batch, Part
 from ofasys_lite.model import EncoderDecoder, Taps
 
-__all__ = ["TABLE_STD", "Adapter", "Asked", "Begin", "Embedded", "Encoded", "Reading", "Section", "Shared"]
+__all__ = ["TABLE_STD", "Adapter", "Asked", "Begin", "Encoded", "Reading", "Section", "Shared"]
 
 # Deviation of a fresh token table. Rows read are divided by it, logits too (adapters/text.py tells why it matters).
 TABLE_STD = 0.25
@@ -41,27 +40,6 @@ class Shared:
     embedding: nn.Embedding
     dropout: float = 0.0
     decoder_layers: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """Embeddings and the stream rows they fill; checks itself against the plan's count.
-
-    Attributes:
-        x_PD: (P, D).
-        rows_P: (P,) stream rows.
-        adapter: Name for the message.
-    """
-
-    x_PD: Tensor
-    rows_P: Tensor
-    adapter: str
-
-    def __post_init__(self) -> None:
-        if len(self.x_PD) != len(self.rows_P):
-            raise ShapeError(
-                f"{self.adapter} adapter returned {len(self.x_PD)} rows, the plan counts {len(self.rows_P)}"
-            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,16 +63,17 @@ class GridAdapter(Adapter):
         if not part.counts:
             return self.mask.new_zeros(0, self.width) + self.touch()
         shapes = self._shapes(part)
+        hidden = self._hidden(part, shapes) if any(part.sizes.get("mask", ())) else None
+        if len(set(shapes)) == 1:
+            x_NLCE = self._call([part.arrays["pixels"]], hidden, shapes)
+            return self._finish(x_NLCE.flatten(0, 2), shapes, hidden)
         pixels = part.arrays["pixels"].split([lines * columns * self.cell**2 for lines, columns in shapes])
-        hidden = self._hidden(part, shapes)
         found: list[Tensor] = [self.mask] * len(shapes)
         for members in self.together(shapes):
             sizes = [shapes[i] for i in members]
-            alone = len(members) == len(shapes) and len(set(sizes)) == 1
-            flat = [part.arrays["pixels"]] if alone else [pixels[i] for i in members]
-            x_NLCE = self._call(flat, None if hidden is None else [hidden[i] for i in members], sizes)
-            if alone:
-                return self._finish(x_NLCE.flatten(0, 2), shapes, hidden)
+            x_NLCE = self._call(
+                [pixels[i] for i in members], None if hidden is None else [hidden[i] for i in members], sizes
+            )
             for i, (lines, columns), x_LCE in zip(members, sizes, x_NLCE, strict=True):
                 found[i] = x_LCE[:lines, :columns].flatten(0, 1)
         return self._finish(torch.cat(found), shapes, hidden)
@@ -96,12 +97,9 @@ class GridAdapter(Adapter):
         """The vector of masked cells."""
         return (Section((self.mask,), lambda asked: asked.marked("mask")),)
 
-    def _hidden(self, part: Part, shapes: Sequence[tuple[int, int]]) -> list[Tensor] | None:
-        """Per image, which of its cells are masked; None where nothing is."""
-        sizes = part.sizes.get("mask", ())
-        if not any(sizes):
-            return None
-        masks = part.arrays["mask"].split(list(sizes))
+    def _hidden(self, part: Part, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Per image, which of its cells are masked."""
+        masks = part.arrays["mask"].split(list(part.sizes["mask"]))
         whole = [mask if len(mask) else mask.new_zeros(count) for mask, count in zip(masks, part.counts, strict=True)]
         if len(whole) == len(shapes):
             return whole

@@ -59,9 +59,11 @@ class ConvStem(nn.Module):
         for conv, norm in zip(self.steps, self.norms, strict=True):
             # in channels-last memory, the normalised axis is the contiguous one: both permutes are free
             x_NHWC = norm(conv(x_NCHW).permute(0, 2, 3, 1))
-            x_NCHW = _inside(F.gelu(x_NHWC), inside_NLC).permute(0, 3, 1, 2)
+            x_NHWC = F.gelu(x_NHWC)
+            x_NCHW = (x_NHWC if inside_NLC is None else _inside(x_NHWC, inside_NLC)).permute(0, 3, 1, 2)
         for block in self.blocks:
-            x_NCHW = _inside(block(x_NCHW).permute(0, 2, 3, 1), inside_NLC).permute(0, 3, 1, 2)
+            x_NHWC = block(x_NCHW).permute(0, 2, 3, 1)
+            x_NCHW = (x_NHWC if inside_NLC is None else _inside(x_NHWC, inside_NLC)).permute(0, 3, 1, 2)
         return cells_of(x_NCHW.permute(0, 2, 3, 1), 2)
 
     def merged(self, x_PE: Tensor) -> Tensor:
@@ -125,9 +127,9 @@ def cells_of(x_NHWC: Tensor, side: int) -> Tensor:
     return squares.reshape(N, H // side, W // side, side * side * C)
 
 
-def _inside(x_NHWC: Tensor, inside_NLC: Tensor | None) -> Tensor:
+def _inside(x_NHWC: Tensor, inside_NLC: Tensor) -> Tensor:
     """Images with zeros outside of the cells that belong to them."""
-    return x_NHWC if inside_NLC is None else x_NHWC * enlarged(inside_NLC, x_NHWC.shape[1] // inside_NLC.shape[1])
+    return x_NHWC * enlarged(inside_NLC, x_NHWC.shape[1] // inside_NLC.shape[1])
 
 
 def enlarged(cells_NLC: Tensor, side: int) -> Tensor:

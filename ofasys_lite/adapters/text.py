@@ -64,15 +64,12 @@ class TextAdapter(Adapter):
 
     def _cross_entropy(self, rows: LossRows, encoded: Encoded) -> Reading:
         labels_L = rows.arrays["labels"]
-        return Reading(lambda states_XD: self.loss(states_XD[rows.rows_R], labels_L, encoded.smoothing))
+        weight, scale = self.embedding.weight, self.logit_scale
+        return Reading(lambda x_XD: head_loss(x_XD[rows.rows_R] * scale, weight, labels_L, encoded.smoothing))
 
     def _ctc(self, rows: LossRows, encoded: Encoded) -> Reading:
         labels = np.split(rows.host["labels"], np.cumsum(rows.units_U)[:-1])
         return Reading(lambda states_XD: self.ctc(states_XD[rows.rows_R], rows.counts, labels))
-
-    def loss(self, states_LD: Tensor, labels_L: Tensor, smoothing: float = 0.0) -> Tensor:
-        """(L,) cross entropy of each row, in nats, fp32."""
-        return head_loss(states_LD * self.logit_scale, self.embedding.weight, labels_L, smoothing)
 
     def ctc(self, states_RD: Tensor, lengths: Sequence[int], labels: Sequence[Ints]) -> Tensor:
         """(N,) CTC losses in nats of sequences laid end to end.

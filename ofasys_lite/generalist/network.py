@@ -12,12 +12,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.adapters.base import TABLE_STD, Adapter, Embedded, Encoded, Reading, Shared
+from ofasys_lite.adapters.base import TABLE_STD, Adapter, Encoded, Reading, Shared
 from ofasys_lite.adapters.codes import CodesAdapter
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.cards.classes import load_class
-from ofasys_lite.errors import CheckpointError
+from ofasys_lite.errors import CheckpointError, ShapeError
 from ofasys_lite.generalist.converters import Converter, check_plain
 from ofasys_lite.layout.learned import LossKey, LossRows
 from ofasys_lite.layout.pack import Batch, Stream
@@ -153,8 +153,12 @@ class Network(nn.Module):
         weight = self.embedding.weight
         x_SD = weight.new_zeros(stream.count, self.config.width)
         for part in stream.parts:
-            embedded = Embedded(self.adapter(part.adapter).embed(part), part.rows_P, part.adapter)
-            x_SD = x_SD.index_copy(0, embedded.rows_P, embedded.x_PD.to(x_SD.dtype))
+            x_PD = self.adapter(part.adapter).embed(part)
+            if len(x_PD) != len(part.rows_P):
+                raise ShapeError(
+                    f"{part.adapter} adapter returned {len(x_PD)} rows, the plan counts {len(part.rows_P)}"
+                )
+            x_SD = x_SD.index_copy(0, part.rows_P, x_PD.to(x_SD.dtype))
         dropped: Tensor = self.dropout(x_SD)
         return dropped
 

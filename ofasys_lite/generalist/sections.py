@@ -5,7 +5,8 @@ AdamW moves a weight on a gradient of zeros: its moments still push, and decay p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import cast
@@ -14,10 +15,11 @@ from torch import nn
 
 from ofasys_lite.adapters.base import Adapter, Asked, Section
 from ofasys_lite.generalist.network import Network
-from ofasys_lite.layout.pack import Batch
+from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.pack import Batch, Part
 from ofasys_lite.model.layers import DecoderBlock
 
-__all__ = ["NetworkSection", "sections_of"]
+__all__ = ["NetworkSection", "sections_of", "used"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,26 @@ class NetworkSection:
 
     Attributes:
         parameters: The weights.
-        count: How much of a pack goes through them; in a step of zeros alone they stay.
+        count: How much of a pack, and of what it asks of the adapter, goes through them; in a step of zeros alone they
+            stay.
+        adapter: Whose weights they are; empty: the encoder-decoder's.
     """
 
     parameters: tuple[nn.Parameter, ...]
-    count: Callable[[Batch], int]
+    count: Callable[[Batch, Asked], int]
+    adapter: str = ""
+
+
+def used(sections: Sequence[NetworkSection], pack: Batch) -> list[int]:
+    """How much of a pack goes through each section."""
+    parts, losses = defaultdict[str, list[Part]](list), defaultdict[str, list[LossRows]](list)
+    for part in (*pack.source.parts, *pack.target.parts):
+        parts[part.adapter].append(part)
+    for rows in pack.losses:
+        losses[rows.adapter].append(rows)
+    asked = {name: Asked(tuple(parts[name]), tuple(losses[name])) for name in {*parts, *losses}}
+    nothing = Asked(())
+    return [section.count(pack, asked.get(section.adapter, nothing)) for section in sections]
 
 
 def sections_of(network: Network) -> tuple[NetworkSection, ...]:
@@ -40,24 +57,16 @@ def sections_of(network: Network) -> tuple[NetworkSection, ...]:
     cross = tuple(p for b in crosses for m in (b.cross, b.cross_norm) if m is not None for p in m.parameters())
     found = [
         NetworkSection(_all(body.encoder, body.encoder_norm), _read),
-        NetworkSection(_all(body.decoder), lambda pack: pack.target.count),
+        NetworkSection(_all(body.decoder), lambda pack, _: pack.target.count),
         NetworkSection(_all(body.decoder_norm), _judged_at_the_end),
-        NetworkSection(cross, lambda pack: sum(written for written, read in pack.cross if read)),
+        NetworkSection(cross, lambda pack, _: sum(written for written, read in pack.cross if read)),
     ]
     for name, module in network.adapters.items():
-        found += _of_adapter(name, cast(Adapter, module))
+        adapter = cast(Adapter, module)
+        whole = Section(tuple(adapter.parameters()), lambda asked: len(asked.parts) + len(asked.losses))
+        for each in (whole, *adapter.sections()):
+            found.append(NetworkSection(each.parameters, lambda _, asked, count=each.count: count(asked), name))  # type: ignore[misc]
     return tuple(each for each in found if each.parameters)
-
-
-def _of_adapter(name: str, adapter: Adapter) -> list[NetworkSection]:
-    def used(asked: Asked) -> int:
-        return len(asked.parts) + len(asked.losses)
-
-    inner = [Section(tuple(adapter.parameters()), used), *adapter.sections()]
-    return [
-        NetworkSection(tuple(each.parameters), lambda pack, count=each.count: count(_asked(pack, name)))  # type: ignore[misc]
-        for each in inner
-    ]
 
 
 def _all(*modules: nn.Module | None) -> tuple[nn.Parameter, ...]:
@@ -65,19 +74,12 @@ def _all(*modules: nn.Module | None) -> tuple[nn.Parameter, ...]:
     return tuple(chain.from_iterable(module.parameters() for module in given))
 
 
-def _read(pack: Batch) -> int:
+def _read(pack: Batch, _: Asked) -> int:
     """Source rows that something is learned from."""
     own = sum(len(rows.rows_R) for rows in pack.losses if rows.side == "source")
     return sum(read for written, read in pack.cross if written) + own
 
 
-def _judged_at_the_end(pack: Batch) -> int:
+def _judged_at_the_end(pack: Batch, _: Asked) -> int:
     """Target rows whose states are read behind the last layer: codes are read by heads of their own."""
     return sum(len(rows.rows_R) for rows in pack.losses if rows.side == "target" and not rows.objective.tapped)
-
-
-def _asked(pack: Batch, name: str) -> Asked:
-    return Asked(
-        tuple(part for stream in (pack.source, pack.target) for part in stream.parts if part.adapter == name),
-        tuple(rows for rows in pack.losses if rows.adapter == name),
-    )

@@ -48,22 +48,11 @@ def attend(
     Raises:
         ShapeError: Lengths and rows do not agree, or H is no multiple of G.
     """
-    return _within(q_QHC, k_KGC, v_KGC, Borders(q_lengths, k_lengths, causal, backend))
+    return attend_within(q_QHC, k_KGC, v_KGC, Borders(q_lengths, k_lengths, causal, backend))
 
 
 def attend_within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
     """The same as `attend`, with the lengths prepared once for all layers."""
-    return _within(q_QHC, k_KGC, v_KGC, borders)
-
-
-def outside_graphs(function: _Attend, compiled: bool) -> _Attend:
-    """The function as blocks that are compiled call it: lengths are other ones in each pack, and graphs that know them
-    would be made anew. Others get it as it is: what keeps it out of graphs takes a second to import."""
-    kept: _Attend = torch.compiler.disable(function) if compiled else function  # type: ignore[no-untyped-call]
-    return kept
-
-
-def _within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
     borders.check(q_QHC.shape[0], k_KGC.shape[0])
     if q_QHC.shape[1] % max(1, k_KGC.shape[1]) or k_KGC.shape != v_KGC.shape:
         raise ShapeError(f"attention: heads of q {tuple(q_QHC.shape)}, k {tuple(k_KGC.shape)}, v {tuple(v_KGC.shape)}")
@@ -74,13 +63,20 @@ def _within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Te
     return _BACKENDS[name](q_QHC, k_KGC, v_KGC, borders)
 
 
+def outside_graphs(function: _Attend, compiled: bool) -> _Attend:
+    """The function as blocks that are compiled call it: lengths are other ones in each pack, and graphs that know them
+    would be made anew. Others get it as it is: what keeps it out of graphs takes a second to import."""
+    kept: _Attend = torch.compiler.disable(function) if compiled else function  # type: ignore[no-untyped-call]
+    return kept
+
+
 def attend_parts(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, parts: Parts) -> Tensor:
     """Self-attention over a stream made of parts laid end to end."""
     if len(parts.each) == 1:
-        return _within(q_QHC, k_KGC, v_KGC, parts.each[0])
+        return attend_within(q_QHC, k_KGC, v_KGC, parts.each[0])
     rows = [part.q_rows for part in parts.each]
     pieces = zip(*(x.split_with_sizes(rows) for x in (q_QHC, k_KGC, v_KGC)), parts.each, strict=True)
-    return torch.cat([_within(q, k, v, part) for q, k, v, part in pieces])
+    return torch.cat([attend_within(q, k, v, part) for q, k, v, part in pieces])
 
 
 class _Nothing(torch.autograd.Function):

@@ -111,7 +111,7 @@ class Borders:
         """All sequences that have queries and keys; short ones of equal lengths together."""
         same: dict[tuple[int, int], list[tuple[int, int]]] = {}
         pieces: list[LengthGroup] = []
-        starts = zip(self._starts("q"), self._starts("k"), strict=True)
+        starts = zip(accumulate(self.q_lengths, initial=0), accumulate(self.k_lengths, initial=0), strict=True)
         for q, k, (q_start, k_start) in zip(self.q_lengths, self.k_lengths, starts, strict=False):
             if q and k and q + k <= GROUP_LIMIT:
                 same.setdefault((q, k), []).append((q_start, k_start))

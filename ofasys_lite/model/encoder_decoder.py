@@ -103,7 +103,8 @@ class EncoderDecoder(nn.Module):
             ShapeError: Rows, positions, lengths or layers of taps do not agree.
         """
         self._check("target", x_TD, positions_T3, lengths)
-        self._check_taps(taps)
+        if taps:
+            self._check_taps(taps)
         if self.decoder_norm is None:
             if x_TD.shape[0]:
                 raise ShapeError("this model has no decoder and got target rows", help="set decoder_layers above 0")
@@ -122,7 +123,8 @@ class EncoderDecoder(nn.Module):
         source = Source(states_SD, rotation_S, cross)
         for layer, block in enumerate(self.decoder):
             x_TD = self._run(block, x_TD, rotation_T, parts, source)
-            x_TD = _tapped(x_TD, layer, taps)
+            if taps:
+                x_TD = _tapped(x_TD, layer, taps)
         states_TD: Tensor = self.decoder_norm(x_TD)
         return states_TD
 
@@ -186,12 +188,12 @@ class EncoderDecoder(nn.Module):
         if cache.blocks is None:
             for layer, entry in enumerate(cache.entries):
                 x_BD = entry(x_BD, rotation, cache=cache, layer=layer)
-                if taps is not None:
+                if taps:
                     x_BD = _tapped(x_BD, layer, taps)
         else:
             for layer, laid_out in enumerate(cache.blocks):
                 x_BD = laid_out(layer, x_BD, rotation, cache)
-                if taps is not None and layer in taps:
+                if taps and layer in taps:
                     # a tap may keep what it is shown, and the next block writes to the same buffer
                     x_BD = _tapped(x_BD.clone(), layer, taps)
         cache.advance()
@@ -229,15 +231,15 @@ class EncoderDecoder(nn.Module):
         if sum(lengths) != rows:
             raise ShapeError(f"{what}: {rows} rows, the lengths add up to {sum(lengths)}")
 
-    def _check_taps(self, taps: Taps | None) -> None:
-        for layer in taps or ():
+    def _check_taps(self, taps: Taps) -> None:
+        for layer in taps:
             if not 0 <= layer < self.config.decoder_layers:
                 last = self.config.decoder_layers - 1
                 raise ShapeError(f"a tap asks for layer {layer}", help=f"layers of the decoder are 0 to {last}")
 
 
-def _tapped(x_TD: Tensor, layer: int, taps: Taps | None) -> Tensor:
-    tap = None if taps is None else taps.get(layer)
+def _tapped(x_TD: Tensor, layer: int, taps: Taps) -> Tensor:
+    tap = taps.get(layer)
     added = None if tap is None else tap(x_TD)
     return x_TD if added is None else x_TD + added
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.layers import CrossAttention, DecoderBlock, SelfAttention, StepCache, Swiglu
 from ofasys_lite.model.pages import large_zeros
-from ofasys_lite.model.rotary import Rotation, axes_on, mrope_axes
+from ofasys_lite.model.rotary import Rotation, axes_of, axes_on
 
 __all__ = ["FewRows", "NormedLinear", "StepRotation", "hooked", "lay_out", "lay_out_heads"]
 
@@ -37,9 +37,8 @@ class StepRotation:
     """Cosine and sine per row and pair of channels; what does not depend on the row is made once, not at each step."""
 
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
-        axes = mrope_axes(config.head_width, config.sections, float(config.rotary_theta), config.rotary_layout)
         self.blank = config.rotary_blank
-        self.index_P, self.inverse_P = axes_on(axes, device)
+        self.index_P, self.inverse_P = axes_on(axes_of(config), device)
 
     def __call__(self, positions_B3: Tensor) -> Rotation:
         """(B, P) each in fp32; equal to `rotary_table`."""

@@ -64,6 +64,12 @@ def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float, layout:
 
 
 @lru_cache(maxsize=32)
+def axes_of(config: ModelConfig) -> RotaryAxes:
+    """The axes of the heads of a model."""
+    return mrope_axes(config.head_width, config.sections, float(config.rotary_theta), config.rotary_layout)
+
+
+@lru_cache(maxsize=32)
 def axes_on(axes: RotaryAxes, device: torch.device) -> tuple[Tensor, Tensor]:
     """Axis and inverse frequency of each pair, both (P,) on `device`: copied there once and not for each pack."""
     with torch.inference_mode(False):  # training may take what prediction made first
@@ -89,8 +95,7 @@ def rotary_angles(positions_SA: Tensor, axes: RotaryAxes) -> Rotation:
 
 def rotary_table(positions_S3: Tensor, config: ModelConfig) -> Rotation:
     """Cosine and sine, each (S, P) in fp32, of rows at (time, row, column) for the heads of `config`."""
-    axes = mrope_axes(config.head_width, config.sections, float(config.rotary_theta), config.rotary_layout)
-    cos_SP, sin_SP = rotary_angles(positions_S3, axes)
+    cos_SP, sin_SP = rotary_angles(positions_S3, axes_of(config))
     if config.rotary_blank:
         seen_S1 = (positions_S3[:, :1] >= 0).to(cos_SP.dtype)
         return cos_SP * seen_S1, sin_SP * seen_S1

@@ -36,10 +36,6 @@ class StepCounts:
     units: npt.NDArray[np.int64]
     samples: npt.NDArray[np.int64]
 
-    def vector(self) -> npt.NDArray[np.int64]:
-        """Both counts in one array: one small all-reduce a step."""
-        return np.concatenate([self.units, self.samples])
-
 
 class RunTerms:
     """Fixed numbering of a run's terms and tasks, so that counts of all ranks add up.
@@ -53,15 +49,12 @@ class RunTerms:
         self.terms = tuple(dict.fromkeys(terms))
         self.tasks = tuple(tasks)
         self._term = {t: i for i, t in enumerate(self.terms)}
-        self._task = {t: i for i, t in enumerate(self.tasks)}
+        #: Number in the run of a task.
+        self.task_number = {t: i for i, t in enumerate(self.tasks)}
 
     def term_index(self, batch: Batch) -> npt.NDArray[np.int64]:
         """Number in the run of each of the pack's terms."""
         return np.array([self._term[t] for t in batch.terms], dtype=np.int64)
-
-    def task_index(self, task: str) -> int:
-        """Number in the run of a task."""
-        return self._task[task]
 
     def count(self, packs: Sequence[Batch]) -> StepCounts:
         """Counts over the packs of one rank."""
@@ -72,12 +65,8 @@ class RunTerms:
             for rows in pack.losses:
                 np.add.at(units, index[rows.terms_U], rows.units_U)
             for task, _ in pack.samples:
-                samples[self._task[task]] += 1
+                samples[self.task_number[task]] += 1
         return StepCounts(units, samples)
-
-    def split(self, vector: npt.NDArray[np.int64]) -> StepCounts:
-        """Counts from what `StepCounts.vector` gave, after the all-reduce."""
-        return StepCounts(vector[: len(self.terms)], vector[len(self.terms) :])
 
 
 def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) -> Floats:
@@ -104,7 +93,7 @@ def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) 
 def _coefficient(term: Term, index: int, ledger: RunTerms, counts: StepCounts, mode: str) -> float:
     if mode == "token":
         return float(term.weight / max(1, int(counts.units.sum())))
-    share = counts.samples[ledger.task_index(term.task)] / max(1, int(counts.samples.sum()))
+    share = counts.samples[ledger.task_number[term.task]] / max(1, int(counts.samples.sum()))
     return float(share * term.weight / max(1, int(counts.units[index])))
 
 

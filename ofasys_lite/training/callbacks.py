@@ -168,7 +168,7 @@ class Logs(L.Callback):
             if not found.units[i]:
                 continue
             loss = float(found.sums[i] / found.units[i])
-            samples = int(found.samples[module.ledger.task_index(term.task)])
+            samples = int(found.samples[module.ledger.task_number[term.task]])
             self.latest[f"{term.task}/{term.slot}"] = loss
             self.tasks[term.task] = self.tasks.get(term.task, 0.0) + term.weight * loss
             self.folder.log(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.generalist.network import Network
-from ofasys_lite.generalist.sections import sections_of
+from ofasys_lite.generalist.sections import sections_of, used
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.learned import LossKey
 from ofasys_lite.layout.loader import Share
@@ -138,7 +138,7 @@ class TrainingModule(L.LightningModule):
         """One optimizer update from all packs of the step."""
         if self.since is None:
             self.since = time.monotonic()
-        counts, used, looking = self._agree(share)
+        counts, through, looking = self._agree(share)
         if self.failed:
             # the quarantine tells why and ends the run
             return
@@ -151,11 +151,14 @@ class TrainingModule(L.LightningModule):
         leaves = self.first and self.trainer.world_size == 1
         with self.stop.interruptible() if leaves else contextlib.nullcontext():
             steps = self._look(share) if looking else ()
+            alone = contextlib.nullcontext
+            apart = getattr(self.trainer.strategy, "block_backward_sync", alone)
             for number, pack in enumerate(share.packs):
-                with self._synchronised(number == len(share.packs) - 1):
+                # gradients of ranks are exchanged with the last pack only
+                with apart() if number < len(share.packs) - 1 else alone():
                     self._backward(pack, counts, share.step, number, steps[number] if steps else {})
         self.first = False
-        self._drop_idle(used)
+        self._drop_idle(through)
         self.optimization.drop_frozen(step)
         if self.settings.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
@@ -209,32 +212,25 @@ class TrainingModule(L.LightningModule):
         Raises:
             Interrupted: A signal has asked a rank to end: all of them end here, before the step.
         """
-        counts = self.ledger.count(share.packs).vector()
-        used = [sum(section.count(pack) for pack in share.packs) for section in self.sections]
+        counts = self.ledger.count(share.packs)
+        packs = np.array([used(self.sections, pack) for pack in share.packs], np.int64)
+        through = packs.reshape(-1, len(self.sections)).sum(0)
         clock = int(1000 * self.seconds()) if self.ranks.number == 0 else 0
         # a lone pack sees the whole step anyway
         alone = self.ranks.count == len(share.packs) == 1
         told = [*self.asked(), 0 if alone else asking(share.packs)]
         told += [len(share.refused), share.failure is not None, clock]
-        vector = self.ranks.total(np.concatenate([counts, np.array([*used, *told])]))
-        self.interrupt(vector[-len(told) : -4])
-        self.refused, self.failed, self.clock = int(vector[-3]), int(vector[-2]), float(vector[-1]) / 1000
-        used = vector[len(counts) : -len(told)].tolist()
-        return self.ledger.split(vector[: len(counts)]), used, bool(vector[-4])
+        own = (counts.units, counts.samples, through, np.array(told))
+        summed = self.ranks.total(np.concatenate(own))
+        units, samples, through, told_of_all = np.split(summed, np.cumsum([len(part) for part in own[:-1]]))
+        *asked, looking, refused, failed, milliseconds = told_of_all.tolist()
+        self.interrupt(asked)
+        self.refused, self.failed, self.clock = refused, failed, milliseconds / 1000
+        return StepCounts(units, samples), through.tolist(), bool(looking)
 
-    @contextlib.contextmanager
-    def _synchronised(self, last: bool) -> Iterator[None]:
-        """Gradients of ranks are exchanged with the last pack only."""
-        block = getattr(self.trainer.strategy, "block_backward_sync", None)
-        if last or block is None:
-            yield
-        else:
-            with block():
-                yield
-
-    def _drop_idle(self, used: list[int]) -> None:
+    def _drop_idle(self, through: list[int]) -> None:
         """What nothing of the step went through gets no update: AdamW would move it on an all-zero gradient."""
-        for section, count in zip(self.sections, used, strict=True):
+        for section, count in zip(self.sections, through, strict=True):
             if not count:
                 for parameter in section.parameters:
                     parameter.grad = None
@@ -248,7 +244,7 @@ class TrainingModule(L.LightningModule):
             self.sums.index_add_(0, moved(terms_U, values_U.device), values_U.float())
             np.add.at(self.units, terms_U, pack.units_U)
         for task, _ in pack.samples:
-            self.samples[self.ledger.task_index(task)] += 1
+            self.samples[self.ledger.task_number[task]] += 1
         written = sum(len(rows.terms_U) for rows in pack.losses if rows.side == "target")
         self.rows += (pack.source.count, written)
 

@@ -41,8 +41,8 @@ class Optimization:
     def __init__(self, groups: Sequence[Group], settings: TrainSettings) -> None:
         self.groups = tuple(groups)
         self.settings = settings
-        #: What the network itself trains: groups may only take from it.
-        self._trainable = [[p for p in g.parameters.values() if p.requires_grad] for g in self.groups]
+        #: What the network itself trains: groups may only take from it. Here, of those that not every step trains.
+        self._timed = [(g, [p for p in g.parameters.values() if p.requires_grad]) for g in self.groups if not g.always]
         self.optimizers: list[torch.optim.Optimizer] = []
         #: Per optimizer, its groups.
         self.held: list[list[Group]] = []
@@ -81,20 +81,20 @@ class Optimization:
             alone: Whether no other rank waits for gradients: those of a parameter that is trained in other steps are
                 expected by DDP in every step, and only taken away (`drop_frozen`).
         """
-        for group, trainable in zip(self.groups, self._trainable, strict=True):
-            if not group.always and (alone or group.last == 0):
+        for group, trainable in self._timed:
+            if alone or group.last == 0:
                 for parameter in trainable:
                     parameter.requires_grad_(group.trained(step))
 
     def thaw(self) -> None:
         """Leaves the network as it was, whatever step the run ended at."""
-        for trainable in self._trainable:
+        for _, trainable in self._timed:
             for parameter in trainable:
                 parameter.requires_grad_(True)
 
     def drop_frozen(self, step: int) -> None:
         """Takes the gradients of what step number `step` does not train: neither decay nor moments move."""
-        for group in self.groups:
+        for group, _ in self._timed:
             if not group.trained(step):
                 for parameter in group.parameters.values():
                     parameter.grad = None

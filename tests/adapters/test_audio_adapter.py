@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ofasys_lite.adapters.audio import AudioAdapter
-from ofasys_lite.adapters.base import Embedded, Shared
+from ofasys_lite.adapters.base import Shared
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.pack import Part
 
@@ -94,5 +94,3 @@ def test_frames_that_do_not_fit_are_refused() -> None:
     other = Part("audio", part.rows_P, (2,), {"frames": torch.zeros(8, 5)}, part.sizes)
     with pytest.raises(ShapeError, match="frames have 5 mel bands, the adapter was made for 8"):
         adapter().embed(other)
-    with pytest.raises(ShapeError, match="audio adapter returned 1 rows, the plan counts 2"):
-        Embedded(torch.zeros(1, D), torch.arange(2), "audio")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from ofasys_lite.adapters.base import Embedded, Shared
+from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.image import ImageAdapter, buckets
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.pack import Part
@@ -184,8 +184,6 @@ def test_pixels_that_do_not_fill_the_cells_are_refused() -> None:
     part = pack(pieces([(16, 16)], patch=8))
     with pytest.raises(ShapeError, match=r"256 pixels in a grid of \(1, 1, 1\) do not fill 1 cells of 8 x 8"):
         adapter().embed(part)
-    with pytest.raises(ShapeError, match="image adapter returned 1 rows, the plan counts 2"):
-        Embedded(torch.zeros(1, D), torch.arange(2), "image")
 
 
 def test_settings_that_fit_no_stem_are_refused() -> None:

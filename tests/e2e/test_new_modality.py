@@ -15,7 +15,7 @@ import torch
 
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.commands.app import main
-from ofasys_lite.errors import CardError
+from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.generalist.tensors import to_device
@@ -306,9 +306,11 @@ def test_a_card_whose_module_is_not_there_says_which_one(outside: Path, tmp_path
         worlds.run([card], tmp_path / "run", modalities=modalities([outside]))
 
 
-def test_a_wrong_number_of_rows_is_told_by_the_adapter_name(outside: Path) -> None:
-    from ofasys_lite.adapters.base import Embedded
-    from ofasys_lite.errors import ShapeError
-
-    with pytest.raises(ShapeError, match="colour adapter returned 2 rows, the plan counts 3"):
-        Embedded(torch.zeros(2, 4), torch.arange(3), "colour")
+def test_a_wrong_number_of_rows_is_told_by_the_adapter_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = worlds.ready(worlds.tasks("caption"))
+    network, task = worlds.generalist(prepared).network, prepared.tasks[0]
+    example = task.maker.example(task.sources["train"].row(0), "0", None, False)
+    batch = to_device(collate([example]), torch.device("cpu"))
+    monkeypatch.setattr(network.adapter("image"), "embed", lambda part: torch.zeros(1, network.config.width))
+    with pytest.raises(ShapeError, match="image adapter returned 1 rows, the plan counts 6"):
+        network.embed(batch.source)

@@ -16,7 +16,7 @@ from torch import nn
 
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import Network
-from ofasys_lite.generalist.sections import sections_of
+from ofasys_lite.generalist.sections import sections_of, used
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch
@@ -46,7 +46,9 @@ def still(network: Network, pack: Batch) -> tuple[set[str], set[str]]:
     network.zero_grad()
     (losses.values_U.sum() + losses.touch).backward()
     zero = {n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()}
-    idle = {id(p) for section in sections_of(network) if not section.count(pack) for p in section.parameters}
+    sections = sections_of(network)
+    counted = zip(sections, used(sections, pack), strict=True)
+    idle = {id(p) for section, count in counted if not count for p in section.parameters}
     return zero, {n for n, p in network.named_parameters() if id(p) in idle}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tiny_worlds as worlds
 import torch
 
-from ofasys_lite.generalist.sections import sections_of
+from ofasys_lite.generalist.sections import sections_of, used
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.training.accounting import RunTerms, unit_weights
@@ -40,7 +40,7 @@ def test_a_step_of_texts_calls_nothing_of_codes_judges_infilling_or_the_whole_st
             examples += [task.maker.example(source.row(i), str(i), np.random.default_rng(i), True) for i in range(3)]
         batch = collate(examples)
         weights = unit_weights(batch, terms, terms.count([batch]), "share")
-        assert [section.count(batch) for section in sections]
+        assert used(sections, batch)
         losses = network(to_device(batch, torch.device("cpu")), 0.1)
     finally:
         sys.setprofile(None)
