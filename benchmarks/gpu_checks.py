@@ -17,7 +17,7 @@ from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.image import ImageAdapter
 from ofasys_lite.layout.pack import Part
 from ofasys_lite.model import BACKENDS, attend, ctc_losses, head_loss
-from ofasys_lite.model.borders import has_varlen
+from ofasys_lite.model.attention import has_varlen
 
 __all__ = ["Check", "checks"]
 

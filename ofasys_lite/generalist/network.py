@@ -151,7 +151,7 @@ class Network(nn.Module):
     def embed(self, stream: Stream) -> Tensor:
         """(S, D) embeddings of a stream; each adapter sees all its pieces of the pack at once."""
         weight = self.embedding.weight
-        x_SD = weight.new_zeros(stream.count, self.config.width)
+        x_SD = weight.new_zeros(len(stream.positions_S3), self.config.width)
         for part in stream.parts:
             x_PD = self.adapter(part.adapter).embed(part)
             if len(x_PD) != len(part.rows_P):

@@ -57,7 +57,7 @@ def sections_of(network: Network) -> tuple[NetworkSection, ...]:
     cross = tuple(p for b in crosses for m in (b.cross, b.cross_norm) if m is not None for p in m.parameters())
     found = [
         NetworkSection(_all(body.encoder, body.encoder_norm), _read),
-        NetworkSection(_all(body.decoder), lambda pack, _: pack.target.count),
+        NetworkSection(_all(body.decoder), lambda pack, _: sum(pack.target.lengths)),
         NetworkSection(_all(body.decoder_norm), _judged_at_the_end),
         NetworkSection(cross, lambda pack, _: sum(written for written, read in pack.cross if read)),
     ]

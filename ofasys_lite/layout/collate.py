@@ -153,7 +153,7 @@ class _Stream:
             own, place = learned.get(index, ()), (0, 0)
             # a learned piece is there even where none of its rows is fed: its adapter may know what is to be learned
             if len(fed) or (own and not piece.tokens):
-                place = self._hold(_fed(piece, len(fed)) if causal and piece.tokens else piece, fed, count)
+                place = self._hold(piece.fed(len(fed)) if causal else piece, fed, count)
             for item in own:
                 self.learning.add(item, piece, rows, self.side, place, sample, causal or self.side == "source")
         self.positions.append(_placed(pieces))
@@ -169,9 +169,3 @@ class _Stream:
         before = self.counts.get(piece.adapter, 0)
         self.counts[piece.adapter] = before + count
         return len(held) - 1, before
-
-
-def _fed(piece: Piece, count: int) -> Piece:
-    """The first `count` rows of a token piece as the decoder is fed them."""
-    ids = piece.arrays.get("inputs", piece.arrays["ids"])
-    return Piece(piece.adapter, piece.positions_P3[:count], {"ids": ids[:count]})

@@ -14,13 +14,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.model.borders import Borders, Parts, choose_backend
+from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.exact import exact
 from ofasys_lite.model.varlen import varlen
 
-__all__ = ["attend", "attend_parts", "attend_within", "outside_graphs"]
+__all__ = ["attend", "attend_parts", "attend_within", "choose_backend", "outside_graphs"]
+
+# Longest sequence for which explicit products beat the fused CPU kernel; beyond it their (Q, K) scores cost memory.
+EXACT_LIMIT = {torch.float32: 448, torch.bfloat16: 1024}
+DEFAULT_EXACT_LIMIT = 448
 
 _Attend = TypeVar("_Attend", bound=Callable[..., Tensor])
+
+
+def choose_backend(device: torch.device, dtype: torch.dtype, longest: int, head_width: int) -> str:
+    """The name of the fastest back-end for this device, type and longest sequence."""
+    if device.type == "cpu":
+        return "exact" if longest <= EXACT_LIMIT.get(dtype, DEFAULT_EXACT_LIMIT) else "sdpa"
+    half = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+    return "varlen" if half and head_width % 8 == 0 and head_width <= 256 and has_varlen(device) else "padded"
+
+
+def has_varlen(device: torch.device) -> bool:
+    """Whether this torch and this GPU have the variable-length kernel (torch 2.10, compute capability 8.0)."""
+    try:
+        from torch.nn.attention import varlen  # noqa: F401
+    except ImportError:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def attend(
@@ -53,7 +74,8 @@ def attend(
 
 def attend_within(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
     """The same as `attend`, with the lengths prepared once for all layers."""
-    borders.check(q_QHC.shape[0], k_KGC.shape[0])
+    if (q_QHC.shape[0], k_KGC.shape[0]) != (borders.q_rows, borders.k_rows):
+        borders.check(q_QHC.shape[0], k_KGC.shape[0])
     if q_QHC.shape[1] % max(1, k_KGC.shape[1]) or k_KGC.shape != v_KGC.shape:
         raise ShapeError(f"attention: heads of q {tuple(q_QHC.shape)}, k {tuple(k_KGC.shape)}, v {tuple(v_KGC.shape)}")
     if borders.q_rows == 0 or borders.k_rows == 0:

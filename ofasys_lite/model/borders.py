@@ -1,4 +1,4 @@
-"""Where the sequences of two flat streams begin and end, and which back-end attends between them.
+"""Where the sequences of two flat streams begin and end.
 
 Lengths are plain ints on the host; what a device kernel needs of them is made once per pack and kept for all layers.
 Shape suffixes: N sequences, Q rows of the query stream, K rows of the key stream.
@@ -17,35 +17,14 @@ from torch import Tensor
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
 from ofasys_lite.model.transfer import moved
 
-__all__ = ["BACKENDS", "Borders", "LengthGroup", "Parts", "choose_backend"]
+__all__ = ["BACKENDS", "Borders", "LengthGroup", "Parts"]
 
 BACKENDS = ("reference", "exact", "sdpa", "padded", "varlen")
-
-# Longest sequence for which explicit products beat the fused CPU kernel; beyond it their (Q, K) scores cost memory.
-EXACT_LIMIT = {torch.float32: 448, torch.bfloat16: 1024}
-DEFAULT_EXACT_LIMIT = 448
 
 # So many sequences of equal lengths, queries and keys together at most so long, go through one product together:
 # gathering their rows then costs less than calls of their own.
 GROUP_COUNT = 4
 GROUP_LIMIT = 32
-
-
-def choose_backend(device: torch.device, dtype: torch.dtype, longest: int, head_width: int) -> str:
-    """The name of the fastest back-end for this device, type and longest sequence."""
-    if device.type == "cpu":
-        return "exact" if longest <= EXACT_LIMIT.get(dtype, DEFAULT_EXACT_LIMIT) else "sdpa"
-    half = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
-    return "varlen" if half and head_width % 8 == 0 and head_width <= 256 and has_varlen(device) else "padded"
-
-
-def has_varlen(device: torch.device) -> bool:
-    """Whether this torch and this GPU have the variable-length kernel (torch 2.10, compute capability 8.0)."""
-    try:
-        from torch.nn.attention import varlen  # noqa: F401
-    except ImportError:
-        return False
-    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +54,7 @@ class Borders:
         k_lengths: Rows of the key sequence each of them sees; 0 gives zeros.
         causal: Whether row i of a sequence sees only keys 0 to i of it.
         backend: Forced back-end, or None to choose by device and type.
+        covers_all: Whether every row of both streams is in one of the `pieces`.
     """
 
     def __init__(
@@ -97,6 +77,7 @@ class Borders:
             raise ShapeError("attention: causal sequences need as many keys as queries")
         self.q_rows = sum(self.q_lengths)
         self.k_rows = sum(self.k_lengths)
+        self.covers_all = all((q > 0) == (k > 0) for q, k in zip(self.q_lengths, self.k_lengths, strict=True))
         self.longest_q = max(self.q_lengths, default=0)
         self.longest_k = max(self.k_lengths, default=0)
         self._on_device: dict[tuple[str, torch.device], Tensor] = {}
@@ -122,11 +103,6 @@ class Borders:
                 q_rows, k_rows = (_rows([pair[i] for pair in part], (q, k)[i]) for i in (0, 1))
                 pieces.append(LengthGroup(len(part), q, k, q_rows, k_rows))
         return pieces
-
-    @cached_property
-    def covers_all(self) -> bool:
-        """Whether every row of both streams is in one of the `pieces`."""
-        return all((q > 0) == (k > 0) for q, k in zip(self.q_lengths, self.k_lengths, strict=True))
 
     @cached_property
     def with_keys(self) -> Borders:

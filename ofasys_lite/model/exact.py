@@ -8,6 +8,7 @@ heads, R = H / G, C channels of a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,12 +18,6 @@ from torch.autograd.function import once_differentiable
 from ofasys_lite.model.borders import Borders
 
 __all__ = ["exact"]
-
-
-def exact(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
-    """(Q, H, C): softmax(q k / sqrt(C)) v within each sequence; zeros where it has no keys."""
-    out: Tensor = _Exact.apply(q_QHC, k_KGC, v_KGC, borders)  # type: ignore[no-untyped-call]
-    return out
 
 
 def _take(x_RHC: Tensor, rows: slice | Tensor, count: int, groups: int) -> Tensor:
@@ -57,7 +52,10 @@ def _room(like: Tensor, borders: Borders) -> Tensor:
 
 
 class _Exact(torch.autograd.Function):
-    """Forward keeps the attention weights of each piece; backward is written out."""
+    """(Q, H, C): softmax(q k / sqrt(C)) v within each sequence; zeros where it has no keys.
+
+    Forward keeps the attention weights of each piece; backward is written out.
+    """
 
     @staticmethod
     def forward(ctx: Any, q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
@@ -96,3 +94,6 @@ class _Exact(torch.autograd.Function):
             _put(dq_QHC, piece.q_rows, piece.count, torch.bmm(dscores_GLM, k_GMC))
             _put(dk_KGC, piece.k_rows, piece.count, torch.bmm(dscores_GLM.transpose(1, 2), q_GLC))
         return dq_QHC, dk_KGC, dv_KGC, None
+
+
+exact: Callable[[Tensor, Tensor, Tensor, Borders], Tensor] = _Exact.apply

@@ -49,15 +49,11 @@ def head_loss(
     states_LD, weight_VD = states_LD.to(dtype), weight_VD.to(dtype)
     part = max(1, kept_logits // max(1, weight_VD.shape[0]))
     if rows <= part:
-        return _loss(states_LD, weight_VD, labels_L, smoothing)
+        loss_L: Tensor = _HeadLoss.apply(states_LD, weight_VD, labels_L, smoothing)  # type: ignore[no-untyped-call]
+        return loss_L
     parts = zip(torch.split(states_LD, part), torch.split(labels_L, part), strict=True)
-    losses = [checkpoint(_loss, x, weight_VD, y, smoothing, use_reentrant=False) for x, y in parts]
+    losses = [checkpoint(_HeadLoss.apply, x, weight_VD, y, smoothing, use_reentrant=False) for x, y in parts]
     return torch.cat(losses)
-
-
-def _loss(states_LD: Tensor, weight_VD: Tensor, labels_L: Tensor, smoothing: float) -> Tensor:
-    loss_L: Tensor = _HeadLoss.apply(states_LD, weight_VD, labels_L, smoothing)  # type: ignore[no-untyped-call]
-    return loss_L
 
 
 class _HeadLoss(torch.autograd.Function):

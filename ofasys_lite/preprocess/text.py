@@ -137,7 +137,8 @@ class TextPreprocess(Preprocess):
         text = normal_text(text, said)
         # spelled, every character by itself: sounds and digits follow from letters, not from pieces of several
         parts = text if said.get("spelled") else (text,)
-        ids = [id for part in parts for id in self.vocabulary.encode(part)][: self._limit(said)]
+        limit = self._limit(said)
+        ids = [id for part in parts for id in self.vocabulary.encode(part)][:limit]
         if target:
             piece = Piece.of_ids([*ids, self.vocabulary.control("close")])
             ratio = said.get("noise_ratio", 0.0)

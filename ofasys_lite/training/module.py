@@ -144,8 +144,8 @@ class TrainingModule(L.LightningModule):
             return
         self.whole = False
         step = self.global_step
-        self.optimization.freeze(step, alone=self.trainer.world_size == 1)
         self.optimization.set_rate(self.rate())
+        self.optimization.freeze(step, alone=self.trainer.world_size == 1)
         self.optimization.zero_grad()
         # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
         leaves = self.first and self.trainer.world_size == 1

@@ -76,13 +76,9 @@ class StepsModule(L.LightningDataModule):
             num_workers=self.settings.workers,
             prefetch_factor=4 if self.settings.workers else None,
             worker_init_fn=_begin_worker,
-            collate_fn=parcelled if self.settings.workers else _as_it_is,  # type: ignore[arg-type]
+            collate_fn=parcelled if self.settings.workers else None,  # type: ignore[arg-type]
             pin_memory=self.settings.workers > 0 and self._on_cuda(),
         )
-
-
-def _as_it_is(share: Share) -> Share:
-    return share
 
 
 def _begin_worker(worker: int) -> None:

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.model import BACKENDS, Borders, attend
-from ofasys_lite.model.attention import attend_within
-from ofasys_lite.model.borders import choose_backend
+from ofasys_lite.model.attention import attend_within, choose_backend
 
 CPU_BACKENDS = [name for name in BACKENDS if name not in ("reference", "varlen")]
 BORDERS = {
