@@ -97,15 +97,16 @@ class Network(nn.Module):
         for name, spec in self.specs.items():
             self.adapters[name] = load_class(spec.path, Adapter, "adapter")(spec.settings, shared)
         #: Adapters with heads of their own, which may idle in a pack that they are in; the token table is its own head.
-        self.learning = {name for name, adapter in self.adapters.items() if self._heads(cast(Adapter, adapter))}
+        self.learning = {
+            name
+            for name, adapter in self.adapters.items()
+            if cast(Adapter, adapter).objectives() and any(p is not self.embedding.weight for p in adapter.parameters())
+        }
         self.dropout = nn.Dropout(config.dropout)
         self.body = EncoderDecoder(config)
         #: What a training put into the network, in this order; exports are without it.
         self.converters: list[Converter] = []
         self.register_load_state_dict_pre_hook(_as_named_now)  # type: ignore[no-untyped-call]
-
-    def _heads(self, adapter: Adapter) -> bool:
-        return bool(adapter.objectives()) and any(p is not self.embedding.weight for p in adapter.parameters())
 
     def plain_weights(self) -> dict[str, Tensor]:
         """Parameters and stored buffers by name, detached, as they are without converters."""

@@ -1,15 +1,17 @@
-"""The parts of a plan bound to what lays them out: tools, objectives and terms are looked up once, not for each row."""
+"""The parts of a plan bound to what lays them out: tools, objectives and loss terms, found once, not for each row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ofasys_lite.data.groups import group_key
 from ofasys_lite.layout.learned import Objective, Term
-from ofasys_lite.layout.terms import Terms
+from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.segments import (
     GroupSegment,
     LossSpec,
+    Plan,
     PlannedTemplate,
     Segment,
     SlotSegment,
@@ -26,12 +28,7 @@ __all__ = ["Binder", "Bound", "BoundGroup", "BoundSlot", "BoundTemplate", "Bound
 
 @dataclass(frozen=True, slots=True)
 class BoundWords:
-    """Words.
-
-    Attributes:
-        piece: Their ids.
-        term: What they count for where they carry loss.
-    """
+    """Words as ids, and what they count for where they carry loss."""
 
     piece: Piece
     term: Term | None
@@ -46,6 +43,7 @@ class BoundSlot:
         tool: Its Preprocess.
         target: It stands on the target side.
         learned: Its objectives, and what each counts for.
+        judged: What the verdicts on its pictures count for: relevance, fidelity; none where its codec has no judges.
         span: A span of the text is hidden, and the target learns it (MASS).
     """
 
@@ -53,19 +51,13 @@ class BoundSlot:
     tool: Preprocess
     target: bool
     learned: tuple[tuple[Objective, Term], ...]
+    judged: tuple[Term, ...]
     span: bool
 
 
 @dataclass(frozen=True, slots=True)
 class BoundGroup:
-    """A repeated group.
-
-    Attributes:
-        group: As it was planned.
-        target: It stands on the target side.
-        alternatives: Its parts, per alternative.
-        term: What its controls count for where it is learned.
-    """
+    """A repeated group: its parts per alternative, and what its controls (another element? which?) count for."""
 
     group: GroupSegment
     target: bool
@@ -93,28 +85,36 @@ class BoundTemplate:
     drop: float
 
 
-@dataclass(frozen=True, slots=True)
 class Binder:
     """Binds the templates of a plan.
 
-    Attributes:
+    Args:
+        plan: The plan.
         tools: Preprocessors by `tool_key`.
         vocabulary: The run's vocabulary.
         objectives: By (`tool_key`, loss).
-        terms: Of the plan.
+
+    Attributes:
+        terms: Every loss term of what was bound, in the order in which they were met.
     """
 
-    tools: Mapping[ToolKey, Preprocess]
-    vocabulary: Vocabulary
-    objectives: Mapping[tuple[ToolKey, LossSpec], Objective]
-    terms: Terms
+    def __init__(
+        self,
+        plan: Plan,
+        tools: Mapping[ToolKey, Preprocess],
+        vocabulary: Vocabulary,
+        objectives: Mapping[tuple[ToolKey, LossSpec], Objective],
+    ) -> None:
+        self.plan, self.tools, self.vocabulary, self.objectives = plan, tools, vocabulary, objectives
+        self.terms: dict[Term, None] = {}
 
     def template(self, template: PlannedTemplate) -> BoundTemplate:
         """A template, bound."""
+        targets = tuple(self._side(side, True) for side in template.targets)
         slots = walk(template.source)
         return BoundTemplate(
             self._side(template.source, False),
-            tuple(self._side(side, True) for side in template.targets),
+            targets,
             tuple((slot, self.tools[slot.tool_key]) for slot in slots),
             max((slot.drop for slot in slots), default=0.0),
         )
@@ -124,13 +124,33 @@ class Binder:
 
     def _bound(self, segment: Segment, target: bool) -> Bound:
         if isinstance(segment, WordsSegment):
-            term = self.terms.words() if target and self.terms.plan.loss_on_words else None
+            term = self._term("words", "token") if target and self.plan.loss_on_words else None
             return BoundWords(Piece.of_ids(self.vocabulary.encode(segment.text)), term)
         if isinstance(segment, GroupSegment):
             learned = target and any(slot.learned for slot in walk((segment,)))
-            sides = tuple(self._side(side, target) for side in segment.alternatives)
-            return BoundGroup(segment, target, sides, self.terms.group(segment) if learned else None)
+            term = self._term(f"{group_key(segment)}:next", "token") if learned else None
+            return BoundGroup(segment, target, tuple(self._side(side, target) for side in segment.alternatives), term)
         key = segment.tool_key
-        learns = tuple((self.objectives[key, loss], self.terms.loss(segment, loss)) for loss in segment.losses)
+        learns = tuple((self.objectives[key, loss], self._learns(segment, loss)) for loss in segment.losses)
         span = option(segment.options, "mask_style") == "mass" and bool(option(segment.options, "mask_ratio"))
-        return BoundSlot(segment, self.tools[key], target, learns, span)
+        judged = self._judges(segment) if segment.learned else ()
+        return BoundSlot(segment, self.tools[key], target, learns, judged, span)
+
+    def _learns(self, slot: SlotSegment, loss: LossSpec) -> Term:
+        """Of an objective on a slot: called as the slot where the slot is written, else `slot:objective`."""
+        if slot.learned:
+            return self._term(slot.key, loss.unit, slot.weight * loss.weight)
+        return self._term(f"{slot.key}:{loss.name}", loss.unit, loss.weight)
+
+    def _judges(self, slot: SlotSegment) -> tuple[Term, ...]:
+        codec = codec_of(slot)
+        weight = None if codec is None else codec.get("judges")
+        if weight is None:
+            return ()
+        factor = slot.weight * float(str(weight))
+        return tuple(self._term(f"{slot.key}:{head}", "sample", factor) for head in ("relevance", "fidelity"))
+
+    def _term(self, name: str, unit: str, weight: float = 1.0) -> Term:
+        term = Term(self.plan.task, name, unit, weight)
+        self.terms[term] = None
+        return term

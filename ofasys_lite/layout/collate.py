@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.layout.learned import Learned, LearnedPiece, LossKey, LossRows, Objective, StreamSide, Term
-from ofasys_lite.layout.pack import Batch, Example, Part, Side, Stream, Target
+from ofasys_lite.layout.pack import Batch, Example, Part, Side, Stream
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
@@ -127,7 +127,7 @@ class _Stream:
         parts = tuple(_part(adapter, self.pieces[adapter]) for adapter in sorted(self.pieces))
         return Stream(positions, tuple(self.lengths), parts)
 
-    def add(self, sequence: Side | Target, sample: int) -> int:
+    def add(self, sequence: Side, sample: int) -> int:
         """Appends one sequence of sample number `sample`; returns its number of rows."""
         causal, pieces = sequence.causal, sequence.pieces
         learned: dict[int, list[Learned]] = {}

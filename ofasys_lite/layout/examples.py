@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.layout.objectives import TOKENS
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
 from ofasys_lite.layout.row_state import RowState
-from ofasys_lite.layout.terms import Terms
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.segments import (
@@ -60,17 +59,17 @@ class ExampleMaker:
         self.preprocess = preprocess
         self.vocabulary = vocabulary
         self.objectives = objectives
-        self._terms = Terms(plan)
         self._causal = [[not any(map(self._together, walk(side))) for side in t.targets] for t in plan.templates]
-        self._judged = any(self._terms.judges(slot) for slot in plan.target_slots())
-        binder = Binder(preprocess, vocabulary, objectives, self._terms)
+        binder = Binder(plan, preprocess, vocabulary, objectives)
         self._templates = [binder.template(t) for t in plan.templates]
+        self._terms = tuple(binder.terms)
+        self._judged = any(part.judged for side in self._templates[0].targets for part in _slots(side))
         # boxes are bins of the image's own size; other lines need not look at it
         self._boxes = any(tool.framed for tool in preprocess.values())
 
     def terms(self) -> tuple[Term, ...]:
         """Every loss term the task can have."""
-        return self._terms.all()
+        return self._terms
 
     def lengths(self, source: RowSource, index: int) -> tuple[int, int]:
         """(source rows, target rows) of a row, estimated without decoding it."""
@@ -112,8 +111,8 @@ class ExampleMaker:
                 targets.append(Target(tuple(state.pieces), tuple(state.learned), causal))
             if self._judged and train and rng is not None:
                 # behind all other draws: what the sample writes is the same with judges and without
-                for planned, target in zip(self.plan.templates[choice].targets, tuple(targets), strict=True):
-                    targets += judged_targets(self._terms, planned, target.pieces, rng)
+                for side, target in zip(template.targets, tuple(targets), strict=True):
+                    targets += judged_targets([part.judged for part in _slots(side)], target.pieces, rng)
         except DataError as error:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
@@ -348,3 +347,12 @@ class ExampleMaker:
             bare = all(len(r) == 1 and next(iter(r)).isdigit() for r in found) and found
             return {group.over: [next(iter(r.values())) for r in found] if bare else found}
         return {column: [r.get(column) for r in found] for column in walked(group)}
+
+
+def _slots(parts: Iterable[Bound]) -> Iterator[BoundSlot]:
+    """The slots among parts of a line, groups opened."""
+    for part in parts:
+        if isinstance(part, BoundSlot):
+            yield part
+        elif isinstance(part, BoundGroup):
+            yield from _slots(inner for side in part.alternatives for inner in side)

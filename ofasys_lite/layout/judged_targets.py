@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ofasys_lite.layout.learned import Learned
+from ofasys_lite.layout.learned import Learned, Term
 from ofasys_lite.layout.objectives import JUDGES
 from ofasys_lite.layout.pack import Target
-from ofasys_lite.layout.terms import Terms
-from ofasys_lite.plan.segments import Segment, walk
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.judged import VERDICTS, judged_piece
 
@@ -18,17 +16,16 @@ __all__ = ["judged_targets"]
 
 
 def judged_targets(
-    terms: Terms, side: tuple[Segment, ...], pieces: Sequence[Piece], rng: np.random.Generator
+    terms: Iterable[tuple[Term, ...]], pieces: Sequence[Piece], rng: np.random.Generator
 ) -> list[Target]:
     """The picture of a target of a line with judges once more, now and then.
 
     Args:
-        terms: Of the task.
-        side: The target.
+        terms: Per slot of the target, what its verdicts count for; empty where there are none.
         pieces: What was laid out of it.
         rng: The sample's generator, after all other draws.
     """
-    judged = [found for slot in walk(side) if (found := terms.judges(slot))]
+    judged = [found for found in terms if found]
     coded = [piece for piece in pieces if "judge" in piece.arrays]
     targets = []
     # a slot written in one go stands alone, so that there is at most one piece

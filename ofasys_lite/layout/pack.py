@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,41 +32,30 @@ _NOTHING = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One source sequence.
+    """One sequence, of the source where it is no Target.
 
     Attributes:
         pieces: Its pieces in order.
-        learned: What objectives learn of them from the encoder's states.
-    """
-
-    causal: ClassVar[bool] = False
-    pieces: tuple[Piece, ...]
-    learned: tuple[Learned, ...] = ()
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return sum(p.count for p in self.pieces)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One target sequence.
-
-    Attributes:
-        pieces: Its pieces in order. Causal: row t is fed element t - 1 and predicts element t; the last is never fed.
-        learned: What objectives learn of them; a piece that is not here is read, not learned.
-        causal: False where all rows see each other and each predicts its own element (mask-predict).
+        learned: What objectives learn of them.
+        causal: Row t is fed element t - 1 and predicts element t, the last is never fed; else all rows see each other,
+            and each stands for its own element (the source; mask-predict).
     """
 
     pieces: tuple[Piece, ...]
     learned: tuple[Learned, ...] = ()
-    causal: bool = True
+    causal: bool = False
 
     @property
     def count(self) -> int:
         """Number of rows (one per element)."""
         return sum(p.count for p in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Target(Side):
+    """One target sequence; a piece without objective is read, not learned."""
+
+    causal: bool = True
 
 
 @dataclass(frozen=True, slots=True)
