@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mimetypes
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,11 +20,11 @@ from numpy.typing import NDArray
 from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.columns import uses
 from ofasys_lite.data.fields import MISSING
-from ofasys_lite.data.source import RowSource, combined, values_of
+from ofasys_lite.data.source import RowSource, combined, names_medium, values_of
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Plan
 
-__all__ = ["Contents", "Hashes", "contents_of", "hashes_of", "media_key", "read_columns", "row_hashes"]
+__all__ = ["UNREADABLE", "Contents", "Hashes", "contents_of", "hashes_of", "media_key", "read_columns", "row_hashes"]
 
 Hashes = NDArray[np.int64]
 
@@ -34,7 +33,7 @@ _BLOCK = 8192
 #: Rows that are looked at to learn whether a source names files, or gives a row twice alike.
 _LOOK = 16
 #: Of a row that cannot be read; no other row has it.
-_UNREADABLE = 0
+UNREADABLE = 0
 
 
 def _nothing() -> Hashes:
@@ -65,7 +64,7 @@ class Contents:
     def trained(self, hashes_N: Hashes) -> NDArray[np.bool_]:
         """True for rows that were trained on, but for those that always stood in both."""
         seen_N = np.isin(hashes_N, self.train_N) | np.isin(hashes_N, self.earlier_M)
-        new_N: NDArray[np.bool_] = seen_N & (hashes_N != _UNREADABLE) & ~np.isin(hashes_N, self.known_K)
+        new_N: NDArray[np.bool_] = seen_N & (hashes_N != UNREADABLE) & ~np.isin(hashes_N, self.known_K)
         return new_N
 
     def doubled(self, hashes_N: Hashes) -> NDArray[np.bool_]:
@@ -124,7 +123,7 @@ def contents_of(plan: Plan, hashes: Mapping[str, Hashes]) -> Contents | None:
     others = [each for split, each in hashes.items() if split != "train"]
     rest = np.unique(np.concatenate(others)) if others else _nothing()
     known = np.intersect1d(train, rest)
-    return Contents(read_columns(plan), train, known[known != _UNREADABLE])
+    return Contents(read_columns(plan), train, known[known != UNREADABLE])
 
 
 def row_hashes(source: RowSource, columns: Sequence[str], numbers: Sequence[int] | None = None) -> Hashes | None:
@@ -171,7 +170,7 @@ def _row_hash(source: RowSource, i: int, columns: Sequence[str], files: Callable
             state.update(b"%d:" % len(said))
             state.update(said)
     except DataError:
-        return _UNREADABLE
+        return UNREADABLE
     return int.from_bytes(state.digest(), "little", signed=True) or 1
 
 
@@ -205,9 +204,7 @@ def _hash(content: bytes) -> bytes:
 
 def _of_file(text: str, base: str) -> bytes | None:
     """What stands for a medium that `text` names by its path; None where it names none that lies here."""
-    if len(text) > 1024 or "." not in text or "\0" in text or "://" in text:
-        return None
-    if (mimetypes.guess_type(text)[0] or "").partition("/")[0] not in ("image", "audio", "video"):
+    if len(text) > 1024 or "." not in text or "\0" in text or "://" in text or not names_medium(text):
         return None
     try:
         with open(os.path.join(base, os.path.expanduser(text)), "rb") as handle:

@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "combined",
     "has_column",
     "mapped_row",
+    "names_medium",
     "row_error",
     "spread",
     "values_of",
@@ -104,9 +106,8 @@ class RowSource(ABC):
 def values_of(source: RowSource, i: int, columns: Sequence[str]) -> list[Any]:
     """The raw values of some columns of row `i`, read at once where the data have no way to a single value."""
     held = source
-    while not isinstance(held, Chained) and isinstance(getattr(held, "source", None), RowSource):
-        held = held.source  # type: ignore[attr-defined]
-    held = held.sources[0] if isinstance(held, Chained) else held
+    while isinstance(held, (View, Chained)):
+        held = held.source if isinstance(held, View) else held.sources[0]
     if type(held).value is not RowSource.value:
         return [source.value(i, column) for column in columns]
     row = source.row(i)
@@ -258,15 +259,24 @@ def mapped_row(raw: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, 
     return out
 
 
+def names_medium(name: str) -> bool:
+    """Whether files of such a name hold an image, a sound or a film."""
+    return _is_medium(os.path.splitext(name)[1])
+
+
+@lru_cache  # asked of every value
+def _is_medium(ending: str) -> bool:
+    return (mimetypes.guess_type(f"a{ending}")[0] or "").startswith(("image/", "audio/", "video/"))
+
+
 def _rooted(value: Any, base: str) -> Any:
     """`value`, paths of media files that lie in the folder `base` made absolute."""
     if isinstance(value, list):
         return [_rooted(one, base) for one in value]
     if not isinstance(value, str) or len(value) > 255 or "\0" in value or not base:
         return value
-    kind = (mimetypes.guess_type(value)[0] or "").partition("/")[0]
     path = os.path.abspath(os.path.join(base, value))
-    return path if kind in ("image", "audio", "video") and os.path.isfile(path) else value
+    return path if names_medium(value) and os.path.isfile(path) else value
 
 
 class Chained(RowSource):

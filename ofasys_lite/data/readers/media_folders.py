@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,11 @@ from typing import Any
 
 from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.readers.lines import decode
-from ofasys_lite.data.source import NoRows, RowSource, combined
+from ofasys_lite.data.source import NoRows, RowSource, combined, names_medium
 from ofasys_lite.errors import DataError
 
 __all__ = ["SPLIT_WORDS", "FolderSource", "media_in"]
 
-_MEDIA = ("image", "audio", "video")
 #: What folders and columns call the splits.
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -32,8 +30,7 @@ def media_in(folder: str) -> list[str]:
     for place, inner, names in os.walk(folder, followlinks=True):
         inner[:] = sorted(one for one in inner if not one.startswith((".", "__MACOSX")))
         for name in sorted(names):
-            kind = (mimetypes.guess_type(name)[0] or "").partition("/")[0]
-            if not name.startswith(".") and (kind in _MEDIA or name.lower().endswith(".txt")):
+            if not name.startswith(".") and (names_medium(name) or name.lower().endswith(".txt")):
                 found.append(os.path.relpath(os.path.join(place, name), folder))
     return found
 
