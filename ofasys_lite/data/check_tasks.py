@@ -28,7 +28,7 @@ from ofasys_lite.data.row_values import Looker
 from ofasys_lite.data.rows import is_stream, open_source, open_stream
 from ofasys_lite.data.source import RowSource, has_column
 from ofasys_lite.data.splits import SplitView, by_rule, set_aside
-from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, did_you_mean, few, raise_all
+from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, Place, did_you_mean, few, raise_all
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan import Plan, build_plan
@@ -77,23 +77,6 @@ class _Limits:
     work: int
 
 
-@dataclass(slots=True)
-class _Found:
-    """What was found so far."""
-
-    errors: list[OfasysError] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    rows: dict[str, int] = field(default_factory=dict)
-    whole: dict[str, int] = field(default_factory=dict)
-
-    def error(self, error: OfasysError) -> None:
-        known = {e.render() for e in self.errors}
-        for each in error.errors if isinstance(error, ErrorGroup) else [error]:
-            # three splits of data that is not prepared are one mistake
-            if each.render() not in known:
-                self.errors.append(each)
-
-
 def check_tasks(
     cards: Sequence[TaskCard],
     modalities: Mapping[str, ModalityCard],
@@ -116,182 +99,215 @@ def check_tasks(
             mistakes of values are notes; 0 tolerates none.
         work: Pixels and samples decoded of each source; of pictures and sounds beyond it only headers are read.
     """
-    found = _Found()
-    limits = _Limits(rows, scan, tolerate, work)
-    settings = {name: modality.settings for name, modality in modalities.items()}
-    for card in cards:
+    checks = [_TaskCheck(card, _Limits(rows, scan, tolerate, work)) for card in cards]
+    for check in checks:
+        check.run(modalities)
+    # three splits of data that is not prepared are one mistake
+    errors = {error.render(): error for check in checks for error in check.errors}
+    return Report(
+        tuple(errors.values()),
+        tuple(dict.fromkeys(note for check in checks for note in check.notes)),
+        {check.card.name: check.rows for check in checks},
+        {check.card.name: check.whole for check in checks},
+    )
+
+
+class _TaskCheck:
+    """One task, its line and its data, and what was found of them so far."""
+
+    plan: Plan
+    looker: Looker
+
+    def __init__(self, card: TaskCard, limits: _Limits) -> None:
+        self.card, self.limits = card, limits
+        self.errors: list[OfasysError] = []
+        self.notes: list[str] = []
+        self.rows = self.whole = 0
+
+    def note(self, *notes: str) -> None:
+        """Takes notes, the task's name before each."""
+        self.notes.extend(f"task {self.card.name}: {note}" for note in notes)
+
+    def error(self, error: OfasysError) -> None:
+        """Takes a mistake, or each of several."""
+        self.errors.extend(error.errors if isinstance(error, ErrorGroup) else [error])
+
+    def data_error(self, message: str, code: str, help: str, place: Place | None = None) -> None:
+        """Takes a mistake in the data, the task's name before it."""
+        self.error(DataError(f"task {self.card.name}: {message}", code=code, place=place, help=help))
+
+    def run(self, modalities: Mapping[str, ModalityCard]) -> None:
+        """Looks at the line, then at the data."""
         try:
-            plan = build_plan(card, modalities)
+            self.plan = build_plan(self.card, modalities)
         except OfasysError as error:
-            found.error(error)
-            continue
-        found.notes.extend(f"task {card.name}: {note}" for note in (*plan.notes, *codec_notes(plan)))
-        _check_codecs(found, card, plan)
-        for reason in plan.cannot_train:
-            found.error(_not_yet(card, reason))
-        _check_metrics(found, card, plan)
+            self.error(error)
+            return
+        self.note(*self.plan.notes, *codec_notes(self.plan))
+        self._check_line()
         try:
-            wrong = wrong_attributes(card, plan, settings)
-            for one in wrong:
-                found.error(one)
+            settings = {name: modality.settings for name, modality in modalities.items()}
+            wrong = wrong_attributes(self.card, self.plan, settings)
+            self.errors.extend(wrong)
             if not wrong:
-                _check_data(found, card, plan, Looker(card, plan, modalities), limits)
+                self.looker = Looker(self.card, self.plan, modalities)
+                self._check_data()
         except CardError as error:
-            found.error(error)
-    return Report(tuple(found.errors), tuple(dict.fromkeys(found.notes)), found.rows, found.whole)
+            self.error(error)
 
+    def _check_line(self) -> None:
+        """What can be said without data: codec folders that the line names, what it cannot learn, metrics."""
+        card, plan = self.card, self.plan
+        for slot in codec_slots(plan):
+            try:
+                named_codec(card, slot)
+            except CardError as error:
+                self.error(error)
+        place = place_of(card.instruction, Span(0, len(card.instruction)), card.origin)
+        for reason in plan.cannot_train:
+            message = f"task {card.name} cannot be trained yet: {reason}"
+            help = "explain shows its plan; training refuses it"
+            self.error(CardError(message, code="E312", place=place, help=help))
+        written = [slot.column for slot in plan.target_slots() if slot.learned]
+        if not written and not plan.cannot_train:
+            help = "put a slot that is written right of the arrow"
+            self.error(CardError(f"task {card.name} has no learned target to judge", code="E310", help=help))
+        for metric in card.metrics:
+            if metric.column and metric.column not in written:
+                judges = f"metric {metric.name} judges column `{metric.column}`, which the line does not write"
+                help = did_you_mean(metric.column, written, "written")
+                self.error(CardError(f"task {card.name}: {judges}", code="E310", help=help))
 
-def _not_yet(card: TaskCard, reason: str) -> CardError:
-    place = place_of(card.instruction, Span(0, len(card.instruction)), card.origin)
-    message = f"task {card.name} cannot be trained yet: {reason}"
-    return CardError(message, code="E312", place=place, help="explain shows its plan; training refuses it")
+    def _check_data(self) -> None:
+        looker = self.looker
+        sources = dict(self._sources())
+        train = sources.get("train")
+        splits = self._splits(sources)
+        names = {split: names_in(source, looker.sides, looker.settings) for split, source in splits.items()}
+        if names:
+            parts = [split for split in splits if isinstance(splits[split], SplitView)] or ["train"]
+            looker.close({key: sum((names[p][key] for p in parts), Counter()) for key in names["train"]})
+        view = splits.get("train")
+        own = frozenset(map(view.original, range(len(view)))) if isinstance(view, SplitView) else None
+        strange: set[str] = set()
+        for source in dict.fromkeys(sources.values()):
+            tally = self._look(source, own if source is train else None)
+            if "E306" in tally.codes:
+                strange.update(split for split, each in sources.items() if each is source)
+            whose = "Training" if source is train else "Evaluation"
+            rows = len(source) if own is None or source is not train else len(own)
+            self._tell(tally, rows, whose)
+            self.note(*source.notes)
+            self.notes.extend(looker.told(source.name))
+        if names:
+            held = {split: each for split, each in names.items() if split not in strange or split == "train"}
+            sizes = {split: len(source) for split, source in splits.items()}
+            self.note(*label_notes(self.plan.all_slots(), held, sizes))
+        if train is not None:
+            used = data_columns(self.card, self.plan)
+            placed = {name for place, name in enumerate(train.columns) if str(place) in used}  # slots without a name
+            unused = [name for name in train.columns if name not in used | placed]
+            if unused:
+                self.note(f"columns of {train.name} that are not used: {', '.join(unused[:20])}")
 
+    def _look(self, source: RowSource, own: frozenset[int] | None) -> Tally:
+        """What is wrong with rows of one source; `own` are those that count, None for all of them."""
+        looker, limits = self.looker, self.limits
+        tally = Tally(self.card)
+        gone = self._missing_columns(source)
+        looked = _spread(len(source), len(source) if len(source) <= _ALL * limits.rows else limits.rows)
 
-def _check_codecs(found: _Found, card: TaskCard, plan: Plan) -> None:
-    """Opens the codec folders that the line names."""
-    for slot in codec_slots(plan):
-        try:
-            named_codec(card, slot)
-        except CardError as error:
-            found.error(error)
+        def look(rows: Iterable[int]) -> None:
+            for index in rows:
+                looker.look(tally, source, index, gone, own is None or index in own)
 
+        look(looked)
+        # every so many rows are decoded that it takes no longer than the limit says
+        whole = looked[:: -(-looker.remarks.work // limits.work)] if looker.remarks.work else []
+        for index in whole:
+            looker.read_whole(tally, source, index, own is None or index in own)
+        if tally.bad and limits.tolerate:
+            # whether they are too many is known before the first step wherever it can be
+            look(sorted(set(_spread(len(source), max(_MORE, limits.rows))) - set(looked)))
+        self.rows += tally.rows
+        self.whole += len(whole)
+        return tally
 
-def _check_metrics(found: _Found, card: TaskCard, plan: Plan) -> None:
-    written = [slot.column for slot in plan.target_slots() if slot.learned]
-    if not written and not plan.cannot_train:
-        help = "put a slot that is written right of the arrow"
-        found.error(CardError(f"task {card.name} has no learned target to judge", code="E310", help=help))
-    for metric in card.metrics:
-        if metric.column and metric.column not in written:
-            message = (
-                f"task {card.name}: metric {metric.name} judges column `{metric.column}`, which the line does not write"
-            )
-            found.error(CardError(message, code="E310", help=did_you_mean(metric.column, written, "written")))
+    def _tell(self, tally: Tally, rows: int, whose: str) -> None:
+        """Takes what was found in one source as errors, or as notes where training goes on without such rows."""
+        tolerate = self.limits.tolerate
+        fine = tally.tolerated(rows, tolerate)
+        for error in tally.errors():
+            if fine:
+                self.notes.append(f"{error.message} {whose} leaves such rows out.")
+                continue
+            help = "; ".join(filter(None, (error.help, TOO_MANY.format(tolerate) if tolerate else "")))
+            self.error(DataError(error.message, code=error.code, place=error.place, help=help))
 
+    def _sources(self) -> Iterator[tuple[str, RowSource]]:
+        """(split, source) of what opens; what does not is noted."""
+        opened: dict[str, RowSource] = {}
+        for split, spec in ((split, spec) for split, spec in self.card.data.items() if spec is not None):
+            key = repr(spec)
+            try:
+                if key not in opened:
+                    opened[key] = self._open(spec)
+                yield split, opened[key]
+            except DataError as error:
+                self.data_error(error.message, error.code or "E311", error.help, error.place)
 
-def _check_data(found: _Found, card: TaskCard, plan: Plan, looker: Looker, limits: _Limits) -> None:
-    sources = dict(_sources(found, card, limits.rows))
-    train = sources.get("train")
-    splits = _splits(found, card, plan, sources, limits.scan)
-    names = {split: names_in(source, looker.sides, looker.settings) for split, source in splits.items()}
-    if names:
-        parts = [split for split in splits if isinstance(splits[split], SplitView)] or ["train"]
-        looker.close({key: sum((names[p][key] for p in parts), Counter()) for key in names["train"]})
-    view = splits.get("train")
-    own = frozenset(map(view.original, range(len(view)))) if isinstance(view, SplitView) else None
-    strange: set[str] = set()
-    for source in dict.fromkeys(sources.values()):
-        tally = _look(found, card, looker, source, limits, own if source is train else None, plan)
-        if "E306" in tally.codes:
-            strange.update(split for split, each in sources.items() if each is source)
-        whose = "Training" if source is train else "Evaluation"
-        rows = len(source) if own is None or source is not train else len(own)
-        _tell(found, tally, limits.tolerate, rows, whose)
-        found.notes.extend(f"task {card.name}: {note}" for note in source.notes)
-        found.notes.extend(looker.told(source.name))
-    if names:
-        held = {split: each for split, each in names.items() if split not in strange or split == "train"}
-        sizes = {split: len(source) for split, source in splits.items()}
-        found.notes.extend(f"task {card.name}: {note}" for note in label_notes(plan.all_slots(), held, sizes))
-    if train is not None:
-        used = data_columns(card, plan)
-        placed = {name for place, name in enumerate(train.columns) if str(place) in used}  # slots without a name
-        unused = [name for name in train.columns if name not in used | placed]
-        if unused:
-            found.notes.append(f"task {card.name}: columns of {train.name} that are not used: {', '.join(unused[:20])}")
+    def _open(self, spec: Any) -> RowSource:
+        base = Path(self.card.path).parent if self.card.path else None
+        columns = self.card.columns or None
+        if not is_stream(spec):
+            return open_source(spec, base=base, columns=columns)
+        stream = open_stream(spec, base=base, columns=columns)
+        self.note(f"{stream.name} is read as a stream: order not reproducible")
+        return ListSource(stream.first(self.limits.rows), stream.name)
 
-
-def _look(
-    found: _Found,
-    card: TaskCard,
-    looker: Looker,
-    source: RowSource,
-    limits: _Limits,
-    own: frozenset[int] | None,
-    plan: Plan,
-) -> Tally:
-    """What is wrong with rows of one source; `own` are those that count, None for all of them."""
-    tally = Tally(card)
-    gone = _missing_columns(found, card, plan, source)
-    looked = _spread(len(source), len(source) if len(source) <= _ALL * limits.rows else limits.rows)
-
-    def look(rows: Iterable[int]) -> None:
-        for index in rows:
-            looker.look(tally, source, index, gone, own is None or index in own)
-
-    look(looked)
-    # every so many rows are decoded that it takes no longer than the limit says
-    whole = looked[:: -(-looker.remarks.work // limits.work)] if looker.remarks.work else []
-    for index in whole:
-        looker.read_whole(tally, source, index, own is None or index in own)
-    if tally.bad and limits.tolerate:
-        # whether they are too many is known before the first step wherever it can be
-        look(sorted(set(_spread(len(source), max(_MORE, limits.rows))) - set(looked)))
-    found.rows[card.name] = found.rows.get(card.name, 0) + tally.rows
-    found.whole[card.name] = found.whole.get(card.name, 0) + len(whole)
-    return tally
-
-
-def _tell(found: _Found, tally: Tally, tolerate: float, rows: int, whose: str) -> None:
-    """Takes what was found in one source as errors, or as notes where training goes on without such rows."""
-    fine = tally.tolerated(rows, tolerate)
-    for error in tally.errors():
-        if fine:
-            found.notes.append(f"{error.message} {whose} leaves such rows out.")
-            continue
-        help = "; ".join(filter(None, (error.help, TOO_MANY.format(tolerate) if tolerate else "")))
-        found.error(DataError(error.message, code=error.code, place=error.place, help=help))
-
-
-def _sources(found: _Found, card: TaskCard, rows: int) -> Iterator[tuple[str, RowSource]]:
-    """(split, source) of what opens; what does not is noted."""
-    base = Path(card.path).parent if card.path else None
-    opened: dict[str, RowSource] = {}
-    for split, spec in ((split, spec) for split, spec in card.data.items() if spec is not None):
-        key = repr(spec)
-        try:
-            if key not in opened:
-                opened[key] = _open(card, spec, base, rows, found)
-            yield split, opened[key]
-        except DataError as error:
-            message = f"task {card.name}: {error.message}"
-            found.error(DataError(message, code=error.code or "E311", place=error.place, help=error.help))
-
-
-def _open(card: TaskCard, spec: Any, base: Path | None, rows: int, found: _Found) -> RowSource:
-    if not is_stream(spec):
-        return open_source(spec, base=base, columns=card.columns or None)
-    stream = open_stream(spec, base=base, columns=card.columns or None)
-    found.notes.append(f"task {card.name}: {stream.name} is read as a stream: order not reproducible")
-    return ListSource(stream.first(rows), stream.name)
-
-
-def _splits(
-    found: _Found, card: TaskCard, plan: Plan, sources: Mapping[str, RowSource], scan: int
-) -> Mapping[str, RowSource]:
-    """The rows of each split, where training has at most `scan`; says which are set aside and which are empty."""
-    train = sources.get("train")
-    if train is None:
-        return {}
-    for key, column in (("group", card.group), ("crossed", card.crossed)):
-        if column and not has_column(train.columns, column):
-            message = f"task {card.name}: `{key}` names column `{column}`; {train.name} has {few(train.columns)}"
-            found.error(DataError(message, code="E301", help=column_help(column, train.columns)))
+    def _splits(self, sources: Mapping[str, RowSource]) -> Mapping[str, RowSource]:
+        """The rows of each split, where training has few enough; says which are set aside and which are empty."""
+        train, card = sources.get("train"), self.card
+        if train is None:
             return {}
-    missing = [split for split in SPLITS if card.data.get(split) is None]
-    if len(train) > scan or is_stream(card.data["train"]):
-        told = [by_rule(missing, train, card.group or None)] if missing else []
-        told += [] if is_stream(card.data["train"]) else [NOT_COMPARED]
-        found.notes.extend(f"task {card.name}: {note}" for note in told)
-        return {}
-    try:
-        splits, notes = set_aside(sources, card.group or None)
-    except DataError as error:
-        found.error(DataError(f"task {card.name}: {error.message}", code="E311", help=error.help))
-        return {}
-    little = [f"only {len(splits['train'])} rows to train on"] if len(splits["train"]) < _LITTLE else []
-    found.notes.extend(f"task {card.name}: {note}" for note in (*notes, *shared_rows(plan, splits), *little))
-    return splits
+        for key, column in (("group", card.group), ("crossed", card.crossed)):
+            if column and not has_column(train.columns, column):
+                message = f"`{key}` names column `{column}`; {train.name} has {few(train.columns)}"
+                self.data_error(message, "E301", column_help(column, train.columns))
+                return {}
+        missing = [split for split in SPLITS if card.data.get(split) is None]
+        if len(train) > self.limits.scan or is_stream(card.data["train"]):
+            self.note(*([by_rule(missing, train, card.group or None)] if missing else []))
+            self.note(*([] if is_stream(card.data["train"]) else [NOT_COMPARED]))
+            return {}
+        try:
+            splits, notes = set_aside(sources, card.group or None)
+        except DataError as error:
+            self.data_error(error.message, "E311", error.help)
+            return {}
+        little = [f"only {len(splits['train'])} rows to train on"] if len(splits["train"]) < _LITTLE else []
+        self.note(*notes, *shared_rows(self.plan, splits), *little)
+        return splits
+
+    def _missing_columns(self, source: RowSource) -> set[str]:
+        """The columns that the line asks for and no row of the source has; each is a mistake with its place."""
+        gone: set[str] = set()
+        tally = Tally(self.card)
+        for use in uses(self.plan):
+            if has_use(source, use):
+                if use.column.isdigit() and use.column not in source.columns and source.doubt:
+                    message = f"{use.label} is filled by its place in the rows of {source.name}, and {source.doubt}"
+                    self.error(tally.error(Finding("E301", message, use.span, "", [])))
+                continue
+            if use.optional:
+                self.note(f"optional column `{use.column}` is in no row of {source.name}")
+            elif use.column not in gone:
+                has = few(source.columns) if source.columns else "no columns"
+                message = f"{use.label} asks for column `{use.column}`; {source.name} has {has}"
+                about = (separated(source) or column_help(use.column, source.columns), source.doubt)
+                self.error(tally.error(Finding("E301", message, use.span, "; ".join(filter(None, about)), ["row 1"])))
+            gone.add(use.column)
+        return gone
 
 
 def _spread(count: int, rows: int) -> list[int]:
@@ -299,24 +315,3 @@ def _spread(count: int, rows: int) -> list[int]:
     if count <= rows:
         return list(range(count))
     return sorted({int(i) for i in np.linspace(0, count - 1, rows)})
-
-
-def _missing_columns(found: _Found, card: TaskCard, plan: Plan, source: RowSource) -> set[str]:
-    """The columns that the line asks for and no row of the source has; each is a mistake with its place."""
-    gone: set[str] = set()
-    tally = Tally(card)
-    for use in uses(plan):
-        if has_use(source, use):
-            if use.column.isdigit() and use.column not in source.columns and source.doubt:
-                message = f"{use.label} is filled by its place in the rows of {source.name}, and {source.doubt}"
-                found.error(tally.error(Finding("E301", message, use.span, "", [])))
-            continue
-        if use.optional:
-            found.notes.append(f"task {card.name}: optional column `{use.column}` is in no row of {source.name}")
-        elif use.column not in gone:
-            has = few(source.columns) if source.columns else "no columns"
-            message = f"{use.label} asks for column `{use.column}`; {source.name} has {has}"
-            help = "; ".join(filter(None, (separated(source) or column_help(use.column, source.columns), source.doubt)))
-            found.error(tally.error(Finding("E301", message, use.span, help, ["row 1"])))
-        gone.add(use.column)
-    return gone
