@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ofasys_lite.cards.card_fields import Fields, is_null, kind_name
-from ofasys_lite.cards.line_files import InstructionLine, instruction_text, load_instructions
+from ofasys_lite.cards.line_files import instruction_text
 from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, ObjectiveCard, TaskCard
 from ofasys_lite.cards.ways import BUILT_IN as WAYS
 from ofasys_lite.cards.yaml_nodes import Item, item_of, overlay, plain, read_yaml
@@ -17,8 +17,6 @@ from ofasys_lite.errors import did_you_mean
 from ofasys_lite.recipes.recipe import SPLITS
 
 __all__ = [
-    "InstructionLine",
-    "load_instructions",
     "load_modality_card",
     "load_task_card",
     "read_tree",

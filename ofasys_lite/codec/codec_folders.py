@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
-from ofasys_lite.data.codec_facts import FORMAT, codec_hash, read_codec
+from ofasys_lite.data.codec_facts import FORMAT, read_codec
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.model import pick_device
 from ofasys_lite.writing import atomic, current, staged, write_atomic
 
-__all__ = ["codec_hash", "fill_codecs", "load_codec", "save_codec"]
+__all__ = ["fill_codecs", "load_codec", "save_codec"]
 
 
 def save_codec(codec: ImageCodec, folder: Path, losses: Mapping[str, object] | None = None) -> Path:

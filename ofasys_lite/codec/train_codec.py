@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from torch import Tensor
 
-from ofasys_lite.codec.codec_folders import codec_hash, load_codec, save_codec
+from ofasys_lite.codec.codec_folders import load_codec, save_codec
 from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.codec.losses import CodecLearner, CodecLosses
 from ofasys_lite.codec.patch_gan import patch
 from ofasys_lite.codec.residual_quantizer import ResidualQuantizer
+from ofasys_lite.data.codec_facts import codec_hash
 from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource

@@ -98,8 +98,8 @@ def model_sizes(names: Sequence[str] = ()) -> dict[str, ModelSize]:
 
 def _typical(types: Mapping[str, ModalityCard]) -> Count:
     """Rows of a slot whose data nobody has seen: those of a value of typical length."""
+    from ofasys_lite.data.attributes import preprocess_class
     from ofasys_lite.layout.costs import typical_rows
-    from ofasys_lite.layout.ready import preprocess_class
     from ofasys_lite.preprocess.base import Context
     from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
 

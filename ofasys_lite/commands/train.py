@@ -204,7 +204,7 @@ def _how_to_go_on(reached: _Reached, config: RunConfig) -> str:
 
 def _check_lines(config: RunConfig) -> None:
     """Plans every line, with what validation and evaluation will need, before anything is fetched."""
-    from ofasys_lite.data.rows import is_stream
+    from ofasys_lite.data.spec import is_stream
     from ofasys_lite.plan import build_plan
     from ofasys_lite.report.judge import judges
 

@@ -25,8 +25,9 @@ from ofasys_lite.data.overlap import NOT_COMPARED, shared_rows
 from ofasys_lite.data.quarantine import TOO_MANY
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.row_values import Looker
-from ofasys_lite.data.rows import is_stream, open_source, open_stream
+from ofasys_lite.data.rows import open_source, open_stream
 from ofasys_lite.data.source import RowSource, has_column
+from ofasys_lite.data.spec import is_stream
 from ofasys_lite.data.splits import SplitView, by_rule, set_aside
 from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, Place, did_you_mean, few, raise_all
 from ofasys_lite.instruction.places import place_of

@@ -14,11 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ofasys_lite.data.allotment import Allotment, whole_weights
-from ofasys_lite.data.permutation import key_of, permute, permute_many, sample_rng, sides
+from ofasys_lite.data.permutation import key_of, permute, permute_many, sides
 from ofasys_lite.data.schedule import Schedule, stairs
 from ofasys_lite.errors import CardError
 
-__all__ = ["Draw", "Mixture", "MixtureTask", "Schedule", "sample_rng"]
+__all__ = [
+    "Draw",
+    "Mixture",
+    "MixtureTask",
+    "Schedule",
+]
 
 
 @dataclass(frozen=True, slots=True)

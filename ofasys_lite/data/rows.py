@@ -27,13 +27,13 @@ from ofasys_lite.data.readers.memory import (
 from ofasys_lite.data.readers.sniff import refuse_foreign, sniffed
 from ofasys_lite.data.readers.stream import StreamSource
 from ofasys_lite.data.readers.tar import TarSource, stream_tar
-from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource, as_record
-from ofasys_lite.data.spec import FORMATS, PREPARED, Spec, file_format, is_paths, is_stream, parse_spec
+from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource
+from ofasys_lite.data.spec import FORMATS, PREPARED, Spec, file_format, is_paths, parse_spec
 from ofasys_lite.data.subset import chosen
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.absence import home
 
-__all__ = ["FORMATS", "RowSource", "StreamSource", "as_record", "is_stream", "open_source", "open_stream"]
+__all__ = ["FORMATS", "RowSource", "StreamSource", "open_source", "open_stream"]
 
 
 def open_source(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ofasys_lite.data.mixture import Draw, Mixture, sample_rng
+from ofasys_lite.data.mixture import Draw, Mixture
+from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.deal import deal

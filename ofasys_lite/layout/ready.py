@@ -31,7 +31,6 @@ __all__ = [
     "adapter_name",
     "make_ready",
     "makers_for",
-    "preprocess_class",
     "settings_of",
 ]
 

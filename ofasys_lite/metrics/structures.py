@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from ofasys_lite.metrics.score import Row, Statistics, Value
-from ofasys_lite.metrics.values import as_struct, as_text, canonical
+from ofasys_lite.metrics.values import as_text, canonical
+from ofasys_lite.preprocess.linear import as_struct
 
 __all__ = ["as_grid", "record_f1", "slot_f1", "struct_exact", "sudoku_solved"]
 

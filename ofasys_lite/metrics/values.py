@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from ofasys_lite.metrics.score import Value
 from ofasys_lite.preprocess.linear import as_struct
 
-__all__ = ["as_box", "as_objects", "as_struct", "as_text", "as_texts", "canonical", "normalised_text"]
+__all__ = ["as_box", "as_objects", "as_text", "as_texts", "canonical", "normalised_text"]
 
 
 def as_text(value: Value) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ofasys_lite.data.rows import is_stream, open_stream
+from ofasys_lite.data.rows import open_stream
+from ofasys_lite.data.spec import is_stream
 from ofasys_lite.errors import DataError
 
 ROWS = [{"n": str(n)} for n in range(20)]

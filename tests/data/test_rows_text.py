@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.readers.delimited import Dialect
 from ofasys_lite.data.readers.lines import scan_records
-from ofasys_lite.data.rows import as_record, open_source
+from ofasys_lite.data.rows import open_source
+from ofasys_lite.data.source import as_record
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.audio import AudioPreprocess
 from ofasys_lite.preprocess.image import ImagePreprocess

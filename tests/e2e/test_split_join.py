@@ -11,7 +11,7 @@ import tiny_worlds as worlds
 from random_walks import random_walk
 
 from ofasys_lite.cards import find_task, modalities, task_names
-from ofasys_lite.data.mixture import sample_rng
+from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.errors import OfasysError
 from ofasys_lite.layout.ready import DataSettings, ReadyTask, make_ready

@@ -10,7 +10,7 @@ import pytest
 import tiny_worlds as worlds
 import torch
 
-from ofasys_lite.data.mixture import sample_rng
+from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis, decode

@@ -9,7 +9,7 @@ import pytest
 import tiny_worlds as worlds
 import torch
 
-from ofasys_lite.data.mixture import sample_rng
+from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.tensors import to_device

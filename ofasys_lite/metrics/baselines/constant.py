@@ -12,7 +12,8 @@ import numpy as np
 from ofasys_lite.metrics.baselines.problem import Problem, image_of, most_frequent
 from ofasys_lite.metrics.score import Array as Boxes
 from ofasys_lite.metrics.score import Row, Value
-from ofasys_lite.metrics.values import as_box, as_objects, as_struct, as_text
+from ofasys_lite.metrics.values import as_box, as_objects, as_text
+from ofasys_lite.preprocess.linear import as_struct
 
 __all__ = ["best_box", "constant_list", "label_blind_box", "majority", "mean_box", "overlaps", "unigram"]
 
