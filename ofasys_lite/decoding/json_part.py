@@ -77,6 +77,7 @@ class JsonPart(AutomatonPart):
         if constraint.low <= controls["close"] < constraint.high:
             raise ShapeError(f"the id {controls['close']} that closes text is one of the text's ids")
         self.constraint = constraint
+        self.first: _Local = _Local("", "value", constraint.most)
         self.text = ((constraint.low, constraint.high),)
         self.controls = {name: one(id) for name, id in controls.items()}
         self.numbers = {
@@ -86,13 +87,9 @@ class JsonPart(AutomatonPart):
         }
         self._moves: dict[Node, tuple[_Move, ...]] = {}
 
-    def enter(self, then: Node) -> Node:
-        """The place where a value is expected."""
-        return self.node(_Local("", "value", self.constraint.most), then)
-
     def make(self, local: Hashable, then: Node) -> Node:
         """A node with every move that leaves enough of the budget to finish."""
-        place = local if isinstance(local, _Local) else _Local("", "value", self.constraint.most)
+        place = local if isinstance(local, _Local) else self.first
         moves = tuple(m for m in self._all_moves(place) if m.to.need <= place.left - 1)
         arcs = tuple(
             Arc(m.ranges, m.to.need + then.shortest, (0 if m.to.mode == "done" else m.to.left) + then.longest)

@@ -43,7 +43,10 @@ class AutomatonPart:
         owner: Slot its ids belong to; None for words.
         least: Fewest ids.
         most: Most ids.
+        first: What `make` makes the first node of.
     """
+
+    first: Hashable = 0
 
     def __init__(self, owner: Owner | None, least: int, most: int) -> None:
         self.owner = owner
@@ -53,7 +56,7 @@ class AutomatonPart:
 
     def enter(self, then: Node) -> Node:
         """The node at the beginning of this part, with `then` behind it."""
-        raise TypeError(type(self).__name__)
+        return self.node(self.first, then)
 
     def follow(self, node: Node, id: int) -> Node:
         """The node behind `id` at `node`, one of this part's nodes."""

@@ -62,10 +62,6 @@ class RangePart(AutomatonPart):
             raise ShapeError(f"a range of ids from {constraint.low} to {constraint.high} is empty")
         self.ranges = ((constraint.low, constraint.high),)
 
-    def enter(self, then: Node) -> Node:
-        """The node of the first id, or `then`."""
-        return self.node(0, then)
-
     def make(self, local: Hashable, then: Node) -> Node:
         """The node at `local`."""
         return LocalNode(self, local, then, (Arc(self.ranges, then.shortest, then.longest),))
@@ -83,16 +79,13 @@ class CornersPart(AutomatonPart):
 
     #: Places that are kept: there are as many as pairs of bins.
     _KEPT = 65_536
+    first = ()
 
     def __init__(self, owner: Owner | None, constraint: Corners) -> None:
         super().__init__(owner, 4, 4)
         if constraint.high - constraint.low < 2:
             raise ShapeError(f"a box of {constraint.high - constraint.low} bins has no area")
         self.low, self.high = constraint.low, constraint.high
-
-    def enter(self, then: Node) -> Node:
-        """The node of the first corner's column."""
-        return self.node((), then)
 
     def make(self, local: Hashable, then: Node) -> Node:
         """The node behind the ids `local`; of a finished number only what still bounds another is kept."""
@@ -138,10 +131,6 @@ class FreePart(AutomatonPart):
                 f"free text of {constraint.least} to {constraint.most} ids", help="give 0 <= least <= most"
             )
 
-    def enter(self, then: Node) -> Node:
-        """The node of the first id, or `then`."""
-        return self.node(0, then)
-
     def make(self, local: Hashable, then: Node) -> Node:
         """The node at `local`."""
         count, c = int(str(local)), self.constraint
@@ -176,11 +165,8 @@ class GrammarPart(AutomatonPart):
         if not 1 <= constraint.least <= constraint.most:
             raise ShapeError(f"{type(constraint).__name__} writes {constraint.least} to {constraint.most} ids")
         self.grammar = constraint
+        self.first = constraint.start
         self._moves: dict[Hashable, tuple[Move, ...]] = {}
-
-    def enter(self, then: Node) -> Node:
-        """The node of the first state."""
-        return self.node(self.grammar.start, then)
 
     def make(self, local: Hashable, then: Node) -> Node:
         """The node of the state `local`."""
@@ -230,10 +216,6 @@ class OptionalPart(AutomatonPart):
             raise ShapeError(f"present and absent share the id {present}")
         self.part, self.present, self.absent = part, present, absent
 
-    def enter(self, then: Node) -> Node:
-        """The node of the first id, or `then`."""
-        return self.node(0, then)
-
     def make(self, local: Hashable, then: Node) -> Node:
         """The node at `local`."""
         inside = Arc(one(self.present), self.part.least + then.shortest, self.part.most + then.longest)
@@ -268,10 +250,6 @@ class RepeatPart(AutomatonPart):
         self.short = 1 + min(p.least for p in alternatives)
         self.long = 1 + max(p.most for p in alternatives)
         super().__init__(owner, bounds[0] * self.short + 1, bounds[1] * self.long + 1)
-
-    def enter(self, then: Node) -> Node:
-        """The node of the first id, or `then`."""
-        return self.node(0, then)
 
     def make(self, local: Hashable, then: Node) -> Node:
         """The node at `local`."""
@@ -344,10 +322,6 @@ class CodesPart(AutomatonPart):
         self.ranges = ((0, constraint.codes**constraint.depth),)
         # what follows stands behind the largest position of the part
         self.span = 1 + max(max(p) for p in constraint.positions)
-
-    def enter(self, then: Node) -> Node:
-        """The node of the first position."""
-        return self.node(0, then)
 
     def make(self, local: Hashable, then: Node) -> Node:
         """The node at `local`."""

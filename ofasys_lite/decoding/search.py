@@ -26,7 +26,7 @@ from ofasys_lite.errors import ShapeError
 from ofasys_lite.model import moved
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
-__all__ = ["Hypothesis", "beam", "decode", "greedy", "sample"]
+__all__ = ["Hypothesis", "decode"]
 
 START = CONTROLS.index("<start>")
 GREEDY = DecodeOptions()
@@ -37,15 +37,13 @@ class Hypothesis:
     """One decoded target.
 
     Attributes:
-        ids: The whole legal sequence, forced ids included.
+        ids: The whole legal sequence, forced ids included; length limits lead to its end, too.
         score: Sum of log probabilities / chosen ids ** length_penalty.
-        finished: The automaton is at its end (always, since length limits lead to an end).
         n_best: The best hypotheses, this one first, if the options ask for several.
     """
 
     ids: tuple[int, ...]
     score: float
-    finished: bool = True
     n_best: tuple[Hypothesis, ...] = ()
 
 
@@ -141,44 +139,6 @@ def decode(
     while rows:
         rows = _step(session, ranker, samples, rows, device)
     return [_best(s) for s in samples]
-
-
-def greedy(
-    session: Session,
-    automata: Sequence[Automaton],
-    max_length: int | None = None,
-    device: torch.device | str = "cpu",
-) -> list[Hypothesis]:
-    """The hypothesis of every sample that takes the best legal id at each place."""
-    return decode(session, automata, DecodeOptions(max_length=max_length), device=device)
-
-
-def beam(
-    session: Session,
-    automata: Sequence[Automaton],
-    beam_size: int = 4,
-    length_penalty: float = 1.0,
-    max_length: int | None = None,
-    device: torch.device | str = "cpu",
-) -> list[Hypothesis]:
-    """The best hypothesis of every sample that a beam of `beam_size` finds, and the others in its `n_best`."""
-    options = DecodeOptions(
-        "beam", beam=beam_size, n_best=beam_size, length_penalty=length_penalty, max_length=max_length
-    )
-    return decode(session, automata, options, device=device)
-
-
-def sample(
-    session: Session,
-    automata: Sequence[Automaton],
-    options: DecodeOptions,
-    keys: Sequence[int] | None = None,
-    device: torch.device | str = "cpu",
-) -> list[Hypothesis]:
-    """A drawn hypothesis of every sample; `options.method` must be `sample`."""
-    if options.method != "sample":
-        raise ShapeError(f"sample got options for {options.method}", help="DecodeOptions('sample', ...)")
-    return decode(session, automata, options, keys, device)
 
 
 def _samples(

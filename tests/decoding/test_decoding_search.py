@@ -14,7 +14,7 @@ from decoding_sessions import CachedSession, ToySession, WholeSession, toy
 from ofasys_lite.decoding.automaton import Automaton, compile
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import _top
-from ofasys_lite.decoding.search import START, Hypothesis, beam, decode, greedy, sample
+from ofasys_lite.decoding.search import START, Hypothesis, decode
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model import EncoderDecoder, ModelConfig
 from ofasys_lite.plan.constraints import Constraint, Forced, Free, OneOf, Range, Repeat, Series
@@ -88,7 +88,6 @@ def test_probabilities_of_a_closed_set_add_up_to_one() -> None:
 def test_every_hypothesis_is_legal_and_complete(options: DecodeOptions) -> None:
     for seed in range(10):
         for automaton, found in zip(AUTOMATA, decode(toy(seed, 8, sharp=0.3), AUTOMATA, options), strict=True):
-            assert found.finished
             for hypothesis in (found, *found.n_best):
                 assert automaton.accepts(hypothesis.ids)
                 automaton.split(hypothesis.ids)
@@ -131,7 +130,7 @@ def test_draws_depend_on_seed_and_key_only() -> None:
         session = toy(1, 1)
         session.h_BD = session.h_BD.repeat(4, 1)
         options = DecodeOptions("sample", seed=seed, temperature=5.0)
-        return [h.ids for h in sample(session, automata, options, keys)]
+        return [h.ids for h in decode(session, automata, options, keys)]
 
     first = ids(0, [10, 11, 12, 13])
     assert ids(0, [13, 12, 11, 10]) == first[::-1]
@@ -148,7 +147,7 @@ def test_draws_follow_the_probabilities() -> None:
     def shares(**changes: float) -> np.ndarray:
         many = toy(2, 1, sharp=1.0)
         many.h_BD = many.h_BD.repeat(4000, 1)
-        found = sample(many, [automaton] * 4000, DecodeOptions("sample", **changes))
+        found = decode(many, [automaton] * 4000, DecodeOptions("sample", **changes))
         return np.bincount([h.ids[0] - 20 for h in found], minlength=4) / 4000
 
     assert shares() == pytest.approx(wanted, abs=0.03)
@@ -180,7 +179,7 @@ def test_no_n_gram_stands_twice_in_one_free_text() -> None:
     automaton = compile(Free(40, 48, 10, 12, CLOSE))
     repeated = 0
     for seed in range(10):
-        (plain,) = greedy(toy(seed, 1), [automaton])
+        (plain,) = decode(toy(seed, 1), [automaton])
         repeated += len({plain.ids[i : i + 2] for i in range(len(plain.ids) - 1)}) < len(plain.ids) - 1
         for options in (DecodeOptions(no_repeat_ngram=2), DecodeOptions("beam", beam=3, no_repeat_ngram=2)):
             (found,) = decode(toy(seed, 1), [automaton], options)
@@ -200,7 +199,7 @@ def test_repeated_n_grams_are_allowed_where_nothing_else_is_legal() -> None:
 def test_forced_ids_are_not_scored_and_ended_rows_are_dropped() -> None:
     automata = [compile(Series((Forced((50, 51)), OneOf(((20,), (21,))), Forced((52, 53)))))] * 3
     session = toy(0, 3)
-    assert all(h.ids[0:2] + h.ids[3:] == (50, 51, 52, 53) for h in greedy(session, automata))
+    assert all(h.ids[0:2] + h.ids[3:] == (50, 51, 52, 53) for h in decode(session, automata))
     assert session.scored == 3
     assert session.fed == 9  # the two forced ids behind the choice are never fed
     assert session.whole == 0  # two ids are scored, not the vocabulary
@@ -212,7 +211,7 @@ def test_forced_ids_are_not_scored_and_ended_rows_are_dropped() -> None:
 @torch.no_grad()
 def test_a_target_without_choices_costs_no_step() -> None:
     session = toy(0, 2)
-    found = greedy(session, [compile(Forced((50, 51))), compile(Series(()))])
+    found = decode(session, [compile(Forced((50, 51))), compile(Series(()))])
     assert [h.ids for h in found] == [(50, 51), ()]
     assert session.fed == 0
 
@@ -232,13 +231,13 @@ def test_wide_sets_are_scored_on_the_whole_vocabulary_and_agree_with_narrow_ones
 @torch.no_grad()
 def test_a_beam_of_one_is_greedy() -> None:
     one = DecodeOptions("beam", beam=1)
-    assert [h.ids for h in decode(toy(6, 8), AUTOMATA, one)] == [h.ids for h in greedy(toy(6, 8), AUTOMATA)]
+    assert [h.ids for h in decode(toy(6, 8), AUTOMATA, one)] == [h.ids for h in decode(toy(6, 8), AUTOMATA)]
 
 
 @torch.no_grad()
 def test_a_beam_keeps_no_more_rows_than_its_width() -> None:
     session = toy(6, 2)
-    found = beam(session, [compile(free(2, 5)), compile(json())], beam_size=3)
+    found = decode(session, [compile(free(2, 5)), compile(json())], DecodeOptions("beam", beam=3, n_best=3))
     assert session.most_rows == 6
     assert all(len(h.n_best) == 3 for h in found)
     assert all(a.score >= b.score for h in found for a, b in zip(h.n_best, h.n_best[1:], strict=False))
