@@ -3,8 +3,8 @@
 from ofasys_lite.report.html import render_report, write_report
 from ofasys_lite.report.predictions import load_predictions, rescored, save_predictions
 from ofasys_lite.report.results import Baseline, RefusedRow, RunResults, Sample, SampleInput, TaskResult
+from ofasys_lite.report.sample_sheet import sample_sheet, save_pictures
 from ofasys_lite.report.saved import load_results, save_results
-from ofasys_lite.report.sheet import sample_sheet, save_pictures
 from ofasys_lite.report.table import metrics_json, print_table
 
 __all__ = [

@@ -13,11 +13,11 @@ from PIL import Image
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.recipes import contact_sheet, prepared_folders, spelling
+from ofasys_lite.recipes.data_sheet import spectrogram
 from ofasys_lite.recipes.digits import png
 from ofasys_lite.recipes.espeak import Speaker, unpack
 from ofasys_lite.recipes.recipe import SPLITS, Built, Column, Limits, RecipeInfo
 from ofasys_lite.recipes.sentence_templates import expand, parse
-from ofasys_lite.recipes.sheet import spectrogram
 from ofasys_lite.recipes.speech import PHRASES, RATE, TEST_SPEED, VARIANTS, asked, finish, flac
 
 NUMBERS = {

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-import importlib.util
 import io
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ import numpy as np
 from ofasys_lite.errors import DataError
 from ofasys_lite.recipes.prepared_folders import Manifest, load_manifest, read_split
 from ofasys_lite.recipes.recipe import Row
-from ofasys_lite.writing import atomic, behind
+from ofasys_lite.writing.contact_sheet import ContactSheet, font
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,10 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["contact_sheet", "spectrogram"]
 
-CELL, GAP, COLUMNS = 250, 10, 4  # pixels, pixels, cells in a row
+COLUMNS = 4  # cells in a row
+SHEET = ContactSheet(width=250, gap=10, lines=6)
+HEAD = ContactSheet(width=COLUMNS * (SHEET.width + SHEET.gap) - SHEET.gap, gap=SHEET.gap, lines=2)
 PICTURE = 192  # smallest height of an enlarged picture, in pixels
 WAVE, SPECTROGRAM = 44, 80  # heights in pixels
-LINES = 6  # of one value
 HIDDEN = ("id", "group")
 
 
@@ -36,79 +35,27 @@ def contact_sheet(folder: Path, split: str, path: Path, rows: int = 24) -> Path:
     Raises:
         DataError: The folder is not prepared, has no such split, or no row is asked for.
     """
-    from PIL import Image, ImageDraw
-
     if rows < 1:
         raise DataError(f"a contact sheet of {rows} rows shows nothing", help="ask for at least 1 row")
     manifest = load_manifest(folder)
     found = read_split(folder, split)
     shown = [found[place * len(found) // rows] for place in range(rows)] if len(found) > rows else found
-    cells = [_cell(row, manifest) for row in shown]
-    lines = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
-    heights = [max(cell.height for cell in line) for line in lines]
-    wide, head = COLUMNS * (CELL + GAP) + GAP, 54
-    sheet = Image.new("RGB", (wide, head + sum(heights) + GAP * (len(lines) + 1)), "#dfe3e8")
-    draw = ImageDraw.Draw(sheet)
     counts = ", ".join(f"{name} {count:,}" for name, count in manifest.splits.items())
-    draw.text((GAP, 8), f"{manifest.recipe}: {manifest.title}", "#111111", _font(16))
-    draw.text((GAP, 30), f"{len(shown)} rows of {split} ({counts}) - {manifest.licence}", "#444444", _font(13))
-    top = head
-    for line, height in zip(lines, heights, strict=True):
-        for place, cell in enumerate(line):
-            sheet.paste(cell, (GAP + place * (CELL + GAP), top))
-        top += height + GAP
-    with atomic(behind(path)) as partial:
-        sheet.save(partial, "PNG")
-    return path
-
-
-@cache
-def _font(size: int) -> Any:
-    """DejaVu Sans, which knows most alphabets, from matplotlib's files or the system's, else Pillow's own font."""
-    from PIL import ImageFont
-
-    found = importlib.util.find_spec("matplotlib")
-    base = Path(found.origin or "").parent if found is not None else Path()
-    for name in (base / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", "DejaVuSans.ttf"):
-        try:
-            return ImageFont.truetype(str(name), size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)
-
-
-def _folded(text: str, font: Any) -> list[str]:
-    """Lines no wider than a cell; what is wider than a whole line is cut between letters."""
-    lines = [""]
-    for word in text.split(" "):
-        joined = f"{lines[-1]} {word}" if lines[-1] else word
-        if font.getlength(joined) <= CELL - 16:
-            lines[-1] = joined
-            continue
-        if lines[-1]:
-            lines.append("")
-        for letter in word:
-            if font.getlength(lines[-1] + letter) > CELL - 16:
-                lines.append("")
-            lines[-1] += letter
-    return lines
+    title = HEAD.text(f"{manifest.recipe}: {manifest.title}", "#111111", 16)
+    about = HEAD.text(f"{len(shown)} rows of {split} ({counts}) - {manifest.licence}", "#444444", 13)
+    return SHEET.save([_cell(row, manifest) for row in shown], path, COLUMNS, HEAD.cell([title, about]))
 
 
 def _cell(row: Row, manifest: Manifest) -> Image:
     """One row as a white card: pictures and sounds first, then each other column by name."""
-    from PIL import Image
-
     kinds = {name: kind for name, kind in manifest.columns.items() if name not in HIDDEN}
     boxes = _boxes(row, kinds)
     parts = [_picture(row[name], boxes) for name, kind in kinds.items() if kind == "image"]
     parts += [_sound(row[name]) for name, kind in kinds.items() if kind == "audio"]
-    parts += [_text(name, _written(row[name], kind)) for name, kind in kinds.items() if kind not in ("image", "audio")]
-    card = Image.new("RGB", (CELL, sum(part.height + 6 for part in parts) + 8), "white")
-    top = 6
-    for part in parts:
-        card.paste(part, ((CELL - part.width) // 2, top))
-        top += part.height + 6
-    return card
+    for name, kind in kinds.items():
+        if kind not in ("image", "audio"):
+            parts += [SHEET.text(name, "#888888", 11), SHEET.text(_written(row[name], kind), "#111111", 13)]
+    return SHEET.cell(parts)
 
 
 def _boxes(row: Row, kinds: dict[str, str]) -> list[tuple[Sequence[float], str]]:
@@ -126,9 +73,9 @@ def _picture(content: bytes, boxes: Sequence[tuple[Sequence[float], str]]) -> Im
     from PIL import Image, ImageDraw
 
     plain = Image.open(io.BytesIO(content)).convert("RGB")
-    scale = max(1, min((CELL - 16) // plain.width, PICTURE // plain.height))
+    scale = max(1, min((SHEET.inner) // plain.width, PICTURE // plain.height))
     picture = plain.resize((plain.width * scale, plain.height * scale), Image.Resampling.NEAREST)
-    picture.thumbnail((CELL - 16, CELL - 16))
+    picture.thumbnail((SHEET.inner, SHEET.inner))
     factor = picture.width / plain.width
     draw = ImageDraw.Draw(picture)
     for place, (box, label) in enumerate(boxes):
@@ -136,7 +83,7 @@ def _picture(content: bytes, boxes: Sequence[tuple[Sequence[float], str]]) -> Im
         colour = (int(255 * red), int(255 * green), int(255 * blue))
         x0, y0, x1, y1 = (value * factor for value in box)
         draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=2)
-        draw.text((x0 + 3, y0 + 1), label, colour, _font(12))
+        draw.text((x0 + 3, y0 + 1), label, colour, font(12))
     return picture
 
 
@@ -156,7 +103,7 @@ def _sound(content: bytes) -> Image:
     from PIL import Image, ImageDraw
 
     samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
-    wide = CELL - 16
+    wide = SHEET.inner
     picture = Image.new("RGB", (wide, WAVE + SPECTROGRAM + 16), "white")
     draw = ImageDraw.Draw(picture)
     pieces = np.array_split(samples, wide)
@@ -165,7 +112,7 @@ def _sound(content: bytes) -> Image:
         draw.line((x, WAVE / 2 * (1 - high), x, WAVE / 2 * (1 - low)), fill="#1f6feb")
     grey = Image.fromarray(spectrogram(samples)).resize((wide, SPECTROGRAM))
     picture.paste(grey, (0, WAVE))
-    draw.text((0, WAVE + SPECTROGRAM), f"{len(samples) / rate:.2f} s, {rate} Hz", "#666666", _font(11))
+    draw.text((0, WAVE + SPECTROGRAM), f"{len(samples) / rate:.2f} s, {rate} Hz", "#666666", font(11))
     return picture
 
 
@@ -180,18 +127,3 @@ def _written(value: Any, kind: str) -> str:
     if kind == "objects":
         return "; ".join(f"{each['label']} ({', '.join(f'{n:g}' for n in each['box'])})" for each in value)
     return "; ".join(value) if kind == "list" else str(value)
-
-
-def _text(name: str, value: str) -> Image:
-    """The column's name in grey and its value below, folded and cut."""
-    from PIL import Image, ImageDraw
-
-    lines = [piece for line in value.split("\n") for piece in _folded(line, _font(13))]
-    if len(lines) > LINES:
-        lines = [*lines[: LINES - 1], "..."]
-    picture = Image.new("RGB", (CELL - 16, 14 + 16 * len(lines)), "white")
-    draw = ImageDraw.Draw(picture)
-    draw.text((0, 0), name, "#888888", _font(11))
-    for place, line in enumerate(lines):
-        draw.text((0, 13 + 16 * place), line, "#111111", _font(13))
-    return picture

@@ -14,37 +14,21 @@ from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.report.blocks import Block, answer_look, input_look, value_block
 from ofasys_lite.report.results import RunResults, Sample
 from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE, boxes_of, picture, png, spectrogram
-from ofasys_lite.writing import atomic, write_atomic
+from ofasys_lite.writing import write_atomic
+from ofasys_lite.writing.contact_sheet import ContactSheet
 
 if TYPE_CHECKING:
     from PIL import Image
-    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 __all__ = ["sample_sheet", "save_pictures"]
 
-_WIDTH, _GAP = 260, 12  # pixels of a cell and between cells
+_SHEET = ContactSheet(width=260, gap=12, lines=7)
 _SIZE = 14
-_MOST_LINES = 7
 
 
 def sample_sheet(samples: Sequence[Sample], path: str | os.PathLike[str], columns: int = 4) -> Path:
     """The path of the written PNG: one cell per sample, `columns` in a row, rows as high as their highest cell."""
-    from PIL import Image
-
-    cells = [_cell(sample) for sample in samples]
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    heights = [max(cell.height for cell in row) for row in rows]
-    wide = max(1, min(columns, len(cells)))
-    sheet = Image.new("RGB", (wide * (_WIDTH + _GAP) + _GAP, sum(heights) + _GAP * (len(rows) + 1)), "#e9ecef")
-    top = _GAP
-    for row, height in zip(rows, heights, strict=True):
-        for number, cell in enumerate(row):
-            sheet.paste(cell, (_GAP + number * (_WIDTH + _GAP), top))
-        top += height + _GAP
-    target = Path(path)
-    with atomic(target) as partial:
-        sheet.save(partial, "PNG")
-    return target
+    return _SHEET.save(list(map(_cell, samples)), path, max(1, min(columns, len(samples))))
 
 
 def save_pictures(run: RunResults, folder: Path) -> list[Path]:
@@ -79,12 +63,11 @@ def _image(look: Shown | None, *boxes: Sequence[Any]) -> Image.Image | None:
     if look.picture is not None and media_kind(look.picture) == kinds.PICTURE:
         return picture(look.picture, *boxes)
     if look.sound is not None and media_kind(look.sound) == kinds.SOUND:
-        return spectrogram(look.sound, _WIDTH - 16, 80)
+        return spectrogram(look.sound, _SHEET.inner, 80)
     return None
 
 
 def _cell(sample: Sample) -> Image.Image:
-    from PIL import Image
 
     parts: list[Image.Image] = []
     boxes = (boxes_of(sample.prediction), boxes_of(sample.reference))
@@ -92,7 +75,7 @@ def _cell(sample: Sample) -> Image.Image:
         look = input_look(source)
         image = _image(look, *boxes)
         if image is not None:
-            image.thumbnail((_WIDTH - 16, _WIDTH - 16))
+            image.thumbnail((_SHEET.inner, _SHEET.inner))
             parts.append(image)
         if look is not None and look.text:
             parts.append(_text(f"{source.column}: {look.text}", "#212529"))
@@ -107,12 +90,7 @@ def _cell(sample: Sample) -> Image.Image:
     if not _drawn(looks[1]):
         head = "" if sample.prediction is None else "reference: "
         parts.append(_text(head + _said(looks[1], sample.reference), _dark(REFERENCE)))
-    cell = Image.new("RGB", (_WIDTH, 12 + sum(part.height + 6 for part in parts)), "#ffffff")
-    top = 8
-    for part in parts:
-        cell.paste(part, (8, top))
-        top += part.height + 6
-    return cell
+    return _SHEET.cell(parts)
 
 
 def _said(look: Shown | None, value: Any) -> str:
@@ -124,11 +102,11 @@ def _pair(looks: tuple[Shown | None, Shown | None], mark: str) -> Image.Image:
     """The generated picture, and the data's beside it."""
     from PIL import Image
 
-    half = (_WIDTH - 16 - _GAP) // 2
+    half = (_SHEET.inner - _SHEET.gap) // 2
     sides = [(f"{mark}model", looks[0], PREDICTED), ("reference", looks[1], REFERENCE)]
-    pair = Image.new("RGB", (_WIDTH - 16, half + _SIZE + 6), "#ffffff")
+    pair = Image.new("RGB", (_SHEET.inner, half + _SIZE + 6), "#ffffff")
     for number, (head, look, colour) in enumerate(s for s in sides if _drawn(s[1])):
-        left = number * (half + _GAP)
+        left = number * (half + _SHEET.gap)
         pair.paste(_text(head, _dark(colour)).crop((0, 0, half, _SIZE + 4)), (left, 0))
         image = None if look is None else picture(look.picture)
         if image is not None:
@@ -147,42 +125,7 @@ def _flat(block: Block) -> str:
 
 
 def _text(text: str, colour: str) -> Image.Image:
-    """The text in lines no wider than a cell, at most seven."""
-    from PIL import Image, ImageDraw
-
-    font = _font()
-    lines = [line for part in text.splitlines() or [""] for line in _wrapped(part, font)]
-    if len(lines) > _MOST_LINES:
-        lines = [*lines[: _MOST_LINES - 1], "…"]
-    image = Image.new("RGB", (_WIDTH - 16, (_SIZE + 4) * len(lines)), "#ffffff")
-    draw = ImageDraw.Draw(image)
-    for number, line in enumerate(lines):
-        draw.text((0, number * (_SIZE + 4)), line, fill=colour, font=font)
-    return image
-
-
-def _wrapped(text: str, font: FreeTypeFont | ImageFont) -> list[str]:
-    lines, rest = [], text
-    while font.getlength(rest) > _WIDTH - 16:
-        end = len(rest) - 1
-        while end > 1 and font.getlength(rest[:end]) > _WIDTH - 16:
-            end -= 1
-        space = rest.rfind(" ", 1, end + 1)
-        cut = space if space > 0 else end
-        lines.append(rest[:cut])
-        rest = rest[cut:].lstrip()
-    return [*lines, rest]
-
-
-def _font() -> Any:
-    """DejaVu Sans, which comes with matplotlib and knows most alphabets, else Pillow's own font."""
-    from PIL import ImageFont
-
-    try:
-        import matplotlib
-    except ImportError:
-        return ImageFont.load_default(_SIZE)
-    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), _SIZE)
+    return _SHEET.text(text, colour, _SIZE)
 
 
 def _dark(colour: str) -> str:
