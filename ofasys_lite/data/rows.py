@@ -23,6 +23,7 @@ from ofasys_lite.data.readers.memory import (
     ListSource,
     dataset_stream,
     hugging_face_rows,
+    own_rows,
 )
 from ofasys_lite.data.readers.sniff import refuse_foreign, sniffed
 from ofasys_lite.data.readers.stream import StreamSource
@@ -186,6 +187,8 @@ def _open_files(paths: Sequence[str], asked: Spec, base: Path | None, progress: 
 
 def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
     """The rows of one file, or of a folder of media."""
+    if "." in asked.format:
+        return own_rows(path, asked.format)
     if Path(path).is_dir():
         return _folder(path, asked.format == "folder")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -242,6 +245,10 @@ def _stream_files(paths: Sequence[str], asked: Spec) -> Iterator[dict[str, Any]]
     """The rows of some files, one after another."""
     for path in paths:
         kind = file_format(path, asked)
+        if "." in kind:
+            rows = own_rows(path, kind)
+            yield from map(rows.row, range(len(rows)))
+            continue
         if kind == "tar":
             yield from stream_tar(data_file(path))
             continue

@@ -178,11 +178,14 @@ def _box(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def file_format(path: str, asked: Spec) -> str:
-    """The format of a file: what the card says, else what the name ends with."""
+    """The format of a file: what the card says (dotted: a reader of the user's), else what the name ends with."""
+    if "." in asked.format:
+        return asked.format
     if asked.format:
         if asked.format not in (*FORMATS, *_OTHERS):
             known = (*FORMATS, *_OTHERS)
-            raise DataError(f"unknown format `{asked.format}`", help=did_you_mean(asked.format, known, "formats"))
+            help = f"{did_you_mean(asked.format, known, 'formats')}; or the dotted path of a reader of yours"
+            raise DataError(f"unknown format `{asked.format}`", help=help)
         return FORMATS.get(asked.format, asked.format)
     name = name_of(path).lower()
     parts = name.split(".")[1:]

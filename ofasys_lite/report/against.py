@@ -75,11 +75,11 @@ def answers(judge: Judge, train: TaskRows, test: TaskRows, numbers: Sequence[int
 def _cached(
     name: str, kind: str, judge: Judge, train: TaskRows, test: TaskRows, numbers: Sequence[int], seed: int
 ) -> Answers:
-    media = judge.kind in kinds.MEDIA
-    most = _MOST_MEDIA if name in _SEES_MEDIA or media else _MOST_LIGHT
+    kept = judge.kind not in kinds.MEDIA and "." not in name
+    most = _MOST_LIGHT if kept and name not in _SEES_MEDIA else _MOST_MEDIA
     count = min(most, len(train.source))
     note = f"fitted on {count:,} of {len(train.source):,} training rows" if count < len(train.source) else ""
-    if media:  # made quickly, and large: not kept
+    if not kept:  # made quickly, and large; or of the user's, who changes it
         values, _ = _answer(name, judge, train, test, numbers, seed, spread(len(train.source), most))
         return Answers(name, kind, values, note)
     masks = test.maker.vocabulary.hash if test.masked() else ""
@@ -127,7 +127,7 @@ def _answer(
     train_numbers: Sequence[int],
 ) -> tuple[list[Any], str]:
     """The answers, and what they are where a reader would ask: which column is copied, which constant is said."""
-    media = name in _SEES_MEDIA
+    media = name in _SEES_MEDIA or "." in name
     inputs = {_renamed(read.column, judge): read for read in test.inputs() if media or not read.media}
     train_rows = []
     for i in train_numbers:

@@ -7,9 +7,11 @@ import marshal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ofasys_lite.cards.classes import load_object
+from ofasys_lite.data.copies import data_file, name_of
 from ofasys_lite.data.readers.arrow_values import Reading, readings
 from ofasys_lite.data.source import Chained, NoRows, RowSource, combined, row_error
-from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.errors import DataError, OfasysError, did_you_mean
 from ofasys_lite.preprocess.absence import home
 from ofasys_lite.preprocess.plain import all_plain, plain
 
@@ -21,6 +23,7 @@ __all__ = [
     "feed",
     "hugging_face_rows",
     "is_stored",
+    "own_rows",
 ]
 
 
@@ -112,6 +115,36 @@ class DatasetSource(RowSource):
                 help="let __getitem__ give a dict of columns",
             )
         return {str(key): plain(value) for key, value in found.items()}
+
+
+def own_rows(path: str, reader: str) -> RowSource:
+    """The rows that a reader of the user's makes of a file or folder.
+
+    Args:
+        path: Path or URL; what is at a web address is fetched first.
+        reader: Dotted path of a function (or class) of a path that gives a list of dicts, an object with `__len__` and
+            `__getitem__`, or a RowSource.
+
+    Raises:
+        CardError: There is no such function.
+        DataError: It cannot read the file, or gives no rows by number.
+    """
+    function, file = load_object(reader, "format"), data_file(path)
+    try:
+        rows = function(file.path)
+        if isinstance(rows, RowSource):
+            return rows
+        if isinstance(rows, Sequence) and not isinstance(rows, str):
+            return ListSource(rows, name_of(path), file.folder)
+        if hasattr(rows, "__len__") and hasattr(rows, "__getitem__"):
+            return DatasetSource(rows, name_of(path))
+    except OfasysError:
+        raise
+    except Exception as error:
+        help = f"it is read by {reader}, as `format` says"
+        raise DataError(f"{path}: {type(error).__name__}: {error}", help=help) from error
+    help = "a list of dicts, an object with `__len__` and `__getitem__`, or a RowSource"
+    raise DataError(f"{path}: {reader} gives {type(rows).__name__}, which is no rows by number", help=help)
 
 
 class HuggingFaceSource(RowSource):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from ofasys_lite.cards.classes import load_object
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.metrics.baselines import chosen, constant, nearest, picture_answers, textual
 from ofasys_lite.metrics.baselines.problem import Problem
@@ -71,12 +72,24 @@ def baseline_names() -> tuple[str, ...]:
 
 
 def baseline_kind(name: str) -> str:
-    """`trivial` or `reference`; raises CardError with the near name for an unknown one."""
+    """`trivial` (a function of the user's, too) or `reference`; CardError with the near name for an unknown one."""
     if name in _TRIVIAL:
         return "trivial"
     if name in _REFERENCE:
         return "reference"
-    raise CardError(f"baseline `{name}` is not known", help=did_you_mean(name, baseline_names()))
+    _own(name)
+    return "trivial"
+
+
+def _own(name: str) -> Callable[[Problem], list[Value]]:
+    """A baseline of the user's by dotted path; CardError with the near name if there is none."""
+    if "." not in name:
+        help = f"{did_you_mean(name, baseline_names())}; or the dotted path of a function of yours"
+        raise CardError(f"baseline `{name}` is not known", help=help)
+    found = load_object(name, "baseline")
+    if not callable(found):
+        raise CardError(f"baseline {name} is no function", help="name a function of a Problem that gives the answers")
+    return found  # type: ignore[no-any-return]
 
 
 def copied_column(train_rows: Sequence[Row], test_rows: Sequence[Row], inputs: Sequence[str], target: str) -> str:
@@ -97,15 +110,18 @@ def fit_predict(
 ) -> list[Value]:
     """One value per test row by the named baseline, learned from the training rows; test targets are never read.
 
+    `name` is a built-in name, or the dotted path of a function of a `Problem` that gives the answers.
+
     `metric` is what judges the task; `best_constant` is chosen by it on the training rows. `higher` says whether more
     is better where the metric does not.
 
-    Raises CardError for an unknown name or kind, and for a baseline that cannot answer such a task.
+    Raises CardError for an unknown name or kind, and for a baseline that cannot answer such a task or not every row.
     """
     baseline_kind(name)
     if target_kind not in kinds.KINDS:
         raise CardError(f"target kind `{target_kind}` is not known", help=did_you_mean(target_kind, kinds.KINDS))
-    if target_kind == kinds.PICTURE and name not in _ANSWERS_PICTURES:
+    own = name not in _TRIVIAL and name not in _REFERENCE
+    if target_kind == kinds.PICTURE and name not in _ANSWERS_PICTURES and not own:
         raise CardError(
             f"baseline `{name}` answers with no picture, and `{target}` is one",
             help=f"these do: {', '.join(_ANSWERS_PICTURES)}",
@@ -123,5 +139,8 @@ def fit_predict(
             f"baseline `{name}` needs a column of {kind}; none of the inputs holds any: {', '.join(inputs) or 'none'}",
             help=f"{'mean_image' if target_kind == kinds.PICTURE else 'majority'} serves every kind of input",
         )
-    function = _TRIVIAL[name] if name in _TRIVIAL else _REFERENCE[name]
-    return function(problem)
+    function = _own(name) if own else {**_TRIVIAL, **_REFERENCE}[name]
+    values = function(problem)
+    if len(values) != len(test_rows):
+        raise CardError(f"baseline {name} gives {len(values)} answers for {len(test_rows)} rows", help="one for each")
+    return values
