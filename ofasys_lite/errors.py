@@ -95,6 +95,11 @@ class OfasysError(ValueError):
         self.place = place
         self.help = help
 
+    @property
+    def errors(self) -> tuple[OfasysError, ...]:
+        """The single mistakes: this one; of an ErrorGroup all of them, in the order of the checks."""
+        return (self,)
+
     def __str__(self) -> str:
         return self.render()
 
@@ -147,15 +152,16 @@ class WriteError(OfasysError):
 
 
 class ErrorGroup(OfasysError):
-    """Several mistakes found in one go; prints them all.
-
-    Attributes:
-        errors: The single errors, in the order of the checks.
-    """
+    """Several mistakes found in one go; prints them all."""
 
     def __init__(self, errors: Sequence[OfasysError]) -> None:
         super().__init__(f"{len(errors)} errors")
-        self.errors = tuple(errors)
+        self._errors = tuple(errors)
+
+    @property
+    def errors(self) -> tuple[OfasysError, ...]:
+        """All mistakes, in the order of the checks."""
+        return self._errors
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.errors,)

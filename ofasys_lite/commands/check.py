@@ -14,7 +14,7 @@ from ofasys_lite.cards.load import load_task_card
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.flags import FlagParser
-from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean
+from ofasys_lite.errors import CardError, OfasysError, did_you_mean
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.preprocess.absence import home
 
@@ -101,10 +101,8 @@ def read_tasks(
                 cards.append(find_task(text, folders))
             else:
                 _give_data(cards, text, [*names, *others])
-        except ErrorGroup as group:
-            errors.extend(group.errors)
         except OfasysError as error:
-            errors.append(error)
+            errors.extend(error.errors)
     return cards, errors
 
 

@@ -11,7 +11,7 @@ from ofasys_lite.cards.find import content_folder
 from ofasys_lite.cards.overrides import with_settings
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.cards.yaml_nodes import plain, read_yaml
-from ofasys_lite.errors import CardError, ErrorGroup, OfasysError, did_you_mean, raise_all
+from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.training.settings import TrainSettings
@@ -135,10 +135,8 @@ def noted(make: Callable[[], Made], errors: list[OfasysError]) -> Made | None:
     """What `make` returns; None, and what it raised in `errors`, if that is a user's mistake."""
     try:
         return make()
-    except ErrorGroup as group:
-        errors.extend(group.errors)
     except OfasysError as error:
-        errors.append(error)
+        errors.extend(error.errors)
     return None
 
 

@@ -29,7 +29,7 @@ from ofasys_lite.data.rows import open_source, open_stream
 from ofasys_lite.data.source import RowSource, has_column
 from ofasys_lite.data.spec import is_stream
 from ofasys_lite.data.splits import SplitView, by_rule, set_aside
-from ofasys_lite.errors import CardError, DataError, ErrorGroup, OfasysError, Place, did_you_mean, few, raise_all
+from ofasys_lite.errors import CardError, DataError, OfasysError, Place, did_you_mean, few, raise_all
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan import Plan, build_plan
@@ -131,7 +131,7 @@ class _TaskCheck:
 
     def error(self, error: OfasysError) -> None:
         """Takes a mistake, or each of several."""
-        self.errors.extend(error.errors if isinstance(error, ErrorGroup) else [error])
+        self.errors.extend(error.errors)
 
     def data_error(self, message: str, code: str, help: str, place: Place | None = None) -> None:
         """Takes a mistake in the data, the task's name before it."""

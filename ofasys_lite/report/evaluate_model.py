@@ -11,7 +11,7 @@ from typing import Any
 from ofasys_lite.data.columns import lacking
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource, spread
-from ofasys_lite.errors import DataError, ErrorGroup, OfasysError, did_you_mean, raise_all
+from ofasys_lite.errors import DataError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predict import Request, predict
 from ofasys_lite.metrics import evaluate_metric
@@ -167,7 +167,7 @@ def _open_all(
             empty[name] = error
             continue
         except OfasysError as error:
-            errors += error.errors if isinstance(error, ErrorGroup) else [error]
+            errors += error.errors
             continue
         opened.append(replace(found, numbers=numbers))
         notes += [note] if note else []

@@ -34,8 +34,7 @@ def measured(model: Generalist, tasks: Iterable[str] | None = None) -> dict[str,
             metric = results.tasks[0].metric
             found[task] = {"metric": metric.name, "score": metric.value, "rows": metric.items}
         except OfasysError as error:
-            errors = getattr(error, "errors", (error,))
-            found[task] = {"reason": errors[0].message}
+            found[task] = {"reason": error.errors[0].message}
     return found
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ofasys_lite.errors import DataError, ErrorGroup, OfasysError
+from ofasys_lite.errors import DataError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
@@ -78,7 +78,7 @@ class Validator:
                 self._opened[task] = None
             except OfasysError as error:
                 # the training goes on; the evaluation at its end refuses
-                told = "; ".join(e.message for e in (error.errors if isinstance(error, ErrorGroup) else (error,)))
+                told = "; ".join(e.message for e in error.errors)
                 print(f"note: task {task} is not validated: {told}", file=sys.stderr)
                 self._opened[task] = None
         return self._opened[task]
