@@ -19,6 +19,7 @@ from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_a
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted, preparing
 from ofasys_lite.training.start import Start, replayed
+from ofasys_lite.writing.plain_values import as_plain
 
 if TYPE_CHECKING:
     from ofasys_lite.layout.ready import DataSettings
@@ -358,7 +359,7 @@ def _run(
             "model": config.to_dict(),
             "trainer": asked.settings.to_dict(),
             "data": dict(asked.data),
-            "tasks": {card.name: _plain(asdict(replace(card, origin=None))) for card in cards},
+            "tasks": {card.name: as_plain(asdict(replace(card, origin=None))) for card in cards},
         },
         start=model.generalist if model.trained else None,
     )
@@ -386,14 +387,3 @@ def _validator(settings: TrainSettings, place: Path) -> Callable[..., float | No
     from ofasys_lite.report.validation import Validator
 
     return Validator(RunFolder(place), settings.valid_samples)
-
-
-def _plain(value: Any) -> Any:
-    """Values that YAML takes; a source in memory is named by its class."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    return str(value) if isinstance(value, Path) else f"<{type(value).__name__}>"

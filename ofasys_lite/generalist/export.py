@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import EXPORT, ROWS
 from ofasys_lite.version import __version__
 from ofasys_lite.writing import atomic, claim_folder, current, staged, write_atomic
+from ofasys_lite.writing.plain_values import as_plain
 
 __all__ = ["Export", "load", "load_weights", "save", "save_weights"]
 
@@ -48,28 +49,15 @@ class Export:
     contents: Mapping[str, Contents] = field(default_factory=dict)
 
 
-def _plain(value: Any) -> Any:
-    """Values that JSON takes; Python objects (a data source in memory) are named, not stored."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    return _plain(asdict(value)) if is_dataclass(value) and not isinstance(value, type) else f"<{type(value).__name__}>"
-
-
 def _source(source: Any) -> Any:
     """A data source as the card names it; rows in memory are described, not stored."""
     if isinstance(source, (str, Path, Mapping)) or (isinstance(source, (list, tuple)) and is_paths(source)):
-        return _plain(source)
+        return as_plain(source)
     return f"<{type(source).__name__} in memory>"
 
 
 def _card(card: TaskCard) -> dict[str, Any]:
-    stored = {f.name: _plain(getattr(card, f.name)) for f in fields(card) if f.name not in ("origin", "data")}
+    stored = {f.name: as_plain(getattr(card, f.name)) for f in fields(card) if f.name not in ("origin", "data")}
     data = {split: _source(source) for split, source in card.data.items()}
     return {**stored, "data": data, "path": portable_path("tasks", card.path)}
 
@@ -80,17 +68,17 @@ def _config(model: Export) -> dict[str, Any]:
     tasks = {}
     for name, entry in model.tasks.items():
         closed = {s.key: list(s.closed.values) for s in entry.plan.slots() if s.closed and s.closed.kind == "column"}
-        codecs = {s.key: _plain(adapter_facts(s)) for s in codec_slots(entry.plan)}
+        codecs = {s.key: as_plain(adapter_facts(s)) for s in codec_slots(entry.plan)}
         tasks[name] = {"card": _card(entry.card), "closed": closed, "codecs": codecs, "plan": entry.plan.hash}
     return {
         "format": _FORMAT,
         "ofasys_lite": __version__,
         "model": model.network.config.stored(),
         "vocabulary": {"rows": len(model.vocabulary), "hash": model.vocabulary.hash},
-        "adapters": {n: {"path": s.path, "settings": _plain(s.settings)} for n, s in model.network.specs.items()},
-        "data": _plain(model.data),
+        "adapters": {n: {"path": s.path, "settings": as_plain(s.settings)} for n, s in model.network.specs.items()},
+        "data": as_plain(model.data),
         # where a type was declared says nothing to who loads it, and would tell of the author's machine
-        "modalities": {n: {**_plain(asdict(cards[n])), "path": Path(cards[n].path).name} for n in sorted(used)},
+        "modalities": {n: {**as_plain(asdict(cards[n])), "path": Path(cards[n].path).name} for n in sorted(used)},
         "tasks": tasks,
     }
 

@@ -22,6 +22,7 @@ from ofasys_lite.report.judge import Judge
 from ofasys_lite.report.results import Answers
 from ofasys_lite.report.task_rows import Input, TaskRows
 from ofasys_lite.writing import atomic, cache_folder
+from ofasys_lite.writing.plain_values import as_plain
 
 __all__ = ["TrainSplit", "answers"]
 
@@ -104,7 +105,7 @@ def _cached(
     except (OSError, ValueError, LookupError, TypeError):
         pass  # not there, or broken by a full disk: answered again
     found, said = _answer(name, judge, train, test, numbers, seed, spread(len(train.source), most))
-    values = _plain(found)
+    values = as_plain(found, _listed)
     try:
         with atomic(path) as temporary:
             temporary.write_text(json.dumps({"values": values, "said": said}, ensure_ascii=False), encoding="utf-8")
@@ -183,12 +184,6 @@ def _scenes(judge: Judge, rows: TaskRows) -> dict[str, list[dict[str, Any]]]:
     return {group: [{"box": list(box)} for box in boxes] for group, boxes in found.items()}
 
 
-def _plain(value: Any) -> Any:
-    """The value as JSON keeps it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+def _listed(value: Any) -> Any:
+    """An array as the lists of its numbers, anything else as text."""
+    return as_plain(value.tolist()) if hasattr(value, "tolist") else str(value)

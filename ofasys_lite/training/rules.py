@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ofasys_lite.errors import CardError, did_you_mean, nearest
+from ofasys_lite.writing.plain_values import as_plain
 
 __all__ = ["OPTIMIZERS", "ConverterSpec", "OptimizerSpec", "ParameterRule", "converters_of", "plain_path", "rules_of"]
 
@@ -101,7 +102,7 @@ class OptimizerSpec:
         """What `of` takes, in plain values."""
         if self.lr == 1.0 and not self.options:
             return self.name
-        return {"path": self.name, **({} if self.lr == 1.0 else {"lr": self.lr}), **_plain(self.options)}
+        return {"path": self.name, **({} if self.lr == 1.0 else {"lr": self.lr}), **as_plain(self.options, plain_path)}
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class ConverterSpec:
 
     def to_plain(self) -> object:
         """What `of` takes, in plain values."""
-        return {"path": self.name, **_plain(self.options)} if self.options else self.name
+        return {"path": self.name, **as_plain(self.options, plain_path)} if self.options else self.name
 
 
 def converters_of(value: object) -> tuple[ConverterSpec, ...]:
@@ -152,15 +153,6 @@ def converters_of(value: object) -> tuple[ConverterSpec, ...]:
     if not isinstance(value, (list, tuple)):
         raise CardError(f"trainer: converters is {value!r}", help="a list: [{path: lora, rank: 8}]")
     return tuple(ConverterSpec.of(each) for each in value)
-
-
-def _plain(value: Any) -> Any:
-    """Values that YAML takes; objects by their path."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value if value is None or isinstance(value, (str, int, float, bool)) else plain_path(value)
 
 
 def _dotted(path: str) -> bool:
