@@ -55,11 +55,18 @@ class RowSource(ABC):
     notes: tuple[str, ...] = ()
     doubt: str = ""
     ratios: tuple[float, ...] | None = None
+    _fingerprint = ""
 
     @property
-    @abstractmethod
     def fingerprint(self) -> str:
-        """Hash of the content: equal rows that are read alike have equal fingerprints."""
+        """Hash of the content and the way it is read: equal rows that are read alike have equal ones."""
+        if not self._fingerprint:
+            self._fingerprint = self._hash()
+        return self._fingerprint
+
+    def _hash(self) -> str:
+        """The fingerprint of a source that did not set it when it was opened."""
+        raise NotImplementedError
 
     @abstractmethod
     def __len__(self) -> int:
@@ -230,8 +237,7 @@ class Mapped(View):
         self.mapping = dict(columns)
         self.columns += tuple(slot for slot in columns if slot not in source.columns)
 
-    @property
-    def fingerprint(self) -> str:
+    def _hash(self) -> str:
         """Hash of the content and the mapping."""
         return combined("mapped", self.source.fingerprint, sorted(self.mapping.items()))
 
@@ -309,8 +315,7 @@ class Chained(RowSource):
         more = f" (and {len(told) - 1} more files)" if len(told) > 1 else ""
         self.notes = tuple(note + more for note in (told[0].notes if told else ()))
 
-    @property
-    def fingerprint(self) -> str:
+    def _hash(self) -> str:
         """Hash of the contents in order."""
         return combined("chained", *(source.fingerprint for source in self.sources))
 

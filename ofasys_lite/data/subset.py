@@ -38,12 +38,7 @@ class Subset(View):
         super().__init__(source)
         self.name = name
         self._rows = rows_N
-        self._key = key
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the source's content and the choice of rows."""
-        return self._key
+        self._fingerprint = key
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -48,6 +48,7 @@ class ArrowSource(RowSource):
         self.name = file.name
         self.base = file.folder
         self._digest = file.digest()
+        self._fingerprint = combined(f"{kind}-2", self._digest)
         self._held: _Table | None = None
         table = self._open(progress)
         self.columns = tuple(table.batches[0]) if table.batches else ()
@@ -75,11 +76,6 @@ class ArrowSource(RowSource):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_held": None}
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the file, and of the way it is read."""
-        return combined(f"{self.kind}-2", self._digest)
 
     def __len__(self) -> int:
         return self._count

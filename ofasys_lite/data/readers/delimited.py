@@ -33,12 +33,13 @@ class DelimitedSource(RowSource):
         self, file: DataFile, dialect: Dialect, progress: Progress | None = None, notes: Sequence[str] = ()
     ) -> None:
         self.file = file
-        self._digest = file.digest()
+        digest = file.digest()
         self.dialect = dialect.check(file.name)
+        self._fingerprint = combined("delimited", digest, self.dialect)
         self.name = file.name
         self.base = file.folder
         self.notes = tuple(notes)
-        records = record_offsets(file, self._digest, dialect, progress)[dialect.skip :]
+        records = record_offsets(file, digest, dialect, progress)[dialect.skip :]
         if not len(records):
             raise DataError(
                 f"{file.name} is empty", help="its first line holds the column names, each other line a row"
@@ -55,11 +56,6 @@ class DelimitedSource(RowSource):
                 help="each line after the first is a row; if the first is one too, give the names: `header: [...]`",
             )
         self._records = records
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the file and the dialect."""
-        return combined("delimited", self._digest, self.dialect)
 
     def __len__(self) -> int:
         return len(self._records)

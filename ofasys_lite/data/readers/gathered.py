@@ -59,6 +59,7 @@ class GatheredSource(RowSource):
         self.by = by
         self.base, self.name, self.doubt = source.base, source.name, source.doubt
         self._box, self._sized = (tuple(box), False) if box else _box_columns(source.columns)
+        self._fingerprint = combined("gathered", source.fingerprint, by, *self._box, self._sized)
         arrays = cached_arrays("gathered-1", combined(source.fingerprint, by), lambda: _groups(source, by))
         self._rows, self._ends = arrays["rows"], arrays["ends"]
         kept = set(np.flatnonzero(arrays["alike"]).tolist())
@@ -71,11 +72,6 @@ class GatheredSource(RowSource):
             *source.notes,
             f"{source.name}: {len(source):,} rows gathered to {len(self):,} by `{by}`, in `{INTO}`{told}",
         )
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the table and of how it is gathered."""
-        return combined("gathered", self.source.fingerprint, self.by, *self._box, self._sized)
 
     def __len__(self) -> int:
         return len(self._ends)

@@ -37,11 +37,12 @@ class JsonLinesSource(RowSource):
 
     def __init__(self, file: DataFile, encoding: str = "utf-8", progress: Progress | None = None) -> None:
         self.file = file
-        self._digest = file.digest()
+        digest = file.digest()
         self.encoding = check_encoding(encoding, file.name)
+        self._fingerprint = combined("jsonl", digest, self.encoding)
         self.name = file.name
         self.base = file.folder
-        self._records = record_offsets(file, self._digest, progress=progress)
+        self._records = record_offsets(file, digest, progress=progress)
         if not len(self._records):
             raise DataError(f"{file.name} is empty", help=_HELP)
         self.columns = ()
@@ -52,11 +53,6 @@ class JsonLinesSource(RowSource):
             except DataError:
                 continue  # a broken row is reported where it is used
         self.columns = tuple(names)
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the file."""
-        return combined("jsonl", self._digest, self.encoding)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -72,8 +72,7 @@ class FolderSource(RowSource):
         if beside:
             yield f"{self.name}: {beside:,} {'file' if beside == 1 else 'files'} beside the classes' folders left out"
 
-    @property
-    def fingerprint(self) -> str:
+    def _hash(self) -> str:
         """Hash of the files' paths and sizes; of texts, of what they say."""
         if self._texts:
             return combined("folder", *self._names, *(DataFile(self._path(i)).digest() for i in range(len(self))))

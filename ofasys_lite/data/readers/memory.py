@@ -59,12 +59,9 @@ class ListSource(RowSource):
         self.columns = tuple(dict.fromkeys(map(str, keys)))
         self._fingerprint = fingerprint
 
-    @property
-    def fingerprint(self) -> str:
+    def _hash(self) -> str:
         """Hash of all rows."""
-        if not self._fingerprint:
-            self._fingerprint = _hash_rows(self)
-        return self._fingerprint
+        return _hash_rows(self)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,16 +88,12 @@ class DatasetSource(RowSource):
         self.name = name or type(dataset).__name__
         if not len(dataset):
             raise NoRows(f"{self.name} has no rows", help="give at least one row")
-        self._fingerprint = ""
         self.columns = tuple(self.row(0))
 
-    @property
-    def fingerprint(self) -> str:
+    def _hash(self) -> str:
         """Hash of its class and all rows."""
-        if not self._fingerprint:
-            kind = type(self.dataset)
-            self._fingerprint = combined(kind.__module__, kind.__qualname__, _hash_rows(self))
-        return self._fingerprint
+        kind = type(self.dataset)
+        return combined(kind.__module__, kind.__qualname__, _hash_rows(self))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -157,6 +150,7 @@ class HuggingFaceSource(RowSource):
     def __init__(self, dataset: Any, name: str = "") -> None:
         if not len(dataset):
             raise NoRows(f"{name or 'dataset'} has no rows", help="give at least one row")
+        # what the library keeps: a hash of the data and all that was done to it
         self._fingerprint = combined("datasets-2", dataset._fingerprint)
         self.dataset, self._read = _plain_format(dataset)
         self.columns = tuple(self.dataset.column_names)
@@ -168,11 +162,6 @@ class HuggingFaceSource(RowSource):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.dataset, self._read = _plain_format(self.dataset)
-
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint that the datasets library keeps: a hash of the data and all that was done to it."""
-        return self._fingerprint
 
     def __len__(self) -> int:
         return len(self.dataset)

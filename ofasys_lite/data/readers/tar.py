@@ -42,20 +42,16 @@ class TarSource(RowSource):
 
     def __init__(self, file: DataFile, progress: Progress | None = None) -> None:
         self.file = file
-        self._digest = file.digest()
+        digest = file.digest()
+        self._fingerprint = combined("tar", digest)
         self.name = file.name
         self.base = ""
-        arrays = cached_arrays("tar-1", self._digest, lambda: _index(file, progress))
+        arrays = cached_arrays("tar-1", digest, lambda: _index(file, progress))
         self._keys = _texts(arrays["keys"], arrays["key_ends"])
         self._names = _texts(arrays["names"], arrays["name_ends"])
         self.columns = (_KEY, *self._names)
         self._first = arrays["first"]
         self._members_M3 = arrays["members"]  # (column, start, stop) of each file
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the tar."""
-        return combined("tar", self._digest)
 
     def __len__(self) -> int:
         return len(self._keys)
