@@ -12,24 +12,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = [
-    "CardError",
-    "CheckpointError",
-    "DataError",
-    "ErrorGroup",
-    "InstructionError",
-    "InstructionErrors",
-    "OfasysError",
-    "Place",
-    "ShapeError",
-    "WriteError",
-    "did_you_mean",
-    "few",
-    "listed",
-    "nearest",
-    "raise_all",
-]
-
 #: Between two lines of a help: the second begins below the first.
 _BELOW = "\n        "
 

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["SIGNALS", "AtOnce", "Interrupted", "Patient", "pending", "preparing", "shelter"]
-
 #: What asks a program to end: Ctrl-C, `kill` and schedulers, the warning of a preemption (SLURM), a closed terminal.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 

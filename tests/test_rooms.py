@@ -111,6 +111,15 @@ def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
             assert above, f"{path.relative_to(ROOT)}:{line}: {room} imports {parts[1]}, which stands below it"
 
 
+def test_a_name_with_an_underscore_stays_in_its_module() -> None:
+    """That alone says what is private; only packages list names, those that they hand on."""
+    for path in modules():
+        for name, line in imports(ast.parse(path.read_text(encoding="utf-8")), everywhere=True):
+            last = name.rpartition(".")[2]
+            own = name.startswith("ofasys_lite.") and last.startswith("_") and not last.startswith("__")
+            assert not own, f"{path.relative_to(ROOT)}:{line}: {name}"
+
+
 def test_no_modules_import_each_other() -> None:
     """Whether at the top, inside a function or for types alone: a circle means that two modules are one thing."""
     names = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in modules()}

@@ -12,8 +12,6 @@ from ofasys_lite.api.task import Task
 if TYPE_CHECKING:
     from ofasys_lite.report.results import RunResults
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     model: GeneralistModel | str | Path,

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ofasys_lite.generalist.prediction import Prediction
     from ofasys_lite.model.config import ModelConfig
 
-__all__ = ["GeneralistModel"]
-
 Closed = Collection[str] | Mapping[str, Collection[str]]
 Self = TypeVar("Self", bound="GeneralistModel")
 

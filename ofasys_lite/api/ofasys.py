@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["OFASys", "Output"]
-
 Self = TypeVar("Self", bound="OFASys")
 Row = Mapping[str, Any]
 

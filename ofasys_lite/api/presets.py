@@ -9,8 +9,6 @@ from typing import Any
 
 from ofasys_lite.commands.compose import compose
 
-__all__ = ["Presets", "read_presets"]
-
 
 @dataclass(frozen=True, slots=True)
 class Presets:

@@ -17,8 +17,6 @@ from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.plain import plain
 
-__all__ = ["as_source"]
-
 
 def as_source(source: Any, name: str = "") -> Any:
     """A path, URL, `recipe:split`, `hf:name:split` or mapping as it is; Python objects as a RowSource.

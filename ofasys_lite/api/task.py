@@ -16,8 +16,6 @@ from ofasys_lite.interop.ofasys_spellings import current_line, weight_of
 from ofasys_lite.plan import build_plan
 from ofasys_lite.recipes.recipe import SPLITS
 
-__all__ = ["Task"]
-
 
 class Task:
     """One task: the line is parsed and planned at once, so a mistake in it is told here.

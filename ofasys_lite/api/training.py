@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ofasys_lite.training.fit import TrainingRun
     from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Trainer", "fit"]
-
 #: Rows of each source that are looked at before anything is built.
 _ROWS = 50
 #: Options that are switches of the model: name in the preset -> field of ModelConfig.

@@ -8,8 +8,6 @@ from typing import Any
 from ofasys_lite.cards.yaml_nodes import Item, Key, plain, spelling
 from ofasys_lite.errors import CardError, OfasysError, Place, did_you_mean, raise_all
 
-__all__ = ["Fields"]
-
 _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
 

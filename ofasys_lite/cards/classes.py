@@ -7,8 +7,6 @@ from typing import Any
 
 from ofasys_lite.errors import CardError, nearest
 
-__all__ = ["load_class", "load_object"]
-
 
 def load_object(path: str, what: str) -> Any:
     """What a dotted path names; CardError if it is not there.

@@ -11,17 +11,6 @@ from ofasys_lite.cards.load import load_modality_card, load_task_card
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, did_you_mean
 
-__all__ = [
-    "card_files",
-    "content_folder",
-    "find_card",
-    "find_task",
-    "modalities",
-    "modality",
-    "own_task_names",
-    "task_names",
-]
-
 
 def content_folder(kind: str) -> Path:
     """The project's own folder of `tasks`, `modalities`, `presets` or `instructions`, installed or in a checkout.

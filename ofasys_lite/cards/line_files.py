@@ -11,8 +11,6 @@ from ofasys_lite.cards.yaml_nodes import Item, literal_block
 from ofasys_lite.errors import CardError
 from ofasys_lite.instruction.places import Origin
 
-__all__ = ["InstructionLine", "instruction_lines", "instruction_text", "load_instructions"]
-
 
 @dataclass(frozen=True, slots=True)
 class InstructionLine:

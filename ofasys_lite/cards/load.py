@@ -16,12 +16,6 @@ from ofasys_lite.cards.yaml_nodes import Item, item_of, overlay, plain, read_yam
 from ofasys_lite.errors import did_you_mean
 from ofasys_lite.recipes.recipe import SPLITS
 
-__all__ = [
-    "load_modality_card",
-    "load_task_card",
-    "read_tree",
-]
-
 TASK_KEYS = (
     "name",
     "instruction",

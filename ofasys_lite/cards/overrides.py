@@ -9,8 +9,6 @@ from typing import Any
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CardError, did_you_mean
 
-__all__ = ["given_settings", "with_settings"]
-
 
 def with_settings(
     cards: Mapping[str, ModalityCard], settings: Mapping[str, Mapping[str, Any]]

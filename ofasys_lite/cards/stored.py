@@ -9,8 +9,6 @@ from typing import Any
 from ofasys_lite.cards.find import content_folder
 from ofasys_lite.cards.types import AttributeSpec, MetricSpec, ModalityCard, ObjectiveCard, TaskCard
 
-__all__ = ["portable_path", "stored_card", "stored_modalities"]
-
 
 def portable_path(kind: str, path: str) -> str:
     """The file of a card as an export keeps it; of the project's own ones only the name, which is found anywhere."""

@@ -9,8 +9,6 @@ import yaml
 
 from ofasys_lite.errors import DataError
 
-__all__ = ["typed_source"]
-
 
 def typed_source(text: str) -> Any:
     """`text` as a path, or the list or mapping that it spells: `{path: d.csv, separator: ";"}`, `[a.csv, b.csv]`.

@@ -11,8 +11,6 @@ from typing import Any
 
 from ofasys_lite.instruction.places import Origin
 
-__all__ = ["AttributeSpec", "MetricSpec", "ModalityCard", "ObjectiveCard", "TaskCard"]
-
 
 @dataclass(frozen=True, slots=True)
 class AttributeSpec:

@@ -14,8 +14,6 @@ from typing import Any
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.errors import listed
 
-__all__ = ["BUILT_IN", "KINDS", "SHARED", "Way", "allowed", "holds", "typed", "ways_of"]
-
 #: What an option of each type takes, in words; of another type, a word.
 KINDS = {
     "int": "a whole number",

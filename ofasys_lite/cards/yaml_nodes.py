@@ -16,8 +16,6 @@ import yaml
 
 from ofasys_lite.errors import CardError, Place
 
-__all__ = ["Item", "Key", "item_of", "literal_block", "overlay", "plain", "read_yaml", "spelling"]
-
 _INSTRUCTION = re.compile(r"^(?P<indent>\s*)(?P<key>[\"']?instruction[\"']?)\s*:\s+(?P<text>[^\s|>\"'#].*)$")
 _DEEPEST = 50
 

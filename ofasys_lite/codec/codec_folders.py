@@ -19,8 +19,6 @@ from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.model import pick_device
 from ofasys_lite.writing import atomic, current, staged, write_atomic
 
-__all__ = ["fill_codecs", "load_codec", "save_codec"]
-
 
 def save_codec(codec: ImageCodec, folder: Path, losses: Mapping[str, object] | None = None) -> Path:
     """Writes codec.json and model.safetensors into `folder`, both or none; other files there stay.

@@ -19,8 +19,6 @@ from ofasys_lite.codec.residual_quantizer import Quantized, ResidualQuantizer
 from ofasys_lite.codec.scalar_quantizer import ScalarQuantizer
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
 
-__all__ = ["CodecConfig", "Coded", "ImageCodec", "centred"]
-
 LOSSES = ("mse", "l1")
 
 

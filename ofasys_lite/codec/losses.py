@@ -19,8 +19,6 @@ from ofasys_lite.codec.patch_gan import PatchDiscriminator, hinge_discriminator,
 from ofasys_lite.codec.perceptual import PerceptualDistance
 from ofasys_lite.errors import CardError, OfasysError
 
-__all__ = ["Adversary", "CodecLearner", "CodecLosses", "adaptive_weight"]
-
 #: Bounds of the adaptive weight, as published.
 _MOST, _LEAST = 1e4, 1e-4
 

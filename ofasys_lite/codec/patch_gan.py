@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from ofasys_lite.errors import CardError
 
-__all__ = ["PatchDiscriminator", "hinge_discriminator", "hinge_generator", "patch"]
-
 #: Pixels that one judgement sees, by the number of halvings.
 _PATCHES = (7, 16, 34, 70)
 _WIDTH = 64

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from ofasys_lite.errors import CardError, did_you_mean
 
-__all__ = ["PerceptualDistance", "unit_gap"]
-
 _HALF = (0.5, 0.5, 0.5)
 #: What timm's own names of models elsewhere begin with.
 _HUBS = ("hf-hub:", "hf_hub:", "timm/", "local-dir:")

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from ofasys_lite.errors import CardError, ShapeError
 
-__all__ = ["Codebook", "Quantized", "ResidualQuantizer"]
-
 _EPSILON = 1e-5
 
 

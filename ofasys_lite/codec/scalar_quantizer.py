@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from ofasys_lite.codec.residual_quantizer import Quantized
 from ofasys_lite.errors import CardError, ShapeError
 
-__all__ = ["ScalarBook", "ScalarQuantizer"]
-
 
 class ScalarBook:
     """What one depth's codes stand for: V vectors that follow from the levels and the projection out.

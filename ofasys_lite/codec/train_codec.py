@@ -47,8 +47,6 @@ from ofasys_lite.writing import (
     write_atomic,
 )
 
-__all__ = ["CodecRun", "Images", "cached_codes", "depth_errors", "train_codec"]
-
 Pixels = npt.NDArray[np.uint8]
 
 #: Decoded images are kept in memory up to this many bytes.

@@ -15,8 +15,6 @@ from filelock import FileLock, Timeout
 
 from ofasys_lite.errors import CheckpointError
 
-__all__ = ["await_first_rank", "turn"]
-
 #: Seconds between two looks.
 _POLL = 0.5
 #: Seconds after which waiting is told.

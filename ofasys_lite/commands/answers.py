@@ -27,18 +27,6 @@ if TYPE_CHECKING:
     from ofasys_lite.generalist.generalist import Generalist
     from ofasys_lite.generalist.prediction import Prediction
 
-__all__ = [
-    "ENDINGS",
-    "Answering",
-    "Item",
-    "as_json",
-    "items_of_lines",
-    "items_of_source",
-    "kind_of",
-    "local_files",
-    "writing_rows",
-]
-
 #: Endings of files of answers.
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
 #: Names beside the columns in what is written.

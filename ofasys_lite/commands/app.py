@@ -13,8 +13,6 @@ from ofasys_lite.signals import AtOnce, Interrupted, preparing
 from ofasys_lite.version import __version__
 from ofasys_lite.writing import reason
 
-__all__ = ["VERBS", "main"]
-
 #: Verb -> (module with `main(arguments) -> exit code`, one line of help).
 VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {

@@ -14,8 +14,6 @@ from ofasys_lite.errors import CardError
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.preprocess.absence import home
 
-__all__ = ["MANY", "literal", "quoted"]
-
 _ARGUMENT = re.compile(r"(?P<plus>\+{0,2})(?P<key>[^=~+\-'\"][^=]*)=(?P<value>.*)", re.DOTALL)
 _LINE = re.compile(r"tasks\.[^.]+\.instruction")
 _SOURCE = re.compile(r"tasks\.[^.]+\.(data(\.\w+){0,2}|columns)")

@@ -18,8 +18,6 @@ from ofasys_lite.run.find_run import Found, find_run
 from ofasys_lite.training.start import Start, replayed
 from ofasys_lite.writing import current
 
-__all__ = ["begin_with", "measurable", "start_named"]
-
 
 def start_named(arguments: Collection[str]) -> list[str]:
     """The arguments with `start=runs/x` written as the key of the mapping that it is: `start.path=runs/x`."""

@@ -18,8 +18,6 @@ from ofasys_lite.errors import CardError, OfasysError, did_you_mean
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.preprocess.absence import home
 
-__all__ = ["is_line", "main", "read_tasks"]
-
 #: Pixels and samples of each source that are decoded: some seconds.
 _WORK = 400_000_000
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ofasys_lite.codec.losses import CodecLosses
     from ofasys_lite.codec.train_codec import Images
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str]) -> int:
     """0 when the codec was trained, codes were written or the sheet was drawn."""

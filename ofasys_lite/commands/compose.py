@@ -26,8 +26,6 @@ from ofasys_lite.commands.run_keys import refuse_unknown, settings_of, unknown_k
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.preprocess.absence import home
 
-__all__ = ["compose", "run_hydra", "user_folders"]
-
 PRESETS = "pkg://ofasys_lite.presets"
 #: Hydra's flags that take a value.
 _VALUED = frozenset(("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"))

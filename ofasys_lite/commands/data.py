@@ -20,8 +20,6 @@ from ofasys_lite.recipes import (
 )
 from ofasys_lite.writing import claim_file
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str]) -> int:
     """0 when what was asked for is there."""

@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["escape", "escaped", "unescape", "unescaped"]
-
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ofasys_lite.report import RunResults
     from ofasys_lite.report.sweeps import Job
 
-__all__ = ["EvaluateOptions", "evaluate_run", "main"]
-
 #: What is written, with the tail of an evaluation in the place of the braces.
 _FILES = ("metrics{}.json", "evaluation{}.json", "report{}.html", "samples{}", "predictions{}")
 #: Without torch; report/seen.py tells what they do.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from ofasys_lite.layout.analyze import Analysis
 
-__all__ = ["main", "model_sizes"]
-
 _BARS = 8
 _WIDTH = 40
 

@@ -10,8 +10,6 @@ from typing import Any, NoReturn
 
 from ofasys_lite.errors import did_you_mean
 
-__all__ = ["FlagParser"]
-
 
 class FlagParser(argparse.ArgumentParser):
     """An argparse parser without abbreviations whose errors name what is allowed; it exits with 2."""

@@ -20,8 +20,6 @@ from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.instruction.syntax_tree import Instruction
 from ofasys_lite.writing import behind, write_atomic
 
-__all__ = ["formatted_card", "formatted_lines", "main"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Formatted:

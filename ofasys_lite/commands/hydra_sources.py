@@ -26,8 +26,6 @@ from ofasys_lite.cards.yaml_nodes import Item, plain, read_yaml, spelling
 from ofasys_lite.commands.escapes import escape, escaped
 from ofasys_lite.errors import CardError
 
-__all__ = ["CARD", "cards_as_groups"]
-
 #: Key under which a composed task says which file it came from.
 CARD = "card"
 GROUPS = ("modalities", "tasks")

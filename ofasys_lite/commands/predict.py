@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from ofasys_lite.data.source import RowSource
     from ofasys_lite.generalist.generalist import Generalist
 
-__all__ = ["main"]
-
 #: Rows of --data that are predicted at once, into a file and to be looked at.
 _BLOCK, _PRINTED = 1024, 64
 _EXAMPLES = """examples:

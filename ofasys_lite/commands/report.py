@@ -15,8 +15,6 @@ from ofasys_lite.errors import CardError
 from ofasys_lite.run.find_run import find_run
 from ofasys_lite.writing import claim_file, write_atomic
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str]) -> int:
     """0 when the report is written."""

@@ -19,8 +19,6 @@ from ofasys_lite.commands.run_keys import Settings, noted, refuse_unknown, setti
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean, nearest, raise_all
 from ofasys_lite.training.start import Start
 
-__all__ = ["RunConfig", "run_config"]
-
 _CHOOSE = (
     "choose an experiment (experiment=quickstart), tasks (tasks=[caption,vqa]) or give a line: "
     "'+tasks.mine.instruction=\"[TEXT:q] -> [TEXT:a]\"' +tasks.mine.data.train=qa.csv"

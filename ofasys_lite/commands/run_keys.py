@@ -17,8 +17,6 @@ from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.start import Start
 
-__all__ = ["LOGGERS", "Settings", "noted", "refuse_unknown", "settings_of", "unknown_key"]
-
 LOGGERS = ("csv", "tensorboard")
 #: Keys of `trainer` that are switches of the model: name in the preset -> field of ModelConfig.
 _SWITCHES = {"gradient_checkpointing": "gradient_checkpointing", "compile": "compile_blocks"}

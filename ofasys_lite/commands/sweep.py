@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ofasys_lite.report import RunResults
     from ofasys_lite.report.sweeps import Job
 
-__all__ = ["Outcome", "noted", "read_scores", "tell_sweep"]
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -27,8 +27,6 @@ from ofasys_lite.writing import other_rank
 if TYPE_CHECKING:
     from ofasys_lite.report.sweeps import Job
 
-__all__ = ["main", "start"]
-
 #: Rows of each source that are looked at before anything heavy is imported.
 _ROWS = 50
 #: What may have changed since the run was begun, by the key that accepts it.

@@ -23,8 +23,6 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Allotment", "Stretch", "whole_weights"]
-
 Int64 = NDArray[np.int64]
 # weights become whole numbers below this sum, so that (remainder * weight) fits 64 bits
 _MOST = 2**30

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from ofasys_lite.errors import WriteError
 from ofasys_lite.writing import atomic, cache_folder
 
-__all__ = ["Arrays", "cached_arrays", "turn"]
-
 Arrays = dict[str, NDArray[np.int64]]
 
 

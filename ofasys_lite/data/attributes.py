@@ -13,8 +13,6 @@ from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.segments import Plan, SlotSegment
 from ofasys_lite.preprocess.base import Preprocess
 
-__all__ = ["overrides", "preprocess_class", "slot_class", "wrong_attributes"]
-
 
 def preprocess_class(path: str) -> type[Preprocess]:
     """The Preprocess a card names by dotted path; CardError if there is none."""

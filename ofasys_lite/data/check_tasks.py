@@ -37,8 +37,6 @@ from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.explanation import codec_notes
 from ofasys_lite.recipes.recipe import SPLITS
 
-__all__ = ["Report", "check_tasks"]
-
 #: A source of at most this many times the rows asked for is looked at whole.
 _ALL = 4
 #: Fewer rows to train on are worth a note.

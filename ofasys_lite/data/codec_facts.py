@@ -16,8 +16,6 @@ from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.segments import SlotSegment, option
 from ofasys_lite.writing import current
 
-__all__ = ["FORMAT", "CodecFinder", "Known", "check_scalar", "codec_hash", "known", "named_codec", "read_codec"]
-
 FORMAT = 1
 
 

@@ -13,8 +13,6 @@ from ofasys_lite.errors import DataError, few, nearest
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.segments import Plan, Segment, SlotSegment, WordsSegment
 
-__all__ = ["Use", "data_columns", "has_use", "label", "lacking", "segment_uses", "separated", "uses"]
-
 
 @dataclass(frozen=True, slots=True)
 class Use:

@@ -23,8 +23,6 @@ from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.preprocess.web import fetching, is_web
 from ofasys_lite.writing import atomic, cache_folder
 
-__all__ = ["data_file", "name_of", "unpacked"]
-
 _BLOCK = 1 << 20
 #: First bytes of compressed files -> what they are called.
 _HEADS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}

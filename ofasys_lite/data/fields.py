@@ -11,18 +11,6 @@ import numpy as np
 
 from ofasys_lite.errors import DataError, did_you_mean
 
-__all__ = [
-    "MISSING",
-    "Element",
-    "as_list",
-    "column_help",
-    "column_names",
-    "field",
-    "is_empty",
-    "missing",
-    "opened_text",
-]
-
 #: What `field` gives for a column that is not there and may be absent.
 MISSING: Any = object()
 

@@ -17,8 +17,6 @@ from ofasys_lite.data.handles import Handle, Pool
 from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.writing import atomic, cache_folder
 
-__all__ = ["DataFile", "is_url", "remote_errors", "unreadable"]
-
 _BLOCK = 1 << 20
 _OPEN = Pool()
 

@@ -12,8 +12,6 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
 
-__all__ = ["DATA_CODES", "Finding", "Tally", "shortened"]
-
 #: Kinds of a mistake at one place that are told apart.
 _KINDS = 4
 #: Rows of a finding that are shown.

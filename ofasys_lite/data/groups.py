@@ -12,18 +12,6 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import GroupSegment, Segment, SlotSegment, walk
 from ofasys_lite.preprocess.text import read_text
 
-__all__ = [
-    "candidates",
-    "cut",
-    "empty_target",
-    "group_columns",
-    "group_key",
-    "opener",
-    "raw_values",
-    "records",
-    "walked",
-]
-
 
 def group_key(group: GroupSegment) -> str:
     """Name of a group among its target's values: the list column, or the first slot's column."""

@@ -7,8 +7,6 @@ import weakref
 from collections import deque
 from typing import Protocol
 
-__all__ = ["Handle", "Pool"]
-
 
 class Holder(Protocol):
     """What holds something open that it can open again."""

@@ -11,8 +11,6 @@ from ofasys_lite.data.fields import opened_text
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import SlotSegment
 
-__all__ = ["inside"]
-
 #: Keys of a record that are tried.
 _KEYS = 40
 

@@ -17,8 +17,6 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import GroupSegment, SlotSegment, option, walk
 from ofasys_lite.preprocess.text import read_text
 
-__all__ = ["Names", "label_notes", "names_in"]
-
 #: Closed sets with more values look like free text.
 _MANY = 1000
 #: A set with fewer values may be as large as its rows.

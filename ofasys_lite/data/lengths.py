@@ -17,8 +17,6 @@ from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.base import Preprocess, Size
 
-__all__ = ["column_sizes", "measure_name", "size_hint", "size_of"]
-
 # arrays of a source live as long as it does; the key is its identity plus column and measure
 _ATTRIBUTE = "_sizes"
 

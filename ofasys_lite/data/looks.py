@@ -10,8 +10,6 @@ from ofasys_lite.data.columns import label
 from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.preprocess.base import Look
 
-__all__ = ["Remarks"]
-
 #: Places with all numbers up to this are shares of their picture, not pixels of it.
 _SHARES = 1.5
 

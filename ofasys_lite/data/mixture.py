@@ -18,13 +18,6 @@ from ofasys_lite.data.permutation import key_of, permute, permute_many, sides
 from ofasys_lite.data.schedule import Schedule, stairs
 from ofasys_lite.errors import CardError
 
-__all__ = [
-    "Draw",
-    "Mixture",
-    "MixtureTask",
-    "Schedule",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Draw:

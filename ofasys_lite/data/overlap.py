@@ -13,8 +13,6 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Plan, Segment
 
-__all__ = ["NOT_COMPARED", "doubled_rows", "shared_rows"]
-
 #: A note of a check that leaves the comparison to the training, which reads every row anyway.
 NOT_COMPARED = "too many rows to look here for rows of valid and test among those of train: training tells of them"
 

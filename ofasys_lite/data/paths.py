@@ -13,8 +13,6 @@ from ofasys_lite.data.file_access import DataFile, is_url, remote_errors
 from ofasys_lite.errors import DataError, nearest
 from ofasys_lite.preprocess.absence import absence, home, names_in
 
-__all__ = ["expand"]
-
 _WEB = ("http://", "https://")
 
 

@@ -16,8 +16,6 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["key_of", "permute", "permute_many", "sample_rng", "sides"]
-
 # an even number of rounds treats both halves alike; 8 leave no visible structure down to 3 elements (tested)
 _ROUNDS = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -12,8 +12,6 @@ from typing import Any
 from ofasys_lite.errors import DataError
 from ofasys_lite.writing import atomic
 
-__all__ = ["TOO_MANY", "Quarantine", "Quarantined", "allowed"]
-
 #: What to do where a task loses more rows than it may.
 TOO_MANY = (
     "too many rows cannot be read: mend or remove them, or allow a larger share: trainer.quarantine=0.2, in Python "

@@ -23,8 +23,6 @@ from ofasys_lite.preprocess.base import Preprocess, RowContext
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.text import read_text
 
-__all__ = ["Looker"]
-
 #: Most characters of a piece, as SentencePiece makes them.
 _PIECE = 16
 #: Elements of a group that are looked at.

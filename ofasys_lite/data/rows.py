@@ -34,8 +34,6 @@ from ofasys_lite.data.subset import chosen
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.absence import home
 
-__all__ = ["FORMATS", "RowSource", "StreamSource", "open_source", "open_stream"]
-
 
 def open_source(
     spec: Any, *, base: Path | None = None, columns: Mapping[str, str] | None = None, progress: Progress | None = None

@@ -11,8 +11,6 @@ from math import lcm
 
 from ofasys_lite.errors import CardError
 
-__all__ = ["Schedule", "stairs"]
-
 _HELP = "write a number (`weight: 2`) or points (`weight: [[0, 1], [1000, 0.2]]`, a straight line between them)"
 # a ramp is a staircase of at most this many flat parts in all ramps of a mixture together, so that counts stay exact
 MAX_STAIRS = 1024

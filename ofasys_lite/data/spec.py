@@ -14,8 +14,6 @@ from ofasys_lite.data.subset import as_said
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.recipes.recipe import SPLITS
 
-__all__ = ["FORMATS", "PACKED", "PREPARED", "Spec", "file_format", "is_paths", "is_stream", "parse_spec"]
-
 FORMATS = {
     "csv": "csv",
     "tsv": "tsv",

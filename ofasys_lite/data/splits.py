@@ -19,8 +19,6 @@ from ofasys_lite.data.subset import Subset, named_splits
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.recipes.recipe import RATIOS, SPLITS, split_of
 
-__all__ = ["SplitView", "by_rule", "open_card", "open_splits", "set_aside"]
-
 
 class SplitView(Subset):
     """The rows of a source that belong to one split.

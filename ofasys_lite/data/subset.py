@@ -18,8 +18,6 @@ from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.plain import plain
 from ofasys_lite.recipes.recipe import SPLITS
 
-__all__ = ["Subset", "as_said", "chosen", "named_splits"]
-
 #: Columns that often say which split a row belongs to.
 _COLUMNS = ("split", "subset", "partition", "fold")
 

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Allowed", "allowed"]
-
 Ranges = tuple[tuple[int, int], ...]
 
 

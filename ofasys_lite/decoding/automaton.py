@@ -46,8 +46,6 @@ from ofasys_lite.plan.constraints import (
     Slotted,
 )
 
-__all__ = ["Automaton", "State", "compile"]
-
 
 class State(NamedTuple):
     """Where a sequence stands; hashable, equal if everything that may follow is equal and stands at equal positions.

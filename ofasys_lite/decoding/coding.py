@@ -19,8 +19,6 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.session import CodeStep
 from ofasys_lite.model import moved
 
-__all__ = ["Coding", "row_choice"]
-
 
 class Row(Protocol):
     """What a row of the search tells of itself."""

@@ -18,9 +18,6 @@ from ofasys_lite.decoding.ranking import draw
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.model import moved
 
-__all__ = ["RowChoice", "RowsChoice", "at_depth", "guided"]
-
-
 Number = TypeVar("Number", int, float)
 
 

@@ -15,8 +15,6 @@ from ofasys_lite.decoding.parts import one
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import Json
 
-__all__ = ["JsonPart"]
-
 _CONTROLS = ("record", "list", "key", "string", "number", "true", "false", "null", "close", "end")
 _DIGITS = "0123456789"
 #: Fewest ids of a value of each kind.

@@ -23,8 +23,6 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import draw
 from ofasys_lite.errors import ShapeError
 
-__all__ = ["Filled", "Judge", "Write", "mask_predict"]
-
 Choose = Callable[[int, Tensor], Tensor]
 #: (samples (M,), codes (M, L, K), hidden (M, L), draws of one depth) -> (R, K) codes of the hidden positions, candidate
 #: by candidate.

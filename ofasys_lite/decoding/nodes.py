@@ -16,8 +16,6 @@ from ofasys_lite.decoding.allowed import Allowed, allowed
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Codes
 
-__all__ = ["END", "Arc", "AutomatonPart", "CodesNode", "LocalNode", "Node", "Owner", "PlacedNode", "illegal"]
-
 
 class Arc(NamedTuple):
     """Legal ids that are alike: after any of them between `least` and `most` ids are left to the end."""

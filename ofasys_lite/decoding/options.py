@@ -10,8 +10,6 @@ from ofasys_lite.cards.ways import BUILT_IN, SHARED, Way
 from ofasys_lite.errors import CardError, Place
 from ofasys_lite.plan.decoding import method_of, mistake
 
-__all__ = ["DecodeOptions"]
-
 #: Ways of decoding of the package.
 METHODS = tuple(BUILT_IN)
 

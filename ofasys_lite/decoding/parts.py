@@ -8,20 +8,6 @@ from ofasys_lite.decoding.nodes import END, Arc, AutomatonPart, CodesNode, Local
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import Codes, Corners, Forced, Free, Grammar, Move, Placed, Range
 
-__all__ = [
-    "CodesPart",
-    "CornersPart",
-    "ForcedPart",
-    "FreePart",
-    "GrammarPart",
-    "OptionalPart",
-    "PlacedPart",
-    "RangePart",
-    "RepeatPart",
-    "SeriesPart",
-    "one",
-]
-
 
 def one(id: int) -> tuple[tuple[int, int], ...]:
     """The range that holds only `id`."""

@@ -19,8 +19,6 @@ from ofasys_lite.model import moved
 
 Ids = npt.NDArray[np.int64]
 
-__all__ = ["Asked", "Ranked", "Ranker", "draw"]
-
 #: Rows with at most this many legal ids are scored on the union of their ids, not on the whole vocabulary.
 NARROW = 1024
 #: Unions kept.

@@ -26,8 +26,6 @@ from ofasys_lite.errors import ShapeError
 from ofasys_lite.model import moved
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
-__all__ = ["Hypothesis", "decode"]
-
 START = CONTROLS.index("<start>")
 GREEDY = DecodeOptions()
 

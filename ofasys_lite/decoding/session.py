@@ -11,8 +11,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-__all__ = ["CodeStep", "Session"]
-
 
 @dataclass(slots=True)
 class CodeStep:

@@ -8,8 +8,6 @@ from ofasys_lite.decoding.nodes import Arc, AutomatonPart, LocalNode, Node, Owne
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import OneOf
 
-__all__ = ["OneOfPart"]
-
 
 class _Trie:
     """A place in the trie: children by id (None behind the last id of a value), fewest and most ids from here."""

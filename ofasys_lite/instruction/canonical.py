@@ -27,8 +27,6 @@ from ofasys_lite.instruction.syntax_tree import (
     Words,
 )
 
-__all__ = ["unparse"]
-
 _SPECIAL = re.compile(r"\\|\|\|\||<->|->|;;|[\[\]()|*{]")
 #: A backslash before one of these would be read as an escape.
 _AFTER_BACKSLASH = re.compile(r"[\[\](){}|*<\\]|->|;;|\Z")

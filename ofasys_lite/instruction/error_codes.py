@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["MOST_DEPTH", "MOST_ERRORS", "SYNTAX_CODES"]
-
 #: Groups in groups, and lists and calls in one another, may be this deep.
 MOST_DEPTH = 16
 

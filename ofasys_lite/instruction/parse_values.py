@@ -9,8 +9,6 @@ from ofasys_lite.instruction.error_codes import MOST_DEPTH
 from ofasys_lite.instruction.reader import NAME, Reader, name_end, next_word
 from ofasys_lite.instruction.syntax_tree import Argument, Attribute, Bare, Call, ListValue, Number, Span, Value
 
-__all__ = ["BAREWORD_MARKS", "is_bareword", "is_number", "read_attributes"]
-
 BAREWORD_MARKS = "./:@+-"
 
 _KEY = re.compile(rf"\s*({NAME}(?:[-.]{NAME})*)\s*(=?)\s*")

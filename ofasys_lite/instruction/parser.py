@@ -15,8 +15,6 @@ from ofasys_lite.instruction.slots import QUANTIFIER_START, read_quantifier, rea
 from ofasys_lite.instruction.syntax_tree import Group, Instruction, Node, Sentence, Slot, Span, Template, Words
 from ofasys_lite.instruction.templates import Mark, build_template
 
-__all__ = ["BUILTIN_TYPES", "parse"]
-
 #: The types of the language itself; modality cards of users add theirs.
 BUILTIN_TYPES: tuple[str, ...] = (
     "TEXT",

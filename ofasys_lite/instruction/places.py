@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from ofasys_lite.errors import Place
 from ofasys_lite.instruction.syntax_tree import Span
 
-__all__ = ["Origin", "place_of"]
-
 #: Characters that would move the carets away from what they mark; shown as one space each.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 

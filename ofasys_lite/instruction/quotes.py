@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["inside_quotes", "unquoted"]
-
 #: Opening quote -> what may close it.
 _PAIRS = {'"': '"', "'": "'", "`": "`", "“": "”“", "”": "”", "„": "“”", "‘": "’‘", "’": "’", "«": "»", "»": "«"}
 _SIDES = re.compile(r"<->|->|;;|\|\|\|")

@@ -11,8 +11,6 @@ from ofasys_lite.instruction.error_codes import MOST_ERRORS
 from ofasys_lite.instruction.places import Origin, place_of
 from ofasys_lite.instruction.syntax_tree import Quoted, Span
 
-__all__ = ["NAME", "Broken", "Reader", "TooManyErrors", "name_end", "next_word", "shorten"]
-
 #: Whatever can stand in a name: no white space, no ASCII punctuation but `_`. Characters beyond ASCII are looked at
 #: one by one in `name_end`, because `\w` misses the vowel signs of many scripts.
 NAME = r"[^\s\x00-\x2f:-@\[-^`{-\x7f]+"

@@ -10,8 +10,6 @@ from ofasys_lite.instruction.parse_values import read_attributes
 from ofasys_lite.instruction.reader import NAME, Broken, Reader, name_end, next_word, shorten
 from ofasys_lite.instruction.syntax_tree import Attribute, Quantifier, Slot, Span
 
-__all__ = ["ATTEMPT", "QUANTIFIER_START", "attempted_name", "column_problem", "read_quantifier", "read_slot"]
-
 ATTEMPT = re.compile(rf"\[\s*({NAME})\s*")
 QUANTIFIER_START = re.compile(r"\*|\{\s*,?\s*[0-9]")
 

@@ -7,26 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = [
-    "Argument",
-    "Attribute",
-    "Bare",
-    "Call",
-    "Group",
-    "Instruction",
-    "ListValue",
-    "Node",
-    "Number",
-    "Quantifier",
-    "Quoted",
-    "Sentence",
-    "Slot",
-    "Span",
-    "Template",
-    "Value",
-    "Words",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Span:

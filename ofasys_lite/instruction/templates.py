@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from ofasys_lite.instruction.reader import Reader
 from ofasys_lite.instruction.syntax_tree import Sentence, Span, Template, Words
 
-__all__ = ["Mark", "build_template"]
-
 _LIKE_AN_ARROW = re.compile(r"=>|<=>|- >|[–—−]>|[→⇒⟶⇨➔]|<-|↔|⇔")
 
 

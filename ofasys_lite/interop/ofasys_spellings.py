@@ -16,8 +16,6 @@ from typing import Any
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.plan.decoding import option_names
 
-__all__ = ["GENERATION", "Generation", "current_line", "generation", "refuse_checkpoint", "weight_of"]
-
 #: OFASys' generation argument -> the decoding option that means the same; its long and its short spellings.
 GENERATION: Mapping[str, str] = MappingProxyType(
     {

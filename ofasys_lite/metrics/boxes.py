@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from ofasys_lite.metrics.score import Row, Statistics, Value
 from ofasys_lite.metrics.values import as_box, as_objects
 
-__all__ = ["detection_f1", "iou", "iou_at_half", "mean_iou"]
-
 
 def iou(first: Value, second: Value) -> float:
     """Intersection over union of two boxes; 0 where either is none.

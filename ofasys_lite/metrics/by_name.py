@@ -31,17 +31,6 @@ from ofasys_lite.metrics.intervals import (
 )
 from ofasys_lite.metrics.score import Margin, MetricFunction, Row, Score, Statistics, TrainRows, Value, normalised
 
-__all__ = [
-    "METRICS",
-    "PICTURE_METRICS",
-    "direction",
-    "evaluate_metric",
-    "find_metric",
-    "item_scores",
-    "margin",
-    "metric_names",
-]
-
 METRICS: Mapping[str, MetricFunction] = MappingProxyType(
     {
         "accuracy": texts.accuracy,

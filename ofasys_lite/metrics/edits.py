@@ -13,8 +13,6 @@ import numpy as np
 from ofasys_lite.metrics.score import Array, Row, Statistics, Value
 from ofasys_lite.metrics.values import as_text, as_texts
 
-__all__ = ["cer", "per", "wer"]
-
 #: Column of a row that lists all pronunciations of its word.
 PRONUNCIATIONS = "pronunciations"
 

@@ -14,8 +14,6 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.metrics.score import Statistics, Value
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 
-__all__ = ["pixel_mse", "pixels", "shown_size"]
-
 #: Longer sides are brought down to this many pixels.
 _MOST = 256
 

@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from ofasys_lite.errors import DataError
 from ofasys_lite.metrics.score import Array, Statistics
 
-__all__ = ["Estimate", "Groups", "Parts", "difference", "from_function", "from_sums", "interval", "partition"]
-
 #: Group of each item; of crossed groups a pair.
 Groups: TypeAlias = Sequence[str | tuple[str, str]]
 

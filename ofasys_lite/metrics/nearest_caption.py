@@ -20,8 +20,6 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.metrics.pictures import asked_texts, picture_of
 from ofasys_lite.metrics.score import Row, Statistics, Training, Value
 
-__all__ = ["Gallery", "caption_retrieval", "nearest_caption", "nearest_label"]
-
 _CAPTION = ("caption", "word", "text", "label")  # where a row says what its picture shows, the first that is there
 
 _SIDE = 16  # pixels a side at which pictures are compared

@@ -21,8 +21,6 @@ from ofasys_lite.metrics.edits import cer
 from ofasys_lite.metrics.pictures import asked_texts, grey_picture
 from ofasys_lite.metrics.score import Row, Statistics, Value
 
-__all__ = ["ocr_accuracy", "ocr_cer", "read_words"]
-
 _HEIGHT = 48  # lines of pixels the recogniser takes
 _WIDTHS = (224, 320)  # columns of pixels it is given: the first that holds the strip, which is filled up or squeezed
 _INK = 0.25  # of the strongest ink: what is stronger belongs to the word

@@ -17,8 +17,6 @@ from ofasys_lite.metrics.values import as_texts
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["TEXT_COLUMNS", "asked_texts", "grey_picture", "picture_of"]
-
 #: Where a row says what its picture shows, the first that is there.
 TEXT_COLUMNS = ("word", "text", "caption", "label")
 

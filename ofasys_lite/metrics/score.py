@@ -13,20 +13,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "FEWEST_GROUPS",
-    "Array",
-    "Margin",
-    "MetricFunction",
-    "Row",
-    "Score",
-    "Statistics",
-    "TrainRows",
-    "Training",
-    "Value",
-    "normalised",
-]
-
 Array: TypeAlias = NDArray[np.float64]
 Value: TypeAlias = object
 Row: TypeAlias = Mapping[str, Any]

@@ -22,8 +22,6 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.metrics.score import Row, Statistics, Value
 from ofasys_lite.metrics.values import as_text
 
-__all__ = ["run_sql", "same_result", "sql_execution"]
-
 Result: TypeAlias = list[tuple[object, ...]]
 
 DATABASE_COLUMNS = ("db_path", "database_path", "db", "database")

@@ -11,8 +11,6 @@ from ofasys_lite.metrics.score import Row, Statistics, Value
 from ofasys_lite.metrics.values import as_text, canonical
 from ofasys_lite.preprocess.linear import as_struct
 
-__all__ = ["as_grid", "record_f1", "slot_f1", "struct_exact", "sudoku_solved"]
-
 
 def slot_f1(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
     """Micro F1 over leaves: a leaf is right if its path and its value are; order within lists is free."""

@@ -13,8 +13,6 @@ import numpy as np
 from ofasys_lite.metrics.score import Array, Row, Statistics, Value, divide
 from ofasys_lite.metrics.values import as_text, as_texts, normalised_text
 
-__all__ = ["accuracy", "bleu", "chrf", "exact_match", "macro_f1", "token_accuracy"]
-
 
 def accuracy(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
     """Share of predictions equal to (one of) the accepted texts, white space at the ends aside."""

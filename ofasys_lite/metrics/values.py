@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from ofasys_lite.metrics.score import Value
 from ofasys_lite.preprocess.linear import as_struct
 
-__all__ = ["as_box", "as_objects", "as_text", "as_texts", "canonical", "normalised_text"]
-
 
 def as_text(value: Value) -> str:
     """The value as one string: None and NaN give the empty string, numbers theirs, structures their canonical JSON."""

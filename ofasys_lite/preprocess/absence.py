@@ -6,8 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["absence", "home", "names_in"]
-
 
 def home(text: str) -> str:
     """`text` with a leading `~/` as the home folder; every other `~` is a character of a name."""

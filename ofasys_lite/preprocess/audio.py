@@ -17,8 +17,6 @@ from ofasys_lite.preprocess.audio_values import BASE64_HEADS, AudioValues
 from ofasys_lite.preprocess.base import READ, Look, Piece, RowContext, Size, line_positions
 from ofasys_lite.preprocess.media import Source, found, locate, setting
 
-__all__ = ["AudioPreprocess", "read_audio", "rows_of_frames"]
-
 #: What soundfile raises on broken files (its own errors are RuntimeErrors).
 _BROKEN = (OSError, RuntimeError, TypeError, ValueError)
 _HELP = "an AUDIO is a path, URL, bytes, base64 text, (array, rate), {array, sampling_rate} or {bytes, path}"

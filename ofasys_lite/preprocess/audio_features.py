@@ -8,8 +8,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FrameSettings", "log_mel", "mel_filters", "normalised", "specaugment"]
-
 Floats = npt.NDArray[np.float32]
 
 _PREEMPHASIS = 0.97

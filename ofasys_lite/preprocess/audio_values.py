@@ -15,8 +15,6 @@ from ofasys_lite.preprocess.base import Preprocess, Size
 from ofasys_lite.preprocess.media import locate
 from ofasys_lite.preprocess.shown import Shown
 
-__all__ = ["BASE64_HEADS", "AudioValues"]
-
 #: Base64 of the first bytes of WAV, FLAC, OGG and MP3 files.
 BASE64_HEADS = ("UklGR", "ZkxhQ", "T2dnU", "SUQz", "//uQ", "//sw", "//NA")
 

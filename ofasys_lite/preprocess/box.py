@@ -15,8 +15,6 @@ from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Look, Piece, Preprocess, RowContext
 
-__all__ = ["BoxPreprocess", "held_box", "read_box"]
-
 #: Boxes may stick out of their picture by this share of its side; they are cut.
 _SLACK = 0.02
 

@@ -16,8 +16,6 @@ from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.text import closed_value, decode_closed, read_text
 
-__all__ = ["CategoryPreprocess"]
-
 
 class CategoryPreprocess(Preprocess):
     """A name <-> the row `=name`, declared over the training data; never spelt out on the source side."""

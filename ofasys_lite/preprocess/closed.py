@@ -9,8 +9,6 @@ from types import MappingProxyType
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["closed_ids", "closed_sequences"]
-
 
 def closed_sequences(vocabulary: Vocabulary, values: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """Ids of every value, in order, none a prefix of another.

@@ -7,8 +7,6 @@ from typing import Any
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.schemas import Field, Grid, Record, scalar_text
 
-__all__ = ["cells", "checked_cell", "checked_field", "checked_record"]
-
 _BLANKS = ("", ".", "0", "None")
 
 

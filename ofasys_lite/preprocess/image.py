@@ -25,16 +25,6 @@ from ofasys_lite.preprocess.media import setting
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = [
-    "ImagePreprocess",
-    "ImageSettings",
-    "cell_mask",
-    "cell_size",
-    "grid_positions",
-    "picture",
-    "smart_resize",
-]
-
 _MAX_RATIO = 200
 _GREY = 128  # of hidden cells, where a person looks at them
 _AUGMENT = {"light": 0.1, "strong": 0.3}

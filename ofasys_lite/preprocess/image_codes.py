@@ -24,8 +24,6 @@ from ofasys_lite.preprocess.image_header import header_check, look_at_image
 from ofasys_lite.preprocess.image_values import ImageValues
 from ofasys_lite.preprocess.judged import SHARE
 
-__all__ = ["ImageCodesPreprocess", "grid_of", "infill"]
-
 #: Side and factor of a codec that is not known yet, for estimates of rows.
 _SIDE, _FACTOR = 32, 4
 

@@ -23,8 +23,6 @@ from PIL import Image, UnidentifiedImageError
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.media import found, locate
 
-__all__ = ["BASE64_HEADS", "header_size", "open_image", "pages", "resized", "turned"]
-
 Pixels = npt.NDArray[np.uint8]
 
 #: Base64 of the first bytes of JPEG, PNG, GIF, WEBP, TIFF (both byte orders) and BMP files.

@@ -8,8 +8,6 @@ from typing import Any
 from ofasys_lite.preprocess.base import Look
 from ofasys_lite.preprocess.media import setting
 
-__all__ = ["header_check", "look_at_image"]
-
 
 def header_check(value: Any, settings: Mapping[str, Any]) -> tuple[int, int] | None:
     """(height, width) by the header of the image that `value` holds, None where it lies elsewhere; DataError if none.

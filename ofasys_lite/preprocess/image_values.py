@@ -17,8 +17,6 @@ from ofasys_lite.preprocess.shown import Shown
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ENDINGS", "ImageValues", "picture_bytes"]
-
 #: Endings of picture files that are named in messages.
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 #: Larger references are refused by their header, as is done by default where pictures are read.

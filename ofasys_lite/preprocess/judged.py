@@ -13,8 +13,6 @@ import numpy as np
 
 from ofasys_lite.preprocess.base import Piece
 
-__all__ = ["OTHER", "OWN", "REAL", "SHARE", "VERDICTS", "judged_piece"]
-
 #: What stands at the hidden positions: the picture's codes, those of another picture, or what the model fills in.
 REAL: Final = 0
 OTHER: Final = 1

@@ -24,8 +24,6 @@ from ofasys_lite.plan.constraints import Json
 from ofasys_lite.preprocess.plain import plain
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["CHARACTERS", "Linear", "as_struct", "linear", "read_struct", "without_none"]
-
 #: What numbers are made of.
 CHARACTERS = "0123456789+-.eE"
 #: Names of the control rows of the linear form.

@@ -7,8 +7,6 @@ import numpy as np
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.base import Piece
 
-__all__ = ["hidden_span"]
-
 
 def hidden_span(target: Piece, source: Piece, mask: int) -> Piece:
     """`target` with loss on the ids that `source` hides, and fed with masks wherever `source` shows the text.

@@ -15,8 +15,6 @@ from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext
 
-__all__ = ["PhonePreprocess"]
-
 _PREFIX = "phone:"
 
 

@@ -22,8 +22,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["all_plain", "plain", "plain_number"]
-
 #: What is left as it is; by far the most values are of these.
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from ofasys_lite.errors import InstructionError, did_you_mean
 from ofasys_lite.plan.attribute_values import CallValue
 
-__all__ = ["FIELD_TYPES", "AnyJson", "Field", "Grid", "Record", "Scalar", "Schema", "read_schema", "scalar_text"]
-
 Scalar = str | int | float
 
 #: Types of a record's field beside a list of its values.

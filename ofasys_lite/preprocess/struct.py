@@ -26,8 +26,6 @@ from ofasys_lite.preprocess.fitting import cells, checked_cell, checked_field, c
 from ofasys_lite.preprocess.linear import as_struct, linear, read_struct, without_none
 from ofasys_lite.preprocess.schemas import AnyJson, Field, Grid, Record, Schema, read_schema, scalar_text
 
-__all__ = ["StructPreprocess"]
-
 Ids = npt.NDArray[np.int64]
 #: Most ids of a number in a record.
 _NUMBER = 64

@@ -21,8 +21,6 @@ from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.mass import hidden_span
 from ofasys_lite.preprocess.plain import plain
 
-__all__ = ["TextPreprocess", "closed_value", "mask_ids", "read_text"]
-
 Ids = npt.NDArray[np.int64]
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 #: Mean length of a masked span in tokens, as in BART.

@@ -18,8 +18,6 @@ from typing import Any
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.writing import current, write_atomic
 
-__all__ = ["CONTROLS", "Vocabulary", "train_pieces"]
-
 #: Control rows: their ids are the same in every vocabulary.
 CONTROLS: tuple[str, ...] = (
     "<pad>",

@@ -11,8 +11,6 @@ from ofasys_lite.errors import DataError
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
-__all__ = ["fetching", "is_web", "web_bytes"]
-
 #: Seconds that a server may be silent.
 _PATIENCE = 30
 _HELP = {

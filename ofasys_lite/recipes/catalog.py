@@ -20,8 +20,6 @@ from ofasys_lite.recipes import (
 )
 from ofasys_lite.recipes.recipe import Recipe, RecipeInfo
 
-__all__ = ["describe", "get", "recipe_names"]
-
 _RECIPES = (
     digits.RECIPE,
     easy_vqa.VQA,

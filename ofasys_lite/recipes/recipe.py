@@ -13,8 +13,6 @@ from typing import Any
 
 from ofasys_lite.recipes.fetch import Source, Wheels
 
-__all__ = ["SPLITS", "Built", "Column", "Limits", "Recipe", "RecipeInfo", "Row", "assemble", "split_of"]
-
 SPLITS = ("train", "valid", "test")
 #: Shares of the splits in percent, where nothing else is said.
 RATIOS = (80.0, 10.0, 10.0)

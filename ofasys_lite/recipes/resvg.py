@@ -13,8 +13,6 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.recipes.fetch import pinned
 from ofasys_lite.writing import write_atomic
 
-__all__ = ["RESVG", "renderer"]
-
 RESVG = pinned("resvg_py")
 MODULE = "resvg_py"
 

@@ -17,8 +17,6 @@ from ofasys_lite.recipes.recipe import SPLITS, Built, Column, Limits, Recipe, Re
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DETECTION", "GROUNDING", "Scene", "make_scenes"]
-
 CANVAS = 64
 SIZES = (20, 30)
 DIGITS = (3, 4)

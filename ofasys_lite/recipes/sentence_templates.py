@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from ofasys_lite.errors import DataError
 
-__all__ = ["Node", "expand", "parse"]
-
 Value = Callable[[str, random.Random], tuple[str, str]]
 
 

@@ -16,8 +16,6 @@ from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PHRASES", "RECIPE", "asked", "build", "finish", "flac"]
-
 RATE = 8000
 WORDS = (
     "yes|no|up|down|left|right|on|off|stop|go|start|open|close|play|pause|next|back|louder|quiet|help|"

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import datetime
 
-__all__ = ["LANGUAGES", "date", "number", "time"]
-
 LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "nl": "Dutch"}
 MONTHS = {
     "en": "January February March April May June July August September October November December",

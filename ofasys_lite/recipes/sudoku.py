@@ -10,8 +10,6 @@ from functools import cache
 from ofasys_lite.recipes.fetch import Wheels
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 
-__all__ = ["RECIPE", "build", "solution_grids", "unique"]
-
 SIDE = 4
 Grid = tuple[int, ...]
 

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from ofasys_lite.recipes.fetch import Wheels, pinned
 
-__all__ = ["BOKEH", "TABLES", "TOPICS", "Table", "database"]
-
 BOKEH = pinned("bokeh-sampledata")
 FOLDER = "bokeh_sampledata/_data"
 Value = str | int | float

@@ -16,8 +16,6 @@ from ofasys_lite.recipes.fetch import Wheels
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 from ofasys_lite.recipes.tables import BOKEH, MOVIES, SCORES, TABLES, TOPICS, Table, Value, database, read_tables
 
-__all__ = ["RECIPE", "build", "questions"]
-
 FILE = "tables.sqlite"
 LONGEST_NAME = 28
 MOST_ROWS = 30

@@ -10,8 +10,6 @@ from ofasys_lite.recipes import spelling
 from ofasys_lite.recipes.fetch import Wheels
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 
-__all__ = ["RECIPE", "build"]
-
 CODES = tuple(spelling.LANGUAGES)
 FIRST_DAY, DAYS = datetime.date(1950, 1, 1), 36_524
 COUNTS = {"date": 6000, "number": 6000, "time": 144}

@@ -10,8 +10,6 @@ from ofasys_lite.recipes.fetch import Wheels, pinned
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
 from ofasys_lite.recipes.spelling import LANGUAGES
 
-__all__ = ["DJANGO", "RECIPE", "build", "parse_po", "read_strings"]
-
 DJANGO = pinned("django")
 TARGETS = ("de", "fr", "es", "nl")
 LONGEST = 200

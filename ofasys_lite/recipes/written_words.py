@@ -11,8 +11,6 @@ from ofasys_lite.recipes.g2p import CMUDICT, read_words
 from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
 from ofasys_lite.recipes.recipe import digest as hashed
 
-__all__ = ["KINDS", "RECIPE", "SIDE", "build", "frequent_words"]
-
 WORDSEGMENT = pinned("wordsegment")
 SIDE = 32  # the smallest side at which OCR reads 0.9 also of blurred and noisy pictures (docs/data.md)
 WORDS = 3000  # the most frequent: valid and test words are some of them

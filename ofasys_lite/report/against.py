@@ -24,8 +24,6 @@ from ofasys_lite.report.task_rows import Input, TaskRows
 from ofasys_lite.writing import atomic, cache_folder
 from ofasys_lite.writing.plain_values import as_plain
 
-__all__ = ["TrainSplit", "answers"]
-
 #: Part of the cache's key: another way of answering must not find old answers.
 _VERSION = 2
 _SEES_MEDIA = frozenset({"nearest_pixels", "nearest_audio", "mean_box", "best_box", "label_blind_box", "mean_fill"})

@@ -16,8 +16,6 @@ from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.report.results import Sample, SampleInput
 from ofasys_lite.report.sample_pictures import boxes_of, data_uri, is_picture, picture, spectrogram, wav_uri
 
-__all__ = ["Block", "SampleView", "answer_look", "input_look", "look_block", "sample_view", "value_block"]
-
 _LONGEST = 600  # characters of a text that are shown
 _MOST_ROWS = 12
 

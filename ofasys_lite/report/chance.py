@@ -21,8 +21,6 @@ from ofasys_lite.report.task_rows import TaskRows
 #: Rows that are learned, the classes (R, K) chosen at each, the weight of each of K choices.
 _Chosen = tuple[LossRows, npt.NDArray[np.integer[Any]], tuple[float, ...]]
 
-__all__ = ["chance_levels", "laid_out"]
-
 
 def chance_levels(rows: TaskRows, samples: int = 400, network: Network | None = None) -> dict[str, float]:
     """Slot -> entropy (nats) of its target ids: the loss of a model that has learned only how often each one is.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Chart", "curve_charts", "mixture_chart", "needs", "score_chart", "speed_chart"]
-
 Points: TypeAlias = list[tuple[float, float]]
 _MOST_POINTS = 160
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from ofasys_lite.metrics.values import as_text, as_texts
 from ofasys_lite.report.results import Said
 
-__all__ = ["Confusion", "confusion"]
-
 _MOST_ANSWERS = 14  # a wider matrix cannot be read
 _MOST_MISTAKES = 12
 _OTHER = "(other)"

@@ -26,8 +26,6 @@ from ofasys_lite.report.scoring import items_of, scored
 from ofasys_lite.report.seen import SEEN, without_seen
 from ofasys_lite.report.task_rows import TaskRows, open_task
 
-__all__ = ["NoRows", "Progress", "Split", "evaluate", "open_split", "predicted"]
-
 Progress = Callable[[str, int, int], None]
 #: Rows that are read and predicted at once.
 _BLOCK = 1024

@@ -12,8 +12,6 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.report.evaluate_model import evaluate
 from ofasys_lite.writing import write_atomic
 
-__all__ = ["FILE", "changes", "measured", "note"]
-
 #: In the run's folder.
 FILE = "start.json"
 #: Rows per task: enough to see a task go, and quick.

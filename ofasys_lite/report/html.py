@@ -23,8 +23,6 @@ from ofasys_lite.report.results import RunResults, TaskResult
 from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE
 from ofasys_lite.writing import behind, write_atomic
 
-__all__ = ["render_report", "write_report"]
-
 
 @dataclass(frozen=True, slots=True)
 class TaskView:

@@ -21,8 +21,6 @@ from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, walk
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.linear import without_none
 
-__all__ = ["Judge", "judges", "wrong_judges"]
-
 #: Metric of a group; a slot's is its modality's.
 _GROUP_METRICS = {kinds.DETECTION: "detection_f1", kinds.STRUCT: "struct_exact"}
 _NO_BOXES = frozenset(kinds.KINDS) - {kinds.STRUCT}

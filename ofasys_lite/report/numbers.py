@@ -6,17 +6,6 @@ import math
 
 from ofasys_lite.metrics import Margin, Score
 
-__all__ = [
-    "clear_text",
-    "detail_text",
-    "items_text",
-    "margin_text",
-    "number_text",
-    "score_interval",
-    "score_value",
-    "unit_mark",
-]
-
 
 def number_text(value: float, unit: str, signed: bool = False) -> str:
     """A value in its unit: shares and error rates with three digits, points with one; a dash for NaN."""

@@ -19,8 +19,6 @@ from ofasys_lite.report.saved import loaded, stored
 from ofasys_lite.report.scoring import scored
 from ofasys_lite.writing import write_atomic
 
-__all__ = ["load_predictions", "rescored", "save_predictions"]
-
 _FORMAT = 1
 
 

@@ -9,8 +9,6 @@ from typing import Any
 from ofasys_lite.metrics import Margin, Score
 from ofasys_lite.preprocess.shown import Shown
 
-__all__ = ["Answers", "Baseline", "RefusedRow", "RunResults", "Said", "Sample", "SampleInput", "TaskResult", "Told"]
-
 
 @dataclass(frozen=True, slots=True)
 class Answers:

@@ -17,8 +17,6 @@ from ofasys_lite.metrics.values import as_box, as_objects
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PREDICTED", "REFERENCE", "boxes_of", "data_uri", "is_picture", "picture", "png", "spectrogram", "wav_uri"]
-
 PREDICTED = "#ff7a1a"
 REFERENCE = "#12b886"
 _LEAST, _MOST = 224, 448  # pixels of a picture's longer side

@@ -20,8 +20,6 @@ from ofasys_lite.writing.contact_sheet import ContactSheet
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["sample_sheet", "save_pictures"]
-
 _SHEET = ContactSheet(width=260, gap=12, lines=7)
 _SIZE = 14
 

@@ -20,8 +20,6 @@ from ofasys_lite.report.results import Baseline, RefusedRow, RunResults, Sample,
 from ofasys_lite.report.sample_pictures import is_picture, png, wav_uri
 from ofasys_lite.writing import write_atomic
 
-__all__ = ["load_results", "loaded", "save_results", "stored"]
-
 _FORMAT = 1
 #: Under this key stands what JSON has no value for: base64 of bytes, or the name of a number.
 _BYTES, _NUMBER = "$bytes", "$number"

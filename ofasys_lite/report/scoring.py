@@ -9,8 +9,6 @@ from typing import Any
 from ofasys_lite.metrics import Margin, Score, TrainRows, evaluate_metric, item_scores, margin
 from ofasys_lite.report.results import Baseline, Said, Told
 
-__all__ = ["Scored", "items_of", "scored"]
-
 
 @dataclass(frozen=True, slots=True)
 class Scored:

@@ -10,8 +10,6 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Plan
 
-__all__ = ["SEEN", "without_seen"]
-
 #: What is done with such rows: stop, leave them out, judge them as well.
 SEEN = ("refuse", "drop", "keep")
 

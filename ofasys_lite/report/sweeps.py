@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-__all__ = ["Job", "print_sweep", "sweep_folder", "sweep_json"]
-
 _SEED = "seed"
 
 

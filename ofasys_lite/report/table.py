@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-__all__ = ["metrics_json", "print_table"]
-
 #: Cells of a terminal below which the table has no frame and names are folded.
 _NARROW = 100
 

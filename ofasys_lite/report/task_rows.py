@@ -21,8 +21,6 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess
 from ofasys_lite.preprocess.shown import Shown
 
-__all__ = ["Input", "TaskRows", "open_task"]
-
 #: What stands for the modality of a list of records.
 _GROUP = "STRUCT"
 

@@ -19,8 +19,6 @@ from ofasys_lite.report.seen import without_seen
 from ofasys_lite.report.task_rows import TaskRows
 from ofasys_lite.run.run_folder import RunFolder
 
-__all__ = ["Validator", "losses"]
-
 #: Rows of a pack.
 _PACK = 64
 #: Most pictures that are drawn of a task.

@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["environment"]
-
 
 def environment(data: Mapping[str, Any]) -> None:
     """Puts the data and cache folders of a configuration where the readers look."""

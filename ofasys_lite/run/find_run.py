@@ -14,8 +14,6 @@ from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import CheckpointError, DataError, did_you_mean
 from ofasys_lite.writing import current
 
-__all__ = ["Found", "find_run", "refuse_elsewhere"]
-
 
 @dataclass(frozen=True, slots=True)
 class Found:

@@ -23,8 +23,6 @@ from ofasys_lite.writing import (
     write_atomic,
 )
 
-__all__ = ["EXPORT", "ROWS", "RunFolder"]
-
 #: Name of the file that says which rows each task is trained on.
 ROWS = "rows.safetensors"
 #: What an export consists of.

@@ -18,8 +18,6 @@ from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.layout.learned import Term
 from ofasys_lite.layout.pack import Batch
 
-__all__ = ["MODES", "RunTerms", "StepCounts", "unit_weights"]
-
 MODES = ("share", "token", "sample")
 Floats = npt.NDArray[np.float32]
 

@@ -21,8 +21,6 @@ from ofasys_lite.signals import Interrupted
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.writing import atomic
 
-__all__ = ["Checkpoints", "Ending", "Logs", "Quarantining", "Validating", "WholeFiles", "save_checkpoint"]
-
 
 class WholeFiles(TorchCheckpointIO):
     """Checkpoints beside the old one, then in its place; Lightning's own way goes through memory and the /tmp disk."""

@@ -56,8 +56,6 @@ from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.steps import StepsModule
 from ofasys_lite.writing import room_for, telling, write_atomic
 
-__all__ = ["TrainingRun", "train"]
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:

@@ -18,8 +18,6 @@ from ofasys_lite.errors import CardError, nearest
 from ofasys_lite.training.rules import OptimizerSpec, ParameterRule
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Group", "described", "groups_of", "structure_of", "table"]
-
 #: Layers whose weights are factors of a product. Tables, norms and parameters that a module holds by itself are none.
 _PRODUCTS = (nn.Linear, nn.Bilinear, _ConvNd, nn.MultiheadAttention, nn.RNNBase)
 #: Where the blocks of the encoder-decoder stand in a network.

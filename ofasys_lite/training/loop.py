@@ -26,8 +26,6 @@ from ofasys_lite.training.resume import Beginning
 from ofasys_lite.training.settings import TrainSettings, progress
 from ofasys_lite.training.steps import StepsModule
 
-__all__ = ["callbacks_of", "check_devices", "deaf", "learn", "quiet"]
-
 
 def learn(
     folder: RunFolder,

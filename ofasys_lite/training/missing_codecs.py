@@ -32,8 +32,6 @@ from ofasys_lite.plan.codecs import TOKENIZER_KEYS, codec_of
 from ofasys_lite.plan.segments import SlotSegment, option
 from ofasys_lite.writing import cache_folder, current, other_rank
 
-__all__ = ["CodecTrainer"]
-
 #: Updates of a codec whose line does not say how many.
 STEPS = 2000
 _SIDE = 32

@@ -31,8 +31,6 @@ from ofasys_lite.training.ranks import Ranks
 from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
 from ofasys_lite.training.step_look import asking, looked
 
-__all__ = ["Gathered", "TrainingModule"]
-
 
 @dataclass(frozen=True, slots=True)
 class Gathered:

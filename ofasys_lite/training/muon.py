@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Muon", "orthogonal"]
-
 #: Most values that are iterated on at once: 64 MB.
 _AT_ONCE = 1 << 24
 

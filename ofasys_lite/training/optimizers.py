@@ -15,8 +15,6 @@ from ofasys_lite.training.muon import Muon
 from ofasys_lite.training.rules import OPTIMIZERS, OptimizerSpec
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Optimization", "check_optimizers", "fill", "followed"]
-
 
 def check_optimizers(settings: TrainSettings) -> None:
     """Finds what builds the optimizers that the settings name; CardError where one is not there.

@@ -15,8 +15,6 @@ from rich.table import Column
 from ofasys_lite.training.callbacks import Logs
 from ofasys_lite.training.module import TrainingModule
 
-__all__ = ["Progressing"]
-
 
 class Progressing(L.Callback):
     """A rich progress bar: share done, tokens/s, losses per task, time left. Plain lines where there is no terminal.

@@ -16,8 +16,6 @@ import torch
 
 from ofasys_lite.errors import DataError
 
-__all__ = ["Ranks", "launched"]
-
 #: A rank may wait as long as the first one validates; one that dies is noticed by its closed connections.
 _PATIENCE = datetime.timedelta(days=7)
 

@@ -22,20 +22,6 @@ from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.rules import ConverterSpec
 from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
 
-__all__ = [
-    "Beginning",
-    "begin",
-    "facts_of",
-    "rate_note",
-    "row_notes",
-    "same_converters",
-    "same_facts",
-    "same_optimizers",
-    "same_plans",
-    "same_rows",
-    "trained_rows",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Beginning:

@@ -10,8 +10,6 @@ from typing import Any
 from ofasys_lite.errors import CardError, did_you_mean, nearest
 from ofasys_lite.writing.plain_values import as_plain
 
-__all__ = ["OPTIMIZERS", "ConverterSpec", "OptimizerSpec", "ParameterRule", "converters_of", "plain_path", "rules_of"]
-
 #: Options of the optimizers with a short name -> (its default; None: the trainer's own, what it is in words).
 OPTIMIZERS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
     "adamw": {

@@ -10,8 +10,6 @@ from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.training.accounting import MODES
 from ofasys_lite.training.rules import ConverterSpec, OptimizerSpec, ParameterRule, converters_of, rules_of
 
-__all__ = ["TrainSettings", "known_as", "learning_rate", "progress"]
-
 _PRECISIONS = ("auto", "fp32", "bf16")
 _ACCELERATORS = ("auto", "cpu", "cuda")
 #: Lightning's spellings of our values, where they mean the same.

@@ -10,8 +10,6 @@ from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean
 
-__all__ = ["Start", "replayed"]
-
 
 @dataclass(frozen=True, slots=True)
 class Start:

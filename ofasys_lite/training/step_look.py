@@ -15,8 +15,6 @@ from ofasys_lite.layout.learned import LossKey
 from ofasys_lite.layout.pack import Batch
 from ofasys_lite.training.ranks import Ranks
 
-__all__ = ["asking", "looked"]
-
 #: (pack, its number) -> values (U, F) by objective
 Look = Callable[[Batch, int], Mapping[LossKey, torch.Tensor]]
 

@@ -20,8 +20,6 @@ from ofasys_lite.layout.ready import Ready
 from ofasys_lite.signals import shelter
 from ofasys_lite.training.settings import TrainSettings
 
-__all__ = ["Parcel", "StepsModule", "parcelled"]
-
 #: Length of the loader where only minutes end the run.
 _ENDLESS = 10**9
 

@@ -16,19 +16,6 @@ from ofasys_lite.errors import WriteError
 from ofasys_lite.writing.problems import telling
 from ofasys_lite.writing.writable import writable
 
-__all__ = [
-    "atomic",
-    "behind",
-    "claim_file",
-    "holds",
-    "part_name",
-    "same_file",
-    "special",
-    "sweep",
-    "sync_file",
-    "write_atomic",
-]
-
 _PART = re.compile(r"\.part-[0-9a-f]{8}(-.*)?")
 #: Seconds after which a partial file belongs to a process that was killed.
 _STALE = 6 * 3600

@@ -13,8 +13,6 @@ from ofasys_lite.writing.files import part_name, sweep, sync_file
 from ofasys_lite.writing.problems import telling
 from ofasys_lite.writing.writable import writable
 
-__all__ = ["claim_folder", "current", "finish", "staged"]
-
 #: Complete files on their way into the folder that holds this one.
 _NEW = ".new"
 _TRIES = 10

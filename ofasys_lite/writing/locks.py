@@ -15,8 +15,6 @@ from ofasys_lite.errors import WriteError
 from ofasys_lite.writing.files import write_atomic
 from ofasys_lite.writing.problems import telling
 
-__all__ = ["begun_by_us", "locked", "other_rank"]
-
 #: Seconds that children of a killed holder (loader workers) are waited for: they have its lock until they notice.
 _GRACE = 15.0
 _RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")

@@ -13,8 +13,6 @@ from types import MappingProxyType
 
 from ofasys_lite.errors import WriteError
 
-__all__ = ["existing", "reason", "telling"]
-
 _ELSEWHERE = "name another place"
 #: Number of the system's error -> (what is wrong, what to do).
 _REASONS: Mapping[int, tuple[str, str]] = MappingProxyType(

@@ -10,8 +10,6 @@ from pathlib import Path
 from ofasys_lite.errors import WriteError
 from ofasys_lite.writing.problems import existing, telling
 
-__all__ = ["cache_folder", "room_for", "writable"]
-
 _PROBE = 4096
 
 

@@ -25,8 +25,6 @@ from ofasys_lite.writing import atomic, cache_folder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ArrowSource", "stream_arrow"]
-
 _ROWS = 1024
 
 

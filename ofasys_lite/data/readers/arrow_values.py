@@ -19,8 +19,6 @@ from ofasys_lite.preprocess.plain import plain, plain_number
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Reading", "plain_media", "readings", "table_rows"]
-
 Reading = Callable[[Any], Any]
 
 #: Longer lists of numbers are signals, of which nobody reads the digits.

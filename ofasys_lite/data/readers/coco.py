@@ -12,8 +12,6 @@ from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError
 
-__all__ = ["coco_source", "is_coco"]
-
 
 def is_coco(content: Any) -> bool:
     """True for a json object with lists of images and of annotations."""

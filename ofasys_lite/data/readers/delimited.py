@@ -11,8 +11,6 @@ from ofasys_lite.data.readers.lines import Progress, record_offsets, scan_record
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError
 
-__all__ = ["DelimitedSource", "stream_delimited"]
-
 
 class DelimitedSource(RowSource):
     """Rows of a csv or tsv file.

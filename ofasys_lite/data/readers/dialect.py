@@ -10,8 +10,6 @@ from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.readers.lines import check_encoding, decode
 from ofasys_lite.errors import DataError
 
-__all__ = ["Dialect", "header_names"]
-
 _LONG_NAME = 200
 
 

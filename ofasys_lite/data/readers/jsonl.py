@@ -14,8 +14,6 @@ from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError
 
-__all__ = ["JsonLinesSource", "json_source", "stream_json_lines"]
-
 # columns are those of the first rows together: a row may leave some out
 _LOOK = 1000
 #: What has to be in a text with white space between a key and its colon.

@@ -14,8 +14,6 @@ from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError
 
-__all__ = ["Progress", "check_encoding", "decode", "record_offsets", "scan_records"]
-
 # (what is being done, bytes done, bytes in all)
 Progress = Callable[[str, int, int], None]
 

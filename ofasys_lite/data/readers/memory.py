@@ -15,17 +15,6 @@ from ofasys_lite.errors import DataError, OfasysError, did_you_mean
 from ofasys_lite.preprocess.absence import home
 from ofasys_lite.preprocess.plain import all_plain, plain
 
-__all__ = [
-    "DatasetSource",
-    "HuggingFaceSource",
-    "ListSource",
-    "dataset_stream",
-    "feed",
-    "hugging_face_rows",
-    "is_stored",
-    "own_rows",
-]
-
 
 class ListSource(RowSource):
     """Rows of a list of dicts; its columns are all keys of all rows.

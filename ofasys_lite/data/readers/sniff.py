@@ -18,8 +18,6 @@ from ofasys_lite.data.readers.lines import scan_records
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError
 
-__all__ = ["refuse_foreign", "sniffed"]
-
 _LOOK = 1 << 16
 _RECORDS = 20
 _SEPARATORS = (";", "\t", "|", ",")

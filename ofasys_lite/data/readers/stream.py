@@ -12,8 +12,6 @@ from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import mapped_row
 from ofasys_lite.errors import DataError
 
-__all__ = ["StreamSource"]
-
 Rows = Callable[[], Iterable[Mapping[str, Any]]]
 
 

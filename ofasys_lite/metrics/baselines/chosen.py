@@ -17,8 +17,6 @@ from ofasys_lite.metrics.baselines.problem import Problem
 from ofasys_lite.metrics.score import Value
 from ofasys_lite.metrics.values import as_objects, as_text, canonical
 
-__all__ = ["best_constant", "copied_column", "copy", "greedy_list"]
-
 _COPIED = 500  # training rows that say which column is copied
 _CANDIDATES, _JUDGED = 120, 300  # constants that are tried, and training rows they are tried on
 _SCENES, _BOXES = 3000, 80  # training scenes of greedy_list, and boxes of a label that are tried

@@ -15,8 +15,6 @@ from ofasys_lite.metrics.score import Row, Value
 from ofasys_lite.metrics.values import as_box, as_objects, as_text
 from ofasys_lite.preprocess.linear import as_struct
 
-__all__ = ["best_box", "constant_list", "label_blind_box", "majority", "mean_box", "overlaps", "unigram"]
-
 _CANDIDATES = 400  # training boxes tried as the best constant box
 
 

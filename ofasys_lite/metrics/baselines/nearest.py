@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from ofasys_lite.metrics.baselines.problem import Problem, image_of, media_source
 from ofasys_lite.metrics.score import Value
 
-__all__ = ["TfIdf", "nearest_audio", "nearest_pixels", "nearest_tfidf", "waveform", "words"]
-
 Floats: TypeAlias = NDArray[np.float32]
 
 _SIDE = 16  # pixels a side after downsampling

@@ -20,8 +20,6 @@ from ofasys_lite.metrics.score import Value
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["common_image", "mean_fill", "mean_image", "random_image"]
-
 _MOST = 2000  # training pictures that a mean is taken of, evenly spread
 
 

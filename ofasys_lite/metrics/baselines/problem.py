@@ -17,8 +17,6 @@ from ofasys_lite.preprocess import kinds
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Problem", "image_of", "media_kind", "most_frequent"]
-
 _IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 _AUDIO_STARTS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"FORM")
 _SUFFIXES = {

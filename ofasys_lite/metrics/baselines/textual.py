@@ -14,8 +14,6 @@ from ofasys_lite.metrics.baselines.problem import Problem, most_frequent
 from ofasys_lite.metrics.score import Value
 from ofasys_lite.metrics.values import as_text, canonical
 
-__all__ = ["bigram_infill", "letter_phones", "question_only"]
-
 _MANY_ANSWERS = 200  # above this many different answers the nearest question answers
 BLANK = re.compile(r"<mask>|\[MASK\]|<blank>|_{2,}|<extra_id_\d+>|<gap>", re.IGNORECASE)
 _START, _END = "\x02", "\x03"
