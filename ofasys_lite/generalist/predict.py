@@ -88,10 +88,12 @@ def predict(
         CardError: Decoding options that the line has no use for.
     """
     prepared: list[_Prepared] = []
+    # most requests are decoded alike
+    asked = {key: _options(model, *key) for key in dict.fromkeys((r.task, r.options) for r in requests)}
     errors: list[DataError] = []
     for number, request in enumerate(requests):
         try:
-            prepared.append(_prepared(model, number, request))
+            prepared.append(_prepared(model, number, request, asked[request.task, request.options]))
         except DataError as error:
             errors.append(error)
             if reasons is not None:
@@ -130,7 +132,7 @@ class _Prepared:
     constraints: tuple[Constraint, ...]
 
 
-def _prepared(model: Generalist, number: int, request: Request) -> _Prepared:
+def _prepared(model: Generalist, number: int, request: Request, options: DecodeOptions) -> _Prepared:
     """The request with its row read; DataError also for what the row must say of the target."""
     maker = model.maker(request.task, request.folder)
     # masking that defines a task (`mask_ratio`) is drawn by sample id, alike in every evaluation
@@ -141,17 +143,17 @@ def _prepared(model: Generalist, number: int, request: Request) -> _Prepared:
         constraints = tuple(maker.constraint(target, request.row) for target in targets)
     except DataError as error:
         raise DataError(f"task {request.task}, id {request.id}: {error.message}", help=error.help) from error
-    options, examples = _options(model, request), [example]
+    examples = [example]
     if options.guided:
         rng = sample_rng(0, request.task, request.id, 0)
         examples.append(maker.source(request.row, request.id, rng, emptied=True, own_holes=holes))
     return _Prepared(number, request, options, tuple(examples), constraints)
 
 
-def _options(model: Generalist, request: Request) -> DecodeOptions:
-    """The request's decoding, or its task's; CardError if the line has no use for it."""
-    entry = model.entry(request.task)
-    found = request.options or entry.options()
+def _options(model: Generalist, task: str, given: DecodeOptions | None) -> DecodeOptions:
+    """What is given, or the task's decoding; CardError if the line has no use for it."""
+    entry = model.entry(task)
+    found = given or entry.options()
     wrong = wrong_for(entry.plan, found.values, dict(found.settings or ()))
     if wrong is not None:
         raise CardError(wrong[0], help=wrong[1])
