@@ -27,6 +27,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_key_has_one_split_for_ever() -> None:
     percent = int(hashlib.sha1(b"cat").hexdigest(), 16) % 100
     assert split_of("cat") == ("train" if percent < 80 else "valid" if percent < 90 else "test")
+    for key in map(str, range(600)):  # the borders, to the percent
+        percent = int(hashlib.sha1(key.encode()).hexdigest(), 16) % 100
+        assert split_of(key) == ("train" if percent < 80 else "valid" if percent < 90 else "test")
     counts = [sum(split_of(str(n)) == split for n in range(10_000)) for split in SPLITS]
     assert [round(count / 100) for count in counts] == pytest.approx([80, 10, 10], abs=1.5)
 
