@@ -243,7 +243,7 @@ class GeneralistModel:
         folder: str | None,
         progress: Callable[[int], None] | None,
     ) -> list[Prediction]:
-        from ofasys_lite.generalist.predict import Request, predict
+        from ofasys_lite.generalist.predicting import Request, predict
 
         options = self.generalist.entry(name).options(**given)
         requests = [Request(name, row, id, options, folder, own_holes=True) for row, id in rows]

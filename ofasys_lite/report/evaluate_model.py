@@ -13,7 +13,7 @@ from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource, spread
 from ofasys_lite.errors import DataError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.predicting import Request, predict
 from ofasys_lite.metrics import evaluate_metric
 from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.preprocess import kinds

@@ -32,11 +32,11 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import RunTerms
-from ofasys_lite.training.groups import described, structure_of, table
 from ofasys_lite.training.loop import callbacks_of, check_devices, learn
 from ofasys_lite.training.missing_codecs import CodecTrainer
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.optimizers import Optimization, check_optimizers, fill
+from ofasys_lite.training.parameter_groups import described, structure_of, table
 from ofasys_lite.training.ranks import launched
 from ofasys_lite.training.resume import (
     Beginning,

@@ -25,8 +25,8 @@ from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model import moved
 from ofasys_lite.signals import SIGNALS, Interrupted, Patient
 from ofasys_lite.training.accounting import RunTerms, StepCounts, unit_weights
-from ofasys_lite.training.groups import groups_of
 from ofasys_lite.training.optimizers import Optimization, fill, followed
+from ofasys_lite.training.parameter_groups import groups_of
 from ofasys_lite.training.ranks import Ranks
 from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
 from ofasys_lite.training.step_look import asking, looked

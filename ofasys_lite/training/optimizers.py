@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ofasys_lite.cards.classes import load_object
 from ofasys_lite.errors import CardError
-from ofasys_lite.training.groups import Group
 from ofasys_lite.training.muon import Muon
+from ofasys_lite.training.parameter_groups import Group
 from ofasys_lite.training.rules import OPTIMIZERS, OptimizerSpec
 from ofasys_lite.training.settings import TrainSettings
 

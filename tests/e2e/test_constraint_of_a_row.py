@@ -14,7 +14,7 @@ from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import DataError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.predicting import Request, predict
 
 CARD = """
 name: WORDS

@@ -17,7 +17,7 @@ from ofasys_lite.decoding.search import Hypothesis, decode
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.network_session import NetworkSession
-from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.predicting import Request, predict
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Stream

@@ -85,7 +85,7 @@ def test_a_model_is_loaded_to_its_device_with_all_its_tensors(run: Path, elsewhe
 def test_evaluate_and_predict_compute_where_auto_says(
     run: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ofasys_lite.generalist.predict as predicting
+    import ofasys_lite.generalist.predicting as predicting
     import ofasys_lite.report.evaluate_model as evaluating
     from ofasys_lite import evaluate
     from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
@@ -103,9 +103,9 @@ def test_evaluate_and_predict_compute_where_auto_says(
 
 
 def test_batches_go_where_the_weights_are(run: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ofasys_lite.generalist.predict as predicting
+    import ofasys_lite.generalist.predicting as predicting
     from ofasys_lite.generalist.network import Network
-    from ofasys_lite.generalist.predict import Request, predict
+    from ofasys_lite.generalist.predicting import Request, predict
     from ofasys_lite.report.evaluate_model import open_split
     from ofasys_lite.report.validation import losses
 

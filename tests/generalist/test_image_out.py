@@ -17,7 +17,7 @@ from PIL import Image
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.predicting import Request, predict
 from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate

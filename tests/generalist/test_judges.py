@@ -22,7 +22,7 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.given_codes import given_elements
-from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.predicting import Request, predict
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.learned import LossRows

@@ -10,7 +10,7 @@ import tiny_worlds as worlds
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predict import Request, predict
+from ofasys_lite.generalist.predicting import Request, predict
 
 FULL = "[TEXT:cap] beside [TEXT:text] is -> [TEXT:label,closed_set]"
 SHORT = "only [TEXT:cap] is -> [TEXT:label,closed_set]"

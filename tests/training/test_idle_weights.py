@@ -20,7 +20,7 @@ from ofasys_lite.generalist.sections import sections_of, used
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch
-from ofasys_lite.training.groups import groups_of
+from ofasys_lite.training.parameter_groups import groups_of
 from ofasys_lite.training.settings import TrainSettings
 
 JUDGED = (

@@ -15,7 +15,7 @@ from test_training_steps import recorded
 
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.network import Network
-from ofasys_lite.training.groups import Group, groups_of, table
+from ofasys_lite.training.parameter_groups import Group, groups_of, table
 from ofasys_lite.training.settings import TrainSettings
 
 RULES: list[dict[str, Any]] = [
