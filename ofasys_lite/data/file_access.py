@@ -8,14 +8,69 @@ import json
 import os
 import stat
 import time
+import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
-from ofasys_lite.data.handles import Handle, Pool
 from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.writing import atomic, cache_folder
+
+
+class Holder(Protocol):
+    """What holds something open that it can open again."""
+
+    def release(self) -> None:
+        """Lets it go."""
+
+
+class Handle:
+    """An open file; closed when nobody refers to it any more, so that no thread loses it while reading."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        if os is not None:  # at the end of the interpreter
+            os.close(self.number)
+
+
+class Pool:
+    """Those who hold something open in this process; a newcomer above the limit makes the first of them let go.
+
+    A table of thousands of parts needs no more open files than others.
+
+    Args:
+        most: Most holders; None: a quarter of the files that the system lets a process open.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._holders: deque[weakref.ref[Holder]] = deque()
+
+    def add(self, holder: Holder) -> None:
+        """Counts one that has opened something."""
+        if self._most is None:
+            self._most = _share()
+        self._holders.append(weakref.ref(holder))
+        while len(self._holders) > self._most:
+            first = self._holders.popleft()()
+            if first is not None and first is not holder:
+                first.release()
+
+
+def _share() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 128
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1024 if limit < 0 else max(8, min(1024, limit // 4))
+
 
 _BLOCK = 1 << 20
 _OPEN = Pool()

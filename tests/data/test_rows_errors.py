@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ofasys_lite.data import file_access
-from ofasys_lite.data.handles import Pool
+from ofasys_lite.data.file_access import Pool
 from ofasys_lite.data.readers import arrow
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.errors import DataError

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.data.array_cache import turn
 from ofasys_lite.data.fields import MISSING, column_names, field
-from ofasys_lite.data.file_access import DataFile, is_url
-from ofasys_lite.data.handles import Pool
+from ofasys_lite.data.file_access import DataFile, Pool, is_url
 from ofasys_lite.data.readers.arrow_values import Reading, readings, table_rows
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
