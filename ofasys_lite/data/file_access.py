@@ -42,7 +42,7 @@ class Handle:
 class Pool:
     """Those who hold something open in this process; a newcomer above the limit makes the first of them let go.
 
-    A table of thousands of parts needs no more open files than others.
+    A table of thousands of parts needs no more open files than one of a hundred.
 
     Args:
         most: Most holders; None: a quarter of the files that the system lets a process open.

