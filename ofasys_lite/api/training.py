@@ -18,7 +18,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted, preparing
-from ofasys_lite.training.start import Start, replayed
+from ofasys_lite.training.start import Start, replayed, unlearned
 from ofasys_lite.writing.plain_values import as_plain
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def fit(
     if model.trained:
         old = {name: entry.card for name, entry in model.generalist.tasks.items()}
         cards, notes = replayed(cards, old, begun.replay)
-        notes += _unlearned(old, cards, begun)
+        way = "" if begun.replay else "fit(..., replay=0.2) draws them, too, where their rows are found"
+        notes += unlearned("the model", old, cards, way)
     asked = _Asked.of(read_presets(trainer=preset or _preset()), options, steps, minutes)
     place = _folder([card.name for card in cards], name, folder, resume)
     _claim(RunFolder(place), resume, overwrite)
@@ -174,14 +175,6 @@ def _begun(model: GeneralistModel, start: Any, replay: float) -> Start:
                 )
     model._hold(found)
     return begun
-
-
-def _unlearned(old: Mapping[str, TaskCard], cards: Sequence[TaskCard], begun: Start) -> tuple[str, ...]:
-    """A note of learned tasks that are not drawn any more."""
-    names = {card.name for card in cards}
-    left = [name for name in old if name not in names]
-    way = "" if begun.replay else "; fit(..., replay=0.2) draws them, too, where their rows are found"
-    return (f"the model learned {', '.join(left)}: not trained on here, they may be unlearned{way}",) if left else ()
 
 
 class Trainer:

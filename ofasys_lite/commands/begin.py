@@ -14,8 +14,8 @@ from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.commands.run_config import RunConfig
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.model.config import ModelConfig
-from ofasys_lite.run.find_run import Found, find_run
-from ofasys_lite.training.start import Start, replayed
+from ofasys_lite.run.find_run import find_run
+from ofasys_lite.training.start import Start, replayed, unlearned
 from ofasys_lite.writing import current
 
 
@@ -46,6 +46,7 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
     _same_modalities(start.path, config.modalities, found.modalities, keys)
     old = {name: stored_card(value["card"]) for name, value in found.tasks.items()}
     tasks, notes = replayed(config.tasks, old, start.replay)
+    way = "" if start.replay else "start.replay=0.2 draws them, too, where their data are found"
     others = [
         f"task {card.name}: {start.path} learned it as: {old[card.name].instruction}"
         for card in config.tasks
@@ -65,22 +66,13 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
         settings=settings,
         data=data,
         resolved={**config.resolved, "model": model, "data": data},
-    ), (*notes, *others, *_left(found, [card.name for card in tasks], start))
+    ), (*notes, *others, *unlearned(start.path, old, tasks, way))
 
 
 def measurable(folder: Path) -> tuple[str, ...]:
     """Tasks of a run that began with a model: its own, and those of the model whose rows were found."""
     told = json.loads((folder / "start.json").read_text(encoding="utf-8"))
     return tuple(name for name in find_run(str(folder)).tasks if "reason" not in told["before"].get(name, {}))
-
-
-def _left(found: Found, names: Collection[str], start: Start) -> tuple[str, ...]:
-    """A note of tasks that are not drawn any more."""
-    left = [name for name in found.tasks if name not in names]
-    if not left:
-        return ()
-    way = "" if start.replay else "; start.replay=0.2 draws them, too, where their data are found"
-    return (f"{start.path} learned {', '.join(left)}: not trained on here, they may be unlearned{way}",)
 
 
 def _same_sizes(path: str, asked: Mapping[str, Any], stored: Mapping[str, Any], keys: Collection[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -79,6 +79,15 @@ def replayed(
     if again:
         notes.append(f"{', '.join(card.name for card in again)}: drawn again, {share:.0%} of all samples together")
     return [*cards, *again], tuple(notes)
+
+
+def unlearned(who: str, old: Iterable[str], cards: Sequence[TaskCard], way: str) -> tuple[str, ...]:
+    """A note of learned tasks that are not drawn any more, and the way to have them drawn; nothing where all are."""
+    left = [name for name in old if name not in {card.name for card in cards}]
+    told = "; ".join(
+        filter(None, (f"{who} learned {', '.join(left)}: not trained on here, they may be unlearned", way))
+    )
+    return (told,) if left else ()
 
 
 def _first(card: TaskCard) -> float:
