@@ -18,6 +18,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted, preparing
+from ofasys_lite.training.settings import MODEL_SWITCHES
 from ofasys_lite.training.start import Start, replayed, unlearned
 from ofasys_lite.writing.plain_values import as_plain
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 #: Rows of each source that are looked at before anything is built.
 _ROWS = 50
-#: Options that are switches of the model: name in the preset -> field of ModelConfig.
-_SWITCHES = {"gradient_checkpointing": "gradient_checkpointing", "compile": "compile_blocks"}
 _DATA = ("pieces", "bins", "tokenizer")
 Tasks = Sequence[Task | TaskCard | str] | Task | TaskCard | str
 
@@ -227,7 +226,7 @@ def _option_names() -> tuple[str, ...]:
     from ofasys_lite.training.settings import TrainSettings
 
     own = [f.name for f in fields(TrainSettings) if f.name not in ("steps", "minutes")]
-    return (*own, *_SWITCHES, *_DATA)
+    return (*own, *MODEL_SWITCHES, *_DATA)
 
 
 def _preset() -> str:
@@ -266,7 +265,7 @@ class _Asked:
         if steps is None and minutes is None:
             steps = presets.steps
         merged = {**presets.trainer, **{k: v for k, v in options.items() if k not in _DATA}}
-        switches = {field: merged.pop(key, False) for key, field in _SWITCHES.items()}
+        switches = {field: merged.pop(key, False) for key, field in MODEL_SWITCHES.items()}
         settings = TrainSettings.from_dict({**merged, "steps": steps, "minutes": minutes})
         asked = {key: options[key] for key in _DATA if key in options}
         data = {**{key: presets.data[key] for key in _DATA}, **asked}

@@ -14,12 +14,10 @@ from ofasys_lite.cards.yaml_nodes import plain, read_yaml
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model.config import ModelConfig
-from ofasys_lite.training.settings import TrainSettings
+from ofasys_lite.training.settings import MODEL_SWITCHES, TrainSettings
 from ofasys_lite.training.start import Start
 
 LOGGERS = ("csv", "tensorboard")
-#: Keys of `trainer` that are switches of the model: name in the preset -> field of ModelConfig.
-_SWITCHES = {"gradient_checkpointing": "gradient_checkpointing", "compile": "compile_blocks"}
 #: What others call the keys of a run.
 _ELSEWHERE = {
     "weights": "start=runs/x for a new run, resume=runs/x to go on with that one",
@@ -153,7 +151,7 @@ def _train(content: Mapping[str, Any]) -> TrainSettings:
     for key in ("steps", "minutes", "seed"):
         if key in values:
             raise CardError(f"trainer: unknown key `{key}`", help=f"it stands at the top: {key}={values[key]}")
-    given = {key: value for key, value in values.items() if key not in _SWITCHES}
+    given = {key: value for key, value in values.items() if key not in MODEL_SWITCHES}
     end = {key: content.get(key) for key in ("steps", "minutes")}
     return TrainSettings.from_dict({**given, **end, "seed": content.get("seed") or 0})
 
@@ -162,12 +160,12 @@ def _model(content: Mapping[str, Any]) -> ModelConfig:
     trainer = content.get("trainer")
     values = trainer if isinstance(trainer, Mapping) else {}
     model = _group(content, "model")
-    for key, field in _SWITCHES.items():
+    for key, field in MODEL_SWITCHES.items():
         if field in model:
             raise CardError(f"model: unknown key `{field}`", help=f"it is a switch of the trainer: trainer.{key}=true")
         if not isinstance(values.get(key, False), bool):
             raise CardError(f"trainer: {key} is {values[key]!r}", help=f"{key} is true or false")
-    return ModelConfig.from_dict({**model, **{field: values.get(key, False) for key, field in _SWITCHES.items()}})
+    return ModelConfig.from_dict({**model, **{field: values.get(key, False) for key, field in MODEL_SWITCHES.items()}})
 
 
 def _data(content: Mapping[str, Any]) -> DataSettings:
@@ -192,7 +190,7 @@ _DATA: Mapping[str, tuple[tuple[type, ...], str]] = {
     "bins": ((), ""),
 }
 _INSIDE: Mapping[str, frozenset[str]] = {
-    "trainer": frozenset([*(f.name for f in fields(TrainSettings)), *_SWITCHES]),
+    "trainer": frozenset([*(f.name for f in fields(TrainSettings)), *MODEL_SWITCHES]),
     "data": frozenset(_DATA),
     "model": frozenset(f.name for f in fields(ModelConfig)),
 }

@@ -63,6 +63,8 @@ _KEYS: Mapping[str, str] = {
     "lora": "converters: [{path: lora, rank: 8}]",
     "peft": "converters: [{path: lora, rank: 8}]",
 }
+#: Keys beside the settings that are switches of the model: name in the preset -> field of ModelConfig.
+MODEL_SWITCHES = {"gradient_checkpointing": "gradient_checkpointing", "compile": "compile_blocks"}
 _STRATEGIES = ("auto", "ddp")
 _SCHEDULES = ("cosine", "constant")
 _AT_LEAST_1 = ("samples_per_step", "source_budget", "target_budget", "nodes", "log_every")

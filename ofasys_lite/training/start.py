@@ -84,10 +84,8 @@ def replayed(
 def unlearned(who: str, old: Iterable[str], cards: Sequence[TaskCard], way: str) -> tuple[str, ...]:
     """A note of learned tasks that are not drawn any more, and the way to have them drawn; nothing where all are."""
     left = [name for name in old if name not in {card.name for card in cards}]
-    told = "; ".join(
-        filter(None, (f"{who} learned {', '.join(left)}: not trained on here, they may be unlearned", way))
-    )
-    return (told,) if left else ()
+    told = f"{who} learned {', '.join(left)}: not trained on here, they may be unlearned"
+    return (f"{told}; {way}" if way else told,) if left else ()
 
 
 def _first(card: TaskCard) -> float:
