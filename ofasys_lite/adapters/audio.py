@@ -20,8 +20,6 @@ from ofasys_lite.model import moved
 from ofasys_lite.preprocess.audio import rows_of_frames
 from ofasys_lite.preprocess.media import setting
 
-__all__ = ["AudioAdapter"]
-
 
 class AudioAdapter(Adapter):
     """Two convolutions (kernel 3, stride 2), GELU, LayerNorm, a linear map to the width.

@@ -19,8 +19,6 @@ from ofasys_lite.layout.learned import LossKey, LossRows
 from ofasys_lite.layout.pack import Batch, Part
 from ofasys_lite.model import EncoderDecoder, Taps
 
-__all__ = ["TABLE_STD", "Adapter", "Asked", "Begin", "Encoded", "Reading", "Section", "Shared"]
-
 # Deviation of a fresh token table. Rows read are divided by it, logits too (adapters/text.py tells why it matters).
 TABLE_STD = 0.25
 

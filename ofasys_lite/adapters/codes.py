@@ -25,8 +25,6 @@ from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Part
 
-__all__ = ["CodesAdapter"]
-
 #: Codes of this many pieces are kept by content on CPU, where making them anew costs as much as learning them.
 _KEPT = 200_000
 

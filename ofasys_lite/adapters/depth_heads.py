@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.model.few_rows import lay_out_heads
 
-__all__ = ["Choose", "DepthHeads", "DepthLogits", "DepthWriter", "Score"]
-
 #: (depth from 0, logits (B, V)) -> codes (B,)
 Choose = Callable[[int, Tensor], Tensor]
 #: States (R, D) -> logits (R, V)

@@ -23,8 +23,6 @@ from ofasys_lite.layout.pack import Part
 from ofasys_lite.model import moved
 from ofasys_lite.preprocess.media import setting
 
-__all__ = ["GridAdapter", "ImageAdapter"]
-
 _FREQUENCIES = 6
 #: Cells of a call with images of several sizes over cells of these images, at most.
 WASTE = 1.5

@@ -18,8 +18,6 @@ from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.layout.pack import Part
 from ofasys_lite.model import moved
 
-__all__ = ["ImageCodesAdapter"]
-
 
 class ImageCodesAdapter(CodesAdapter):
     """A frozen ImageCodec under depth heads; an export holds the codec's weights too."""

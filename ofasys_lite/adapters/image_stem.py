@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from ofasys_lite.errors import CardError
 
-__all__ = ["ConvStem", "LinearStem", "enlarged", "strides_of"]
-
 
 class ConvStem(nn.Module):
     """Strided convolutions down to patches, then a 2 x 2 merge to the width.

@@ -17,8 +17,6 @@ from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.image import GridAdapter
 from ofasys_lite.errors import CardError, did_you_mean
 
-__all__ = ["TimmAdapter"]
-
 
 class TimmAdapter(GridAdapter):
     """The last feature map of a timm backbone, brought to the grid of cells and projected to the width.

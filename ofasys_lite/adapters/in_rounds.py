@@ -18,8 +18,6 @@ from ofasys_lite.decoding.mask_predict import Choose, mask_predict
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.plan.constraints import Codes
 
-__all__ = ["in_rounds"]
-
 
 class JudgedCoder(Coder, Protocol):
     """An adapter of codes that may have judges."""

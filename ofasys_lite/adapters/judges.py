@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from ofasys_lite.model import moved
 from ofasys_lite.preprocess.judged import VERDICTS
 
-__all__ = ["Judges"]
-
 
 class Judges(nn.Module):
     """Relevance and fidelity of a picture, from what the decoder made of its positions.

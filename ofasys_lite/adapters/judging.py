@@ -23,21 +23,24 @@ from ofasys_lite.layout.pack import Batch, Part
 from ofasys_lite.model import moved
 from ofasys_lite.preprocess.judged import OTHER, OWN
 
-__all__ = ["Reader", "show_judged", "verdict_losses"]
-
 
 class Coder(Protocol):
-    """What is asked of an adapter of codes (`CodesAdapter`)."""
+    """What is asked of an adapter of codes; `CodesAdapter` says more."""
 
-    def codes(self, part: Part) -> tuple[Tensor, Tensor]: ...
+    def codes(self, part: Part) -> tuple[Tensor, Tensor]:
+        """((N, L, K) codes to be learned, (N, L, K) codes to be fed)."""
 
-    def masked(self, codes_NLK: Tensor, hidden_NL: Tensor) -> Tensor: ...
+    def masked(self, codes_NLK: Tensor, hidden_NL: Tensor) -> Tensor:
+        """(N, L, D): rows that read their own codes, or the mask where they are hidden."""
 
-    def writer(self, rows_R: Tensor | None, choose: Choose) -> DepthWriter: ...
+    def writer(self, rows_R: Tensor | None, choose: Choose) -> DepthWriter:
+        """A step in which live rows write the codes of one position each."""
 
-    def show(self, part: Part, pieces_J: Tensor, codes_JLK: Tensor) -> None: ...
+    def show(self, part: Part, pieces_J: Tensor, codes_JLK: Tensor) -> None:
+        """Has the next `embed` of the part show these codes."""
 
-    def verdicts(self, part: Part, states_JLD: Tensor, kinds: Sequence[int]) -> Tensor: ...
+    def verdicts(self, part: Part, states_JLD: Tensor, kinds: Sequence[int]) -> Tensor:
+        """(U,) losses of the judges on the pieces that were shown."""
 
 
 class Reader:

@@ -20,8 +20,6 @@ from ofasys_lite.layout.pack import Stream
 from ofasys_lite.model import EncoderDecoder, Taps, moved
 from ofasys_lite.plan.constraints import Codes, Whole
 
-__all__ = ["Passes", "Sources", "ToWrite", "Written"]
-
 
 class Passes:
     """The decoder over whole sequences, all of one length, each with the source rows it belongs to.

@@ -18,8 +18,6 @@ from ofasys_lite.layout.pack import Batch, Ints, Part
 from ofasys_lite.model import ctc_losses, head_loss
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
-__all__ = ["TextAdapter"]
-
 _BLANK = CONTROLS.index("<blank>")
 
 

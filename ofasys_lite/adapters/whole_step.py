@@ -16,8 +16,6 @@ from torch import Tensor
 
 from ofasys_lite.layout.learned import Arrays, Ints
 
-__all__ = ["WholeStep"]
-
 
 @dataclass(frozen=True, slots=True)
 class WholeStep:

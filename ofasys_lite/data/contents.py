@@ -24,8 +24,6 @@ from ofasys_lite.data.source import RowSource, combined, names_medium, values_of
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Plan
 
-__all__ = ["UNREADABLE", "Contents", "Hashes", "contents_of", "hashes_of", "media_key", "read_columns", "row_hashes"]
-
 Hashes = NDArray[np.int64]
 
 #: Bytes of a block of a medium.

@@ -16,17 +16,6 @@ from ofasys_lite.plan import Plan, SlotSegment, WordsSegment
 from ofasys_lite.plan.decoding import held_for, option_names, wrong_for
 from ofasys_lite.plan.segments import Segment, walk
 
-__all__ = [
-    "ReadColumn",
-    "closed_line",
-    "columns_of",
-    "decode_options",
-    "learned_line",
-    "named_row",
-    "slot_columns",
-    "split_keywords",
-]
-
 #: Attributes that a closed set takes the place of.
 _CLOSED = "closed_set"
 

@@ -11,8 +11,6 @@ from ofasys_lite.cards.classes import load_object
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.lora import Lora
 
-__all__ = ["CONVERTERS", "Converter", "check_plain", "make_converter"]
-
 #: Converters with a short name.
 CONVERTERS: Mapping[str, Callable[..., Any]] = {"lora": Lora}
 

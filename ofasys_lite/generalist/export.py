@@ -31,8 +31,6 @@ from ofasys_lite.version import __version__
 from ofasys_lite.writing import atomic, claim_folder, current, staged, write_atomic
 from ofasys_lite.writing.plain_values import as_plain
 
-__all__ = ["Export", "load", "load_weights", "save", "save_weights"]
-
 # 2: logits and rows of the token table are scaled by its deviation; interleaved rotary axes
 _FORMAT = 2
 

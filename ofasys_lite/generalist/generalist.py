@@ -26,8 +26,6 @@ from ofasys_lite.plan.codecs import adapter_facts, codec_of, codec_slots, with_c
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["Generalist"]
-
 
 class Generalist:
     """A network and what gives its rows a meaning.

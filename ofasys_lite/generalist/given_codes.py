@@ -16,8 +16,6 @@ from ofasys_lite.layout.pack import Part
 from ofasys_lite.plan.constraints import Codes, Constraint, Series, Slotted
 from ofasys_lite.preprocess.base import Piece
 
-__all__ = ["give", "given_elements"]
-
 
 def given_elements(network: Network, pieces: Sequence[Mapping[str, Piece]]) -> list[dict[str, tuple[int, ...]]]:
     """Per sample: slot key -> element of each position, -1 where it is to be written.

@@ -14,8 +14,6 @@ from torch.nn.utils import parametrize
 
 from ofasys_lite.errors import CardError, nearest
 
-__all__ = ["Lora", "LowRank"]
-
 
 class LowRank(nn.Module):
     """(O, I) -> (O, I): a weight and its update, which is zero at first.

@@ -12,8 +12,6 @@ from ofasys_lite.decoding.session import CodeStep
 from ofasys_lite.generalist.network import Network, merge_taps
 from ofasys_lite.layout.pack import Stream
 
-__all__ = ["NetworkSession"]
-
 
 class NetworkSession:
     """Decoding with cached keys and values; a `ofasys_lite.decoding.Session`.

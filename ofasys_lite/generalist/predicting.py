@@ -36,8 +36,6 @@ from ofasys_lite.plan.decoding import wrong_for
 from ofasys_lite.plan.segments import option, walk
 from ofasys_lite.preprocess import kinds
 
-__all__ = ["Request", "predict"]
-
 #: Source rows decoded at once.
 _BUDGET = 16_384
 _MOST = 256

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from ofasys_lite.preprocess.base import Preprocess
 
-__all__ = ["Prediction"]
-
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

@@ -17,8 +17,6 @@ from ofasys_lite.layout.pack import Rendered
 from ofasys_lite.plan.constraints import Codes, Constraint, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.segments import SlotSegment
 
-__all__ = ["Rendering", "codes_in"]
-
 
 class Rendering:
     """Collects the codes of split outputs, and puts rendered arrays in their place.

@@ -19,8 +19,6 @@ from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Part
 from ofasys_lite.model.layers import DecoderBlock
 
-__all__ = ["NetworkSection", "sections_of", "used"]
-
 
 @dataclass(frozen=True, slots=True)
 class NetworkSection:

@@ -11,8 +11,6 @@ from ofasys_lite.generalist.calls import decode_options
 from ofasys_lite.plan import Plan
 from ofasys_lite.plan.decoding import held_for
 
-__all__ = ["TaskEntry"]
-
 
 @dataclass(frozen=True, slots=True)
 class TaskEntry:

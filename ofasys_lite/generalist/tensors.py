@@ -9,8 +9,6 @@ import torch
 from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model import moved
 
-__all__ = ["to_device"]
-
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The pack with tensors on `device`; lengths and terms stay plain ints on the host."""

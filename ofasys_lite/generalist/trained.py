@@ -13,8 +13,6 @@ from ofasys_lite.data.contents import Contents
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.writing import atomic
 
-__all__ = ["read_contents", "write_contents"]
-
 _ARRAYS = ("train_N", "known_K", "earlier_M")
 
 

@@ -13,8 +13,6 @@ from ofasys_lite.plan.segments import GroupSegment, Segment, SlotSegment, ToolKe
 from ofasys_lite.preprocess.base import Preprocess
 from ofasys_lite.writing import behind, claim_file, holds, write_atomic
 
-__all__ = ["Tools", "files_in", "replaced", "save_value", "tools_of", "write_file", "written"]
-
 #: What knows the values of a column.
 Tools = Mapping[str, Preprocess]
 

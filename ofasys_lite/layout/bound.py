@@ -23,8 +23,6 @@ from ofasys_lite.plan.segments import (
 from ofasys_lite.preprocess.base import Piece, Preprocess
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["Binder", "Bound", "BoundGroup", "BoundSlot", "BoundTemplate", "BoundWords"]
-
 
 @dataclass(frozen=True, slots=True)
 class BoundWords:

@@ -17,8 +17,6 @@ from ofasys_lite.layout.pack import Batch, Example, Part, Side, Stream
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
-__all__ = ["collate"]
-
 Ints = npt.NDArray[np.int64]
 #: What the first row of a causal sequence holds.
 _OPENING = Piece.of_ids([CONTROLS.index("<start>")])

@@ -25,8 +25,6 @@ from ofasys_lite.plan.segments import (
 )
 from ofasys_lite.preprocess.base import Preprocess, Size
 
-__all__ = ["row_lengths", "typical_rows"]
-
 #: Bytes of text that make about one piece.
 _BYTES = 3
 Tools = Mapping[ToolKey, Preprocess]

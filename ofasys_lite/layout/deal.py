@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from ofasys_lite.errors import DataError
 
-__all__ = ["deal"]
-
 
 def deal(
     draws: Sequence[object],

@@ -32,8 +32,6 @@ from ofasys_lite.preprocess.base import READ, Piece, Preprocess
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = ["ExampleMaker"]
-
 #: Most elements of a group in decoding where the line gives no bound.
 _MOST = 64
 

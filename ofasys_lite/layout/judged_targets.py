@@ -12,8 +12,6 @@ from ofasys_lite.layout.pack import Target
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.judged import VERDICTS, judged_piece
 
-__all__ = ["judged_targets"]
-
 
 def judged_targets(
     terms: Iterable[tuple[Term, ...]], pieces: Sequence[Piece], rng: np.random.Generator

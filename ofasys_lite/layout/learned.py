@@ -17,8 +17,6 @@ import numpy.typing as npt
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess.base import Piece
 
-__all__ = ["Learned", "LearnedPiece", "LossKey", "LossRows", "Objective", "StreamSide", "Term"]
-
 Ints = npt.NDArray[np.int64]
 Arrays = Mapping[str, npt.NDArray[Any]]
 StreamSide = Literal["source", "target"]

@@ -20,8 +20,6 @@ from ofasys_lite.plan.segments import LossSpec, SlotSegment
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Piece
 from ofasys_lite.preprocess.judged import OWN, VERDICTS
 
-__all__ = ["CODES", "JUDGES", "TOKENS", "Ctc", "DepthCodes", "Judges", "Tokens", "objective_of"]
-
 
 class Tokens(Objective):
     """Cross entropy of token ids, written one after another: row t predicts element t."""

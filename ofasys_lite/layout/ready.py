@@ -24,16 +24,6 @@ from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Context, Preprocess
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.writing import current
 
-__all__ = [
-    "DataSettings",
-    "Ready",
-    "ReadyTask",
-    "adapter_name",
-    "make_ready",
-    "makers_for",
-    "settings_of",
-]
-
 #: Closed sets above this size are spelt in pieces instead of one row a value.
 MOST_CLOSED_ROWS = 4096
 

@@ -12,8 +12,6 @@ from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.preprocess.base import Piece, RowContext
 
-__all__ = ["RowState"]
-
 
 @dataclass(slots=True)
 class RowState:

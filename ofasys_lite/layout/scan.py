@@ -26,8 +26,6 @@ from ofasys_lite.preprocess.base import Preprocess
 from ofasys_lite.preprocess.text import read_text
 from ofasys_lite.preprocess.vocabulary import train_pieces
 
-__all__ = ["Progress", "Scan", "pieces"]
-
 Progress = Callable[[str, int, int], None]
 
 #: Rows per task that the tokenizer is trained on (drawn evenly over the split).

@@ -18,8 +18,6 @@ from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.exact import exact
 from ofasys_lite.model.varlen import varlen
 
-__all__ = ["attend", "attend_parts", "attend_within", "choose_backend", "outside_graphs"]
-
 # Longest sequence for which explicit products beat the fused CPU kernel; beyond it their (Q, K) scores cost memory.
 EXACT_LIMIT = {torch.float32: 448, torch.bfloat16: 1024}
 DEFAULT_EXACT_LIMIT = 448

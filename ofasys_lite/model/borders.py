@@ -17,8 +17,6 @@ from torch import Tensor
 from ofasys_lite.errors import CardError, ShapeError, did_you_mean
 from ofasys_lite.model.transfer import moved
 
-__all__ = ["BACKENDS", "Borders", "LengthGroup", "Parts"]
-
 BACKENDS = ("reference", "exact", "sdpa", "padded", "varlen")
 
 # So many sequences of equal lengths, queries and keys together at most so long, go through one product together:

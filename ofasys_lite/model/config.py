@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, fields
 
 from ofasys_lite.errors import CardError, did_you_mean
 
-__all__ = ["LAYOUTS", "MLPS", "NORMS", "SWITCHES", "ModelConfig"]
-
 NORMS = ("rmsnorm", "layernorm")
 MLPS = ("swiglu", "gelu")
 LAYOUTS = ("interleaved", "blocks", "axial")

@@ -19,8 +19,6 @@ from torch.autograd.function import once_differentiable
 from ofasys_lite.model.borders import Borders
 from ofasys_lite.model.transfer import moved
 
-__all__ = ["ctc_losses"]
-
 # Most logits in memory at once, and kept for the backward pass; more rows than that go in parts.
 KEPT_LOGITS = 2**24
 

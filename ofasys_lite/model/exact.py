@@ -17,8 +17,6 @@ from torch.autograd.function import once_differentiable
 
 from ofasys_lite.model.borders import Borders
 
-__all__ = ["exact"]
-
 
 def _take(x_RHC: Tensor, rows: slice | Tensor, count: int, groups: int) -> Tensor:
     """(count * G, R * L, C): heads that share keys stand below each other, so grouped queries repeat no keys."""

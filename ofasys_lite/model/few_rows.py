@@ -23,8 +23,6 @@ from ofasys_lite.model.layers import CrossAttention, DecoderBlock, SelfAttention
 from ofasys_lite.model.pages import large_zeros
 from ofasys_lite.model.rotary import Rotation, axes_of, axes_on
 
-__all__ = ["FewRows", "NormedLinear", "StepRotation", "hooked", "lay_out", "lay_out_heads"]
-
 #: Outputs of a panel of weights.
 PANEL = 128
 #: Weights of at most so many numbers stay whole: they are read as fast, and nothing has to be put in order behind them.

@@ -10,8 +10,6 @@ from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.encoder_decoder import EncoderDecoder
 
-__all__ = ["flops", "parameters"]
-
 
 def flops(
     config: ModelConfig, source_lengths: Sequence[int], target_lengths: Sequence[int], vocabulary: int = 0

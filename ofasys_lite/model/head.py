@@ -15,8 +15,6 @@ from torch.utils.checkpoint import checkpoint
 
 from ofasys_lite.errors import ShapeError
 
-__all__ = ["head_loss"]
-
 # Most logits kept at once; above that rows go in parts whose logits are computed again in the backward pass.
 KEPT_LOGITS = 2**26
 # Logits that are turned into exponentials at once on a CPU: they stay in its cache. Elsewhere all that are kept: there

@@ -26,8 +26,6 @@ from ofasys_lite.model.pages import large_zeros
 from ofasys_lite.model.source_grid import SourceGrid, attend_grid
 from ofasys_lite.model.transfer import moved
 
-__all__ = ["DecodeCache"]
-
 FIRST_PLACES = 16
 
 

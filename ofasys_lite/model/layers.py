@@ -17,19 +17,6 @@ from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.rotary import Rotation, rotate
 
-__all__ = [
-    "CrossAttention",
-    "DecoderBlock",
-    "EncoderBlock",
-    "Gelu",
-    "SelfAttention",
-    "Source",
-    "StepCache",
-    "Swiglu",
-    "make_mlp",
-    "make_norm",
-]
-
 
 class Source(NamedTuple):
     """What target rows read of their encodings: states (S, D), their rotation, who reads which of them."""

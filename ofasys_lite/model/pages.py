@@ -13,8 +13,6 @@ from math import prod
 import torch
 from torch import Tensor
 
-__all__ = ["large_zeros"]
-
 PAGE = 2**21
 
 

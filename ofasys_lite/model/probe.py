@@ -16,8 +16,6 @@ from torch.nn import functional
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.model.attention import attend
 
-__all__ = ["Precision", "cpu_flags", "pick_device", "probe_precision", "tensor_cores"]
-
 # what decides: bf16 must win clearly, since its weights and sums are less exact
 WORTHWHILE = 1.2
 #: Rows of the packs of the probe: other ones each time, as in a training. On CPUs with AMX a product of new sizes in

@@ -18,8 +18,6 @@ from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.transfer import moved
 
-__all__ = ["RotaryAxes", "Rotation", "mrope_axes", "rotary_angles", "rotary_table", "rotate"]
-
 Rotation = tuple[Tensor, Tensor]
 
 

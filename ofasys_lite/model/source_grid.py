@@ -15,8 +15,6 @@ from torch import Tensor
 
 from ofasys_lite.model.transfer import moved
 
-__all__ = ["SourceGrid", "attend_grid"]
-
 #: Grids that are larger than this many times what they hold are not made.
 WASTE = 3
 

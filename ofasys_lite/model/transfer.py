@@ -8,8 +8,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["moved"]
-
 
 def moved(x: Tensor | npt.NDArray[Any], device: torch.device | str) -> Tensor:
     """`x`, a tensor or array, on `device`.

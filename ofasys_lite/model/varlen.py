@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ofasys_lite.model.borders import Borders
 
-__all__ = ["varlen"]
-
 
 def varlen(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
     """(Q, H, C): attention within each sequence by the flash kernel; every sequence has keys.

@@ -9,8 +9,6 @@ from ofasys_lite.cards.types import AttributeSpec
 from ofasys_lite.errors import InstructionError, Place, listed, nearest
 from ofasys_lite.instruction.syntax_tree import Attribute, Bare, Call, ListValue, Number, Quoted, Value
 
-__all__ = ["CallValue", "plain", "typed"]
-
 
 @dataclass(frozen=True, slots=True)
 class CallValue:

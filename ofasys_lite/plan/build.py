@@ -25,8 +25,6 @@ from ofasys_lite.plan.sense import (
 )
 from ofasys_lite.plan.slot_segment import Builder, read_attributes
 
-__all__ = ["build_plan", "freeze"]
-
 
 def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
     """The plan of a task's line.

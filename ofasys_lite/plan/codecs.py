@@ -19,18 +19,6 @@ from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, option, walk, written_together
 
-__all__ = [
-    "MODEL_KEYS",
-    "TOKENIZER_KEYS",
-    "adapter_facts",
-    "adapter_suffix",
-    "check_codec",
-    "codec_of",
-    "codec_slots",
-    "given_codec",
-    "with_codecs",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class _Key:

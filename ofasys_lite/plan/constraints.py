@@ -10,26 +10,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-__all__ = [
-    "Codes",
-    "Constraint",
-    "Corners",
-    "Forced",
-    "Free",
-    "Grammar",
-    "Json",
-    "Move",
-    "OneOf",
-    "Optional",
-    "Placed",
-    "Range",
-    "Repeat",
-    "Series",
-    "Slotted",
-    "Whole",
-    "whole_in",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Forced:

@@ -20,19 +20,6 @@ from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import Plan, PlannedTemplate, SlotSegment, option, walk, written_together
 
-__all__ = [
-    "check_card_decoding",
-    "check_ways",
-    "held_for",
-    "method_of",
-    "misfit",
-    "mistake",
-    "option_names",
-    "planned_decode",
-    "uneven",
-    "wrong_for",
-]
-
 
 def option_names(ways: Mapping[str, Way] = BUILT_IN) -> tuple[str, ...]:
     """Names of all that decoding in these ways may be given."""

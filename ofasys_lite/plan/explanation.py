@@ -10,17 +10,6 @@ from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.cost import ModelSize, flops
 from ofasys_lite.plan.segments import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment
 
-__all__ = [
-    "VOCABULARY",
-    "Cost",
-    "Count",
-    "Explanation",
-    "Line",
-    "Tokens",
-    "codec_notes",
-    "explain_plan",
-]
-
 #: Rows of the vocabulary in the cost estimate.
 VOCABULARY = 32_000
 #: Characters of prompt text that make about one token.

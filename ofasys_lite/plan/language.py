@@ -5,19 +5,6 @@ from __future__ import annotations
 from ofasys_lite.cards.types import AttributeSpec
 from ofasys_lite.cards.ways import BUILT_IN
 
-__all__ = [
-    "GROUP",
-    "LANGUAGE",
-    "LOSSES_NOW",
-    "LOSS_KEYS",
-    "LOSS_SIDES",
-    "LOSS_UNITS",
-    "PLAN_CODES",
-    "REFUSED",
-    "RENAMED",
-    "TEXT_ADAPTER",
-]
-
 #: Codes of the mistakes that this room finds, and their short meanings.
 PLAN_CODES = {
     "E102": "a modality that cannot stand on this side",

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["folded", "keep_words", "width"]
-
 
 def folded(name: str, most: int = 13) -> str:
     r"""A long name on several lines, broken where its words meet.

@@ -10,8 +10,6 @@ from ofasys_lite.errors import InstructionError, Place
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
 
-__all__ = ["Planning"]
-
 
 @dataclass(slots=True)
 class Planning:

@@ -13,22 +13,6 @@ from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.language import TEXT_ADAPTER
 
-__all__ = [
-    "ClosedSet",
-    "GroupSegment",
-    "LossSpec",
-    "Options",
-    "Plan",
-    "PlannedTemplate",
-    "Segment",
-    "SlotSegment",
-    "ToolKey",
-    "WordsSegment",
-    "option",
-    "walk",
-    "written_together",
-]
-
 _NOWHERE = Span(0, 0)
 
 # Options are a sorted tuple of pairs, so that plans hash; `option(options, key, default)` reads one.

@@ -21,18 +21,6 @@ from ofasys_lite.plan.segments import (
     written_together,
 )
 
-__all__ = [
-    "check_augmented",
-    "check_drops",
-    "check_group",
-    "check_guided",
-    "check_masked",
-    "check_objectives",
-    "check_slot",
-    "check_targets",
-    "note_near_group",
-]
-
 #: Attributes that say how a slot is learned or decoded; a slot with `no_loss` is neither.
 _LEARNING = ("weight", "loss", "closed_set", "decode", "codec")
 #: Attributes of free text, which a closed set has not.

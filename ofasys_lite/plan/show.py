@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["show", "show_type"]
-
 
 def show(explanation: Explanation, console: Console) -> None:
     """Prints an explanation: canonical form, a table per paraphrase, cost, notes, and what cannot be trained yet."""

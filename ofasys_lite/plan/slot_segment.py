@@ -27,8 +27,6 @@ from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
 
-__all__ = ["Builder", "read_attributes"]
-
 
 class Builder(Planning):
     """Plans slots; a planning of what was found on the way."""

@@ -22,22 +22,6 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
-__all__ = [
-    "NO_ROW",
-    "READ",
-    "TOKEN_ADAPTER",
-    "Context",
-    "Grid",
-    "Look",
-    "Piece",
-    "Preprocess",
-    "Row",
-    "RowContext",
-    "Size",
-    "line_positions",
-    "text_bytes",
-]
-
 Array = npt.NDArray[Any]
 #: Name of the adapter of token ids, which every model has.
 TOKEN_ADAPTER = "text"

@@ -17,8 +17,6 @@ from ofasys_lite.errors import CardError, DataError, nearest
 from ofasys_lite.preprocess.absence import absence, home, names_in
 from ofasys_lite.preprocess.web import is_web, web_bytes
 
-__all__ = ["Source", "found", "locate", "naming", "read_bytes", "setting"]
-
 Number = TypeVar("Number", int, float)
 
 #: What `locate` gives: a local path, or the bytes themselves.
