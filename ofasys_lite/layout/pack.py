@@ -169,12 +169,10 @@ class Batch:
         return next(part for part in stream.parts if part.adapter == rows.adapter)
 
     def __post_init__(self) -> None:
-        for name, stream in (("source", self.source), ("target", self.target)):
-            filled = sum(len(p.rows_P) for p in stream.parts)
-            if filled != stream.count or len(stream.positions_S3) != stream.count:
-                raise ShapeError(
-                    f"{name} stream of {stream.count} rows has {filled} filled rows and "
-                    f"{len(stream.positions_S3)} positions"
-                )
-        if sum(s for _, s in self.cross) != self.source.count and self.target.count:
+        source, target = self.source.count, self.target.count
+        for name, stream, count in (("source", self.source, source), ("target", self.target, target)):
+            filled, placed = sum(len(p.rows_P) for p in stream.parts), len(stream.positions_S3)
+            if not filled == placed == count:
+                raise ShapeError(f"{name} stream of {count} rows has {filled} filled rows and {placed} positions")
+        if sum(s for _, s in self.cross) != source and target:
             raise ShapeError("the lengths of cross-attention do not add up to the source rows")

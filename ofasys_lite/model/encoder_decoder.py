@@ -118,8 +118,6 @@ class EncoderDecoder(nn.Module):
         rotation_S = rotary_table(source_positions_S3, self.config)
         parts = self._parts(lengths, sum(lengths) if causal_rows is None else causal_rows)
         cross = Borders([t for t, _ in cross_lengths], [s for _, s in cross_lengths], backend=self.backend)
-        if self.config.encoder_layers:
-            cross.check(x_TD.shape[0], states_SD.shape[0])
         source = Source(states_SD, rotation_S, cross)
         for layer, block in enumerate(self.decoder):
             x_TD = self._run(block, x_TD, rotation_T, parts, source)
