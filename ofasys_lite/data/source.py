@@ -79,11 +79,16 @@ class RowSource(ABC):
         """The raw value of `column` (dotted names open records) in row `i`; MISSING if the row has none."""
         return field(self.row(i), column)
 
-    def ids(self, i: int) -> str:
-        """The sample id of row `i`: its column `id` where there is one, else its number from 0 on."""
+    def ids(self, i: int, row: Mapping[str, Any] | None = None) -> str:
+        """The sample id of row `i`: its column `id` where there is one, else its number from 0 on.
+
+        Args:
+            i: The row's number.
+            row: The row, where it has been read: then it is not read again.
+        """
         if "id" in self.columns:
             try:
-                found = self.value(i, "id")
+                found = self.value(i, "id") if row is None else field(row, "id")
             except DataError:
                 return str(i)  # an unreadable row must still have a name in the ledger
             if found is not MISSING and found is not None and found != "":
@@ -205,9 +210,9 @@ class View(RowSource):
         """The value of `column` in row `i`, as the source has it."""
         return self.source.value(self.original(i), column)
 
-    def ids(self, i: int) -> str:
+    def ids(self, i: int, row: Mapping[str, Any] | None = None) -> str:
         """The id that the source gives."""
-        return self.source.ids(self.original(i))
+        return self.source.ids(self.original(i), row)
 
     def place(self, i: int) -> str:
         """Where row `i` stands in its file."""
@@ -243,6 +248,10 @@ class Mapped(View):
     def row(self, i: int) -> dict[str, Any]:
         """Row `i` with the slot columns added; a slot whose value is not in this row is left out."""
         return mapped_row(self.source.row(i), self.mapping)
+
+    def ids(self, i: int, row: Mapping[str, Any] | None = None) -> str:
+        """The id that the source gives, whatever a slot of that name is."""
+        return self.source.ids(i, None if "id" in self.mapping else row)
 
     def value(self, i: int, column: str) -> Any:
         """The value of a slot column or data column in row `i`."""

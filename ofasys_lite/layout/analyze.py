@@ -97,7 +97,7 @@ def analyze(task: ReadyTask, rows: int, seed: int = 0) -> Analysis:
             start = time.perf_counter()
             row = source.row(index)
             middle = time.perf_counter()
-            examples.append(task.maker.example(row, source.ids(index), rng, True))
+            examples.append(task.maker.example(row, source.ids(index, row), rng, True))
             preprocess += time.perf_counter() - middle
             reading += middle - start
             for side, slot, counts in _lengths(task, row, rng, remarks):

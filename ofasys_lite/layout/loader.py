@@ -112,11 +112,13 @@ class Steps:
         source = task.sources["train"]
         index = draw.index
         for attempt in range(1, _ATTEMPTS + 1):
-            id = source.ids(index)
             try:
+                row = source.row(index)
+                id = source.ids(index, row)
                 rng = sample_rng(self.seed, task.card.name, id, draw.epoch)
-                return task.maker.example(source.row(index), id, rng, train=True, step=step)
+                return task.maker.example(row, id, rng, train=True, step=step)
             except DataError as error:
+                id = source.ids(index)
                 reason = error.message.removeprefix(f"task {task.card.name}, id {id}: ")
                 refused.append(Refused(task.card.name, index, id, reason, source.place(index)))
                 index = self.mixture.spare(draw.task, draw.epoch, attempt, draw.index)

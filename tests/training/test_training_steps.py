@@ -103,6 +103,21 @@ def test_a_step_has_the_same_samples_on_one_rank_and_on_two() -> None:
         assert len(both) == 12
 
 
+def test_a_row_with_an_id_of_its_own_is_read_and_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = worlds.ready(worlds.tasks("restore")).tasks
+    source = task.sources["train"]
+    assert "id" in source.columns
+    steps = Steps([task], Mixture([MixtureTask("restore", len(source))], 3, len(source)), 3)
+    first = steps[0].packs
+    read, measured = list[int](), list[int]()
+    row, lengths = source.row, task.maker.lengths
+    monkeypatch.setattr(source, "row", lambda i: (read.append(i), row(i))[1])
+    monkeypatch.setattr(task.maker, "lengths", lambda source, i: (measured.append(i), lengths(source, i))[1])
+    again = steps[0].packs
+    assert [pack.samples for pack in again] == [pack.samples for pack in first]
+    assert (sorted(read), measured) == (list(range(len(source))), [])
+
+
 def test_the_rate_warms_up_and_falls_and_never_leaves_its_bounds() -> None:
     settings = TrainSettings(steps=100, lr=1.0, warmup=0.1, final=0.05)
     rates = [learning_rate(settings, progress(settings, step, 0.0)) for step in range(120)]

@@ -81,7 +81,7 @@ class GatheredSource(RowSource):
         start = int(self._ends[i - 1]) if self.check_row(i) else 0
         return [int(number) for number in self._rows[start : self._ends[i]]]
 
-    def ids(self, i: int) -> str:
+    def ids(self, i: int, row: Mapping[str, Any] | None = None) -> str:
         """The value that the rows of group `i` share."""
         return str(self.source.value(self._members(i)[0], self.by))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class FolderSource(RowSource):
     def _path(self, i: int) -> str:
         return os.path.join(self.base, self._names[i])
 
-    def ids(self, i: int) -> str:
+    def ids(self, i: int, row: Mapping[str, Any] | None = None) -> str:
         """The path of file `i` in the folder."""
         return self._names[self.check_row(i)]
 

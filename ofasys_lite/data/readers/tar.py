@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -56,7 +56,7 @@ class TarSource(RowSource):
     def __len__(self) -> int:
         return len(self._keys)
 
-    def ids(self, i: int) -> str:
+    def ids(self, i: int, row: Mapping[str, Any] | None = None) -> str:
         """The key of sample `i`."""
         return self._keys[self.check_row(i)]
 
