@@ -25,8 +25,6 @@ class DelimitedSource(RowSource):
         DataError: If it is empty, its header cannot be one, or a quote never closes.
     """
 
-    columns: tuple[str, ...] = ()
-
     def __init__(
         self, file: DataFile, dialect: Dialect, progress: Progress | None = None, notes: Sequence[str] = ()
     ) -> None:
