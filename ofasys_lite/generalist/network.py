@@ -71,7 +71,7 @@ def _together(taps: Sequence[Callable[[Tensor], Tensor | None]]) -> Callable[[Te
 
 
 def _as_named_now(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Checkpoints of 2026 hold the adapter of token ids beside the others."""
+    """Older checkpoints hold the adapter of token ids beside the others."""
     table = state.pop(f"{prefix}text.embedding.weight", None)
     if table is not None:
         state[f"{prefix}adapters.{TOKEN_ADAPTER}.embedding.weight"] = table
