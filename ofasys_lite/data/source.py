@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mimetypes
 import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
