@@ -218,7 +218,8 @@ class GeneralistModel:
             return []
         source = open_source(as_source(rows, "rows"))
         base = str(folder) if folder is not None else source.base or None
-        taken = [(slot_columns(card.columns, source.row(i)), source.ids(i)) for i in range(len(source))]
+        read = enumerate(map(source.row, range(len(source))))
+        taken = [(slot_columns(card.columns, row), source.ids(i, row)) for i, row in read]
         return self._predict(name, taken, options, base, progress)
 
     def _task(self, task: str, closed: Closed | None) -> str:

@@ -61,7 +61,8 @@ def items_of_source(source: RowSource, total: int, most: int) -> Iterator[list[I
         block = []
         for i in range(start, min(total, start + most)):
             try:
-                block.append(Item(i, source.ids(i), source.row(i), source.base or None))
+                row = source.row(i)
+                block.append(Item(i, source.ids(i, row), row, source.base or None))
             except DataError as error:
                 block.append(Item(i, source.ids(i), {}, error=error.message))
         yield block

@@ -21,7 +21,7 @@ from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.layout.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.model import ModelConfig
-from ofasys_lite.plan import Plan, build_plan
+from ofasys_lite.plan import Plan, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.vocabulary import Vocabulary
@@ -127,8 +127,6 @@ class Generalist:
         return name
 
     def _borrow_sets(self, plan: Plan) -> Plan:
-        from ofasys_lite.plan.build import freeze
-
         wanted = [s for s in plan.slots() if s.closed is not None and s.closed.kind == "column"]
         found: dict[str, tuple[str, ...]] = {}
         for slot in wanted:

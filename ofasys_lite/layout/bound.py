@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ofasys_lite.data.groups import group_key
 from ofasys_lite.layout.learned import Objective, Term
@@ -83,28 +83,23 @@ class BoundTemplate:
     drop: float
 
 
+@dataclass(slots=True)
 class Binder:
     """Binds the templates of a plan.
 
-    Args:
+    Attributes:
         plan: The plan.
         tools: Preprocessors by `tool_key`.
         vocabulary: The run's vocabulary.
         objectives: By (`tool_key`, loss).
-
-    Attributes:
         terms: Every loss term of what was bound, in the order in which they were met.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        tools: Mapping[ToolKey, Preprocess],
-        vocabulary: Vocabulary,
-        objectives: Mapping[tuple[ToolKey, LossSpec], Objective],
-    ) -> None:
-        self.plan, self.tools, self.vocabulary, self.objectives = plan, tools, vocabulary, objectives
-        self.terms: dict[Term, None] = {}
+    plan: Plan
+    tools: Mapping[ToolKey, Preprocess]
+    vocabulary: Vocabulary
+    objectives: Mapping[tuple[ToolKey, LossSpec], Objective]
+    terms: dict[Term, None] = field(default_factory=dict)
 
     def template(self, template: PlannedTemplate) -> BoundTemplate:
         """A template, bound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,7 @@ def row_lengths(plan: Plan, tools: Mapping[ToolKey, Preprocess], source: RowSour
 
 def typical_rows(slot: SlotSegment, tool: Preprocess) -> int:
     """Rows of a value of typical size, where there is no data to look at."""
-    fixed = _fixed(slot, tool)
-    return _rows(slot, tool, tool.typical) if fixed is None else fixed
+    return _rows(slot, tool, tool.typical)
 
 
 def _segment(segment: Segment, tools: Tools, source: RowSource, index: int) -> int:
@@ -51,13 +51,11 @@ def _segment(segment: Segment, tools: Tools, source: RowSource, index: int) -> i
     if isinstance(segment, GroupSegment):
         return _group(segment, tools, source, index)
     tool = tools[segment.tool_key]
-    fixed = _fixed(segment, tool)
-    if fixed is not None:
-        return fixed
-    return _rows(segment, tool, size_hint(source, index, segment.column, type(tool)) or _nothing(tool))
+    size = size_hint(source, index, segment.column, type(tool)) if _fixed(segment, tool) is None else None
+    return _rows(segment, tool, size or _nothing(tool))
 
 
-def _nothing(tool: Preprocess) -> Size:
+def _nothing(tool: Preprocess | type[Preprocess]) -> Size:
     """The size of a value that cannot be read."""
     return (0,) * len(tool.typical)
 
@@ -77,9 +75,8 @@ def _group(group: GroupSegment, tools: Tools, source: RowSource, index: int) -> 
         count = int(counts_NE[index, number + 1])
         if count:
             tool = tools[slot.tool_key]
-            fixed = _fixed(slot, tool)
             mean = tuple(total // count for total in sums[number][index].tolist())
-            rows += count * (1 + (_rows(slot, tool, mean) if fixed is None else fixed))
+            rows += count * (1 + _rows(slot, tool, mean))
     words = [sum(_words(s) for s in side if isinstance(s, WordsSegment)) for side in group.alternatives]
     return 1 + round(kept * (elements * (1 + max(words, default=0)) + rows))
 
@@ -123,10 +120,9 @@ def _measured(
 
 
 def _size(value: Any, tool: type[Preprocess], folder: str | None) -> Size:
-    try:
-        return size_of(value, tool, folder) or (0,) * len(tool.typical)
-    except DataError:
-        return (0,) * len(tool.typical)
+    with suppress(DataError):
+        return size_of(value, tool, folder) or _nothing(tool)
+    return _nothing(tool)
 
 
 def _fixed(slot: SlotSegment, tool: Preprocess | type[Preprocess]) -> int | None:
@@ -137,6 +133,9 @@ def _fixed(slot: SlotSegment, tool: Preprocess | type[Preprocess]) -> int | None
 
 def _rows(slot: SlotSegment, tool: Preprocess, size: Size) -> int:
     """Rows of a value of a size, within the slot's `max_length` or the modality's."""
+    fixed = _fixed(slot, tool)
+    if fixed is not None:
+        return fixed
     rows = tool.rows_of(size, slot.options)
     limit = option(slot.options, "max_length") or tool.settings.get("max_length")
     return min(rows, limit) if isinstance(limit, int) else rows

@@ -11,7 +11,7 @@ from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import cut, empty_target, group_key, opener, records, walked
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
-from ofasys_lite.layout.bound import Binder, Bound, BoundGroup, BoundSlot, BoundTemplate, BoundWords
+from ofasys_lite.layout.bound import Binder, Bound, BoundGroup, BoundSlot, BoundWords
 from ofasys_lite.layout.costs import row_lengths
 from ofasys_lite.layout.judged_targets import judged_targets
 from ofasys_lite.layout.learned import Learned, Objective, Term
@@ -95,7 +95,7 @@ class ExampleMaker:
         template = templates[choice]
         drop = template.drop
         try:
-            frame = self._frame(template, row) if self._boxes else None
+            frame = self.frame(row, choice) if self._boxes else None
             source = RowState(row, rng, train, frame)
             source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
             for part in template.source:
@@ -234,12 +234,9 @@ class ExampleMaker:
         objectives = (self.objectives[slot.tool_key, loss] for loss in slot.losses)
         return slot.learned and (written_together(slot.options) or any(each.together for each in objectives))
 
-    def frame(self, row: Mapping[str, Any]) -> tuple[int, int] | None:
+    def frame(self, row: Mapping[str, Any], choice: int = 0) -> tuple[int, int] | None:
         """(width, height) in pixels of the row's picture that boxes refer to, None if there is none."""
-        return self._frame(self._templates[0], row) if self._boxes else None
-
-    def _frame(self, template: BoundTemplate, row: Mapping[str, Any]) -> tuple[int, int] | None:
-        for slot, tool in template.readers:
+        for slot, tool in self._templates[choice].readers if self._boxes else ():
             value = field(row, slot.column, slot.exact)
             if value is not MISSING and value is not None:
                 frame = tool.frame(value)

@@ -218,7 +218,7 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
             except DataError as error:
                 refused.append(RefusedRow(task, source.ids(i), error.message, source.place(i)))
                 continue
-            block.append((i, Request(task, row, source.ids(i), folder=source.base or None), references))
+            block.append((i, Request(task, row, source.ids(i, row), folder=source.base or None), references))
 
         def tell(done: int, before: int = start) -> None:
             if progress is not None:

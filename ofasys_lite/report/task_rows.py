@@ -153,7 +153,8 @@ class TaskRows:
 
     def _piece(self, i: int, column: str) -> Piece:
         """What the model reads of a source slot, its mask drawn as in evaluation."""
-        row, id = self.source.row(i), self.source.ids(i)
+        row = self.source.row(i)
+        id = self.source.ids(i, row)
         pieces = self.maker.source(row, id, sample_rng(0, self.name, id, 0)).sources[0].pieces
         place = 0
         for segment in self.plan.templates[0].source:
