@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,30 @@ def stored_modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
     found: dict[str, ModalityCard] = {}
     for name, value in values.items():
         given = dict(value)
-        given["attributes"] = tuple(AttributeSpec(**{**a, "choices": tuple(a["choices"])}) for a in given["attributes"])
+        given["attributes"] = _attributes(given["attributes"])
         given["aliases"] = tuple(given["aliases"])
         # older exports have none
         objectives = given.get("objectives", {}).items()
         given["objectives"] = {n: ObjectiveCard(**{**o, "arguments": tuple(o["arguments"])}) for n, o in objectives}
-        writers = given.get("writers", {}).items()
-        given["writers"] = {
-            name: tuple(AttributeSpec(**{**a, "choices": tuple(a["choices"])}) for a in options)
-            for name, options in writers
-        }
+        given["writers"] = {n: _attributes(options) for n, options in given.get("writers", {}).items()}
         card = ModalityCard(**given)
         for alias in (name, *card.aliases):
             found[alias] = card
     return found
 
 
+def _attributes(values: Iterable[Mapping[str, Any]]) -> tuple[AttributeSpec, ...]:
+    return tuple(AttributeSpec(**{**each, "choices": tuple(each["choices"])}) for each in values)
+
+
 def stored_card(value: Mapping[str, Any]) -> TaskCard:
     """A task card, from its fields as JSON gives them back."""
     given = dict(value)
     given["sets"] = {k: tuple(v) for k, v in given["sets"].items()}
-    metrics = []
-    for m in given["metrics"]:
-        metrics.append(MetricSpec(**{**m, "baselines": tuple(m["baselines"]), "references": tuple(m["references"])}))
-    given["metrics"] = tuple(metrics)
+    given["metrics"] = tuple(
+        MetricSpec(**{**m, "baselines": tuple(m["baselines"]), "references": tuple(m["references"])})
+        for m in given["metrics"]
+    )
     if given.get("path") and not Path(given["path"]).is_absolute():
         given["path"] = str(content_folder("tasks") / given["path"])
     return TaskCard(**given)
