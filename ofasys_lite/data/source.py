@@ -16,22 +16,6 @@ from typing import Any
 from ofasys_lite.data.fields import MISSING, column_help, field
 from ofasys_lite.errors import DataError, few
 
-__all__ = [
-    "Chained",
-    "Mapped",
-    "NoRows",
-    "RowSource",
-    "View",
-    "as_record",
-    "combined",
-    "has_column",
-    "mapped_row",
-    "names_medium",
-    "row_error",
-    "spread",
-    "values_of",
-]
-
 
 class NoRows(DataError):
     """A source without rows; as one of several parts it is no mistake."""

@@ -25,8 +25,6 @@ from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
 from ofasys_lite.plan.language import TEXT_ADAPTER
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
 
-__all__ = ["AdapterSpec", "Losses", "Network", "merge_taps"]
-
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:

@@ -18,8 +18,6 @@ from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.plan.segments import SlotSegment, option
 
-__all__ = ["Analysis", "SlotRows", "analyze"]
-
 #: A limit that no value reaches.
 _NO_LIMIT = 10**9
 #: Examples collated at once, to time collation.

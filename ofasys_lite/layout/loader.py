@@ -19,8 +19,6 @@ from ofasys_lite.layout.deal import deal
 from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.layout.ready import ReadyTask
 
-__all__ = ["Refused", "Share", "Steps"]
-
 #: Spare rows tried before a task counts as unreadable.
 _ATTEMPTS = 20
 

@@ -16,16 +16,6 @@ from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.learned import Learned, LossRows, Term
 from ofasys_lite.preprocess.base import Grid, Piece
 
-__all__ = [
-    "Batch",
-    "Example",
-    "Part",
-    "Rendered",
-    "Side",
-    "Stream",
-    "Target",
-]
-
 Ints = npt.NDArray[np.int64]
 _NOTHING = np.zeros(0, dtype=np.int64)
 

@@ -21,8 +21,6 @@ from ofasys_lite.model.kv_cache import DecodeCache
 from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, Source, initialise, make_norm
 from ofasys_lite.model.rotary import rotary_table
 
-__all__ = ["EncoderDecoder", "Tap", "Taps"]
-
 Tap = Callable[[Tensor], Tensor | None]
 Taps = Mapping[int, Tap]
 

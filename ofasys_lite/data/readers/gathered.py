@@ -12,8 +12,6 @@ from ofasys_lite.data.fields import MISSING, column_help, is_empty
 from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError
 
-__all__ = ["INTO", "GatheredSource"]
-
 #: The column of the records.
 INTO = "objects"
 _CORNERS = (

@@ -13,8 +13,6 @@ from ofasys_lite.data.readers.lines import decode
 from ofasys_lite.data.source import NoRows, RowSource, combined, names_medium
 from ofasys_lite.errors import DataError
 
-__all__ = ["SPLIT_WORDS", "FolderSource", "media_in"]
-
 #: What folders and columns call the splits.
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),

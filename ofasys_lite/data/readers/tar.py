@@ -18,8 +18,6 @@ from ofasys_lite.data.readers.lines import Progress, decode
 from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError
 
-__all__ = ["TarSource", "stream_tar"]
-
 _TEXT = frozenset({"txt", "text", "transcript", "cls", "cls2", "class", "count", "index", "id", "caption", "label"})
 _KEY = "__key__"
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
