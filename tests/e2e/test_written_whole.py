@@ -17,7 +17,7 @@ import pytest
 import yaml
 from users_folder import users_folder
 
-from ofasys_lite import GeneralistModel
+from ofasys_lite import GeneralistModel, evaluate
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.commands.app import main
 from ofasys_lite.decoding.options import DecodeOptions
@@ -288,7 +288,13 @@ def test_options_of_its_writer_are_given_wherever_those_of_the_package_are(
 
     held, one = wave(), wave(steps=1, noise=0)
     # the line says 6, the task's card 5, which `evaluate` takes too
-    assert model.generalist.entry("waves").options() == DecodeOptions("flow", settings=(("steps", 5), ("noise", 1.0)))
+    options = model.generalist.entry("waves").options
+    assert options() == DecodeOptions("flow", settings=(("steps", 5), ("noise", 1.0)))
+    (judged,) = evaluate(model, "waves", limit=1, seen="keep").tasks[0].samples
+    row = {slot.column: slot.value for slot in judged.inputs}
+    (five,) = predict(model.generalist, [Request("waves", row, judged.id, options(steps=5))])
+    assert five is not None
+    np.testing.assert_allclose(judged.prediction, five.values["wave"], atol=1e-5)
     np.testing.assert_allclose(wave(steps=5), held, atol=1e-5)
     for options in ({"steps": 6}, {"noise": 0.5}, {"cfg": 3}, {"seed": 1}):
         assert np.abs(wave(**options) - held).max() > 1e-3, options
