@@ -18,16 +18,16 @@ from ofasys_lite.cards.find import modalities
 from ofasys_lite.cards.load import TASK_KEYS
 from ofasys_lite.commands import compose, flags
 from ofasys_lite.commands.app import VERBS
-from ofasys_lite.commands.run_keys import _DATA, _SWITCHES, _top_keys
+from ofasys_lite.commands.run_keys import _DATA, _top_keys
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS
 from ofasys_lite.plan.decoding import option_names
 from ofasys_lite.plan.language import GROUP, LANGUAGE, LOSS_KEYS, RENAMED
-from ofasys_lite.training.settings import TrainSettings
+from ofasys_lite.training.settings import MODEL_SWITCHES, TrainSettings
 
 PACKAGE = Path(__file__).parents[2] / "ofasys_lite"
 INSIDE = {
-    "trainer": {*(f.name for f in fields(TrainSettings)), *_SWITCHES},
+    "trainer": {*(f.name for f in fields(TrainSettings)), *MODEL_SWITCHES},
     "data": {*_DATA, "train", "valid", "test"},
     "model": {f.name for f in fields(ModelConfig)},
     "decoding": {*option_names()},

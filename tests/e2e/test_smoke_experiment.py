@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ofasys_lite.commands.app import main
-from ofasys_lite.recipes.preparation import data_root, is_prepared
+from ofasys_lite.recipes.preparation import data_root
+from ofasys_lite.recipes.prepared_folders import is_prepared
 
 
 @pytest.mark.slow
