@@ -282,7 +282,7 @@ def test_codes_of_a_modality_from_outside_learn_and_decode_beside_pictures(outsi
     losses = [r["loss"] for r in RunFolder(tmp_path / "run").history() if r.get("task") == "play"]
     assert losses[-1] < 0.3 * losses[0]
     names = {n.split("-")[0] for n in model.network.adapters}
-    assert names == {"tone:steps", "image:dnd", "image"}
+    assert names == {"tone:steps", "image:dnd", "image", "text"}
 
     def played(by: Generalist) -> list[Any]:
         asked = [Request("play", {"name": name}, name) for name in TONES]
