@@ -50,7 +50,10 @@ class RowSource(ABC):
 
     def _hash(self) -> str:
         """The fingerprint of a source that did not set it when it was opened."""
-        raise NotImplementedError
+        raise DataError(
+            f"{type(self).__name__} has no fingerprint",
+            help="define `fingerprint`, a hash of its content: what is measured of its rows is kept by it",
+        )
 
     @abstractmethod
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Muon on a CPU: torch.optim.Muon iterates in bfloat16, which most CPUs only imitate, 40 times slower than fp32."""
+"""Muon on a CPU: torch.optim.Muon iterates in bfloat16, which a CPU without it imitates, slower by far than fp32."""
 
 from __future__ import annotations
 

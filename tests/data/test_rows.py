@@ -21,6 +21,7 @@ import pytest
 from ofasys_lite.data import array_cache
 from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.rows import RowSource, open_source
+from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.image import ImagePreprocess
 from ofasys_lite.preprocess.text import TextPreprocess
 
@@ -321,3 +322,17 @@ def test_core_formats_need_no_heavy_library(tmp_path: Path) -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
+
+
+def test_a_source_without_a_fingerprint_says_what_to_define() -> None:
+    class Mine(RowSource):
+        name, columns = "mine", ("q",)
+
+        def __len__(self) -> int:
+            return 1
+
+        def row(self, i: int) -> dict[str, Any]:
+            return {"q": "a"}
+
+    with pytest.raises(DataError, match=r"Mine has no fingerprint[\s\S]*define `fingerprint`"):
+        _ = Mine().fingerprint
