@@ -33,6 +33,8 @@ LEDGER = RESULTS / "speedrun.json"
 PAGE = HERE / "docs" / "speedrun.md"
 EVERY = 200
 ROWS = 200
+#: Steps over whose training losses a mean is taken: scores of one seed jump where a plateau ends, losses less.
+LAST = 100
 
 
 def tried(what: str, steps: int, seed: int, values: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -101,10 +103,22 @@ def tried(what: str, steps: int, seed: int, values: Sequence[str], folder: Path)
         size = next((int(v.partition("=")[2]) for v in values if v.startswith("trainer.samples_per_step=")), size)
         if ofasys_lite(arguments):
             raise SystemExit(f"the training of seed {seed} failed")
+        losses = last_losses(Path("runs") / folder.name / "metrics.jsonl", steps - LAST)
     finally:
         TrainingModule.training_step = plain_step  # type: ignore[method-assign]
         Validator.__call__ = plain_call  # type: ignore[method-assign]
-    return {"seed": seed, "samples_per_step": size, "gflop_a_step": round(floats[0] / 1e9, 1), "course": course}
+    gflop = round(floats[0] / 1e9, 1)
+    return {"seed": seed, "samples_per_step": size, "gflop_a_step": gflop, "course": course, "losses": losses}
+
+
+def last_losses(log: Path, after: int) -> dict[str, float]:
+    """Nats per token (or row, or box) of each task's target, mean over the log's rows behind a step."""
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    held: dict[str, list[float]] = {}
+    for row in rows:
+        if row["kind"] == "train" and row["step"] > after and ":" not in row["slot"]:
+            held.setdefault(row["task"], []).append(row["loss"])
+    return {task: round(statistics.mean(losses), 4) for task, losses in held.items()}
 
 
 def reached(run: Mapping[str, Any], targets: Mapping[str, float]) -> dict[str, Any]:
@@ -217,11 +231,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = ledger()
     if asked.verb == "try":
         day = datetime.date.today().isoformat()
-        name = f"{day}-{1 + sum(t['id'].startswith(day) for t in found['tries'])}"
-        runs = [tried(asked.what, asked.steps, s, values, Path(f"speedrun-{name}-{s}")) for s in asked.seeds]
-        row = {"id": name, "what": asked.what, "commit": commit(HERE), "values": values, "machine": machine("torch")}
+        row = {"what": asked.what, "commit": commit(HERE), "values": values, "machine": machine("torch")}
+        runs = [tried(asked.what, asked.steps, s, values, Path(f"speedrun-{os.getpid()}-{s}")) for s in asked.seeds]
         now = ledger()  # another try may have ended meanwhile
-        now["tries"].append({**row, "runs": runs})
+        name = f"{day}-{1 + sum(t['id'].startswith(day) for t in now['tries'])}"
+        now["tries"].append({"id": name, **row, "runs": runs})
         write(now)
         return
     if asked.verb != "page":
