@@ -28,7 +28,6 @@ class Interrupted(SystemExit):
     """A signal asked this process to end; where nobody catches it, it ends with 128 + its number, and no traceback.
 
     Args:
-        number: The signal.
         code: Another exit code.
     """
 

@@ -25,10 +25,6 @@ class AudioAdapter(Adapter):
     """Two convolutions (kernel 3, stride 2), GELU, LayerNorm, a linear map to the width.
 
     Settings: `mels` (80) as the preprocess has it, `channels` (256).
-
-    Args:
-        settings: The modality card's settings.
-        shared: Width and shared modules.
     """
 
     def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:

@@ -28,7 +28,6 @@ class Shared:
     """What the generalist hands to every adapter.
 
     Attributes:
-        width: D.
         embedding: The token table, shared by handing over the same module.
         dropout: Dropout probability of the preset.
         decoder_layers: Layers of the decoder.
@@ -45,10 +44,7 @@ class Encoded:
     """A pack whose source is read and whose target is not: where its losses begin.
 
     Attributes:
-        batch: The pack.
-        body: The encoder-decoder.
         source_SD: What the encoder made of the source.
-        smoothing: Label smoothing.
         steps: What was seen of the whole step, for the objectives that ask for it.
     """
 

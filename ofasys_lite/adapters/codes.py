@@ -35,7 +35,6 @@ class CodesAdapter(Adapter):
     Args:
         settings: `codec`: facts of the codec, and what the line says of the model's side: `layers` (`last`, `even` or
             `parallel`), `feedback`, `weights`, `order`, `correct`, `judges`.
-        shared: Width, number of decoder layers.
         codes: V.
         depth: K.
         positions: L.

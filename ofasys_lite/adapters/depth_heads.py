@@ -29,12 +29,9 @@ class DepthHeads(nn.Module):
     """A head and a norm at each of K layers, and the code vectors that are fed back.
 
     Args:
-        width: D.
         size: V.
         layers: a_1 < ... < a_K, layers of the decoder from 0, the last one the decoder's last; K times the last one for
             parallel heads, which do not see each other's codes.
-        decoder_layers: How many layers the decoder has.
-        epsilon: Of the norms.
         feedback: Add the vector of each code before the next layer; without it the heads are a control experiment.
         table_std: Deviation of the fresh table, whose rows are read divided by it; None: width ** -0.5, read as they
             are, as published.
@@ -106,7 +103,6 @@ class DepthHeads(nn.Module):
 
         Args:
             rows_L: Target rows that predict a position's codes.
-            codes_LK: Their true codes.
             fed_LK: The codes that are fed back; None for the true ones.
         """
         return DepthLogits(self, rows_L, codes_LK, codes_LK if fed_LK is None else fed_LK)
@@ -124,7 +120,6 @@ class DepthHeads(nn.Module):
 
         Args:
             choose: Draws the codes of one depth.
-            rows_R: The rows that write; None for all.
             scorers: From `scorers`; None for the heads as they are.
         """
         return DepthWriter(self, choose, rows_R, scorers)

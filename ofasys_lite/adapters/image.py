@@ -33,10 +33,6 @@ class GridAdapter(Adapter):
 
     Settings: `patch`, and `coordinates` (default true): a learned map of each cell's place in the image, in shares of
     its sides, is added. Rotary positions are relative; boxes, which are shares of the sides, need this.
-
-    Args:
-        settings: The modality card's settings.
-        shared: Width and shared modules.
     """
 
     def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
@@ -145,12 +141,7 @@ class GridAdapter(Adapter):
 
 
 class ImageAdapter(GridAdapter):
-    """The default image adapter. Settings: `patch`, `stem` (`conv` or `linear`), `widths`, `blocks`, `coordinates`.
-
-    Args:
-        settings: The modality card's settings.
-        shared: Width and shared modules.
-    """
+    """The default image adapter. Settings: `patch`, `stem` (`conv` or `linear`), `widths`, `blocks`, `coordinates`."""
 
     def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
         super().__init__(settings, shared)

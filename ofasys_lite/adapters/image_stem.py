@@ -23,9 +23,7 @@ class ConvStem(nn.Module):
     Residual blocks (a 3 x 3 convolution, a LayerNorm, GELU, a 1 x 1 convolution) at the patches' resolution may follow.
 
     Args:
-        patch: Side of a patch in pixels.
         widths: Channels after each step: log2(patch) of them, one more if the odd part is above 1.
-        width: D.
         blocks: Number of residual blocks before the merge.
     """
 
@@ -89,12 +87,7 @@ class _Residual(nn.Module):
 
 
 class LinearStem(nn.Module):
-    """One linear map of a whole cell, as ViT and Qwen2-VL have it.
-
-    Args:
-        patch: Side of a patch in pixels.
-        width: D.
-    """
+    """One linear map of a whole cell, as ViT and Qwen2-VL have it."""
 
     def __init__(self, patch: int, width: int) -> None:
         super().__init__()

@@ -28,10 +28,6 @@ class TimmAdapter(GridAdapter):
     `backbone` (`resnet18`), `pretrained` (false; true downloads the weights), `checkpoint` (a file of weights),
     `coordinates`.
 
-    Args:
-        settings: The modality card's settings.
-        shared: Width and shared modules.
-
     Raises:
         CardError: timm is missing, or does not know the backbone.
     """

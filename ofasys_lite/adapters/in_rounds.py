@@ -26,13 +26,7 @@ class JudgedCoder(Coder, Protocol):
 
 
 class Together:
-    """An adapter of codes as mask-predict sees it: whole pieces in one pass, some of their positions hidden.
-
-    Args:
-        coder: The adapter.
-        sources: What the pieces are written from.
-        asked: The samples.
-    """
+    """An adapter of codes as mask-predict sees it: whole pieces in one pass, some of their positions hidden."""
 
     def __init__(self, coder: JudgedCoder, sources: Sources, asked: Sequence[ToWrite]) -> None:
         self.coder, self.sources = coder, sources

@@ -19,11 +19,7 @@ from ofasys_lite.preprocess.judged import VERDICTS
 
 
 class Judges(nn.Module):
-    """Relevance and fidelity of a picture, from what the decoder made of its positions.
-
-    Args:
-        width: D.
-    """
+    """Relevance and fidelity of a picture, from what the decoder made of its positions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -48,7 +44,6 @@ class Judges(nn.Module):
         Picture by picture, relevance first.
 
         Args:
-            states_JLD: States of the shown pictures.
             real_JL: True where the codes shown are the picture's own: wrong ones may happen to be right.
             asked_JL: Positions that wrong codes might have taken.
             kinds: REAL, OTHER or OWN, which says which heads learn.

@@ -71,8 +71,6 @@ def show_judged(coder: Coder, rows: LossRows, encoded: Encoded) -> None:
     Draws follow torch's generator, which training seeds by step, pack and rank.
 
     Args:
-        coder: The adapter with the judges.
-        rows: The pieces.
         encoded: The pack, with the body that fills in what the model itself would write.
     """
     part, batch = encoded.batch.part_of(rows), encoded.batch

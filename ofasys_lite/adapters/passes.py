@@ -25,9 +25,6 @@ class Passes:
     """The decoder over whole sequences, all of one length, each with the source rows it belongs to.
 
     Args:
-        body: The encoder-decoder.
-        states_SD: What the encoder made of the sources.
-        source: The source stream.
         spans: (first row, rows) of the source of each sequence.
         positions_ML3: Positions of each sequence's rows.
     """
@@ -104,13 +101,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The sources of a chunk of samples, as the encoder read them.
-
-    Attributes:
-        body: The encoder-decoder.
-        stream: The source stream.
-        states_SD: What the encoder made of it.
-    """
+    """The sources of a chunk of samples, as the encoder read them."""
 
     body: EncoderDecoder
     stream: Stream

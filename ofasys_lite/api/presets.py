@@ -15,9 +15,6 @@ class Presets:
     """What presets/ says about one model and one trainer.
 
     Attributes:
-        model: Fields of ModelConfig.
-        modalities: Settings by modality.
-        trainer: Settings of training.
         data: Settings of data.
         steps: Steps of a run that names no end.
     """

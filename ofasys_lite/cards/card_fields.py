@@ -16,7 +16,6 @@ class Fields:
     """A mapping of a card, read key by key; `finish` raises everything that was wrong.
 
     Args:
-        item: The mapping.
         owner: What it is, for messages: `task caption`, `attribute max_length`.
         errors: List shared with the mapping around it.
     """

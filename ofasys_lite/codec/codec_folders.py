@@ -24,8 +24,6 @@ def save_codec(codec: ImageCodec, folder: Path, losses: Mapping[str, object] | N
     """Writes codec.json and model.safetensors into `folder`, both or none; other files there stay.
 
     Args:
-        codec: Sizes and weights.
-        folder: Made where it is missing.
         losses: What it was trained by beside the error of its pictures, kept in codec.json for the reader.
     """
     told = {"losses": dict(losses)} if losses else {}

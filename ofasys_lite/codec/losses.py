@@ -67,9 +67,7 @@ class Adversary:
     """A discriminator of patches and its optimizer.
 
     Args:
-        side: Side of the pictures in pixels.
         weight: How much it counts for the codec, times the adaptive weight.
-        device: Where it is; None for the CPU.
 
     Raises:
         CardError: The pictures are too small for it.
@@ -81,13 +79,7 @@ class Adversary:
         self.optimizer = torch.optim.Adam(self.network.parameters(), betas=(0.5, 0.9), fused=True)
 
     def pull(self, made_NCHW: Tensor, error: Tensor, last: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """The weighted loss of pictures that it sees through, and what is logged of it.
-
-        Args:
-            made_NCHW: Pictures of the codec.
-            error: What else they cost.
-            last: Weights of the decoder's last layer.
-        """
+        """The weighted loss of pictures that it sees through, and what is logged of it."""
         self.network.requires_grad_(False)
         adversarial = hinge_generator(self.network(made_NCHW))
         adaptive = adaptive_weight(error, adversarial, last)
@@ -107,11 +99,6 @@ class Adversary:
 class CodecLearner:
     """A codec, its optimizer, and what judges its pictures.
 
-    Args:
-        codec: What is trained.
-        losses: How its pictures are judged.
-        perceptual: The network that `losses` names.
-
     Raises:
         CardError: The pictures are too small for a discriminator.
     """
@@ -127,10 +114,7 @@ class CodecLearner:
         """One update of the codec, then one of the discriminator; returns what is logged of them.
 
         Args:
-            pixels_NHWC: uint8 images.
-            step: Number of the update, from 0 on.
             plain: Leave the codes out: the decoder gets the vectors as they are.
-            lr: Learning rate of both.
 
         Raises:
             OfasysError: A loss or a gradient is not finite; then the weights it belongs to stay as they are.
@@ -179,11 +163,6 @@ def adaptive_weight(error: Tensor, adversarial: Tensor, last: Tensor) -> Tensor:
     """Length of the error's gradient at weights over that of the adversarial loss, 0 to 10,000; without gradient.
 
     So the discriminator pulls at the last layer as strongly as the error does (VQGAN, arXiv 2012.09841).
-
-    Args:
-        error: Error of the pictures, with what else is not adversarial.
-        adversarial: Loss of the maker of the pictures.
-        last: Weights of the decoder's last layer.
     """
     of_error = torch.autograd.grad(error, last, retain_graph=True)[0].norm()
     of_adversarial = torch.autograd.grad(adversarial, last, retain_graph=True)[0].norm()

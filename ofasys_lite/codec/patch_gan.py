@@ -34,9 +34,6 @@ class PatchDiscriminator(nn.Module):
 
     Convolutions of 4 x 4 as published, 64 channels wide. Groups of channels are normalised within a picture instead of
     within the batch: samples must not see each other.
-
-    Args:
-        side: Side of the pictures in pixels; it decides how many times they are halved (`patch`).
     """
 
     def __init__(self, side: int) -> None:

@@ -28,10 +28,6 @@ class PerceptualDistance(nn.Module):
     or a sequence of them, are the stages) or a timm model with its published weights. Pixels are normalised with the
     network's attributes `mean` and `std` (three numbers each, of pixels 0 to 1); where it has none they are -1 to 1.
 
-    Args:
-        name: As above.
-        side: Side of the pictures in pixels.
-
     Raises:
         CardError: There is no such network, its weights cannot be had, or it makes no maps of such pictures.
     """

@@ -36,13 +36,7 @@ class Quantized:
 
 
 class Codebook(nn.Module):
-    """V code vectors that follow the mean of what they stand for (exponential moving averages), not a gradient.
-
-    Args:
-        size: V.
-        channels: C.
-        decay: Of the averages.
-    """
+    """V code vectors that follow the mean of what they stand for (exponential moving averages), not a gradient."""
 
     weight_VC: Tensor
     count_V: Tensor
@@ -87,8 +81,6 @@ class Codebook(nn.Module):
         """Moves the averages towards vectors and the codes that stand for them, and the codes with them.
 
         Args:
-            x_NC: Vectors.
-            codes_N: Their codes.
             restart: Whether codes that stand for less than one vector are put on vectors drawn at random.
         """
         size = len(self.weight_VC)
@@ -113,11 +105,7 @@ class ResidualQuantizer(nn.Module):
     """K codes per vector: r_0 = x; c_k = the code nearest to r_(k-1); r_k = r_(k-1) - e(c_k).
 
     Args:
-        size: V, codes of a book.
-        channels: C.
-        depth: K.
         shared: One book for all depths; else one each.
-        decay: Of the codebooks' averages.
         restart: Whether unused codes are put on random vectors in training.
     """
 

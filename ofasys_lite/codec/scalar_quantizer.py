@@ -54,8 +54,6 @@ class ScalarQuantizer(nn.Module):
 
     Args:
         levels: How many values each of the J numbers of a code has; their product is V.
-        channels: C.
-        depth: K.
     """
 
     grid_VJ: Tensor

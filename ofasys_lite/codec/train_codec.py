@@ -59,8 +59,6 @@ class Images:
     """The images of a column as squares of one size, decoded when they are first asked for.
 
     Args:
-        source: Rows.
-        column: Column of images.
         side: Side in pixels; images are stretched to it.
 
     Raises:

@@ -50,8 +50,6 @@ def await_first_rank(folder: Path, done: Callable[[], bool], waiting: Callable[[
     """Returns when rank 0 has trained the codec of `folder`; several machines need one cache folder.
 
     Args:
-        folder: The codec's folder.
-        done: Whether the codec is there.
         waiting: Called once if it is not there at first.
 
     Raises:

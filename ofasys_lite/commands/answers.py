@@ -42,8 +42,6 @@ class Item:
 
     Attributes:
         number: Its number from 0 on.
-        id: Its name.
-        row: Raw values by column.
         folder: Folder of relative media paths.
         error: Why it cannot be read; empty if it can.
     """
@@ -101,8 +99,6 @@ class Answering:
     """How rows are answered.
 
     Attributes:
-        model: The model.
-        task: A task it learned.
         columns: Slot column -> data column, as the task's card has it.
         values: Column -> value that holds for all rows.
         inputs: Columns that the line reads.

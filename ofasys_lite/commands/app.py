@@ -51,9 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of one command: 0, 1 for a mistake that was printed, 2 for a verb that does not exist.
 
     A signal that asks it to end gives 128 + its number: 130 for Ctrl-C, 143 for SIGTERM.
-
-    Args:
-        argv: Arguments after the program's name; those of the process if not given.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -37,7 +37,6 @@ def literal(arguments: Sequence[str], many: bool) -> list[str]:
     Keys of tasks need no `+`: the card's own reader knows which keys there are, and offers the near name.
 
     Args:
-        arguments: As typed, flags among them.
         many: Whether this is a multirun, where a comma between values asks for one run each.
 
     Raises:

@@ -28,7 +28,6 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
     """The run with what its start brings: sizes, settings of modalities, bins, tasks to replay; and notes of it.
 
     Args:
-        config: The run.
         given: The command line: what is said there and differs from the start is refused, presets give way.
 
     Raises:

@@ -51,7 +51,6 @@ def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str,
 
     Args:
         verb: `train` or `evaluate`: the name of the file in presets/.
-        arguments: What follows the verb: overrides and Hydra's flags.
         function: Gets plain values, and in a multirun the job's folder under runs/ (else None).
 
     Raises:

@@ -138,7 +138,6 @@ def evaluate_run(run: str | Path, options: EvaluateOptions | None = None) -> Run
 
     Args:
         run: The run's folder or an export.
-        options: What to evaluate.
 
     Raises:
         OfasysError: Unknown run, task or checkpoint, sources that cannot be opened.

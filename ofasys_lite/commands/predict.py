@@ -59,11 +59,8 @@ class _Asked:
 
     Attributes:
         task: A learned task, or None for a line.
-        line: The instruction line.
         columns: Slot column -> data column, as the task's card has it.
-        values: Column -> value, as given.
         inputs: Columns that the line reads.
-        options: Decoding in place of the task's, or None.
     """
 
     task: str | None
@@ -292,10 +289,7 @@ def _many(model: Generalist, asked: _Asked, source: RowSource | None, given: arg
     """One answer per row, in order; rows that cannot be read say why.
 
     Args:
-        model: The model.
-        asked: What the command line asks for.
         source: The rows; None takes lines of JSON from the standard input, each answered as it comes.
-        given: The command line.
     """
     from ofasys_lite.commands.answers import Answering, items_of_lines, items_of_source, writing_rows
 

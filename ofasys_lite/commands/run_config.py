@@ -63,7 +63,6 @@ def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: s
 
     Args:
         content: The composed configuration: plain values, instruction lines still escaped.
-        folders: Users' folders of cards.
         job: Folder of this run under runs/ in a multirun, else None.
 
     Raises:

@@ -44,7 +44,6 @@ class Settings:
 
     Attributes:
         train: How it trains.
-        model: Sizes of the encoder-decoder.
         data: Tokenizer and bins.
         loggers: Names of the loggers that write.
     """

@@ -25,8 +25,6 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, NDArray[
 
     Args:
         kind: What they are, with a version (`lines-1`); part of the file's name.
-        key: Hash of all that they depend on.
-        build: Computes them; errors pass through.
     """
     path = cache_folder() / "index" / f"{kind}-{key}.npz"
     found = _stored(path)

@@ -31,13 +31,7 @@ def overrides(tool: type[Preprocess], name: str) -> bool:
 
 
 def wrong_attributes(card: TaskCard, plan: Plan, settings: Mapping[str, Mapping[str, Any]]) -> list[InstructionError]:
-    """Every slot of the plan whose attributes its preprocessor refuses: `size=70`, a schema of no known form.
-
-    Args:
-        card: The task, for places in its line.
-        plan: Its plan.
-        settings: Settings by modality.
-    """
+    """Every slot of the plan whose attributes its preprocessor refuses: `size=70`, a schema of no known form."""
     found: dict[str, InstructionError] = {}
     for slot in plan.all_slots():
         if not slot.preprocess:

@@ -21,12 +21,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A codec that a slot is written with.
-
-    Attributes:
-        folder: Where its weights lie.
-        facts: What the plan holds of it: its sizes and hash.
-    """
+    """A codec that a slot is written with."""
 
     folder: Path
     facts: Mapping[str, Any]
@@ -38,10 +33,6 @@ CodecFinder = Callable[[TaskCard, SlotSegment, RowSource], Known]
 
 def read_codec(folder: str | Path, kind: str = "image") -> dict[str, Any]:
     """The sizes that codec.json holds.
-
-    Args:
-        folder: A codec folder.
-        kind: Name of the modality that it is for, in small letters.
 
     Raises:
         CheckpointError: The folder is missing, damaged or of another kind.

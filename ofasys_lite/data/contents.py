@@ -109,12 +109,7 @@ def hashes_of(plan: Plan, sources: Mapping[str, RowSource]) -> dict[str, Hashes]
 
 
 def contents_of(plan: Plan, hashes: Mapping[str, Hashes]) -> Contents | None:
-    """The training rows of a task, beside its other splits; None where reading a row twice gives two values.
-
-    Args:
-        plan: Its plan.
-        hashes: Of the rows of its splits, as `hashes_of` gives them.
-    """
+    """The training rows of a task, beside its other splits; None where reading a row twice gives two values."""
     train = hashes.get("train")
     if train is None:
         return None
@@ -128,8 +123,6 @@ def row_hashes(source: RowSource, columns: Sequence[str], numbers: Sequence[int]
     """(N,) a number per row, equal for rows that hold the same; None where a row is not the same twice.
 
     Args:
-        source: The rows.
-        columns: What is looked at.
         numbers: Which rows; None takes all, and keeps the result by the source's fingerprint unless rows name files.
     """
     first = range(min(_LOOK, len(source)))

@@ -65,11 +65,7 @@ def _places(rows: Sequence[str]) -> str:
 
 
 class Tally:
-    """Findings of one task in one source.
-
-    Args:
-        card: The task, for its name and the places in its line.
-    """
+    """Findings of one task in one source."""
 
     def __init__(self, card: TaskCard) -> None:
         self.card = card
@@ -93,7 +89,6 @@ class Tally:
         """What is added from now on belongs to the row at `place`.
 
         Args:
-            place: Where it stands.
             counts: False for a row of another split, which is not lost for this one.
             again: It was looked at before.
         """

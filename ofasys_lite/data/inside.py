@@ -19,7 +19,6 @@ def inside(slot: SlotSegment, value: Any, check: Callable[[Any], None]) -> tuple
     """(whether the value is a list of what is meant, what to write instead); (False, "") where nothing in it is.
 
     Args:
-        slot: The slot that is to be filled by the value.
         value: What stands in the row, maybe as the text of JSON.
         check: Raises DataError for what the slot cannot read.
     """

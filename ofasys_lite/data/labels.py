@@ -35,13 +35,7 @@ def names_in(
     sides: Sequence[tuple[SlotSegment | GroupSegment, bool]],
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Names:
-    """The names in all rows of a source; rows that cannot be read are passed over.
-
-    Args:
-        source: The rows.
-        sides: (slot or group, whether it is written).
-        settings: Settings by modality.
-    """
+    """The names in all rows of a source; rows that cannot be read are passed over."""
     named = tuple(s for s, _ in sides if any(map(_is_named, walk((s,)))))
     if not named:
         return {}
@@ -101,13 +95,7 @@ def _names(slot: SlotSegment, value: Any, settings: Mapping[str, Mapping[str, An
 
 
 def label_notes(slots: Sequence[SlotSegment], splits: Mapping[str, Names], rows: Mapping[str, int]) -> Iterator[str]:
-    """What to say of the names of a task's slots.
-
-    Args:
-        slots: All slots.
-        splits: Split -> names in it; `train` is there.
-        rows: Split -> number of rows.
-    """
+    """What to say of the names of a task's slots."""
     for key, slot in {slot.key: slot for slot in slots}.items():
         train = splits["train"].get(key)
         if train is None:

@@ -25,12 +25,6 @@ def size_hint(source: RowSource, i: int, column: str, tool: type[Preprocess]) ->
     """A cheap size of one value, from the source's index; None if it cannot be told.
 
     The first call for a column measures all rows once and keeps the result by content hash.
-
-    Args:
-        source: Where the row stands.
-        i: Row number from 0 on.
-        column: Column, dotted names allowed.
-        tool: What measures its values.
     """
     whole, row = source.origin(i)
     found = column_sizes(whole, column, tool)[row].tolist()
@@ -68,11 +62,5 @@ def _measure(source: RowSource, column: str, tool: type[Preprocess]) -> NDArray[
 
 
 def size_of(value: Any, tool: type[Preprocess], folder: str | None = None) -> Size | None:
-    """The size of one raw value, None if it has none; raises DataError if it cannot be read.
-
-    Args:
-        value: Raw value of a row.
-        tool: What measures it.
-        folder: Folder of relative media paths.
-    """
+    """The size of one raw value, None if it has none; raises DataError if it cannot be read."""
     return None if value is MISSING or value is None else tool.measure(value, folder)

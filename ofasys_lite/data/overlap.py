@@ -25,10 +25,6 @@ def shared_rows(plan: Plan, splits: Mapping[str, RowSource]) -> list[str]:
     """Notes of how many rows of valid and test are rows of train too, or have the input of one.
 
     Rows are alike as `row_hashes` says; files are compared by what they hold.
-
-    Args:
-        plan: What the line reads and writes.
-        splits: The rows of train, valid and test.
     """
     read = _columns([template.source for template in plan.templates])
     written = _columns([side for template in plan.templates for side in template.targets])

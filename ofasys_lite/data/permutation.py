@@ -70,10 +70,6 @@ def permute_many(place_N: Int64, size_N: Int64, a_N: Int64, b_N: Int64, key_N: U
 
     Args:
         place_N: Places, 0 <= place < size.
-        size_N: Sizes of the permutations.
-        a_N: First side of each, as given by `sides`.
-        b_N: Second side of each.
-        key_N: Keys, as given by `key_of`.
     """
     out_N = _feistel(place_N.astype(np.uint64), a_N.astype(np.uint64), b_N.astype(np.uint64), key_N).astype(np.int64)
     outside = np.flatnonzero(out_N >= size_N)

@@ -41,11 +41,6 @@ class _Known:
 class Looker:
     """Holds rows of one task against its plan.
 
-    Args:
-        card: The task.
-        plan: Its plan.
-        modalities: Modality cards by name and alias, for the settings of their preprocessors.
-
     Raises:
         CardError: A preprocess that a modality card names is not there.
     """

@@ -219,9 +219,6 @@ def open_stream(
     Args:
         spec: What `open_source` takes, with `stream: true` and maybe `buffer` (rows held for shuffling); or an
             iterable dataset whose iterator gives dicts.
-        base: Folder that relative paths are looked for in first.
-        columns: Slot column -> data column.
-        seed: Seed of the shuffle.
 
     Raises:
         DataError: As `open_source`.

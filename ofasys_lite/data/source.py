@@ -71,7 +71,6 @@ class RowSource(ABC):
         """The sample id of row `i`: its column `id` where there is one, else its number from 0 on.
 
         Args:
-            i: The row's number.
             row: The row, where it has been read: then it is not read again.
         """
         if "id" in self.columns:
@@ -172,11 +171,7 @@ def spread(total: int, most: int | None) -> tuple[int, ...]:
 
 
 class View(RowSource):
-    """Rows of another source, all or some of them, seen otherwise.
-
-    Args:
-        source: Where the rows come from.
-    """
+    """Rows of another source, all or some of them, seen otherwise."""
 
     def __init__(self, source: RowSource) -> None:
         self.source = source
@@ -211,7 +206,6 @@ class Mapped(View):
     """A source whose rows also have slot columns, taken from data columns.
 
     Args:
-        source: Where the rows come from.
         columns: Slot column -> data column; dots open records unless the whole name is a column.
 
     Raises:

@@ -24,7 +24,6 @@ class SplitView(Subset):
     """The rows of a source that belong to one split.
 
     Args:
-        source: All rows.
         split: `train`, `valid` or `test`.
         group_column: Column whose value keys the hash, so that rows of one group stay together; None: the sample id.
         missing: Splits that have no source of their own; `train` keeps all rows of the others.
@@ -78,12 +77,7 @@ def _splits(source: RowSource, group_column: str | None) -> NDArray[np.int64]:
 
 
 def open_card(card: TaskCard, data: Mapping[str, Any] | None = None) -> tuple[dict[str, RowSource], tuple[str, ...]]:
-    """What `open_splits` gives for a card: paths start at its folder, columns are renamed, groups kept together.
-
-    Args:
-        card: The card.
-        data: Sources to open instead of the card's own.
-    """
+    """What `open_splits` gives for a card: paths start at its folder, columns are renamed, groups kept together."""
     return open_splits(
         card.data if data is None else data,
         base=Path(card.path).parent if card.path else None,
@@ -104,10 +98,7 @@ def open_splits(
 
     Args:
         data: Split -> what `open_source` takes; `train` is needed.
-        base: Folder of relative paths.
-        columns: Slot column -> data column.
         group_column: Column that keeps rows together when valid or test are set aside.
-        progress: Called while an index is made for the first time.
 
     Raises:
         DataError: On an unknown split, no train source, or train left without rows.
@@ -127,10 +118,6 @@ def open_splits(
 
 def set_aside(given: Mapping[str, RowSource], group_column: str | None) -> tuple[dict[str, RowSource], tuple[str, ...]]:
     """(source of train, valid and test, notes): splits that are not given come from the train rows.
-
-    Args:
-        given: Opened sources by split; `train` is there.
-        group_column: Column that keeps rows together.
 
     Raises:
         DataError: Train is left without rows.

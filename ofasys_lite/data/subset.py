@@ -23,14 +23,7 @@ _COLUMNS = ("split", "subset", "partition", "fold")
 
 
 class Subset(View):
-    """Some rows of a source, in its order.
-
-    Args:
-        source: All rows.
-        rows_N: Their numbers in the source.
-        name: Name for messages.
-        key: Hash of the source's content and the choice.
-    """
+    """Some rows of a source, in its order."""
 
     def __init__(self, source: RowSource, rows_N: NDArray[np.int64], name: str, key: str) -> None:
         super().__init__(source)
@@ -95,12 +88,7 @@ def as_said(value: Any) -> str:
 
 
 def named_splits(source: RowSource, looked: int = 200) -> tuple[str, dict[str, str]]:
-    """A column that seems to say which split a row belongs to: its name, and split -> value; empty if there is none.
-
-    Args:
-        source: Rows from which splits are set aside by hash.
-        looked: Rows that are looked at, spread over the source.
-    """
+    """A column that seems to say which split a row belongs to: its name, and split -> value; empty if there is none."""
     for column in source.columns:
         if column.lower() not in _COLUMNS:
             continue

@@ -74,11 +74,6 @@ def _columns(segment: Segment, target: bool) -> list[ReadColumn]:
 def learned_line(line: str, lines: Mapping[str, str], types: frozenset[str]) -> tuple[str, int] | None:
     """(task, number of its paraphrase) of the learned line that `line` is, however it is spaced; None for a new line.
 
-    Args:
-        line: An instruction line.
-        lines: The learned lines by task.
-        types: Names of modalities and their aliases.
-
     Raises:
         InstructionError: The line does not parse.
     """
@@ -104,8 +99,6 @@ def split_keywords(
     """(values by column, decoding options by name); a name that is both is a column.
 
     Args:
-        plan: The line's plan.
-        keywords: What was given by name.
         further: Names that the caller takes beside these, for the message.
 
     Raises:
@@ -174,11 +167,6 @@ def decode_options(plan: Plan, held: Mapping[str, Any], given: Mapping[str, Any]
 
     Another method than the task's takes nothing of the task's options that it has not, and nothing of its beam.
 
-    Args:
-        plan: Of the line.
-        held: What the card's `decoding` says.
-        given: What the call says.
-
     Raises:
         CardError: Something given is unknown (near name offered), cannot be, or is of no use for the line.
     """
@@ -202,9 +190,7 @@ def closed_line(line: str, closed: Collection[str] | Mapping[str, Collection[str
     """The line with `closed_set=(...)` on its written slots.
 
     Args:
-        line: An instruction line.
         closed: The values of the only written slot, or values by column.
-        types: Names of modalities and their aliases.
 
     Raises:
         CardError: No values, or a slot that is not there.

@@ -31,9 +31,6 @@ class Generalist:
     """A network and what gives its rows a meaning.
 
     Args:
-        network: The weights.
-        vocabulary: Names of the token rows.
-        tasks: Tasks by name.
         modalities: Modality cards by name and alias.
         data: Settings of preprocessors (box bins and the modalities' overrides).
         contents: Per task, which rows it was trained on, where that is known.
@@ -94,7 +91,6 @@ class Generalist:
         taken.
 
         Args:
-            line: The instruction line.
             like: A card whose sets, settings and decoding the line takes.
         """
         key = f"{like.name}\n{line}" if like is not None else line

@@ -21,7 +21,6 @@ def given_elements(network: Network, pieces: Sequence[Mapping[str, Piece]]) -> l
     """Per sample: slot key -> element of each position, -1 where it is to be written.
 
     Args:
-        network: Holds the codecs.
         pieces: Per sample, the pictures of its slots, `learn_P` True at hidden positions.
     """
     found: list[dict[str, tuple[int, ...]]] = [{} for _ in pieces]

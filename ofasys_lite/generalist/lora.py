@@ -19,7 +19,6 @@ class LowRank(nn.Module):
     """(O, I) -> (O, I): a weight and its update, which is zero at first.
 
     Args:
-        weight_OI: The weight, for its sizes.
         rank: R.
         scale: Factor of the update.
     """
@@ -43,8 +42,6 @@ class Lora:
     What does not match is trained as before; rules of `trainer.parameters` let it rest.
 
     Args:
-        match: Patterns of names of weights.
-        rank: Rank of the update.
         alpha: The update counts alpha / rank.
 
     Raises:

@@ -79,8 +79,6 @@ class Network(nn.Module):
     """All weights of a generalist.
 
     Args:
-        config: Sizes of the encoder-decoder.
-        rows: Vocabulary rows V.
         adapters: Adapter by name; that of token ids is always there.
     """
 
@@ -230,8 +228,6 @@ class Network(nn.Module):
         """The losses of a pack, value by value; weights and means are the accounting's business.
 
         Args:
-            batch: The pack.
-            smoothing: Label smoothing.
             steps: What `look` found in all packs of the step, for objectives that ask for it.
         """
         readings, states = self._read(batch, smoothing, steps or {})

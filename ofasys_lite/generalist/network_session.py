@@ -17,9 +17,6 @@ class NetworkSession:
     """Decoding with cached keys and values; a `ofasys_lite.decoding.Session`.
 
     Args:
-        network: The weights, in evaluation mode.
-        source: Source stream of the samples, on the network's device.
-        states_SD: What the encoder made of it.
         steps: Steps that are expected, if known: the cache is made for them.
     """
 

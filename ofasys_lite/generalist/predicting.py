@@ -74,8 +74,6 @@ def predict(
     """A prediction per request, in order.
 
     Args:
-        model: The model.
-        requests: Samples of any mixture of tasks.
         progress: Called with the number of samples done.
         skip_unreadable: Give None for rows that cannot be read, instead of raising.
         bf16: Run matrix products in bfloat16.
@@ -116,8 +114,6 @@ class _Prepared:
     """A request whose row was read.
 
     Attributes:
-        number: Its place among the requests.
-        request: The request.
         options: Its decoding, or its task's.
         examples: What the encoder reads; with guidance also the emptied source.
         constraints: What each target may be.
@@ -242,8 +238,6 @@ def _written(network: Network, sources: Sources, asked: Mapping[int, _Asked], st
     """What is written of every sample: from left to right, or all at once by the adapter that its constraint names.
 
     Args:
-        network: The weights.
-        sources: The chunk, as the encoder read it.
         asked: The samples, in the order of their sources.
         steps: Steps that are expected, if known.
     """

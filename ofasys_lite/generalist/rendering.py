@@ -19,11 +19,7 @@ from ofasys_lite.plan.segments import SlotSegment
 
 
 class Rendering:
-    """Collects the codes of split outputs, and puts rendered arrays in their place.
-
-    Args:
-        network: Holds the adapters that render.
-    """
+    """Collects the codes of split outputs, and puts rendered arrays in their place."""
 
     def __init__(self, network: Network) -> None:
         self.network = network

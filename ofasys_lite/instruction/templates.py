@@ -31,7 +31,6 @@ def build_template(
     """The template between two `|||`; what is wrong with its form is on record.
 
     Args:
-        reader: Takes the errors.
         sentences: What stands before, between and after the marks: one more than marks.
         marks: Arrows and `;;` in order.
         span: From the mark before to the mark after.

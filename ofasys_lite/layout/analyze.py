@@ -50,9 +50,7 @@ class Analysis:
     """What sampled rows of one task look like.
 
     Attributes:
-        task: Task name.
         rows: Rows per split.
-        sampled: Rows that were read.
         broken: How many of them cannot be read, and the first reason.
         slots: Lengths by slot, source first.
         sources: Source rows per sample.
@@ -75,13 +73,7 @@ class Analysis:
 
 
 def analyze(task: ReadyTask, rows: int, seed: int = 0) -> Analysis:
-    """Reads `rows` rows of the training split, spread evenly over it, and measures them.
-
-    Args:
-        task: The task, ready to be drawn from.
-        rows: Rows to read.
-        seed: Seed of masking and augmentation.
-    """
+    """Reads `rows` rows of the training split, spread evenly over it, and measures them."""
     source = task.sources["train"]
     chosen = sorted({int(i) for i in np.linspace(0, len(source) - 1, min(rows, len(source)))})
     examples: list[Example] = []

@@ -37,8 +37,6 @@ class BoundSlot:
     """A slot.
 
     Attributes:
-        slot: As it was planned.
-        tool: Its Preprocess.
         target: It stands on the target side.
         learned: Its objectives, and what each counts for.
         judged: What the verdicts on its pictures count for: relevance, fidelity; none where its codec has no judges.
@@ -71,7 +69,6 @@ class BoundTemplate:
     """One paraphrase.
 
     Attributes:
-        source: Its source.
         targets: Its targets.
         readers: The slots of the source and their Preprocess, groups opened.
         drop: Probability with which its slots with `drop=` are emptied in training.
@@ -88,7 +85,6 @@ class Binder:
     """Binds the templates of a plan.
 
     Attributes:
-        plan: The plan.
         tools: Preprocessors by `tool_key`.
         vocabulary: The run's vocabulary.
         objectives: By (`tool_key`, loss).

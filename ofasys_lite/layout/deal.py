@@ -21,12 +21,7 @@ def deal(
     fit, longest first; a sample above a budget gets a pack of its own. Ranks with fewer packs get empty ones.
 
     Args:
-        draws: The step's samples.
         source_lengths: Source rows of each, as estimated without decoding.
-        target_lengths: Target rows of each.
-        ranks: Number of ranks.
-        source_budget: Source rows of a pack.
-        target_budget: Target rows of a pack.
 
     Raises:
         DataError: If lengths and draws differ in number, or a number is not positive.

@@ -40,7 +40,6 @@ class ExampleMaker:
     """Lays rows of one task out as Examples.
 
     Args:
-        plan: The task's plan, closed sets frozen.
         preprocess: Preprocessors by `tool_key` of the plan's slots.
         vocabulary: The run's vocabulary.
         objectives: By (`tool_key`, loss) of the plan's slots.
@@ -84,8 +83,6 @@ class ExampleMaker:
         """The Example of `row`; DataError names the task, the id and the column if something cannot be read.
 
         Args:
-            row: Raw values by column.
-            id: Sample id.
             rng: The sample's generator (paraphrase, masking, augmentation); None where nothing may be random.
             train: Augmentation, paraphrases, `drop` and noise apply.
             step: Number of the training step, for what changes in the course of a run.
@@ -128,8 +125,6 @@ class ExampleMaker:
         """The Example without targets, for inference: target columns need not be there.
 
         Args:
-            row: Raw values by column.
-            id: Sample id.
             rng: The sample's generator, for masking that defines the task.
             emptied: Leave out the slots with `drop=`, as training does now and then: what guidance compares with.
             own_holes: In pictures of slots with `mask_ratio`, transparent parts are hidden, where there are any.

@@ -21,7 +21,6 @@ def judged_targets(
     Args:
         terms: Per slot of the target, what its verdicts count for; empty where there are none.
         pieces: What was laid out of it.
-        rng: The sample's generator, after all other draws.
     """
     judged = [found for found in terms if found]
     coded = [piece for piece in pieces if "judge" in piece.arrays]

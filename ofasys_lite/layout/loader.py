@@ -55,11 +55,7 @@ class Steps:
     """Item k -> Share of step k.
 
     Args:
-        tasks: The tasks, in the mixture's order.
-        mixture: Names the samples of a step.
         seed: Seed of the samples' generators.
-        rank: This rank.
-        ranks: Number of ranks.
         budgets: Source and target rows of a pack.
     """
 

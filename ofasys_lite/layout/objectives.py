@@ -40,11 +40,7 @@ class Tokens(Objective):
 
 
 class Ctc(Objective):
-    """Connectionist temporal classification (Graves et al., 2006): the labels of a column along a source piece's rows.
-
-    Args:
-        column: Where the labels stand.
-    """
+    """Connectionist temporal classification (Graves et al., 2006): the labels of a column along a source piece's rows."""
 
     head: ClassVar[str | None] = TOKEN_ADAPTER
     piecewise: ClassVar[bool] = True

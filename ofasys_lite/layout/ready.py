@@ -75,8 +75,6 @@ class Ready:
     """All tasks of a run, their vocabulary, and the adapters the model needs.
 
     Attributes:
-        tasks: The tasks.
-        vocabulary: The one vocabulary.
         adapters: Per adapter name, its dotted path and settings.
         codecs: Per adapter that writes codes, the folder of its codec.
     """
@@ -136,8 +134,6 @@ def make_ready(
     """Tasks ready to be drawn from; every mistake of every card and source is told at once.
 
     Args:
-        cards: The tasks.
-        modalities: Modality cards by name and alias.
         settings: Tokenizer and box bins.
         vocabulary: The vocabulary of a trained model, which grows by what the tasks declare; None trains one.
         progress: Called with (what, done, all) while data is read.

@@ -36,9 +36,6 @@ class Scan:
     """One pass over the light columns of a training split.
 
     Args:
-        plan: The task's plan.
-        source: The rows.
-        settings: Settings by modality.
         want_texts: A tokenizer is to be trained: texts are kept on the way.
         progress: Called with (what, done, all) while rows are read.
 

@@ -27,7 +27,6 @@ def pixel_mse(predictions: Sequence[Value], references: Sequence[Value]) -> Stat
 
     Args:
         predictions: Pictures (PIL images, arrays, bytes or paths of image files).
-        references: The same.
     """
     errors = [_error(*pair) for pair in zip(predictions, references, strict=True)]
     seen = np.array([error is not None for error in errors], dtype=np.float64)

@@ -61,8 +61,6 @@ def partition(groups: Groups | None, items: int, seed: int, most: int) -> tuple[
     """The ways to leave out groups (items, where `groups` is None): one; of crossed groups both and their cells.
 
     Args:
-        groups: Group of each item, or a pair of them.
-        items: Number of items.
         seed: Deals groups to parts where there are more groups than parts.
         most: Most parts of a way.
 

@@ -101,10 +101,8 @@ def nearest_caption(
     The ceiling is what real test pictures get (`details`), chance what the most frequent caption gets.
 
     Args:
-        predictions: Generated pictures.
         references: The real pictures of the same rows, for the ceiling.
         rows: Rows with a `caption`, `word`, `text` or `label`.
-        train: Pictures and rows of training.
 
     Raises:
         DataError: No training picture can be opened, or a row has none of the columns.
@@ -126,8 +124,6 @@ def caption_retrieval(predictions: Sequence[Value], references: Sequence[Value],
     with one caption in all rows nothing can be told, and the score is 0.
 
     Args:
-        predictions: Generated pictures.
-        references: The real pictures of the same rows.
         rows: Rows with a `caption`, `word`, `text` or `label`.
 
     Raises:

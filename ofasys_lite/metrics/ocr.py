@@ -37,7 +37,6 @@ def ocr_accuracy(predictions: Sequence[Value], references: Sequence[Value], rows
         predictions: Pictures (PIL images, uint8 arrays, or bytes or paths of image files).
         references: Words (a list holds alternatives), or pictures: then the row's `word`, `text`, `caption` or
             `label` is what was asked for.
-        rows: Rows of the data.
 
     Raises:
         DataError: rapidocr-onnxruntime is not installed, or a row does not say its word.

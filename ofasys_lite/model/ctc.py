@@ -37,10 +37,7 @@ def ctc_losses(
     interest to the softmax alone, so one column with the sum of all these stands for them.
 
     Args:
-        states_RD: Rows of all sequences, end to end.
         weight_VD: The head, often the table of the embedding.
-        lengths: Rows of each sequence.
-        labels: Classes of each sequence, on the host.
         blank: The class that says nothing.
         kept_logits: Most logits in memory at once; rows with more than that are done in parts.
     """

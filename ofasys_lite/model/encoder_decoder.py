@@ -55,8 +55,6 @@ class EncoderDecoder(nn.Module):
 
         Args:
             x_SD: Embedded source rows, sequences end to end.
-            positions_S3: Time, row and column of each row.
-            lengths: Rows of each source sequence.
 
         Raises:
             ShapeError: Rows, positions and lengths do not agree, or the model has no encoder and there are rows.

@@ -89,7 +89,6 @@ class FewRows:
     """One decoder block, evaluated for one position of every live row; no gradients, no dropout.
 
     Args:
-        block: The block.
         spaces: Work buffers by number of rows, shared by the blocks of one generation.
     """
 

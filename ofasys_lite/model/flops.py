@@ -20,7 +20,6 @@ def flops(
     norms, activations and embeddings are not counted.
 
     Args:
-        config: Sizes of the model.
         source_lengths: Source positions of each sample.
         target_lengths: Target positions with loss of each sample.
         vocabulary: Rows V of the output head; 0 leaves it out.

@@ -32,7 +32,6 @@ def head_loss(
     Args:
         states_LD: Rows that have a loss, and no others.
         weight_VD: The head, often the table of the embedding.
-        labels_L: Class of each row.
         smoothing: Share of the target that is spread over all classes.
         kept_logits: Most logits in memory at once; more rows than that are done in parts.
 

@@ -136,8 +136,6 @@ class DecodeCache:
         """What each row's newest query reads from the row's keys, the newest among them: (B, H, C).
 
         Args:
-            layer: Of the decoder.
-            q_BHC: Queries.
             scaled: Whether they are divided by sqrt(C) already.
         """
         buffers, count, beams = self._buffers[layer], self._layout.count, self._layout.beams
@@ -250,12 +248,7 @@ class DecodeCache:
 
 
 class _Lines:
-    """Views of a layer's buffers whose rows stand alone, made once and not at each step.
-
-    Args:
-        buffers: Keys and values (N, G, P, 1, C), at least `rows` of them.
-        rows: Live rows.
-    """
+    """Views of a layer's buffers whose rows stand alone, made once and not at each step."""
 
     def __init__(self, buffers: tuple[Tensor, Tensor], rows: int) -> None:
         self.room = buffers[0].shape[2]

@@ -198,7 +198,6 @@ class DecoderBlock(nn.Module):
 
         Args:
             x_TD: All rows of target sequences; or, with a cache, the newest row of each (B, D).
-            rotation_T: Of these rows.
             parts: Borders of self-attention; None with a cache.
             source: What cross-attention reads; None with a cache.
             cache: Holds what these rows read, and takes their keys and values.

@@ -43,9 +43,7 @@ def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float, layout:
     """One frequency ladder over the head, shared by three axes.
 
     Args:
-        head_width: C.
         sections: Pairs of channels per section; the i-th section turns by axis i % 3.
-        theta: Base of the ladder.
         layout: `blocks`: the sections lie one behind the other (Qwen2-VL); `interleaved`: they are spread evenly over
             the ladder, so that every axis has fast and slow pairs (Qwen3-VL, arXiv 2511.21631); `axial`: each has a
             ladder of its own (DnD-Transformer).
@@ -77,12 +75,7 @@ def axes_on(axes: RotaryAxes, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def rotary_angles(positions_SA: Tensor, axes: RotaryAxes) -> Rotation:
-    """Cosine and sine of every row's angle per pair, each (S, P) in fp32.
-
-    Args:
-        positions_SA: Position of each row on each axis, whole or broken numbers.
-        axes: Axis and inverse frequency per pair.
-    """
+    """Cosine and sine of every row's angle per pair, each (S, P) in fp32."""
     if positions_SA.ndim != 2 or (axes.axes_P and positions_SA.shape[1] <= max(axes.axes_P)):
         need = max(axes.axes_P, default=0) + 1
         raise ShapeError(f"positions have shape {tuple(positions_SA.shape)}", help=f"give {need} numbers per row")

@@ -15,8 +15,6 @@ class CallValue:
     """`name(a, key=b)` as plain values; a bareword is a call without arguments.
 
     Attributes:
-        name: Name of the call.
-        positional: Values without a key.
         keyed: (key, value) pairs.
     """
 

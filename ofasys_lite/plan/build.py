@@ -31,7 +31,6 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
 
     Args:
         card: The task; only its line, sets, decoding, path and origin matter here.
-        modalities: Modality cards by name and alias.
 
     Raises:
         InstructionError: One mistake, or an ErrorGroup with all of them.

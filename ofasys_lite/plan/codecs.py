@@ -55,9 +55,6 @@ def given_codec(
     Args:
         planning: Takes the mistakes.
         value: The attribute's plain value, None where it is not given.
-        modality: The slot's modality.
-        slot: The slot.
-        span: Place of the attribute.
         written: The slot is learned on the target side.
     """
     if value is None:

@@ -10,10 +10,6 @@ class ModelSize:
     """The sizes that a model's cost depends on.
 
     Attributes:
-        width: Width d.
-        encoder_layers: Layers of the encoder.
-        decoder_layers: Layers of the decoder.
-        heads: Attention heads.
         kv_heads: Key and value heads; 0 for as many as heads.
         ffn: Width f inside the feed-forward layer; 0 for 4 times the width.
         gated: Three products in the feed-forward layer instead of two (SwiGLU).
@@ -35,7 +31,6 @@ def flops(size: ModelSize, source: int, target: int, vocabulary: int) -> int:
     layer is gated, and fewer keys where heads share them. A multiplication with an addition counts as two.
 
     Args:
-        size: Sizes of the model.
         source: Source rows S.
         target: Target rows T.
         vocabulary: Rows V of the output head.

@@ -108,9 +108,6 @@ def planned_decode(
     Args:
         planning: Takes the mistakes: arguments that the way does not have or that cannot be (E106, E107, E108, E113,
             E207), and ways of decoding that come later.
-        span: Place of the attribute.
-        decode: Its value.
-        modality: The slot's modality.
         codec: What the slot is written with, None for anything but codes.
     """
     way = next(way for way in ways_of(modality) if way.name == decode.name)
@@ -222,8 +219,6 @@ def wrong_for(plan: Plan, values: Mapping[str, Any], said: Iterable[str]) -> tup
     """(message, help) of what is wrong with decoding a line so; None if nothing is.
 
     Args:
-        plan: Of the line.
-        values: All options.
         said: Names of those that were given; the others are the line's own.
     """
     ways = plan.ways()

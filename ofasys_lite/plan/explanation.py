@@ -71,8 +71,6 @@ class Cost:
     """What one sample costs with a model of a preset's size.
 
     Attributes:
-        preset: Name of the preset.
-        forward: Floating point operations of one forward pass.
         training: Three times that.
     """
 
@@ -86,8 +84,6 @@ class Explanation:
     """Everything that `explain` says of a line.
 
     Attributes:
-        plan: The plan.
-        canonical: Canonical form of the line.
         templates: One table per paraphrase.
         source: Source rows of a sample, estimated.
         target: Target rows of a sample, estimated.

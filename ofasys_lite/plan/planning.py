@@ -16,10 +16,6 @@ class Planning:
     """What is known and found while one line is planned.
 
     Attributes:
-        card: The task card.
-        modalities: Cards by name and alias.
-        errors: Mistakes found so far.
-        notes: Notes found so far.
         later: Reasons why the line cannot be trained yet.
     """
 

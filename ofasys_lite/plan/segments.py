@@ -184,7 +184,6 @@ class Plan:
     """Everything the rooms below need to know of a task's line.
 
     Attributes:
-        task: Task name.
         line: Canonical text of the line.
         templates: One per paraphrase; targets are the same in all.
         loss_on_words: Words right of the arrow carry loss.

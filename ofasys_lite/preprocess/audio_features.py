@@ -100,8 +100,6 @@ def specaugment(frames: Floats, rng: np.random.Generator, bands: int = 2, spans:
     """(F, M) normalised frames with random bands and spans of time set to 0, their mean (arXiv 1904.08779).
 
     Args:
-        frames: Normalised frames.
-        rng: Source of the drawing.
         bands: Bands of frequency hidden.
         spans: Spans of time hidden.
         share: Largest share of the bands, and of the frames, that one of them hides.

@@ -217,13 +217,7 @@ class Preprocess:
         raise TypeError(f"{type(self).__name__} cannot be written")
 
     def rest(self, piece: Piece, hidden: Piece, rng: np.random.Generator | None) -> Piece:
-        """A target's `piece` with loss on what the source hides of the same value.
-
-        Args:
-            piece: The whole value.
-            hidden: The source's piece of it.
-            rng: The sample's generator in training.
-        """
+        """A target's `piece` with loss on what the source hides of the same value."""
         raise DataError("the source hides a part of a value that the target reads in another way")
 
     def frame(self, value: Any) -> tuple[int, int] | None:

@@ -146,9 +146,6 @@ def cell_mask(lines: int, columns: int, ratio: float, style: str, rng: np.random
     """(P,) True at the round(ratio * P) hidden cells; a ratio above 0 hides at least one.
 
     Args:
-        lines: Cells from top to bottom.
-        columns: Cells from left to right.
-        ratio: Share of the cells to hide.
         style: `patches` (random cells, MAE, arXiv 2111.06377), `block` (random rectangles, BEiT, arXiv 2106.08254) or
             `center` (the cells nearest to the middle, a square of them).
         rng: Source of the drawing; `center` draws nothing.

@@ -33,11 +33,9 @@ def look_at_image(
     """What `Preprocess.look` says of an image.
 
     Args:
-        value: Raw value.
         settings: As `check` has them.
         target: (height, width) it is resized to, of (height, width).
         most: Pixels above which it is reduced, which is worth a remark.
-        whole: Decode it.
     """
     from ofasys_lite.preprocess.image_decode import open_image, pages, resized, turned
 

@@ -89,12 +89,9 @@ def mask_ids(ids: list[int], ratio: float, style: str, mask: int, rng: np.random
     """`ids` with about `ratio` of them masked.
 
     Args:
-        ids: Piece ids.
         ratio: Share of ids to mask, 0 to 1; at least one id is masked if `ratio` > 0.
         style: `bart`: spans of Poisson(3) length, each replaced by one mask; `token`: single ids, each replaced by a
             mask; `mass`: one contiguous span, each id replaced by a mask.
-        mask: Id of the mask.
-        rng: The sample's generator.
     """
     total = len(ids)
     budget = min(total, max(1, round(total * ratio))) if ratio > 0 and total else 0

@@ -207,7 +207,6 @@ def train_pieces(texts: Iterable[str], size: int, words: Iterable[str] = (), lim
     """A serialized SentencePiece model trained on at most `limit` characters of `texts`, drawn by hash.
 
     Args:
-        texts: Texts of all training splits.
         size: Number of pieces wanted; small data gives fewer (`hard_vocab_limit` is off).
         words: Words of the instructions. Every sample of a task carries them, so each counts as many texts.
         limit: Most characters used. Texts are kept in the order of the sha1 of their bytes until it is reached, so the

@@ -106,7 +106,6 @@ def split_of(key: str, ratios: Sequence[float] = RATIOS) -> str:
     """The split of a key, for ever: `train` (80 of 100), `valid` (10) or `test` (10) by its sha1.
 
     Args:
-        key: What is hashed.
         ratios: Shares of train, valid and test in percent.
 
     Example:
@@ -124,10 +123,8 @@ def assemble(
     """Rows per split with their `id`, groups in the order of a hash, so that the first n rows are a fair sample.
 
     Args:
-        name: Name of the recipe; begins every id.
         rows: Rows with a `group` each.
         limits: Largest number of rows per split; the last group may be cut.
-        split: Which split a group belongs to.
     """
     parts: dict[str, list[Row]] = {each: [] for each in SPLITS}
     for row in rows:

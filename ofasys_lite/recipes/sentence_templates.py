@@ -70,15 +70,7 @@ def _sequence(tokens: list[str], at: int, template: str) -> tuple[Node, int]:
 
 
 def expand(node: Node, rules: Mapping[str, Node], value: Value, generator: random.Random, slots: dict[str, str]) -> str:
-    """One sentence of a template; the slot values it used are put into `slots`.
-
-    Args:
-        node: The tree of the template.
-        rules: Trees of the named templates.
-        value: Gives (spoken, meant) for a list name.
-        generator: Decides every choice.
-        slots: Receives the meant values by slot name.
-    """
+    """One sentence of a template; the slot values it used are put into `slots`."""
     if node.kind == "text":
         return node.text
     if node.kind == "rule":

@@ -37,7 +37,6 @@ class TrainSplit:
     """The training rows for metrics that ask for them: references and rows, read once.
 
     Args:
-        judge: Says what is judged.
         train: The training rows; at most 10,000 of them are read, evenly spread.
     """
 

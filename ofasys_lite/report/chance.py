@@ -28,7 +28,6 @@ def chance_levels(rows: TaskRows, samples: int = 400, network: Network | None = 
     A falling loss says little as long as it is above this. Of codes it is the mean over their depths, as in the loss.
 
     Args:
-        rows: The training rows.
         samples: How many of them to look at, evenly spread.
         network: Makes the codes of slots that are written in codes; without it those are left out.
     """

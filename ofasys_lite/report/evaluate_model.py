@@ -43,7 +43,6 @@ class Split:
 
     Attributes:
         judges: Its metrics, the headline first.
-        rows: The rows of the split.
         train: The rows that baselines are fitted on.
         numbers: Which rows of the split.
         training: The same for metrics that look at them, one per judge.
@@ -66,7 +65,6 @@ class Predicted:
     """What the model made of a split's rows; rows that cannot be read are left out.
 
     Attributes:
-        numbers: Numbers of the rows.
         predictions: Value per judge, per row.
         references: Value per judge, per row.
         rows: The rows without media, for metrics that look at them.
@@ -97,7 +95,6 @@ def evaluate(
     """Every task's metric with its interval, its baselines and the margin over the strongest trivial one.
 
     Args:
-        model: The model.
         tasks: Names of tasks; None takes all that the model learned.
         split: `train`, `valid` or `test`.
         limit: Most rows per task, evenly spread over the split; None takes all.

@@ -19,12 +19,7 @@ _ROWS = 100
 
 
 def measured(model: Generalist, tasks: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Per task its metric and score on at most 100 rows of the test split, or the reason why there is none.
-
-    Args:
-        model: The model.
-        tasks: Names; None takes all that it learned.
-    """
+    """Per task its metric and score on at most 100 rows of the test split, or the reason why there is none."""
     found: dict[str, dict[str, Any]] = {}
     for task in model.tasks if tasks is None else tasks:
         try:
@@ -37,14 +32,7 @@ def measured(model: Generalist, tasks: Iterable[str] | None = None) -> dict[str,
 
 
 def note(path: str, before: Mapping[str, Mapping[str, Any]], model: Generalist, folder: Path) -> dict[str, Any]:
-    """What became of the tasks that were measured `before`, written into the run's folder.
-
-    Args:
-        path: What the run began with.
-        before: What `measured` gave then.
-        model: The model now.
-        folder: The run's.
-    """
+    """What became of the tasks that were measured `before`, written into the run's folder."""
     after = measured(model, [task for task, one in before.items() if "score" in one])
     told = {"path": path, "before": dict(before), "after": after}
     write_atomic(folder / FILE, json.dumps(told, indent=1, ensure_ascii=False))

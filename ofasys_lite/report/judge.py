@@ -63,10 +63,6 @@ class Judge:
     def reference(self, row: Mapping[str, Any], folder: str | None = None) -> Any:
         """What the data says; a picture as bytes, path or PIL image.
 
-        Args:
-            row: The row.
-            folder: Folder of relative paths.
-
         Raises:
             DataError: The column is not there, or holds something else than the line asks for.
         """

@@ -15,7 +15,6 @@ class Answers:
     """What one baseline says.
 
     Attributes:
-        name: The baseline.
         kind: `trivial` (listed under `baselines` in the card) or `reference` (under `references`).
         values: One answer per evaluated row.
         note: What a reader should know, such as the training rows it was fitted on; may be empty.
@@ -32,7 +31,6 @@ class Told:
     """All that one metric of a task judges.
 
     Attributes:
-        name: The metric.
         column: The target that it judges.
         kind: Kind of the values (`preprocess.kinds`).
         higher: Whether more is better, where the metric does not say it itself.
@@ -74,9 +72,7 @@ class SampleInput:
     """One source value of a sample.
 
     Attributes:
-        column: Its column.
         modality: Its modality (IMAGE, AUDIO, TEXT ...), as a caption.
-        value: The value.
         shown: How it looks, as its modality says; None: as a text, record or table, a picture by its type.
     """
 
@@ -112,9 +108,7 @@ class Baseline:
     """Score of one baseline on the task's own test rows.
 
     Attributes:
-        name: The baseline.
         kind: `trivial` or `reference`.
-        score: Its score.
         note: What a reader should know of it, such as the training rows it was fitted on; may be empty.
     """
 
@@ -129,8 +123,6 @@ class TaskResult:
     """One task: its metric, what it is held against, and samples to look at.
 
     Attributes:
-        task: Name of the task.
-        instruction: Its line.
         metric: Score on the evaluated split.
         baselines: Trivial baselines and classical references on the same rows.
         margin: Model minus the strongest trivial baseline, paired; None without a trivial baseline.
@@ -175,7 +167,6 @@ class RunResults:
     """All that is known of one run.
 
     Attributes:
-        name: Name of the run.
         facts: What to print at the head, in order: model, parameters, data, time, precision, machine ...
         tasks: Results in the order of the table.
         history: Rows of metrics.jsonl. `kind` is `train` (step, time in s, task, slot, loss; optional chance, tokens

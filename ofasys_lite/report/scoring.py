@@ -23,8 +23,6 @@ def scored(said: Said, seed: int, parts: int, training: Sequence[TrainRows] = ()
     """The scores of one task.
 
     Args:
-        said: What was said.
-        seed: Of the intervals.
         parts: Most parts that groups are dealt to.
         training: Training rows for metrics that look at them, one per metric; none where they are not at hand.
 

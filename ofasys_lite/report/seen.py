@@ -20,9 +20,6 @@ def without_seen(
     """(numbers of the rows that are judged, what should be said of them; empty where all is well).
 
     Args:
-        plan: The task's plan.
-        source: The rows of the split.
-        numbers: Those that are to be judged.
         contents: Which rows the task was trained on; None where that is not known.
         split: Its name. Training rows are judged where `train` is asked for.
         seen: `refuse`, `drop` or `keep`.

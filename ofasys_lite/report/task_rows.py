@@ -29,7 +29,6 @@ def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[
     """The sources of a task by split.
 
     Args:
-        card: The task's card.
         data: Split -> source, in place of the card's; without `train` the card's is taken, for the baselines.
 
     Raises:
@@ -65,7 +64,6 @@ class Input:
     """A column left of the arrow.
 
     Attributes:
-        column: Its name.
         modality: What its values are; a list of records is captioned as a structure.
         tool: What knows its values; None for a list of records.
         one: A row holds one value; else a list of them.
@@ -87,9 +85,6 @@ class TaskRows:
     """One split of a task as baselines and samples see it.
 
     Attributes:
-        plan: The task's plan.
-        maker: Lays rows out as the model reads them.
-        source: The rows.
         group: Column of the groups; empty: each row its own.
         crossed: Column of groups that cross those; may be empty.
     """

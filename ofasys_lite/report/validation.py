@@ -31,7 +31,6 @@ class Validator:
     Rows of metrics.jsonl: kind `valid`, step, time, task, metric, value (normalised score), loss (per slot).
 
     Args:
-        folder: The run.
         samples: Rows per task, evenly spread over its valid split.
         bf16: Run matrix products in bfloat16.
     """

@@ -36,12 +36,7 @@ class StepCounts:
 
 
 class RunTerms:
-    """Fixed numbering of a run's terms and tasks, so that counts of all ranks add up.
-
-    Args:
-        terms: Every term the run can have.
-        tasks: Every task of the run.
-    """
+    """Fixed numbering of a run's terms and tasks, so that counts of all ranks add up."""
 
     def __init__(self, terms: Sequence[Term], tasks: Sequence[str]) -> None:
         self.terms = tuple(dict.fromkeys(terms))
@@ -71,9 +66,6 @@ def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) 
     """(U,) weight of each loss value of a pack.
 
     Args:
-        batch: The pack.
-        ledger: The run's numbering.
-        counts: Counts of the whole step.
         mode: `share`, `token` or `sample`.
     """
     if mode not in MODES:

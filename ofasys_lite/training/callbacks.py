@@ -82,12 +82,7 @@ class _Every:
 
 
 class Checkpoints(L.Callback):
-    """Writes a checkpoint every few minutes, at an interruption (a signal) and at the end.
-
-    Args:
-        folder: The run's folder.
-        minutes: Minutes between checkpoints.
-    """
+    """Writes a checkpoint every few minutes, at an interruption (a signal) and at the end."""
 
     def __init__(self, folder: RunFolder, minutes: float) -> None:
         self.folder = folder
@@ -115,8 +110,6 @@ class Logs(L.Callback):
     """Writes a row per (task, slot) to metrics.jsonl, and to the loggers, every n steps.
 
     Args:
-        folder: The run's folder.
-        every: Steps between rows.
         mixture: Knows how often each task's rows have been gone through.
 
     Attributes:
@@ -180,12 +173,7 @@ class Logs(L.Callback):
 
 
 class Quarantining(L.Callback):
-    """Moves refused rows from shares into the ledger and quarantine.jsonl; the ledger stops the run above its limit.
-
-    Args:
-        ledger: The ledger.
-        folder: The run's folder.
-    """
+    """Moves refused rows from shares into the ledger and quarantine.jsonl; the ledger stops the run above its limit."""
 
     def __init__(self, ledger: Quarantine, folder: RunFolder) -> None:
         self.ledger = ledger
@@ -233,7 +221,6 @@ class Validating(L.Callback):
     """Calls a function every few minutes with the averaged weights in place; keeps the weights of the best score.
 
     Args:
-        minutes: Minutes between validations.
         function: Called with (step, seconds); returns the mean normalised score, or None.
         keep: Called where a score is the best so far, earlier sessions of a resumed run included.
     """

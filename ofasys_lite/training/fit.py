@@ -101,8 +101,6 @@ def train(
     """The trained generalist (averaged weights where the settings keep an average); its folder holds the run.
 
     Args:
-        run: Everything that is to be trained, and how.
-        console: Where progress is drawn.
         loggers: Further Lightning loggers.
         validate: Called at validations with (generalist, step, seconds); returns the mean normalised score.
 

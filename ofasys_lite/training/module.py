@@ -56,11 +56,6 @@ def _seed_of(*parts: object) -> int:
 class TrainingModule(L.LightningModule):
     """Trains a Network; knows Lightning, and nothing of tasks but their terms.
 
-    Args:
-        network: The weights.
-        ledger: Numbering of the run's terms and tasks.
-        settings: How to train.
-
     Raises:
         CardError: A rule for parameters matches none, or an optimizer cannot be built.
     """

@@ -63,9 +63,7 @@ def orthogonal(x_NAB: Tensor, coefficients: tuple[float, float, float], steps: i
     G = X X^T, whose next G is P G P; the same in exact arithmetic, and half the products where the sides are 1 : 4.
 
     Args:
-        x_NAB: N matrices.
         coefficients: Of x, x^3 and x^5.
-        steps: Iterations, at least one.
         eps: Least norm by which a matrix is divided.
     """
     a, b, c = coefficients

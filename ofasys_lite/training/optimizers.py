@@ -28,10 +28,6 @@ def check_optimizers(settings: TrainSettings) -> None:
 class Optimization:
     """Groups of parameters and the optimizers that train them.
 
-    Args:
-        groups: What `groups_of` found.
-        settings: How the run trains.
-
     Raises:
         CardError: An optimizer cannot be built, or does not take its parameters as they are.
     """

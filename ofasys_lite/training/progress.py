@@ -17,12 +17,7 @@ from ofasys_lite.training.module import TrainingModule
 
 
 class Progressing(L.Callback):
-    """A rich progress bar: share done, tokens/s, losses per task, time left. Plain lines where there is no terminal.
-
-    Args:
-        logs: Where speed and losses are read.
-        console: Where it is drawn.
-    """
+    """A rich progress bar: share done, tokens/s, losses per task, time left. Plain lines where there is no terminal."""
 
     def __init__(self, logs: Logs, console: Console | None = None) -> None:
         self.logs = logs

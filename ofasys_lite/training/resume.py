@@ -129,9 +129,6 @@ def same_facts(
     """Compares `facts_of` two runs.
 
     Args:
-        folder: The run.
-        before: What the checkpoint was trained with.
-        now: What is asked for.
         ignore: Other facts of the mixture are accepted.
         changed: Other numbers of rows are accepted.
 
@@ -251,7 +248,6 @@ def row_notes(
 
     Args:
         contents: Which rows each task is and was trained on.
-        hashes: Hashes of the rows of each split, by task.
         checked: Notes of the check before the run.
     """
     for task, splits in hashes.items():

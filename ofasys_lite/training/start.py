@@ -57,7 +57,6 @@ def replayed(
 
     Args:
         cards: What is trained; a task that is among them keeps its weight.
-        old: Cards of the tasks that the model has learned.
         share: 0 to below 1.
     """
     names = {card.name for card in cards}

@@ -39,10 +39,8 @@ def looked(
     """Per pack of this rank, what its objectives are to know of the step. All ranks call it, or none.
 
     Args:
-        packs: This rank's.
         look: `Network.look` of a pack, by its number, with the random state that its forward pass will have.
         index: Numbers in the run of a pack's terms.
-        ranks: Of the run.
     """
     own = [_seen(pack, look(pack, number), index(pack)) if asking([pack]) else {} for number, pack in enumerate(packs)]
     by_rank = ranks.gathered(own)

@@ -77,7 +77,6 @@ def claim_file(path: Path, overwrite: bool, inputs: Iterable[str | Path] = (), f
     """Returns if `path` may be written, asked before any work is done.
 
     Args:
-        path: The file that was named for an output.
         overwrite: A file that is there may be replaced.
         inputs: What is read; never replaced.
         flag: How `overwrite` is said, for the message.

@@ -31,9 +31,7 @@ class ArrowSource(RowSource):
     """Rows of a Parquet, Arrow or Feather file.
 
     Args:
-        file: The file.
         kind: `parquet` or `arrow`.
-        progress: Called while a Parquet file is turned into an Arrow file for the first time.
 
     Raises:
         DataError: If pyarrow is missing, the file is broken, or it has no rows.

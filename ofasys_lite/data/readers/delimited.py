@@ -15,12 +15,6 @@ from ofasys_lite.errors import DataError
 class DelimitedSource(RowSource):
     """Rows of a csv or tsv file.
 
-    Args:
-        file: The file.
-        dialect: How fields are written.
-        progress: Called while the file is indexed for the first time.
-        notes: What was found out about it, for the user.
-
     Raises:
         DataError: If it is empty, its header cannot be one, or a quote never closes.
     """

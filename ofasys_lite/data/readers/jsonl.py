@@ -24,11 +24,6 @@ _HELP = 'each line holds one row, such as {"image": "a.png", "answer": "red"}'
 class JsonLinesSource(RowSource):
     """Rows of a jsonl file; its columns are the keys met in the first 1000 rows.
 
-    Args:
-        file: The file.
-        encoding: Text encoding.
-        progress: Called while the file is indexed for the first time.
-
     Raises:
         DataError: If it is empty, or its first line is no object.
     """

@@ -60,10 +60,7 @@ def record_offsets(
     """(records, 2) start and end of every record without its line end, from the cache or a scan.
 
     Args:
-        file: The file.
-        digest: Hash of its content.
         marks: Separator and quotes within which line ends do not count; None: records are whole lines.
-        progress: Called now and then with the bytes done.
 
     Raises:
         DataError: On a quote that never closes, or a file that is not plain text of one-byte line ends.

@@ -36,10 +36,6 @@ def media_in(folder: str) -> list[str]:
 class FolderSource(RowSource):
     """Rows of a folder: `file`, and `label` where its files lie in a folder per class; `text` where they are texts.
 
-    Args:
-        folder: The folder.
-        names: Its files, as `media_in` gives them.
-
     Raises:
         DataError: Its folders are splits, or it holds no media.
     """

@@ -19,12 +19,6 @@ from ofasys_lite.preprocess.plain import all_plain, plain
 class ListSource(RowSource):
     """Rows of a list of dicts; its columns are all keys of all rows.
 
-    Args:
-        rows: The rows.
-        name: Name for messages.
-        base: Folder of relative media paths.
-        fingerprint: Hash of the content, if it is known already.
-
     Raises:
         DataError: If there are none, or one is no dict.
     """

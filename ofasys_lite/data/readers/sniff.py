@@ -61,9 +61,6 @@ def sniffed(file: DataFile, digest: str, dialect: Dialect, separator: bool, quot
     """(the dialect that the file itself shows, notes of what was taken).
 
     Args:
-        file: The file.
-        digest: Hash of its content.
-        dialect: What its name and the card say.
         separator: The card names the separator: it is not looked for.
         quote: The card says what quotes mean.
     """

@@ -20,10 +20,7 @@ class StreamSource:
 
     Args:
         rows: Starts the rows from the first; called once per epoch.
-        name: Name for messages.
         buffer: Rows held back for shuffling; 1 keeps the order.
-        seed: Seed of the shuffle.
-        columns: Slot column -> data column.
 
     Attributes:
         epoch: Epoch of the next row.

@@ -30,10 +30,6 @@ class TarSource(RowSource):
     seg.png.
     Text and json files are read as such, npy as arrays, everything else stays bytes.
 
-    Args:
-        file: The tar, not compressed.
-        progress: Called while the tar is indexed for the first time.
-
     Raises:
         DataError: If it is empty, broken, compressed, or holds a sample twice.
     """
