@@ -10,6 +10,8 @@ from typing import Any
 from ofasys_lite.errors import CardError, did_you_mean, nearest
 from ofasys_lite.writing.plain_values import as_plain
 
+#: Iterations of `minimax` behind which nothing is left to gain.
+MOST_MINIMAX = 5
 #: Options of the optimizers with a short name -> (its default; None: the trainer's own, what it is in words).
 OPTIMIZERS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
     "adamw": {
@@ -19,7 +21,8 @@ OPTIMIZERS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
     "muon": {
         "momentum": (0.95, "a number from 0 to below 1"),
         "nesterov": (True, "true or false"),
-        "ns_steps": (5, "a whole number of at least 1"),
+        "iteration": ("minimax", "minimax or quintic"),
+        "ns_steps": (None, "a whole number of at least 1, at most 5 of minimax"),
         "adjust_lr_fn": ("match_rms_adamw", "match_rms_adamw or original"),
     },
 }
@@ -79,6 +82,11 @@ class OptimizerSpec:
                 raise CardError(f"{where}: unknown option `{key}`", help=did_you_mean(str(key), ("lr", *known)))
             if not _fits(key, value):
                 raise CardError(f"{where}: {key} is {value!r}", help=f"{key} is {known[key][1]}")
+        if self.options.get("iteration") != "quintic" and self.options.get("ns_steps", 0) > MOST_MINIMAX:
+            raise CardError(
+                f"{where}: ns_steps is {self.options['ns_steps']!r}",
+                help=f"at most {MOST_MINIMAX}: there is no more to gain; or iteration: quintic",
+            )
 
     @staticmethod
     def of(value: object) -> OptimizerSpec:
@@ -267,6 +275,8 @@ def _fits(key: str, value: object) -> bool:
         return isinstance(value, bool)
     if key == "ns_steps":
         return isinstance(value, int) and number and value >= 1
+    if key == "iteration":
+        return value in ("minimax", "quintic")
     if key == "adjust_lr_fn":
         return value in ("match_rms_adamw", "original")
     if key == "momentum":

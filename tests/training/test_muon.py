@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.training.muon import Muon, orthogonal
+from ofasys_lite.training.muon import ITERATIONS, MINIMAX, Muon, orthogonal
+from ofasys_lite.training.rules import MOST_MINIMAX
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 SHAPES = [(16, 16), (16, 16), (16, 48), (48, 16), (8, 64), (3, 3)]
@@ -30,21 +32,62 @@ def plain(x: Tensor, steps: int) -> Tensor:
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_matrices_together_are_iterated_as_each_alone(shape: tuple[int, int], steps: int) -> None:
     x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(-6, 2, 4)[:, None, None]
-    found = orthogonal(x, COEFFICIENTS, steps, 1e-7)
+    found = orthogonal(x, [COEFFICIENTS] * steps, 1e-7)
     for one, made in zip(x, found, strict=True):
         torch.testing.assert_close(made.double(), plain(one, steps), atol=2e-5, rtol=0)
 
 
 def test_singular_values_come_near_one() -> None:
     x = torch.randn(2, 24, 96, generator=torch.Generator().manual_seed(1))
-    values = torch.linalg.svdvals(orthogonal(x, COEFFICIENTS, 5, 1e-7))
+    values = torch.linalg.svdvals(orthogonal(x, [COEFFICIENTS] * 5, 1e-7))
     assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
 
 
-def test_a_gradient_of_zeros_moves_nothing_but_by_decay() -> None:
+def spread(n: int, m: int, lowest: float) -> Tensor:
+    """A matrix whose singular values fall from 1 to `lowest`."""
+    generator = torch.Generator().manual_seed(3)
+    left, _, right = torch.linalg.svd(torch.randn(n, m, generator=generator), full_matrices=False)
+    return left @ torch.diag(torch.logspace(0, math.log10(lowest), min(n, m))) @ right
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_minimax_iterations_are_their_polynomials_of_the_singular_values(shape: tuple[int, int], steps: int) -> None:
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(4))
+    left, values, right = torch.linalg.svd(x.double(), full_matrices=False)
+    values = values / values.pow(8).sum() ** 0.125
+    for a, b, c in MINIMAX[:steps]:
+        values = a * values + b * values**3 + c * values**5
+    for scale in (1e-6, 1.0, 1e6):
+        found = orthogonal(scale * x[None], MINIMAX[:steps], 1e-7, bounded=True)[0]
+        torch.testing.assert_close(found.double(), left @ torch.diag(values) @ right, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("steps", "error"), [(3, 0.4358), (4, 0.0554), (5, 0.0002)])
+def test_minimax_polynomials_do_what_is_said_of_them(steps: int, error: float) -> None:
+    values = torch.linspace(0.006, 1, 20_001, dtype=torch.float64)
+    for a, b, c in MINIMAX[:steps]:
+        values = a * values + b * values**3 + c * values**5
+    assert float((values - 1).abs().max()) < error
+
+
+def test_three_minimax_iterations_lift_what_five_of_torch_lift() -> None:
+    x = spread(64, 256, 0.01)[None]
+    torchs = torch.linalg.svdvals(orthogonal(x, [COEFFICIENTS] * 5, 1e-7))
+    ours = torch.linalg.svdvals(orthogonal(x, MINIMAX[: ITERATIONS["minimax"]], 1e-7, bounded=True))
+    assert float(ours.min()) > 0.8 * float(torchs.min())
+    assert float(ours.max()) < 1.44
+
+
+def test_options_allow_as_many_iterations_as_there_are_polynomials() -> None:
+    assert len(MINIMAX) == MOST_MINIMAX
+
+
+@pytest.mark.parametrize("iteration", ITERATIONS)
+def test_a_gradient_of_zeros_moves_nothing_but_by_decay(iteration: str) -> None:
     parameter = nn.Parameter(torch.ones(4, 8))
     parameter.grad = torch.zeros(4, 8)
-    Muon([parameter], lr=0.1, weight_decay=0.5).step()
+    Muon([parameter], iteration, lr=0.1, weight_decay=0.5).step()
     torch.testing.assert_close(parameter.data, torch.full((4, 8), 0.95))
 
 
@@ -55,7 +98,7 @@ def test_its_steps_are_those_of_torch_but_for_bfloat16(options: dict[str, object
     generator = torch.Generator().manual_seed(2)
     ours = [nn.Parameter(torch.randn(*shape, generator=generator)) for shape in SHAPES]
     theirs = copy.deepcopy(ours)
-    one = Muon(ours, lr=0.02, weight_decay=0.1, **options)  # type: ignore[arg-type]
+    one = Muon(ours, "quintic", lr=0.02, weight_decay=0.1, **options)  # type: ignore[arg-type]
     two = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, **options)  # type: ignore[arg-type]
     begun = copy.deepcopy(ours)
     for _ in range(3):

@@ -84,6 +84,8 @@ def test_a_run_tells_its_groups_and_keeps_them(tmp_path: Path, network: Network)
         ({"optimizer": "moun"}, "optimizer `moun` is not known.*did you mean `muon`"),
         ({"optimizer": {"path": "muon", "momentun": 0.9}}, "unknown option `momentun`.*did you mean `momentum`"),
         ({"optimizer": {"path": "muon", "ns_steps": 0}}, "ns_steps is 0.*at least 1"),
+        ({"optimizer": {"path": "muon", "ns_steps": 6}}, "ns_steps is 6.*at most 5.*quintic"),
+        ({"optimizer": {"path": "muon", "iteration": "cubic"}}, "iteration is 'cubic'.*minimax or quintic"),
         ({"optimizer": {"path": "adamw", "lr": -1}}, "lr is -1.*at least 0"),
         ({"optimizer": {"lr": 1}}, "has no `path`"),
         ({"parameters": {"match": "*"}}, "parameters is .*a list of rules"),
