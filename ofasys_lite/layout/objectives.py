@@ -40,7 +40,7 @@ class Tokens(Objective):
 
 
 class Ctc(Objective):
-    """Connectionist temporal classification (Graves et al., 2006): the labels of a column along a source piece's rows."""
+    """Connectionist temporal classification (Graves et al., 2006): a column's labels along a source piece's rows."""
 
     head: ClassVar[str | None] = TOKEN_ADAPTER
     piecewise: ClassVar[bool] = True

@@ -21,66 +21,95 @@ MINIMAX: tuple[Polynomial, ...] = (
     (2.1082, -1.49014, 0.39973),
     (1.87823, -1.25357, 0.37535),
 )
+#: The polynomial of torch.optim.Muon, the same in each iteration.
+QUINTIC: Polynomial = (3.4445, -4.7750, 2.0315)
 #: Iterations by kind of polynomial: the choices of `iteration`, and how many it makes where nothing is said.
 ITERATIONS = {"minimax": 3, "quintic": 5}
 #: Most values that are iterated on at once: 64 MB.
 _AT_ONCE = 1 << 24
 
 
-class Muon(torch.optim.Muon):
-    """torch.optim.Muon (arXiv 2502.16982) with a choice of iterations; its state is the same.
+class Muon(torch.optim.Optimizer):
+    """Momentum whose updates are brought near the nearest orthogonal matrix (arXiv 2502.16982), as torch.optim.Muon.
 
-    On a CPU always in fp32, also where bf16 would be faster, so that a run learns the same on every machine.
+    Kernels of convolutions are the matrices of their outputs and all the rest. On a CPU always in fp32, also where bf16
+    would be faster, so that a run learns the same on every machine; elsewhere the iterations are in bf16.
 
     Args:
-        params: Matrices, or groups of them.
+        params: Matrices and kernels, or groups of them.
         iteration: `minimax`: `MINIMAX` on singular values over a bound of the largest, or `quintic`: as torch does it.
         ns_steps: Iterations, at most five of `minimax`; None takes the usual number (`ITERATIONS`).
-        **options: Of torch.optim.Muon.
+        adjust_lr_fn: `match_rms_adamw`: updates as large as those of AdamW, or `original`.
+
+    Raises:
+        ValueError: A parameter is no matrix or kernel.
     """
 
-    def __init__(self, params: Any, iteration: str = "minimax", ns_steps: int | None = None, **options: Any) -> None:
-        super().__init__(params, ns_steps=ns_steps or ITERATIONS[iteration], **options)
-        self.minimax = iteration == "minimax"
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        *,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        iteration: str = "minimax",
+        ns_steps: int | None = None,
+        adjust_lr_fn: str = "original",
+        eps: float = 1e-7,
+    ) -> None:
+        given: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
+        given |= {"iteration": iteration, "ns_steps": ns_steps or ITERATIONS[iteration]}
+        super().__init__(params, given | {"adjust_lr_fn": adjust_lr_fn, "eps": eps})
+        shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"] if p.ndim < 2]
+        if shapes:
+            raise ValueError(f"muon takes matrices and kernels, not a parameter of shape {shapes[0]}")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes a state; one of torch.optim.Muon, as earlier runs have it, goes on with its iterations."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("iteration", "quintic")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update; what `closure` gives, if there is one."""
-        elsewhere = any(p.device.type != "cpu" for group in self.param_groups for p in group["params"])
-        if elsewhere and not self.minimax:
-            return super().step(closure)  # type: ignore[no-untyped-call]
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
             alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-            parameters: list[Tensor] = []
-            gradients: list[Tensor] = []
-            momenta: list[Tensor] = []
-            self._init_group(group, parameters, gradients, momenta)
-            for parameter, gradient, momentum in zip(parameters, gradients, momenta, strict=True):
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                state = self.state[parameter]
+                momentum = state.setdefault("momentum_buffer", torch.zeros_like(gradient))
                 momentum.lerp_(gradient, 1 - group["momentum"])
                 update = gradient.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
-                alike.setdefault(parameter.shape, []).append((parameter, update))
+                update = update.flatten(1)
+                alike.setdefault(update.shape, []).append((parameter, update))
             for shape, pairs in alike.items():
                 for first in range(0, len(pairs), most := max(1, _AT_ONCE // shape.numel())):
                     self._update(pairs[first : first + most], group)
         return loss
 
-    def _update(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
+    @staticmethod
+    def _update(pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
         """Takes the step of parameters of one shape."""
-        rows, columns = pairs[0][0].shape
+        rows, columns = pairs[0][1].shape
         x_NAB = torch.stack([update for _, update in pairs])
         if not x_NAB.is_cpu:
             x_NAB = x_NAB.bfloat16()
-        steps: int = group["ns_steps"]
-        polynomials = MINIMAX[:steps] if self.minimax else (group["ns_coefficients"],) * steps
-        updates = orthogonal(x_NAB, polynomials, group["eps"], bounded=self.minimax)
-        original = group["adjust_lr_fn"] in (None, "original")
+        bounded = group["iteration"] == "minimax"
+        polynomials = MINIMAX[: group["ns_steps"]] if bounded else (QUINTIC,) * group["ns_steps"]
+        updates = orthogonal(x_NAB, polynomials, group["eps"], bounded)
+        original = group["adjust_lr_fn"] == "original"
         factor = math.sqrt(max(1.0, rows / columns)) if original else 0.2 * math.sqrt(max(rows, columns))
         for (parameter, _), update in zip(pairs, updates, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * factor)
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(update.view(parameter.shape), alpha=-group["lr"] * factor)
 
 
 def orthogonal(x_NAB: Tensor, polynomials: Sequence[Polynomial], eps: float, bounded: bool = False) -> Tensor:

@@ -20,8 +20,8 @@ from ofasys_lite.training.settings import TrainSettings
 
 #: Layers whose weights are factors of a product. Tables, norms and parameters that a module holds by itself are none.
 _PRODUCTS = (nn.Linear, nn.Bilinear, _ConvNd, nn.MultiheadAttention, nn.RNNBase)
-#: Where the blocks of the encoder-decoder stand in a network.
-_BLOCKS = ("body.encoder.*", "body.decoder.*")
+#: What `muon` trains by itself, of their matrices and kernels.
+_HIDDEN = ("body.*", "adapters.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def groups_of(network: nn.Module, settings: TrainSettings) -> tuple[Group, ...]:
                 raise _nothing(pattern, named)
     rules, rest = settings.parameters, settings.optimizer
     if rest.path == "muon":
-        rules, rest = (ParameterRule(_BLOCKS, optimizer=rest), *rules), OptimizerSpec()
+        rules, rest = (ParameterRule(_HIDDEN, optimizer=rest), *rules), OptimizerSpec()
     products = _products(network)
     found: dict[tuple[object, ...], Group] = {}
     # groups of matrices come first, as the optimizer's state of earlier runs has them
@@ -108,8 +108,8 @@ def _group_of(
     for rule in rules:
         if not any(fnmatchcase(name, pattern) for pattern in rule.match):
             continue
-        # torch.optim.Muon takes matrices; what else is matched stays with the optimizer it had
-        if rule.optimizer is not None and (rule.optimizer.path != "muon" or (matrix and parameter.ndim == 2)):
+        # Muon takes matrices and kernels; what else is matched stays with the optimizer it had
+        if rule.optimizer is not None and (rule.optimizer.path != "muon" or matrix):
             chosen = rule.optimizer
         lr = lr if rule.lr is None else rule.lr
         decay = decay if rule.decay is None else rule.decay

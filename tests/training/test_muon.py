@@ -9,16 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.training.muon import ITERATIONS, MINIMAX, Muon, orthogonal
+from ofasys_lite.training.muon import ITERATIONS, MINIMAX, QUINTIC, Muon, orthogonal
 from ofasys_lite.training.rules import MOST_MINIMAX
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 SHAPES = [(16, 16), (16, 16), (16, 48), (48, 16), (8, 64), (3, 3)]
 
 
 def plain(x: Tensor, steps: int) -> Tensor:
     """Newton-Schulz as it is written down, in float64."""
-    a, b, c = COEFFICIENTS
+    a, b, c = QUINTIC
     x = x.double() / x.double().norm()
     if x.shape[0] > x.shape[1]:
         return plain(x.T, steps).T
@@ -32,14 +31,14 @@ def plain(x: Tensor, steps: int) -> Tensor:
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_matrices_together_are_iterated_as_each_alone(shape: tuple[int, int], steps: int) -> None:
     x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(-6, 2, 4)[:, None, None]
-    found = orthogonal(x, [COEFFICIENTS] * steps, 1e-7)
+    found = orthogonal(x, [QUINTIC] * steps, 1e-7)
     for one, made in zip(x, found, strict=True):
         torch.testing.assert_close(made.double(), plain(one, steps), atol=2e-5, rtol=0)
 
 
 def test_singular_values_come_near_one() -> None:
     x = torch.randn(2, 24, 96, generator=torch.Generator().manual_seed(1))
-    values = torch.linalg.svdvals(orthogonal(x, [COEFFICIENTS] * 5, 1e-7))
+    values = torch.linalg.svdvals(orthogonal(x, [QUINTIC] * 5, 1e-7))
     assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
 
 
@@ -73,7 +72,7 @@ def test_minimax_polynomials_do_what_is_said_of_them(steps: int, error: float) -
 
 def test_three_minimax_iterations_lift_what_five_of_torch_lift() -> None:
     x = spread(64, 256, 0.01)[None]
-    torchs = torch.linalg.svdvals(orthogonal(x, [COEFFICIENTS] * 5, 1e-7))
+    torchs = torch.linalg.svdvals(orthogonal(x, [QUINTIC] * 5, 1e-7))
     ours = torch.linalg.svdvals(orthogonal(x, MINIMAX[: ITERATIONS["minimax"]], 1e-7, bounded=True))
     assert float(ours.min()) > 0.8 * float(torchs.min())
     assert float(ours.max()) < 1.44
@@ -87,7 +86,7 @@ def test_options_allow_as_many_iterations_as_there_are_polynomials() -> None:
 def test_a_gradient_of_zeros_moves_nothing_but_by_decay(iteration: str) -> None:
     parameter = nn.Parameter(torch.ones(4, 8))
     parameter.grad = torch.zeros(4, 8)
-    Muon([parameter], iteration, lr=0.1, weight_decay=0.5).step()
+    Muon([parameter], lr=0.1, weight_decay=0.5, iteration=iteration).step()
     torch.testing.assert_close(parameter.data, torch.full((4, 8), 0.95))
 
 
@@ -98,7 +97,7 @@ def test_its_steps_are_those_of_torch_but_for_bfloat16(options: dict[str, object
     generator = torch.Generator().manual_seed(2)
     ours = [nn.Parameter(torch.randn(*shape, generator=generator)) for shape in SHAPES]
     theirs = copy.deepcopy(ours)
-    one = Muon(ours, "quintic", lr=0.02, weight_decay=0.1, **options)  # type: ignore[arg-type]
+    one = Muon(ours, lr=0.02, weight_decay=0.1, iteration="quintic", **options)  # type: ignore[arg-type]
     two = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, **options)  # type: ignore[arg-type]
     begun = copy.deepcopy(ours)
     for _ in range(3):
@@ -110,8 +109,29 @@ def test_its_steps_are_those_of_torch_but_for_bfloat16(options: dict[str, object
     for a, b, first in zip(ours, theirs, begun, strict=True):
         moved = float((a - first).detach().norm())
         assert float((a - b).detach().norm()) < 0.03 * moved
-    assert one.state_dict()["state"].keys() == two.state_dict()["state"].keys()
-    two.load_state_dict(one.state_dict())
+    resumed = Muon(copy.deepcopy(theirs))
+    resumed.load_state_dict(two.state_dict())
+    held = [(group["iteration"], group["ns_steps"]) for group in resumed.param_groups]
+    assert held == [("quintic", options.get("ns_steps", 5))]
+    assert resumed.state_dict()["state"].keys() == one.state_dict()["state"].keys()
+
+
+@pytest.mark.parametrize("iteration", ITERATIONS)
+def test_a_kernel_is_the_matrix_of_its_outputs(iteration: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    kernel = nn.Parameter(torch.randn(8, 3, 3, 3, generator=generator))
+    matrix = nn.Parameter(kernel.detach().flatten(1).clone())
+    for _ in range(2):
+        kernel.grad = torch.randn(kernel.shape, generator=generator)
+        matrix.grad = kernel.grad.flatten(1).clone()
+        for parameter in (kernel, matrix):
+            Muon([parameter], lr=0.1, iteration=iteration).step()
+    torch.testing.assert_close(kernel.flatten(1), matrix, atol=0, rtol=0)
+
+
+def test_a_vector_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"matrices and kernels, not a parameter of shape \(4,\)"):
+        Muon([nn.Parameter(torch.ones(4))])
 
 
 def test_parameters_without_a_gradient_stay_as_they_are() -> None:

@@ -38,11 +38,14 @@ def grouped(network: Network, **settings: Any) -> dict[str, Group]:
     return dict(held)
 
 
-def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest(network: Network) -> None:
+def test_muon_takes_matrices_and_kernels_and_adamw_tables_norms_and_biases(network: Network) -> None:
     found = grouped(network, optimizer="muon")
+    shapes = set()
     for name, parameter in network.named_parameters():
-        block = name.startswith(("body.encoder.", "body.decoder.")) and parameter.ndim == 2
-        assert found[name].optimizer.name == ("muon" if block else "adamw"), name
+        matrix = name.startswith(("body.", "adapters.")) and parameter.ndim > 1
+        shapes |= {(name.split(".")[0], parameter.ndim)} if matrix else set()
+        assert found[name].optimizer.name == ("muon" if matrix else "adamw"), name
+    assert shapes == {("body", 2), ("adapters", 2), ("adapters", 4)}
 
 
 def test_later_rules_win_key_by_key_and_a_rule_may_name_an_optimizer(network: Network) -> None:
