@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -16,7 +17,8 @@ BENCHMARKS = ROOT / "benchmarks"
 
 
 def _python(*arguments: str) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(BENCHMARKS)])}
+    path = os.pathsep.join([str(ROOT), str(BENCHMARKS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, env=environment, check=True, cwd=ROOT
     )
@@ -64,6 +66,19 @@ def test_the_training_benchmark_runs_in_small_and_stores_its_row(tmp_path: Path)
     for together, alone in result["loss_packed_and_one_by_one"].values():
         assert together == pytest.approx(alone, rel=1e-4)
     assert "HF padding src / tgt" in out
+
+
+@pytest.mark.slow
+def test_the_decoding_benchmark_runs_in_small_and_every_side_writes_what_was_asked(tmp_path: Path) -> None:
+    sides = ["ours fp32"]
+    if importlib.util.find_spec("transformers"):
+        sides += ["HF fp32"]
+        sides += ["CTranslate2 int8"] if importlib.util.find_spec("ctranslate2") else []
+    _python("benchmarks/decoding.py", "--smoke", "--out", str(tmp_path), "--sides", *sides)
+    row = json.loads((tmp_path / "decoding_smoke.json").read_text())
+    assert set(row["results"]) == {f"{p}, {b}" for p in ("drawn", "sorted", "stops") for b in ("greedy", "beam 4")}
+    assert row["results"]["drawn, greedy"]["tokens"] == [512, 512]
+    assert all("ours fp32" in result["tokens_per_s"] for result in row["results"].values())
 
 
 @pytest.mark.slow
