@@ -1,0 +1,85 @@
+"""docs/references.md: goals, what the generalists reach and what a model for one task alone reaches, side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, table
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE = DOCS / "references.md"
+#: task -> (goal of the quickstart, goal of the showcase) on the test split, in the metric's unit
+GOALS: dict[str, tuple[float | None, float | None]] = {
+    "digits": (0.98, 0.993),
+    "vqa": (0.87, 0.96),
+    "entailment": (None, 0.95),
+    "grounding": (None, 0.90),
+    "detection": (0.80, 0.97),
+    "g2p": (0.165, 0.10),
+    "intent": (0.96, 0.99),
+    "slots": (0.55, 0.93),
+    "speech": (0.02, 0.001),
+    "sudoku": (0.90, 0.99),
+    "translation": (75.0, 95.0),
+    "text_to_sql": (0.75, 0.96),
+    "infilling": (None, 0.62),
+}
+HEAD = """# Goals, and models for one task alone
+
+What one model for all tasks reaches (`experiment=quickstart`, `experiment=showcase`), the goals it is held to, and
+beside them what a user would take for that one task, trained on the very same training split and scored on the same
+test split by the same metric, 95 % intervals over the same groups. Written by `python benchmarks/references.py --page` from
+benchmarks/results/references.json and docs/results/; a bold score meets its goal.
+"""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return dict(found.get("tasks", {}))
+
+
+def _scored(score: dict[str, Any] | None, goal: float | None = None) -> str:
+    if score is None:
+        return "–"
+    value = f"{score['value']:.3g}"
+    if goal is not None and (score["value"] >= goal) == score["higher_is_better"]:
+        value = f"**{value}**"
+    return f"{value} [{score['low']:.3g}, {score['high']:.3g}]"
+
+
+def _goal(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
+
+
+def page() -> str:
+    """The whole page as it should be."""
+    alone = _read(RESULTS / "references.json")
+    quick, show = (_read(DOCS / "results" / f"{name}.json") for name in ("quickstart", "showcase"))
+    head = ["task", "metric", "goal of the quickstart", "quickstart", "goal of the showcase", "showcase", "alone"]
+    rows = [head]
+    for name, (first, second) in GOALS.items():
+        ours = [part.get(name, {}).get("metric") for part in (quick, show)]
+        other = alone.get(name, {}).get("metric")
+        known = next(each for each in (*ours, other) if each is not None)
+        arrow = "↑" if known["higher_is_better"] else "↓"
+        shown = [_goal(first), _scored(ours[0], first), _goal(second), _scored(ours[1], second), _scored(other)]
+        rows.append([name, f"{known['name']} {arrow}", *shown])
+    lines = [HEAD, table(rows), "\n## The models for one task\n"]
+    facts = [["task", "what", "training rows", "CPU s, one thread", "runs", "facts", "made with", "commit"]]
+    for name, row in alone.items():
+        runs = ", ".join(f"{value:.3f}" for value in row["runs"])
+        said = ", ".join(f"{key}: {_fact(value)}" for key, value in row["facts"].items())
+        packages = {k: v for k, v in row["machine"].items() if k not in ("cpu", "flags", "python")}
+        made = ", ".join(f"{key} {value}" for key, value in packages.items())
+        spent = f"{row['cpu_seconds']:.0f}"
+        facts.append([name, row["what"], f"{row['rows']['train']:,}", spent, runs, said, made, row["commit"]])
+    lines.append(table(facts) if len(facts) > 1 else "None was trained yet.")
+    return "\n".join(lines) + "\n"
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
