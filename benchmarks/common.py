@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -89,11 +90,17 @@ def commit(folder: Path = Path(__file__).parent) -> str:
 
 
 def write_row(name: str, row: Mapping[str, object], folder: Path | None = None) -> Path:
-    """Writes `row` with date and commit to results/<name>.json and returns where."""
+    """Writes `row` with date, commit and load of the machine to results/<name>.json and returns where."""
     path = (folder or RESULTS) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    dated = {"benchmark": name, "date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit(), **row}
+    dated = {"benchmark": name, "date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit()}
+    # who else ran: with a load above the number of cores only ratios of one run say something
+    dated |= {"load": round(os.getloadavg()[0], 1), "cores": os.cpu_count(), **row}
     path.write_text(json.dumps(dated, indent=1) + "\n", encoding="utf-8")
+    if folder is None:
+        from performance_page import renew
+
+        renew()  # docs/performance.md says what the stored results say
     return path
 
 

@@ -147,9 +147,12 @@ def ledger() -> dict[str, Any]:
 
 
 def write(found: Mapping[str, Any]) -> None:
-    """Stores the ledger and its page."""
+    """Stores the ledger, its page, and the page of all goals of speed."""
+    from performance_page import renew
+
     LEDGER.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(found), encoding="utf-8")
+    renew()
 
 
 def _figure(values: Sequence[float | None]) -> str:

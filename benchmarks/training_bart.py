@@ -57,6 +57,8 @@ class Flat(nn.Module):
         self.embedding = nn.Embedding(sizes.vocabulary, sizes.width)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.model = EncoderDecoder(self.config)
+        #: Rows that went through the encoder and the decoder so far: padding is what of them no sample has.
+        self.rows = [0, 0]
 
     def forward(self, batch: Sequence[Sample]) -> Tensor:
         sources, targets = [len(s.source) for s in batch], [len(s.target) for s in batch]
@@ -64,6 +66,8 @@ class Flat(nn.Module):
         read = [i for s in batch for i in s.source] + [i for s in batch for i in (START, *s.target[:-1])]
         # one lookup for all ids: its gradient is as large as the table, whatever the number of ids
         x_SD, y_TD = self.embedding(torch.tensor(read)).split_with_sizes((sum(sources), sum(targets)))
+        self.rows[0] += len(x_SD)
+        self.rows[1] += len(y_TD)
         positions_S3, positions_T3 = _counted(sources), _counted(targets)
         states_SD = self.model.encode(x_SD, positions_S3, sources)
         cross = list(zip(targets, sources, strict=True))
@@ -145,7 +149,7 @@ def layouts_agree(side: Trainer, batch: list[Sample]) -> tuple[float, float]:
     return together, sum(alone) / sum(len(s.target) for s in batch)
 
 
-def measure(sizes: Sizes, precision: str, peak: float) -> dict[str, object]:
+def measure(sizes: Sizes, precision: str, peak: float) -> dict[str, Any]:
     """All figures of one precision: tokens per second of both sides, their ratios, our use of the peak."""
     ours, theirs = Trainer(Flat, sizes, precision), Trainer(Padded, sizes, precision)
     drawn, repetitions = draw(sizes.batches, vocabulary=sizes.vocabulary), sizes.repetitions
@@ -160,20 +164,26 @@ def measure(sizes: Sizes, precision: str, peak: float) -> dict[str, object]:
     for name, pool in BUCKETS.items():
         dealt = deal(bucket(drawn, pool), repetitions, sizes.per_repetition)
         plans[name] = ([shuffle(part, seed) for seed, part in enumerate(dealt)], dealt)
-    result: dict[str, object] = {"loss_packed_and_one_by_one": agreement}
+    result: dict[str, Any] = {"loss_packed_and_one_by_one": agreement}
     for name, (own, other) in plans.items():
+        flat = ours.module
+        assert isinstance(flat, Flat)
+        flat.rows = [0, 0]
         sides = {
             "ours": lambda r, own=own: ours.run(own[r] if r >= 0 else drawn[-2:-1]),
             "hf": lambda r, other=other: theirs.run(other[r] if r >= 0 else drawn[-2:-1]),
         }
         seconds = interleave(sides, repetitions)
         result[name] = figures(seconds, own, other, sizes, peak)
+        seen = [s for batches in (drawn[-2:-1], *own) for batch in batches for s in batch]
+        lengths = (sum(len(s.source) for s in seen), sum(len(s.target) for s in seen))
+        result[name]["ours_padding"] = [1 - held / rows for held, rows in zip(lengths, flat.rows, strict=True)]
     return result
 
 
 def figures(
     seconds: dict[str, list[float]], own: list[Batches], other: list[Batches], sizes: Sizes, peak: float
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Tokens per second, ratio, padding and use of the peak from the seconds of every repetition."""
     config = Flat(Sizes(**{**asdict(sizes), "vocabulary": 8})).config
     tokens = [useful(batches) for batches in own]
@@ -190,7 +200,6 @@ def figures(
         "hf_tokens_per_s": spread(rates["hf"]).to_dict(),
         "ratio": spread([a / b for a, b in zip(rates["ours"], rates["hf"], strict=True)]).to_dict(),
         "ours_use_of_peak": spread(use).to_dict(),
-        "ours_padding": [0.0, 0.0],
         "hf_padding": [source, target],
         "seconds": seconds,
     }
@@ -217,7 +226,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=Sizes().repetitions)
     parser.add_argument("--batches", type=int, default=Sizes().per_repetition, help="batches per repetition")
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=(*PRECISIONS, "auto"),
+        default=list(PRECISIONS),
+        help="auto: fp32, and bf16 where the probe finds it faster",
+    )
     parser.add_argument("--smoke", action="store_true", help="toy sizes, two repetitions, for tests")
     parser.add_argument("--out", type=Path, default=None, help="folder of the JSON row, default benchmarks/results")
     return parser.parse_args(argv)
@@ -246,7 +261,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "results": {},
     }
     print({k: v for k, v in row.items() if k != "results"}, flush=True)
-    for precision in args.precisions:
+    chosen = args.precisions
+    if "auto" in chosen:
+        chosen = ["fp32", "bf16"] if probe.dtype == "bf16" else ["fp32"]
+    for precision in chosen:
         row["results"][precision] = measure(sizes, precision, peaks["fp32" if precision == "fp32" else "bf16"])
         print(report({"results": {precision: row["results"][precision]}}), flush=True)
     print(report(row))

@@ -2,8 +2,8 @@
 
     python docs/make_results.py runs/quickstart
 
-copies runs/quickstart/metrics.json to docs/results/quickstart.json, writes the table from it, and draws
-docs/results/quickstart.png from the run's evaluation.
+copies runs/quickstart/metrics.json to docs/results/quickstart.json, writes the table from it and
+docs/references.md, and draws docs/results/quickstart.png from the run's evaluation.
 """
 
 from __future__ import annotations
@@ -79,6 +79,10 @@ def main(run: str) -> None:
     if not pattern.search(text):
         sys.exit(f"README.md has no markers {begin} ... {end}")
     sheet(Path(run) / "evaluation.json", ROOT / "docs" / "results" / f"{name}.png")
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import reference_page  # docs/references.md has these scores beside their goals
+
+    reference_page.PAGE.write_text(reference_page.page(), encoding="utf-8")
     readme.write_text(pattern.sub(lambda _: f"{begin}\n{table(results)}\n{end}", text), encoding="utf-8")
 
 
