@@ -34,16 +34,16 @@ SKIPPED = 2
 
 
 def texts(count: int, words: int) -> list[str]:
-    """Texts of so many words, each of which is a token or a few."""
+    """Texts of so many words of a few, so that each becomes one token."""
     rng = random.Random(0)
-    known = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 5))) for _ in range(300)]
+    known = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 5))) for _ in range(60)]
     return [" ".join(rng.choices(known, k=words)) for _ in range(count)]
 
 
 def tasks() -> dict[str, tuple[Task, int]]:
     """Task and samples a step."""
     rng = np.random.default_rng(0)
-    infilling = Task("infilling", 'what is the complete text of " [TEXT:text,mask_ratio=0.3] "? -> [TEXT:text]')
+    infilling = Task("infilling", "[TEXT:text,mask_ratio=0.3] -> [TEXT:text]")
     infilling.add_dataset([{"text": text} for text in texts(400, 64)])
     caption = Task("caption", "[IMAGE:img] what does the image describe? -> [TEXT:cap]")
     pictures = [Image.fromarray(rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)) for _ in range(24)]
