@@ -90,7 +90,7 @@ def read_tasks(path: Path) -> bool:
 
 @pytest.mark.parametrize("path", sorted(content_folder("presets").glob("model/*.yaml")), ids=preset_name)
 def test_the_header_of_a_model_preset_tells_its_true_cost(path: Path) -> None:
-    from ofasys_lite.model.flops import parameters
+    from ofasys_lite.model.work import parameters
 
     text = path.read_text(encoding="utf-8")
     run = load_run_config([f"model={path.stem}", *MINE])

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ofasys_lite.adapters.counting import counted
 from ofasys_lite.adapters.passes import Sources, ToWrite, Written
 from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.layout.learned import LossKey, LossRows
 from ofasys_lite.layout.pack import Batch, Part
-from ofasys_lite.model import EncoderDecoder, Taps
+from ofasys_lite.model import EncoderDecoder, Taps, Work
 
 # Deviation of a fresh token table. Rows read are divided by it, logits too (adapters/text.py tells why it matters).
 TABLE_STD = 0.25
@@ -169,6 +170,18 @@ class Adapter(nn.Module):
         """
         parts = [parameter.reshape(-1)[:0].sum() for parameter in self.parameters()]
         return torch.stack(parts).sum() if parts else torch.zeros(())
+
+    def work(self, parts: Sequence[Part]) -> tuple[Work, Work]:
+        """What training costs: of a row that is embedded, and of a row that heads learn.
+
+        Here `embed` as torch counts it, and once every matrix that it does not use. Where `embed` depends on values, so
+        that nothing can be counted, every matrix once a row that is embedded. Override where neither is so.
+
+        Args:
+            parts: Some of a pack; their arrays are tensors without values (on torch's `meta` device).
+        """
+        rows = sum(sum(part.counts) for part in parts)
+        return counted(self, lambda copy: [copy.embed(part) for part in parts], rows)
 
     def sections(self) -> tuple[Section, ...]:
         """Weights that only some pieces need (a mask's vector, heads, judges). The others move with any piece."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Begin, Encoded, Reading, Shared
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Ints, Part
-from ofasys_lite.model import ctc_losses, head_loss
+from ofasys_lite.model import Work, ctc_losses, head_loss
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
 _BLANK = CONTROLS.index("<blank>")
@@ -54,6 +54,11 @@ class TextAdapter(Adapter):
     def objectives(self) -> Mapping[str, Begin]:
         """Cross entropy of ids, CTC."""
         return {"cross_entropy": self._cross_entropy, "ctc": self._ctc}
+
+    def work(self, parts: Sequence[Part]) -> tuple[Work, Work]:
+        """A lookup costs nothing; the head's logits are kept, and the states that they are made of."""
+        rows, width = self.embedding.weight.shape
+        return Work(0.0, width), Work(6.0 * width * rows, width + rows)
 
     def classes(self, rows: LossRows, batch: Batch) -> tuple[Tensor, tuple[float, ...]] | None:
         """The ids."""

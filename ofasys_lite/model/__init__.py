@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from ofasys_lite.model.config import ModelConfig
     from ofasys_lite.model.ctc import ctc_losses
     from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
-    from ofasys_lite.model.flops import flops, parameters
     from ofasys_lite.model.head import head_loss
     from ofasys_lite.model.kv_cache import DecodeCache
     from ofasys_lite.model.probe import Precision, pick_device, probe_precision, tensor_cores
     from ofasys_lite.model.rotary import RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
     from ofasys_lite.model.transfer import moved
+    from ofasys_lite.model.work import Work, body_work, flops, parameters
 
 __all__ = [
     "BACKENDS",
@@ -31,7 +31,9 @@ __all__ = [
     "RotaryAxes",
     "Tap",
     "Taps",
+    "Work",
     "attend",
+    "body_work",
     "ctc_losses",
     "flops",
     "head_loss",
@@ -49,16 +51,17 @@ __all__ = [
 _WHERE = {
     "attend": "attention",
     "BACKENDS": "borders",
+    "body_work": "work",
     "Borders": "borders",
     "ctc_losses": "ctc",
     "DecodeCache": "kv_cache",
     "EncoderDecoder": "encoder_decoder",
-    "flops": "flops",
+    "flops": "work",
     "head_loss": "head",
     "ModelConfig": "config",
     "moved": "transfer",
     "mrope_axes": "rotary",
-    "parameters": "flops",
+    "parameters": "work",
     "Precision": "probe",
     "pick_device": "probe",
     "probe_precision": "probe",
@@ -69,6 +72,7 @@ _WHERE = {
     "Tap": "encoder_decoder",
     "Taps": "encoder_decoder",
     "tensor_cores": "probe",
+    "Work": "work",
 }
 
 

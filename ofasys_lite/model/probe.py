@@ -86,19 +86,20 @@ def _seconds(device: torch.device, width: int, bf16: bool) -> float:
         for number, rows in enumerate(PACKS):
             x_RD = torch.randn(rows, width, generator=generator).to(device)
             lengths = [40 + number, 60 - number] * (rows // 100) + [rows % 100]
-            _wait(device)
+            wait_for(device)
             begin = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 q_RHC, k_RHC, v_RHC = layer[0](x_RD).unflatten(1, (3 * heads, -1)).chunk(3, 1)
                 read_RD = x_RD + attend(q_RHC, k_RHC, v_RHC, lengths, lengths, False).flatten(1)
                 out_RD = layer[2](functional.gelu(layer[1](read_RD)))
             out_RD.float().square().mean().backward()
-            _wait(device)
+            wait_for(device)
             total += time.perf_counter() - begin if number else 0.0
     return total
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Returns when `device` has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

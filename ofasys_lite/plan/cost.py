@@ -1,4 +1,4 @@
-"""What a sample costs with a model of a given size: the arithmetic of `ofasys_lite.model.flops` without torch."""
+"""What a sample costs with a model of a given size: the arithmetic of `ofasys_lite.model.work` without torch."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ from ofasys_lite.training.loop import callbacks_of, check_devices, learn
 from ofasys_lite.training.missing_codecs import CodecTrainer
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.optimizers import Optimization, check_optimizers, fill
+from ofasys_lite.training.outlook import outlook
 from ofasys_lite.training.parameter_groups import described, structure_of, table
 from ofasys_lite.training.ranks import launched
 from ofasys_lite.training.resume import (
@@ -157,6 +158,10 @@ def _train(
         console.print(f"note: {note}", highlight=False, markup=False, style="dim")
     if settings.parameters or settings.optimizer != OptimizerSpec():
         console.print(table(module.optimization.groups))
+    if settings.progress and not console.quiet and getattr(rank_zero_only, "rank", 0) == 0:
+        found = (generalist.network, module.optimization.groups, mixture, settings)
+        for line in outlook(ready.tasks, *found, _device(settings), module.autocast_bf16).lines():
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     _write_facts(run, folder, ready, before, generalist.contents, module.optimization)
     data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
     lost = Quarantine({t.card.name: len(t.sources["train"]) for t in ready.tasks}, settings.quarantine)

@@ -112,6 +112,14 @@ class Muon(torch.optim.Optimizer):
             parameter.add_(update.view(parameter.shape), alpha=-group["lr"] * factor)
 
 
+def update_flops(shape: Sequence[int], iterations: int) -> float:
+    """Floating point operations of the update of a matrix or kernel: the products of `orthogonal`."""
+    short, long = sorted((float(shape[0]), float(math.prod(shape[1:]))))
+    if short == long:
+        return 6 * iterations * short**3
+    return 4 * short**2 * long + (8 * iterations - 6) * short**3
+
+
 def orthogonal(x_NAB: Tensor, polynomials: Sequence[Polynomial], eps: float, bounded: bool = False) -> Tensor:
     """Matrices with their singular values brought near one, by Newton-Schulz iterations on all of them.
 

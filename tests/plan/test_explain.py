@@ -72,7 +72,7 @@ def test_the_cost_is_that_of_the_model_room(source: int, target: int) -> None:
     from ofasys_lite.cards.find import content_folder
     from ofasys_lite.cards.yaml_nodes import plain, read_yaml
     from ofasys_lite.model.config import ModelConfig
-    from ofasys_lite.model.flops import flops as model_flops
+    from ofasys_lite.model.work import flops as model_flops
 
     sizes = model_sizes()
     assert {"tiny", "small", "base", "large", "huge"} <= set(sizes)

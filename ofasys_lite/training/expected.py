@@ -1,0 +1,257 @@
+"""What a run will cost, before anything of it is spent: parameters, operations, memory, and with a probe its time.
+
+The formulas and what they take for granted stand in docs/costs.md. Some rows of every task are read for their lengths.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ofasys_lite.data.mixture import Mixture
+from ofasys_lite.errors import DataError
+from ofasys_lite.generalist.network import Network
+from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.deal import deal
+from ofasys_lite.layout.pack import Batch, Example
+from ofasys_lite.layout.ready import ReadyTask
+from ofasys_lite.model import Work, body_work
+from ofasys_lite.training.muon import ITERATIONS, update_flops
+from ofasys_lite.training.parameter_groups import Group
+from ofasys_lite.training.rules import OPTIMIZERS
+from ofasys_lite.training.settings import TrainSettings
+
+#: How the parts of adapters are named.
+ADAPTER = "adapter "
+#: Rows of each task that are read.
+ROWS = 16
+#: Samples of each task that are read by adapters, whose cost is counted on them.
+_READ = 2
+#: Samples whose packs are looked at for the largest one.
+_SAMPLES = 512
+#: Bytes of a number that is kept where products are in bf16: most have two, the stream itself and sums four.
+_HALF = 2.5
+#: Steps that stand for a run without a number of steps.
+_STEPS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCost:
+    """What a task takes of a step.
+
+    Attributes:
+        name: The task.
+        samples: Samples a step, over all ranks.
+        source: Source rows of a sample, in the mean.
+        target: Target rows of a sample, in the mean.
+        work: Operations of a step and numbers kept, over all ranks.
+    """
+
+    name: str
+    samples: float
+    source: float
+    target: float
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a run will cost.
+
+    Attributes:
+        parameters: Numbers of the model by part.
+        trained: How many of them some step trains.
+        tasks: Tasks of the mixture.
+        update: Operations of an optimizer's update beside those on single numbers (Muon's products).
+        memory: Bytes on each rank by what they are for.
+        ranks: Processes that train.
+        packs: Packs of a rank in a step, in the mean.
+        widest: Source and target rows of the largest pack.
+    """
+
+    parameters: Mapping[str, int]
+    trained: int
+    tasks: tuple[TaskCost, ...]
+    update: float
+    memory: Mapping[str, float]
+    ranks: int
+    packs: float
+    widest: tuple[float, float]
+
+    @property
+    def flops(self) -> float:
+        """Operations of a step over all ranks, without the update."""
+        return sum(task.work.flops for task in self.tasks)
+
+    @property
+    def peak(self) -> float:
+        """Most bytes at once on a rank: gradients of one pack come while what it kept goes, those of several stay."""
+        passing = (self.memory["activations"], self.memory["gradients"])
+        return sum(self.memory.values()) - (min(passing) if self.packs <= 1 else 0)
+
+
+def expect(
+    tasks: Sequence[ReadyTask],
+    network: Network,
+    groups: Sequence[Group],
+    mixture: Mixture,
+    settings: TrainSettings,
+    bf16: bool = False,
+    ranks: int = 1,
+) -> Expected:
+    """What training `network` on the mixture will cost; its weights are not looked at, and may have no values."""
+    sampled = [examples_of(task, mixture.seed) for task in tasks]
+    per_row = row_works(network, [example for examples in sampled for example in examples[:_READ]])
+    works = [work_of(network, per_row, examples) for examples in sampled]
+    steps = min(settings.steps or _STEPS, mixture.steps or _STEPS)
+    drawn = [count / steps for count in mixture.counts(steps)]
+    costs = []
+    for task, examples, work, samples in zip(tasks, sampled, works, drawn, strict=True):
+        source = _mean([sum(side.count for side in each.sources) for each in examples])
+        target = _mean([sum(side.count for side in each.targets) for each in examples])
+        costs.append(TaskCost(task.card.name, samples, source, target, work * samples))
+    packs, widest, kept = _packs(tasks, works, costs, mixture, settings, ranks)
+    moved = [(p, g) for g in groups if g.last != 0 for p in g.parameters.values() if p.requires_grad]
+    update = 0.0
+    for parameter, group in moved:
+        if group.optimizer.path == "muon":
+            kind = group.optimizer.options.get("iteration", OPTIMIZERS["muon"]["iteration"][0])
+            update += update_flops(parameter.shape, group.optimizer.options.get("ns_steps") or ITERATIONS[kind])
+    trained = sum(p.numel() for p, _ in moved)
+    return Expected(
+        parameters=parameters_of(network),
+        trained=trained,
+        tasks=tuple(costs),
+        update=update,
+        memory=memory_of(network, moved, settings, kept, bf16, ranks),
+        ranks=ranks,
+        packs=packs,
+        widest=widest,
+    )
+
+
+def parameters_of(network: Network) -> dict[str, int]:
+    """Numbers of the network by part; the token table is also the head of texts, others belong to their adapters."""
+    body = network.body
+    found = {"token table": network.embedding.weight.numel()}
+    for name, parts in (("encoder", (body.encoder, body.encoder_norm)), ("decoder", (body.decoder, body.decoder_norm))):
+        found[name] = sum(p.numel() for part in parts if part is not None for p in part.parameters())
+    seen = {id(network.embedding.weight)}
+    for name, adapter in network.adapters.items():
+        own = {id(p): p.numel() for p in adapter.parameters() if id(p) not in seen}
+        seen |= own.keys()
+        if own:
+            heads = " with its heads" if name in network.learning else ""
+            found[f"{ADAPTER}{name}{heads}"] = sum(own.values())
+    return found
+
+
+def memory_of(
+    network: Network,
+    trained: Sequence[tuple[torch.nn.Parameter, Group]],
+    settings: TrainSettings,
+    kept: float,
+    bf16: bool,
+    ranks: int,
+) -> dict[str, float]:
+    """Bytes on each rank by what they are for; every rank of DDP holds all of the model.
+
+    Args:
+        network: Its weights are in fp32.
+        trained: Parameters that some step trains, with their groups.
+        settings: How the run trains.
+        kept: Numbers that the forward pass over the largest pack keeps.
+        bf16: Products in bf16: weights are cast for a pass, and most of what is kept has half the size.
+        ranks: Processes; above 1 DDP sends gradients in buckets of its own.
+    """
+    numbers = sum(p.numel() for p in network.parameters())
+    gradients = 4.0 * sum(p.numel() for p, _ in trained)
+    # momentum for Muon, two moments for AdamW and for what nobody knows
+    state = sum(p.numel() * (4.0 if g.optimizer.path == "muon" else 8.0) for p, g in trained)
+    found = {"weights": 4.0 * numbers, "gradients": gradients, "optimizer": state}
+    if ranks > 1:
+        found["gradients in buckets"] = gradients
+    if settings.ema:
+        found["averaged weights"] = 4.0 * numbers
+    if bf16:
+        found["weights in bf16"] = 2.0 * numbers
+    found["activations"] = kept * (_HALF if bf16 else 4.0)
+    return found
+
+
+def examples_of(task: ReadyTask, seed: int) -> list[Example]:
+    """Some rows as training lays them out; those that cannot be read are the quarantine's business."""
+    source, found = task.sources["train"], []
+    for index in np.linspace(0, len(source) - 1, min(ROWS, len(source))).astype(int).tolist():
+        try:
+            row = source.row(index)
+            rng = np.random.default_rng((seed, index))
+            found.append(task.maker.example(row, source.ids(index, row), rng, train=True, step=0))
+        except DataError:
+            continue
+    return found
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / max(1, len(numbers))
+
+
+def _without_values(examples: Sequence[Example]) -> Batch:
+    return to_device(collate(examples), torch.device("meta"))
+
+
+def row_works(network: Network, examples: Sequence[Example]) -> dict[str, tuple[Work, Work]]:
+    """Per adapter, what a row costs that is embedded, and one that is learned."""
+    batch = _without_values(examples)
+    parts = defaultdict(list)
+    for part in (*batch.source.parts, *batch.target.parts):
+        parts[part.adapter].append(part)
+    names = {*parts, *(rows.adapter for rows in batch.losses)}
+    return {name: network.adapter(name).work(parts[name]) for name in names}
+
+
+def work_of(network: Network, per_row: Mapping[str, tuple[Work, Work]], examples: Sequence[Example]) -> Work:
+    """What a sample costs, in the mean."""
+    if not examples:
+        return Work()
+    batch = collate(examples)
+    work = body_work(network.config, batch.source.lengths, batch.target.lengths, batch.cross)
+    for part in (*batch.source.parts, *batch.target.parts):
+        work += per_row[part.adapter][0] * sum(part.counts)
+    for rows in batch.losses:
+        work += per_row[rows.adapter][1] * len(rows.rows_R)
+    return work * (1 / len(examples))
+
+
+def _packs(
+    tasks: Sequence[ReadyTask],
+    works: Sequence[Work],
+    costs: Sequence[TaskCost],
+    mixture: Mixture,
+    settings: TrainSettings,
+    ranks: int,
+) -> tuple[float, tuple[float, float], float]:
+    """(packs of a rank and step, rows of the largest one, numbers it keeps), from lengths as training deals by them."""
+    budgets = (settings.source_budget, settings.target_budget)
+    steps = max(1, _SAMPLES // settings.samples_per_step)
+    dealt, widest, most = 0, (0.0, 0.0), 0.0
+    steps = min(steps, mixture.steps or steps)
+    for step in range(steps):
+        draws = mixture.draw(step)
+        lengths = [tasks[d.task].maker.lengths(tasks[d.task].sources["train"], d.index) for d in draws]
+        sources, targets = zip(*lengths, strict=True)
+        shares = deal(draws, sources, targets, ranks, *budgets)
+        dealt += sum(map(len, shares))
+        for pack in (pack for share in shares for pack in share):
+            # estimated lengths say how the packs are cut; what is in them, rows that were read
+            kept = sum(works[draws[i].task].kept for i in pack)
+            if kept > most:
+                most = kept
+                drawn = [costs[draws[i].task] for i in pack]
+                widest = (sum(cost.source for cost in drawn), sum(cost.target for cost in drawn))
+    return dealt / steps / ranks, widest, most
