@@ -19,7 +19,7 @@ from ofasys_lite.decoding.search import decode
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.network_session import NetworkSession
 from ofasys_lite.layout.pack import Part, Stream
-from ofasys_lite.model import ModelConfig
+from ofasys_lite.model import ModelConfig, products
 from ofasys_lite.plan.constraints import Free
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
 
@@ -69,7 +69,8 @@ def ours(made: Network, precision: str) -> Side:
         options = [
             DecodeOptions("beam" if beam > 1 else "greedy", beam, min_length=n + 1, max_length=n + 1) for n in lengths
         ]
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        bf16 = precision == "bf16"
+        with products(torch.device("cpu"), bf16), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, bf16):
             sources = Sources(made.body, stream, made.encode(stream))
             session = NetworkSession(made, sources.stream, sources.states_SD)
             return [list(h.ids[:-1]) for h in decode(session, [line] * len(batch), options)]

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Begin, Encoded, Reading, Shared
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Ints, Part
-from ofasys_lite.model import Work, ctc_losses, head_loss
+from ofasys_lite.model import Work, ctc_losses, head_loss, product
 from ofasys_lite.preprocess.vocabulary import CONTROLS
 
 _BLANK = CONTROLS.index("<blank>")
@@ -47,9 +46,8 @@ class TextAdapter(Adapter):
 
     def scores(self, states_LD: Tensor, ids: Tensor | None = None) -> Tensor:
         """Logits (L, V), or (L, len(ids)) of some ids only."""
-        weight = self.embedding.weight if ids is None else self.embedding.weight[ids]
-        logits: Tensor = F.linear(states_LD * self.logit_scale, weight)
-        return logits
+        weight = self.embedding.weight
+        return product(states_LD * self.logit_scale, weight if ids is None else weight[ids])
 
     def objectives(self) -> Mapping[str, Begin]:
         """Cross entropy of ids, CTC."""

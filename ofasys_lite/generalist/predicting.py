@@ -29,7 +29,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.generalist.value_files import tools_of
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example, Rendered
-from ofasys_lite.model import tensor_cores
+from ofasys_lite.model import products, tensor_cores
 from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.constraints import Codes, Constraint, Whole, whole_in
 from ofasys_lite.plan.decoding import wrong_for
@@ -100,12 +100,13 @@ def predict(
     done = 0
     # samples of like length run together, so that rows finish together
     prepared.sort(key=lambda p: (p.request.task, p.examples[0].sources[0].count))
-    for chunk in _chunks(prepared):
-        for each, prediction in zip(chunk, _predict_chunk(model, chunk, bf16), strict=True):
-            results[each.number] = prediction
-        done += len(chunk)
-        if progress is not None:
-            progress(done)
+    with products(model.device, bf16):
+        for chunk in _chunks(prepared):
+            for each, prediction in zip(chunk, _predict_chunk(model, chunk, bf16), strict=True):
+                results[each.number] = prediction
+            done += len(chunk)
+            if progress is not None:
+                progress(done)
     return results
 
 

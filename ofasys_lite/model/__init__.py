@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ofasys_lite.model.config import ModelConfig
     from ofasys_lite.model.ctc import ctc_losses
     from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
+    from ofasys_lite.model.fast_linear import product, products
     from ofasys_lite.model.head import head_loss
     from ofasys_lite.model.kv_cache import DecodeCache
     from ofasys_lite.model.probe import Precision, pick_device, probe_precision, tensor_cores
@@ -42,6 +43,8 @@ __all__ = [
     "parameters",
     "pick_device",
     "probe_precision",
+    "product",
+    "products",
     "rotary_angles",
     "rotary_table",
     "rotate",
@@ -65,6 +68,8 @@ _WHERE = {
     "Precision": "probe",
     "pick_device": "probe",
     "probe_precision": "probe",
+    "product": "fast_linear",
+    "products": "fast_linear",
     "rotary_angles": "rotary",
     "rotary_table": "rotary",
     "RotaryAxes": "rotary",

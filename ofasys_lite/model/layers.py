@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ofasys_lite.model.attention import attend_parts, attend_within, outside_graphs
 from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.model.fast_linear import make_linear
 from ofasys_lite.model.rotary import Rotation, rotate
 
 
@@ -63,8 +64,8 @@ class Swiglu(nn.Module):
     def __init__(self, width: int, inner: int, bias: bool) -> None:
         super().__init__()
         self.inner = inner
-        self.into = nn.Linear(width, 2 * inner, bias=bias)
-        self.out = nn.Linear(inner, width, bias=bias)
+        self.into = make_linear(width, 2 * inner, bias)
+        self.out = make_linear(inner, width, bias)
 
     def forward(self, x_RD: Tensor) -> Tensor:
         """(R, D): every row on its own."""
@@ -78,8 +79,8 @@ class Gelu(nn.Module):
 
     def __init__(self, width: int, inner: int, bias: bool) -> None:
         super().__init__()
-        self.into = nn.Linear(width, inner, bias=bias)
-        self.out = nn.Linear(inner, width, bias=bias)
+        self.into = make_linear(width, inner, bias)
+        self.out = make_linear(inner, width, bias)
 
     def forward(self, x_RD: Tensor) -> Tensor:
         """(R, D): every row on its own."""
@@ -99,8 +100,8 @@ class SelfAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads, self.groups, self.channels = config.heads, config.kv_groups, config.head_width
-        self.qkv = nn.Linear(config.width, (self.heads + 2 * self.groups) * self.channels, bias=config.bias)
-        self.out = nn.Linear(config.width, config.width, bias=config.bias)
+        self.qkv = make_linear(config.width, (self.heads + 2 * self.groups) * self.channels, config.bias)
+        self.out = make_linear(config.width, config.width, config.bias)
         self.q_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
         self.k_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
 
@@ -125,9 +126,9 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads, self.groups, self.channels = config.heads, config.kv_groups, config.head_width
         self.rotary = config.cross_rotary
-        self.q = nn.Linear(config.width, self.heads * self.channels, bias=config.bias)
-        self.kv = nn.Linear(config.width, 2 * self.groups * self.channels, bias=config.bias)
-        self.out = nn.Linear(config.width, config.width, bias=config.bias)
+        self.q = make_linear(config.width, self.heads * self.channels, config.bias)
+        self.kv = make_linear(config.width, 2 * self.groups * self.channels, config.bias)
+        self.out = make_linear(config.width, config.width, config.bias)
         self.q_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
         self.k_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
 

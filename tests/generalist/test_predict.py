@@ -11,6 +11,7 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.model import fast_linear
 
 FULL = "[TEXT:cap] beside [TEXT:text] is -> [TEXT:label,closed_set]"
 SHORT = "only [TEXT:cap] is -> [TEXT:label,closed_set]"
@@ -46,6 +47,26 @@ def test_a_paraphrase_reads_its_own_columns_and_writes_the_tasks_closed_set(mode
     found = one(model, SHORT, {"cap": "a red sun"})
     assert found.values["label"] in worlds.LABELS
     assert model.task_of_line(SHORT) == name
+
+
+def test_predictions_by_the_fast_products_are_those_of_the_plain_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fast_linear, "SMALL", 0)
+    model = worlds.generalist(worlds.ready([worlds.task("both")]))
+    line, rows = "read [TEXT:cap] -> [TEXT:label]", [{"cap": "a red sun"}, {"cap": "b" * 40}]
+    found = []
+    for fast in (False, True):
+        monkeypatch.setattr(fast_linear, "_onednn_is_faster", lambda fast=fast: fast)
+        asked = [
+            Request(model.task_of_line(line), row, options=DecodeOptions(min_length=24, max_length=24)) for row in rows
+        ]
+        found.append(predict(model, asked))
+    for plain, other in zip(*found, strict=True):
+        assert other is not None
+        assert plain is not None
+        assert other.values == plain.values
+        assert other.score == pytest.approx(plain.score, rel=1e-5)
 
 
 def test_every_hypothesis_has_its_own_score(model: Generalist) -> None:

@@ -1,0 +1,129 @@
+"""Products outside of training are those of torch, whichever library computes them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ofasys_lite.model import fast_linear, product, products
+from ofasys_lite.model.fast_linear import SMALL, WORTH, FastLinear, make_linear
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """oneDNN's products, faster here or not; counts them."""
+    counted: list[int] = []
+    real = fast_linear._multiply
+
+    def counting(*given: Tensor) -> Tensor:
+        counted.append(len(given[0]))
+        return real(*given)
+
+    monkeypatch.setattr(fast_linear, "_multiply", counting)
+    monkeypatch.setattr(fast_linear, "_onednn_is_faster", lambda: True)
+    return counted
+
+
+def _layer(bias: bool = True, inputs: int = 256, outputs: int = 384) -> nn.Linear:
+    torch.manual_seed(0)
+    return make_linear(inputs, outputs, bias)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 256), (5, 256), (300, 256), (0, 256), (2, 3, 256)])
+@torch.inference_mode()
+def test_products_are_those_of_torch_before_and_after_weights_are_laid_out(shape: tuple[int, ...], bias: bool) -> None:
+    layer, x = _layer(bias), torch.randn(shape)
+    expected = layer(x)
+    with products(CPU):
+        for _ in range(WORTH + 3):
+            torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(product(x, layer.weight), F.linear(x, layer.weight), rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_in_bf16_they_are_those_of_autocast() -> None:
+    layer, x = _layer(), torch.randn(7, 256)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = layer(x)
+        with products(CPU, bf16=True):
+            found = layer(x)
+    assert found.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected)
+
+
+@torch.inference_mode()
+def test_what_a_row_gets_does_not_depend_on_the_rows_beside_it(by_onednn: list[int]) -> None:
+    layer, x = _layer(), torch.randn(16, 256)
+    with products(CPU):
+        for _ in range(WORTH + 1):
+            together = layer(x)
+        assert all(torch.equal(layer(x[: n + 1])[n], together[n]) for n in range(16))
+    assert len(by_onednn) == WORTH + 17
+
+
+def test_small_weights_gradients_and_what_is_no_parameter_go_the_plain_way(by_onednn: list[int]) -> None:
+    with products(CPU):
+        with torch.inference_mode():
+            small = _layer(inputs=8, outputs=SMALL // 8 - 1)
+            small(torch.randn(2, 8))
+            product(torch.randn(2, 256), _layer().weight * 2)
+        layer = _layer()
+        layer(torch.randn(2, 256)).sum().backward()
+    assert layer.weight.grad is not None
+    assert by_onednn == []
+
+
+def test_weights_that_a_training_changes_are_laid_out_anew() -> None:
+    layer, x = _layer(), torch.randn(2, 256)
+    # a fused optimizer does not count its changes in the weights' version
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)
+
+    def written() -> Tensor:
+        with products(CPU), torch.inference_mode():
+            return [layer(x) for _ in range(WORTH + 2)][-1]
+
+    before = written()
+    layer(x).sum().backward()
+    optimizer.step()
+    after = written()
+    torch.testing.assert_close(after, layer(x).detach(), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(after, before, atol=0.1)
+
+
+def test_another_thread_computes_as_before(by_onednn: list[int]) -> None:
+    layer, x = _layer(), torch.randn(2, 256)
+
+    @torch.inference_mode()
+    def elsewhere() -> None:
+        layer(x)
+
+    with products(CPU):
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert by_onednn == []
+
+
+@pytest.mark.parametrize("broken", [RuntimeError("no such operator"), AttributeError("mkldnn")])
+def test_a_torch_without_onednn_keeps_its_own_products(monkeypatch: pytest.MonkeyPatch, broken: Exception) -> None:
+    def refuse(*_: Tensor) -> Tensor:
+        raise broken
+
+    monkeypatch.undo()
+    monkeypatch.setattr(fast_linear, "_multiply", refuse)
+    probe: Callable[[], bool] = fast_linear._onednn_is_faster.__wrapped__
+    assert not probe()
+
+
+def test_large_layers_take_them_and_small_ones_are_as_they_are() -> None:
+    assert type(_layer()) is FastLinear
+    assert type(_layer(inputs=8, outputs=SMALL // 8 - 1)) is nn.Linear
+    assert repr(_layer()) == "FastLinear(in_features=256, out_features=384, bias=True)"
