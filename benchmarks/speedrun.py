@@ -173,7 +173,9 @@ def page(found: Mapping[str, Any]) -> str:
         "# Speed run\n",
         "What the quickstart's ten tasks cost until fixed validation targets are held: samples, FLOPs (counted by",
         "torch in one step, the optimizer's products included), CPU seconds of one thread (validation not counted).",
-        "Written by `python benchmarks/speedrun.py page` from benchmarks/results/speedrun.json; failures stay in it.\n",
+        "Written by `python benchmarks/speedrun.py page` from benchmarks/results/speedrun.json; failures stay in it.",
+        f"Last losses are nats over the last {LAST} steps, of tasks alike: two seeds differ by .02 where scores differ by",
+        ".05, so short tries are told apart by them. Settings of tries that were not kept (`LAB`) are not in the code.\n",
     ]
     if targets:
         lines += [
@@ -183,9 +185,9 @@ def page(found: Mapping[str, Any]) -> str:
             "| " + " | ".join(f"{v:.3f}" for v in targets.values()) + " |\n",
         ]
     lines += [
-        "| try | what | commit | seeds | steps x samples | mean score at the end | samples to all targets "
-        "| CPU s to all | TFLOP to all | CPU s a step | kept |",
-        "|" + "---|" * 11,
+        "| try | what | commit | seeds | steps x samples | mean score at the end | mean of the last losses "
+        "| samples to all targets | CPU s to all | TFLOP to all | CPU s a step | kept |",
+        "|" + "---|" * 12,
     ]
     for each in found["tries"]:
         runs = each["runs"]
@@ -197,6 +199,8 @@ def page(found: Mapping[str, Any]) -> str:
         step = statistics.median(run["course"][-1]["cpu"] / run["course"][-1]["step"] for run in runs)
         size = runs[0]["samples_per_step"]
         shown = [each["id"], each["what"], each["commit"], str(len(runs)), f"{last['step']} x {size}", mean]
+        losses = [statistics.mean(run["losses"].values()) for run in runs if run.get("losses")]
+        shown += [f"{statistics.median(losses):.3f}" if losses else "–"]
         shown += [*map(_figure, cells), f"{step:.2f}", each.get("kept", "not decided")]
         lines.append(f"| {' | '.join(shown)} |")
     if found["tries"]:
