@@ -174,7 +174,7 @@ def page(found: Mapping[str, Any]) -> str:
         "What the quickstart's ten tasks cost until fixed validation targets are held: samples, FLOPs (counted by",
         "torch in one step, the optimizer's products included), CPU seconds of one thread (validation not counted).",
         "Written by `python benchmarks/speedrun.py page` from benchmarks/results/speedrun.json; failures stay in it.",
-        f"Last losses are nats over the last {LAST} steps, all tasks alike: two seeds differ by .02 in them and by .05 in",
+        f"Last losses are nats over the last {LAST} steps, all tasks alike: seeds differ by .02 in them and by .05 in",
         "their scores, so short tries are told apart by losses. What was not kept is not in the code.\n",
     ]
     if targets:
