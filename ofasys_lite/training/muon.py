@@ -65,12 +65,6 @@ class Muon(torch.optim.Optimizer):
         if shapes:
             raise ValueError(f"muon takes matrices and kernels, not a parameter of shape {shapes[0]}")
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes a state; one of torch.optim.Muon, as earlier runs have it, goes on with its iterations."""
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("iteration", "quintic")
-
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update; what `closure` gives, if there is one."""
