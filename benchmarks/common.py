@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
 import os
 import platform
+import pstats
 import statistics
 import subprocess
 import time
@@ -77,6 +79,29 @@ def peak_flops(dtype_name: str, side: int = 2048, repetitions: int = 5) -> float
     a, b = (torch.randn(side, side, generator=generator).to(dtype) for _ in range(2))
     torch.mm(a, b)
     return 2.0 * side**3 / min(cpu_seconds(lambda: torch.mm(a, b)) for _ in range(repetitions))
+
+
+def top_operators(work: Callable[[], object], count: int = 8) -> list[list[str]]:
+    """torch's operators that take most of `work` by their own CPU time: name, share of all, calls."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]):
+        work()  # what the profiler itself needs at first would be counted
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        work()
+    found = sorted(seen.key_averages(), key=lambda each: -each.self_cpu_time_total)
+    whole = sum(each.self_cpu_time_total for each in found)
+    return [[e.key, f"{100 * e.self_cpu_time_total / whole:.0f} %", f"{e.count:,}"] for e in found[:count]]
+
+
+def top_calls(work: Callable[[], object], count: int = 6) -> list[list[str]]:
+    """Python functions and built-ins that take most of `work` by their own time: name, share of all, calls."""
+    seen = cProfile.Profile()
+    seen.runcall(work)
+    found = pstats.Stats(seen).stats  # type: ignore[attr-defined]
+    ordered = sorted(found.items(), key=lambda pair: -pair[1][2])
+    whole = sum(own for _, _, own, _, _ in found.values())
+    return [[name[2], f"{100 * row[2] / whole:.0f} %", f"{row[1]:,}"] for name, row in ordered[:count]]
 
 
 def commit(folder: Path = Path(__file__).parent) -> str:

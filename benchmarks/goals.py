@@ -70,11 +70,13 @@ def figure(value: float, unit: str, digits: int = 3) -> str:
     return f"{value:.{digits}g}" + (f" {unit}" if unit not in ("", "x") else "")
 
 
-def _bart(plan: str, key: str) -> Callable[[Found], Sequence[float]]:
+def _bart(key: str, *plans: str, precision: str = "fp32") -> Callable[[Found], Sequence[float]]:
+    """Medians of our training against BART's, in fp32 where the wanted precision was not measured."""
+
     def read(found: Found) -> Sequence[float]:
         results = found["results"]
-        precision = "bf16" if "bf16" in results else "fp32"
-        return [float(results[precision][part][key]["median"]) for part in plan.split("|")]
+        there = results.get(precision, results["fp32"])
+        return [float(there[plan][key]["median"]) for plan in plans]
 
     return read
 
@@ -148,16 +150,16 @@ def _speedrun(key: str) -> Callable[[Found], Sequence[float]]:
 
 
 GOALS = (
-    Goal(1, "training, useful tokens/s over HF BART, random batches of 16, equal size and precision",
-         "training_bart", (2.0,), (3.0,), _bart("random", "ratio"),
+    Goal(1, "training, useful tokens/s over HF BART, random batches of 16, equal size, bf16 both (fp32 on a CPU without)",
+         "training_bart", (2.0,), (3.0,), _bart("ratio", "random", precision="bf16"),
          why="fp32, not bf16: what is gained is padding, 57 % of the source and 48 % of the target of their batches"),
-    Goal(2, "same, BART's batches bucketed by source / by source and then target",
-         "training_bart", (1.25, 1.15), (1.4, 1.3), _bart("bucketed by source|bucketed by both", "ratio"),
+    Goal(2, "same in fp32, BART's batches bucketed by source / by source and then target",
+         "training_bart", (1.25, 1.15), (1.4, 1.3), _bart("ratio", "bucketed by source", "bucketed by both"),
          why="our products run at .92 of the fp32 peak there, and nothing is padded: what is left is below a tenth"),
     Goal(3, "same, ours in bf16 over HF in its fp32 default, on a CPU with AMX",
          "training_bart", (4.0,), (6.0,), _amx),
     Goal(4, "own fp32 useful FLOP/s over the fp32 peak, one thread",
-         "training_bart", (0.80,), (0.95,), _bart("random", "ours_use_of_peak"), unit=""),
+         "training_bart", (0.80,), (0.95,), _bart("ours_use_of_peak", "random"), unit=""),
     Goal(5, "own bf16 over the bf16 peak",
          "training_bart", (0.25,), (0.45,), _bf16_bart("ours_use_of_peak"), unit=""),
     Goal(6, "padding share of packs, the larger of source and target",

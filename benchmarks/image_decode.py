@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, table, write_row
+from common import machine, table, top_calls, write_row
 from PIL import Image, ImageFilter, features
 
 from ofasys_lite.preprocess.base import READ, Context
@@ -85,6 +85,7 @@ def compare(width: int, height: int) -> dict[str, Any]:
         "plain_ms": round(1e3 * statistics.median(times["plain"]), 2),
         "ratio": round(statistics.median(ratios), 2),
         "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "calls": top_calls(lambda: [preprocess.encode(content, (), READ) for _ in range(count)]),
         "mean_difference": round(float(np.abs(ours.astype(int) - theirs).mean()), 2),
     }
 
@@ -95,8 +96,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="folder of the JSON row, default benchmarks/results")
     given = parser.parse_args()
     sizes = [compare(width, height) for width, height in SIZES]
+    profile = {
+        "what": "ours, functions by their own time",
+        "head": ["picture", "function", "share", "calls"],
+        "rows": [[size["size"], *each] for size in sizes for each in size.pop("calls")],
+    }
     print(table([list(sizes[0]), *([str(value) for value in size.values()] for size in sizes)]))
-    row = {**machine("pillow", "numpy"), "libjpeg_turbo": features.version("libjpeg_turbo"), "sizes": sizes}
+    row = {
+        **machine("pillow", "numpy"),
+        "libjpeg_turbo": features.version("libjpeg_turbo"),
+        "sizes": sizes,
+        "profile": profile,
+    }
     print("stored in", write_row("image_decode", row, given.out))
 
 

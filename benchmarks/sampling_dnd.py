@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Spread, interleave, machine, spread, table, write_row
+from common import Spread, interleave, machine, spread, table, top_operators, write_row
 from plain_sampler import Draw, PlainSampler
 from torch import Tensor
 
@@ -167,6 +167,7 @@ def measure(sizes: Sizes, repetitions: int) -> dict[str, Any]:
         "seconds_per_image": {name: spread(found).to_dict() for name, found in seconds.items()},
         "ratio": ratios,
         "seconds": seconds,
+        "operators": top_operators(pair.ours),
     }
 
 
@@ -223,6 +224,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                 row["cases"].append(measure(replace(base, source=source, guidance=guidance), args.repetitions))
                 print(report(row["cases"][-1:]), flush=True)
     torch.set_num_threads(before)
+    least = min(row["cases"], key=lambda case: case["ratio"]["plain"]["median"])
+    row["profile"] = {
+        "what": f"8 images of ours, torch's operators by their own time ({least['case']})",
+        "head": ["operator", "share", "calls"],
+        "rows": least["operators"],
+    }
     print(report(row["cases"]))
     print("stored in", write_row("sampling_dnd_smoke" if args.smoke else "sampling_dnd", row, args.out))
     return row

@@ -148,15 +148,15 @@ def _reach(name: str, graph: Mapping[str, set[str]]) -> set[str]:
     return found
 
 
-def walked(checkout: Path) -> tuple[Walk, list[tuple[str, str]]]:
-    """The counts of a checkout's walk, and its calls, from a process that sees only that checkout."""
+def walked(checkout: Path) -> tuple[Walk, list[tuple[str, str]], dict[str, float]]:
+    """The counts of a checkout's walk, its calls, those of a token, from a process that sees only that checkout."""
     with tempfile.TemporaryDirectory() as place:
         code, out = linked(checkout, Path(place) / "code"), Path(place) / "walk.json"
         keys = {"OMP_NUM_THREADS": "1", "OFASYS_CACHE": f"{place}/cache", "PYTHONPATH": f"{code}"}
         command = [sys.executable, str(Path(__file__).with_name("walk.py")), str(out)]
         subprocess.run(command, check=True, cwd=place, env={**os.environ, **keys}, stdout=subprocess.DEVNULL)
         content = json.loads(out.read_text(encoding="utf-8"))
-    return Walk(**content["counts"]), [(file, name) for file, name in content["calls"]]
+    return Walk(**content["counts"]), [(file, name) for file, name in content["calls"]], content["token"]
 
 
 def listed(what: str, checkout: Path) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Spread, interleave, machine, peak_flops, spread, table, write_row
+from common import Spread, interleave, machine, peak_flops, spread, table, top_operators, write_row
 from ragged import Sample, bucket, deal, draw, padding, shuffle, useful
 from torch import Tensor, nn
 
@@ -160,11 +160,12 @@ def measure(sizes: Sizes, precision: str, peak: float) -> dict[str, Any]:
         limit = 1e-4 if precision == "fp32" else 2e-2
         if abs(agreement[name][0] / agreement[name][1] - 1) > limit:
             raise SystemExit(f"{precision}: {name} loss differs between layouts: {agreement[name]}")
+    operators = top_operators(lambda: ours.run(drawn[-2:-1]))
     plans = {"random": (random_, random_)}
     for name, pool in BUCKETS.items():
         dealt = deal(bucket(drawn, pool), repetitions, sizes.per_repetition)
         plans[name] = ([shuffle(part, seed) for seed, part in enumerate(dealt)], dealt)
-    result: dict[str, Any] = {"loss_packed_and_one_by_one": agreement}
+    result: dict[str, Any] = {"loss_packed_and_one_by_one": agreement, "operators": operators}
     for name, (own, other) in plans.items():
         flat = ours.module
         assert isinstance(flat, Flat)
@@ -267,6 +268,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     for precision in chosen:
         row["results"][precision] = measure(sizes, precision, peaks["fp32" if precision == "fp32" else "bf16"])
         print(report({"results": {precision: row["results"][precision]}}), flush=True)
+    found = ((name, each) for name, result in row["results"].items() for each in result["operators"])
+    row["profile"] = {
+        "what": "a training step of ours on a random batch, torch's operators by their own time",
+        "head": ["precision", "operator", "share", "calls"],
+        "rows": [[name, *each] for name, each in found],
+    }
     print(report(row))
     print("stored in", write_row("training_bart_smoke" if args.smoke else "training_bart", row, args.out))
     return row

@@ -10,6 +10,7 @@ import io
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -73,8 +74,8 @@ def _noting(package: str, calls: list[Call]) -> Iterator[None]:
         sys.setprofile(before)
 
 
-def walk() -> tuple[Walk, list[Call]]:
-    """The counts of the package that is imported, and the calls from the row to the loss."""
+def walk() -> tuple[Walk, list[Call], dict[str, float]]:
+    """The counts of the package that is imported, the calls from the row to the loss, and those of a further token."""
     import torch
 
     import ofasys_lite
@@ -85,12 +86,12 @@ def walk() -> tuple[Walk, list[Call]]:
     try:
         with tempfile.TemporaryDirectory() as place:
             model, to_pack, to_loss = _trained(Path(place), package)
-            answers = {}
+            answers: dict[int, list[Call]] = {}
             for count in (SHORT, SHORT, LONG):  # the first one fills caches
                 calls: list[Call] = []
                 with _noting(package, calls):
                     model("caption", img=str(Path(place) / "a.png"), min_length=count, max_length=count)
-                answers[count] = len(calls)
+                answers[count] = calls
     finally:
         torch.set_num_threads(threads)
     both = [*to_pack, *to_loss]
@@ -103,10 +104,13 @@ def walk() -> tuple[Walk, list[Call]]:
         len(set(files)),
         _changes(files),
         _changes(rooms),
-        round((answers[LONG] - answers[SHORT]) / (LONG - SHORT), 1),
-        round(answers[LONG] / LONG, 1),
+        round((len(answers[LONG]) - len(answers[SHORT])) / (LONG - SHORT), 1),
+        round(len(answers[LONG]) / LONG, 1),
     )
-    return found, both
+    more = Counter(answers[LONG])
+    more.subtract(answers[SHORT])
+    token = {f"{file} {name}": round(n / (LONG - SHORT), 2) for (file, name), n in more.most_common()}
+    return found, both, token
 
 
 def _changes(names: list[str]) -> int:
@@ -162,5 +166,6 @@ def _trained(place: Path, package: str) -> tuple[Any, list[Call], list[Call]]:
 
 
 if __name__ == "__main__":
-    counts, passed = walk()
-    Path(sys.argv[1]).write_text(json.dumps({"counts": asdict(counts), "calls": passed}), encoding="utf-8")
+    counts, passed, written = walk()
+    told = {"counts": asdict(counts), "calls": passed, "token": written}
+    Path(sys.argv[1]).write_text(json.dumps(told), encoding="utf-8")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -131,3 +133,22 @@ def test_a_tagger_says_records_of_values_and_of_what_is_implied() -> None:
     assert tagger.predict(["make the bathroom very dark"]) == [
         {"intent": "light", "area": "bathroom", "brightness": "1"}
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "arguments", "rows"),
+    [
+        ("step_cost", ["--repetitions", "1", "--steps", "13"], [10, 11]),
+        ("ofasys_steps", ["--steps", "4"], [15]),
+        ("way", [], [23, 24]),
+    ],
+)
+def test_the_page_reads_what_a_script_stores(
+    script: str, arguments: list[str], rows: list[int], tmp_path: Path
+) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), *arguments, "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for number in rows:
+        assert row(number, tmp_path)[5] in ("yes", "no")
