@@ -150,7 +150,7 @@ def _speedrun(key: str) -> Callable[[Found], Sequence[float]]:
 
 
 GOALS = (
-    Goal(1, "training, useful tokens/s over HF BART, random batches of 16, equal size, bf16 both (fp32 on a CPU without)",
+    Goal(1, "training, useful tokens/s over HF BART, random batches of 16, equal size, bf16 (fp32 on CPUs without)",
          "training_bart", (2.0,), (3.0,), _bart("ratio", "random", precision="bf16"),
          why="fp32, not bf16: what is gained is padding, 57 % of the source and 48 % of the target of their batches"),
     Goal(2, "same in fp32, BART's batches bucketed by source / by source and then target",
