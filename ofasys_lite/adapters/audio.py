@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ofasys_lite.adapters.base import Adapter, Shared
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.pack import Part
-from ofasys_lite.model import moved
+from ofasys_lite.model import make_linear, moved
 from ofasys_lite.preprocess.audio import rows_of_frames
 from ofasys_lite.preprocess.media import setting
 
@@ -33,7 +33,7 @@ class AudioAdapter(Adapter):
         channels = setting(settings, "channels", 256, 8, 8192)
         self.first = nn.Conv1d(self.mels, channels, 3, stride=2, padding=1)
         self.second = nn.Conv1d(channels, channels, 3, stride=2, padding=1)
-        self.project = nn.Linear(channels, shared.width)
+        self.project = make_linear(channels, shared.width)
         self.norm = nn.LayerNorm(shared.width)
 
     def embed(self, part: Part) -> Tensor:

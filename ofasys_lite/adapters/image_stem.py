@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ofasys_lite.errors import CardError
+from ofasys_lite.model import make_linear
 
 
 class ConvStem(nn.Module):
@@ -42,7 +43,7 @@ class ConvStem(nn.Module):
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in widths)
         self.blocks = nn.ModuleList(_Residual(before[-1]) for _ in range(blocks))
-        self.merge = nn.Linear(4 * before[-1], width)
+        self.merge = make_linear(4 * before[-1], width)
 
     def cells(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
         """(N, h / f, w / f, 4 C) of normalised images, before the merge; h and w are multiples of f.
@@ -92,7 +93,7 @@ class LinearStem(nn.Module):
     def __init__(self, patch: int, width: int) -> None:
         super().__init__()
         self.side = 2 * patch
-        self.cell = nn.Linear(3 * self.side**2, width)
+        self.cell = make_linear(3 * self.side**2, width)
 
     def cells(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
         """(N, h / f, w / f, 3 f f): the pixels of each cell; cells do not see each other."""

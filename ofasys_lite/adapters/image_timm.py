@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.image import GridAdapter
 from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.model import make_linear
 
 
 class TimmAdapter(GridAdapter):
@@ -38,7 +39,7 @@ class TimmAdapter(GridAdapter):
     def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
         super().__init__(settings, shared)
         self.backbone, channels, mean, std = _backbone(settings)
-        self.project = nn.Linear(channels, shared.width)
+        self.project = make_linear(channels, shared.width)
         self.register_buffer("scale", torch.tensor([0.5 / s for s in std])[:, None, None], persistent=False)
         shift = torch.tensor([(0.5 - m) / s for m, s in zip(mean, std, strict=True)])[:, None, None]
         self.register_buffer("shift", shift, persistent=False)

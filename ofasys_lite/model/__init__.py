@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ofasys_lite.model.config import ModelConfig
     from ofasys_lite.model.ctc import ctc_losses
     from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
-    from ofasys_lite.model.fast_linear import product, products
+    from ofasys_lite.model.fast_linear import learned_products, make_linear, matmul, onednn_is_faster, product, products
     from ofasys_lite.model.head import head_loss
     from ofasys_lite.model.kv_cache import DecodeCache
     from ofasys_lite.model.probe import Precision, pick_device, probe_precision, tensor_cores
@@ -38,8 +38,12 @@ __all__ = [
     "ctc_losses",
     "flops",
     "head_loss",
+    "learned_products",
+    "make_linear",
+    "matmul",
     "moved",
     "mrope_axes",
+    "onednn_is_faster",
     "parameters",
     "pick_device",
     "probe_precision",
@@ -68,6 +72,10 @@ _WHERE = {
     "Precision": "probe",
     "pick_device": "probe",
     "probe_precision": "probe",
+    "learned_products": "fast_linear",
+    "make_linear": "fast_linear",
+    "matmul": "fast_linear",
+    "onednn_is_faster": "fast_linear",
     "product": "fast_linear",
     "products": "fast_linear",
     "rotary_angles": "rotary",

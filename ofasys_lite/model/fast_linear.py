@@ -1,8 +1,9 @@
-"""Products of rows with weights where nothing is learned: oneDNN's, where a probe finds them faster than torch's own.
+"""Products of rows with weights on a CPU: oneDNN's, where a probe finds them faster than torch's own.
 
 torch's products in fp32 on a CPU are MKL's, which give away half of an AMD processor: there oneDNN's take 0.4 of the
-time, and what a row gets does not depend on the rows beside it. Weights are laid out once where many steps of few rows
-are written. Copies live as long as `products`, in which no weight may change, so they are never stale.
+time, and what a row gets does not depend on the rows beside it. A training takes them forward and backward
+(`learned_products`). Where nothing is learned (`products`), weights are laid out once where many steps of few rows are
+written; copies live as long as `products`, in which no weight may change, so they are never stale.
 
 Shape suffixes: R rows, I inputs, O outputs of a product.
 """
@@ -14,13 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-#: Weights of fewer numbers go the plain way: there calls cost more than products.
-SMALL = 2**16
+#: Weights of fewer numbers go the plain way: there calls cost more than products. In a training, where rows are many,
+#: and in steps that write.
+SMALL_LEARNED, SMALL = 2**15, 2**16
 #: Products of at most so many rows are bound by reading the weights.
 FEW = 128
 #: From so many of them on a copy that is laid out for them has paid.
@@ -30,7 +34,7 @@ FASTER, NEAR = 1.15, 1e-5
 
 
 class FastLinear(nn.Linear):
-    """nn.Linear that takes the products of `products` inside of it."""
+    """nn.Linear that takes the products of `products` or `learned_products` inside of them."""
 
     def forward(self, x_RI: Tensor) -> Tensor:
         """(R, O)."""
@@ -41,15 +45,25 @@ class FastLinear(nn.Linear):
         return now(x_RI, self.weight, self.bias)
 
 
-def make_linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
+def make_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """A linear layer; small ones are nn.Linear itself."""
-    return (nn.Linear if inputs * outputs < SMALL else FastLinear)(inputs, outputs, bias)
+    return (nn.Linear if inputs * outputs < SMALL_LEARNED else FastLinear)(inputs, outputs, bias)
 
 
 def product(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
     """(R, O): the same for a weight that belongs to no linear layer."""
     now = _NOW.get()
-    return F.linear(x_RI, weight_OI) if now is None or weight_OI.numel() < SMALL else now(x_RI, weight_OI, None)
+    return F.linear(x_RI, weight_OI) if now is None else now(x_RI, weight_OI, None)
+
+
+def matmul(a_MK: Tensor, b_KN: Tensor) -> Tensor:
+    """(M, N): the product of what a training has computed, through which nothing is learned; or (B, M, N) of many."""
+    few = a_MK.shape[-2:].numel() * b_KN.shape[-1] < FEW * SMALL_LEARNED
+    if few or not isinstance(_NOW.get(), _Learning) or not _takes(a_MK):
+        return a_MK @ b_KN
+    if a_MK.ndim == 2:
+        return _multiply(a_MK, b_KN.t(), None)
+    return torch.stack([_multiply(a, b.t(), None) for a, b in zip(a_MK, b_KN, strict=True)])
 
 
 @contextmanager
@@ -60,11 +74,57 @@ def products(device: torch.device, bf16: bool = False) -> Iterator[None]:
         device: Where the weights are. They must not change meanwhile, and nothing is learned.
         bf16: Products in bfloat16, as under autocast, which has to be on for all else.
     """
-    token = _NOW.set(_Products(bf16) if device.type == "cpu" and (bf16 or _onednn_is_faster()) else None)
+    token = _NOW.set(_Products(bf16) if device.type == "cpu" and (bf16 or onednn_is_faster()) else None)
     try:
         yield
     finally:
         _NOW.reset(token)
+
+
+@contextmanager
+def learned_products(onednn: bool) -> Iterator[None]:
+    """Inside it, and in this thread, a training's products in fp32 on a CPU are oneDNN's, if so `onednn`."""
+    token = _NOW.set(_Learning() if onednn else None)
+    try:
+        yield
+    finally:
+        _NOW.reset(token)
+
+
+class _Learning:
+    """Products of a training, with whatever a weight is made of."""
+
+    def __call__(self, x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+        """(R, O)."""
+        if not _takes(x_RI) or x_RI.ndim != 2 or weight_OI.numel() < SMALL_LEARNED:
+            return F.linear(x_RI, weight_OI, bias_O)
+        found: Tensor = _Learned.apply(x_RI, weight_OI, bias_O)  # type: ignore[no-untyped-call]
+        return found
+
+
+def _takes(x: Tensor) -> bool:
+    """Whether oneDNN may multiply it in place of torch."""
+    return x.is_cpu and x.dtype == torch.float32 and x.numel() > 0 and not torch.is_autocast_enabled("cpu")
+
+
+class _Learned(torch.autograd.Function):
+    """x W^T + b, and its gradients of first order."""
+
+    @staticmethod
+    def forward(ctx: Any, x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x_RI, weight_OI)
+        return _multiply(x_RI, weight_OI, bias_O)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_RO: Tensor) -> tuple[Tensor | None, ...]:
+        x_RI, weight_OI = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            _multiply(grad_RO, weight_OI.t(), None) if of_x else None,
+            _multiply(grad_RO.t(), x_RI.t(), None) if of_weight else None,
+            grad_RO.sum(0) if of_bias else None,
+        )
 
 
 class _Products:
@@ -78,7 +138,8 @@ class _Products:
     def __call__(self, x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         """(R, O)."""
         # what is computed anew for each call (converters) would be held in vain
-        if type(weight_OI) is not nn.Parameter or not len(x_RI) or torch.is_grad_enabled():
+        known = type(weight_OI) is nn.Parameter and weight_OI.numel() >= SMALL
+        if not known or not len(x_RI) or torch.is_grad_enabled():
             return F.linear(x_RI, weight_OI, bias_O)
         held = self._held.get(id(weight_OI))
         if held is None:
@@ -110,7 +171,7 @@ def _multiply(x_RI: Tensor, weight: Tensor, bias_O: Tensor | None) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _onednn_is_faster() -> bool:
+def onednn_is_faster() -> bool:
     """Whether products in fp32 are clearly faster by oneDNN, and the same; a few milliseconds, once per process."""
     generator = torch.Generator().manual_seed(0)
     x_RI, weight_OI = (torch.randn(n, 512, generator=generator) for n in (64, 512))
@@ -136,4 +197,4 @@ def _seconds(work: Callable[[], object]) -> float:
     return min(found)
 
 
-_NOW: ContextVar[_Products | None] = ContextVar("products", default=None)
+_NOW: ContextVar[_Products | _Learning | None] = ContextVar("products", default=None)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ofasys_lite.errors import ShapeError
+from ofasys_lite.model.fast_linear import matmul, product
 
 # Most logits kept at once; above that rows go in parts whose logits are computed again in the backward pass.
 KEPT_LOGITS = 2**26
@@ -59,7 +59,7 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_LD: Tensor, weight_VD: Tensor, labels_L: Tensor, smoothing: float) -> Tensor:
         with torch.autocast(states_LD.device.type, enabled=False):
-            logits_LV = F.linear(states_LD, weight_VD)
+            logits_LV = product(states_LD, weight_VD)
         classes = weight_VD.shape[0]
         label_L1 = labels_L.unsqueeze(1)
         loss_L = logits_LV.gather(1, label_L1).squeeze(1).float().mul_(smoothing - 1.0)
@@ -90,4 +90,4 @@ class _HeadLoss(torch.autograd.Function):
             grad_LV.sub_((grad_L * (ctx.smoothing / weight_VD.shape[0])).to(grad_LV.dtype).unsqueeze(1))
         hit_L1 = (grad_L * (ctx.smoothing - 1.0)).to(grad_LV.dtype).unsqueeze(1)
         grad_LV.scatter_add_(1, labels_L.unsqueeze(1), hit_L1)
-        return grad_LV @ weight_VD, grad_LV.t() @ states_LD, None, None
+        return matmul(grad_LV, weight_VD), matmul(grad_LV.t(), states_LD), None, None

@@ -27,7 +27,7 @@ from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.generalist.trained import read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
-from ofasys_lite.model import ModelConfig, pick_device, probe_precision
+from ofasys_lite.model import ModelConfig, onednn_is_faster, pick_device, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
@@ -146,7 +146,9 @@ def _train(
     if before is not None:
         same_converters(folder, before.facts, settings.converters)
         same_optimizers(folder, before, structure)
-    module.facts = {**facts, "precision": precision, "optimizers": structure}
+    module.onednn = _onednn(settings, before)
+    products = "onednn" if module.onednn else "torch"
+    module.facts = {**facts, "precision": precision, "products": products, "optimizers": structure}
     module.facts["converters"] = [spec.to_plain() for spec in settings.converters]
     if before is None:
         opened = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
@@ -232,6 +234,13 @@ def _precision(run: TrainingRun, before: Beginning | None, console: Console) -> 
             f"note: {told} (trainer.precision={found.dtype} changes it)", highlight=False, markup=False, style="dim"
         )
     return kept
+
+
+def _onednn(settings: TrainSettings, before: Beginning | None) -> bool:
+    """Whether products in fp32 are oneDNN's: a probe decides once, and a resumed run keeps what it began with."""
+    if before is not None:
+        return before.facts.get("products") == "onednn"
+    return _device(settings).type == "cpu" and onednn_is_faster()
 
 
 def _device(settings: TrainSettings) -> torch.device:

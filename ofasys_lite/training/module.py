@@ -22,7 +22,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.learned import LossKey
 from ofasys_lite.layout.loader import Share
 from ofasys_lite.layout.pack import Batch
-from ofasys_lite.model import moved
+from ofasys_lite.model import learned_products, moved
 from ofasys_lite.signals import SIGNALS, Interrupted, Patient
 from ofasys_lite.training.accounting import RunTerms, StepCounts, unit_weights
 from ofasys_lite.training.optimizers import Optimization, fill, followed
@@ -74,6 +74,8 @@ class TrainingModule(L.LightningModule):
         self.elapsed = 0.0
         self.since: float | None = None
         self.autocast_bf16 = False
+        #: Products by oneDNN, where they are in fp32 on a CPU.
+        self.onednn = False
         # losses, units, samples of the steps since the last log row: flushed every n steps
         self.sums = torch.zeros(len(ledger.terms))
         self.units = np.zeros(len(ledger.terms), dtype=np.int64)
@@ -110,10 +112,12 @@ class TrainingModule(L.LightningModule):
     # ------------------------------------------------------------------ ranks
 
     def on_fit_start(self) -> None:
-        """Meets the other ranks; rank 0's precision is that of all."""
+        """Meets the other ranks; rank 0's precision and products are those of all."""
         self.ranks = Ranks(self.trainer)
-        self.ranks.agree({key: value for key, value in self.facts.items() if key != "precision"})
-        self.autocast_bf16 = bool(self.ranks.total([int(self.autocast_bf16 and self.ranks.number == 0)])[0])
+        self.ranks.agree({key: value for key, value in self.facts.items() if key not in ("precision", "products")})
+        first = self.ranks.number == 0
+        bf16, onednn = self.ranks.total([int(self.autocast_bf16 and first), int(self.onednn and first)])
+        self.autocast_bf16, self.onednn = bool(bf16), bool(onednn)
 
     def asked(self) -> list[int]:
         """Per signal, whether it has asked this rank to end."""
@@ -129,6 +133,10 @@ class TrainingModule(L.LightningModule):
 
     def training_step(self, share: Share, batch_idx: int) -> None:
         """One optimizer update from all packs of the step."""
+        with learned_products(self.onednn):
+            self._step(share)
+
+    def _step(self, share: Share) -> None:
         if self.since is None:
             self.since = time.monotonic()
         counts, through, looking = self._agree(share)

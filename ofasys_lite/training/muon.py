@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ofasys_lite.model import matmul
+
 #: Coefficients of x, x^3 and x^5 of one iteration.
 Polynomial = tuple[float, float, float]
 
@@ -131,25 +133,25 @@ def orthogonal(x_NAB: Tensor, polynomials: Sequence[Polynomial], eps: float, bou
     x_NLM = x_NAB.mT if tall else x_NAB
     x_NLM = x_NLM / x_NLM.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     in_gram = x_NLM.shape[1] < x_NLM.shape[2]
-    gram_NLL = x_NLM @ x_NLM.mT
-    square_NLL = gram_NLL @ gram_NLL
+    gram_NLL = matmul(x_NLM, x_NLM.mT)
+    square_NLL = matmul(gram_NLL, gram_NLL)
     if bounded:
         bound_N11 = square_NLL.norm(dim=(1, 2), keepdim=True).sqrt().clamp(min=eps * eps)  # of the squares
         x_NLM, gram_NLL, square_NLL = x_NLM / bound_N11.sqrt(), gram_NLL / bound_N11, square_NLL / bound_N11**2
     whole_NLL: Tensor | None = None
     for step, (a, b, c) in enumerate(polynomials):
         if step and not in_gram:
-            gram_NLL = x_NLM @ x_NLM.mT
+            gram_NLL = matmul(x_NLM, x_NLM.mT)
         if step:
-            factor_NLL = torch.baddbmm(gram_NLL, gram_NLL, gram_NLL, beta=b, alpha=c)
+            factor_NLL = matmul(gram_NLL, gram_NLL).mul_(c).add_(gram_NLL, alpha=b)
         else:
             factor_NLL = gram_NLL.mul(b).add_(square_NLL, alpha=c)
         factor_NLL.diagonal(dim1=1, dim2=2).add_(a)
         if not in_gram:
-            x_NLM = factor_NLL @ x_NLM
+            x_NLM = matmul(factor_NLL, x_NLM)
             continue
-        whole_NLL = factor_NLL if whole_NLL is None else factor_NLL @ whole_NLL
+        whole_NLL = factor_NLL if whole_NLL is None else matmul(factor_NLL, whole_NLL)
         if step < len(polynomials) - 1:
-            gram_NLL = factor_NLL @ gram_NLL @ factor_NLL
-    found_NLM: Tensor = x_NLM if whole_NLL is None else whole_NLL @ x_NLM
+            gram_NLL = matmul(matmul(factor_NLL, gram_NLL), factor_NLL)
+    found_NLM: Tensor = x_NLM if whole_NLL is None else matmul(whole_NLL, x_NLM)
     return found_NLM.mT if tall else found_NLM

@@ -57,7 +57,7 @@ def test_predictions_by_the_fast_products_are_those_of_the_plain_ones(
     line, rows = "read [TEXT:cap] -> [TEXT:label]", [{"cap": "a red sun"}, {"cap": "b" * 40}]
     found = []
     for fast in (False, True):
-        monkeypatch.setattr(fast_linear, "_onednn_is_faster", lambda fast=fast: fast)
+        monkeypatch.setattr(fast_linear, "onednn_is_faster", lambda fast=fast: fast)
         asked = [
             Request(model.task_of_line(line), row, options=DecodeOptions(min_length=24, max_length=24)) for row in rows
         ]

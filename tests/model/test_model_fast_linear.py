@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ofasys_lite.model import fast_linear, product, products
-from ofasys_lite.model.fast_linear import SMALL, WORTH, FastLinear, make_linear
+from ofasys_lite.model import fast_linear, head_loss, learned_products, matmul, product, products
+from ofasys_lite.model.fast_linear import SMALL, SMALL_LEARNED, WORTH, FastLinear, make_linear
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return real(*given)
 
     monkeypatch.setattr(fast_linear, "_multiply", counting)
-    monkeypatch.setattr(fast_linear, "_onednn_is_faster", lambda: True)
+    monkeypatch.setattr(fast_linear, "onednn_is_faster", lambda: True)
     return counted
 
 
@@ -119,11 +119,73 @@ def test_a_torch_without_onednn_keeps_its_own_products(monkeypatch: pytest.Monke
 
     monkeypatch.undo()
     monkeypatch.setattr(fast_linear, "_multiply", refuse)
-    probe: Callable[[], bool] = fast_linear._onednn_is_faster.__wrapped__
+    probe: Callable[[], bool] = fast_linear.onednn_is_faster.__wrapped__
     assert not probe()
 
 
 def test_large_layers_take_them_and_small_ones_are_as_they_are() -> None:
     assert type(_layer()) is FastLinear
-    assert type(_layer(inputs=8, outputs=SMALL // 8 - 1)) is nn.Linear
+    assert type(_layer(inputs=8, outputs=SMALL_LEARNED // 8 - 1)) is nn.Linear
     assert repr(_layer()) == "FastLinear(in_features=256, out_features=384, bias=True)"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 5, 300])
+def test_a_training_has_the_values_and_gradients_of_torch(rows: int, bias: bool, by_onednn: list[int]) -> None:
+    layer, x = _layer(bias), torch.randn(rows, 256, requires_grad=True)
+    read = torch.randn(rows, 384)
+    learned = [x, *layer.parameters()]
+
+    def run() -> tuple[Tensor, ...]:
+        out = layer(x)
+        return (out.detach(), *torch.autograd.grad((out * read).sum(), learned))
+
+    expected = run()
+    with learned_products(True):
+        found = run()
+    assert len(by_onednn) == 3
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_what_needs_no_gradient_is_not_multiplied(by_onednn: list[int]) -> None:
+    layer, x = _layer(), torch.randn(9, 256)
+    layer.weight.requires_grad_(False)
+    with learned_products(True):
+        layer(x).sum().backward()
+    assert len(by_onednn) == 1
+    torch.testing.assert_close(layer.bias.grad, torch.full((384,), 9.0))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_head_is_the_same(smoothing: float, by_onednn: list[int]) -> None:
+    torch.manual_seed(0)
+    states, weight = torch.randn(80, 64, requires_grad=True), nn.Parameter(torch.randn(1000, 64))
+    labels = torch.randint(0, 1000, (80,))
+    expected = torch.autograd.grad(head_loss(states, weight, labels, smoothing).sum(), [states, weight])
+    with learned_products(True):
+        found = torch.autograd.grad(head_loss(states, weight, labels, smoothing).sum(), [states, weight])
+    assert len(by_onednn) == 3
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_trainings_own_products_are_those_of_torch_one_by_one_and_many(by_onednn: list[int]) -> None:
+    a, b = torch.randn(3, 200, 300), torch.randn(3, 300, 250)
+    with learned_products(True):
+        for one, other in ((a, b), (b.mT, a.mT), (a[0], b[0]), (b[0].T, a[0].T)):
+            torch.testing.assert_close(matmul(one, other), one @ other, rtol=1e-4, atol=1e-4)
+    assert len(by_onednn) == 8
+
+
+@pytest.mark.parametrize("kind", ["bf16", "small", "empty", "folded", "double"])
+def test_what_onednn_does_not_take_goes_the_way_of_torch(kind: str, by_onednn: list[int]) -> None:
+    layer = _layer(inputs=16, outputs=16) if kind == "small" else _layer()
+    x = torch.randn({"empty": (0, 256), "folded": (2, 3, 256), "small": (5, 16)}.get(kind, (5, 256)))
+    if kind == "double":
+        layer, x = layer.double(), x.double()
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
+        expected = layer(x)
+        with learned_products(True):
+            assert torch.equal(layer(x), expected)
+    assert not by_onednn

@@ -227,6 +227,35 @@ def test_a_resumed_run_keeps_the_precision_it_began_with(
     assert console.export_text().count("note: the run began in bf16 and goes on in it") == told
 
 
+@pytest.mark.parametrize(
+    ("before", "faster", "taken"), [(None, True, True), (None, False, False), ("onednn", False, True)]
+)
+def test_a_resumed_run_keeps_the_products_it_began_with(
+    before: str | None, faster: bool, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "onednn_is_faster", lambda: before == "onednn" or faster)
+    cards = [worlds.task("both", worlds.rows(16))]
+    worlds.run(cards, tmp_path / "run", steps=1)
+    if before is not None:
+        monkeypatch.setattr(fit, "onednn_is_faster", lambda: faster)
+        worlds.run(cards, tmp_path / "run", steps=2, resume=True)
+    facts = torch.load(RunFolder(tmp_path / "run").last, weights_only=True)["ofasys"]["facts"]
+    assert facts["products"] == ("onednn" if taken else "torch")
+
+
+def test_a_run_learns_the_same_by_either_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for faster in (False, True):
+        monkeypatch.setattr(fit, "onednn_is_faster", lambda faster=faster: faster)
+        model = {"width": 192, "heads": 4, "ffn": 256}
+        more: dict[str, Any] = {"steps": 3, "optimizer": "muon", "model": model}
+        found.append(worlds.weights(worlds.run(worlds.tasks("caption"), tmp_path / str(faster), **more)))
+    begun = worlds.weights(worlds.generalist(worlds.ready(worlds.tasks("caption")), width=192, heads=4, ffn=256))
+    apart = sum(float((found[0][n] - found[1][n]).norm()) for n in begun)
+    moved = sum(float((found[0][n] - begun[n]).norm()) for n in begun)
+    assert 0 < apart < 1e-2 * moved
+
+
 def test_the_precision_stands_in_the_checkpoint_and_rows_of_the_log_say_where_in_its_epoch_a_task_is(
     tmp_path: Path,
 ) -> None:
