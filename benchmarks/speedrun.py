@@ -59,8 +59,11 @@ def tried(what: str, steps: int, seed: int, values: Sequence[str], folder: Path)
         if self.trainer.global_step == 5:  # one step of the mixture is like another but for its rows
             from torch.utils.flop_counter import FlopCounterMode
 
+            # torch counts its own products only
+            kept, self.onednn = self.onednn, False
             with FlopCounterMode(display=False) as counter:
                 plain_step(self, share, batch_idx)
+            self.onednn = kept
             floats[0] = float(counter.get_total_flops())
         else:
             plain_step(self, share, batch_idx)
