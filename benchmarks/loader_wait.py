@@ -1,11 +1,11 @@
-"""PERFORMANCE row 12: how much of a training's time the trainer waits for its loader, quickstart's mixture, one worker.
+"""PERFORMANCE rows 6 and 12: how long a trainer waits for its loader, how much of its rows is padding; quickstart.
 
     OMP_NUM_THREADS=1 python benchmarks/loader_wait.py
 
 The quickstart as its command trains it, a few steps of it. The wait is wall time in the loader's `next`, the share is
 over the wall time of those steps; the first steps, when the worker fills its queue, do not count. Beside it the CPU
 seconds a step of the worker and of the trainer, which do not hang on who else uses the machine: below 1, a worker that
-has a core keeps up.
+has a core keeps up. Padding: rows that went through encoder and decoder beside those that samples have.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def measured(steps: int, folder: Path) -> dict[str, Any]:
         "trainer_cpu_s_a_step": own,
         "worker_cpu_s_a_step": worker,
         "worker_over_trainer": worker / own,
+        "padding": passed.padding(),
         "longest_wait_s": max(waits[SKIPPED + 1 :]),
     }
 

@@ -26,6 +26,7 @@ from watched import watching
 
 from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.generalist.network import Network
+from ofasys_lite.model import flops
 from ofasys_lite.training import fit as training
 
 RECORDED = {"infilling": 1.88, "caption": 3.60}
@@ -56,7 +57,7 @@ def padded(config: Any, rows: int, specs: Any) -> Network:
     return Network(config, max(rows, TABLE), specs)
 
 
-def measured(name: str, steps: int, folder: Path) -> dict[str, Any]:
+def measured(name: str, steps: int, folder: Path, peak: float) -> dict[str, Any]:
     """CPU seconds of our steps of one task."""
     task, samples = tasks()[name]
     image = {"patch": 8, "min_pixels": 224 * 224, "max_pixels": 224 * 224}
@@ -66,11 +67,15 @@ def measured(name: str, steps: int, folder: Path) -> dict[str, Any]:
     with watching() as watch:
         fit(model, task, steps=steps, samples_per_step=samples, pieces=1200, folder=folder / name, **options)
     ours = spread(watch.steps(SKIPPED))
+    means = [[held // steps // samples] * samples for held in watch.held]
+    work = 3 * flops(model.generalist.network.config, *means, TABLE)  # adapters not counted
     parameters = sum(p.numel() for p in model.generalist.network.parameters())
     return {
         "recorded_s": RECORDED[name],
         "ours_s": ours.to_dict(),
         "ratio": RECORDED[name] / ours.median,
+        "gflop": work / 1e9,
+        "use_of_peak": work / ours.median / peak,
         "samples": samples,
         "rows_read_and_learned": watch.rows[-1],
         "parameters": parameters,
@@ -85,9 +90,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     asked = parser.parse_args(argv)
     torch.set_num_threads(1)
     training.Network = padded  # type: ignore[assignment,misc]
+    peak = peak_flops("float32")
     with tempfile.TemporaryDirectory() as folder:
-        found = {name: measured(name, asked.steps, Path(folder)) for name in RECORDED}
-    row = {"recorded": True, "steps": found, "peak_gflops": peak_flops("float32") / 1e9, "machine": machine("torch")}
+        found = {name: measured(name, asked.steps, Path(folder), peak) for name in RECORDED}
+    row = {"recorded": True, "steps": found, "peak_gflops": peak / 1e9, "machine": machine("torch")}
     keys = list(found["caption"])
     print(table([["step", *keys], *([name, *(str(each[key]) for key in keys)] for name, each in found.items())]))
     print("stored in", write_row("ofasys_steps", row, asked.out))

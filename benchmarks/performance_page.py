@@ -37,6 +37,8 @@ def line(goal: Goal, found: dict[str, Any] | None) -> list[str]:
         figures = list(goal.read(found))
     except Missing as missing:
         return [*row, str(missing), "–", "–", f"`{goal.subject}`"]
+    except (KeyError, IndexError):
+        return [*row, "not in the stored result: it is of an older script", "–", "–", f"`{goal.subject}`"]
     met = ["yes" if goal.met(figures, wanted) else "no" for wanted in (goal.must, goal.aim)]
     return [*row, goal.exact(figures), *met, f"`{goal.subject}`"]
 

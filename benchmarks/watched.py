@@ -7,22 +7,38 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partialmethod
 from typing import Any
 
+from ofasys_lite.model import EncoderDecoder
 from ofasys_lite.training.module import TrainingModule
 
 
 @dataclass(slots=True)
 class Watch:
-    """Seconds of a clock at which steps began and ended, and the rows of each: read, and written with a loss."""
+    """What was seen of a training.
+
+    Attributes:
+        begins: Seconds of a clock at which steps began.
+        ends: And ended.
+        rows: Rows of each step: read, and learned.
+        held: Rows of all samples' sources and targets.
+        computed: Rows that went through encoder and decoder.
+    """
 
     begins: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     rows: list[tuple[int, int]] = field(default_factory=list)
+    held: list[int] = field(default_factory=lambda: [0, 0])
+    computed: list[int] = field(default_factory=lambda: [0, 0])
 
     def steps(self, first: int = 0) -> list[float]:
         """From the begin of each step to that of the next: loader, callbacks and Lightning are in it."""
         return [b - a for a, b in zip(self.begins[first:], self.begins[first + 1 :], strict=False)]
+
+    def padding(self) -> list[float]:
+        """Share of the encoder's and the decoder's rows that no sample has."""
+        return [1 - held / computed for held, computed in zip(self.held, self.computed, strict=True)]
 
     def inside(self, first: int = 0) -> list[float]:
         """What the training step itself takes of each of those."""
@@ -49,12 +65,23 @@ def watching(
         watch.ends.append(clock())
         read = sum(pack.source.count for pack in share.packs)
         watch.rows.append((read, sum(len(rows.terms_U) for pack in share.packs for rows in pack.losses)))
+        watch.held[0] += read
+        watch.held[1] += sum(pack.target.count for pack in share.packs)
 
+    def counted(self: Any, x_PD: Any, *given: Any, of: Callable[..., Any], side: int, **more: Any) -> Any:
+        if self.training:
+            watch.computed[side] += len(x_PD)
+        return of(self, x_PD, *given, **more)
+
+    encode, decode = EncoderDecoder.encode, EncoderDecoder.decode
     TrainingModule.training_step = step  # type: ignore[method-assign]
+    EncoderDecoder.encode = partialmethod(counted, of=encode, side=0)  # type: ignore[assignment]
+    EncoderDecoder.decode = partialmethod(counted, of=decode, side=1)  # type: ignore[assignment]
     try:
         yield watch
     finally:
         TrainingModule.training_step = plain  # type: ignore[method-assign]
+        EncoderDecoder.encode, EncoderDecoder.decode = encode, decode  # type: ignore[method-assign]
 
 
 def quiet_mean(runs: Sequence[Sequence[float]]) -> float:

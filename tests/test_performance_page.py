@@ -57,9 +57,15 @@ def test_a_row_without_a_result_says_that_it_was_not_measured(tmp_path: Path) ->
     assert row(12, tmp_path)[4:7] == ["not measured", "–", "–"]
 
 
+def test_a_result_of_an_older_script_lacks_a_figure_and_the_page_says_so(tmp_path: Path) -> None:
+    result(tmp_path, "loader_wait", wait_share=0.004)
+    assert row(6, tmp_path)[4].startswith("not in the stored result")
+    assert row(12, tmp_path)[4] == "0.4 %"
+
+
 @pytest.mark.parametrize(("share", "said"), [(0.004, ["0.4 %", "yes", "yes"]), (0.03, ["3 %", "yes", "no"])])
 def test_a_figure_is_held_against_both_goals(share: float, said: list[str], tmp_path: Path) -> None:
-    result(tmp_path, "loader_wait", wait_share=share)
+    result(tmp_path, "loader_wait", wait_share=share, padding=[0.0, 0.0])
     assert row(12, tmp_path)[4:7] == said
 
 
@@ -69,7 +75,7 @@ def test_every_figure_of_a_row_must_be_as_good_as_its_goal(tmp_path: Path) -> No
 
 
 def test_rounding_does_not_hide_that_a_goal_was_missed(tmp_path: Path) -> None:
-    result(tmp_path, "loader_wait", wait_share=0.05001)
+    result(tmp_path, "loader_wait", wait_share=0.05001, padding=[0.0, 0.0])
     assert row(12, tmp_path)[4:6] == ["5.001 %", "no"]
 
 
