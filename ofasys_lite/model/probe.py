@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.model.attention import attend
+from ofasys_lite.model.fast_linear import learned_products, make_linear, onednn_is_faster
 
 # what decides: bf16 must win clearly, since its weights and sums are less exact
 WORTHWHILE = 1.2
@@ -79,10 +80,11 @@ def _seconds(device: torch.device, width: int, bf16: bool) -> float:
     """Seconds of steps over packs of different rows, forward and backward; the first one sets up and is not counted."""
     generator = torch.Generator().manual_seed(0)
     heads = width // 64 if width % 64 == 0 else 1
-    layer = nn.ModuleList(nn.Linear(*sizes) for sizes in ((width, 3 * width), (width, 4 * width), (4 * width, width)))
+    layer = nn.ModuleList(make_linear(*sizes) for sizes in ((width, 3 * width), (width, 4 * width), (4 * width, width)))
     layer.to(device)
     total = 0.0
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    onednn = device.type == "cpu" and onednn_is_faster()  # as a training has it
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), learned_products(onednn):
         for number, rows in enumerate(PACKS):
             x_RD = torch.randn(rows, width, generator=generator).to(device)
             lengths = [40 + number, 60 - number] * (rows // 100) + [rows % 100]
