@@ -50,7 +50,13 @@ def page(folder: Path = RESULTS) -> str:
     rows += [line(goal, results[goal.subject]) for goal in GOALS]
     parts = [HEAD, table(rows), "\n## Why not\n"]
     short = [(goal, cells) for goal, cells in zip(GOALS, rows[1:], strict=True) if "no" in cells[5:7]]
-    parts += [f"- Row {goal.row} ({cells[4]}): {goal.why or 'not explained yet'}." for goal, cells in short]
+    for goal, cells in short:
+        found = results[goal.subject]
+        assert found is not None
+        why = goal.why(found)
+        if "profile" not in found and "profile below" in why:
+            why = "not explained: its result was stored before profiles were"
+        parts.append(f"- Row {goal.row} ({cells[4]}): {why}.")
     if not short:
         parts.append("Every measured row meets its goals.")
     profiles = [(subject, found["profile"]) for subject, found in results.items() if found and found.get("profile")]
