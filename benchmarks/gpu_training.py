@@ -17,8 +17,7 @@ from rich.console import Console
 
 from ofasys_lite import GeneralistModel, Task, evaluate, fit
 from ofasys_lite.cards import load_task_card, modalities
-from ofasys_lite.codec.codec_folders import save_codec
-from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, save_codec
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.tensors import to_device

@@ -15,7 +15,7 @@ from functools import partial
 from common import cpu_seconds, interleave, machine, spread, table, write_row
 
 from ofasys_lite.data.mixture import Mixture, MixtureTask, Schedule
-from ofasys_lite.layout.deal import deal
+from ofasys_lite.layout.loader import deal
 
 STEPS = 300
 FAR = 10**9

@@ -30,7 +30,7 @@ from rich.table import Table
 from ofasys_lite.api.model import GeneralistModel
 from ofasys_lite.api.task import Task
 from ofasys_lite.api.training import fit
-from ofasys_lite.codec.codec_folders import load_codec
+from ofasys_lite.codec.image_codec import load_codec
 from ofasys_lite.codec.train_codec import Images
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.decoding.options import DecodeOptions

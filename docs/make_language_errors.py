@@ -10,17 +10,23 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofasys_lite.data.findings import DATA_CODES
-from ofasys_lite.instruction import SYNTAX_CODES
-from ofasys_lite.plan.language import PLAN_CODES
-
 ROOT = Path(__file__).resolve().parent.parent
+#: A code and its meaning on each line.
+CODES = ROOT / "docs" / "error_codes.txt"
 TABLE = ROOT / "tests" / "instruction" / "bad_lines.txt"
+
+
+def codes(*beginnings: str) -> dict[str, str]:
+    """Code -> meaning of those that begin so, E0 for the syntax."""
+    lines = (line.partition(" ") for line in CODES.read_text(encoding="utf-8").splitlines())
+    return {code: meaning for code, _, meaning in lines if code.startswith(beginnings)}
+
+
 #: Heading, codes and table of each kind of mistake, in the order in which they are looked for.
 TABLES = (
-    ("Syntax", SYNTAX_CODES, TABLE),
-    ("Types, attributes and sense", PLAN_CODES, ROOT / "tests" / "plan" / "bad_lines.txt"),
-    ("Against the data", DATA_CODES, ROOT / "tests" / "data" / "bad_data.txt"),
+    ("Syntax", codes("E0"), TABLE),
+    ("Types, attributes and sense", codes("E1", "E2"), ROOT / "tests" / "plan" / "bad_lines.txt"),
+    ("Against the data", codes("E3"), ROOT / "tests" / "data" / "bad_data.txt"),
 )
 PAGE = ROOT / "docs" / "language.md"
 MOST_EXAMPLES = 3

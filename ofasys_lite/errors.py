@@ -7,10 +7,13 @@ Nothing here imports anything but the standard library.
 from __future__ import annotations
 
 import difflib
+import importlib
+import math
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 #: Between two lines of a help: the second begins below the first.
 _BELOW = "\n        "
@@ -217,3 +220,55 @@ def did_you_mean(name: str, choices: Iterable[str], label: str = "allowed") -> s
     names = list(choices)
     near = nearest(name, names)
     return listed(label, names, f"did you mean `{near}`?" if near is not None else "")
+
+
+def check_keys(owner: str, values: Iterable[object], known: Iterable[str]) -> None:
+    """CardError at the first key of `values` that is not known to `owner` (`model`, `trainer` ...)."""
+    allowed = list(known)
+    for key in values:
+        if key not in allowed:
+            raise CardError(f"{owner}: unknown key `{key}`", help=did_you_mean(str(key), allowed))
+
+
+def needed(module: str, who: str, extra: str, otherwise: str = "", kind: type[OfasysError] = DataError) -> Any:
+    """The imported module; an error of `kind` with the command to install it where `who` finds it missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        help = f"pip install 'ofasys_lite[{extra}]'{otherwise}"
+        raise kind(f"{who} needs {module.partition('.')[0].replace('_', '-')}: {error}", help=help) from None
+
+
+def check_choice(owner: str, name: str, value: object, allowed: Iterable[str]) -> None:
+    """CardError where `value` is none of the allowed names."""
+    names = tuple(allowed)
+    if value not in names:
+        raise CardError(f"{owner}: {name} `{value}` is not known", help=did_you_mean(str(value), names))
+
+
+def check_types(owner: str, settings: Any, help: Mapping[str, str] | None = None) -> None:
+    """CardError where a field of a dataclass whose type is int, float or bool holds something else.
+
+    Args:
+        settings: The dataclass, its annotations as text; `int | None` may be None.
+        help: By name of a field, what to say instead of the common help.
+    """
+    for one in fields(settings):
+        kind, _, none = str(one.type).partition(" | ")
+        value = getattr(settings, one.name)
+        if kind not in _KINDS or (none and value is None):
+            continue
+        types, what = _KINDS[kind]
+        if not isinstance(value, types) or (kind != "bool" and isinstance(value, bool)):
+            told = (help or {}).get(one.name) or f"{one.name} is {what}"
+            raise CardError(f"{owner}: {one.name} is {value!r}", help=told)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CardError(f"{owner}: {one.name} is {value}", help=f"{one.name} is a finite number")
+
+
+#: Type of a setting -> the types of its values, and what they are in words.
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number, without quotes"),
+    "bool": ((bool,), "true or false"),
+}

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Asked, Begin, Encoded, Reading, Section, Shared
 from ofasys_lite.adapters.depth_heads import Choose, DepthHeads, DepthLogits, DepthWriter, Score
 from ofasys_lite.adapters.in_rounds import in_rounds
-from ofasys_lite.adapters.judges import Judges
-from ofasys_lite.adapters.judging import show_judged, verdict_losses
+from ofasys_lite.adapters.judging import Judges, show_judged, verdict_losses
 from ofasys_lite.adapters.passes import Sources, ToWrite, Written
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.learned import LossRows

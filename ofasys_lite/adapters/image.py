@@ -59,18 +59,27 @@ class GridAdapter(Adapter):
         shapes = self._shapes(part)
         hidden = self._hidden(part, shapes) if any(part.sizes.get("mask", ())) else None
         if len(set(shapes)) == 1:
-            x_NLCE = self._call([part.arrays["pixels"]], hidden, shapes)
-            return self._finish(x_NLCE.flatten(0, 2), shapes, hidden)
-        pixels = part.arrays["pixels"].split([lines * columns * self.cell**2 for lines, columns in shapes])
-        found: list[Tensor] = [self.mask] * len(shapes)
-        for members in self.together(shapes):
-            sizes = [shapes[i] for i in members]
-            x_NLCE = self._call(
-                [pixels[i] for i in members], None if hidden is None else [hidden[i] for i in members], sizes
-            )
-            for i, (lines, columns), x_LCE in zip(members, sizes, x_NLCE, strict=True):
-                found[i] = x_LCE[:lines, :columns].flatten(0, 1)
-        return self._finish(torch.cat(found), shapes, hidden)
+            x_PE = self._call([part.arrays["pixels"]], hidden, shapes).flatten(0, 2)
+        else:
+            pixels = part.arrays["pixels"].split([lines * columns * self.cell**2 for lines, columns in shapes])
+            found: list[Tensor] = [self.mask] * len(shapes)
+            for members in self.together(shapes):
+                sizes = [shapes[i] for i in members]
+                masks = None if hidden is None else [hidden[i] for i in members]
+                x_NLCE = self._call([pixels[i] for i in members], masks, sizes)
+                for i, (lines, columns), x_LCE in zip(members, sizes, x_NLCE, strict=True):
+                    found[i] = x_LCE[:lines, :columns].flatten(0, 1)
+            x_PE = torch.cat(found)
+        x_PD = self.merged(x_PE)
+        if hidden is not None:
+            x_PD = torch.where(torch.cat(hidden).unsqueeze(1), self.mask.to(x_PD.dtype), x_PD)
+        if self.place is not None:
+            places_PW = torch.cat([_coordinates(*shape) for shape in shapes])
+            placed_PD: Tensor = self.place(moved(places_PW.to(self.mask.dtype), x_PD.device))
+            x_PD = x_PD + placed_PD
+        # the mask has a place in the graph even where nothing is masked, so that every rank has the same one
+        normed_PD: Tensor = self.norm(x_PD)
+        return normed_PD + self.mask[:0].sum()
 
     def together(self, shapes: Sequence[tuple[int, int]]) -> list[list[int]]:
         """Numbers of the images of each call, in order: those of equal (lines, columns) of cells."""
@@ -114,18 +123,6 @@ class GridAdapter(Adapter):
     def _seen(self, x_NCHW: Tensor, inside_NLC: Tensor | None) -> Tensor:
         return self.features(x_NCHW, x_NCHW.shape[2] // self.cell, x_NCHW.shape[3] // self.cell)
 
-    def _finish(self, x_PE: Tensor, shapes: Sequence[tuple[int, int]], hidden: list[Tensor] | None) -> Tensor:
-        x_PD = self.merged(x_PE)
-        if hidden is not None:
-            x_PD = torch.where(torch.cat(hidden).unsqueeze(1), self.mask.to(x_PD.dtype), x_PD)
-        if self.place is not None:
-            places_PW = torch.cat([_coordinates(*shape) for shape in shapes])
-            placed_PD: Tensor = self.place(moved(places_PW.to(self.mask.dtype), x_PD.device))
-            x_PD = x_PD + placed_PD
-        # the mask has a place in the graph even where nothing is masked, so that every rank has the same one
-        normed_PD: Tensor = self.norm(x_PD)
-        return normed_PD + self.mask[:0].sum()
-
     def _shapes(self, part: Part) -> list[tuple[int, int]]:
         """(lines, columns) of cells per image, from grids known on the host; each frame of a piece is an image."""
         shapes = []
@@ -162,7 +159,9 @@ class ImageAdapter(GridAdapter):
 
     def merged(self, x_PE: Tensor) -> Tensor:
         """(P, D), one product for all images of a pack."""
-        return self.stem.merged(x_PE)
+        merge = self.stem.merge if isinstance(self.stem, ConvStem) else self.stem.cell
+        x_PD: Tensor = merge(x_PE)
+        return x_PD
 
     def _seen(self, x_NCHW: Tensor, inside_NLC: Tensor | None) -> Tensor:
         return self.stem.cells(x_NCHW, inside_NLC)

@@ -63,11 +63,6 @@ class ConvStem(nn.Module):
             x_NCHW = (x_NHWC if inside_NLC is None else _inside(x_NHWC, inside_NLC)).permute(0, 3, 1, 2)
         return cells_of(x_NCHW.permute(0, 2, 3, 1), 2)
 
-    def merged(self, x_PE: Tensor) -> Tensor:
-        """(P, D) of the cells of all images, in one product."""
-        x_PD: Tensor = self.merge(x_PE)
-        return x_PD
-
 
 class _Residual(nn.Module):
     """x + a 1 x 1 convolution of GELU of LayerNorm of a 3 x 3 convolution; begins as the identity."""
@@ -98,11 +93,6 @@ class LinearStem(nn.Module):
     def cells(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
         """(N, h / f, w / f, 3 f f): the pixels of each cell; cells do not see each other."""
         return cells_of(x_NCHW.permute(0, 2, 3, 1), self.side)
-
-    def merged(self, x_PE: Tensor) -> Tensor:
-        """(P, D) of the cells of all images, in one product."""
-        x_PD: Tensor = self.cell(x_PE)
-        return x_PD
 
 
 def strides_of(patch: int) -> list[int]:

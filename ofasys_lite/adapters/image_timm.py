@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.image import GridAdapter
-from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.errors import CardError, did_you_mean, needed
 from ofasys_lite.model import make_linear
 
 
@@ -74,12 +74,7 @@ class TimmAdapter(GridAdapter):
 def _backbone(settings: Mapping[str, Any]) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
     """The backbone, the channels of its last map, and the mean and deviation its pixels were normalised with."""
     name = settings.get("backbone") or "resnet18"
-    try:
-        import timm
-    except ImportError as error:
-        raise CardError(
-            f"the adapter `timm` of IMAGE needs the package timm ({error})", help="pip install 'ofasys_lite[image]'"
-        ) from error
+    timm = needed("timm", "the adapter `timm` of IMAGE", "image", kind=CardError)
     plain = str(name).split(".", 1)[0]
     if not timm.is_model(plain) and "/" not in plain:
         known = [n for n in timm.list_models() if n[:3] == plain[:3]] or timm.list_models()

@@ -11,8 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ofasys_lite.adapters.judges import Judges
-from ofasys_lite.adapters.judging import Coder, Reader
+from ofasys_lite.adapters.judging import Coder, Judges, Reader
 from ofasys_lite.adapters.passes import Passes, Sources, ToWrite, Written
 from ofasys_lite.decoding.mask_predict import Choose, mask_predict
 from ofasys_lite.errors import CardError, ShapeError

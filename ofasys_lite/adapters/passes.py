@@ -65,8 +65,6 @@ class ToWrite:
     """One sample's target.
 
     Attributes:
-        what: Rows and positions of it.
-        options: How it is decoded.
         key: A number of the sample that its draws depend on, beside the seed.
         sequences: Source sequences: its own, then the emptied one of a guided sample (`cfg`).
     """

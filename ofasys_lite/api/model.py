@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ofasys_lite.api.presets import read_presets
 from ofasys_lite.api.sources import as_source
 from ofasys_lite.cards import modalities as modality_cards
 from ofasys_lite.cards.overrides import with_settings
 from ofasys_lite.cards.types import ModalityCard
+from ofasys_lite.commands.compose import compose
 from ofasys_lite.errors import CardError, CheckpointError, DataError
 from ofasys_lite.generalist.calls import closed_line, named_row, slot_columns, split_keywords
 from ofasys_lite.interop.ofasys_spellings import refuse_checkpoint
@@ -21,6 +22,33 @@ if TYPE_CHECKING:
     from ofasys_lite.generalist.generalist import Generalist
     from ofasys_lite.generalist.prediction import Prediction
     from ofasys_lite.model.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Presets:
+    """What presets/ says about one model and one trainer.
+
+    Attributes:
+        data: Settings of data.
+        steps: Steps of a run that names no end.
+    """
+
+    model: Mapping[str, Any]
+    modalities: Mapping[str, Mapping[str, Any]]
+    trainer: Mapping[str, Any]
+    data: Mapping[str, Any]
+    steps: int | None
+
+
+def read_presets(model: str = "small", trainer: str = "cpu", folder: str | Path | None = None) -> Presets:
+    """The presets of these names, the package's or those in a folder of your own.
+
+    Raises:
+        CardError: An unknown name; the nearest is offered.
+    """
+    found = compose("train", [f"model={model}", f"trainer={trainer}"], folder)
+    return Presets(found["model"], found["modalities"], found["trainer"], found["data"], found["steps"])
+
 
 Closed = Collection[str] | Mapping[str, Collection[str]]
 Self = TypeVar("Self", bound="GeneralistModel")

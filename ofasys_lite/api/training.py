@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ofasys_lite.api.model import GeneralistModel
-from ofasys_lite.api.presets import Presets, read_presets
+from ofasys_lite.api.model import GeneralistModel, Presets, read_presets
 from ofasys_lite.api.task import Task
 from ofasys_lite.cards.overrides import given_settings
 from ofasys_lite.cards.types import ModalityCard, TaskCard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from ofasys_lite.errors import CardError, nearest
@@ -33,6 +34,14 @@ def load_object(path: str, what: str) -> Any:
             f"{what} {path}: the module has no `{name}`", help="" if near is None else f"did you mean `{near}`?"
         )
     return getattr(found, name)
+
+
+def load_function(path: str, what: str, help: str) -> Callable[..., Any]:
+    """The function or class that a dotted path names; CardError, with `help` where it is none."""
+    found: Callable[..., Any] = load_object(path, what)
+    if not callable(found):
+        raise CardError(f"{what} {path} is no function", help=help)
+    return found
 
 
 def load_class(path: str, base: type, what: str) -> Any:

@@ -54,11 +54,7 @@ def _user_folder(folder: str | Path) -> Path:
 
 
 def find_card(kind: str, name: str, folders: Iterable[str | Path] = ()) -> Path:
-    """The one file that holds a card.
-
-    Raises:
-        CardError: No card has that name (the nearest one is offered), or two have.
-    """
+    """The one file that holds a card; CardError: no card has that name (the nearest one is offered), or two have."""
     files = card_files(kind, folders)
     paths = files.get(name)
     if paths is None:
@@ -96,11 +92,7 @@ def own_task_names(folders: Sequence[str | Path]) -> list[str]:
 
 
 def modalities(folders: Iterable[str | Path] = ()) -> dict[str, ModalityCard]:
-    """All modality cards by name and by alias.
-
-    Raises:
-        CardError: A card is wrong, or a name or alias is declared twice.
-    """
+    """All modality cards by name and by alias; CardError: a card is wrong, or a name or alias is declared twice."""
     found: dict[str, ModalityCard] = {}
     for file, paths in card_files("modalities", folders).items():
         card = load_modality_card(the_one("modalities", file, paths))

@@ -18,8 +18,6 @@ class InstructionLine:
 
     Attributes:
         kind: Name of its file without the ending: what the lines of the file have in common.
-        text: The line.
-        origin: Where it stands.
     """
 
     kind: str

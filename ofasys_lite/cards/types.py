@@ -108,7 +108,6 @@ class MetricSpec:
     """A metric of a task: its name, the column it judges, the trivial baselines and classical references beside it.
 
     Attributes:
-        name: Metric name or dotted path of a function.
         column: Target column judged; empty means the only learned target.
         baselines: Names of trivial baselines (majority, question_only, copy, mean_box ...); empty: the metric's own.
         references: Names of classical references (nearest_pixels, nearest_tfidf ...): printed beside, beaten or not.

@@ -1,4 +1,4 @@
-"""Images <-> grids of residual codes: a convolutional encoder and decoder around a quantizer.
+"""Images <-> grids of residual codes: a convolutional encoder and decoder around a quantizer; folders of them.
 
 The tokenizer of DnD-Transformer (arXiv 2410.01912), after RQ-VAE (arXiv 2203.01941).
 Shapes: N images of one size, H x W pixels, L = (H / f) * (W / f) positions line by line, K depth, C latent channels.
@@ -7,17 +7,26 @@ Shapes: N images of one size, H x W pixels, L = (H / f) * (W / f) positions line
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ofasys_lite.codec.residual_quantizer import Quantized, ResidualQuantizer
 from ofasys_lite.codec.scalar_quantizer import ScalarQuantizer
-from ofasys_lite.errors import CardError, ShapeError, did_you_mean
+from ofasys_lite.data.codec_facts import FORMAT, read_codec
+from ofasys_lite.errors import CardError, CheckpointError, ShapeError, check_choice, check_keys, check_types
+from ofasys_lite.model import pick_device
+from ofasys_lite.writing import atomic, current, staged, write_atomic
 
 LOSSES = ("mse", "l1")
 
@@ -56,10 +65,10 @@ class CodecConfig:
     levels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        check_types("codec", self)
         for name in ("size", "factor", "depth", "codes", "channels", "width", "blocks"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise CardError(f"codec: {name} is {value!r}", help=f"{name} is a whole number from 1 on")
+            if getattr(self, name) < 1:
+                raise CardError(f"codec: {name} is {getattr(self, name)}", help=f"{name} is a whole number from 1 on")
         if self.factor < 2 or self.factor & (self.factor - 1):
             raise CardError(f"codec: factor is {self.factor}", help="write a power of two: 2, 4, 8, 16")
         if self.size % self.factor:
@@ -67,8 +76,7 @@ class CodecConfig:
             raise CardError(
                 f"codec: size {self.size} is not divisible by factor {self.factor}", help=f"write size={near}"
             )
-        if self.loss not in LOSSES:
-            raise CardError(f"codec: loss `{self.loss}` is not known", help=did_you_mean(self.loss, LOSSES))
+        check_choice("codec", "loss", self.loss, LOSSES)
         if self.commitment < 0:
             raise CardError(f"codec: commitment is {self.commitment}", help="write 0 or more, often 0.25")
         object.__setattr__(self, "levels", tuple(self.levels))  # JSON knows lists only
@@ -93,10 +101,7 @@ class CodecConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> CodecConfig:
         """The config written by `to_dict`; an unknown key raises CardError with the nearest name."""
-        known = [f.name for f in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise CardError(f"codec: unknown key `{key}`", help=did_you_mean(key, known))
+        check_keys("codec", values, (f.name for f in fields(cls)))
         return cls(**values)  # type: ignore[arg-type]
 
 
@@ -143,11 +148,7 @@ def _groups(channels: int) -> int:
 
 
 class ImageCodec(nn.Module):
-    """Square images to codes and back.
-
-    Args:
-        config: Its sizes.
-    """
+    """Square images to codes and back; `config`: its sizes."""
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -176,11 +177,7 @@ class ImageCodec(nn.Module):
         return next(self.parameters()).device
 
     def latents(self, pixels_NHWC: Tensor) -> Tensor:
-        """(N, H / f, W / f, C) before quantization, of uint8 images.
-
-        Raises:
-            ShapeError: The images have another size.
-        """
+        """(N, H / f, W / f, C) before quantization, of uint8 images; ShapeError: the images have another size."""
         side = self.config.size
         if pixels_NHWC.ndim != 4 or tuple(pixels_NHWC.shape[1:]) != (side, side, 3):
             raise ShapeError(f"codec for {side} x {side} pixels got images of shape {tuple(pixels_NHWC.shape[1:])}")
@@ -236,3 +233,59 @@ class ImageCodec(nn.Module):
         out_NHWC = self.decoder(z_NCHW).permute(0, 2, 3, 1)
         pixels: Tensor = ((out_NHWC + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return pixels
+
+
+def save_codec(codec: ImageCodec, folder: Path, losses: Mapping[str, object] | None = None) -> Path:
+    """Writes codec.json and model.safetensors into `folder`, both or none; other files there stay.
+
+    Args:
+        losses: What it was trained by beside the error of its pictures, kept in codec.json for the reader.
+    """
+    told = {"losses": dict(losses)} if losses else {}
+    text = json.dumps({"format": FORMAT, "kind": "image", "codec": codec.config.to_dict(), **told}, indent=1)
+    with staged(folder) as stage:
+        with atomic(stage / "model.safetensors") as partial:
+            save_file({n: t.detach().cpu().contiguous() for n, t in codec.state_dict().items()}, partial)
+        write_atomic(stage / "codec.json", text)
+    return folder
+
+
+def load_codec(folder: str | Path, device: str | torch.device = "cpu") -> ImageCodec:
+    """The codec saved in `folder`, in evaluation mode, on a device (`pick_device`).
+
+    Raises:
+        CheckpointError: The folder is missing, damaged or of another kind.
+    """
+    place = Path(folder)
+    sizes = read_codec(place)
+    with _whole(place):
+        codec = ImageCodec(CodecConfig.from_dict(sizes))
+        codec.load_state_dict(load_file(current(place, "model.safetensors")))
+    return codec.eval().to(pick_device(device))
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Tells what is wrong with the weights that are read inside as a CheckpointError of the codec folder."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder}/model.safetensors is missing", help="copy it, or train the codec again"
+        ) from None
+    except (SafetensorError, RuntimeError, KeyError, TypeError, CardError) as error:
+        raise CheckpointError(f"{folder} is damaged: {error}", help="copy it again, or train the codec again") from None
+
+
+class Filled(Protocol):
+    """What holds a codec, such as an adapter that writes with it."""
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes the weights of a trained codec, by name."""
+
+
+def fill_codecs(coder: Callable[[str], Filled], folders: Mapping[str, Path]) -> None:
+    """Puts the trained codecs into the adapters that write with them; `coder` gives an adapter by its name."""
+    for name, folder in folders.items():
+        with _whole(folder):
+            coder(name).fill(load_file(current(folder, "model.safetensors")))

@@ -39,7 +39,8 @@ class PerceptualDistance(nn.Module):
         super().__init__()
         self.name = name
         with torch.random.fork_rng(devices=[]):
-            network, mean, std = _of_function(name) if _is_path(name) else _of_timm(name)
+            path = ":" in name and not name.startswith(_HUBS)
+            network, mean, std = _of_function(name) if path else _of_timm(name)
         self.network = network.requires_grad_(False)
         numbers = [_three(name, what, given) for what, given in (("mean", mean), ("std", std))]
         self.register_buffer("scale", (0.5 / numbers[1])[:, None, None])
@@ -100,11 +101,6 @@ def unit_gap(one_NCHW: Tensor, other_NCHW: Tensor) -> Tensor:
 def _unit(x_NCHW: Tensor) -> Tensor:
     # the small number stands inside the root: a vector of zeros has a gradient too
     return x_NCHW * (x_NCHW.square().sum(1, keepdim=True) + 1e-8).rsqrt()
-
-
-def _is_path(name: str) -> bool:
-    """True for `package.module:function`."""
-    return ":" in name and not name.startswith(_HUBS)
 
 
 def _three(name: str, what: str, given: Any) -> Tensor:

@@ -165,11 +165,7 @@ class ResidualQuantizer(nn.Module):
             rest_NC = rest_NC - self.book(k).vectors(self.book(k).nearest(rest_NC))
 
     def vectors(self, codes: Tensor) -> Tensor:
-        """(..., C): the sum of the code vectors of codes (..., K).
-
-        Raises:
-            ShapeError: The codes have another depth.
-        """
+        """(..., C): the sum of the code vectors of codes (..., K); ShapeError: the codes have another depth."""
         if codes.shape[-1] != self.depth:
             raise ShapeError(f"quantizer: codes of depth {codes.shape[-1]}, it has {self.depth}")
         parts = [self.book(k).vectors(codes[..., k]) for k in range(self.depth)]

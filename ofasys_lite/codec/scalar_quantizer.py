@@ -98,11 +98,7 @@ class ScalarQuantizer(nn.Module):
         return Quantized(z, codes, x.new_zeros(()), sums)
 
     def vectors(self, codes: Tensor) -> Tensor:
-        """(..., C): the sum over depths of what codes (..., K) stand for.
-
-        Raises:
-            ShapeError: The codes have another depth.
-        """
+        """(..., C): the sum over depths of what codes (..., K) stand for; ShapeError: the codes have another depth."""
         if codes.shape[-1] != self.depth:
             raise ShapeError(f"quantizer: codes of depth {codes.shape[-1]}, it has {self.depth}")
         return torch.stack([self.book(k).vectors(codes[..., k]) for k in range(self.depth)]).sum(0)

@@ -22,10 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from torch import Tensor
 
-from ofasys_lite.codec.codec_folders import load_codec, save_codec
-from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
-from ofasys_lite.codec.losses import CodecLearner, CodecLosses
-from ofasys_lite.codec.patch_gan import patch
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, load_codec, save_codec
+from ofasys_lite.codec.losses import CodecLearner, CodecLosses, patch
 from ofasys_lite.codec.residual_quantizer import ResidualQuantizer
 from ofasys_lite.data.codec_facts import codec_hash
 from ofasys_lite.data.contents import media_key
@@ -115,11 +113,8 @@ class CodecRun:
     """What a codec's training needs.
 
     Attributes:
-        config: Sizes.
         images: Pictures of the training split.
         folder: Where the codec, its checkpoint and metrics.jsonl go.
-        steps: Updates.
-        batch: Images per update.
         lr: Learning rate of AdamW, falling by a cosine after 5 % of warm-up.
         seed: Of weights, order and restarts.
         resume: Go on from the folder's checkpoint.
@@ -207,7 +202,7 @@ def _train_codec(run: CodecRun, console: Console) -> ImageCodec:
             if stop.number is not None:
                 _checkpoint(run, learner, facts, step)
                 stop.check()
-            torch.manual_seed(_seed(run.seed, step))
+            torch.manual_seed(random.Random(f"{run.seed}/{step}").getrandbits(63))
             pixels = run.images.batch(picked).to(device)
             # codes made before vectors differ collapse to a few: the first steps learn without them
             if step == _plain_steps(run) and isinstance(codec.quantizer, ResidualQuantizer):
@@ -311,10 +306,6 @@ def _share(step: int, steps: int) -> float:
     warm = max(1, steps // 20)
     rising = min(1.0, (step + 1) / warm)
     return rising * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, step / steps)))))
-
-
-def _seed(seed: int, step: int) -> int:
-    return random.Random(f"{seed}/{step}").getrandbits(63)
 
 
 def _log(folder: Path, row: Mapping[str, object]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.errors import DataError, did_you_mean, needed
 from ofasys_lite.generalist.calls import slot_columns
 from ofasys_lite.generalist.value_files import files_in, written
 from ofasys_lite.writing import atomic, behind, special
@@ -196,8 +195,8 @@ def kind_of(out: Path) -> str:
     if kind not in ENDINGS:
         what = "has no ending" if not kind else f"ends with {kind}, and rows are not written so"
         raise DataError(f"--out {out} {what}", help=f"{did_you_mean(kind, ENDINGS)}, such as --out {out.stem}.jsonl")
-    if kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise DataError(f"{out} needs pyarrow", help="pip install 'ofasys_lite[data]', or write .jsonl or .csv")
+    if kind == ".parquet":
+        needed("pyarrow", str(out), "data", ", or write .jsonl or .csv")
     return kind
 
 

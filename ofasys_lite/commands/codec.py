@@ -170,7 +170,7 @@ def _tell(codec: ImageCodec, images: Images, split: str) -> None:
 def _encode(given: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ofasys_lite.codec.codec_folders import load_codec
+    from ofasys_lite.codec.image_codec import load_codec
     from ofasys_lite.codec.train_codec import cached_codes
 
     images = _images(given, given.split, load_codec(given.codec).config.size)
@@ -182,7 +182,7 @@ def _show(given: argparse.Namespace) -> int:
     import numpy as np
     from PIL import Image
 
-    from ofasys_lite.codec.codec_folders import load_codec
+    from ofasys_lite.codec.image_codec import load_codec
 
     path = given.out or given.codec / f"{Path(given.task).stem}-{given.split}.png"
     claim_file(path, given.overwrite or given.out is None)

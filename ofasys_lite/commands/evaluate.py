@@ -16,8 +16,8 @@ from ofasys_lite.commands.run_keys import refuse_unknown
 from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.recipes.recipe import SPLITS
-from ofasys_lite.run.environment import environment
 from ofasys_lite.run.find_run import Found, find_run, refuse_elsewhere
+from ofasys_lite.run.run_folder import environment
 from ofasys_lite.writing import begun_by_us, claim_folder, locked, write_atomic
 
 if TYPE_CHECKING:

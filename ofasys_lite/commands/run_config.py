@@ -36,8 +36,6 @@ class RunConfig:
         data: Keys of presets/data.
         name: Folder under runs/.
         seed: Seed of the mixture, the weights and dropout.
-        steps: Most steps, or None.
-        minutes: Most minutes, or None.
         resume: False, True (from runs/<name>) or the path of a run.
         folders: Users' folders of cards.
         start: What the run begins with: None, or a mapping (`path`, `replay`).

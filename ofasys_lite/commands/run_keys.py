@@ -11,7 +11,7 @@ from ofasys_lite.cards.find import content_folder
 from ofasys_lite.cards.overrides import with_settings
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.cards.yaml_nodes import plain, read_yaml
-from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.errors import CardError, OfasysError, check_keys, did_you_mean, raise_all
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.training.settings import MODEL_SWITCHES, TrainSettings
@@ -43,7 +43,6 @@ class Settings:
     """What a run was asked for beside its tasks, checked.
 
     Attributes:
-        train: How it trains.
         data: Tokenizer and bins.
         loggers: Names of the loggers that write.
     """
@@ -169,9 +168,8 @@ def _model(content: Mapping[str, Any]) -> ModelConfig:
 
 def _data(content: Mapping[str, Any]) -> DataSettings:
     values = _group(content, "data")
+    check_keys("data", values, _DATA)
     for key, value in values.items():
-        if key not in _DATA:
-            raise CardError(f"data: unknown key `{key}`", help=did_you_mean(str(key), _DATA))
         kinds, wanted = _DATA[key]
         if kinds and not isinstance(value, kinds):
             raise CardError(f"data: {key} is {value!r}", help=f"{key} is {wanted}")
@@ -204,11 +202,10 @@ def _loggers(content: Mapping[str, Any]) -> tuple[str, ...]:
     for name, options in value.items():
         if name not in LOGGERS:
             raise CardError(f"logger `{name}` is not known", help=did_you_mean(str(name), LOGGERS))
-        for key, setting in (options if isinstance(options, Mapping) else {"enabled": options}).items():
-            if key != "enabled":
-                raise CardError(f"logger.{name}: unknown key `{key}`", help=did_you_mean(str(key), ("enabled",)))
-            if not isinstance(setting, bool):
-                raise CardError(f"logger.{name}.enabled is `{setting}`", help="true or false")
+        given = options if isinstance(options, Mapping) else {"enabled": options}
+        check_keys(f"logger.{name}", given, ("enabled",))
+        if not isinstance(given.get("enabled", True), bool):
+            raise CardError(f"logger.{name}.enabled is `{given['enabled']}`", help="true or false")
     return tuple(
         str(name) for name, options in value.items() if not isinstance(options, Mapping) or options.get("enabled", True)
     )

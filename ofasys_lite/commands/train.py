@@ -18,8 +18,8 @@ from ofasys_lite.commands.escapes import escaped
 from ofasys_lite.commands.run_config import RunConfig, run_config
 from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
-from ofasys_lite.run.environment import environment
 from ofasys_lite.run.find_run import find_run, refuse_elsewhere
+from ofasys_lite.run.run_folder import environment
 from ofasys_lite.signals import AtOnce, Interrupted, pending, preparing
 from ofasys_lite.training.start import Start
 from ofasys_lite.writing import other_rank
@@ -115,7 +115,6 @@ def start(
     """The finished run's folder, and why it has no scores; a signal that ends it before tells how to go on.
 
     Args:
-        config: What to train and how.
         evaluate: Evaluate the test splits at the end, and write the report.
         ignore_plans: Go on with a run whose lines, or other facts, have changed.
         changed_rows: Go on with a run whose training rows have changed.

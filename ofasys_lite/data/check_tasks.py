@@ -18,14 +18,13 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import wrong_attributes
 from ofasys_lite.data.codec_facts import named_codec
 from ofasys_lite.data.columns import data_columns, has_use, separated, uses
+from ofasys_lite.data.contents import NOT_COMPARED, shared_rows
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
 from ofasys_lite.data.labels import label_notes, names_in
-from ofasys_lite.data.overlap import NOT_COMPARED, shared_rows
 from ofasys_lite.data.quarantine import TOO_MANY
-from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.row_values import Looker
-from ofasys_lite.data.rows import open_source, open_stream
+from ofasys_lite.data.rows import first_rows, open_source
 from ofasys_lite.data.source import RowSource, has_column
 from ofasys_lite.data.spec import is_stream
 from ofasys_lite.data.splits import SplitView, by_rule, set_aside
@@ -89,7 +88,6 @@ def check_tasks(
 
     Args:
         cards: The tasks; one without data is checked as far as its line goes.
-        modalities: Modality cards by name and alias.
         rows: Rows looked at in each source, spread evenly over it; small sources are looked at whole, and more rows
             where some of them cannot be read.
         scan: Longest training source of which the closed set is read whole, so that labels of valid and test can be
@@ -260,9 +258,9 @@ class _TaskCheck:
         columns = self.card.columns or None
         if not is_stream(spec):
             return open_source(spec, base=base, columns=columns)
-        stream = open_stream(spec, base=base, columns=columns)
+        stream = first_rows(spec, self.limits.rows, base=base, columns=columns)
         self.note(f"{stream.name} is read as a stream: order not reproducible")
-        return ListSource(stream.first(self.limits.rows), stream.name)
+        return stream
 
     def _splits(self, sources: Mapping[str, RowSource]) -> Mapping[str, RowSource]:
         """The rows of each split, where training has few enough; says which are set aside and which are empty."""

@@ -32,11 +32,7 @@ CodecFinder = Callable[[TaskCard, SlotSegment, RowSource], Known]
 
 
 def read_codec(folder: str | Path, kind: str = "image") -> dict[str, Any]:
-    """The sizes that codec.json holds.
-
-    Raises:
-        CheckpointError: The folder is missing, damaged or of another kind.
-    """
+    """The sizes that codec.json holds; CheckpointError: the folder is missing, damaged or of another kind."""
     place = Path(folder)
     try:
         content = json.loads(current(place, "codec.json").read_text(encoding="utf-8"))

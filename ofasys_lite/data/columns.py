@@ -19,7 +19,6 @@ class Use:
     """One column that the rows must have.
 
     Attributes:
-        column: Its name; dots open records.
         exact: The name is never a path.
         span: Where the line asks for it.
         label: Who asks: `slot [TEXT:answer]`.

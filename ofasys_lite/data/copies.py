@@ -12,20 +12,21 @@ import lzma
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ofasys_lite.data.array_cache import turn
 from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.source import combined
-from ofasys_lite.errors import DataError, WriteError
+from ofasys_lite.errors import DataError, WriteError, needed
 from ofasys_lite.preprocess.web import fetching, is_web
 from ofasys_lite.writing import atomic, cache_folder
 
 _BLOCK = 1 << 20
 #: First bytes of compressed files -> what they are called.
 _HEADS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_READERS: Mapping[str, Callable[[BinaryIO], Any]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError)
 
 
@@ -94,7 +95,7 @@ def unpacked(file: DataFile, encoding: str = "utf-8") -> tuple[DataFile, str]:
     if not wide and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         return file, encoding
     source = encoding if wide else "utf-16"
-    return _copy(file, source, lambda raw: _recoded(raw, source)), "utf-8"
+    return _copy(file, source, lambda raw: codecs.EncodedFile(raw, "utf-8", source)), "utf-8"
 
 
 def _copy(file: DataFile, what: str, reader: Callable[[BinaryIO], Any]) -> DataFile:
@@ -113,25 +114,12 @@ def _copy(file: DataFile, what: str, reader: Callable[[BinaryIO], Any]) -> DataF
 
 def _opened(raw: BinaryIO, packing: str, name: str) -> Any:
     """The unpacked content of an open file."""
-    if packing == "gzip":
-        return gzip.GzipFile(fileobj=raw, mode="rb")
-    if packing == "bzip2":
-        return bz2.BZ2File(raw)
-    if packing == "xz":
-        return lzma.LZMAFile(raw)
+    if packing in _READERS:
+        return _READERS[packing](raw)
     if packing == "zip":
         archive = zipfile.ZipFile(raw)
         inner = [one for one in archive.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
         if len(inner) != 1:
             raise DataError(f"{name} holds {len(inner)} files", help=f"unpack it and name one: {', '.join(inner[:5])}")
         return archive.open(inner[0])
-    try:
-        import pyarrow
-    except ImportError:
-        raise DataError(f"{name} needs pyarrow", help="pip install 'ofasys_lite[data]', or unpack it: unzstd") from None
-    return pyarrow.CompressedInputStream(raw, "zstd")
-
-
-def _recoded(raw: BinaryIO, encoding: str) -> Any:
-    """UTF-8 bytes of a text in another encoding."""
-    return codecs.EncodedFile(raw, "utf-8", encoding)
+    return needed("pyarrow", name, "data", ", or unpack it: unzstd").CompressedInputStream(raw, "zstd")

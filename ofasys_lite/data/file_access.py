@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from ofasys_lite.errors import DataError, WriteError
+from ofasys_lite.errors import DataError, WriteError, needed
 from ofasys_lite.writing import atomic, cache_folder
 
 
@@ -122,12 +122,7 @@ class DataFile:
     def remote(self) -> tuple[Any, str]:
         """(fsspec file system, path in it)."""
         if self._remote is None or self._remote[0] != os.getpid():  # file systems do not survive a fork
-            try:
-                import fsspec
-            except ImportError:
-                raise DataError(
-                    f"{self.path} needs fsspec", help="install the extra `data`: pip install 'ofasys_lite[data]'"
-                ) from None
+            fsspec = needed("fsspec", self.path, "data")
             with remote_errors(self.path):
                 system, path = fsspec.core.url_to_fs(self.path)
             self._remote = (os.getpid(), system, path)

@@ -1,16 +1,21 @@
-"""What a check finds in rows: one finding per kind and place in the line, with its first row and how many had it."""
+"""What a check finds in rows: one finding per kind and place in the line, with its first row and its count; remarks."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.data.columns import label
 from ofasys_lite.data.quarantine import allowed
 from ofasys_lite.errors import DataError
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
+from ofasys_lite.plan.segments import SlotSegment
+from ofasys_lite.preprocess.base import Look
 
 #: Kinds of a mistake at one place that are told apart.
 _KINDS = 4
@@ -18,21 +23,6 @@ _KINDS = 4
 _ROWS = 5
 #: Notes of a task that a training prints.
 _MOST = 6
-#: Codes of the mistakes found when a line is held against its data, and their short meanings.
-DATA_CODES = {
-    "E301": "a column that the data does not have",
-    "E302": "a list where a single value is meant",
-    "E303": "a single value where a list is meant",
-    "E304": "a value that the modality cannot read",
-    "E305": "an empty target",
-    "E306": "a label outside its closed set",
-    "E307": "a group with too few or too many elements",
-    "E308": "an element of no known alternative",
-    "E309": "a box without its image",
-    "E310": "a metric of a column that is not written",
-    "E311": "a source that cannot be opened, or leaves no rows to train on",
-    "E312": "a line that cannot be trained yet",
-}
 
 
 @dataclass(slots=True)
@@ -40,10 +30,8 @@ class Finding:
     """One mistake, seen in one or more rows.
 
     Attributes:
-        code: `E301` and so on.
         message: What is wrong in the first row that has it, without the task.
         span: Place in the line, or None for a row that cannot be read at all.
-        help: What to do.
         rows: The rows that have it, such as `qa.csv, row 17`.
     """
 
@@ -158,3 +146,43 @@ def shortened(notes: Iterable[str]) -> list[str]:
             name = owner.removeprefix("task ")
             found.append(f"{owner}: {len(of_task) - _MOST} more notes: ofasys-lite check {name}")
     return found
+
+
+#: Places with all numbers up to this are shares of their picture, not pixels of it.
+_SHARES = 1.5
+
+
+class Remarks:
+    """What values of the slots of one task have in common, counted over the rows of one source.
+
+    Attributes:
+        work: Pixels and samples that would be decoded to read all values whole.
+    """
+
+    def __init__(self) -> None:
+        self.work = 0
+        self._values: Counter[str] = Counter()
+        self._found: dict[tuple[str, str], list[Any]] = {}
+        self._largest: dict[str, float] = {}
+
+    def see(self, slot: SlotSegment, look: Look) -> None:
+        """Notes what was learned of one value of `slot`."""
+        self.work += look.work
+        who = label(slot)
+        self._values[who] += 1
+        for kind, example in look.remarks:
+            found = self._found.setdefault((who, kind), [0, example])
+            found[0] += 1
+        if look.largest is not None:
+            self._largest[who] = max(self._largest.get(who, 0.0), look.largest)
+
+    def lines(self, name: str) -> Iterator[str]:
+        """One line a kind, of the values seen in the source `name`; forgets them."""
+        for (who, kind), (count, example) in self._found.items():
+            share = f"{100 * count / self._values[who]:.1f} % of the values in {name}"
+            yield f"{who}: {kind} {share}" + (f", such as {example}" if example else "")
+        for who, largest in self._largest.items():
+            if 0 < largest <= _SHARES:
+                hint = f"{who[len('slot ') : -1]},size=1]"
+                yield f"{who}: no number is above {largest:g}, read as pixels; shares of the picture are written {hint}"
+        self.__init__()  # type: ignore[misc]

@@ -17,12 +17,8 @@ def group_key(group: GroupSegment) -> str:
     """Name of a group among its target's values: the list column, or the first slot's column."""
     if group.over is not None:
         return group.over
-    slots = _slots(group)
+    slots = walk(tuple(segment for alternative in group.alternatives for segment in alternative))
     return slots[0].key if slots else "group"
-
-
-def _slots(group: GroupSegment) -> tuple[SlotSegment, ...]:
-    return walk(tuple(s for a in group.alternatives for s in a))
 
 
 def opener(group: GroupSegment, alternative: int) -> str:

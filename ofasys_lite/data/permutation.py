@@ -85,18 +85,13 @@ def _feistel(x_N: UInt64, a_N: UInt64, b_N: UInt64, key_N: UInt64) -> UInt64:
     """One pass over the rectangle: a bijection of range(a * b)."""
     left_N, right_N = x_N // b_N, x_N % b_N
     for number, salt in enumerate(_SALTS):
-        salt_N = key_N + salt
+        # one half is mixed as splitmix64 mixes its counter, and turns the other
+        z_N = ((left_N if number % 2 else right_N) + np.uint64(1)) * _GOLDEN ^ (key_N + salt)
+        z_N = (z_N ^ (z_N >> np.uint64(30))) * _MIX1
+        z_N = (z_N ^ (z_N >> np.uint64(27))) * _MIX2
+        bits_N = z_N >> np.uint64(33)
         if number % 2:
-            right_N = (right_N + _mix(left_N, salt_N) % b_N) % b_N
+            right_N = (right_N + bits_N % b_N) % b_N
         else:
-            left_N = (left_N + _mix(right_N, salt_N) % a_N) % a_N
+            left_N = (left_N + bits_N % a_N) % a_N
     return left_N * b_N + right_N
-
-
-def _mix(value_N: UInt64, salt_N: UInt64) -> UInt64:
-    """31 well mixed bits of (value, salt): the finalizer of SplitMix64 (Steele et al. 2014)."""
-    z_N = (value_N + np.uint64(1)) * _GOLDEN ^ salt_N
-    z_N = (z_N ^ (z_N >> np.uint64(30))) * _MIX1
-    z_N = (z_N ^ (z_N >> np.uint64(27))) * _MIX2
-    bits_N: UInt64 = z_N >> np.uint64(33)
-    return bits_N

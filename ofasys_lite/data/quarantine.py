@@ -39,10 +39,7 @@ class Quarantined:
     """One row that could not be read.
 
     Attributes:
-        task: Task name.
         row: Row number in the task's training split, from 0 on.
-        id: Sample id.
-        reason: What is wrong with it.
         attempts: How often it was drawn.
         place: Where it stands, `qa.csv, row 17` (rows count from 1 on); empty in checkpoints from before this was kept.
     """
@@ -83,14 +80,6 @@ class Quarantine:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def add(self, task: str, row: int, id: str, reason: str) -> str:
-        """Notes a row; the line for the log.
-
-        Raises:
-            DataError: If more of the task's rows cannot be read than the limit allows.
-        """
-        return self.merge((Quarantined(task, row, id, reason),))[0]
 
     def merge(self, reports: Iterable[Quarantined]) -> list[str]:
         """Notes what workers or ranks report; one line for the log per report.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import preprocess_class
 from ofasys_lite.data.columns import label, slot_uses
-from ofasys_lite.data.fields import MISSING, as_list, column_help, field, is_empty
-from ofasys_lite.data.findings import Tally
+from ofasys_lite.data.fields import MISSING, as_list, column_help, field, is_empty, opened_text
+from ofasys_lite.data.findings import Remarks, Tally
 from ofasys_lite.data.groups import candidates, empty_target, raw_values, records, walked
-from ofasys_lite.data.inside import inside
 from ofasys_lite.data.labels import Names, of_column
-from ofasys_lite.data.looks import Remarks
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError, did_you_mean, few
 from ofasys_lite.instruction.syntax_tree import Span
@@ -25,6 +25,8 @@ from ofasys_lite.preprocess.text import read_text
 
 #: Most characters of a piece, as SentencePiece makes them.
 _PIECE = 16
+#: Keys of a record that are tried.
+_KEYS = 40
 #: Elements of a group that are looked at.
 _ELEMENTS = 20
 
@@ -39,11 +41,7 @@ class _Known:
 
 
 class Looker:
-    """Holds rows of one task against its plan.
-
-    Raises:
-        CardError: A preprocess that a modality card names is not there.
-    """
+    """Holds rows of one task against its plan; CardError: a preprocess that a modality card names is not there."""
 
     def __init__(self, card: TaskCard, plan: Plan, modalities: Mapping[str, ModalityCard]) -> None:
         self.card = card
@@ -164,7 +162,7 @@ class Looker:
             tool.check(value, slot.options, settings, context)
             self.remarks.see(slot, tool.look(value, slot.options, settings, context))
         except DataError as error:
-            listed, help = inside(slot, value, lambda part: tool.check(part, slot.options, settings))
+            listed, help = _inside(slot, value, lambda part: tool.check(part, slot.options, settings))
             code = "E302" if listed else "E304"
             message = f"column `{slot.column}`: {naming(error, value)}"
             tally.add(code, slot.column_span, message, help or error.help, _kind(error.message))
@@ -297,3 +295,50 @@ def _identity(segment: SlotSegment | GroupSegment) -> tuple[object, ...]:
         return (segment.key, segment.preprocess, segment.options)
     inner = (_identity(s) for a in segment.alternatives for s in a if not isinstance(s, WordsSegment))
     return (segment.over, segment.by, segment.most, *inner)
+
+
+def _inside(slot: SlotSegment, value: Any, check: Callable[[Any], None]) -> tuple[bool, str]:
+    """(whether the value is a list of what is meant, what to write instead); (False, "") where nothing in it is.
+
+    Args:
+        value: What stands in the row, maybe as the text of JSON.
+        check: Raises DataError for what the slot cannot read.
+    """
+    held = opened_text(value)
+    if isinstance(held, np.ndarray):
+        held = list(held)
+    kind, column = slot.modality, slot.column
+    if isinstance(held, Mapping):
+        key = _readable_key(held, check)
+        return False, "" if key is None else f"name what is meant of the record, such as [{kind}:{column}.{key}]"
+    if not isinstance(held, (list, tuple)) or not held:
+        return False, ""
+    first = held[0]
+    if _reads(first, check):
+        return True, f"for the first of them write [{kind}:{column}.0], for all of them ([{kind}])*<over={column}>"
+    key = _readable_key(first, check) if isinstance(first, Mapping) else None
+    if key is None:
+        return False, ""
+    group = f"([{kind}:{key}])*<over={column}>"
+    return True, f"for the first of them write [{kind}:{column}.0.{key}], for all of them {group}"
+
+
+def _readable_key(record: Mapping[Any, Any], check: Callable[[Any], None]) -> str | None:
+    """The first key whose value can be read, dots for records within."""
+    for key in list(record)[:_KEYS]:
+        if _reads(record[key], check):
+            return str(key)
+        deeper = _readable_key(record[key], check) if isinstance(record[key], Mapping) else None
+        if deeper is not None:
+            return f"{key}.{deeper}"
+    return None
+
+
+def _reads(value: Any, check: Callable[[Any], None]) -> bool:
+    if value is None or (isinstance(value, (bool, str)) and not value):
+        return False
+    try:
+        check(value)
+    except DataError:
+        return False
+    return True

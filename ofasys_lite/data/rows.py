@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,8 @@ from ofasys_lite.data.readers.memory import (
     own_rows,
 )
 from ofasys_lite.data.readers.sniff import refuse_foreign, sniffed
-from ofasys_lite.data.readers.stream import StreamSource
 from ofasys_lite.data.readers.tar import TarSource, stream_tar
-from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource
+from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource, mapped_row
 from ofasys_lite.data.spec import FORMATS, PREPARED, Spec, file_format, is_paths, parse_spec
 from ofasys_lite.data.subset import chosen
 from ofasys_lite.errors import DataError, did_you_mean
@@ -211,14 +210,10 @@ def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
     return ArrowSource(file, kind, progress)
 
 
-def open_stream(
-    spec: Any, *, base: Path | None = None, columns: Mapping[str, str] | None = None, seed: int = 0
-) -> StreamSource:
-    """The endless stream of rows that `spec` names; compressed files are read as they are.
-
-    Args:
-        spec: What `open_source` takes, with `stream: true` and maybe `buffer` (rows held for shuffling); or an
-            iterable dataset whose iterator gives dicts.
+def first_rows(
+    spec: Any, count: int, *, base: Path | None = None, columns: Mapping[str, str] | None = None
+) -> ListSource:
+    """At most the first `count` rows of what is read in order (`stream: true`, an iterable data set).
 
     Raises:
         DataError: As `open_source`.
@@ -226,14 +221,19 @@ def open_stream(
     if not isinstance(spec, (str, Path, Mapping)) and not is_paths(spec):
         if not hasattr(spec, "__iter__"):
             raise _no_rows(spec)
-        return StreamSource(partial(dataset_stream, spec), type(spec).__name__, seed=seed, columns=columns)
-    asked = parse_spec(spec)
-    if asked.hf:
-        rows = hugging_face_rows(asked.hf, asked.split, asked.config, streaming=True)
-        return StreamSource(partial(dataset_stream, rows), f"hf:{asked.hf}:{asked.split}", asked.buffer, seed, columns)
-    paths = _paths(asked, base)
-    name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    return StreamSource(partial(_stream_files, paths, asked), name, asked.buffer, seed, columns)
+        name, rows = type(spec).__name__, dataset_stream(spec)
+    else:
+        asked = parse_spec(spec)
+        if asked.hf:
+            found = hugging_face_rows(asked.hf, asked.split, asked.config, streaming=True)
+            name, rows = f"hf:{asked.hf}:{asked.split}", dataset_stream(found)
+        else:
+            paths = _paths(asked, base)
+            name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+            rows = _stream_files(paths, asked)
+        if asked.buffer < 1:
+            raise DataError(f"{name}: a shuffle buffer of {asked.buffer} rows", help="`buffer` is 1 row or more")
+    return ListSource([mapped_row(row, columns or {}) for row in islice(rows, count)], name)
 
 
 def _stream_files(paths: Sequence[str], asked: Spec) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import mimetypes
 import os
 from abc import ABC, abstractmethod
@@ -91,11 +90,7 @@ class RowSource(ABC):
         return self, i
 
     def check_row(self, i: int) -> int:
-        """`i`, if there is such a row.
-
-        Raises:
-            IndexError: If not; this is a mistake of the caller, not of the data.
-        """
+        """`i`, if there is such a row; IndexError if not; this is a mistake of the caller, not of the data."""
         if not 0 <= i < len(self):
             raise IndexError(f"{self.name} has {len(self)} rows; there is no row {i}")
         return i
@@ -116,31 +111,6 @@ def row_error(place: str, what: str, *, column: str = "", help: str = "") -> Dat
     """A DataError with the place of the row before the message: `qa.csv, row 17, column answer: ...`."""
     where = f"{place}, column {column}" if column else place
     return DataError(f"{where}: {what}", help=help)
-
-
-def as_record(value: Any, column: str = "value") -> Any:
-    """The list or record that `value` is, or that its JSON text spells (a cell of a csv file).
-
-    Raises:
-        DataError: On text that is not the JSON of a list or record, and on any other value.
-    """
-    if isinstance(value, (list, tuple, dict)):
-        return value
-    if isinstance(value, (str, bytes)):
-        try:
-            found = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"column {column} must hold a list or record; the text `{value[:40]!s}` is not JSON: {error}",
-                help='write it as JSON, such as ["a", "b"] or {"a": 1}',
-            ) from None
-        if isinstance(found, (list, dict)):
-            return found
-        value = found
-    raise DataError(
-        f"column {column} must hold a list or record; found {type(value).__name__} `{str(value)[:40]}`",
-        help='in a text file write it as JSON, such as ["a", "b"] or {"a": 1}',
-    )
 
 
 def combined(*parts: object) -> str:

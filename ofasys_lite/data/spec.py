@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ofasys_lite.data.copies import name_of
-from ofasys_lite.data.readers.dialect import Dialect
+from ofasys_lite.data.readers.delimited import Dialect
 from ofasys_lite.data.subset import as_said
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.recipes.recipe import SPLITS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +62,13 @@ def _splits(source: RowSource, group_column: str | None) -> NDArray[np.int64]:
     """The split (as its number in SPLITS) of every row; rows that cannot be read, or have no group, go by their id."""
     out = np.zeros(len(source), np.int64)
     for i in range(len(source)):
-        key: Any = MISSING
-        if group_column:
-            try:
-                key = source.value(i, group_column)
-            except DataError:
-                key = MISSING
+        key: Any = None
+        with suppress(DataError):  # a row that cannot be read has its split, too
+            key = source.value(i, group_column) if group_column else None
         if key is MISSING or key is None:
-            try:
+            key = str(i)
+            with suppress(DataError):
                 key = source.ids(i)
-            except DataError:
-                key = str(i)
         out[i] = SPLITS.index(split_of(str(key), source.ratios or RATIOS))
     return out
 

@@ -25,7 +25,6 @@ class ReadColumn:
     """A column that a line reads at inference.
 
     Attributes:
-        name: Its name, dots included.
         place: How a message shows it: `[IMAGE:img]`.
         optional: A row may lack it.
         exact: Dots do not open records.

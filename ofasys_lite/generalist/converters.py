@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ofasys_lite.cards.classes import load_object
-from ofasys_lite.errors import CardError
-from ofasys_lite.generalist.lora import Lora
-
-#: Converters with a short name.
-CONVERTERS: Mapping[str, Callable[..., Any]] = {"lora": Lora}
+from ofasys_lite.errors import CardError, nearest
 
 
 class Converter:
@@ -85,3 +84,89 @@ def check_plain(name: str, before: Mapping[str, Tensor], after: Mapping[str, Ten
 
 def _first(what: str, names: Sequence[str]) -> str:
     return f"{what} {', '.join(names[:3])}" + (" ..." if len(names) > 3 else "") if names else ""
+
+
+class LowRank(nn.Module):
+    """(O, I) -> (O, I): a weight and its update, which is zero at first.
+
+    Args:
+        rank: R.
+        scale: Factor of the update.
+    """
+
+    def __init__(self, weight_OI: Tensor, rank: int, scale: float) -> None:
+        super().__init__()
+        outputs, inputs = weight_OI.shape
+        self.scale = scale
+        self.down_RI = nn.Parameter(weight_OI.new_empty(rank, inputs).normal_(0.0, inputs**-0.5))
+        self.up_OR = nn.Parameter(weight_OI.new_zeros(outputs, rank))
+
+    def forward(self, weight_OI: Tensor) -> Tensor:
+        """(O, I), in the weight's type: what is trained is what is exported."""
+        with torch.autocast(weight_OI.device.type, enabled=False):
+            return torch.addmm(weight_OI, self.up_OR, self.down_RI, alpha=self.scale)
+
+
+class Lora:
+    """The converter `lora`: linear layers whose weight's name matches learn an update of low rank, and rest otherwise.
+
+    What does not match is trained as before; rules of `trainer.parameters` let it rest.
+
+    Args:
+        alpha: The update counts alpha / rank.
+
+    Raises:
+        CardError: A value of the wrong kind.
+    """
+
+    def __init__(self, match: str | Sequence[str] = "body.*", rank: int = 8, alpha: float = 16.0) -> None:
+        self.match = (match,) if isinstance(match, str) else tuple(match)
+        if not self.match or not all(isinstance(each, str) for each in self.match):
+            raise CardError(f"trainer: converter lora: match is {match!r}", help="a pattern, or a list of them")
+        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+            raise CardError(f"trainer: converter lora: rank is {rank!r}", help="a whole number of at least 1")
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not alpha > 0:
+            raise CardError(f"trainer: converter lora: alpha is {alpha!r}", help="a number above 0")
+        self.rank, self.scale = rank, alpha / rank
+        self.names: list[str] = []
+
+    def convert(self, network: nn.Module) -> None:
+        """Puts an update on every linear layer that matches; its own weight and no other rests from then on."""
+        linear = {f"{name}.weight": module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+        tables = [id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)]
+        for pattern in self.match:
+            found = [name for name in linear if fnmatchcase(name, pattern)]
+            if not found:
+                near = nearest(pattern.rstrip(".*"), {n.rsplit(".", k)[0] for n in linear for k in range(5)})
+                said = "" if near is None else f"did you mean `{near}.*`? "
+                raise CardError(
+                    f"trainer: converter lora: `{pattern}` matches no linear layer",
+                    help=f"{said}names as in parameters.json, for example {next(iter(linear), 'none')}",
+                )
+            self.names += [name for name in found if name not in self.names and id(linear[name].weight) not in tables]
+        for name in self.names:
+            module = linear[name]
+            if parametrize.is_parametrized(module, "weight"):
+                raise CardError(f"trainer: converter lora: {name} is converted already", help="one converter a weight")
+            module.weight.requires_grad_(False)
+            update = LowRank(module.weight.detach(), min(self.rank, *module.weight.shape), self.scale)
+            parametrize.register_parametrization(module, "weight", update)
+
+    def after_step(self, network: nn.Module, step: int) -> None:
+        """Nothing."""
+
+    def plain(self, network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Every update added to its weight."""
+        merged = dict(tensors)
+        for name in self.names:
+            layer = name.removesuffix(".weight")
+            with torch.no_grad():
+                merged[name] = network.get_submodule(layer).weight.detach()  # type: ignore[operator]
+            for key in list(merged):
+                if key.startswith(f"{layer}.parametrizations.weight."):
+                    del merged[key]
+        return merged
+
+
+#: Converters with a short name.
+CONVERTERS: Mapping[str, Callable[..., Any]] = {"lora": Lora}

@@ -12,14 +12,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ofasys_lite.cards import modalities as all_modalities
 from ofasys_lite.cards.stored import portable_path, stored_card, stored_modalities
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
 from ofasys_lite.generalist.network import AdapterSpec, Network
-from ofasys_lite.generalist.task_entry import TaskEntry
-from ofasys_lite.generalist.trained import read_contents, write_contents
+from ofasys_lite.generalist.trained import TaskEntry, read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig, pick_device
 from ofasys_lite.model.config import SWITCHES
@@ -198,7 +198,9 @@ def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Export:
     network = Network(ModelConfig.from_dict(sizes), len(vocabulary), specs)
     modalities = stored_modalities(config["modalities"])
     tasks = {name: _entry(name, value, modalities) for name, value in config["tasks"].items()}
-    return Export(network, vocabulary, tasks, _with_others(modalities), DataSettings(**config["data"]))
+    # lines may name modalities that the export does not use: those are today's
+    known = {**all_modalities(), **modalities}
+    return Export(network, vocabulary, tasks, known, DataSettings(**config["data"]))
 
 
 def load_weights(network: Network, path: Path) -> None:
@@ -218,13 +220,6 @@ def load_weights(network: Network, path: Path) -> None:
         what = f"missing {missing[:3]}" if missing else f"unknown {extra[:3]}" if extra else f"other sizes {wrong[:3]}"
         raise CheckpointError(f"{path} does not fit config.json: {what}", help="do not mix files of two exports")
     network.load_state_dict(tensors, strict=False)
-
-
-def _with_others(stored: dict[str, ModalityCard]) -> dict[str, ModalityCard]:
-    """The stored cards, and today's for modalities the export does not use: new lines may name them in messages."""
-    from ofasys_lite.cards import modalities
-
-    return {**modalities(), **stored}
 
 
 def _entry(name: str, value: Mapping[str, Any], modalities: Mapping[str, ModalityCard]) -> TaskEntry:

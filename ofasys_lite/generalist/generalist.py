@@ -17,7 +17,7 @@ from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
 from ofasys_lite.generalist.calls import learned_line
 from ofasys_lite.generalist.export import Export, load, save, save_weights
 from ofasys_lite.generalist.network import AdapterSpec, Network
-from ofasys_lite.generalist.task_entry import TaskEntry
+from ofasys_lite.generalist.trained import TaskEntry
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.layout.ready import DataSettings, adapter_name, makers_for
 from ofasys_lite.model import ModelConfig

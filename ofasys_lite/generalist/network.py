@@ -76,11 +76,7 @@ def _as_named_now(network: nn.Module, state: dict[str, Any], prefix: str, *_: An
 
 
 class Network(nn.Module):
-    """All weights of a generalist.
-
-    Args:
-        adapters: Adapter by name; that of token ids is always there.
-    """
+    """All weights of a generalist; `adapters`: adapter by name; that of token ids is always there."""
 
     def __init__(self, config: ModelConfig, rows: int, adapters: Mapping[str, AdapterSpec]) -> None:
         super().__init__()
@@ -210,16 +206,6 @@ class Network(nn.Module):
             )
         return cast(CodesAdapter, found)
 
-    def begin(self, rows: LossRows, encoded: Encoded) -> Reading:
-        """An objective on a pack; CheckpointError if this model's adapter of that name does not have it."""
-        known = self.adapter(rows.adapter).objectives()
-        if rows.objective.name not in known:
-            raise CheckpointError(
-                f"adapter `{rows.adapter}` has no objective `{rows.objective.name}`",
-                help=f"its `objectives()` has: {', '.join(known) or 'none'}",
-            )
-        return known[rows.objective.name](rows, encoded)
-
     def classes(self, rows: LossRows, batch: Batch) -> tuple[Tensor, tuple[float, ...]] | None:
         """What an objective has rows choose, if it does (`Adapter.classes`)."""
         return self.adapter(rows.adapter).classes(rows, batch)
@@ -250,7 +236,15 @@ class Network(nn.Module):
         """Objectives begun on a pack, and the states of both streams."""
         source_SD = self.encode(batch.source)
         encoded = Encoded(batch, self.body, source_SD, smoothing, steps)
-        readings = [self.begin(rows, encoded) for rows in batch.losses]
+        readings = []
+        for rows in batch.losses:
+            known = self.adapter(rows.adapter).objectives()
+            if rows.objective.name not in known:
+                raise CheckpointError(
+                    f"adapter `{rows.adapter}` has no objective `{rows.objective.name}`",
+                    help=f"its `objectives()` has: {', '.join(known) or 'none'}",
+                )
+            readings.append(known[rows.objective.name](rows, encoded))
         states = {"source": source_SD}
         if decoded:
             taps = [reading.taps for reading in readings if reading.taps]

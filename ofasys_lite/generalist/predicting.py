@@ -20,11 +20,10 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode
 from ofasys_lite.errors import CardError, DataError, ErrorGroup
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.given_codes import give, given_elements
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.network_session import NetworkSession
 from ofasys_lite.generalist.prediction import Prediction
-from ofasys_lite.generalist.rendering import Rendering, codes_in
+from ofasys_lite.generalist.rendering import Rendering, codes_in, give, given_elements
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.generalist.value_files import tools_of
 from ofasys_lite.layout.collate import collate
@@ -46,11 +45,8 @@ class Request:
     """One sample to be predicted.
 
     Attributes:
-        task: Task name in the model.
         row: Raw values by column; targets need not be there, except `no_loss` ones.
-        id: Sample id.
         options: Decoding; None takes the task card's.
-        folder: Folder of relative media paths.
         own_holes: Transparent parts of a picture whose slot has `mask_ratio` are what is filled in, where it has any;
             else, as in evaluation, `mask_ratio` draws.
     """

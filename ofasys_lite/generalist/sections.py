@@ -54,9 +54,20 @@ def sections_of(network: Network) -> tuple[NetworkSection, ...]:
     crosses = [b for b in body.decoder if isinstance(b, DecoderBlock) and b.cross is not None]
     cross = tuple(p for b in crosses for m in (b.cross, b.cross_norm) if m is not None for p in m.parameters())
     found = [
-        NetworkSection(_all(body.encoder, body.encoder_norm), _read),
+        NetworkSection(
+            _all(body.encoder, body.encoder_norm),
+            lambda pack, _: (
+                sum(read for written, read in pack.cross if written)
+                + sum(len(rows.rows_R) for rows in pack.losses if rows.side == "source")
+            ),
+        ),
         NetworkSection(_all(body.decoder), lambda pack, _: sum(pack.target.lengths)),
-        NetworkSection(_all(body.decoder_norm), _judged_at_the_end),
+        NetworkSection(
+            _all(body.decoder_norm),
+            lambda pack, _: sum(
+                len(rows.rows_R) for rows in pack.losses if rows.side == "target" and not rows.objective.tapped
+            ),
+        ),
         NetworkSection(cross, lambda pack, _: sum(written for written, read in pack.cross if read)),
     ]
     for name, module in network.adapters.items():
@@ -70,14 +81,3 @@ def sections_of(network: Network) -> tuple[NetworkSection, ...]:
 def _all(*modules: nn.Module | None) -> tuple[nn.Parameter, ...]:
     given: Iterable[nn.Module] = (module for module in modules if module is not None)
     return tuple(chain.from_iterable(module.parameters() for module in given))
-
-
-def _read(pack: Batch, _: Asked) -> int:
-    """Source rows that something is learned from."""
-    own = sum(len(rows.rows_R) for rows in pack.losses if rows.side == "source")
-    return sum(read for written, read in pack.cross if written) + own
-
-
-def _judged_at_the_end(pack: Batch, _: Asked) -> int:
-    """Target rows whose states are read behind the last layer: codes are read by heads of their own."""
-    return sum(len(rows.rows_R) for rows in pack.losses if rows.side == "target" and not rows.objective.tapped)

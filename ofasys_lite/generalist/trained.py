@@ -1,16 +1,23 @@
-"""Which rows a model was trained on, as one small file beside its weights: rows.safetensors."""
+"""What a model was trained on: its tasks, and which rows, in one small file beside its weights (rows.safetensors)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.contents import Contents
+from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.generalist.calls import decode_options
+from ofasys_lite.plan import Plan
+from ofasys_lite.plan.decoding import held_for
 from ofasys_lite.writing import atomic
 
 _ARRAYS = ("train_N", "known_K", "earlier_M")
@@ -47,3 +54,21 @@ def read_contents(path: Path) -> dict[str, Contents]:
         raise CheckpointError(
             f"{path} is damaged: {error}", help="copy it again; without it, rows that were trained on are not known"
         ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEntry:
+    """A task as a model knows it: its card, and its plan with frozen closed sets."""
+
+    card: TaskCard
+    plan: Plan
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """What the line's `decode=` says, and over it what the card's `decoding` says."""
+        return held_for(self.plan, self.plan.decoding(), self.card.decoding)
+
+    def options(self, **given: Any) -> DecodeOptions:
+        """The task's decoding, with what is given in its place; CardError if the line has no use for it."""
+        found = decode_options(self.plan, self.card.decoding, given)
+        return found or DecodeOptions.of(self.decoding, ways=self.plan.ways())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import NoReturn
 
-from ofasys_lite.instruction.error_codes import MOST_DEPTH
 from ofasys_lite.instruction.reader import NAME, Reader, name_end, next_word
 from ofasys_lite.instruction.syntax_tree import Argument, Attribute, Bare, Call, ListValue, Number, Span, Value
+
+#: Groups in groups, and lists and calls in one another, may be this deep.
+MOST_DEPTH = 16
 
 BAREWORD_MARKS = "./:@+-"
 
@@ -28,11 +30,7 @@ def is_bareword(text: str) -> bool:
 
 
 def read_attributes(reader: Reader, position: int, close: str) -> tuple[tuple[Attribute, ...], int]:
-    """The attributes from `position` on and the offset after `close`.
-
-    Raises:
-        Broken: What stands there cannot be read on.
-    """
+    """The attributes from `position` on and the offset after `close`; Broken: what stands there cannot be read on."""
     text = reader.text
     attributes: list[Attribute] = []
     while True:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ofasys_lite.instruction.error_codes import MOST_DEPTH
+from ofasys_lite.instruction.parse_values import MOST_DEPTH
 from ofasys_lite.instruction.places import Origin
 from ofasys_lite.instruction.quotes import inside_quotes
 from ofasys_lite.instruction.reader import Reader, TooManyErrors, shorten

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from ofasys_lite.errors import InstructionError, raise_all
-from ofasys_lite.instruction.error_codes import MOST_ERRORS
 from ofasys_lite.instruction.places import Origin, place_of
 from ofasys_lite.instruction.syntax_tree import Quoted, Span
+
+#: Reading stops after this many errors in one line.
+MOST_ERRORS = 10
 
 #: Whatever can stand in a name: no white space, no ASCII punctuation but `_`. Characters beyond ASCII are looked at
 #: one by one in `name_end`, because `\w` misses the vowel signs of many scripts.
@@ -62,7 +64,6 @@ class Reader:
     """The text being read and what has gone wrong so far.
 
     Attributes:
-        text: The whole text.
         types: All known types, aliases included.
         listed: The same in the order in which messages list them.
         origin: Where the text stands.
@@ -86,11 +87,7 @@ class Reader:
             raise TooManyErrors
 
     def broken(self, code: str, message: str, span: Span, help: str = "") -> NoReturn:
-        """Puts an error on record and leaves the slot or quantifier that is being read.
-
-        Raises:
-            Broken: Always.
-        """
+        """Puts an error on record and leaves the slot or quantifier that is being read; Broken: always."""
         self.fail(code, message, span, help)
         raise Broken(span.start)
 
@@ -122,11 +119,7 @@ class Reader:
         return f"`{shorten(self.text[span.start : span.end])}`"
 
     def quoted(self, position: int) -> Quoted:
-        """The quoted string that opens at `position`.
-
-        Raises:
-            Broken: It is never closed.
-        """
+        """The quoted string that opens at `position`; Broken: it is never closed."""
         mark = self.text[position]
         found = _QUOTED[mark].match(self.text, position)
         if found is None:

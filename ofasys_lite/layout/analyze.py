@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ofasys_lite.data.findings import Remarks
 from ofasys_lite.data.groups import raw_values
-from ofasys_lite.data.looks import Remarks
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example

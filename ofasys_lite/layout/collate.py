@@ -22,30 +22,6 @@ Ints = npt.NDArray[np.int64]
 _OPENING = Piece.of_ids([CONTROLS.index("<start>")])
 
 
-def _part(adapter: str, pieces: list[tuple[Piece, Ints]]) -> Part:
-    names = list(pieces[0][0].arrays)
-    return Part(
-        adapter=adapter,
-        rows_P=np.concatenate([rows for _, rows in pieces]),
-        counts=tuple(len(rows) for _, rows in pieces),
-        arrays={n: np.concatenate([p.arrays[n] for p, _ in pieces]) for n in names},
-        sizes={n: tuple(len(p.arrays[n]) for p, _ in pieces) for n in names},
-        grids=tuple(p.grid for p, _ in pieces),
-    )
-
-
-def _placed(pieces: Sequence[Piece]) -> Ints:
-    """(rows, 3) positions of pieces laid one after another, from 0."""
-    start = 0
-    found: list[Ints] = []
-    for piece in pieces:
-        if len(piece.positions_P3):
-            positions = piece.positions_P3 + start
-            start = int(positions.max()) + 1
-            found.append(positions)
-    return np.concatenate(found) if found else np.zeros((0, 3), dtype=np.int64)
-
-
 def collate(examples: Sequence[Example]) -> Batch:
     """One pack of `examples`, laid end to end: those with causal targets first, else in the given order.
 
@@ -121,9 +97,21 @@ class _Stream:
 
     def stream(self) -> Stream:
         """The finished stream."""
+        parts = []
+        for adapter, held in sorted(self.pieces.items()):
+            pieces = [piece for piece, _ in held]
+            parts.append(
+                Part(
+                    adapter=adapter,
+                    rows_P=np.concatenate([rows for _, rows in held]),
+                    counts=tuple(len(rows) for _, rows in held),
+                    arrays={n: np.concatenate([p.arrays[n] for p in pieces]) for n in pieces[0].arrays},
+                    sizes={n: tuple(len(p.arrays[n]) for p in pieces) for n in pieces[0].arrays},
+                    grids=tuple(p.grid for p in pieces),
+                )
+            )
         positions = np.concatenate(self.positions) if self.positions else np.zeros((0, 3), dtype=np.int64)
-        parts = tuple(_part(adapter, self.pieces[adapter]) for adapter in sorted(self.pieces))
-        return Stream(positions, tuple(self.lengths), parts)
+        return Stream(positions, tuple(self.lengths), tuple(parts))
 
     def add(self, sequence: Side, sample: int) -> int:
         """Appends one sequence of sample number `sample`; returns its number of rows."""
@@ -137,12 +125,14 @@ class _Stream:
         total = sum(counts)
         if not total and self.side == "target":
             return 0
-        end = self.row + total
+        start, end = 0, self.row + total
         if causal:
             self._hold(_OPENING, np.array([self.row]), 1)
         for index, (piece, count) in enumerate(zip(pieces, counts, strict=True)):
             if not count:
                 continue
+            self.positions.append(piece.positions_P3 + start)
+            start = int(self.positions[-1].max()) + 1
             rows = fed = np.arange(self.row, self.row + count)
             self.row += count
             if causal:
@@ -154,7 +144,6 @@ class _Stream:
                 place = self._hold(piece.fed(len(fed)) if causal else piece, fed, count)
             for item in own:
                 self.learning.add(item, piece, rows, self.side, place, sample, causal or self.side == "source")
-        self.positions.append(_placed(pieces))
         self.lengths.append(total)
         if causal:
             self.causal_rows = self.row

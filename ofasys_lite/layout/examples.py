@@ -13,9 +13,8 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.bound import Binder, Bound, BoundGroup, BoundSlot, BoundWords
 from ofasys_lite.layout.costs import row_lengths
-from ofasys_lite.layout.judged_targets import judged_targets
 from ofasys_lite.layout.learned import Learned, Objective, Term
-from ofasys_lite.layout.objectives import TOKENS
+from ofasys_lite.layout.objectives import TOKENS, judged_targets
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
 from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.plan.codecs import codec_of

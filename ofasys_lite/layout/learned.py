@@ -29,10 +29,8 @@ class Term:
     """One loss term: (task, slot).
 
     Attributes:
-        task: Task name.
         slot: Slot key, with `:ctc` and the like for an objective on a source slot.
         unit: `token`, `frame`, `position`, `sample` or `pair`.
-        weight: The slot's weight.
     """
 
     task: str
@@ -185,7 +183,6 @@ class Learned:
 
     Attributes:
         piece: Index of the piece in its sequence.
-        objective: The objective.
         terms: What its loss values count for; one for most.
         arrays: What `Objective.prepare` found.
     """

@@ -1,4 +1,4 @@
-"""Steps of a run as a map-style dataset: item k is one rank's share of step k, a list of packs.
+"""Steps of a run as a map-style dataset: item k is one rank's share of step k, dealt to packs.
 
 A step's samples are named by the mixture, so the item follows from its number alone: any worker, any resume, any order
 of loading gives the same packs.
@@ -15,7 +15,6 @@ from ofasys_lite.data.mixture import Draw, Mixture
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.collate import collate
-from ofasys_lite.layout.deal import deal
 from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.layout.ready import ReadyTask
 
@@ -82,7 +81,12 @@ class Steps:
 
     def __getitem__(self, step: int) -> Share:
         draws = self.mixture.draw(step)
-        sources, targets = zip(*(self._lengths(d) for d in draws), strict=True)
+        for draw in draws:
+            known_2 = self._known[draw.task][draw.index]
+            if not known_2.any():
+                task = self.tasks[draw.task]
+                known_2[:] = task.maker.lengths(task.sources["train"], draw.index)
+        sources, targets = zip(*(self._known[d.task][d.index].tolist() for d in draws), strict=True)
         packs = deal(draws, sources, targets, self.ranks, self.budgets[0], self.budgets[1])[self.rank]
         refused: list[Refused] = []
         try:
@@ -91,15 +95,6 @@ class Steps:
             # carried, not raised: all ranks end together, and a worker's traceback would hide the message
             return Share(step, (), tuple(refused), error)
         return Share(step, batches, tuple(refused))
-
-    def _lengths(self, draw: Draw) -> tuple[int, int]:
-        """Rows of the source and the target, estimated without decoding, alike on every rank."""
-        known_2 = self._known[draw.task][draw.index]
-        if not known_2.any():
-            task = self.tasks[draw.task]
-            known_2[:] = task.maker.lengths(task.sources["train"], draw.index)
-        source, target = known_2.tolist()
-        return source, target
 
     def _example(self, draw: Draw, step: int, refused: list[Refused]) -> Example:
         task = self.tasks[draw.task]
@@ -120,3 +115,67 @@ class Steps:
             f"task {task.card.name}: {_ATTEMPTS} rows in a row cannot be read; the last: {refused[-1].reason}",
             help=f"run: ofasys-lite check {task.card.name}",
         )
+
+
+def deal(
+    draws: Sequence[object],
+    source_lengths: Sequence[int],
+    target_lengths: Sequence[int],
+    ranks: int,
+    source_budget: int,
+    target_budget: int,
+) -> list[list[list[int]]]:
+    """Rank -> packs -> positions in `draws`; every position once, every rank with the same number of packs.
+
+    Ranks get balanced shares: the longest sample first, each to the rank with the least so far. Packs are cut by first
+    fit, longest first; a sample above a budget gets a pack of its own. Ranks with fewer packs get empty ones.
+
+    Args:
+        source_lengths: Source rows of each, as estimated without decoding.
+
+    Raises:
+        DataError: If lengths and draws differ in number, or a number is not positive.
+    """
+    if not len(draws) == len(source_lengths) == len(target_lengths):
+        counts = f"{len(draws)} samples, {len(source_lengths)} source and {len(target_lengths)} target lengths"
+        raise DataError(f"a step cannot be dealt: {counts}")
+    for name, number in (("ranks", ranks), ("source budget", source_budget), ("target budget", target_budget)):
+        if number < 1:
+            raise DataError(f"{name} is {number}", help="it is 1 or more")
+    sizes = list(zip(source_lengths, target_lengths, strict=True))
+    # the dearer side decides what a sample costs; equal ones keep the order of the draws
+    costs = [max(source / source_budget, target / target_budget) for source, target in sizes]
+    shares = _shares(costs, ranks)
+    packs = [_first_fit(share, sizes, (source_budget, target_budget)) for share in shares]
+    most = max(len(one) for one in packs)
+    return [one + [[] for _ in range(most - len(one))] for one in packs]
+
+
+def _shares(costs: Sequence[float], ranks: int) -> list[list[int]]:
+    """The positions of every rank, dearest first (longest processing time first, Graham 1969)."""
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [(0.0, 0, rank) for rank in range(ranks)]
+    for position in sorted(range(len(costs)), key=lambda at: (-costs[at], at)):
+        load, count, rank = min(loads)
+        shares[rank].append(position)
+        loads[rank] = (load + costs[position], count + 1, rank)
+    return shares
+
+
+def _first_fit(positions: Sequence[int], sizes: Sequence[tuple[int, int]], budgets: tuple[int, int]) -> list[list[int]]:
+    """Packs within the budgets, positions in drawn order within each."""
+    packs: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []
+    for position in positions:
+        source, target = sizes[position]
+        for number, (source_room, target_room) in enumerate(rooms):
+            if source <= source_room and target <= target_room:
+                packs[number].append(position)
+                rooms[number] = (source_room - source, target_room - target)
+                break
+        else:
+            packs.append([position])
+            # a sample above a budget leaves no room: not even a sample without rows may join it
+            fits = source <= budgets[0] and target <= budgets[1]
+            rooms.append((budgets[0] - source, budgets[1] - target) if fits else (-1, -1))
+    return [sorted(pack) for pack in packs]

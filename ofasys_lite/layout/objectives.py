@@ -5,7 +5,7 @@ Shapes: P rows of a piece, R rows that are learned, U loss values, J judged piec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -14,11 +14,12 @@ import numpy as np
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import DataError, ShapeError
-from ofasys_lite.layout.learned import Arrays, LearnedPiece, LossRows, Objective
+from ofasys_lite.layout.learned import Arrays, Learned, LearnedPiece, LossRows, Objective, Term
+from ofasys_lite.layout.pack import Target
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.segments import LossSpec, SlotSegment
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Piece
-from ofasys_lite.preprocess.judged import OWN, VERDICTS
+from ofasys_lite.preprocess.judged import OWN, VERDICTS, judged_piece
 
 
 class Tokens(Objective):
@@ -119,11 +120,7 @@ TOKENS, CODES, JUDGES = Tokens(), DepthCodes(), Judges()
 
 
 def objective_of(slot: SlotSegment, loss: LossSpec, modalities: Mapping[str, ModalityCard]) -> Objective:
-    """The objective that a plan calls `loss` on `slot`.
-
-    Raises:
-        CardError: The card names a class that is not there.
-    """
+    """The objective that a plan calls `loss` on `slot`; CardError: the card names a class that is not there."""
     if loss.name == "cross_entropy":
         return CODES if codec_of(slot) is not None else TOKENS
     if loss.name == "ctc":
@@ -141,3 +138,24 @@ def _unlearned(found: LearnedPiece) -> ShapeError:
         f"a piece of adapter `{found.piece.adapter}` is to be learned {way}, and nothing of it has that objective",
         help="token ids are learned from left to right; else the card names an objective of the adapter in `losses`",
     )
+
+
+def judged_targets(
+    terms: Iterable[tuple[Term, ...]], pieces: Sequence[Piece], rng: np.random.Generator
+) -> list[Target]:
+    """The picture of a target of a line with judges once more, now and then.
+
+    Args:
+        terms: Per slot of the target, what its verdicts count for; empty where there are none.
+        pieces: What was laid out of it.
+    """
+    judged = [found for found in terms if found]
+    coded = [piece for piece in pieces if "judge" in piece.arrays]
+    targets = []
+    # a slot written in one go stands alone, so that there is at most one piece
+    for names, piece in zip(judged, coded, strict=False):
+        shown = judged_piece(piece, rng)
+        if shown is not None:
+            asked = tuple(names[head] for head in VERDICTS[int(shown.arrays["judge"][0])])
+            targets.append(Target((shown,), (Learned(0, JUDGES, asked),), causal=False))
+    return targets

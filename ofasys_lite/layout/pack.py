@@ -53,8 +53,6 @@ class Example:
     """One row after preprocessing.
 
     Attributes:
-        task: Task name.
-        id: Sample id.
         sources: Source sequences (one; two for `<->`).
         targets: Target sequences (`;;`: one each).
         masked: Source pieces by column of which a part is hidden: what a target of the same column is to write.
@@ -72,7 +70,6 @@ class Part:
     """All pieces of a pack that one adapter embeds, in stream order.
 
     Attributes:
-        adapter: Adapter name.
         rows_P: Row of the stream that each embedded row fills.
         counts: Rows per piece (sums to P).
         arrays: The pieces' arrays, concatenated along axis 0. (numpy; tensors after `Batch.to`.)

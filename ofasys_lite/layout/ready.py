@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,6 @@ class DataSettings:
     """How a run reads its data; CardError if a number is none.
 
     Attributes:
-        pieces: Text pieces of the tokenizer.
-        bins: Box bins.
         tokenizer: Folder of a run or export whose vocabulary is used again, or None.
         modalities: Per modality name, settings that override its card's.
     """
@@ -56,7 +54,6 @@ class ReadyTask:
     """One task ready to be drawn from.
 
     Attributes:
-        card: Its card.
         plan: Its plan, closed sets frozen.
         sources: Rows per split.
         maker: Lays rows out as examples.
@@ -150,7 +147,9 @@ def make_ready(
     plans = [freeze(plan, scan.closed) for plan, scan in zip(plans, scans, strict=True)]
     declared = dict.fromkeys(name for scan in scans for name in scan.declared)
     for plan in plans:
-        declared.update(dict.fromkeys(_closed_rows(plan)))
+        closed = [slot.closed.values for slot in plan.slots() if slot.closed is not None]
+        few = (values for values in closed if len(values) <= MOST_CLOSED_ROWS)
+        declared.update(dict.fromkeys(f"={value}" for values in few for value in values))
     if vocabulary is None:
         model = pieces(scans, plans, settings.pieces, progress)
         vocabulary = Vocabulary(model, settings.bins, tuple(declared))
@@ -278,10 +277,3 @@ def _vocabulary_in(folder: Path) -> Vocabulary:
         if current(place, "vocabulary.json").exists():
             return Vocabulary.load(place)
     return Vocabulary.load(folder)
-
-
-def _closed_rows(plan: Plan) -> Iterator[str]:
-    for slot in plan.slots():
-        values = slot.closed.values if slot.closed is not None else ()
-        if len(values) <= MOST_CLOSED_ROWS:
-            yield from (f"={value}" for value in values)

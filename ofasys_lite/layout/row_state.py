@@ -18,11 +18,8 @@ class RowState:
     """The row, its generator, what was found.
 
     Attributes:
-        row: Raw values by column.
         rng: The sample's generator; None where nothing may be random.
-        train: Augmentation, paraphrases, `drop` and noise apply.
         frame: (width, height) in pixels that boxes of the row refer to.
-        step: Number of the training step.
         dropped: Slots with `drop=` are left out.
         objectives: What is learned is wanted.
         own_holes: Transparent parts of masked pictures say what is hidden.

@@ -5,7 +5,6 @@ Legend: N items.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 import numbers
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofasys_lite.errors import CardError, DataError, did_you_mean, listed, nearest
-from ofasys_lite.metrics import boxes, edits, images, nearest_caption, ocr, sql, structures, texts
+from ofasys_lite.cards.classes import load_function
+from ofasys_lite.errors import CardError, DataError, listed, nearest
+from ofasys_lite.metrics import boxes, nearest_caption, ocr, pictures, sql, structures, texts
 from ofasys_lite.metrics.intervals import (
     Estimate,
     Groups,
@@ -36,7 +36,7 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
         "accuracy": texts.accuracy,
         "bleu": texts.bleu,
         "caption_retrieval": nearest_caption.caption_retrieval,
-        "cer": edits.cer,
+        "cer": texts.cer,
         "chrf": texts.chrf,
         "detection_f1": boxes.detection_f1,
         "exact_match": texts.exact_match,
@@ -47,15 +47,15 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
         "nearest_label": nearest_caption.nearest_label,
         "ocr_accuracy": ocr.ocr_accuracy,
         "ocr_cer": ocr.ocr_cer,
-        "per": edits.per,
-        "pixel_mse": images.pixel_mse,
+        "per": texts.per,
+        "pixel_mse": pictures.pixel_mse,
         "record_f1": structures.record_f1,
         "slot_f1": structures.slot_f1,
         "sql_execution": sql.sql_execution,
         "struct_exact": structures.struct_exact,
         "sudoku_solved": structures.sudoku_solved,
         "token_accuracy": texts.token_accuracy,
-        "wer": edits.wer,
+        "wer": texts.wer,
     }
 )
 
@@ -83,27 +83,12 @@ def find_metric(name: str) -> MetricFunction:
     """
     if name in METRICS:
         return METRICS[name]
-    module_name, _, attribute = name.rpartition(".")
-    if not module_name or not all(part.isidentifier() for part in name.split(".")):
+    if "." not in name or not all(part.isidentifier() for part in name.split(".")):
         near = nearest(name, METRICS)
         question = f" Did you mean `{near}`?" if near else ""
         help = f"{listed('allowed', metric_names())}, or the dotted path of a function of yours: my_metrics.my_function"
         raise CardError(f"metric `{name}` is not known.{question}", help=help)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise CardError(
-            f"metric `{name}`: cannot import `{module_name}`: {error}",
-            help="the module must lie in the working directory or be installed",
-        ) from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        functions = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
-        raise CardError(
-            f"metric `{name}`: module `{module_name}` has no function `{attribute}`",
-            help=did_you_mean(attribute, functions, label="it has"),
-        )
-    return function  # type: ignore[no-any-return]
+    return load_function(name, "metric", "name a function of predictions and references")
 
 
 def direction(name: str, better: str = "") -> bool | None:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofasys_lite.errors import DataError
-from ofasys_lite.metrics.edits import cer
+from ofasys_lite.errors import needed
 from ofasys_lite.metrics.pictures import asked_texts, grey_picture
 from ofasys_lite.metrics.score import Row, Statistics, Value
+from ofasys_lite.metrics.texts import cer
 
 _HEIGHT = 48  # lines of pixels the recogniser takes
 _WIDTHS = (224, 320)  # columns of pixels it is given: the first that holds the strip, which is filled up or squeezed
@@ -92,13 +92,8 @@ class _Reader:
     """The recogniser, one thread, with what it has read."""
 
     def __init__(self) -> None:
-        try:
-            from rapidocr_onnxruntime import RapidOCR
-        except ImportError as error:
-            raise DataError(
-                f"reading pictures needs rapidocr-onnxruntime: {error}", help="pip install 'ofasys_lite[ocr]'"
-            ) from None
-        recogniser = RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1).text_rec
+        ocr = needed("rapidocr_onnxruntime", "reading pictures", "ocr")
+        recogniser = ocr.RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1).text_rec
         self._session: Any = recogniser.session
         self._characters: list[str] = recogniser.postprocess_op.character
         self._known: dict[bytes, str] = {}

@@ -49,7 +49,7 @@ class Statistics:
     def ratio(above_N: Sequence[float] | Array, below_N: Sequence[float] | Array, **keywords: Any) -> Statistics:
         """Statistics of sum(above) / sum(below); 0 where nothing is below; keywords are those of the class."""
         columns = [np.asarray(column, dtype=np.float64).reshape(-1) for column in (above_N, below_N)]
-        return Statistics(np.stack(columns, axis=1), _ratio, **keywords)
+        return Statistics(np.stack(columns, axis=1), lambda sums: divide(sums[..., 0], sums[..., 1]), **keywords)
 
     @staticmethod
     def f1(hits_N: Sequence[float], extra_N: Sequence[float], missed_N: Sequence[float], **keywords: Any) -> Statistics:
@@ -61,21 +61,18 @@ class Statistics:
             "recall": hits / (hits + missed) if hits + missed else 0.0,
             **keywords.pop("details", {}),
         }
-        return Statistics(np.stack(columns, axis=1), _f1, details=details, **keywords)
+        return Statistics(
+            np.stack(columns, axis=1),
+            lambda sums: divide(2 * sums[..., 0], 2 * sums[..., 0] + sums[..., 1] + sums[..., 2]),
+            details=details,
+            **keywords,
+        )
 
 
 def divide(above: Array, below: Array) -> Array:
     """above / below, 0 where below is 0."""
     out = np.zeros(np.broadcast_shapes(above.shape, below.shape), dtype=np.float64)
     return np.divide(above, below, out=out, where=below > 0)
-
-
-def _ratio(sums: Array) -> Array:
-    return divide(sums[..., 0], sums[..., 1])
-
-
-def _f1(sums: Array) -> Array:
-    return divide(2 * sums[..., 0], 2 * sums[..., 0] + sums[..., 1] + sums[..., 2])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

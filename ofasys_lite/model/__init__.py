@@ -9,84 +9,53 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ofasys_lite.model.attention import attend
-    from ofasys_lite.model.borders import BACKENDS, Borders
-    from ofasys_lite.model.config import ModelConfig
-    from ofasys_lite.model.ctc import ctc_losses
-    from ofasys_lite.model.encoder_decoder import EncoderDecoder, Tap, Taps
-    from ofasys_lite.model.fast_linear import learned_products, make_linear, matmul, onednn_is_faster, product, products
-    from ofasys_lite.model.head import head_loss
-    from ofasys_lite.model.kv_cache import DecodeCache
-    from ofasys_lite.model.probe import Precision, pick_device, probe_precision, tensor_cores
-    from ofasys_lite.model.rotary import RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
-    from ofasys_lite.model.transfer import moved
-    from ofasys_lite.model.work import Work, body_work, flops, parameters
+    from ofasys_lite.model.attention import attend as attend
+    from ofasys_lite.model.borders import BACKENDS as BACKENDS
+    from ofasys_lite.model.borders import Borders as Borders
+    from ofasys_lite.model.config import ModelConfig as ModelConfig
+    from ofasys_lite.model.ctc import ctc_losses as ctc_losses
+    from ofasys_lite.model.encoder_decoder import EncoderDecoder as EncoderDecoder
+    from ofasys_lite.model.encoder_decoder import Tap as Tap
+    from ofasys_lite.model.encoder_decoder import Taps as Taps
+    from ofasys_lite.model.fast_linear import learned_products as learned_products
+    from ofasys_lite.model.fast_linear import make_linear as make_linear
+    from ofasys_lite.model.fast_linear import matmul as matmul
+    from ofasys_lite.model.fast_linear import onednn_is_faster as onednn_is_faster
+    from ofasys_lite.model.fast_linear import product as product
+    from ofasys_lite.model.fast_linear import products as products
+    from ofasys_lite.model.head import head_loss as head_loss
+    from ofasys_lite.model.kv_cache import DecodeCache as DecodeCache
+    from ofasys_lite.model.probe import Precision as Precision
+    from ofasys_lite.model.probe import pick_device as pick_device
+    from ofasys_lite.model.probe import probe_precision as probe_precision
+    from ofasys_lite.model.probe import tensor_cores as tensor_cores
+    from ofasys_lite.model.rotary import RotaryAxes as RotaryAxes
+    from ofasys_lite.model.rotary import mrope_axes as mrope_axes
+    from ofasys_lite.model.rotary import rotary_angles as rotary_angles
+    from ofasys_lite.model.rotary import rotary_table as rotary_table
+    from ofasys_lite.model.rotary import rotate as rotate
+    from ofasys_lite.model.transfer import moved as moved
+    from ofasys_lite.model.work import Work as Work
+    from ofasys_lite.model.work import body_work as body_work
+    from ofasys_lite.model.work import flops as flops
+    from ofasys_lite.model.work import parameters as parameters
 
-__all__ = [
-    "BACKENDS",
-    "Borders",
-    "DecodeCache",
-    "EncoderDecoder",
-    "ModelConfig",
-    "Precision",
-    "RotaryAxes",
-    "Tap",
-    "Taps",
-    "Work",
-    "attend",
-    "body_work",
-    "ctc_losses",
-    "flops",
-    "head_loss",
-    "learned_products",
-    "make_linear",
-    "matmul",
-    "moved",
-    "mrope_axes",
-    "onednn_is_faster",
-    "parameters",
-    "pick_device",
-    "probe_precision",
-    "product",
-    "products",
-    "rotary_angles",
-    "rotary_table",
-    "rotate",
-    "tensor_cores",
-]
-
-_WHERE = {
-    "attend": "attention",
-    "BACKENDS": "borders",
-    "body_work": "work",
-    "Borders": "borders",
-    "ctc_losses": "ctc",
-    "DecodeCache": "kv_cache",
-    "EncoderDecoder": "encoder_decoder",
-    "flops": "work",
-    "head_loss": "head",
-    "ModelConfig": "config",
-    "moved": "transfer",
-    "mrope_axes": "rotary",
-    "parameters": "work",
-    "Precision": "probe",
-    "pick_device": "probe",
-    "probe_precision": "probe",
-    "learned_products": "fast_linear",
-    "make_linear": "fast_linear",
-    "matmul": "fast_linear",
-    "onednn_is_faster": "fast_linear",
-    "product": "fast_linear",
-    "products": "fast_linear",
-    "rotary_angles": "rotary",
-    "rotary_table": "rotary",
-    "RotaryAxes": "rotary",
-    "rotate": "rotary",
-    "Tap": "encoder_decoder",
-    "Taps": "encoder_decoder",
-    "tensor_cores": "probe",
-    "Work": "work",
+#: Module -> the names that this room hands on from it.
+_HANDED = {
+    "attention": "attend",
+    "borders": "BACKENDS Borders",
+    "config": "ModelConfig",
+    "ctc": "ctc_losses",
+    "encoder_decoder": "EncoderDecoder Tap Taps",
+    "fast_linear": "learned_products make_linear matmul onednn_is_faster product products",
+    "head": "head_loss",
+    "kv_cache": "DecodeCache",
+    "probe": "Precision pick_device probe_precision tensor_cores",
+    "rotary": "RotaryAxes mrope_axes rotary_angles rotary_table rotate",
+    "transfer": "moved",
+    "work": "Work body_work flops parameters",
 }
+_WHERE = {name: module for module, names in _HANDED.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,6 @@ class LengthGroup:
     """Sequences of equal lengths that go through one batched product.
 
     Attributes:
-        count: Number of sequences.
         q_length: Rows of each query sequence, at least 1.
         k_length: Rows of each key sequence, at least 1.
         q_rows: Where they stand in the query stream: a slice for one sequence, an index for several.
@@ -48,7 +47,6 @@ class Borders:
     """The lengths of N query sequences and their N key sequences, laid end to end in two flat streams.
 
     Attributes:
-        q_lengths: Rows of each query sequence.
         k_lengths: Rows of the key sequence each of them sees; 0 gives zeros.
         causal: Whether row i of a sequence sees only keys 0 to i of it.
         backend: Forced back-end, or None to choose by device and type.
@@ -168,8 +166,16 @@ class Parts:
     other lengths.
     """
 
-    def __init__(self, *each: Borders) -> None:
-        self.each = each
+    def __init__(self, lengths: Sequence[int], causal_rows: int, backend: str | None = None) -> None:
+        count, rows = 0, 0
+        while count < len(lengths) and rows < causal_rows:
+            rows += lengths[count]
+            count += 1
+        if rows != causal_rows:
+            raise ShapeError(f"{causal_rows} causal rows end inside of a sequence", help="count whole sequences")
+        halves = ((lengths[:count], True), (lengths[count:], False))
+        each = [Borders(part, part, causal, backend) for part, causal in halves if len(part)]
+        self.each = tuple(each) or (Borders((), (), True, backend),)
 
 
 def _rows(starts: list[int], length: int) -> slice | Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
-from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.errors import CardError, check_choice, check_keys, check_types
 
 NORMS = ("rmsnorm", "layernorm")
 MLPS = ("swiglu", "gelu")
@@ -65,11 +65,10 @@ class ModelConfig:
     compile_blocks: bool = False
 
     def __post_init__(self) -> None:
-        self._check_types()
+        check_types("model", self)
         self._check_sizes()
-        _one_of("norm", self.norm, NORMS)
-        _one_of("mlp", self.mlp, MLPS)
-        _one_of("rotary_layout", self.rotary_layout, LAYOUTS)
+        for name, allowed in (("norm", NORMS), ("mlp", MLPS), ("rotary_layout", LAYOUTS)):
+            check_choice("model", name, getattr(self, name), allowed)
         if not 0.0 <= self.dropout < 1.0:
             raise CardError(f"model: dropout is {self.dropout}", help="write a number from 0 to below 1")
         if self.norm_epsilon <= 0.0:
@@ -77,22 +76,6 @@ class ModelConfig:
         if self.rotary_theta <= 1.0:
             raise CardError(f"model: rotary_theta is {self.rotary_theta}", help="write a number above 1, often 10000")
         self._fill_in()
-
-    def _check_types(self) -> None:
-        whole = ("width", "encoder_layers", "decoder_layers", "heads", "kv_heads", "ffn")
-        switches = ("bias", "cross_rotary", "rotary_blank", "qk_norm", "gradient_checkpointing", "compile_blocks")
-        for name in whole:
-            value = getattr(self, name)
-            optional = name in ("kv_heads", "ffn")
-            if isinstance(value, bool) or not (isinstance(value, int) or (optional and value is None)):
-                raise CardError(f"model: {name} is {value!r}", help=f"{name} is a whole number")
-        for name in switches:
-            if not isinstance(getattr(self, name), bool):
-                raise CardError(f"model: {name} is {getattr(self, name)!r}", help=f"{name} is true or false")
-        for name in ("dropout", "rotary_theta", "norm_epsilon"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise CardError(f"model: {name} is {value!r}", help=f"{name} is a number")
 
     def _check_sizes(self) -> None:
         for name in ("width", "heads"):
@@ -171,10 +154,7 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> ModelConfig:
         """The config written by `to_dict`; an unknown key raises CardError with the nearest name."""
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise CardError(f"model: unknown key `{key}`", help=did_you_mean(key, known))
+        check_keys("model", values, (field.name for field in fields(cls)))
         given = dict(values)
         sections = given.get("rotary_sections")
         if isinstance(sections, (list, tuple)):
@@ -182,8 +162,3 @@ class ModelConfig:
         elif sections is not None:
             raise CardError(f"model: rotary_sections is {sections!r}", help="write three whole numbers, as [4, 6, 6]")
         return cls(**given)  # type: ignore[arg-type]
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise CardError(f"model: {name} `{value}` is not known", help=did_you_mean(str(value), allowed))

@@ -48,7 +48,7 @@ def ctc_losses(
     columns_C = moved(columns, device)
     with torch.autocast(kind, enabled=False):
         logits_RC = F.linear(states_RD, weight_VD.index_select(0, columns_C)).float()
-        rest_R = _rest(states_RD, weight_VD, columns_C, kept_logits)
+        rest_R: Tensor = _Rest.apply(states_RD, weight_VD, columns_C, kept_logits)  # type: ignore[no-untyped-call]
     log_RX = torch.cat([logits_RC, rest_R.unsqueeze(1)], 1).log_softmax(1)
     borders = Borders(lengths, lengths)
     flat_NX = log_RX.new_zeros(len(lengths) * borders.longest_q, log_RX.shape[1])
@@ -61,11 +61,6 @@ def ctc_losses(
     # the public function copies the labels back to the host, to ask for kernels that are not used
     loss_N: Tensor = torch._ctc_loss(log_TNX, moved(targets_NL, device), list(lengths), counts, int(places[0]))[0]
     return loss_N
-
-
-def _rest(states_RD: Tensor, weight_VD: Tensor, columns_C: Tensor, kept_logits: int) -> Tensor:
-    rest_R: Tensor = _Rest.apply(states_RD, weight_VD, columns_C, kept_logits)  # type: ignore[no-untyped-call]
-    return rest_R
 
 
 class _Rest(torch.autograd.Function):

@@ -65,7 +65,7 @@ class EncoderDecoder(nn.Module):
                 raise ShapeError("this model has no encoder and got source rows", help="set encoder_layers above 0")
             return x_SD
         rotation = rotary_table(positions_S3, self.config)
-        parts = Parts(Borders(lengths, lengths, backend=self.backend))
+        parts = Parts(lengths, 0, self.backend)
         for block in self.encoder:
             x_SD = self._run(block, x_SD, rotation, parts)
         states_SD: Tensor = self.encoder_norm(x_SD)
@@ -112,7 +112,7 @@ class EncoderDecoder(nn.Module):
             raise ShapeError("decode got source states without their positions")
         rotation_T = rotary_table(positions_T3, self.config)
         rotation_S = rotary_table(source_positions_S3, self.config)
-        parts = self._parts(lengths, sum(lengths) if causal_rows is None else causal_rows)
+        parts = Parts(lengths, sum(lengths) if causal_rows is None else causal_rows, self.backend)
         cross = Borders([t for t, _ in cross_lengths], [s for _, s in cross_lengths], backend=self.backend)
         source = Source(states_SD, rotation_S, cross)
         for layer, block in enumerate(self.decoder):
@@ -203,18 +203,6 @@ class EncoderDecoder(nn.Module):
             out = block(*inputs)
         states: Tensor = out
         return states
-
-    def _parts(self, lengths: Sequence[int], causal_rows: int) -> Parts:
-        """Self-attention borders: the sequences of the leading `causal_rows`, then the others."""
-        count, rows = 0, 0
-        while count < len(lengths) and rows < causal_rows:
-            rows += lengths[count]
-            count += 1
-        if rows != causal_rows:
-            raise ShapeError(f"{causal_rows} causal rows end inside of a sequence", help="count whole sequences")
-        halves = ((lengths[:count], True), (lengths[count:], False))
-        parts = [Borders(part, part, causal, self.backend) for part, causal in halves if len(part)]
-        return Parts(*parts) if parts else Parts(Borders((), (), True, self.backend))
 
     def _check(self, what: str, x_RD: Tensor, positions_R3: Tensor, lengths: Sequence[int]) -> None:
         rows = x_RD.shape[0]

@@ -39,11 +39,6 @@ def _put(out_RHC: Tensor, rows: slice | Tensor, count: int, x_GLC: Tensor) -> No
     out_RHC[rows] = split.reshape(-1, heads, channels)
 
 
-def _future(length: int, repeat: int, like: Tensor) -> Tensor:
-    """(R * L, L): minus infinity above the diagonal, zero elsewhere."""
-    return torch.full((length, length), float("-inf"), dtype=like.dtype).triu_(1).repeat(repeat, 1)
-
-
 def _room(like: Tensor, borders: Borders) -> Tensor:
     """An empty tensor of this shape, zeros if no piece writes some of its rows."""
     return (torch.empty if borders.covers_all else torch.zeros)(like.shape, dtype=like.dtype)
@@ -65,7 +60,9 @@ class _Exact(torch.autograd.Function):
             q_GLC = _take(q_QHC, piece.q_rows, piece.count, groups)
             k_GMC, v_GMC = (_take(x, piece.k_rows, piece.count, groups) for x in (k_KGC, v_KGC))
             if borders.causal and piece.q_length > 1:
-                mask = _future(piece.q_length, repeat, q_QHC)
+                # -inf where a query (row) would see a later key
+                square = torch.full((piece.q_length, piece.q_length), float("-inf"), dtype=q_QHC.dtype)
+                mask = square.triu_(1).repeat(repeat, 1)
                 scores = torch.baddbmm(mask, q_GLC, k_GMC.transpose(1, 2), alpha=scale)
             else:
                 scores = torch.bmm(q_GLC, k_GMC.transpose(1, 2)).mul_(scale)

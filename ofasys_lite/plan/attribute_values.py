@@ -12,11 +12,7 @@ from ofasys_lite.instruction.syntax_tree import Attribute, Bare, Call, ListValue
 
 @dataclass(frozen=True, slots=True)
 class CallValue:
-    """`name(a, key=b)` as plain values; a bareword is a call without arguments.
-
-    Attributes:
-        keyed: (key, value) pairs.
-    """
+    """`name(a, key=b)` as plain values; a bareword is a call without arguments; `keyed`: (key, value) pairs."""
 
     name: str
     positional: tuple[object, ...] = ()

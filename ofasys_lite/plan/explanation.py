@@ -68,11 +68,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one sample costs with a model of a preset's size.
-
-    Attributes:
-        training: Three times that.
-    """
+    """What one sample costs with a model of a preset's size; `training`: three times that."""
 
     preset: str
     forward: int
@@ -87,9 +83,7 @@ class Explanation:
         templates: One table per paraphrase.
         source: Source rows of a sample, estimated.
         target: Target rows of a sample, estimated.
-        costs: Per preset.
         cannot_train: Why the line cannot be trained yet; empty if it can.
-        notes: Old spellings and the like.
     """
 
     plan: Plan
@@ -167,7 +161,11 @@ class _Writer:
 
     def _slot(self, side: str, slot: SlotSegment, depth: int, target: bool) -> Line:
         if slot.losses:
-            loss = ", ".join(_loss(one.name, one.unit, slot.weight * one.weight) for one in slot.losses)
+            weights = [slot.weight * one.weight for one in slot.losses]
+            loss = ", ".join(
+                f"{one.name} per {one.unit}" + (f", weight {weight:g}" if weight != 1 else "")
+                for one, weight in zip(slot.losses, weights, strict=True)
+            )
         else:
             loss = "forced" if target else "read"
         if slot.drop:
@@ -202,10 +200,6 @@ class _Writer:
         elements = min(elements, segment.cut or elements, max(segment.least, _ELEMENTS))
         inner = sum(self.rows(s) for alternative in segment.alternatives for s in alternative)
         return 1 + elements * (1 + inner // max(1, len(segment.alternatives)))
-
-
-def _loss(name: str, unit: str, weight: float) -> str:
-    return f"{name} per {unit}" + (f", weight {weight:g}" if weight != 1 else "")
 
 
 def constraint_of_group(group: GroupSegment) -> str:

@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from ofasys_lite.cards.types import AttributeSpec
-from ofasys_lite.cards.ways import BUILT_IN
+from collections.abc import Mapping
 
-#: Codes of the mistakes that this room finds, and their short meanings.
-PLAN_CODES = {
-    "E102": "a modality that cannot stand on this side",
-    "E105": "unknown slot attribute",
-    "E106": "a value of the wrong type",
-    "E107": "a number out of range",
-    "E108": "an attribute given twice",
-    "E109": "an attribute on the wrong side",
-    "E110": "unknown preprocess or adapter",
-    "E111": "unknown objective",
-    "E112": "an attribute that means nothing here",
-    "E113": "a name that is not among the allowed ones",
-    "E201": "nothing would be learned",
-    "E202": "paraphrases with different targets",
-    "E203": "a paraphrase with columns of its own",
-    "E204": "alternatives that cannot be told apart",
-    "E205": "a group that cannot be filled",
-    "E206": "a closed set that is empty, doubled or unknown",
-    "E207": "attributes that contradict each other",
-    "E208": "targets of one encoding that cannot be written together",
-}
+from ofasys_lite.cards.types import AttributeSpec, ObjectiveCard
+from ofasys_lite.cards.ways import BUILT_IN
 
 LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec("no_loss", "flag", side="target", help="the slot is read, not learned, and forced in decoding"),
@@ -54,35 +34,17 @@ RENAMED = {"adaptor": ("adapter", False), "preprocessor": ("preprocess", True)}
 #: Spellings that OFASys' documents use and its code never did anything with.
 REFUSED = {"is_label": "a target slot is learned unless it says `no_loss`; leave `is_label` out"}
 
-#: Unit of each objective.
-LOSS_UNITS = {
-    "cross_entropy": "token",
-    "ctc": "token",
-    "mlm": "token",
-    "mae": "position",
-    "dpo": "pair",
-    "contrastive": "sample",
-    "diffusion": "frame",
-}
 
-#: Side of the arrow an objective belongs to; others may stand on both.
-LOSS_SIDES = {
-    "ctc": "source",
-    "mlm": "source",
-    "mae": "source",
-    "cross_entropy": "target",
-    "dpo": "target",
-    "diffusion": "target",
-}
-
-#: Arguments of objectives beside `weight`; ctc takes a column.
-LOSS_KEYS = {
-    "cross_entropy": (),
-    "mlm": ("ratio",),
-    "mae": ("ratio",),
-    "dpo": ("beta",),
-    "contrastive": ("temperature",),
-    "diffusion": ("steps", "target"),
+#: Objectives of the package: its side of the arrow (empty: it may stand on both), its unit, what it takes beside
+#: `weight`; ctc takes a column.
+OBJECTIVES: Mapping[str, ObjectiveCard] = {
+    "cross_entropy": ObjectiveCard("target", "token"),
+    "ctc": ObjectiveCard("source", "token"),
+    "mlm": ObjectiveCard("source", "token", arguments=("ratio",)),
+    "mae": ObjectiveCard("source", "position", arguments=("ratio",)),
+    "dpo": ObjectiveCard("target", "pair", arguments=("beta",)),
+    "contrastive": ObjectiveCard("", "sample", arguments=("temperature",)),
+    "diffusion": ObjectiveCard("target", "frame", arguments=("steps", "target")),
 }
 
 #: Objectives that training has; a card may name others `later`.

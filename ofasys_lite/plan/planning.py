@@ -13,11 +13,7 @@ from ofasys_lite.instruction.syntax_tree import Span
 
 @dataclass(slots=True)
 class Planning:
-    """What is known and found while one line is planned.
-
-    Attributes:
-        later: Reasons why the line cannot be trained yet.
-    """
+    """What is known and found while one line is planned; `later`: reasons why the line cannot be trained yet."""
 
     card: TaskCard
     modalities: Mapping[str, ModalityCard]

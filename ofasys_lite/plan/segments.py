@@ -44,7 +44,6 @@ class LossSpec:
     Attributes:
         name: `cross_entropy` (target slots), `ctc`, or a later one (`mlm`, `mae`, `dpo`, `diffusion`, `contrastive`).
         unit: What one loss unit is: `token`, `frame`, `position`, `sample` or `pair`.
-        weight: Factor on this objective.
         options: Arguments of the call, e.g. (("column", "text"),) for `ctc(text)`.
     """
 

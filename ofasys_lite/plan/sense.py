@@ -17,6 +17,7 @@ from ofasys_lite.plan.segments import (
     Segment,
     SlotSegment,
     WordsSegment,
+    option,
     walk,
     written_together,
 )
@@ -171,7 +172,10 @@ def check_guided(planning: Planning, template: PlannedTemplate) -> None:
 
 def check_masked(planning: Planning, template: PlannedTemplate) -> None:
     """Notes what `mask_style=mass` does to the target of the same column, and where it cannot (E207)."""
-    masked = {s.column: s for s in template.source if isinstance(s, SlotSegment) and _is_mass(s)}
+    sources = (s for s in template.source if isinstance(s, SlotSegment))
+    masked = {
+        s.column: s for s in sources if option(s.options, "mask_style") == "mass" and option(s.options, "mask_ratio")
+    }
     for slot in (s for side in template.targets for s in side if isinstance(s, SlotSegment) and s.learned):
         source = masked.get(slot.column)
         if source is None or slot.closed is not None:
@@ -183,11 +187,6 @@ def check_masked(planning: Planning, template: PlannedTemplate) -> None:
             planning.error("E207", message, slot.span, help)
         else:
             planning.note(f"`mask_style=mass`: of `{slot.column}` only the hidden span is learned (arXiv 1905.02450)")
-
-
-def _is_mass(slot: SlotSegment) -> bool:
-    options = dict(slot.options)
-    return options.get("mask_style") == "mass" and bool(options.get("mask_ratio"))
 
 
 def check_targets(planning: Planning, template: PlannedTemplate, node: Template) -> None:
@@ -221,16 +220,13 @@ def _check_given(planning: Planning, side: tuple[Segment, ...]) -> None:
     """Notes `no_loss` slots of a target that training could read but decoding could not be given yet."""
     for segment in side:
         slots = [s for s in walk((segment,)) if not s.learned]
+        written = [s for s in walk((segment,)) if s.learned]
         if isinstance(segment, GroupSegment) and slots and len(slots) < len(walk((segment,))):
             planning.not_yet("`no_loss` within a group that is written is planned for a later version")
-        elif isinstance(segment, GroupSegment) and any(map(_has_candidates, walk((segment,)))):
+        elif isinstance(segment, GroupSegment) and any(s.closed and s.closed.kind == "candidates" for s in written):
             planning.not_yet("`closed_set=@column` within a group that is written is planned for a later version")
         elif not all(s.tokens for s in slots):
             planning.not_yet(f"{slots[0].modality} with `no_loss` right of `->` is planned for a later version")
-
-
-def _has_candidates(slot: SlotSegment) -> bool:
-    return slot.learned and slot.closed is not None and slot.closed.kind == "candidates"
 
 
 def _in_one_go(planning: Planning, slot: SlotSegment) -> bool:

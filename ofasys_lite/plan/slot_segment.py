@@ -15,10 +15,8 @@ from ofasys_lite.plan.codecs import given_codec
 from ofasys_lite.plan.decoding import planned_decode
 from ofasys_lite.plan.language import (
     LANGUAGE,
-    LOSS_KEYS,
-    LOSS_SIDES,
-    LOSS_UNITS,
     LOSSES_NOW,
+    OBJECTIVES,
     REFUSED,
     RENAMED,
     TEXT_ADAPTER,
@@ -201,8 +199,13 @@ class Builder(Planning):
             self.error("E111", f"{modality.name} has no objective `{call.name}`", value.span, help)
             return standard
         own = modality.objectives.get(call.name)
-        side = LOSS_SIDES.get(call.name) if own is None else own.side
-        if side is not None and (side == "target") != target:
+        known = own or OBJECTIVES.get(call.name)
+        if known is None:
+            help = f"its card names it; training has {', '.join(LOSSES_NOW)}"
+            self.error("E111", f"no objective `{call.name}` is built", value.span, help)
+            return standard
+        side = known.side
+        if side and (side == "target") != target:
             where = "right" if side == "target" else "left"
             what = f"`loss={call.name}` is an objective of a {side} slot"
             self.error("E109", what, value.span, f"move it {where} of `->`")
@@ -213,27 +216,22 @@ class Builder(Planning):
         if own is None and call.name == "dpo" and slot.rejected is None:
             help = f"write [{modality.name}:chosen>rejected,loss=dpo(beta=0.1)]"
             self.error("E207", "dpo compares two columns", value.span, help)
-        if own is None and call.name not in LOSS_KEYS and call.name != "ctc":
-            help = f"its card names it; training has {', '.join(LOSSES_NOW)}"
-            self.error("E111", f"no objective `{call.name}` is built", value.span, help)
-            return standard
         if state == "later" or (own is None and call.name not in LOSSES_NOW):
             self.not_yet(f"the objective {call.name} of {modality.name} is planned for a later version")
         if call.name == "ctc":
             return self._ctc(call, value.span)
-        known = (*(LOSS_KEYS[call.name] if own is None else own.arguments), "weight")
-        for key in (key for key, _ in call.keyed if key not in known):
-            self.error("E113", f"objective {call.name} has no `{key}`", value.span, did_you_mean(key, known))
+        keys = (*known.arguments, "weight")
+        for key in (key for key, _ in call.keyed if key not in keys):
+            self.error("E113", f"objective {call.name} has no `{key}`", value.span, did_you_mean(key, keys))
         if call.positional:
-            help = f"write {call.name}({known[0]}=...)"
+            help = f"write {call.name}({keys[0]}=...)"
             self.error("E106", f"`{call.name}` takes its arguments by name", value.span, help)
         weight = call.get("weight", 1.0)
         if not isinstance(weight, (int, float)) or weight < 0:
             self.error("E106", f"`weight` of {call.name} is a number of at least 0", value.span)
             weight = 1.0
         keyed = tuple(pair for pair in call.keyed if pair[0] != "weight")
-        unit = LOSS_UNITS.get(call.name, "sample") if own is None else own.unit
-        return (LossSpec(call.name, unit, float(weight), keyed),)
+        return (LossSpec(call.name, known.unit, float(weight), keyed),)
 
     def _ctc(self, call: CallValue, span: Span) -> tuple[LossSpec, ...]:
         unknown = [k for k, _ in call.keyed if k != "weight"]

@@ -25,7 +25,8 @@ def absence(name: str, tried: Sequence[Path]) -> tuple[str, str]:
     for path in tried:
         if os.path.islink(path):
             return f"it is a link to {os.readlink(path)}, which is not there", "mend the link, or name the file itself"
-        locked = next((one for one in reversed(path.parents) if _locked(one)), None)
+        above = reversed(path.parents)
+        locked = next((one for one in above if os.path.isdir(one) and not os.access(one, os.X_OK)), None)
         if locked is not None:
             return f"no right to look into {locked}", f"chmod u+rx '{locked}', or ask its owner"
     if "\\" in name and os.sep == "/":
@@ -38,7 +39,3 @@ def absence(name: str, tried: Sequence[Path]) -> tuple[str, str]:
         if near is not None:
             return f"capitals count, and there is {near}", f"did you mean `{path.parent / near}`?"
     return "", ""
-
-
-def _locked(folder: Path) -> bool:
-    return os.path.isdir(folder) and not os.access(folder, os.X_OK)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Options, option
+from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, log_mel, normalised, specaugment
-from ofasys_lite.preprocess.audio_values import BASE64_HEADS, AudioValues
-from ofasys_lite.preprocess.base import READ, Look, Piece, RowContext, Size, line_positions
-from ofasys_lite.preprocess.media import Source, found, locate, setting
+from ofasys_lite.preprocess.base import READ, Look, Piece, Preprocess, RowContext, Size, line_positions
+from ofasys_lite.preprocess.kinds import Shown
+from ofasys_lite.preprocess.media import Source, elsewhere, found, locate, setting
+
+#: Base64 of the first bytes of WAV, FLAC, OGG and MP3 files.
+BASE64_HEADS = ("UklGR", "ZkxhQ", "T2dnU", "SUQz", "//uQ", "//sw", "//NA")
+
+
+def _at_16k(frames: int, rate: Any) -> int:
+    known = isinstance(rate, (int, float, np.number)) and rate > 0
+    return round(frames * 16_000 / float(rate)) if known else frames
+
 
 #: What soundfile raises on broken files (its own errors are RuntimeErrors).
 _BROKEN = (OSError, RuntimeError, TypeError, ValueError)
@@ -54,7 +65,9 @@ def read_audio(value: Any, folder: str | None, rate: int | None, longest: float)
     if source is None:
         array, rate = _given(value, rate)
     else:
-        array, rate = _decoded(source, longest)
+        with _opened(source) as file:
+            _not_too_long(file.frames / file.samplerate, longest)
+            array, rate = file.read(dtype="float32", always_2d=True), int(file.samplerate)
     if not array.size:
         raise DataError("cannot read audio: it has no samples")
     signal = _mono(array)
@@ -72,8 +85,9 @@ def _not_too_long(seconds: float, longest: float) -> None:
         )
 
 
-def _decoded(source: Source, longest: float) -> tuple[npt.NDArray[Any], int]:
-    """Samples (n, channels) of a file or its bytes, and the rate; the header is looked at first."""
+@contextmanager
+def _opened(source: Source) -> Iterator[Any]:
+    """The sound as an open `soundfile.SoundFile`; DataError for what breaks in opening and reading it."""
     import soundfile
 
     what = found(source) if isinstance(source, bytes) else str(source)
@@ -81,20 +95,12 @@ def _decoded(source: Source, longest: float) -> tuple[npt.NDArray[Any], int]:
         raise DataError(f"cannot read audio {source}: it is empty (0 bytes)")
     try:
         with soundfile.SoundFile(_Memory(source) if isinstance(source, bytes) else str(source)) as file:
-            _not_too_long(file.frames / file.samplerate, longest)
-            array = file.read(dtype="float32", always_2d=True)
-            return array, int(file.samplerate)
+            yield file
     except DataError:
         raise
     except _BROKEN as error:
-        raise DataError(
-            f"cannot read audio: {what} is broken or no sound of a known format ({_said(error)})"
-        ) from error
-
-
-def _said(error: Exception) -> str:
-    """What libsndfile says, without the name or the object it was given."""
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")
+        said = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        raise DataError(f"cannot read audio: {what} is broken or no sound of a known format ({said})") from error
 
 
 def _given(value: Any, rate: int | None) -> tuple[npt.NDArray[Any], int]:
@@ -134,7 +140,7 @@ def _mono(array: npt.NDArray[Any]) -> Floats:
     return np.asarray(array, dtype=np.float32)
 
 
-class AudioPreprocess(AudioValues):
+class AudioPreprocess(Preprocess):
     """Reads sound; the piece holds `frames` (F, M) float16, normalised log-mel energies; rows count like text.
 
     Settings: `sample_rate` (16000 Hz), `mels` (80), `max_seconds` (30), `specaugment` (true).
@@ -142,6 +148,10 @@ class AudioPreprocess(AudioValues):
     `max_seconds`, `specaugment` (`use_mask`), and `speed=0.1`: in training each sound is played at 0.9, 1 or 1.1 of its
     speed (Ko et al., Interspeech 2015).
     """
+
+    kind: ClassVar[str] = kinds.SOUND
+    ending: ClassVar[str] = ".wav"
+    typical: ClassVar[Size] = (3 * 16_000,)
 
     def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """The piece of a sound: a quarter of its frames (100 a second) as rows.
@@ -151,7 +161,8 @@ class AudioPreprocess(AudioValues):
         """
         drawn = known.rng if known.train else None
         frames = _frames(value, options, self.settings, self.context.folder, drawn)
-        if drawn is not None and _masks(self.settings, options):
+        masks = option(options, "specaugment", option(options, "use_mask", self.settings.get("specaugment", True)))
+        if drawn is not None and masks:
             frames = specaugment(frames, drawn)
         positions = line_positions(rows_of_frames(len(frames)))
         return Piece(self.context.adapter, positions, {"frames": frames.astype(np.float16)})
@@ -197,6 +208,51 @@ class AudioPreprocess(AudioValues):
         most = option(options, "max_length")
         return max(1, rows_of_frames(min(frames, most) if isinstance(most, int) else frames))
 
+    @classmethod
+    def measure(cls, value: Any, folder: str | None) -> Size | None:
+        """(samples at 16 kHz,): of an array directly, as they are where it has no rate, of a file from its header."""
+        rate: Any = None
+        if isinstance(value, Mapping) and "array" in value:
+            rate, value = value.get("sampling_rate", value.get("rate")), value["array"]
+        if isinstance(value, (tuple, list)) and len(value) == 2 and hasattr(value[0], "__len__"):
+            value, rate = value  # (array, rate)
+        if isinstance(value, (list, tuple, np.ndarray)):
+            try:
+                return (_at_16k(max(np.shape(value), default=0), rate),)
+            except ValueError:
+                raise DataError("cannot read audio: an array of uneven parts") from None
+        source = locate(value, folder, "audio", BASE64_HEADS)
+        return None if source is None else (_at_16k(*_header_of(source)),)
+
+    @classmethod
+    def located(cls, value: Any, folder: str | None) -> Any:
+        """Bytes or path of the sound; samples as they are."""
+        found = locate(value, folder, "audio", BASE64_HEADS)
+        return value if found is None else found
+
+    @classmethod
+    def read(cls, value: Any, options: Options, folder: str | None = None) -> Any:
+        """The sound as bytes, path or samples."""
+        return cls.located(value, folder)
+
+    def show(self, value: Any) -> Shown | None:
+        """A spectrogram with the sound to be played."""
+        return Shown(sound=value)
+
+    def brief(self, value: Any) -> str:
+        """`<audio 1.5 s>`."""
+        samples, rate = value
+        return f"<audio {len(samples) / rate:.1f} s>"
+
+    def save(self, value: Any, ending: str) -> bytes:
+        """The bytes of a WAV file of 16 bits."""
+        import soundfile
+
+        samples, rate = value
+        file = io.BytesIO()
+        soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
+        return file.getvalue()
+
 
 def _frames(
     value: Any, options: Options, settings: Mapping[str, Any], folder: str | None, rng: np.random.Generator | None
@@ -204,7 +260,7 @@ def _frames(
     """(F, M) normalised frames of a sound, its speed drawn where `rng` is given."""
     wanted, bare = _frame_settings(settings, options), option(options, "sample_rate")
     signal, rate = read_audio(value, folder, bare if isinstance(bare, int) else None, _longest(settings, options))
-    signal = _resampled(signal, rate, wanted.rate, _speed(options, rng))
+    signal = _resampled(signal, rate, wanted.rate, options, rng)
     frames = log_mel(signal, wanted)
     _long_enough(len(frames), len(signal), options, wanted)
     most = option(options, "max_length")
@@ -234,25 +290,17 @@ def _longest(settings: Mapping[str, Any], options: Options) -> float:
     return float(chosen) if isinstance(chosen, (int, float)) else setting(settings, "max_seconds", 30.0, 0.01, 1e5)
 
 
-def _masks(settings: Mapping[str, Any], options: Options) -> bool:
-    chosen = option(options, "specaugment", option(options, "use_mask", settings.get("specaugment", True)))
-    return bool(chosen)
-
-
-def _speed(options: Options, rng: np.random.Generator | None) -> float:
+def _resampled(signal: Floats, rate: int, wanted: int, options: Options, rng: np.random.Generator | None) -> Floats:
+    """The signal at the rate `wanted`, in training at a speed that is drawn."""
     most = option(options, "speed")
-    if rng is None or not isinstance(most, (int, float)) or not most:
-        return 1.0
-    return float(rng.choice([1 - most, 1.0, 1 + most]))
-
-
-def _resampled(signal: Floats, rate: int, wanted: int, speed: float) -> Floats:
-    """(n,) the signal at the wanted rate, played at `speed`; by soxr, of high quality."""
-    if rate * speed == wanted:
+    played = float(rate)
+    if rng is not None and isinstance(most, (int, float)) and most:
+        played *= float(rng.choice([1 - most, 1.0, 1 + most]))
+    if played == wanted:
         return signal
     import soxr  # type: ignore[import-untyped]
 
-    return np.asarray(soxr.resample(signal, rate * speed, wanted, quality="HQ"), dtype=np.float32)
+    return np.asarray(soxr.resample(signal, played, wanted, quality="HQ"), dtype=np.float32)
 
 
 def _header(value: Any, options: Options, settings: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -261,17 +309,9 @@ def _header(value: Any, options: Options, settings: Mapping[str, Any]) -> tuple[
     Raises:
         DataError: There is no sound, none of a known format, or it is too short or too long.
     """
-    inner = value
-    if isinstance(inner, Mapping) and "array" not in inner:
-        inner = inner.get("bytes") if inner.get("bytes") is not None else inner.get("path")
-    folder = settings.get("folder")
-    if isinstance(inner, str) and not inner.startswith("data:"):
-        far = "://" in inner[:16] and not inner.startswith("file://")
-        if far or (folder is None and not inner.startswith("/") and len(inner) < 256):
-            return None
-    if hasattr(value, "get_all_samples"):
+    if elsewhere(value, settings) or hasattr(value, "get_all_samples"):
         return None
-    source = locate(value, folder, "audio", BASE64_HEADS)
+    source = locate(value, settings.get("folder"), "audio", BASE64_HEADS)
     longest = _longest(settings, options)
     if source is None:
         bare = option(options, "sample_rate")
@@ -289,13 +329,6 @@ def _header(value: Any, options: Options, settings: Mapping[str, Any]) -> tuple[
 
 
 def _header_of(source: Source) -> tuple[int, int]:
-    import soundfile
-
-    try:
-        info = soundfile.info(_Memory(source) if isinstance(source, bytes) else str(source))
-    except _BROKEN as error:
-        what = found(source) if isinstance(source, bytes) else str(source)
-        raise DataError(
-            f"cannot read audio: {what} is broken or no sound of a known format ({_said(error)})"
-        ) from error
-    return int(info.frames), int(info.samplerate)
+    """(samples, rate) of a file or its bytes by the header."""
+    with _opened(source) as file:
+        return int(file.frames), int(file.samplerate)

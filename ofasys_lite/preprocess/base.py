@@ -19,7 +19,7 @@ from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.plan.constraints import Constraint
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.shown import Shown
+from ofasys_lite.preprocess.kinds import Shown
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 Array = npt.NDArray[Any]
@@ -104,7 +104,6 @@ class Context:
 
     Attributes:
         settings: The modality card's settings, with the preset's overrides merged in.
-        vocabulary: The one vocabulary of the run.
         adapter: Name of the adapter that will read its pieces.
         folder: Folder against which relative media paths are resolved, or None.
     """

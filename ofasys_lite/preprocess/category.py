@@ -13,8 +13,8 @@ from ofasys_lite.plan.constraints import Constraint, OneOf
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext
-from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
-from ofasys_lite.preprocess.text import closed_value, decode_closed, read_text
+from ofasys_lite.preprocess.closed import closed_ids, closed_sequences, closed_value
+from ofasys_lite.preprocess.text import read_text
 
 
 class CategoryPreprocess(Preprocess):
@@ -28,7 +28,7 @@ class CategoryPreprocess(Preprocess):
         text = _name(value)
         values = known.closed
         if values is not None and known.side == "target":
-            return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, values), values))
+            return Piece.of_ids(closed_ids(self.vocabulary, text, values))
         row = self.vocabulary.find(f"={text}")
         if row is None:
             names = [n[1:] for n in self.vocabulary.declared if n.startswith("=")]
@@ -47,7 +47,7 @@ class CategoryPreprocess(Preprocess):
         values = known.closed
         if values is None:
             return self.vocabulary.name(int(ids[0]))[1:]
-        return decode_closed(ids, values, closed_sequences(self.vocabulary, values))
+        return closed_value(self.vocabulary, ids, values)
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from ofasys_lite.errors import DataError, did_you_mean
@@ -20,6 +20,15 @@ def closed_sequences(vocabulary: Vocabulary, values: Sequence[str]) -> tuple[tup
         DataError: The set is empty or names a value twice.
     """
     return tuple(_table(vocabulary, tuple(values)).values())
+
+
+def closed_value(vocabulary: Vocabulary, ids: Iterable[int], values: Sequence[str]) -> str:
+    """The value of a closed set that ids spell."""
+    wanted = tuple(map(int, ids))
+    for value, sequence in _table(vocabulary, tuple(values)).items():
+        if sequence == wanted:
+            return value
+    raise DataError("decoded ids spell no value of the closed set", help="decode under the slot's automaton")
 
 
 def closed_ids(vocabulary: Vocabulary, value: str, values: Sequence[str]) -> list[int]:

@@ -18,8 +18,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import CardError, DataError, InstructionError
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess.base import READ, Array, Context, Look, Piece, RowContext, Size
-from ofasys_lite.preprocess.image_header import header_check, look_at_image
-from ofasys_lite.preprocess.image_values import ImageValues
+from ofasys_lite.preprocess.image_values import ImageValues, header_check, look_at_image
 from ofasys_lite.preprocess.media import setting
 
 if TYPE_CHECKING:

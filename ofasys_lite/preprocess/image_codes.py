@@ -20,8 +20,7 @@ from ofasys_lite.plan.constraints import Codes, Constraint
 from ofasys_lite.plan.segments import Options, option, written_together
 from ofasys_lite.preprocess.base import READ, Array, Look, Piece, RowContext, Size
 from ofasys_lite.preprocess.image import grid_positions
-from ofasys_lite.preprocess.image_header import header_check, look_at_image
-from ofasys_lite.preprocess.image_values import ImageValues
+from ofasys_lite.preprocess.image_values import ImageValues, header_check, look_at_image
 from ofasys_lite.preprocess.judged import SHARE
 
 #: Side and factor of a codec that is not known yet, for estimates of rows.
@@ -50,11 +49,7 @@ class ImageCodesPreprocess(ImageValues):
     """
 
     def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
-        """The piece of a picture: L rows at (0, line, column).
-
-        Raises:
-            DataError: No image, broken, missing or too large.
-        """
+        """The piece of a picture: L rows at (0, line, column); DataError: no image, broken, missing or too large."""
         from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 
         side, lines = grid_of(options)
@@ -65,11 +60,10 @@ class ImageCodesPreprocess(ImageValues):
         positions = _positions(lines, flat)
         order = np.zeros(0, dtype=np.int64)
         if known.train and known.rng is not None and _codec(options).get("order") == "random":
-            order = (
-                known.rng.permutation(len(positions))
-                if _drawn(options, known.rng, known.step)
-                else np.arange(len(positions))
-            )
+            # ever more rows stand line by line as the steps go on (arXiv 2411.00776)
+            anneal = int(str(_codec(options).get("anneal", 0)))
+            drawn = not anneal or known.rng.random() >= (known.step or 0) / anneal
+            order = known.rng.permutation(len(positions)) if drawn else np.arange(len(positions))
             positions = positions[order]
         arrays: dict[str, Array] = {
             "pixels": pixels[None],
@@ -184,9 +178,3 @@ def _positions(lines: int, flat: int) -> npt.NDArray[np.int64]:
         positions = positions.repeat(flat, axis=0)
         positions[:, 0] = np.tile(np.arange(flat), lines * lines)
     return positions
-
-
-def _drawn(options: Options, rng: np.random.Generator, step: int | None) -> bool:
-    """Whether this sample stands in random order: ever less often, never from step `anneal` on (RAR)."""
-    anneal = int(str(_codec(options).get("anneal", 0)))
-    return not anneal or bool(rng.random() >= (step or 0) / anneal)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.base import Preprocess, Size
-from ofasys_lite.preprocess.media import locate
-from ofasys_lite.preprocess.shown import Shown
+from ofasys_lite.preprocess.base import Look, Preprocess, Size
+from ofasys_lite.preprocess.kinds import Shown
+from ofasys_lite.preprocess.media import elsewhere, locate, setting
 
 if TYPE_CHECKING:
     from PIL import Image
+
 
 #: Endings of picture files that are named in messages.
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -92,3 +94,53 @@ def picture_bytes(image: Image.Image, ending: str) -> bytes:
     file = io.BytesIO()
     image.save(file, format=Image.registered_extensions()[ending.lower()])
     return file.getvalue()
+
+
+def header_check(value: Any, settings: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(height, width) by the header of the image that `value` holds, None where it lies elsewhere; DataError if none.
+
+    Relative paths are looked up in `settings["folder"]`.
+    """
+    from ofasys_lite.preprocess.image_decode import header_size
+
+    if elsewhere(value, settings):
+        return None
+    most = setting(settings, "max_megapixels", 100.0, 1e-6)
+    found: tuple[int, int] = header_size(value, settings.get("folder"), most)
+    return found
+
+
+def look_at_image(
+    value: Any,
+    settings: Mapping[str, Any],
+    target: Callable[[int, int], tuple[int, int]],
+    most: int | None,
+    whole: bool,
+) -> Look:
+    """What `Preprocess.look` says of an image.
+
+    Args:
+        settings: As `check` has them.
+        target: (height, width) it is resized to, of (height, width).
+        most: Pixels above which it is reduced, which is worth a remark.
+    """
+    from ofasys_lite.preprocess.image_decode import open_image, pages, resized, turned
+
+    if elsewhere(value, settings):
+        return Look()
+    image = open_image(value, settings.get("folder"), setting(settings, "max_megapixels", 100.0, 1e-6))
+    try:
+        orientation = turned(image)
+        width, height = image.size if orientation < 5 else image.size[::-1]
+        high, wide = target(height, width)
+        remarks = []
+        if most is not None and width * height > most and (high, wide) != (height, width):
+            remarks.append((f"max_pixels={most} reduces", f"{width} x {height} to {wide} x {high}"))
+        if (count := pages(image)) > 1:
+            remarks.append(("the first of several pictures is read in", f"one of {count}"))
+        if whole:
+            resized(image, high, wide, orientation, draft=image is not value)
+    finally:
+        if image is not value:
+            image.close()
+    return Look((width, height), width * height, tuple(remarks))

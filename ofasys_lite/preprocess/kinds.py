@@ -1,9 +1,12 @@
-"""Kinds of values: what metrics, baselines, reports and files need to know of a value, whatever its modality is.
+"""Kinds of values: what metrics, baselines, reports and files need to know of a value; and how it looks to a person.
 
 A Preprocess says of which kind its values are (`kind`); nobody asks for the name of a modality.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 #: Words; also the kind of a modality that says nothing else.
 TEXT = "text"
@@ -29,3 +32,18 @@ KINDS = (TEXT, CATEGORY, PHONE, BOX, DETECTION, STRUCT, PICTURE, SOUND, NUMBERS)
 TEXTS = frozenset({TEXT, CATEGORY})
 #: Kinds whose values are large and no text: JSON and tables do not hold them.
 MEDIA = frozenset({PICTURE, SOUND, NUMBERS})
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A value as a person sees or hears it; what is empty is left out.
+
+    Attributes:
+        text: Beside the picture and the sound, or alone.
+        picture: PIL image, (h, w, 3) uint8 array, or bytes or path of an image file; boxes are drawn into it.
+        sound: (samples (n,), rate in Hz), or bytes or path of a sound file.
+    """
+
+    text: str = ""
+    picture: Any = None
+    sound: Any = None

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ofasys_lite.errors import CardError, DataError, nearest
+from ofasys_lite.errors import CardError, DataError, nearest, needed
 from ofasys_lite.preprocess.absence import absence, home, names_in
 from ofasys_lite.preprocess.web import is_web, web_bytes
 
@@ -94,7 +94,32 @@ def locate(value: Any, folder: str | None, kind: str, base64_heads: Iterable[str
         value = os.fspath(value)
     if not isinstance(value, str):
         return None
-    return _from_text(value, folder, kind, tuple(base64_heads))
+    text, heads = value, tuple(base64_heads)
+    if not text.strip():
+        raise DataError(f"cannot read {kind}: the value is an empty text", help=f"give the path of the {kind}")
+    if text.startswith("data:"):
+        header, comma, body = text.partition(",")
+        if not comma or not header.endswith(";base64"):
+            raise DataError(f"cannot read {kind}: {found(text)} is no data URL", help="form: data:TYPE;base64,DATA")
+        return _filled(_decode64(body, kind), kind)
+    if "://" in text[:16]:
+        return _filled(_fetch(text, kind), kind)
+    if folder is not None and "://" in folder and not text.startswith(heads):
+        return _filled(_fetch(f"{folder}/{text}", kind), kind)  # beside a table that was fetched
+    if len(text) >= 32 and text.startswith(heads):
+        return _filled(_decode64(text, kind), kind)
+    return _existing(text, folder, kind)
+
+
+def elsewhere(value: Any, settings: Mapping[str, Any]) -> bool:
+    """True for texts that need a folder or a network to be looked at, as far as `check` may know."""
+    if isinstance(value, Mapping) and value.get("bytes") is None:
+        value = value.get("path")
+    if not isinstance(value, str):
+        return False
+    is_url = "://" in value[:16] and not value.startswith("file://")
+    relative = settings.get("folder") is None and not value.startswith("/") and len(value) < 256
+    return is_url or (relative and not value.startswith("data:"))
 
 
 def read_bytes(source: Source, kind: str) -> bytes:
@@ -113,23 +138,6 @@ def _filled(content: bytes, kind: str) -> bytes:
     return content
 
 
-def _from_text(text: str, folder: str | None, kind: str, heads: tuple[str, ...]) -> Source:
-    if not text.strip():
-        raise DataError(f"cannot read {kind}: the value is an empty text", help=f"give the path of the {kind}")
-    if text.startswith("data:"):
-        header, comma, body = text.partition(",")
-        if not comma or not header.endswith(";base64"):
-            raise DataError(f"cannot read {kind}: {found(text)} is no data URL", help="form: data:TYPE;base64,DATA")
-        return _filled(_decode64(body, kind), kind)
-    if "://" in text[:16]:
-        return _filled(_fetch(text, kind), kind)
-    if folder is not None and "://" in folder and not text.startswith(heads):
-        return _filled(_fetch(f"{folder}/{text}", kind), kind)  # beside a table that was fetched
-    if len(text) >= 32 and text.startswith(heads):
-        return _filled(_decode64(text, kind), kind)
-    return _existing(text, folder, kind)
-
-
 def _decode64(text: str, kind: str) -> bytes:
     compact = "".join(text.split()).replace("-", "+").replace("_", "/")
     try:
@@ -146,12 +154,7 @@ def _fetch(url: str, kind: str) -> bytes:
             return web_bytes(url)
         except DataError as error:
             raise DataError(f"cannot read {kind} {error.message}", help=error.help) from error
-    try:
-        import fsspec
-    except ImportError as error:
-        raise DataError(
-            f"cannot read {kind} {url}: URLs need fsspec", help="pip install 'ofasys_lite[data]'"
-        ) from error
+    fsspec = needed("fsspec", f"cannot read {kind} {url}: a URL", "data")
     try:
         with fsspec.open(url, "rb") as file:
             content: bytes = file.read()

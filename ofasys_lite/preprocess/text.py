@@ -13,12 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Constraint, Free, OneOf
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext, Size
-from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
-from ofasys_lite.preprocess.mass import hidden_span
+from ofasys_lite.preprocess.closed import closed_ids, closed_sequences, closed_value
 from ofasys_lite.preprocess.plain import plain
 
 Ids = npt.NDArray[np.int64]
@@ -60,22 +59,6 @@ def _whole(text: str, modality: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise DataError(f"{modality}: the text holds half of a surrogate pair, which is no character") from None
-
-
-def closed_value(text: str, values: tuple[str, ...]) -> str:
-    """`text` if it is one of the closed set's values; DataError with near names otherwise."""
-    if text not in values:
-        raise DataError(f"`{text}` is not in the closed set", help=did_you_mean(text, values))
-    return text
-
-
-def decode_closed(ids: Ids, values: tuple[str, ...], sequences: tuple[tuple[int, ...], ...]) -> str:
-    """The value whose sequence `ids` are."""
-    wanted = tuple(int(i) for i in ids)
-    for value, sequence in zip(values, sequences, strict=True):
-        if sequence == wanted:
-            return value
-    raise DataError("decoded ids spell no value of the closed set", help="decode under the slot's automaton")
 
 
 def normal_text(text: str, said: Mapping[str, object]) -> str:
@@ -127,12 +110,12 @@ class TextPreprocess(Preprocess):
         text = read_text(value)
         target = known.side == "target"
         if known.closed is not None and target:
-            return Piece.of_ids(closed_ids(self.vocabulary, closed_value(text, known.closed), known.closed))
+            return Piece.of_ids(closed_ids(self.vocabulary, text, known.closed))
         said: dict[str, Any] = dict(options)
         text = normal_text(text, said)
         # spelled, every character by itself: sounds and digits follow from letters, not from pieces of several
         parts = text if said.get("spelled") else (text,)
-        limit = self._limit(said)
+        limit = int(said.get("max_length") or self.settings.get("max_length", 512))
         ids = [id for part in parts for id in self.vocabulary.encode(part)][:limit]
         if target:
             piece = Piece.of_ids([*ids, self.vocabulary.control("close")])
@@ -151,9 +134,6 @@ class TextPreprocess(Preprocess):
         fed = np.where(hit, rng.integers(self.vocabulary.text_low, self.vocabulary.text_high, len(ids)), ids)
         return replace(piece, arrays={"ids": ids, "inputs": fed})
 
-    def _limit(self, said: Mapping[str, Any]) -> int:
-        return int(said.get("max_length") or self.settings.get("max_length", 512))
-
     def rest(self, piece: Piece, hidden: Piece, rng: np.random.Generator | None) -> Piece:
         """The text with loss on the span that the source hides (MASS)."""
         return hidden_span(piece, hidden, self.vocabulary.control("mask"))
@@ -163,13 +143,16 @@ class TextPreprocess(Preprocess):
         if known.closed is not None:
             return OneOf(closed_sequences(self.vocabulary, known.closed))
         said: dict[str, Any] = dict(options)
-        least, most = int(said.get("min_length") or 0), self._limit(said)
+        least, most = (
+            int(said.get("min_length") or 0),
+            int(said.get("max_length") or self.settings.get("max_length", 512)),
+        )
         return Free(self.vocabulary.text_low, self.vocabulary.text_high, least, most, self.vocabulary.control("close"))
 
     def decode(self, ids: Ids, options: Options, known: RowContext) -> str:
         """The text that `ids` spell."""
         if known.closed is not None:
-            return decode_closed(ids, known.closed, closed_sequences(self.vocabulary, known.closed))
+            return closed_value(self.vocabulary, ids, known.closed)
         close = self.vocabulary.control("close")
         return self.vocabulary.decode(i for i in ids if i != close)
 
@@ -204,3 +187,27 @@ class TextPreprocess(Preprocess):
     def texts(cls, value: Any) -> Iterable[str]:
         """The text itself."""
         return (read_text(value),)
+
+
+def hidden_span(target: Piece, source: Piece, mask: int) -> Piece:
+    """`target` with loss on the ids that `source` hides, and fed with masks wherever `source` shows the text.
+
+    As in the paper, what the encoder can read is hidden from the decoder, which must look at the encoder for it. The
+    closing control is learned where the span reaches the end of the text.
+
+    Args:
+        target: Ids of the whole text and `<close>`.
+        source: Ids of the same text, a mask in place of each id of the span.
+        mask: Id of the mask.
+
+    Raises:
+        DataError: The two are not the same text.
+    """
+    ids = target.arrays["ids"]
+    shown = source.arrays["ids"]
+    hidden = shown == mask
+    if len(shown) + 1 != len(ids) or not np.array_equal(ids[:-1][~hidden], shown[~hidden]):
+        raise DataError("`mask_style=mass` hides a span of a text that the target reads in another way")
+    learn_P = np.append(hidden, hidden[-1:])
+    fed = np.where(learn_P, target.arrays.get("inputs", ids), mask)
+    return Piece(target.adapter, target.positions_P3, {"ids": ids, "inputs": fed}, learn_P)

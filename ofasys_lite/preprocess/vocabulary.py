@@ -6,7 +6,6 @@ for every string. Rows are only ever appended, and a checkpoint stores names, no
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import json
@@ -43,6 +42,7 @@ CONTROLS: tuple[str, ...] = (
 )
 
 
+_CONTROL_IDS = {name.strip("<>"): id for id, name in enumerate(CONTROLS)}
 _SPACE_MARK = "\u2581"
 # Most bytes of a text that SentencePiece is given at once: longer ones it would drop.
 _SENTENCE = 16_000
@@ -93,7 +93,7 @@ class Vocabulary:
 
     def control(self, name: str) -> int:
         """Id of a control such as `close` (written without the angle brackets)."""
-        return _control_ids()[name]
+        return _CONTROL_IDS[name]
 
     def encode(self, text: str) -> list[int]:
         """Ids of the pieces of `text`; decode gives the same string back."""
@@ -172,11 +172,6 @@ class Vocabulary:
         if found.hash != content["hash"]:
             raise CheckpointError(f"{folder}: tokenizer.model and vocabulary.json do not belong together")
         return found
-
-
-@functools.cache
-def _control_ids() -> dict[str, int]:
-    return {name.strip("<>"): i for i, name in enumerate(CONTROLS)}
 
 
 def _sentences(texts: Iterable[str], limit: int) -> list[str]:

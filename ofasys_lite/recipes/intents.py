@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ofasys_lite.recipes.fetch import Wheels, pinned
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, digest, split_of
+from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.recipe import Built, Limits, Row, digest, numbered, pick, split_of
 from ofasys_lite.recipes.sentence_templates import Node, expand, parse
 
-HOME_ASSISTANT = pinned("home-assistant-intents")
 # the source leaves names to the user's home and free text to the user: these fill them
 AREAS = "kitchen|living room|bedroom|bathroom|garage|office|hallway|basement|dining room|attic|nursery|porch"
 FLOORS = "ground floor|first floor|second floor|top floor|upstairs|downstairs"
@@ -74,10 +73,9 @@ class _Values:
             number = low + step * int(generator.random() * ((high - low) // step + 1))
             return str(number), str(number * span.get("multiplier", 1))
         if "values" in listed:
-            chosen = listed["values"][int(generator.random() * len(listed["values"]))]
+            chosen = pick(listed["values"], generator)
             return expand(parse(chosen["in"]), {}, self, generator, {}), str(chosen["out"])
-        values = (self.names if name == "name" else WILDCARDS.get(name, AREAS)).split("|")
-        value = values[int(generator.random() * len(values))]
+        value = pick((self.names if name == "name" else WILDCARDS.get(name, AREAS)).split("|"), generator)
         return value, value
 
 
@@ -186,9 +184,8 @@ def _wordings(marked: str, slots: Mapping[str, str]) -> tuple[str, ...]:
 
 def build(wheels: Wheels, limits: Limits) -> Built:
     """One row per sentence."""
-    splits = {}
-    for split, sentences in read_sentences(wheels, SENTENCES_PER_TEMPLATE).items():
-        rows: list[Row] = [
+    rows: dict[str, list[Row]] = {
+        split: [
             {
                 "group": each.template,
                 "text": each.text,
@@ -199,32 +196,6 @@ def build(wheels: Wheels, limits: Limits) -> Built:
             }
             for each in sentences
         ]
-        fixed = dict.fromkeys((row["group"] for row in rows), split)
-        splits[split] = assemble("intents", rows, limits, fixed.__getitem__)[split]
-    return Built(splits)
-
-
-RECIPE = Recipe(
-    RecipeInfo(
-        name="intents",
-        title="spoken commands of Home Assistant (English): 42 intents and their slots",
-        sources=(HOME_ASSISTANT,),
-        licence="Apache-2.0",
-        columns=(
-            Column("text", "text", "the command"),
-            Column("intent", "text", "one of 42 intents"),
-            Column("slots", "record", "slot values by name"),
-            Column("record", "record", "`intent` and the slots in one record"),
-            Column("slots_json", "text", "the slots as JSON text"),
-        ),
-        group="the template",
-        limits=Limits(train=20_000, valid=500, test=1200),
-        counts={"train": 11944, "valid": 500, "test": 1180},
-        size_mb=0.5,
-        generated="sentences are expanded from the source's templates; names of rooms and devices are this recipe's",
-        note="split by template, and no sentence of valid or test is one of training but for its values; each intent "
-        "has at least one template in training, 23 of 42 have some in test",
-        version=2,
-    ),
-    build,
-)
+        for split, sentences in read_sentences(wheels, SENTENCES_PER_TEMPLATE).items()
+    }
+    return Built(numbered("intents", rows, limits))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ofasys_lite.errors import DataError, did_you_mean
@@ -23,41 +23,46 @@ from ofasys_lite.recipes import (
     ui_translation,
     written_words,
 )
-from ofasys_lite.recipes.fetch import Wheels, fetch
-from ofasys_lite.recipes.recipe import Recipe, RecipeInfo
+from ofasys_lite.recipes.fetch import Wheels, contents, fetch, pinned
+from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo
 from ofasys_lite.writing import cache_folder
 
-_RECIPES = (
-    digits.RECIPE,
-    easy_vqa.VQA,
-    easy_vqa.ENTAILMENT,
-    easy_vqa.CAPTION,
-    emoji.RECIPE,
-    scenes.GROUNDING,
-    scenes.DETECTION,
-    g2p.RECIPE,
-    intents.RECIPE,
-    translation.RECIPE,
-    ui_translation.RECIPE,
-    text_to_sql.RECIPE,
-    infilling.RECIPE,
-    speech.RECIPE,
-    sudoku.RECIPE,
-    written_words.RECIPE,
-)
+_BUILDS: Mapping[str, Callable[[Wheels, Limits], Built]] = {
+    "digits": digits.build,
+    "easy_vqa": easy_vqa.build_vqa,
+    "entailment": easy_vqa.build_entailment,
+    "shape_captions": easy_vqa.build_caption,
+    "emoji": emoji.build,
+    "grounding": scenes.build_grounding,
+    "detection": scenes.build_detection,
+    "g2p": g2p.build,
+    "intents": intents.build,
+    "translation_dates": translation.build,
+    "ui_translation": ui_translation.build,
+    "text_to_sql": text_to_sql.build,
+    "infilling": infilling.build,
+    "speech": speech.build,
+    "sudoku": sudoku.build,
+    "written_words": written_words.build,
+}
 
 
 def recipe_names() -> tuple[str, ...]:
     """The names of all recipes."""
-    return tuple(recipe.info.name for recipe in _RECIPES)
+    return tuple(_BUILDS)
 
 
 def get(name: str) -> Recipe:
     """The recipe of that name; DataError with the nearest name if there is none."""
-    for recipe in _RECIPES:
-        if recipe.info.name == name:
-            return recipe
-    raise DataError(f"unknown recipe `{name}`", help=did_you_mean(name, recipe_names(), "recipes"))
+    if name not in _BUILDS:
+        raise DataError(f"unknown recipe `{name}`", help=did_you_mean(name, _BUILDS, "recipes"))
+    told = contents("recipes.json")[name]
+    given = {
+        "sources": tuple(map(pinned, told["sources"])),
+        "columns": tuple(Column(*column) for column in told["columns"]),
+        "limits": Limits(**told["limits"]),
+    }
+    return Recipe(RecipeInfo(name=name, **{**told, **given}), _BUILDS[name])
 
 
 def describe(name: str) -> RecipeInfo:

@@ -7,7 +7,6 @@ files, so it does not depend on the parquet writer's version.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ofasys_lite.errors import DataError, WriteError
+from ofasys_lite.errors import DataError, WriteError, needed
 from ofasys_lite.recipes.recipe import SPLITS, Built, Column, RecipeInfo, Row
 from ofasys_lite.writing import claim_folder, finish, staged
 
@@ -30,10 +29,6 @@ class Manifest:
     """What a prepared folder holds and where it came from; the content of manifest.json.
 
     Attributes:
-        recipe: Name of the recipe.
-        title: What the data set is.
-        version: Version of the recipe.
-        licence: Licence of the rows.
         generated: Which part is generated; empty if none.
         note: How it was split.
         group: What the column `group` holds.
@@ -143,7 +138,7 @@ def write(folder: Path, info: RecipeInfo, built: Built, wheels: Mapping[str, Pat
     Raises:
         WriteError: What `claim` refuses.
     """
-    _need_pyarrow()
+    needed("pyarrow", "prepared data", "data")
     claim(folder, info)
     before = load_manifest(folder).files if (folder / "manifest.json").exists() else {}
     with staged(folder) as partial:
@@ -208,12 +203,6 @@ def _plain(value: object) -> str:
     raise TypeError(f"a prepared row holds {type(value).__name__}")
 
 
-def _need_pyarrow() -> None:
-    """DataError that says how to install pyarrow where it is missing."""
-    if importlib.util.find_spec("pyarrow") is None:
-        raise DataError("prepared data need pyarrow", help="pip install 'ofasys_lite[data]'")
-
-
 def _schema(columns: Iterable[Column], built: Built) -> pa.Schema:
     import pyarrow as pa
 
@@ -256,7 +245,7 @@ def read_split(folder: Path, split: str, rows: int | None = None) -> list[Row]:
     manifest = load_manifest(folder)
     if split not in manifest.splits:
         raise DataError(f"{folder.name} has no split `{split}`", help=f"allowed: {', '.join(manifest.splits)}")
-    _need_pyarrow()
+    needed("pyarrow", "prepared data", "data")
     import pyarrow.parquet as pq
 
     table = pq.read_table(folder / f"{split}.parquet")

@@ -1,15 +1,16 @@
 """The types every recipe is made of: what a data set's columns are, from which wheels it comes, which rows it gave.
 
-A recipe is a description (`RecipeInfo`, printed by `ofasys-lite data list`) and one pure function from wheels to rows.
-Nothing here opens a file.
+A recipe is a description (in recipes.json, printed by `ofasys-lite data list`) and one pure function from wheels to
+rows. Nothing here opens a file.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ofasys_lite.recipes.fetch import Source, Wheels
 
@@ -17,6 +18,7 @@ SPLITS = ("train", "valid", "test")
 #: Shares of the splits in percent, where nothing else is said.
 RATIOS = (80.0, 10.0, 10.0)
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +131,19 @@ def assemble(
     parts: dict[str, list[Row]] = {each: [] for each in SPLITS}
     for row in rows:
         parts[split(row["group"])].append(row)
-    return {each: number(name, each, parts[each], limits.of(each)) for each in SPLITS}
+    return numbered(name, parts, limits)
 
 
-def number(name: str, split: str, rows: list[Row], limit: int) -> list[Row]:
-    """At most `limit` rows, groups in hash order and rows of a group in the given order, each with its `id`."""
-    keys = {row["group"]: digest(f"order {row['group']}") for row in rows}
-    kept = sorted(rows, key=lambda row: keys[row["group"]])[:limit]
-    return [{"id": f"{name}-{split}-{place:05d}", **row} for place, row in enumerate(kept)]
+def numbered(name: str, parts: Mapping[str, list[Row]], limits: Limits | None = None) -> dict[str, list[Row]]:
+    """Rows of each split with their `id`, groups in hash order and rows of a group in the given order."""
+    found = {}
+    for split, rows in parts.items():
+        keys = {row["group"]: digest(f"order {row['group']}") for row in rows}
+        kept = sorted(rows, key=lambda row: keys[row["group"]])[: limits.of(split) if limits else None]
+        found[split] = [{"id": f"{name}-{split}-{place:05d}", **row} for place, row in enumerate(kept)]
+    return found
+
+
+def pick(values: Sequence[T], generator: random.Random) -> T:
+    """One of the values, by chance."""
+    return values[int(generator.random() * len(values))]

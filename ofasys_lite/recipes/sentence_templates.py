@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ofasys_lite.errors import DataError
+from ofasys_lite.recipes.recipe import pick
 
 Value = Callable[[str, random.Random], tuple[str, str]]
 
@@ -29,11 +30,7 @@ _TOKEN = re.compile(r"[()\[\]|;]|<[^>]*>|\{[^}]*\}|[^()\[\]|;<{]+")
 
 
 def parse(template: str) -> Node:
-    """The tree of a template.
-
-    Raises:
-        DataError: Brackets that do not pair.
-    """
+    """The tree of a template; DataError: brackets that do not pair."""
     tokens = _TOKEN.findall(template)
     node, end = _sequence(tokens, 0, template)
     if end != len(tokens):
@@ -81,7 +78,7 @@ def expand(node: Node, rules: Mapping[str, Node], value: Value, generator: rando
         slots[slot or name] = meant
         return spoken
     if node.kind == "any":
-        return expand(_pick(node.parts, generator), rules, value, generator, slots)
+        return expand(pick(node.parts, generator), rules, value, generator, slots)
     if node.kind == "maybe":
         return expand(node.parts[0], rules, value, generator, slots) if generator.random() < 0.5 else ""
     parts = list(node.parts)
@@ -89,7 +86,3 @@ def expand(node: Node, rules: Mapping[str, Node], value: Value, generator: rando
         parts.sort(key=lambda _: generator.random())
     joint = " " if node.kind == "order" else ""
     return joint.join(expand(part, rules, value, generator, slots) for part in parts)
-
-
-def _pick(parts: tuple[Node, ...], generator: random.Random) -> Node:
-    return parts[int(generator.random() * len(parts))]

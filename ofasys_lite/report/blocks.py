@@ -11,8 +11,8 @@ from typing import Any
 from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.metrics.values import as_box, as_text
 from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.kinds import Shown
 from ofasys_lite.preprocess.linear import as_struct
-from ofasys_lite.preprocess.shown import Shown
 from ofasys_lite.report.results import Sample, SampleInput
 from ofasys_lite.report.sample_pictures import boxes_of, data_uri, is_picture, picture, spectrogram, wav_uri
 

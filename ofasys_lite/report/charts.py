@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from ofasys_lite.errors import OfasysError
+from ofasys_lite.errors import OfasysError, needed
 from ofasys_lite.metrics import normalised
 from ofasys_lite.report.results import Baseline, RunResults, TaskResult
 from ofasys_lite.report.sample_pictures import uri
@@ -232,10 +231,4 @@ def _thinned(points: Points) -> tuple[list[float], list[float]]:
 
 def needs(module: str) -> ModuleType:
     """The imported module; raises OfasysError with the command to install it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise OfasysError(
-            f"the report needs `{package}`: {error}", help='install the extra: pip install "ofasys_lite[report]"'
-        ) from error
+    return cast(ModuleType, needed(module, "the report", "report", kind=OfasysError))

@@ -21,10 +21,9 @@ from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
 from ofasys_lite.report.judge import Judge, judges
+from ofasys_lite.report.predictions import items_of, scored
 from ofasys_lite.report.results import Answers, RefusedRow, RunResults, Said, Sample, SampleInput, TaskResult, Told
-from ofasys_lite.report.scoring import items_of, scored
-from ofasys_lite.report.seen import SEEN, without_seen
-from ofasys_lite.report.task_rows import TaskRows, open_task
+from ofasys_lite.report.task_rows import SEEN, TaskRows, open_task, without_seen
 
 Progress = Callable[[str, int, int], None]
 #: Rows that are read and predicted at once.
@@ -94,20 +93,13 @@ def evaluate(
 ) -> RunResults:
     """Every task's metric with its interval, its baselines and the margin over the strongest trivial one.
 
+    Arguments are those of `ofasys_lite.evaluate` (api/evaluation.py), and:
+
     Args:
-        tasks: Names of tasks; None takes all that the model learned.
-        split: `train`, `valid` or `test`.
-        limit: Most rows per task, evenly spread over the split; None takes all.
-        baselines: Fit and score the cards' baselines and references.
-        samples: Outputs per task to look at.
-        progress: Called with (task, rows done, rows in all).
         data: Task -> split -> source, in place of the cards'.
         bf16: Run matrix products in bfloat16.
-        seed: Of baselines that draw, and of the intervals.
         bootstrap: Most parts that groups are dealt to for the intervals; how often they are drawn again for metrics
             that are one number for all items.
-        seen: What is done with rows of a split that were trained on, because the data are not what they were:
-            `refuse` them, `drop` them or `keep` them.
 
     Raises:
         NoRows: The split of every task is empty; where some have rows, the others are named in the facts.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ofasys_lite.metrics import Margin, Score
-from ofasys_lite.preprocess.shown import Shown
+from ofasys_lite.preprocess.kinds import Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,6 @@ class Told:
         higher: Whether more is better, where the metric does not say it itself.
         closed: The values of a closed set, in its order; empty for others.
         predictions: What the model said, per row.
-        references: What the data says.
-        against: What baselines said.
     """
 
     name: str

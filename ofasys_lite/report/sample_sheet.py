@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.preprocess import kinds
-from ofasys_lite.preprocess.shown import Shown
+from ofasys_lite.preprocess.kinds import Shown
 from ofasys_lite.report.blocks import Block, answer_look, input_look, value_block
 from ofasys_lite.report.results import RunResults, Sample
 from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE, boxes_of, picture, png, spectrogram

@@ -14,7 +14,7 @@ import numpy as np
 
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.metrics import Margin, Score
-from ofasys_lite.preprocess.shown import Shown
+from ofasys_lite.preprocess.kinds import Shown
 from ofasys_lite.report.blocks import input_look
 from ofasys_lite.report.results import Baseline, RefusedRow, RunResults, Sample, SampleInput, TaskResult
 from ofasys_lite.report.sample_pictures import is_picture, png, wav_uri

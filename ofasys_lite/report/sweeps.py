@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics import Score, normalised
 from ofasys_lite.plan.narrow import folded, keep_words
-from ofasys_lite.report.numbers import number_text, score_interval, score_value, unit_mark
+from ofasys_lite.report.table import number_text, score_interval, score_value, unit_mark
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,6 @@ class Job:
 
     Attributes:
         number: Its place in the sweep.
-        run: Its folder; of a run that was gone on with, where that lies.
         values: What was overridden: key -> value as text.
         lack: Why it has no scores; of an evaluated run, which tasks have none.
         scores: Task -> headline metric.

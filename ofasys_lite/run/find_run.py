@@ -23,7 +23,6 @@ class Found:
         folder: What the user named: a run or an export.
         export: The export inside it.
         tasks: What the model learned: name -> {"card": ..., "closed": ..., "plan": ...}.
-        modalities: Its modality cards by name and alias.
     """
 
     folder: Path

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.layout.learned import Term
 from ofasys_lite.layout.pack import Batch
 
@@ -63,28 +62,20 @@ class RunTerms:
 
 
 def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) -> Floats:
-    """(U,) weight of each loss value of a pack.
-
-    Args:
-        mode: `share`, `token` or `sample`.
-    """
-    if mode not in MODES:
-        raise CardError(f"accounting `{mode}` is not known", help=did_you_mean(mode, MODES))
+    """(U,) weight of each loss value of a pack; `mode`: `share`, `token` or `sample`."""
     terms_U = batch.terms_U
     if not len(terms_U):
         return np.zeros(0, dtype=np.float32)
     if mode == "sample":
         return _per_sample(batch, counts)
-    index = ledger.term_index(batch)
-    per_term = np.array([_coefficient(t, index[i], ledger, counts, mode) for i, t in enumerate(batch.terms)])
-    return per_term[terms_U].astype(np.float32)
-
-
-def _coefficient(term: Term, index: int, ledger: RunTerms, counts: StepCounts, mode: str) -> float:
-    if mode == "token":
-        return float(term.weight / max(1, int(counts.units.sum())))
-    share = counts.samples[ledger.task_number[term.task]] / max(1, int(counts.samples.sum()))
-    return float(share * term.weight / max(1, int(counts.units[index])))
+    samples, per_term = max(1, int(counts.samples.sum())), []
+    for term, index in zip(batch.terms, ledger.term_index(batch), strict=True):
+        if mode == "token":
+            per_term.append(term.weight / max(1, int(counts.units.sum())))
+        else:
+            share = counts.samples[ledger.task_number[term.task]] / samples
+            per_term.append(float(share * term.weight / max(1, int(counts.units[index]))))
+    return np.array(per_term)[terms_U].astype(np.float32)
 
 
 def _per_sample(batch: Batch, counts: StepCounts) -> Floats:

@@ -19,6 +19,7 @@ from ofasys_lite.layout.loader import Share
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted
 from ofasys_lite.training.module import TrainingModule
+from ofasys_lite.training.settings import learning_rate
 from ofasys_lite.writing import atomic
 
 
@@ -148,7 +149,7 @@ class Logs(L.Callback):
                 raise _diverged(trainer, f"loss of task {term.task}, slot {term.slot} is")
         self.speed = float(found.rows.sum()) / max(1e-9, span)
         step, seconds = trainer.global_step, module.seconds()
-        lr = module.rate()
+        lr = learning_rate(module.settings, module.progress_share())
         if not trainer.is_global_zero:
             return
         self.latest, self.tasks = {}, {}

@@ -14,18 +14,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.codec.codec_folders import fill_codecs
-from ofasys_lite.data.contents import Contents
+from ofasys_lite.codec.image_codec import fill_codecs
+from ofasys_lite.data.contents import NOT_COMPARED, Contents
 from ofasys_lite.data.findings import shortened
 from ofasys_lite.data.mixture import Mixture, MixtureTask
-from ofasys_lite.data.overlap import NOT_COMPARED
 from ofasys_lite.data.quarantine import Quarantine
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.converters import make_converter
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
-from ofasys_lite.generalist.task_entry import TaskEntry
-from ofasys_lite.generalist.trained import read_contents, write_contents
+from ofasys_lite.generalist.trained import TaskEntry, read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig, onednn_is_faster, pick_device, probe_precision
 from ofasys_lite.preprocess.vocabulary import Vocabulary
@@ -63,12 +61,6 @@ class TrainingRun:
     """What a training needs, in plain values.
 
     Attributes:
-        cards: Task cards.
-        modalities: Modality cards by name and alias.
-        model: Sizes of the encoder-decoder.
-        settings: How to train.
-        data: Tokenizer and box bins.
-        folder: The run's folder.
         resume: Go on from its last checkpoint.
         config: The resolved configuration, written to config.yaml.
         start: A trained generalist whose weights and vocabulary are the beginning, or None.
@@ -137,7 +129,8 @@ def _train(
     # the mixture ends where every task has used its epochs
     ends = [e for e in (settings.steps, mixture.steps) if e is not None]
     settings = replace(settings, steps=min(ends)) if ends else settings
-    room_for(folder.last, _checkpoint_size(generalist, settings), "a checkpoint")
+    # weights, AdamW's two moments of each, and their average where one is kept
+    room_for(folder.last, (3 + bool(settings.ema)) * 4 * generalist.parameters(), "a checkpoint")
     ledger = RunTerms([t for task in ready.tasks for t in task.maker.terms()], [t.card.name for t in ready.tasks])
     module = TrainingModule(generalist.network, ledger, settings)
     precision = _precision(run, before, console)
@@ -214,11 +207,6 @@ def _facts(
         generalist.contents |= read_contents(folder.rows)
     generalist.learns(contents)
     return facts, list(row_notes(generalist.contents, hashes, run.notes))
-
-
-def _checkpoint_size(generalist: Generalist, settings: TrainSettings) -> int:
-    """Bytes of a checkpoint: weights, AdamW's two moments of each, and their average where one is kept."""
-    return (3 + bool(settings.ema)) * 4 * generalist.parameters()
 
 
 def _precision(run: TrainingRun, before: Beginning | None, console: Console) -> str:

@@ -120,11 +120,7 @@ def _trainer(
 
 
 def check_devices(settings: TrainSettings) -> None:
-    """Returns if this machine has what `accelerator` and `devices` ask for.
-
-    Raises:
-        CardError: It has not; says what it has.
-    """
+    """Returns if this machine has what `accelerator` and `devices` ask for; CardError: it has not; says what it has."""
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if settings.accelerator == "cuda" and not there:
         why = "this build of torch is for CPUs" if torch.version.cuda is None else "torch sees none: driver, container?"

@@ -44,12 +44,9 @@ class CodecTrainer:
     Attributes:
         modalities: Modality cards by name; `codec` among their settings overrides sizes (width, channels, loss ...).
         data: Settings of the run's data, which go before those of the cards.
-        seed: Of the run.
         layers: Of the model's decoder: codes that are deeper are refused before a codec is trained.
-        console: Where progress is drawn.
         before: Called before a training draws its own progress.
         after: Called when it is done.
-        device: Where codecs are trained.
     """
 
     modalities: Mapping[str, ModalityCard]

@@ -27,9 +27,8 @@ from ofasys_lite.signals import SIGNALS, Interrupted, Patient
 from ofasys_lite.training.accounting import RunTerms, StepCounts, unit_weights
 from ofasys_lite.training.optimizers import Optimization, fill, followed
 from ofasys_lite.training.parameter_groups import groups_of
-from ofasys_lite.training.ranks import Ranks
+from ofasys_lite.training.ranks import Ranks, asking, looked
 from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
-from ofasys_lite.training.step_look import asking, looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +46,6 @@ class Gathered:
     units: npt.NDArray[Any]
     samples: npt.NDArray[Any]
     rows: npt.NDArray[Any]
-
-
-def _seed_of(*parts: object) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 class TrainingModule(L.LightningModule):
@@ -105,10 +100,6 @@ class TrainingModule(L.LightningModule):
         """How much of the run is done (0 to 1), alike on all ranks: the larger share of `steps` and `minutes`."""
         return progress(self.settings, self.global_step, self.clock)
 
-    def rate(self) -> float:
-        """The learning rate now, which each group has by its factor."""
-        return learning_rate(self.settings, self.progress_share())
-
     # ------------------------------------------------------------------ ranks
 
     def on_fit_start(self) -> None:
@@ -145,9 +136,10 @@ class TrainingModule(L.LightningModule):
             return
         self.whole = False
         step = self.global_step
-        self.optimization.set_rate(self.rate())
+        self.optimization.set_rate(learning_rate(self.settings, self.progress_share()))
         self.optimization.freeze(step, alone=self.trainer.world_size == 1)
-        self.optimization.zero_grad()
+        for optimizer in self.optimization.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
         leaves = self.first and self.trainer.world_size == 1
         with self.stop.interruptible() if leaves else contextlib.nullcontext():
@@ -178,7 +170,8 @@ class TrainingModule(L.LightningModule):
     def _drawing(self, step: int, number: int) -> Iterator[None]:
         """A forward pass over a pack: every pass over it has the same dropout and the same draws."""
         # they follow from (seed, step, pack, rank): nothing of them is stored
-        torch.manual_seed(_seed_of(self.settings.seed, step, number, self.global_rank))
+        place = repr((self.settings.seed, step, number, self.global_rank)).encode()
+        torch.manual_seed(int.from_bytes(hashlib.sha256(place).digest()[:8], "big") >> 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast_bf16):
             yield
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.cards.classes import load_object
+from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError
 from ofasys_lite.training.muon import Muon
 from ofasys_lite.training.parameter_groups import Group
@@ -61,11 +61,6 @@ class Optimization:
                 values["lr"] = rate * group.lr
                 if "weight_decay" in values:
                     values["weight_decay"] = group.decay
-
-    def zero_grad(self) -> None:
-        """Takes all gradients away."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
 
     def freeze(self, step: int, alone: bool) -> None:
         """Has no gradients computed for what step number `step` does not train.
@@ -139,10 +134,9 @@ def _builder(spec: OptimizerSpec) -> Callable[..., Any]:
         return torch.optim.AdamW
     if spec.path == "muon":
         return Muon
-    found = load_object(spec.path, "optimizer") if isinstance(spec.path, str) else spec.path
-    if not callable(found):
-        raise CardError(f"trainer: optimizer {spec.name} is no function or class", help="build(groups, lr=..., ...)")
-    return found
+    return (
+        load_function(spec.path, "optimizer", "build(groups, lr=..., ...)") if isinstance(spec.path, str) else spec.path
+    )
 
 
 def followed(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> dict[str, Tensor]:

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from ofasys_lite.data.contents import Contents, Hashes, contents_of, hashes_of
+from ofasys_lite.data.contents import NOT_COMPARED, Contents, Hashes, contents_of, doubled_rows, hashes_of
 from ofasys_lite.data.mixture import Mixture
-from ofasys_lite.data.overlap import NOT_COMPARED, doubled_rows
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.trained import read_contents
 from ofasys_lite.layout.ready import Ready, ReadyTask
@@ -28,8 +27,6 @@ class Beginning:
     """Where a run goes on.
 
     Attributes:
-        step: Steps done.
-        seconds: Training time so far.
         facts: What the checkpoint was trained with.
         rate: Learning rate of its last step.
         sizes: Per optimizer and group, the number of parameters.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
-from ofasys_lite.errors import CardError, did_you_mean, nearest
+from ofasys_lite.errors import CardError, check_keys, did_you_mean, nearest
 from ofasys_lite.writing.plain_values import as_plain
 
 #: Iterations of `minimax` behind which nothing is left to gain.
@@ -26,6 +26,7 @@ OPTIMIZERS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
         "adjust_lr_fn": ("match_rms_adamw", "match_rms_adamw or original"),
     },
 }
+Spec = TypeVar("Spec")
 _OPTIMIZER_HELP = (
     f"{', '.join(OPTIMIZERS)}, the dotted path of a function or class of yours (my_module.build), or a mapping of "
     "`path` and its options"
@@ -152,15 +153,6 @@ class ConverterSpec:
         return {"path": self.name, **as_plain(self.options, plain_path)} if self.options else self.name
 
 
-def converters_of(value: object) -> tuple[ConverterSpec, ...]:
-    """The converters that a list says; CardError as `ConverterSpec.of`, and where it is no list."""
-    if value is None:
-        return ()
-    if not isinstance(value, (list, tuple)):
-        raise CardError(f"trainer: converters is {value!r}", help="a list: [{path: lora, rank: 8}]")
-    return tuple(ConverterSpec.of(each) for each in value)
-
-
 def _dotted(path: str) -> bool:
     return "." in path and all(part.isidentifier() for part in path.split("."))
 
@@ -194,49 +186,39 @@ class ParameterRule:
             return value
         if not isinstance(value, Mapping):
             raise CardError(f"trainer: a rule of parameters is {value!r}", help=_RULE_HELP)
-        known = ("match", "lr", "decay", "train", "optimizer")
-        for key in value:
-            if key not in known:
-                raise CardError(f"trainer: parameters: unknown key `{key}`", help=did_you_mean(str(key), known))
+        check_keys("trainer: parameters", value, (each.name for each in fields(ParameterRule)))
         match = value.get("match")
         patterns = (match,) if isinstance(match, str) else match
         whole = isinstance(patterns, Sequence) and patterns and all(isinstance(p, str) and p for p in patterns)
         if not whole:
             raise CardError(f"trainer: parameters: match is {match!r}", help=_RULE_HELP)
         where = f"trainer: parameters of `{', '.join(patterns)}`"  # type: ignore[arg-type]
-        lr, decay = value.get("lr"), value.get("decay")
-        for name, number in (("lr", lr), ("decay", decay)):
-            if number is not None:
-                _factor(where, number, name)
-        optimizer = value.get("optimizer")
-        return ParameterRule(
-            tuple(patterns),  # type: ignore[arg-type]
-            lr,
-            decay,
-            _steps(where, value.get("train")),
-            None if optimizer is None else OptimizerSpec.of(optimizer),
-        )
+        for name in ("lr", "decay"):
+            if value.get(name) is not None:
+                _factor(where, value[name], name)
+        optimizer = None if value.get("optimizer") is None else OptimizerSpec.of(value["optimizer"])
+        train = _steps(where, value.get("train"))
+        return ParameterRule(tuple(patterns), value.get("lr"), value.get("decay"), train, optimizer)  # type: ignore[arg-type]
 
     def to_plain(self) -> dict[str, object]:
         """What `of` takes, in plain values."""
-        said: dict[str, object] = {"match": list(self.match) if len(self.match) > 1 else self.match[0]}
-        for key in ("lr", "decay"):
-            if getattr(self, key) is not None:
-                said[key] = getattr(self, key)
-        if self.train is not None:
-            said["train"] = list(self.train)
-        if self.optimizer is not None:
-            said["optimizer"] = self.optimizer.to_plain()
-        return said
+        said = {
+            "match": list(self.match) if len(self.match) > 1 else self.match[0],
+            "lr": self.lr,
+            "decay": self.decay,
+            "train": self.train and list(self.train),
+            "optimizer": self.optimizer and self.optimizer.to_plain(),
+        }
+        return {key: value for key, value in said.items() if value is not None}
 
 
-def rules_of(value: object) -> tuple[ParameterRule, ...]:
-    """The rules that a list of mappings says; CardError as `ParameterRule.of`, and where it is no list."""
+def listed(name: str, value: object, of: Callable[[object], Spec], help: str) -> tuple[Spec, ...]:
+    """The rules or converters that a list of the trainer's settings says; CardError with `help` where it is no list."""
     if value is None:
         return ()
     if not isinstance(value, (list, tuple)):
-        raise CardError(f"trainer: parameters is {value!r}", help="a list of rules: [{match: body.encoder.*, lr: 0.1}]")
-    return tuple(ParameterRule.of(each) for each in value)
+        raise CardError(f"trainer: {name} is {value!r}", help=help)
+    return tuple(of(each) for each in value)
 
 
 _RULE_HELP = "a mapping such as {match: body.encoder.*, lr: 0.1, decay: 0.0, train: [500, null], optimizer: muon}"

@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.errors import CardError, check_choice, check_keys, check_types
 from ofasys_lite.training.accounting import MODES
-from ofasys_lite.training.rules import ConverterSpec, OptimizerSpec, ParameterRule, converters_of, rules_of
+from ofasys_lite.training.rules import ConverterSpec, OptimizerSpec, ParameterRule, listed
 
-_PRECISIONS = ("auto", "fp32", "bf16")
-_ACCELERATORS = ("auto", "cpu", "cuda")
 #: Lightning's spellings of our values, where they mean the same.
 _SPELLINGS: Mapping[str, Mapping[object, object]] = {
     "precision": {
@@ -65,11 +63,14 @@ _KEYS: Mapping[str, str] = {
 }
 #: Keys beside the settings that are switches of the model: name in the preset -> field of ModelConfig.
 MODEL_SWITCHES = {"gradient_checkpointing": "gradient_checkpointing", "compile": "compile_blocks"}
-_STRATEGIES = ("auto", "ddp")
-_SCHEDULES = ("cosine", "constant")
-_AT_LEAST_1 = ("samples_per_step", "source_budget", "target_budget", "nodes", "log_every")
-_WHOLE_HELP = {"devices": "how many, -1 for all; which of them is chosen by CUDA_VISIBLE_DEVICES=0,1"}
-_WHOLE = frozenset((*_AT_LEAST_1, "steps", "seed", "devices", "workers", "threads", "valid_samples"))
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "accounting": MODES,
+    "precision": ("auto", "fp32", "bf16"),
+    "accelerator": ("auto", "cpu", "cuda"),
+    "schedule": ("cosine", "constant"),
+    "strategy": ("auto", "ddp"),
+}
+_HELP = {"devices": "how many, -1 for all; which of them is chosen by CUDA_VISIBLE_DEVICES=0,1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +147,20 @@ class TrainSettings:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        self._check_types()
+        check_types("trainer", self, _HELP)
         object.__setattr__(self, "optimizer", OptimizerSpec.of(self.optimizer))
-        object.__setattr__(self, "parameters", rules_of(self.parameters))
-        object.__setattr__(self, "converters", converters_of(self.converters))
+        help = "a list of rules: [{match: body.encoder.*, lr: 0.1}]"
+        rules = listed("parameters", self.parameters, ParameterRule.of, help)
+        object.__setattr__(self, "parameters", rules)
+        converters = listed("converters", self.converters, ConverterSpec.of, "a list: [{path: lora, rank: 8}]")
+        object.__setattr__(self, "converters", converters)
         if self.steps is None and self.minutes is None:
             raise CardError("training has no end", help="say steps=1000 or minutes=10 (whichever comes first ends it)")
         if self.devices < 1 and self.devices != -1:
             raise CardError(f"trainer: devices is {self.devices}", help="devices is at least 1, or -1 for all")
         if not 0 <= self.seed < 2**63:
             raise CardError(f"trainer: seed is {self.seed}", help="seed is a whole number from 0 to 2**63 - 1")
-        for name in _AT_LEAST_1:
+        for name in ("samples_per_step", "source_budget", "target_budget", "nodes", "log_every"):
             if getattr(self, name) < 1:
                 raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is at least 1")
         for name in ("steps", "minutes", "lr", "checkpoint_every"):
@@ -169,30 +173,10 @@ class TrainSettings:
         for name in ("workers", "threads", "weight_decay", "clip", "valid_every", "valid_samples"):
             if getattr(self, name) < 0:
                 raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is 0 or more")
-        _one_of("accounting", self.accounting, MODES)
-        _one_of("precision", self.precision, _PRECISIONS)
-        _one_of("accelerator", self.accelerator, _ACCELERATORS)
-        _one_of("schedule", self.schedule, _SCHEDULES)
-        _one_of("strategy", self.strategy, _STRATEGIES)
+        for name, allowed in _CHOICES.items():
+            check_choice("trainer", name, getattr(self, name), allowed)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise CardError(f"trainer: betas is {list(self.betas)}", help="two numbers from 0 to below 1")
-
-    def _check_types(self) -> None:
-        for one in fields(self):
-            value, name = getattr(self, one.name), one.name
-            if value is None and name in ("steps", "minutes"):
-                continue
-            if name in _WHOLE and (isinstance(value, bool) or not isinstance(value, int)):
-                raise CardError(
-                    f"trainer: {name} is {value!r}", help=_WHOLE_HELP.get(name, f"{name} is a whole number")
-                )
-            if name == "progress" and not isinstance(value, bool):
-                raise CardError(f"trainer: progress is {value!r}", help="progress is true or false")
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if "float" in str(one.type) and name != "betas" and not number:
-                raise CardError(f"trainer: {name} is {value!r}", help=f"{name} is a number, without quotes")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise CardError(f"trainer: {name} is {value}", help=f"{name} is a finite number")
 
     def to_dict(self) -> dict[str, object]:
         """Plain values that `from_dict` and JSON take."""
@@ -204,11 +188,10 @@ class TrainSettings:
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> TrainSettings:
         """The settings written by `to_dict`; an unknown key raises CardError with the nearest name."""
-        known = [f.name for f in fields(cls)]
         for key in values:
-            if key not in known:
-                help = known_as(str(key)) or did_you_mean(str(key), known)
-                raise CardError(f"trainer: unknown key `{key}`", help=help)
+            if key in _KEYS:
+                raise CardError(f"trainer: unknown key `{key}`", help=known_as(key))
+        check_keys("trainer", values, (f.name for f in fields(cls)))
         given = {key: _spelt(key, value) for key, value in values.items()}
         if "betas" in given:
             betas = given["betas"]
@@ -236,11 +219,6 @@ def _spelt(key: str, value: object) -> object:
     if help is not None:
         raise CardError(f"trainer: {key} is `{value}`", help=help)
     return _SPELLINGS.get(key, {}).get(text, value)
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise CardError(f"trainer: {name} `{value}` is not known", help=did_you_mean(str(value), allowed))
 
 
 def learning_rate(settings: TrainSettings, progress: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.splits import open_card
-from ofasys_lite.errors import CardError, OfasysError, did_you_mean
+from ofasys_lite.errors import CardError, OfasysError, check_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,7 @@ class Start:
             return None
         if not isinstance(value, Mapping):
             return Start(str(value))
-        known = [each.name for each in fields(Start)]
-        for key in value:
-            if key not in known:
-                raise CardError(f"start: unknown key `{key}`", help=did_you_mean(str(key), known))
+        check_keys("start", value, (each.name for each in fields(Start)))
         if value.get("path") is None:
             if value.get("replay"):
                 raise CardError("start: there is nothing to replay", help="name a trained model, too: start=runs/x")

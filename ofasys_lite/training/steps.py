@@ -52,10 +52,6 @@ class StepsModule(L.LightningDataModule):
         """The share, on the host: packs move one at a time, right before they are needed."""
         return batch.share() if isinstance(batch, Parcel) else batch
 
-    def _on_cuda(self) -> bool:
-        trainer = self.trainer
-        return trainer is not None and trainer.strategy.root_device.type == "cuda"
-
     def train_dataloader(self) -> DataLoader[Share | Parcel]:
         """Item k is the share of step k, as a parcel where it comes from another process.
 
@@ -63,6 +59,7 @@ class StepsModule(L.LightningDataModule):
         """
         trainer = self.trainer
         rank, ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
         budgets = (self.settings.source_budget, self.settings.target_budget)
         steps = Steps(self.ready.tasks, self.mixture, self.settings.seed, rank, ranks, budgets)
         end = self.settings.steps
@@ -75,7 +72,7 @@ class StepsModule(L.LightningDataModule):
             prefetch_factor=4 if self.settings.workers else None,
             worker_init_fn=_begin_worker,
             collate_fn=parcelled if self.settings.workers else None,  # type: ignore[arg-type]
-            pin_memory=self.settings.workers > 0 and self._on_cuda(),
+            pin_memory=self.settings.workers > 0 and cuda,
         )
 
 

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ofasys_lite.errors import WriteError
-from ofasys_lite.writing.problems import telling
-from ofasys_lite.writing.writable import writable
+from ofasys_lite.writing.problems import telling, writable
 
 _PART = re.compile(r"\.part-[0-9a-f]{8}(-.*)?")
 #: Seconds after which a partial file belongs to a process that was killed.

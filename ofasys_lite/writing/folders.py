@@ -10,8 +10,7 @@ from pathlib import Path
 
 from ofasys_lite.errors import WriteError
 from ofasys_lite.writing.files import part_name, sweep, sync_file
-from ofasys_lite.writing.problems import telling
-from ofasys_lite.writing.writable import writable
+from ofasys_lite.writing.problems import telling, writable
 
 #: Complete files on their way into the folder that holds this one.
 _NEW = ".new"

@@ -58,7 +58,9 @@ def locked(folder: Path, what: str = "run") -> Iterator[None]:
         known = _acquire(lock, folder, what)
     try:
         if known and not again:
-            write_atomic(folder / _HOLDER, json.dumps(_self(what)))
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "what": what}
+            write_atomic(folder / _HOLDER, json.dumps(holder))
         yield
     finally:
         if known:
@@ -96,11 +98,6 @@ def _acquire(lock: Any, folder: Path, what: str) -> bool:
                     help="wait until it ends, stop it, or name another folder",
                 ) from None
             time.sleep(0.2)
-
-
-def _self(what: str) -> dict[str, Any]:
-    now = time.strftime("%Y-%m-%d %H:%M:%S")
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "what": what}
 
 
 def _holder(folder: Path) -> dict[str, Any]:

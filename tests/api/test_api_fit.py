@@ -14,8 +14,8 @@ from api_worlds import COLOUR, QUICK, REVERSE, SMALL, colour_rows, picture, tiny
 from ofasys_lite import GeneralistModel, Task, Trainer, evaluate, fit
 from ofasys_lite.errors import CardError, CheckpointError, DataError, ErrorGroup, OfasysError
 from ofasys_lite.generalist.network import AdapterSpec
-from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.generalist.trained import TaskEntry
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.training.module import TrainingModule
 

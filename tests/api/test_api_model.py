@@ -109,7 +109,7 @@ def test_rows_come_from_a_file_and_paths_in_it_start_at_its_folder(model: Genera
 def test_columns_of_the_card_are_taken_from_the_data(model: GeneralistModel) -> None:
     from dataclasses import replace
 
-    from ofasys_lite.generalist.task_entry import TaskEntry
+    from ofasys_lite.generalist.trained import TaskEntry
 
     entry = model.generalist.tasks["reverse"]
     model.generalist.tasks["mapped"] = TaskEntry(replace(entry.card, columns={"word": "token"}), entry.plan)

@@ -20,8 +20,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
-from ofasys_lite.codec.codec_folders import load_codec
-from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, centred
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, centred, load_codec
 from ofasys_lite.codec.losses import Adversary, CodecLearner, CodecLosses, adaptive_weight
 from ofasys_lite.codec.train_codec import CodecRun, Images, train_codec
 from ofasys_lite.data.codec_facts import codec_hash

@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from ofasys_lite.codec.codec_folders import load_codec, save_codec
-from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, load_codec, save_codec
 from ofasys_lite.codec.train_codec import CodecRun, Images, cached_codes, depth_errors, train_codec
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_splits

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ofasys_lite.codec.patch_gan import PatchDiscriminator, hinge_discriminator, hinge_generator, patch
+from ofasys_lite.codec.losses import PatchDiscriminator, hinge_discriminator, hinge_generator, patch
 from ofasys_lite.errors import CardError
 
 

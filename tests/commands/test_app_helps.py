@@ -22,7 +22,7 @@ from ofasys_lite.commands.run_keys import _DATA, _top_keys
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.plan.codecs import MODEL_KEYS, TOKENIZER_KEYS
 from ofasys_lite.plan.decoding import option_names
-from ofasys_lite.plan.language import GROUP, LANGUAGE, LOSS_KEYS, RENAMED
+from ofasys_lite.plan.language import GROUP, LANGUAGE, OBJECTIVES, RENAMED
 from ofasys_lite.training.settings import MODEL_SWITCHES, TrainSettings
 
 PACKAGE = Path(__file__).parents[2] / "ofasys_lite"
@@ -89,8 +89,8 @@ def attributes() -> frozenset[str]:
     for card in modalities().values():
         declared |= {spec.key for spec in card.attributes}
     arguments = {*option_names(), *TOKENIZER_KEYS, *MODEL_KEYS}
-    for keys in LOSS_KEYS.values():
-        arguments |= set(keys)
+    for objective in OBJECTIVES.values():
+        arguments |= set(objective.arguments)
     return frozenset(declared | arguments)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofasys_lite.data import lengths
 from ofasys_lite.data.array_cache import cached_arrays
-from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.rows import open_source
+from ofasys_lite.layout import costs
+from ofasys_lite.layout.costs import size_hint
 from ofasys_lite.preprocess.text import TextPreprocess
 
 
@@ -71,5 +71,5 @@ def test_lengths_that_were_measured_travel_with_the_source(tmp_path: Path, monke
         assert size_hint(source, 0, "q", TextPreprocess) == (5,)
         monkeypatch.setenv("OFASYS_CACHE", str(tmp_path / "another"))
         with monkeypatch.context() as patch:
-            patch.setattr(lengths, "_measure", None)
+            patch.setattr(costs, "_measure", None)
             assert size_hint(pickle.loads(pickle.dumps(source)), 0, "q", TextPreprocess) == (5,)

@@ -11,8 +11,7 @@ import code_worlds as worlds
 import pytest
 
 from ofasys_lite.cards import load_task_card, modalities
-from ofasys_lite.codec.codec_folders import save_codec
-from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, save_codec
 from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.data.codec_facts import codec_hash, read_codec
 from ofasys_lite.errors import CardError, CheckpointError, ErrorGroup

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ofasys_lite.data.allotment import Allotment, whole_weights
-from ofasys_lite.data.mixture import Mixture, MixtureTask
+from ofasys_lite.data.mixture import MAX_STAIRS, Mixture, MixtureTask, Schedule, stairs
 from ofasys_lite.data.permutation import key_of, permute, permute_many, sample_rng, sides
-from ofasys_lite.data.schedule import MAX_STAIRS, Schedule, stairs
 from ofasys_lite.errors import CardError
 
 

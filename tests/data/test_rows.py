@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from ofasys_lite.data import array_cache
-from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.rows import RowSource, open_source
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.costs import size_hint
 from ofasys_lite.preprocess.image import ImagePreprocess
 from ofasys_lite.preprocess.text import TextPreprocess
 
@@ -315,7 +315,7 @@ def test_core_formats_need_no_heavy_library(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "t.jsonl")
     write_tar(tmp_path / "t.tar")
     code = (
-        "import sys; from ofasys_lite.data.rows import open_source; import ofasys_lite.layout.deal\n"
+        "import sys; from ofasys_lite.data.rows import open_source; import ofasys_lite.layout.loader\n"
         "import ofasys_lite.data.mixture, ofasys_lite.data.splits, ofasys_lite.data.quarantine\n"
         f"for e in ('csv', 'jsonl', 'tar'): open_source(r'{tmp_path}/t.' + e).row(0)\n"
         "heavy = {'torch', 'lightning', 'pyarrow', 'datasets', 'fsspec', 'pandas', 'PIL', 'soundfile'}\n"

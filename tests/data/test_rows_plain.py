@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ofasys_lite.api.sources import as_source
-from ofasys_lite.data.rows import open_source, open_stream
+from ofasys_lite.data.rows import first_rows, open_source
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.plain import plain
@@ -206,12 +206,12 @@ def test_class_labels_are_read_by_their_names(make: Any, tmp_path: Path) -> None
 
 def test_a_stream_of_a_data_set_reads_labels_by_their_names(tmp_path: Path) -> None:
     for spec in ({"path": saved(tmp_path), "stream": True}, labelled().to_iterable_dataset()):
-        assert [row["label"] for row in open_stream(spec).first(3)] == ["negative", None, None]
+        assert [row["label"] for row in first_rows(spec, 3).rows] == ["negative", None, None]
 
 
 def test_a_stream_of_parquet_reads_labels_by_their_names(tmp_path: Path) -> None:
-    stream = open_stream({"path": str(parquet(tmp_path)), "stream": True})
-    assert [row["label"] for row in stream.first(2)] == ["negative", None]
+    stream = first_rows({"path": str(parquet(tmp_path)), "stream": True}, 2)
+    assert [row["label"] for row in stream.rows] == ["negative", None]
 
 
 def test_a_label_beyond_the_names_is_a_mistake_of_its_row(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from check_tables import CARDS, report_of
 from PIL import Image
 
 from ofasys_lite.cards import load_task_card
-from ofasys_lite.data import overlap
+from ofasys_lite.data import contents
 from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.splits import open_card, open_splits
@@ -306,14 +306,14 @@ def test_a_line_that_reads_classes_is_not_blamed_for_them() -> None:
 
 
 def test_media_too_large_to_be_compared_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlap, "_MOST", 100)
+    monkeypatch.setattr(contents, "_MOST", 100)
     rows = [{"img": b"x" * 60, "a": "x"}] * 3
     assert notes_of("[IMAGE:img] -> [TEXT:a]", train=rows, valid=rows, test=rows) == []
     card = load_task_card(
         {"instruction": "[IMAGE:img] -> [TEXT:a]", "data": {"train": rows, "valid": rows}}, name="line"
     )
-    assert [n for n in check_tasks([card], CARDS).notes if overlap.NOT_COMPARED in n] == [
-        f"task line: {overlap.NOT_COMPARED}"
+    assert [n for n in check_tasks([card], CARDS).notes if contents.NOT_COMPARED in n] == [
+        f"task line: {contents.NOT_COMPARED}"
     ]
 
 
@@ -321,5 +321,5 @@ def test_a_check_that_does_not_look_at_all_rows_says_that_it_compares_no_splits(
     rows = [{"q": str(n), "a": "x"} for n in range(30)]
     data = dict.fromkeys(("train", "valid", "test"), rows)
     card = load_task_card({"instruction": "[TEXT:q] -> [TEXT:a]", "data": data}, name="line")
-    assert f"task line: {overlap.NOT_COMPARED}" in check_tasks([card], CARDS, scan=29).notes
+    assert f"task line: {contents.NOT_COMPARED}" in check_tasks([card], CARDS, scan=29).notes
     assert "task line: 30 of 30 test rows are training rows too" in check_tasks([card], CARDS, scan=30).notes

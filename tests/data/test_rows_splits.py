@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.splits import SplitView, open_splits
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.costs import size_hint
 from ofasys_lite.preprocess.text import TextPreprocess
 from ofasys_lite.recipes.recipe import SPLITS, split_of
 

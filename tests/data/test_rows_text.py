@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ofasys_lite.data.lengths import size_hint
 from ofasys_lite.data.readers.delimited import Dialect
 from ofasys_lite.data.readers.lines import scan_records
 from ofasys_lite.data.rows import open_source
-from ofasys_lite.data.source import as_record
-from ofasys_lite.errors import DataError
+from ofasys_lite.layout.costs import size_hint
 from ofasys_lite.preprocess.audio import AudioPreprocess
 from ofasys_lite.preprocess.image import ImagePreprocess
 
@@ -102,12 +100,3 @@ def test_slot_columns_come_from_data_columns_and_the_exact_name_wins() -> None:
 def test_a_slot_may_take_the_name_of_another_column() -> None:
     source = open_source([{"text": "t", "label": "l"}], columns={"text": "label", "label": "text"})
     assert source.row(0) == {"text": "l", "label": "t"}
-
-
-def test_a_record_in_a_cell_is_read_on_demand() -> None:
-    assert as_record('[{"a": 1}]') == [{"a": 1}]
-    assert as_record({"a": 1}) == {"a": 1}
-    with pytest.raises(DataError, match=r"column boxes must hold a list or record; the text `\[1, 2` is not JSON"):
-        as_record("[1, 2", "boxes")
-    with pytest.raises(DataError, match="found int `3`"):
-        as_record("3")

@@ -13,12 +13,11 @@ import torch
 from ofasys_lite.adapters.image_codes import ImageCodesAdapter
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.codec.codec_folders import fill_codecs, save_codec
-from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, fill_codecs, save_codec
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
-from ofasys_lite.generalist.task_entry import TaskEntry
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.generalist.trained import TaskEntry
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready

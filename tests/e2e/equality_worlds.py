@@ -14,8 +14,7 @@ import tiny_worlds
 import torch
 
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.codec.codec_folders import save_codec
-from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, save_codec
 from ofasys_lite.layout.ready import DataSettings
 
 __all__ = ["OLD", "WORLDS", "World"]

@@ -59,7 +59,7 @@ from ofasys_lite.plan.constraints import Free
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
-from ofasys_lite.preprocess.shown import Shown
+from ofasys_lite.preprocess.kinds import Shown
 
 
 class ColourPreprocess(Preprocess):

@@ -29,8 +29,7 @@ from ofasys_lite.plan import build_plan
 from ofasys_lite.report.validation import Validator
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.accounting import RunTerms, unit_weights
-from ofasys_lite.training.ranks import Ranks
-from ofasys_lite.training.step_look import looked
+from ofasys_lite.training.ranks import Ranks, looked
 
 CARD = """
 name: COLOUR

@@ -56,7 +56,7 @@ from ofasys_lite.layout.learned import Objective
 from ofasys_lite.plan.constraints import Whole
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
-from ofasys_lite.preprocess.shown import Shown
+from ofasys_lite.preprocess.kinds import Shown
 
 ROWS = 6
 

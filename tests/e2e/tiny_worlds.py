@@ -15,7 +15,7 @@ from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
-from ofasys_lite.generalist.task_entry import TaskEntry
+from ofasys_lite.generalist.trained import TaskEntry
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready

@@ -13,7 +13,7 @@ import tiny_worlds as worlds
 import torch
 
 from ofasys_lite import GeneralistModel
-from ofasys_lite.codec.codec_folders import load_codec
+from ofasys_lite.codec.image_codec import load_codec
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.model import pick_device

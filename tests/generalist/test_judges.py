@@ -15,14 +15,13 @@ import tiny_worlds
 import torch
 
 from ofasys_lite.adapters.base import Encoded
-from ofasys_lite.adapters.judges import Judges
-from ofasys_lite.adapters.judging import show_judged
+from ofasys_lite.adapters.judging import Judges, show_judged
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.given_codes import given_elements
 from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.rendering import given_elements
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.learned import LossRows

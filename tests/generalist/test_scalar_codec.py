@@ -9,8 +9,7 @@ import code_worlds as worlds
 import pytest
 import torch
 
-from ofasys_lite.codec.codec_folders import load_codec, save_codec
-from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
+from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, load_codec, save_codec
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import Request, predict

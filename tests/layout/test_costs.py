@@ -13,7 +13,6 @@ import soundfile
 import tiny_worlds as worlds
 
 from ofasys_lite.cards import load_task_card
-from ofasys_lite.data import lengths
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.layout import costs
 from ofasys_lite.layout.loader import Steps
@@ -92,7 +91,7 @@ def test_packs_of_groups_of_pictures_keep_to_their_budget() -> None:
 def test_loader_processes_measure_no_lengths(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     line, row = HELD[name]
     steps = Steps([task(line, [row] * 4)], Mixture([MixtureTask("t", 4)], 0, 8), 0)
-    monkeypatch.setattr(lengths, "_measure", None)  # from here on: what a worker does
+    monkeypatch.setattr(costs, "_measure", None)  # from here on: what a worker does
     monkeypatch.setattr(costs, "_measured", None)
     assert pickle.loads(pickle.dumps(steps))[0].failure is None
     assert steps[1].failure is None

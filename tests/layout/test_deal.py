@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.layout.deal import deal
+from ofasys_lite.layout.loader import deal
 
 LENGTHS = st.lists(st.tuples(st.integers(0, 80), st.integers(0, 40)), min_size=1, max_size=40)
 

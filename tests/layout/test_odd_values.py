@@ -19,10 +19,10 @@ from example_worlds import WORDS, picture
 from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.data.attributes import preprocess_class
 from ofasys_lite.data.fields import field
-from ofasys_lite.data.lengths import size_of
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.errors import DataError, InstructionError
 from ofasys_lite.layout.analyze import analyze
+from ofasys_lite.layout.costs import size_of
 from ofasys_lite.layout.ready import DataSettings, ReadyTask, make_ready
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.preprocess.audio import AudioPreprocess

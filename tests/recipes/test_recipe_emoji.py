@@ -14,10 +14,11 @@ from PIL import Image
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.recipes import emoji
+from ofasys_lite.recipes.emoji import RESVG, renderer
 from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.preparation import describe
 from ofasys_lite.recipes.prepared_folders import content_hash
 from ofasys_lite.recipes.recipe import SPLITS
-from ofasys_lite.recipes.resvg import RESVG, renderer
 from ofasys_lite.writing import cache_folder
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72"><rect width="36" height="72" fill="{0}"/></svg>'
@@ -75,7 +76,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheels:
 
 
 def test_names_become_captions_and_each_has_its_own_drawing(wheels: Wheels) -> None:
-    built = emoji.build(wheels, emoji.RECIPE.info.limits)
+    built = emoji.build(wheels, describe("emoji").limits)
     rows = {row["caption"]: row for split in SPLITS for row in built.splits[split]}
     assert len(rows) == 83
     assert "not drawn" not in rows
@@ -85,11 +86,11 @@ def test_names_become_captions_and_each_has_its_own_drawing(wheels: Wheels) -> N
     assert len({row["image"] for row in rows.values()}) == 83
     with Image.open(io.BytesIO(rows["man cook"]["image"])) as image:
         assert (image.mode, image.size) == ("RGB", (emoji.SIDE, emoji.SIDE))
-    assert content_hash(emoji.build(wheels, emoji.RECIPE.info.limits)) == content_hash(built)
+    assert content_hash(emoji.build(wheels, describe("emoji").limits)) == content_hash(built)
 
 
 def test_one_motif_stays_in_one_split(wheels: Wheels) -> None:
-    built = emoji.build(wheels, emoji.RECIPE.info.limits)
+    built = emoji.build(wheels, describe("emoji").limits)
     groups = [{row["group"] for row in built.splits[split]} for split in SPLITS]
     assert all(groups)
     assert len(set.union(*groups)) == sum(map(len, groups)) == 82

@@ -14,6 +14,7 @@ from PIL import Image
 from ofasys_lite.recipes import written_words
 from ofasys_lite.recipes.fetch import Wheels
 from ofasys_lite.recipes.fonts import FONTS, Writer
+from ofasys_lite.recipes.preparation import describe
 from ofasys_lite.recipes.prepared_folders import content_hash
 from ofasys_lite.recipes.recipe import SPLITS, Built
 
@@ -42,7 +43,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
 
 @pytest.fixture(scope="module")
 def built(wheels: Wheels) -> Built:
-    return written_words.build(wheels, written_words.RECIPE.info.limits)
+    return written_words.build(wheels, describe("written_words").limits)
 
 
 def pixels(content: bytes) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_words_are_short_known_frequent_and_not_crude(wheels: Wheels) -> None:
 
 
 def test_two_builds_are_equal(wheels: Wheels, built: Built) -> None:
-    assert content_hash(written_words.build(wheels, written_words.RECIPE.info.limits)) == content_hash(built)
+    assert content_hash(written_words.build(wheels, describe("written_words").limits)) == content_hash(built)
 
 
 def test_a_kind_says_what_training_did_not_have(built: Built) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.report import load_predictions, render_report, rescored, save_predictions
-from ofasys_lite.report.confusion import confusion
+from ofasys_lite.report.html import confusion
+from ofasys_lite.report.predictions import items_of, scored
 from ofasys_lite.report.results import Answers, RunResults, Said, TaskResult, Told
-from ofasys_lite.report.scoring import items_of, scored
 
 PREDICTIONS = ["red", "red", "blue", "green", "blue", "red"] * 6
 REFERENCES = ["red", "green", "blue", "green", "red", "red"] * 6

@@ -17,7 +17,7 @@ from rich.console import Console
 from ofasys_lite import GeneralistModel, Task
 from ofasys_lite import evaluate as evaluate_model
 from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
-from ofasys_lite.data.overlap import NOT_COMPARED
+from ofasys_lite.data.contents import NOT_COMPARED
 from ofasys_lite.errors import CardError, DataError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.report.evaluate_model import evaluate

@@ -17,6 +17,7 @@ from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.layout.ready import Ready
 from ofasys_lite.training.accounting import MODES, RunTerms, unit_weights
+from ofasys_lite.training.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +139,9 @@ def test_token_weighs_every_unit_the_same(prepared: Ready) -> None:
         assert set(weights_U[start : start + len(rows.terms_U)].tolist()) == {np.float32(share / units)}
 
 
-def test_an_unknown_mode_is_refused_with_the_near_name(prepared: Ready) -> None:
-    pack = collate([])
-    ledger = ledger_of(prepared)
+def test_an_unknown_mode_is_refused_with_the_near_name() -> None:
     with pytest.raises(CardError, match="did you mean `share`"):
-        unit_weights(pack, ledger, ledger.count([pack]), "shares")
+        TrainSettings(steps=1, accounting="shares")
 
 
 @pytest.mark.parametrize("switch", ["gradient_checkpointing", "kv"])

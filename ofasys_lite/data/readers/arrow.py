@@ -18,7 +18,7 @@ from ofasys_lite.data.file_access import DataFile, Pool, is_url
 from ofasys_lite.data.readers.arrow_values import Reading, readings, table_rows
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
-from ofasys_lite.errors import DataError, WriteError
+from ofasys_lite.errors import DataError, WriteError, needed
 from ofasys_lite.writing import atomic, cache_folder
 
 if TYPE_CHECKING:
@@ -124,20 +124,16 @@ class _Table:
 _OPEN = Pool()
 
 
-def _pyarrow(name: str) -> Any:
-    """The pyarrow module; DataError that says how to install it."""
-    try:
-        import pyarrow
-        import pyarrow.ipc
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{name} needs pyarrow", help="pip install 'ofasys_lite[data]'") from None
-    return pyarrow
+def _pyarrow(file: DataFile) -> Any:
+    """pyarrow with what reads files; DataError where it is missing."""
+    for module in ("pyarrow.ipc", "pyarrow.parquet"):
+        needed(module, file.name, "data")
+    return needed("pyarrow", file.name, "data")
 
 
 def _table(file: DataFile, kind: str, digest: str, progress: Progress | None) -> pa.Table:
     """The table of a file, memory-mapped where the disk allows it."""
-    pa = _pyarrow(file.name)
+    pa = _pyarrow(file)
     try:
         if kind == "arrow" and not is_url(file.path):
             return _read_ipc(pa, pa.memory_map(file.path))
@@ -193,7 +189,7 @@ def _in_memory(pa: Any, file: DataFile, kind: str) -> pa.Table:
 
 def stream_arrow(file: DataFile, kind: str) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet or Arrow file from first to last, batch by batch."""
-    pa = _pyarrow(file.name)
+    pa = _pyarrow(file)
     with file.open() as handle:
         try:
             if kind == "parquet":

@@ -63,7 +63,7 @@ def _reading(kind: Any, feature: Any) -> Reading | None:
     if types.is_struct(kind):
         return _record(kind, feature)
     if types.is_map(kind):
-        return _map
+        return lambda value: value if value is None else plain(dict(value))
     if types.is_dictionary(kind):
         return _reading(kind.value_type, feature)
     if types.is_float16(kind) or types.is_float32(kind):
@@ -135,10 +135,6 @@ def _of_field(feature: Any, name: str) -> Any:
     if feature.get("_type") == "Sequence" and isinstance(feature.get("feature"), dict):
         return {"_type": "Sequence", "feature": feature["feature"].get(name)}
     return feature.get(name)
-
-
-def _map(value: Any) -> Any:
-    return value if value is None else plain(dict(value))
 
 
 def _single(value: Any) -> Any:

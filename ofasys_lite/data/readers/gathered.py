@@ -39,7 +39,6 @@ class GatheredSource(RowSource):
     like), each record has it as `box`; a row without a box makes no record.
 
     Args:
-        source: The table.
         by: The column that says which rows belong together.
         box: The columns of a box's corners, where their names do not say it.
 

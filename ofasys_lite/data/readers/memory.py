@@ -11,17 +11,13 @@ from ofasys_lite.cards.classes import load_object
 from ofasys_lite.data.copies import data_file, name_of
 from ofasys_lite.data.readers.arrow_values import Reading, readings
 from ofasys_lite.data.source import Chained, NoRows, RowSource, combined, row_error
-from ofasys_lite.errors import DataError, OfasysError, did_you_mean
+from ofasys_lite.errors import DataError, OfasysError, did_you_mean, needed
 from ofasys_lite.preprocess.absence import home
 from ofasys_lite.preprocess.plain import all_plain, plain
 
 
 class ListSource(RowSource):
-    """Rows of a list of dicts; its columns are all keys of all rows.
-
-    Raises:
-        DataError: If there are none, or one is no dict.
-    """
+    """Rows of a list of dicts; its columns are all keys of all rows; DataError if there are none, or one is no dict."""
 
     def __init__(
         self, rows: Sequence[Mapping[str, Any]], name: str = "list", base: str = "", fingerprint: str = ""
@@ -124,11 +120,7 @@ def own_rows(path: str, reader: str) -> RowSource:
 
 
 class HuggingFaceSource(RowSource):
-    """Rows of a `datasets.Dataset`; images and audio come as bytes or path, not decoded.
-
-    Raises:
-        DataError: If it is empty.
-    """
+    """Rows of a `datasets.Dataset`; images and audio come as bytes or path, not decoded; DataError if it is empty."""
 
     def __init__(self, dataset: Any, name: str = "") -> None:
         if not len(dataset):
@@ -198,12 +190,9 @@ def hugging_face_rows(name: str, split: str, config: str | None = None, streamin
     Raises:
         DataError: If the datasets library is missing, nothing is found, or there is no such split.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise DataError("`hf:` needs the datasets library", help="pip install 'ofasys_lite[data]'") from None
     from pathlib import Path
 
+    datasets = needed("datasets", "`hf:`", "data")
     folder = Path(home(name))
     try:
         if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():

@@ -13,7 +13,7 @@ import numpy as np
 
 from ofasys_lite.data.array_cache import Arrays, cached_arrays
 from ofasys_lite.data.file_access import DataFile
-from ofasys_lite.data.readers.dialect import Dialect
+from ofasys_lite.data.readers.delimited import Dialect
 from ofasys_lite.data.readers.lines import scan_records
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError
@@ -128,7 +128,7 @@ def _look_at_quotes(file: DataFile, dialect: Dialect) -> tuple[bool, bool]:
         with file.open() as handle:
             for _, _, record in scan_records(handle, file.name, mark, b'"'):
                 if b'"' not in record:
-                    always = always and _is_bare(record.decode(dialect.encoding), separator)
+                    always = always and all(map(_BARE.fullmatch, record.decode(dialect.encoding).split(separator)))
                     continue
                 seen = seen or record.startswith(b'"') or mark + b'"' in record
                 text = record.decode(dialect.encoding)
@@ -148,10 +148,6 @@ def _written(fields: list[str], separator: str, end: str) -> str:
     out = io.StringIO()
     csv.writer(out, delimiter=separator, lineterminator=end).writerow(fields)
     return out.getvalue().removesuffix(end)
-
-
-def _is_bare(text: str, separator: str) -> bool:
-    return all(_BARE.fullmatch(field) for field in text.split(separator))
 
 
 def _all_quoted(text: str, fields: list[str], separator: str) -> bool:

@@ -106,9 +106,13 @@ def _index(file: DataFile, progress: Progress | None) -> Arrays:
     held: set[str] = set()
     size = file.size()
     with file.open() as handle:
-        _refuse_compressed(handle.read(6), file.name)
+        if handle.read(6).startswith(_PACKED):
+            raise DataError(
+                f"{file.name} is compressed: it has no random access",
+                help="unpack it once (gunzip, unzstd ...), or read it in order with `stream: true`",
+            )
         handle.seek(0)
-        for member in _members(handle, file.name, "r:"):
+        for member in _members(handle, file.name):
             parts = _split_name(member.name)
             if parts is None:
                 continue
@@ -150,19 +154,10 @@ def _texts(letters: NDArray[np.int64], ends: NDArray[np.int64]) -> list[str]:
     return [content[start:stop].decode("utf-8", "surrogateescape") for start, stop in pairwise(starts)]
 
 
-def _refuse_compressed(head: bytes, name: str) -> None:
-    """Raises DataError if a file begins like a compressed one."""
-    if head.startswith(_PACKED):
-        raise DataError(
-            f"{name} is compressed: it has no random access",
-            help="unpack it once (gunzip, unzstd ...), or read it in order with `stream: true`",
-        )
-
-
-def _members(handle: Any, name: str, mode: str) -> Iterator[tarfile.TarInfo]:
+def _members(handle: Any, name: str) -> Iterator[tarfile.TarInfo]:
     """The files of an open tar in order; DataError if it is broken or cut off."""
     try:
-        with tarfile.open(fileobj=handle, mode=mode) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=handle, mode="r:") as tar:
             for member in tar:
                 if member.isfile():
                     yield member

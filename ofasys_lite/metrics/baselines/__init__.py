@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from ofasys_lite.cards.classes import load_object
+from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.metrics.baselines import chosen, constant, nearest, picture_answers, textual
 from ofasys_lite.metrics.baselines.problem import Problem
@@ -86,10 +86,7 @@ def _own(name: str) -> Callable[[Problem], list[Value]]:
     if "." not in name:
         help = f"{did_you_mean(name, baseline_names())}; or the dotted path of a function of yours"
         raise CardError(f"baseline `{name}` is not known", help=help)
-    found = load_object(name, "baseline")
-    if not callable(found):
-        raise CardError(f"baseline {name} is no function", help="name a function of a Problem that gives the answers")
-    return found  # type: ignore[no-any-return]
+    return load_function(name, "baseline", "name a function of a Problem that gives the answers")
 
 
 def copied_column(train_rows: Sequence[Row], test_rows: Sequence[Row], inputs: Sequence[str], target: str) -> str:

@@ -54,15 +54,11 @@ def _nearest_media(problem: Problem, kind: str, features: Callable[[Value], Floa
         trains = np.asarray(alike[key]) if key in alike else np.arange(len(train_NF))
         for start in range(0, len(tests), _BLOCK):
             block = tests[start : start + _BLOCK]
-            for test, train in zip(block, trains[_closest(test_MF[block], train_NF[trains])], strict=True):
+            # Euclidean distance, without what is equal for all training rows
+            far_MN = (train_NF[trains] ** 2).sum(1) - 2 * test_MF[block] @ train_NF[trains].T
+            for test, train in zip(block, trains[np.argmin(far_MN, axis=1)], strict=True):
                 values[test] = problem.train_rows[train].get(problem.target)
     return values
-
-
-def _closest(test_MF: Floats, train_NF: Floats) -> NDArray[np.int64]:
-    """Number (M,) of the nearest training row by Euclidean distance."""
-    numbers: NDArray[np.int64] = np.argmin((train_NF**2).sum(1) - 2 * test_MF @ train_NF.T, axis=1)
-    return numbers
 
 
 def _pixels(value: Value) -> Floats:

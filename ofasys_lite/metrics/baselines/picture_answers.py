@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ofasys_lite.data.source import spread
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.metrics.baselines.problem import Problem, image_of
-from ofasys_lite.metrics.images import pixels, shown_size
+from ofasys_lite.metrics.pictures import pixels, shown_size
 from ofasys_lite.metrics.score import Value
 
 if TYPE_CHECKING:

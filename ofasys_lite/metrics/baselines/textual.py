@@ -152,7 +152,8 @@ def letter_phones(problem: Problem) -> list[Value]:
     column = columns[0] if columns else ""
     pairs = []
     for row in problem.train_rows[:_TRAINING_WORDS]:
-        letters, phones = as_text(row.get(column)).casefold(), _phone_list(row.get(problem.target))
+        letters, said = as_text(row.get(column)).casefold(), row.get(problem.target)
+        phones = list(map(as_text, said)) if isinstance(said, (list, tuple)) else as_text(said).split()
         if letters and phones:
             pairs.append((letters, phones))
     counts = _proportional(pairs)
@@ -164,10 +165,6 @@ def letter_phones(problem: Problem) -> list[Value]:
         letters = as_text(row.get(column)).casefold()
         answers.append(" ".join(phone for letter in letters for phone in best.get(letter, ())))
     return list(answers)
-
-
-def _phone_list(value: Value) -> list[str]:
-    return [as_text(phone) for phone in value] if isinstance(value, (list, tuple)) else as_text(value).split()
 
 
 def _proportional(pairs: Sequence[tuple[str, list[str]]]) -> dict[str, Counter[tuple[str, ...]]]:
