@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ofasys_lite.model.borders import Borders, Parts
+from ofasys_lite.model.borders import Parts
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.layers import EncoderBlock
 from ofasys_lite.model.probe import wait_for
@@ -90,7 +90,7 @@ def _block(
         block = EncoderBlock(config).to(device)
         x_SD = torch.randn(sum(lengths), config.width).to(device).requires_grad_()
         places = torch.cat([torch.arange(n) for n in lengths])[:, None].expand(-1, 3).to(device)
-        rotation, parts = rotary_table(places, config), Parts(Borders(lengths, lengths))
+        rotation, parts = rotary_table(places, config), Parts(lengths, 0)
 
         def step() -> None:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

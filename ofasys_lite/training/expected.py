@@ -17,7 +17,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
-from ofasys_lite.layout.deal import deal
+from ofasys_lite.layout.loader import deal
 from ofasys_lite.layout.pack import Batch, Example
 from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.model import Work, body_work
