@@ -39,8 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ofasys_lite.api.model import GeneralistModel
-from ofasys_lite.api.sources import as_source
-from ofasys_lite.api.task import Task
+from ofasys_lite.api.task import Task, as_source
 from ofasys_lite.api.training import fit
 from ofasys_lite.cards.find import find_task
 from ofasys_lite.data.source import RowSource

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from run_configs import load_run_config
 
-from ofasys_lite.cards import find_task, load_instructions, load_modality_card, load_task_card, modalities, task_names
+from ofasys_lite.cards import find_task, instruction_lines, load_modality_card, load_task_card, modalities, task_names
 from ofasys_lite.cards.find import content_folder
 from ofasys_lite.cards.yaml_nodes import read_yaml
 from ofasys_lite.commands.compose import compose
-from ofasys_lite.instruction import parse, unparse
+from ofasys_lite.instruction import Origin, parse, unparse
 from ofasys_lite.metrics import baseline_names, find_metric, metric_names
 from ofasys_lite.plan.build import build_plan
 
 MINE = ("tasks.mine.instruction=[TEXT:q] -> [TEXT:a]", "tasks.mine.data.train=qa.csv")
-LINES = [line for lines in load_instructions(content_folder("instructions")).values() for line in lines]
+LINES = [line for path in sorted(content_folder("instructions").glob("*.txt")) for line in instruction_lines(path)]
 MODALITIES = sorted(content_folder("modalities").glob("*.yaml"))
 PRESETS = sorted(content_folder("presets").glob("*/*.yaml"))
 
@@ -49,9 +49,9 @@ def test_the_line_of_a_card_stands_in_a_literal_block(name: str) -> None:
     assert parse(unparse(tree), types=frozenset(modalities())) == tree
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.kind}:{line.origin.line}")
-def test_a_line_of_the_library_plans(line: object) -> None:
-    card = load_task_card({"instruction": getattr(line, "text", "")}, name="line")
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{Path(line[1].file).stem}:{line[1].line}")
+def test_a_line_of_the_library_plans(line: tuple[str, Origin]) -> None:
+    card = load_task_card({"instruction": line[0]}, name="line")
     build_plan(card, modalities())
 
 

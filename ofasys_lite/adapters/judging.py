@@ -165,9 +165,7 @@ def _spans(batch: Batch, samples: Sequence[int]) -> list[tuple[int, int]]:
 @torch.no_grad()
 def _filled(reader: Reader, codes_XLK: Tensor, hidden_XL: Tensor, rows_R: Tensor) -> Tensor:
     """(X, L, K): the codes with the hidden ones drawn as the model now writes them, all at once."""
-    written_RK = reader.write(codes_XLK, hidden_XL, rows_R, _drawn)
+    written_RK = reader.write(
+        codes_XLK, hidden_XL, rows_R, lambda _, logits: torch.multinomial(logits.float().softmax(-1), 1).squeeze(1)
+    )
     return codes_XLK.flatten(0, 1).index_copy(0, rows_R, written_RK).view(codes_XLK.shape)
-
-
-def _drawn(depth: int, logits_RV: Tensor) -> Tensor:
-    return torch.multinomial(logits_RV.float().softmax(-1), 1).squeeze(1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ofasys_lite.api.sources import as_source
+from ofasys_lite.api.task import as_source
 from ofasys_lite.cards import modalities as modality_cards
 from ofasys_lite.cards.overrides import with_settings
 from ofasys_lite.cards.types import ModalityCard

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from ofasys_lite.cards.card_fields import Fields, kind_name
@@ -12,36 +11,25 @@ from ofasys_lite.errors import CardError
 from ofasys_lite.instruction.places import Origin
 
 
-@dataclass(frozen=True, slots=True)
-class InstructionLine:
-    """One line of the library in instructions/.
-
-    Attributes:
-        kind: Name of its file without the ending: what the lines of the file have in common.
-    """
-
-    kind: str
-    text: str
-    origin: Origin
-
-
-def instruction_text(fields: Fields, key: str = "instruction") -> tuple[str, Origin]:
+def instruction_text(fields: Fields) -> tuple[str, Origin]:
     """The instruction of a card and its origin; mistakes are noted in `fields` and give an empty text.
 
     A literal block and a quoted scalar are taken as they are. An unquoted one is taken only if the file's text to the
     end of its line is exactly what YAML read: YAML drops what follows ` #` and folds lines.
     """
-    item = fields.get(key)
+    item = fields.get("instruction")
     if item is None:
-        fields.wrong(fields.item, f"{fields.owner} has no `{key}`", literal_block("[TEXT:question] -> [TEXT:answer]"))
+        fields.wrong(
+            fields.item, f"{fields.owner} has no `instruction`", literal_block("[TEXT:question] -> [TEXT:answer]")
+        )
         return "", Origin()
     if item.kind == "python":
         if not isinstance(item.value, str):
-            fields.wrong(item, f"`{key}` is {kind_name(item)}", "it is one line of text")
+            fields.wrong(item, f"`instruction` is {kind_name(item)}", "it is one line of text")
             return "", Origin()
         return item.value, Origin()
     if item.kind != "scalar" or item.place is None:
-        return _not_a_scalar(fields, item, key), Origin()
+        return _not_a_scalar(fields, item), Origin()
     if item.style == "|":
         return _block(item)
     if item.style == ">":
@@ -51,10 +39,10 @@ def instruction_text(fields: Fields, key: str = "instruction") -> tuple[str, Ori
     return _unquoted(fields, item)
 
 
-def _not_a_scalar(fields: Fields, item: Item, key: str) -> str:
+def _not_a_scalar(fields: Fields, item: Item) -> str:
     """Notes that a line in square brackets was read as a list; the help shows what stands in the file."""
     text = item.place.text if item.place is not None else ""
-    found = re.match(rf"\s*['\"]?{re.escape(key)}['\"]?\s*:\s*(.+)$", text)
+    found = re.match(r"\s*['\"]?instruction['\"]?\s*:\s*(.+)$", text)
     help = literal_block(found[1]) if found else "it is one line of text"
     fields.wrong(item, f"YAML reads this as {kind_name(item)}, not as an instruction line", help)
     return ""
@@ -97,27 +85,11 @@ def _unquoted(fields: Fields, item: Item) -> tuple[str, Origin]:
     return "", Origin()
 
 
-def load_instructions(folder: Path) -> dict[str, tuple[InstructionLine, ...]]:
-    """The library of lines: file name without ending -> its lines, one a line of the file.
-
-    A comment is a line whose first character is `#`; empty lines are skipped.
-
-    Raises:
-        CardError: The folder is missing, or a file is not UTF-8.
-    """
-    if not folder.is_dir():
-        raise CardError(f"{folder}: no such folder")
-    return {path.stem: instruction_lines(path) for path in sorted(folder.glob("*.txt"))}
-
-
-def instruction_lines(path: Path) -> tuple[InstructionLine, ...]:
-    """The lines of one file of the library; CardError if it is not UTF-8."""
+def instruction_lines(path: Path) -> list[tuple[str, Origin]]:
+    """The lines of a file of instructions/, without empty ones and comments (`#`); CardError if it is not UTF-8."""
     try:
         lines = re.split(r"\r\n|\r|\n", path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise CardError(f"{path} is not UTF-8 (byte {error.start})", help="save it as UTF-8") from None
-    return tuple(
-        InstructionLine(path.stem, line, Origin(str(path), number))
-        for number, line in enumerate(lines, 1)
-        if line.strip() and not line.startswith("#")
-    )
+    numbered = ((line, Origin(str(path), number)) for number, line in enumerate(lines, 1))
+    return [(line, origin) for line, origin in numbered if line.strip() and not line.startswith("#")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +17,17 @@ from ofasys_lite.cards.yaml_nodes import Item, item_of, overlay, plain, read_yam
 from ofasys_lite.errors import did_you_mean
 from ofasys_lite.recipes.recipe import SPLITS
 
-TASK_KEYS = (
-    "name",
-    "instruction",
-    "data",
-    "columns",
-    "sets",
-    "metrics",
-    "decoding",
-    "weight",
-    "epochs",
-    "group",
-    "crossed",
-    "loss_on_words",
-    "stream",
-    "version",
-    "reference",
-    "help",
-    "settings",
-)
-METRIC_KEYS = ("name", "column", "baselines", "references", "better")
-MODALITY_KEYS = (
-    "name",
-    "aliases",
-    "preprocess",
-    "adapter",
-    "attributes",
-    "reads",
-    "writes",
-    "losses",
-    "settings",
-    "metric",
-    "codecs",
-    "writers",
-    "adapter_name",
-)
-ATTRIBUTE_KEYS = ("type", "low", "high", "choices", "side", "help", "default", "required")
-OBJECTIVE_KEYS = ("side", "unit", "objective", "arguments", "standard", "together")
+
+def _keys(card: type, *not_said: str) -> tuple[str, ...]:
+    """What a file may say of a card: all its fields but those that loading fills in."""
+    return tuple(field.name for field in fields(card) if field.name not in not_said)
+
+
+TASK_KEYS = _keys(TaskCard, "origin", "path")
+METRIC_KEYS = _keys(MetricSpec)
+MODALITY_KEYS = _keys(ModalityCard, "objectives", "path")
+ATTRIBUTE_KEYS = _keys(AttributeSpec, "key")
+OBJECTIVE_KEYS = _keys(ObjectiveCard)
 BUILT_IN = ("cross_entropy", "ctc")  # objectives of the package
 ATTRIBUTE_TYPES = ("flag", "int", "float", "str", "choice", "list", "call", "any")
 STATES = ("now", "later", "never")

@@ -74,7 +74,11 @@ def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str,
 
     config_dir = _flag(arguments, "--config-dir", "-cd")
     if _flag(arguments, "--cfg", "-c") is not None and not _is_multirun(arguments):
-        _refuse_wrong(verb, compose(verb, _sorted(arguments)[1], config_dir))
+        # what a run would refuse beside its tasks: Hydra prints, and no run looks
+        content = compose(verb, _sorted(arguments)[1], config_dir)
+        refuse_unknown(content, verb)
+        if verb == "train":
+            settings_of({**content, "steps": 1, "minutes": None, "seed": 0})
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     with _searching(verb, arguments, config_dir):
         flags, overrides = _sorted(literal(arguments, _is_multirun(arguments)))
@@ -171,13 +175,6 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         (flags if value or argument.startswith("-") else overrides).append(argument)
         before = argument
     return flags, overrides
-
-
-def _refuse_wrong(verb: str, content: dict[str, Any]) -> None:
-    """Raises what a run would refuse beside its tasks: with `--cfg` Hydra prints, and no run looks."""
-    refuse_unknown(content, verb)
-    if verb == "train":
-        settings_of({**content, "steps": 1, "minutes": None, "seed": 0})
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

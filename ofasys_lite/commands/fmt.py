@@ -15,7 +15,6 @@ from ofasys_lite.cards.yaml_nodes import read_yaml
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction import parse, unparse
-from ofasys_lite.instruction.places import Origin
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.instruction.syntax_tree import Instruction
 from ofasys_lite.writing import behind, write_atomic
@@ -119,14 +118,13 @@ def formatted_lines(path: Path, types: frozenset[str]) -> _Formatted:
     before = _text(path)
     rows = before.splitlines(keepends=True)
     errors: list[OfasysError] = []
-    for line in instruction_lines(path):
-        number = line.origin.line - 1
+    for text, origin in instruction_lines(path):
         try:
-            canonical = unparse(parse(line.text, types=types, origin=Origin(str(path), number + 1)))
+            canonical = unparse(parse(text, types=types, origin=origin))
         except OfasysError as error:
             errors.append(error)
             continue
-        rows[number] = rows[number].replace(line.text, canonical, 1)
+        rows[origin.line - 1] = rows[origin.line - 1].replace(text, canonical, 1)
     if errors:
         raise errors[0]
     return _Formatted(path, before, "".join(rows))

@@ -213,7 +213,11 @@ def closed_line(line: str, closed: Collection[str] | Mapping[str, Collection[str
     def changed(node: Node) -> Node:
         if isinstance(node, Slot):
             values = wanted.get(_name(node)) if _learned(node) else None
-            return node if values is None else _closing(node, values)
+            if values is None:
+                return node
+            kept = (a for a in node.attributes if a.key != _CLOSED)
+            listed = ListValue(tuple(map(Quoted, values)))
+            return replace(node, attributes=(*kept, Attribute(_CLOSED, listed)))
         if isinstance(node, Group):
             return replace(node, alternatives=tuple(side(each) for each in node.alternatives))
         return node
@@ -248,9 +252,3 @@ def _values(values: Collection[str], name: str) -> tuple[str, ...]:
         raise CardError(f"closed_set of `{name}` is {values!r}", help="a list of texts: closed_set=['yes', 'no']")
     held = sorted(values) if isinstance(values, (set, frozenset)) else values
     return tuple(str(value) for value in held)
-
-
-def _closing(slot: Slot, values: tuple[str, ...]) -> Slot:
-    kept = tuple(a for a in slot.attributes if a.key != _CLOSED)
-    listed = ListValue(tuple(Quoted(value) for value in values))
-    return replace(slot, attributes=(*kept, Attribute(_CLOSED, listed)))

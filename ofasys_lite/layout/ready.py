@@ -140,8 +140,11 @@ def make_ready(
     plans, codecs = _coded(cards, plans, sources, modalities, find_codec)
     if settings.tokenizer is not None and vocabulary is None:
         vocabulary = _vocabulary_in(Path(settings.tokenizer))
+    of_modality = {
+        slot.modality: settings_of(modalities[slot.modality], settings) for plan in plans for slot in plan.all_slots()
+    }
     scans = [
-        Scan(plan, source["train"], _settings(plan, modalities, settings), vocabulary is None, progress)
+        Scan(plan, source["train"], of_modality, vocabulary is None, progress)
         for plan, source in zip(plans, sources, strict=True)
     ]
     plans = [freeze(plan, scan.closed) for plan, scan in zip(plans, scans, strict=True)]
@@ -263,13 +266,6 @@ def _open_all(
             errors.append(error)
     raise_all(errors)
     return plans, sources, notes
-
-
-def _settings(
-    plan: Plan, modalities: Mapping[str, ModalityCard], settings: DataSettings
-) -> dict[str, Mapping[str, Any]]:
-    """Settings by modality of a plan's slots."""
-    return {slot.modality: settings_of(modalities[slot.modality], settings) for slot in plan.all_slots()}
 
 
 def _vocabulary_in(folder: Path) -> Vocabulary:

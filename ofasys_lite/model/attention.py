@@ -6,7 +6,9 @@ of a head, N sequences.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +18,6 @@ from torch import Tensor
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.exact import exact
-from ofasys_lite.model.varlen import varlen
 
 # Longest sequence for which explicit products beat the fused CPU kernel; beyond it their (Q, K) scores cost memory.
 EXACT_LIMIT = {torch.float32: 448, torch.bfloat16: 1024}
@@ -189,3 +190,34 @@ _BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Borders], Tensor]] = {
     "padded": _padded,
     "varlen": _varlen,
 }
+
+
+def varlen(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
+    """(Q, H, C): attention within each sequence by the flash kernel; every sequence has keys.
+
+    torch 2.10 and 2.11 take `is_causal`, later ones a window; `enable_gqa` came later than both.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    options, grouped = _options(borders.causal)
+    if q_QHC.shape[1] != k_KGC.shape[1]:
+        if grouped:
+            options = {**options, "enable_gqa": True}
+        else:
+            repeat = q_QHC.shape[1] // k_KGC.shape[1]
+            k_KGC, v_KGC = k_KGC.repeat_interleave(repeat, 1), v_KGC.repeat_interleave(repeat, 1)
+    offsets_q, offsets_k = (borders.offsets(side, q_QHC.device) for side in ("q", "k"))
+    out = varlen_attn(q_QHC, k_KGC, v_KGC, offsets_q, offsets_k, borders.longest_q, borders.longest_k, **options)
+    attended: Tensor = out[0] if isinstance(out, tuple) else out
+    return attended
+
+
+@lru_cache(maxsize=2)
+def _options(causal: bool) -> tuple[dict[str, Any], bool]:
+    """Keyword arguments that say `causal` to this torch, and whether it knows grouped heads."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = inspect.signature(varlen_attn).parameters
+    if "window_size" in known:
+        return {"window_size": (-1, 0) if causal else (-1, -1)}, "enable_gqa" in known
+    return {"is_causal": causal}, "enable_gqa" in known

@@ -31,14 +31,12 @@ class LengthGroup:
 
     Attributes:
         q_length: Rows of each query sequence, at least 1.
-        k_length: Rows of each key sequence, at least 1.
         q_rows: Where they stand in the query stream: a slice for one sequence, an index for several.
         k_rows: The same in the key stream.
     """
 
     count: int
     q_length: int
-    k_length: int
     q_rows: slice | Tensor
     k_rows: slice | Tensor
 
@@ -93,11 +91,11 @@ class Borders:
             if q and k and q + k <= GROUP_LIMIT:
                 same.setdefault((q, k), []).append((q_start, k_start))
             elif q and k:
-                pieces.append(LengthGroup(1, q, k, slice(q_start, q_start + q), slice(k_start, k_start + k)))
+                pieces.append(LengthGroup(1, q, slice(q_start, q_start + q), slice(k_start, k_start + k)))
         for (q, k), at in same.items():
             for part in [at] if len(at) >= GROUP_COUNT else [[pair] for pair in at]:
                 q_rows, k_rows = (_rows([pair[i] for pair in part], (q, k)[i]) for i in (0, 1))
-                pieces.append(LengthGroup(len(part), q, k, q_rows, k_rows))
+                pieces.append(LengthGroup(len(part), q, q_rows, k_rows))
         return pieces
 
     @cached_property

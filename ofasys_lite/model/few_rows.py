@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.model.config import ModelConfig
-from ofasys_lite.model.layers import CrossAttention, DecoderBlock, SelfAttention, StepCache, Swiglu
+from ofasys_lite.model.layers import DecoderBlock, SelfAttention, StepCache, Swiglu
 from ofasys_lite.model.pages import large_zeros
 from ofasys_lite.model.rotary import Rotation, axes_of, axes_on
 
@@ -105,12 +105,9 @@ class FewRows:
         self.mlp_out = _Linear(mlp.out.weight, mlp.out.bias)
         self.cross_q: NormedLinear | None = None
         if cross is not None and block.cross_norm is not None:
-            self._take_cross(cross, block.cross_norm, scale)
-
-    def _take_cross(self, cross: CrossAttention, norm: nn.Module, scale: float) -> None:
-        self.cross_q = NormedLinear(norm, cross.q, torch.full((cross.q.out_features,), scale))
-        self.cross_out = _Linear(cross.out.weight, cross.out.bias)
-        self.cross_rotary = cross.rotary
+            self.cross_q = NormedLinear(block.cross_norm, cross.q, torch.full((cross.q.out_features,), scale))
+            self.cross_out = _Linear(cross.out.weight, cross.out.bias)
+            self.cross_rotary = cross.rotary
 
     @property
     def linears(self) -> list[_Linear]:

@@ -48,7 +48,7 @@ _KEYS: Mapping[str, _Key] = {
 
 
 def given_codec(
-    planning: Planning, value: object, modality: ModalityCard, slot: Slot, span: Span, written: bool
+    planning: Planning, value: object, modality: ModalityCard, slot: Slot, written: bool
 ) -> CallValue | None:
     """The checked `codec=` of a slot, the modality's first codec where it writes with one and none is named.
 
@@ -59,6 +59,7 @@ def given_codec(
     """
     if value is None:
         return CallValue(next(iter(modality.codecs))) if written and modality.codecs else None
+    span = next((a.span for a in slot.attributes if a.key == "codec"), slot.span)
     if not modality.codecs:
         others = sorted({m.name for m in planning.modalities.values() if m.codecs})
         verb = "takes" if len(others) == 1 else "take"

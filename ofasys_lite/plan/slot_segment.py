@@ -46,7 +46,7 @@ class Builder(Planning):
         preprocess = self._named(values, "preprocess", modality.preprocess, modality, slot)
         adapter = self._named(values, "adapter", modality.adapter, modality, slot)
         learned = target and not values.get("no_loss", False)
-        codec = self._codec(values.pop("codec", None), modality, slot, learned)
+        codec = given_codec(self, values.pop("codec", None), modality, slot, learned)
         if codec is not None:
             values["codec"] = codec
             preprocess, adapter = (modality.codecs[codec.name][key] for key in ("preprocess", "adapter"))
@@ -179,10 +179,6 @@ class Builder(Planning):
         if not values or doubled:
             self.error("E206", f"{path} is empty" if not values else f"{path}: `{doubled[0]}` stands twice", span)
         return ClosedSet("file", name=name, values=tuple(values))
-
-    def _codec(self, value: object, modality: ModalityCard, slot: Slot, learned: bool) -> CallValue | None:
-        span = next((a.span for a in slot.attributes if a.key == "codec"), slot.span)
-        return given_codec(self, value, modality, slot, span, learned)
 
     def _losses(
         self, value: object, modality: ModalityCard, slot: Slot, standard: tuple[LossSpec, ...], target: bool

@@ -18,7 +18,7 @@ from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.loader import deal
-from ofasys_lite.layout.pack import Batch, Example
+from ofasys_lite.layout.pack import Example
 from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.model import Work, body_work
 from ofasys_lite.training.muon import ITERATIONS, update_flops
@@ -201,13 +201,9 @@ def _mean(numbers: Sequence[float]) -> float:
     return sum(numbers) / max(1, len(numbers))
 
 
-def _without_values(examples: Sequence[Example]) -> Batch:
-    return to_device(collate(examples), torch.device("meta"))
-
-
 def row_works(network: Network, examples: Sequence[Example]) -> dict[str, tuple[Work, Work]]:
     """Per adapter, what a row costs that is embedded, and one that is learned."""
-    batch = _without_values(examples)
+    batch = to_device(collate(examples), torch.device("meta"))
     parts = defaultdict(list)
     for part in (*batch.source.parts, *batch.target.parts):
         parts[part.adapter].append(part)

@@ -5,8 +5,7 @@ a path that cannot be written is told before work begins. Files appear whole or 
 """
 
 from ofasys_lite.writing.files import atomic, behind, claim_file, holds, same_file, special, sweep, write_atomic
-from ofasys_lite.writing.folders import claim_folder, current, finish, staged
-from ofasys_lite.writing.locks import begun_by_us, locked, other_rank
+from ofasys_lite.writing.folders import begun_by_us, claim_folder, current, finish, locked, other_rank, staged
 from ofasys_lite.writing.problems import cache_folder, reason, room_for, telling, writable
 
 __all__ = [

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ofasys_lite.cards import AttributeSpec, load_instructions, load_modality_card, modalities
+from ofasys_lite.cards import AttributeSpec, instruction_lines, load_modality_card, modalities
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction.places import Origin
 
@@ -92,8 +92,6 @@ def test_every_default_is_hashable_and_lies_in_its_range() -> None:
 
 def test_the_library_of_lines_skips_comments_and_keeps_places(tmp_path: Path) -> None:
     (tmp_path / "vision.txt").write_text("# a comment\n\n[IMAGE:a] -> [TEXT:b]\n #[TEXT:a] -> [TEXT:b]\n")
-    found = load_instructions(tmp_path)
-    assert [line.text for line in found["vision"]] == ["[IMAGE:a] -> [TEXT:b]", " #[TEXT:a] -> [TEXT:b]"]
-    assert found["vision"][0].origin == Origin(str(tmp_path / "vision.txt"), 3)
-    with pytest.raises(CardError, match="no such folder"):
-        load_instructions(tmp_path / "none")
+    found = instruction_lines(tmp_path / "vision.txt")
+    assert [text for text, _ in found] == ["[IMAGE:a] -> [TEXT:b]", " #[TEXT:a] -> [TEXT:b]"]
+    assert found[0][1] == Origin(str(tmp_path / "vision.txt"), 3)

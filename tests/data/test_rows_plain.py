@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ofasys_lite.api.sources import as_source
+from ofasys_lite.api.task import as_source
 from ofasys_lite.data.rows import first_rows, open_source
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError

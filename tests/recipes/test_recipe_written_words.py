@@ -13,10 +13,10 @@ from PIL import Image
 
 from ofasys_lite.recipes import written_words
 from ofasys_lite.recipes.fetch import Wheels
-from ofasys_lite.recipes.fonts import FONTS, Writer
 from ofasys_lite.recipes.preparation import describe
 from ofasys_lite.recipes.prepared_folders import content_hash
 from ofasys_lite.recipes.recipe import SPLITS, Built
+from ofasys_lite.recipes.written_words import FONTS, Writer
 
 WORDS = sorted({a + b + c for a in "bdglmrst" for b in "aeiou" for c in ("", "n", "lly")})
 

@@ -15,8 +15,8 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.recipes import contact_sheet, prepared_folders, spelling
 from ofasys_lite.recipes.data_sheet import spectrogram
 from ofasys_lite.recipes.digits import png
+from ofasys_lite.recipes.intents import expand, parse
 from ofasys_lite.recipes.recipe import SPLITS, Built, Column, Limits, RecipeInfo
-from ofasys_lite.recipes.sentence_templates import expand, parse
 from ofasys_lite.recipes.speech import PHRASES, RATE, TEST_SPEED, VARIANTS, Speaker, asked, finish, flac, unpack
 
 NUMBERS = {
