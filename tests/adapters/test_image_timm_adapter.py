@@ -79,7 +79,7 @@ def test_an_unknown_backbone_is_refused_with_the_nearest(timm: Any) -> None:
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(CardError, match=r"needs the package timm .*\n  help: pip install 'ofasys_lite\[image\]'"):
+    with pytest.raises(CardError, match=r"needs timm: .*\n  help: pip install 'ofasys_lite\[image\]'"):
         adapter()
 
 
