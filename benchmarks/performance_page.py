@@ -53,7 +53,10 @@ def page(folder: Path = RESULTS) -> str:
     for goal, cells in short:
         found = results[goal.subject]
         assert found is not None
-        why = goal.why(found)
+        try:
+            why = goal.why(found)
+        except KeyError:
+            why = "not explained: the stored result is of an older script"
         if "profile" not in found and "profile below" in why:
             why = "not explained: its result was stored before profiles were"
         parts.append(f"- Row {goal.row} ({cells[4]}): {why}.")
