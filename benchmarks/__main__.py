@@ -1,6 +1,6 @@
 """All rows of the table of speed, one script after the other: measures, stores one JSON a subject, writes the page.
 
-    python -m benchmarks                    # all, about 25 minutes on two quiet cores
+    python -m benchmarks                    # all, some 25 minutes on two quiet cores (the sum of its parts)
     python -m benchmarks --rows 10 11       # the scripts of these rows
     python -m benchmarks --only-page        # docs/performance.md from what is stored, nothing is measured
     python -m benchmarks --list             # which script measures which row
@@ -29,9 +29,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 HERE = Path(__file__).resolve().parent
 #: Arguments that a script is called with here, so that all of them take about 25 minutes; None: not run here.
 ARGUMENTS: dict[str, tuple[str, ...] | None] = {
-    "training_bart": ("--batches", "2", "--repetitions", "4", "--precisions", "auto"),
+    "training_bart": ("--batches", "1", "--repetitions", "5", "--precisions", "auto"),
     "decoding": ("--repetitions", "3"),
-    "sampling_dnd": ("--repetitions", "3", "--threads", "1"),
+    "sampling_dnd": ("--repetitions", "2", "--threads", "1"),
+    "step_cost": ("--repetitions", "3", "--steps", "61"),
     # hours of training: `python benchmarks/speedrun.py try ...` fills it
     "speedrun": None,
 }
