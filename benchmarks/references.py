@@ -83,7 +83,7 @@ def numbered(values: Sequence[Any], names: Sequence[Any]) -> torch.Tensor:
 
 
 def vqa(task: Task, seed: int) -> Answers:
-    """easy-VQA's own kind of network, 8 epochs as published, Adam at .001; 8 pictures an update with their questions."""
+    """easy-VQA's own kind of network, 8 epochs as published; Adam at .001, 8 pictures an update, all questions."""
     answers = sorted(set(task.column("train", "answer")))
     words = sorted({word for question in set(task.column("train", "question")) for word in split_words(question)})
     parts: dict[str, tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]] = {}
