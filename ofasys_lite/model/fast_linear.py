@@ -53,7 +53,9 @@ def make_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 def product(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
     """(R, O): the same for a weight that belongs to no linear layer."""
     now = _NOW.get()
-    return F.linear(x_RI, weight_OI) if now is None else now(x_RI, weight_OI, None)
+    if now is None or weight_OI.numel() < SMALL_LEARNED:
+        return F.linear(x_RI, weight_OI)
+    return now(x_RI, weight_OI, None)
 
 
 def matmul(a_MK: Tensor, b_KN: Tensor) -> Tensor:

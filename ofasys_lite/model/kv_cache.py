@@ -23,7 +23,7 @@ from ofasys_lite.model.attention import attend_within
 from ofasys_lite.model.borders import Borders
 from ofasys_lite.model.few_rows import FewRows, StepRotation
 from ofasys_lite.model.pages import large_zeros
-from ofasys_lite.model.source_grid import SourceGrid, attend_grid
+from ofasys_lite.model.source_grid import SourceGrids, attend_grid
 from ofasys_lite.model.transfer import moved
 
 FIRST_PLACES = 16
@@ -58,7 +58,8 @@ class DecodeCache:
         self._first = FIRST_PLACES if room is None else max(1, room)
         self._memories = memories
         self._source_lengths = tuple(source_lengths)
-        self._grid = SourceGrid(memories, source_lengths)
+        first = next((memory[0] for memory in memories if memory is not None), None)
+        self._grids = SourceGrids(memories, source_lengths) if first is not None and first.is_cpu else None
         self.source_B: list[int] = list(range(len(self._source_lengths)))
         self.lengths: list[int] = [0] * len(self._source_lengths)
         self._layout = _Layout(self.source_B, list(self.source_B), 1)
@@ -66,8 +67,6 @@ class DecodeCache:
         self._history_BP: Tensor | None = None
         self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * len(memories)
         self._cross: tuple[Borders, list[int] | None] | None = None
-        #: Whether every source has equally many rows, and reading all of them at once pays.
-        self._even: bool | None = None
         self._mask: Tensor | None = None
         #: Whether every row is the only one of its source, in order: then no table says who holds whose history.
         self._alone = False
@@ -159,14 +158,14 @@ class DecodeCache:
     def read(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
         """What each row's newest query reads from its source: (B, H, C); zeros where the source has no rows."""
         memory = self._memories[layer]
-        if memory is None:
+        if memory is None or not self.source_B:
             return torch.zeros_like(q_BHC)
+        if self._grids is not None:
+            q_BHC = q_BHC if scaled else q_BHC * q_BHC.shape[2] ** -0.5
+            if self._alone:
+                return self._grids.read(layer, q_BHC.unsqueeze(1)).squeeze(1)
+            return self._layout.rows_of(self._grids.read(layer, self._layout.grid(q_BHC)).flatten(0, 1))
         borders, order = self._cross or self.cross()
-        if self._even is None:
-            counts = {self.source_B.count(source) for source in range(len(self._source_lengths))}
-            self._even = len(counts) == 1 and counts != {0} and self._grid.fits
-        if order is None and self._even and q_BHC.is_cpu:
-            return self._grid.read(layer, q_BHC, scaled)
         q_BHC = q_BHC * q_BHC.shape[2] ** 0.5 if scaled else q_BHC
         if order is None:
             read_BHC: Tensor = attend_within(q_BHC, *memory, borders)
@@ -196,10 +195,12 @@ class DecodeCache:
         order = list(old.sources[: len(order)])
         for place, source in zip(into, tail, strict=True):
             order[place] = source
-        self.source_B, self._cross, self._even = sources, None, None
+        self.source_B, self._cross = sources, None
         self._lines.clear()
         beams = max(old.beams, max((sources.count(s) for s in live), default=1))
         self._layout = _Layout(sources, order, beams)
+        if self._grids is not None and order != old.sources:
+            self._grids.settle(order)
         movers = [old.sources.index(s) for s in tail]
         for layer, buffers in enumerate(self._buffers):
             if buffers is not None:

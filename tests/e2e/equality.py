@@ -283,7 +283,7 @@ def compare(world: str, before: Mapping[str, Any], now: Mapping[str, Any], exact
             pairs = [(name, old.get(name), new.get(name)) for name in dict.fromkeys((*old, *new))]
         else:
             pairs = [("", old, new)]
-        same = _same if exact else _LIKE.get(part, _anything)
+        same = (_same_but_scores if part in _SCORED else _same) if exact else _LIKE.get(part, _anything)
         for name, a, b in pairs:
             accepted = (world, part, name) in ACCEPTED and ACCEPTED[world, part, name][0] == b
             if not accepted and not same(a, b):
@@ -299,6 +299,20 @@ def _same(before: Any, now: Any) -> bool:
     if isinstance(before, list) and isinstance(now, list):
         return len(before) == len(now) and all(map(_same, before, now))
     return bool(before == now)
+
+
+#: Parts with scores of what was written.
+_SCORED = ("written", "reported")
+
+
+def _same_but_scores(before: Any, now: Any) -> bool:
+    """Equal, but scores within 1e-6: what sources give is summed in other groups as others end."""
+    if isinstance(before, list) and isinstance(now, list):
+        return len(before) == len(now) and all(map(_same_but_scores, before, now))
+    if isinstance(before, str) and isinstance(now, str) and "0x" in before and "0x" in now:
+        a, b = float.fromhex(before), float.fromhex(now)
+        return abs(a - b) <= 1e-6 * max(abs(a), abs(b), 1.0)
+    return _same(before, now)
 
 
 def _anything(before: Any, now: Any) -> bool:

@@ -8,7 +8,8 @@ from model_packs import Pack, build, make_pack
 from torch import Tensor
 
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.model import DecodeCache, EncoderDecoder
+from ofasys_lite.model import DecodeCache, EncoderDecoder, attend
+from ofasys_lite.model.source_grid import SourceGrids
 
 SOURCES = (5, 0, 7)
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
@@ -156,3 +157,26 @@ def test_any_order_of_reordering_and_dropping_equals_whole_passes(seed: int) -> 
         if rows:
             torch.testing.assert_close(got, _whole(model, pack, states_SD, rows, source_B), **TOLERANCE)
     assert (cache.source_B, cache.lengths) == (source_B, [len(row) for row in rows])
+
+
+@torch.no_grad()
+def test_ragged_sources_are_read_in_grids_that_hold_little_else_and_those_that_are_done_leave() -> None:
+    lengths, alive = [300, 0, 12, 310, 14, 90, 305, 11], [0, 2, 3, 5, 6]
+    generator = torch.Generator().manual_seed(0)
+    memories = [(torch.randn(sum(lengths), 2, 8, generator=generator), torch.randn(sum(lengths), 2, 8)) for _ in "ab"]
+    grids = SourceGrids([None, *memories], lengths)
+    for sources in (range(8), alive):
+        grids.settle(sources)
+        held = [g.held[1][0].shape[0] * g.held[1][0].shape[1] // 2 for g in grids._grids if g.held[1]]
+        assert sum(held) <= 1.25 * sum(lengths[s] for s in sources) + 64 * len(held)
+        for rows in (1, 3):
+            q_NJHC = torch.randn(len(sources), rows, 4, 8, generator=generator)
+            expected = attend(
+                q_NJHC.flatten(0, 1) * 8**0.5,
+                *(torch.cat([x.split_with_sizes(lengths)[s] for s in sources]) for x in memories[1]),
+                [rows] * len(sources),
+                [lengths[s] for s in sources],
+                causal=False,
+            )
+            torch.testing.assert_close(grids.read(2, q_NJHC).flatten(0, 1), expected, rtol=1e-4, atol=1e-5)
+            assert not grids.read(0, q_NJHC).any()
