@@ -234,7 +234,7 @@ def needed(module: str, who: str, extra: str, otherwise: str = "", kind: type[Of
     """The imported module; an error of `kind` with the command to install it where `who` finds it missing."""
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # a torchvision of another torch raises the latter
         help = f"pip install 'ofasys_lite[{extra}]'{otherwise}"
         raise kind(f"{who} needs {module.partition('.')[0].replace('_', '-')}: {error}", help=help) from None
 

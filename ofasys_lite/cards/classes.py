@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from ofasys_lite.errors import CardError, nearest
+from ofasys_lite.errors import CardError, did_you_mean
 
 
 def load_object(path: str, what: str) -> Any:
@@ -29,10 +29,8 @@ def load_object(path: str, what: str) -> Any:
         help = "give the folder on PYTHONPATH, or run the command from it"
         raise CardError(f"{what} {path}: no module `{error.name or module}`", help=help) from None
     if not hasattr(found, name):
-        near = nearest(name, [each for each in vars(found) if not each.startswith("_")])
-        raise CardError(
-            f"{what} {path}: the module has no `{name}`", help="" if near is None else f"did you mean `{near}`?"
-        )
+        known = [each for each, value in vars(found).items() if callable(value) and not each.startswith("_")]
+        raise CardError(f"{what} {path}: the module has no `{name}`", help=did_you_mean(name, known, "it has"))
     return getattr(found, name)
 
 

@@ -6,14 +6,14 @@ LPIPS without its learned weights (arXiv 1801.03924). Shapes: N pictures, C chan
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.errors import CardError, did_you_mean
+from ofasys_lite.cards.classes import load_object
+from ofasys_lite.errors import CardError, did_you_mean, needed
 
 _HALF = (0.5, 0.5, 0.5)
 #: What timm's own names of models elsewhere begin with.
@@ -120,18 +120,7 @@ def _of_function(name: str) -> tuple[nn.Module, Any, Any]:
     path, _, function = name.partition(":")
     if not path or not function or path.startswith("."):
         raise CardError(f"perceptual network `{name}`", help=_WRITE)
-    try:
-        found = getattr(importlib.import_module(path), function)
-    except ModuleNotFoundError as error:
-        if error.name is not None and not f"{path}.".startswith(f"{error.name}."):
-            message = f"perceptual network {name} needs the package `{error.name}`"
-            raise CardError(message, help=f"pip install {error.name}") from None
-        help = "give the folder on PYTHONPATH, or run the command from it"
-        raise CardError(f"perceptual network {name}: no module `{error.name or path}`", help=help) from None
-    except AttributeError:
-        names = [n for n, value in vars(importlib.import_module(path)).items() if callable(value)]
-        help = did_you_mean(function, names, "it has")
-        raise CardError(f"perceptual network {name}: the module has no `{function}`", help=help) from None
+    found = load_object(f"{path}.{function}", "perceptual network")
     if not callable(found) or isinstance(found, nn.Module):
         raise CardError(f"perceptual network {name}: `{function}` is no function", help=_WRITE)
     torch.manual_seed(0)  # weights that it draws are the same in a resumed training; the import may have drawn too
@@ -149,13 +138,8 @@ def _of_function(name: str) -> tuple[nn.Module, Any, Any]:
 
 def _of_timm(name: str) -> tuple[nn.Module, Sequence[float], Sequence[float]]:
     """All stages of a timm model with its published weights, and how it wants its pixels."""
-    try:
-        import timm
-    except (ImportError, RuntimeError) as error:  # a torchvision of another torch raises a RuntimeError
-        raise CardError(
-            f"the perceptual network `{name}` needs the package timm ({error})",
-            help="pip install 'ofasys_lite[image]', or write package.module:function",
-        ) from error
+    who, otherwise = f"the perceptual network `{name}`", ", or write package.module:function"
+    timm = needed("timm", who, "image", otherwise, CardError)
     plain = name.split(".", 1)[0]
     if not name.startswith(_HUBS) and not timm.is_model(plain):
         known = [n for n in timm.list_models() if n[:3] == plain[:3]] or timm.list_models()

@@ -35,16 +35,22 @@ from ofasys_lite.writing.plain_values import as_plain
 _FORMAT = 2
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Export:
-    """What an export holds; see `Generalist` for what each part is."""
+    """What an export holds.
+
+    Attributes:
+        modalities: Modality cards by name and alias.
+        data: Settings of preprocessors (box bins and the modalities' overrides).
+        contents: Per task, which rows it was trained on, where that is known.
+    """
 
     network: Network
     vocabulary: Vocabulary
-    tasks: Mapping[str, TaskEntry]
+    tasks: dict[str, TaskEntry]
     modalities: Mapping[str, ModalityCard]
     data: DataSettings
-    contents: Mapping[str, Contents] = field(default_factory=dict)
+    contents: dict[str, Contents] = field(default_factory=dict)
 
 
 def _source(source: Any) -> Any:

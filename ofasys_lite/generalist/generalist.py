@@ -27,30 +27,10 @@ from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 
-class Generalist:
-    """A network and what gives its rows a meaning.
+class Generalist(Export):
+    """A network and what gives its rows a meaning."""
 
-    Args:
-        modalities: Modality cards by name and alias.
-        data: Settings of preprocessors (box bins and the modalities' overrides).
-        contents: Per task, which rows it was trained on, where that is known.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        vocabulary: Vocabulary,
-        tasks: Mapping[str, TaskEntry],
-        modalities: Mapping[str, ModalityCard],
-        data: DataSettings,
-        contents: Mapping[str, Contents] | None = None,
-    ) -> None:
-        self.network = network
-        self.vocabulary = vocabulary
-        self.tasks = dict(tasks)
-        self.modalities = modalities
-        self.data = data
-        self.contents = dict(contents or {})
+    def __post_init__(self) -> None:
         #: Lines that were only used, not learned: known by name like tasks, but neither saved nor evaluated.
         self._lines: dict[str, TaskEntry] = {}
         self._makers: dict[str, ExampleMaker] = {}
@@ -101,7 +81,12 @@ class Generalist:
         learned = learned_line(line, lines, frozenset(self.modalities))
         if learned is not None:
             task, number = learned
-            return task if number == 0 else self._paraphrase(name, line, self.tasks[task], number)
+            if number == 0:
+                return task
+            entry = self.tasks[task]
+            plan = replace(entry.plan, line=line, templates=(entry.plan.templates[number],))
+            self._lines[name] = TaskEntry(entry.card, plan)
+            return name
         card = TaskCard(name=name, instruction=line) if like is None else replace(like, name=name, instruction=line)
         card = replace(card, data={}, origin=None)
         plan = build_plan(card, self.modalities)
@@ -114,12 +99,6 @@ class Generalist:
                 help = f"it was trained with: {', '.join(self.network.adapters)}"
                 raise CheckpointError(f"this model has no adapter for {slot.modality}", help=help)
         self._lines[name] = TaskEntry(card, plan)
-        return name
-
-    def _paraphrase(self, name: str, line: str, entry: TaskEntry, number: int) -> str:
-        """`name`, under which a learned line is now known in the words of its paraphrase `number`."""
-        plan = replace(entry.plan, line=line, templates=(entry.plan.templates[number],))
-        self._lines[name] = TaskEntry(entry.card, plan)
         return name
 
     def _borrow_sets(self, plan: Plan) -> Plan:
@@ -187,7 +166,7 @@ class Generalist:
         network.grow(len(vocabulary))
         cards = {**self.modalities, **modalities}
         merged = replace(data, bins=vocabulary.bins, modalities={**self.data.modalities, **data.modalities})
-        return Generalist(network, vocabulary, {**self.tasks, **tasks}, cards, merged, self.contents)
+        return Generalist(network, vocabulary, {**self.tasks, **tasks}, cards, merged, dict(self.contents))
 
     def learns(self, contents: Mapping[str, Contents]) -> None:
         """Notes the rows of a training, beside those of earlier ones."""
@@ -200,8 +179,7 @@ class Generalist:
 
         Other files in the folder stay; a model that it holds is replaced if `overwrite` says so.
         """
-        held = Export(self.network, self.vocabulary, self.tasks, self.modalities, self.data, self.contents)
-        return save(held, Path(folder).expanduser(), overwrite)
+        return save(self, Path(folder).expanduser(), overwrite)
 
     def save_weights(self, path: str | Path) -> None:
         """Writes the weights alone (safetensors), atomically."""
@@ -213,5 +191,4 @@ class Generalist:
 
         `auto` takes a CUDA device where there is one.
         """
-        held = load(path, device)
-        return Generalist(held.network, held.vocabulary, held.tasks, held.modalities, held.data, held.contents)
+        return Generalist(**vars(load(path, device)))

@@ -134,7 +134,7 @@ def test_drawn_weights_are_the_same_again_and_leave_the_draws_of_others_alone() 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("my_features:flt", r"my_features:flt: the module has no `flt`[\s\S]*did you mean `Flat`\? it has: Two,"),
+        ("my_features:flt", r"my_features.flt: the module has no `flt`[\s\S]*did you mean `Flat`\? it has: Two,"),
         ("my_feature:two", r"no module `my_feature`[\s\S]*on PYTHONPATH"),
         ("my_needy:two", r"needs the package `a_package_nobody_has`"),
         ("my_features:", r"network `my_features:`[\s\S]*package.module:function"),
@@ -158,7 +158,7 @@ def test_wrong_networks_are_told(name: str, message: str) -> None:
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(CardError, match=r"needs the package timm .*\n  help: pip install 'ofasys_lite\[image\]'"):
+    with pytest.raises(CardError, match=r"needs timm: .*\n  help: pip install 'ofasys_lite\[image\]'"):
         PerceptualDistance("resnet18", 16)
 
 
