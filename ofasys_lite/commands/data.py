@@ -9,15 +9,7 @@ from pathlib import Path
 
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.errors import DataError
-from ofasys_lite.recipes import (
-    RecipeInfo,
-    contact_sheet,
-    data_root,
-    describe,
-    load_manifest,
-    prepare,
-    recipe_names,
-)
+from ofasys_lite.recipes import RecipeInfo, contact_sheet, data_root, describe, load_manifest, prepare, recipe_names
 from ofasys_lite.writing import claim_file
 
 

@@ -21,13 +21,7 @@ from ofasys_lite.data.columns import near_column
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError, did_you_mean
-from ofasys_lite.generalist.calls import (
-    ReadColumn,
-    columns_of,
-    decode_options,
-    learned_line,
-    split_keywords,
-)
+from ofasys_lite.generalist.calls import ReadColumn, columns_of, decode_options, learned_line, split_keywords
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.plan import Plan, SlotSegment, build_plan
 from ofasys_lite.plan.decoding import option_names

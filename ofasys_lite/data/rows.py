@@ -110,10 +110,7 @@ def _no_rows(spec: Any) -> DataError:
             f"{kind} holds several splits", help=f"choose one, such as dataset[{next(iter(spec), 'train')!r}]"
         )
     if hasattr(spec, "__iter__"):
-        return DataError(
-            f"{kind} has neither length nor random access",
-            help="give a list of its rows: list(...)",
-        )
+        return DataError(f"{kind} has neither length nor random access", help="give a list of its rows: list(...)")
     return DataError(
         f"{kind} is no source of rows",
         help="give a path, URL, `recipe:split`, `hf:name:split`, a list of dicts or a map-style dataset",

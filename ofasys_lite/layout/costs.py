@@ -14,16 +14,7 @@ from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.groups import group_columns, raw_values, records
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.segments import (
-    GroupSegment,
-    Plan,
-    Segment,
-    SlotSegment,
-    ToolKey,
-    WordsSegment,
-    option,
-    walk,
-)
+from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, ToolKey, WordsSegment, option, walk
 from ofasys_lite.preprocess.base import Preprocess, Size
 
 # arrays of a source live as long as it does; the key is its identity plus column and measure

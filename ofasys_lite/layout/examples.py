@@ -19,14 +19,7 @@ from ofasys_lite.layout.pack import Example, Rendered, Side, Target
 from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
-from ofasys_lite.plan.segments import (
-    LossSpec,
-    Plan,
-    SlotSegment,
-    ToolKey,
-    walk,
-    written_together,
-)
+from ofasys_lite.plan.segments import LossSpec, Plan, SlotSegment, ToolKey, walk, written_together
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.vocabulary import Vocabulary

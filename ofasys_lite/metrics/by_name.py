@@ -61,14 +61,7 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
 
 
 #: Metrics of pictures; the others compare texts, boxes or structures.
-PICTURE_METRICS = (
-    "caption_retrieval",
-    "nearest_caption",
-    "nearest_label",
-    "ocr_accuracy",
-    "ocr_cer",
-    "pixel_mse",
-)
+PICTURE_METRICS = ("caption_retrieval", "nearest_caption", "nearest_label", "ocr_accuracy", "ocr_cer", "pixel_mse")
 
 
 def metric_names() -> tuple[str, ...]:

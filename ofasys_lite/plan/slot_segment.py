@@ -13,14 +13,7 @@ from ofasys_lite.instruction.syntax_tree import Attribute, ListValue, Slot, Span
 from ofasys_lite.plan.attribute_values import CallValue, plain, scalar_text, typed
 from ofasys_lite.plan.codecs import given_codec
 from ofasys_lite.plan.decoding import planned_decode
-from ofasys_lite.plan.language import (
-    LANGUAGE,
-    LOSSES_NOW,
-    OBJECTIVES,
-    REFUSED,
-    RENAMED,
-    TEXT_ADAPTER,
-)
+from ofasys_lite.plan.language import LANGUAGE, LOSSES_NOW, OBJECTIVES, REFUSED, RENAMED, TEXT_ADAPTER
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
