@@ -16,8 +16,7 @@ from ofasys_lite.adapters.passes import Sources
 from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode
-from ofasys_lite.generalist.network import Network
-from ofasys_lite.generalist.network_session import NetworkSession
+from ofasys_lite.generalist.network import Network, NetworkSession
 from ofasys_lite.layout.pack import Part, Stream
 from ofasys_lite.model import ModelConfig, products
 from ofasys_lite.plan.constraints import Free

@@ -20,8 +20,7 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode
 from ofasys_lite.errors import CardError, DataError, ErrorGroup
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.network import Network
-from ofasys_lite.generalist.network_session import NetworkSession
+from ofasys_lite.generalist.network import Network, NetworkSession
 from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.generalist.rendering import Rendering, codes_in, give, given_elements
 from ofasys_lite.generalist.tensors import to_device

@@ -12,10 +12,10 @@ import numpy as np
 from ofasys_lite.data.findings import Remarks
 from ofasys_lite.data.groups import raw_values
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.bound import RowState
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example
 from ofasys_lite.layout.ready import ReadyTask
-from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.plan.segments import SlotSegment, option
 
 #: A limit that no value reaches.

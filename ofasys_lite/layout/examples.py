@@ -11,12 +11,11 @@ from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import cut, empty_target, group_key, opener, records, walked
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
-from ofasys_lite.layout.bound import Binder, Bound, BoundGroup, BoundSlot, BoundWords
+from ofasys_lite.layout.bound import Binder, Bound, BoundGroup, BoundSlot, BoundWords, RowState
 from ofasys_lite.layout.costs import row_lengths
 from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.layout.objectives import TOKENS, judged_targets
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
-from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
 from ofasys_lite.plan.segments import LossSpec, Plan, SlotSegment, ToolKey, walk, written_together

@@ -1,4 +1,4 @@
-"""User interface strings of Django in four languages: short free translation, hard to learn from so few pairs."""
+"""User interface strings of Django: free translation, hard to learn from so few pairs; text infilling in English."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 
 from ofasys_lite.recipes.fetch import Wheels
-from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble
+from ofasys_lite.recipes.intents import read_sentences
+from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble, numbered, split_of
 from ofasys_lite.recipes.spelling import LANGUAGES
 
 TARGETS = ("de", "fr", "es", "nl")
@@ -55,3 +56,20 @@ def build(wheels: Wheels, limits: Limits) -> Built:
         for source, target in sorted(read_strings(wheels, language).items())
     ]
     return Built(assemble("ui_translation", rows, limits))
+
+
+FEWEST_WORDS = 4
+PER_TEMPLATE = {"train": 14, "valid": 6, "test": 8}
+
+
+def build_infilling(wheels: Wheels, limits: Limits) -> Built:
+    """Short English sentences: Home Assistant's commands by template, and Django's strings."""
+    rows: dict[str, list[Row]] = {
+        split: [{"group": each.template, "text": each.text, "kind": "command"} for each in sentences]
+        for split, sentences in read_sentences(wheels, PER_TEMPLATE).items()
+    }
+    for text in sorted(read_strings(wheels, "de")):
+        group = text.casefold()
+        rows[split_of(group)].append({"group": group, "text": text, "kind": "interface"})
+    long = {split: [row for row in part if len(row["text"].split()) >= FEWEST_WORDS] for split, part in rows.items()}
+    return Built(numbered("infilling", long, limits))

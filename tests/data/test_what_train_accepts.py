@@ -19,8 +19,8 @@ from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.data.findings import shortened
 from ofasys_lite.errors import DataError
+from ofasys_lite.layout.bound import RowState
 from ofasys_lite.layout.ready import Ready, make_ready
-from ofasys_lite.layout.row_state import RowState
 from ofasys_lite.recipes.recipe import split_of
 
 TRAIN_IDS = [key for key in map(str, range(99)) if split_of(key) == "train"]

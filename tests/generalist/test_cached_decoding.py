@@ -15,8 +15,7 @@ from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis, decode
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.network import Network
-from ofasys_lite.generalist.network_session import NetworkSession
+from ofasys_lite.generalist.network import Network, NetworkSession
 from ofasys_lite.generalist.predicting import Request, predict
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate

@@ -27,8 +27,7 @@ from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.depth_sampling import RowChoice, RowsChoice
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode
-from ofasys_lite.generalist.network import Network
-from ofasys_lite.generalist.network_session import NetworkSession
+from ofasys_lite.generalist.network import Network, NetworkSession
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch

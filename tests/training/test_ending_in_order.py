@@ -23,8 +23,8 @@ from ofasys_lite.training import fit
 from ofasys_lite.training.accounting import RunTerms
 from ofasys_lite.training.callbacks import Validating, _Every
 from ofasys_lite.training.fit import TrainingRun, _precision
+from ofasys_lite.training.loop import _bar, _status
 from ofasys_lite.training.module import TrainingModule
-from ofasys_lite.training.progress import _bar, _status
 from ofasys_lite.training.ranks import Ranks, launched
 from ofasys_lite.training.resume import Beginning
 from ofasys_lite.training.settings import TrainSettings
