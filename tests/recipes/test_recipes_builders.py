@@ -140,7 +140,7 @@ BUILDS = {
     "detection": scenes.build_detection,
     "g2p": g2p.build,
     "intents": intents.build,
-    "infilling": infilling.build,
+    "infilling": ui_translation.build_infilling,
     "ui_translation": build_ui,
     "sudoku": sudoku.build,
 }
