@@ -28,18 +28,13 @@ UInt64 = NDArray[np.uint64]
 
 
 @lru_cache(maxsize=4096)
-def key_of(*parts: str | int) -> int:
-    """A 64-bit key for `parts`; equal on every machine, and different parts (`1` and `"1"`, too) give other keys."""
-    return int.from_bytes(_digest(parts, 8), "little")
-
-
-def _digest(parts: tuple[str | int, ...], size: int) -> bytes:
-    """`size` bytes of BLAKE2b over the parts, each with its type and length before it."""
+def key_of(*parts: str | int, size: int = 8) -> int:
+    """A key of `size` bytes; equal on every machine, and different parts (`1` and `"1"`, too) give other keys."""
     state = hashlib.blake2b(digest_size=size)
     for part in parts:
         text = str(part).encode()
         state.update(f"{type(part).__name__}{len(text)}:".encode() + text)
-    return state.digest()
+    return int.from_bytes(state.digest(), "little")
 
 
 def sample_rng(seed: int, task: str, sample_id: str, epoch: int) -> np.random.Generator:
@@ -47,8 +42,7 @@ def sample_rng(seed: int, task: str, sample_id: str, epoch: int) -> np.random.Ge
 
     It depends on its four arguments alone, so any worker or rank draws the same numbers (Philox, Salmon et al. 2011).
     """
-    key = int.from_bytes(_digest((seed, task, sample_id, epoch), 16), "little")
-    return np.random.Generator(np.random.Philox(key=key))
+    return np.random.Generator(np.random.Philox(key=key_of(seed, task, sample_id, epoch, size=16)))
 
 
 def sides(size: int) -> tuple[int, int]:
