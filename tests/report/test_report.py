@@ -122,7 +122,7 @@ def test_a_report_replaces_the_old_one_in_one_go(tmp_path, monkeypatch):
 
 def test_without_the_extra_the_report_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(OfasysError, match=r'pip install "ofasys_lite\[report\]"'):
+    with pytest.raises(OfasysError, match=r"pip install 'ofasys_lite\[report\]'"):
         render_report(RunResults("r", {}, ()))
 
 
