@@ -140,11 +140,7 @@ def _ending(place: Path) -> Iterator[None]:
 
 
 def _begun(model: GeneralistModel, start: Any, replay: float) -> Start:
-    """What the model begins with, its weights in it.
-
-    Raises:
-        CheckpointError: It is trained already, or of another size or other settings than the start.
-    """
+    """What the model begins with, its weights in it; CheckpointError: it is trained, or of other sizes or settings."""
     said = Start.of(start)
     begun = Start("", replay) if said is None else replace(said, replay=replay or said.replay)
     if said is None:

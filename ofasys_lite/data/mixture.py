@@ -322,11 +322,7 @@ def _check(tasks: Sequence[MixtureTask], samples_per_step: int) -> None:
 
 
 def _parts(tasks: Sequence[MixtureTask]) -> list[tuple[int, list[int]]]:
-    """(first step, weight of every task) of the stretches with constant weights.
-
-    Raises:
-        CardError: If in one of them no task has a weight.
-    """
+    """(first step, weight of every task) of the stretches with constant weights; CardError: in one nothing is drawn."""
     schedules = [Schedule.parse(task.weight, f"task {task.name}: weight") for task in tasks]
     parts = stairs(schedules)
     for step, weights in parts:

@@ -122,11 +122,7 @@ def parse_spec(spec: str | Path | Mapping[str, Any] | Sequence[str | Path]) -> S
 
 
 def _split(value: Any) -> dict[str, Any]:
-    """What `split` says: the name of a split, or shares of train, valid and test in percent.
-
-    Raises:
-        DataError: It is neither, or the shares do not add up.
-    """
+    """What `split` says: a split's name, or shares of train, valid and test in percent; DataError if neither."""
     if value is None or isinstance(value, str):
         return {"split": value or ""}
     form = "write the shares in percent: split: {train: 80, valid: 10, test: 10}"

@@ -62,11 +62,7 @@ class Prediction:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
     def _file(self, what: str, help: str) -> tuple[Any, Preprocess]:
-        """The only value of a kind that stands in a file of its own, and what knows it; `""` takes any kind.
-
-        Raises:
-            DataError: There is none, or more than one.
-        """
+        """The only value of a kind (`""`: any) in a file of its own, and what knows it; DataError: none, or several."""
         found = [each for each in files_in(self.values, self.tools) if what in ("", each[2].kind)]
         if len(found) != 1:
             word = "pictures" if {what, *(tool.kind for _, _, tool in found)} <= {"", kinds.PICTURE} else "files"

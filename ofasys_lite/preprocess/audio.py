@@ -304,11 +304,7 @@ def _resampled(signal: Floats, rate: int, wanted: int, options: Options, rng: np
 
 
 def _header(value: Any, options: Options, settings: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(samples, rate) by the header; None where a folder, a network or a decoder would be needed.
-
-    Raises:
-        DataError: There is no sound, none of a known format, or it is too short or too long.
-    """
+    """(samples, rate) by the header, None where that needs a folder, a network, a decoder; DataError: no fit sound."""
     if elsewhere(value, settings) or hasattr(value, "get_all_samples"):
         return None
     source = locate(value, settings.get("folder"), "audio", BASE64_HEADS)

@@ -255,11 +255,7 @@ def _unreadable(opened: Split, reason: str) -> DataError:
 
 
 def _try_metrics(opened: Split) -> None:
-    """Judges one reference by itself, so that a metric that lacks a column or a package is told before predictions.
-
-    Raises:
-        OfasysError: What the metric of pictures or sounds says.
-    """
+    """Judges one reference by itself: that a metric lacks a column or a package is told before predictions."""
     source = opened.rows.source
     for judge, train in zip(opened.judges, opened.training, strict=True):
         if judge.kind not in kinds.MEDIA:
@@ -297,10 +293,7 @@ def _against(opened: Split, judge: Judge, seed: int) -> list[Answers]:
 def _result(
     model: Generalist, opened: Split, made: Predicted, held: Sequence[Sequence[Answers]], counts: tuple[int, int, int]
 ) -> TaskResult:
-    """The scores of a task, and samples to look at.
-
-    `counts`: samples to look at, seed, parts of the intervals.
-    """
+    """The scores of a task, and samples; `counts`: samples to look at, seed, parts of the intervals."""
     samples, seed, parts = counts
     said = _said(opened, made, held)
     found = scored(said, seed, parts, opened.training)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofasys_lite.recipes import digits, easy_vqa, g2p, intents, scenes, sudoku, text_to_sql, translation
+from ofasys_lite.recipes import digits, easy_vqa, g2p, intents, scenes, sudoku, text_to_sql, translation, ui_translation
 from ofasys_lite.recipes.digits import digit_group, png
 from ofasys_lite.recipes.fetch import Wheels
 from ofasys_lite.recipes.prepared_folders import content_hash
