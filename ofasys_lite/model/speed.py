@@ -26,9 +26,7 @@ class Speed:
     """What the probe found, in floating point operations a second.
 
     Attributes:
-        rows: Rows of the products and of the block.
-        width: Columns that they read; they make `inner`.
-        inner: Columns that they make.
+        rows: Of the products, which read `width` columns and make `inner`, and of the block.
         fp32: Products in fp32.
         bf16: Products in bf16, where the run takes it; else 0.
         block: A block of the model forward and backward, in the run's precision: what a step does most of its time.
@@ -53,10 +51,7 @@ def probe_speed(
     """Speeds on `device` with sequences of `length` rows, `rows` together; fewer where they would take too long.
 
     Args:
-        config: Sizes of the model.
-        rows: Rows of a pack.
-        length: Rows of a sequence.
-        device: Where the run computes.
+        rows: Of a pack.
         bf16: Whether the run's products are in bf16.
         clock: Seconds; benchmarks on a shared machine give the process's own.
     """

@@ -42,15 +42,7 @@ _STEPS = 1000
 
 @dataclass(frozen=True, slots=True)
 class TaskCost:
-    """What a task takes of a step.
-
-    Attributes:
-        name: The task.
-        samples: Samples a step, over all ranks.
-        source: Source rows of a sample, in the mean.
-        target: Target rows of a sample, in the mean.
-        work: Operations of a step and numbers kept, over all ranks.
-    """
+    """What a task takes of a step: samples and work over all ranks, source and target rows of a sample in the mean."""
 
     name: str
     samples: float
@@ -66,10 +58,8 @@ class Expected:
     Attributes:
         parameters: Numbers of the model by part.
         trained: How many of them some step trains.
-        tasks: Tasks of the mixture.
         update: Operations of an optimizer's update beside those on single numbers (Muon's products).
         memory: Bytes on each rank by what they are for.
-        ranks: Processes that train.
         packs: Packs of a rank in a step, in the mean.
         widest: Source and target rows of the largest pack.
     """
@@ -164,10 +154,9 @@ def memory_of(
     Args:
         network: Its weights are in fp32.
         trained: Parameters that some step trains, with their groups.
-        settings: How the run trains.
         kept: Numbers that the forward pass over the largest pack keeps.
         bf16: Products in bf16: weights are cast for a pass, and most of what is kept has half the size.
-        ranks: Processes; above 1 DDP sends gradients in buckets of its own.
+        ranks: Above 1 DDP sends gradients in buckets of its own.
     """
     numbers = sum(p.numel() for p in network.parameters())
     gradients = 4.0 * sum(p.numel() for p, _ in trained)

@@ -28,11 +28,6 @@ class Outlook:
     """An estimate beside what there is.
 
     Attributes:
-        expected: The estimate.
-        settings: How the run trains.
-        config: Sizes of its model.
-        speed: What the probe found.
-        device: Where it computes.
         room: Bytes of memory of the device, or of the machine; 0 where nobody says.
     """
 
