@@ -68,8 +68,6 @@ class OfasysError(ValueError):
 
     Attributes:
         code: Stable code such as `E105`; empty where the message needs none.
-        message: What is wrong, in one short sentence.
-        place: Where, or None.
         help: What is allowed and what to do; may be empty.
     """
 

@@ -32,8 +32,6 @@ class Shared:
 
     Attributes:
         embedding: The token table, shared by handing over the same module.
-        dropout: Dropout probability of the preset.
-        decoder_layers: Layers of the decoder.
     """
 
     width: int
@@ -107,7 +105,6 @@ class Section:
     """Weights of an adapter that not every one of its pieces needs; in a step without such pieces they do not move.
 
     Attributes:
-        parameters: The weights.
         count: How many pieces or rows of a pack need them.
     """
 
@@ -120,7 +117,6 @@ class Adapter(nn.Module):
 
     Args:
         settings: The modality card's settings, with the preset's overrides merged in.
-        shared: Width and shared modules.
     """
 
     #: Its rows are codes with depth, which heads of its own learn and write (`adapters/codes.py`).
@@ -198,7 +194,6 @@ def counted(module: _Module, run: Callable[[_Module], Sequence[Tensor]], rows: i
 
     Args:
         module: On any device; a copy without values is run.
-        run: What is run, on that copy.
         rows: Rows that it fills. Where values decide what it computes, so that nothing can be counted, every matrix is
             taken to be used once by each of them.
     """

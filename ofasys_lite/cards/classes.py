@@ -47,7 +47,6 @@ def load_class(path: str, base: type, what: str) -> Any:
 
     Args:
         path: `my_package.my_module.MyClass`.
-        base: What it must be derived from.
         what: What it is to the card, for messages: `adapter`, `preprocess`.
     """
     found = load_object(path, what)

@@ -111,7 +111,6 @@ class Coded:
 
     Attributes:
         pixels_NCHW: Reconstruction in -1 to 1.
-        quantized: Codes and sums.
         error: Of the reconstruction, as the config's `loss` measures it.
         loss: The error plus weighted commitment.
     """

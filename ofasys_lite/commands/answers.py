@@ -40,7 +40,6 @@ class Item:
     """One row to be answered.
 
     Attributes:
-        number: Its number from 0 on.
         folder: Folder of relative media paths.
         error: Why it cannot be read; empty if it can.
     """
@@ -100,7 +99,6 @@ class Answering:
     Attributes:
         columns: Slot column -> data column, as the task's card has it.
         values: Column -> value that holds for all rows.
-        inputs: Columns that the line reads.
         options: Decoding in place of the task's, or None.
         files: Folder of values that stand in files of their own (generated pictures), or None.
     """

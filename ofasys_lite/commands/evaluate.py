@@ -136,9 +136,6 @@ def _refuse_tasks(arguments: Sequence[str]) -> None:
 def evaluate_run(run: str | Path, options: EvaluateOptions | None = None) -> RunResults:
     """The results of a finished run, after printing the table and writing metrics.json, evaluation.json, report.html.
 
-    Args:
-        run: The run's folder or an export.
-
     Raises:
         OfasysError: Unknown run, task or checkpoint, sources that cannot be opened.
     """

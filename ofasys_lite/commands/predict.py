@@ -54,7 +54,6 @@ class _Asked:
     Attributes:
         task: A learned task, or None for a line.
         columns: Slot column -> data column, as the task's card has it.
-        inputs: Columns that the line reads.
     """
 
     task: str | None

@@ -40,12 +40,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run was asked for beside its tasks, checked.
-
-    Attributes:
-        data: Tokenizer and bins.
-        loggers: Names of the loggers that write.
-    """
+    """What a run was asked for beside its tasks, checked."""
 
     train: TrainSettings
     model: ModelConfig

@@ -38,7 +38,6 @@ def noted(jobs: list[Job], content: Mapping[str, Any], folder: str, run: Callabl
     """Runs one job inside Hydra and adds to `jobs` what became of it, also where it raises.
 
     Args:
-        content: Its composed configuration.
         folder: Its folder below runs/, where the run has no name.
     """
     from ofasys_lite.report.sweeps import Job

@@ -125,7 +125,6 @@ class Draw:
     Attributes:
         task: Index of the task in the mixture.
         epoch: How often the task's data had been gone through before.
-        index: Row of the task's data.
         ordinal: How many samples of the task were drawn before this one, over the whole run.
     """
 
@@ -141,7 +140,6 @@ class MixtureTask:
 
     Attributes:
         name: Task name; it keys the task's shuffles, so adding another task never changes this one's order.
-        size: Number of rows of its training split.
         weight: How often it is drawn, against the other tasks, in samples; a number or a schedule over steps.
         epochs: At most so many passes over its rows, then its share goes to the other tasks; None: no limit.
         block: Samples drawn at a time, all in one step.

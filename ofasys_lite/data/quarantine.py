@@ -40,7 +40,6 @@ class Quarantined:
 
     Attributes:
         row: Row number in the task's training split, from 0 on.
-        attempts: How often it was drawn.
         place: Where it stands, `qa.csv, row 17` (rows count from 1 on); empty in checkpoints from before this was kept.
     """
 

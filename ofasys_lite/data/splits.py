@@ -25,7 +25,6 @@ class SplitView(Subset):
     """The rows of a source that belong to one split.
 
     Args:
-        split: `train`, `valid` or `test`.
         group_column: Column whose value keys the hash, so that rows of one group stay together; None: the sample id.
         missing: Splits that have no source of their own; `train` keeps all rows of the others.
 

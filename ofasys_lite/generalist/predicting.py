@@ -110,9 +110,7 @@ class _Prepared:
     """A request whose row was read.
 
     Attributes:
-        options: Its decoding, or its task's.
         examples: What the encoder reads; with guidance also the emptied source.
-        constraints: What each target may be.
     """
 
     number: int
@@ -235,7 +233,6 @@ def _written(network: Network, sources: Sources, asked: Mapping[int, _Asked], st
 
     Args:
         asked: The samples, in the order of their sources.
-        steps: Steps that are expected, if known.
     """
     found: dict[int, _Found] = {}
     walked = list[int]()

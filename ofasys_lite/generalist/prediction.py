@@ -25,8 +25,6 @@ class Prediction:
     """One sample's output.
 
     Attributes:
-        task: Task name.
-        id: Sample id.
         values: Value per target column: text, [x0, y0, x1, y1], a record, a list of records of a group, a PIL image.
         score: Length-normalised log probability of the decoding; of several targets (`;;`) the sum of theirs.
         modalities: Modality per target column.

@@ -25,7 +25,6 @@ class NetworkSection:
     """Weights that idle together.
 
     Attributes:
-        parameters: The weights.
         count: How much of a pack, and of what it asks of the adapter, goes through them; in a step of zeros alone they
             stay.
         adapter: Whose weights they are; empty: the encoder-decoder's.

@@ -107,7 +107,6 @@ class _Scan:
         items: Slots, groups and bars of the sentence so far.
         openings: Its unpaired parentheses and brackets.
         open_marks: How many of each kind stand in `openings`, so that a lone closing mark costs nothing.
-        slots: Number of slots of the line so far.
         dangling: The first unpaired opening of each kind in the sentences before.
     """
 

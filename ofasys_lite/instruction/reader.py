@@ -66,7 +66,6 @@ class Reader:
     Attributes:
         types: All known types, aliases included.
         listed: The same in the order in which messages list them.
-        origin: Where the text stands.
         errors: Errors on record: span, code, message, help.
         lost_mark: An unclosed slot may have swallowed an arrow, so its absence is no error of its own.
     """

@@ -30,8 +30,6 @@ class SlotRows:
 
     Attributes:
         side: `source` or `target`.
-        key: Slot key.
-        modality: Canonical modality.
         counts: Rows of the stream per value.
         cut: Number of values that `max_length` cuts.
         limit: `max_length`, or None.
@@ -50,7 +48,6 @@ class Analysis:
     """What sampled rows of one task look like.
 
     Attributes:
-        rows: Rows per split.
         broken: How many of them cannot be read, and the first reason.
         slots: Lengths by slot, source first.
         sources: Source rows per sample.

@@ -40,7 +40,6 @@ class BoundSlot:
     """A slot.
 
     Attributes:
-        target: It stands on the target side.
         learned: Its objectives, and what each counts for.
         judged: What the verdicts on its pictures count for: relevance, fidelity; none where its codec has no judges.
         span: A span of the text is hidden, and the target learns it (MASS).
@@ -72,7 +71,6 @@ class BoundTemplate:
     """One paraphrase.
 
     Attributes:
-        targets: Its targets.
         readers: The slots of the source and their Preprocess, groups opened.
         drop: Probability with which its slots with `drop=` are emptied in training.
     """
@@ -89,7 +87,6 @@ class Binder:
 
     Attributes:
         tools: Preprocessors by `tool_key`.
-        vocabulary: The run's vocabulary.
         objectives: By (`tool_key`, loss).
         terms: Every loss term of what was bound, in the order in which they were met.
     """
@@ -159,7 +156,6 @@ class RowState:
         objectives: What is learned is wanted.
         own_holes: Transparent parts of masked pictures say what is hidden.
         masked: Column -> its masked text or picture, of which the target learns what is hidden.
-        pieces: Laid out so far.
         learned: What objectives learn of them.
     """
 

@@ -32,7 +32,6 @@ class ExampleMaker:
 
     Args:
         preprocess: Preprocessors by `tool_key` of the plan's slots.
-        vocabulary: The run's vocabulary.
         objectives: By (`tool_key`, loss) of the plan's slots.
     """
 

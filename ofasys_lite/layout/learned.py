@@ -44,9 +44,7 @@ class LearnedPiece:
     """A piece of a pack, and where its rows stand, for the objective that learns it.
 
     Attributes:
-        piece: The piece.
         rows_P: Rows of the stream: on a causal target those that predict its elements.
-        side: Which stream.
         adapter: The adapter whose head learns it.
         number: Its number among the pieces of its own adapter in the stream.
         first: Rows of the pieces before it in that order.

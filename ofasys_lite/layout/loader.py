@@ -38,7 +38,6 @@ class Share:
     """One rank's part of a step.
 
     Attributes:
-        step: Number of the step.
         packs: What goes through the model, one after another.
         refused: Rows that were replaced by spare ones.
         failure: Why there are no packs: a task whose rows cannot be read. None where all is well.
@@ -54,7 +53,6 @@ class Steps:
     """Item k -> Share of step k.
 
     Args:
-        seed: Seed of the samples' generators.
         budgets: Source and target rows of a pack.
     """
 

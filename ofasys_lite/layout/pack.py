@@ -25,7 +25,6 @@ class Side:
     """One sequence, of the source where it is no Target.
 
     Attributes:
-        pieces: Its pieces in order.
         learned: What objectives learn of them.
         causal: Row t is fed element t - 1 and predicts element t, the last is never fed; else all rows see each other,
             and each stands for its own element (the source; mask-predict).
@@ -99,7 +98,6 @@ class Stream:
     Attributes:
         positions_S3: (time, row, column) of each row; every sequence starts at 0.
         lengths: Rows per sequence, on the host.
-        parts: What fills the rows.
     """
 
     positions_S3: Any
@@ -117,13 +115,11 @@ class Batch:
     """One pack.
 
     Attributes:
-        source: Source stream.
         target: Target stream, shifted: row t holds what was before and predicts element t.
         cross: (target rows, source rows) per encoding, in stream order: the lengths of cross-attention.
         causal_rows: Number of leading target rows that are causal.
         losses: What is learned. Its order is the order of loss values: target before source, then by name of the
             objective and of the adapter.
-        terms: The loss terms met in the pack.
         samples: (task, id) per sample, in stream order.
     """
 

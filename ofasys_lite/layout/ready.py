@@ -55,8 +55,6 @@ class ReadyTask:
 
     Attributes:
         plan: Its plan, closed sets frozen.
-        sources: Rows per split.
-        maker: Lays rows out as examples.
         notes: What the user should be told (splits made by rule, order not reproducible ...).
     """
 

@@ -102,11 +102,9 @@ class Score:
     """One metric of one task: the value with its 95 % interval over groups.
 
     Attributes:
-        name: Name of the metric as the card has it.
         value: The metric on all items.
         low: Lower end of the interval; NaN where fewer than two groups make that meaningless.
         high: Upper end, likewise.
-        items: Number of items.
         groups: Number of groups; of crossed ones, of the way that has fewer.
         unit: `share`, `points` or `errors per ...`.
         higher_is_better: False for error rates.
@@ -150,7 +148,6 @@ class Margin:
         value: Difference on all items, in the metric's unit.
         low: Lower end of the 95 % interval, the same groups left out on both sides; NaN below two groups.
         high: Upper end, likewise.
-        unit: Unit of the metric.
         groups: Number of groups; of crossed ones, of the way that has fewer.
     """
 

@@ -32,7 +32,6 @@ class EncoderDecoder(nn.Module):
     root of their number in the stack. Dropout is the only randomness.
 
     Attributes:
-        config: Sizes and switches.
         backend: Attention back-end forced for tests, None to choose by device, type and length.
     """
 
@@ -89,7 +88,6 @@ class EncoderDecoder(nn.Module):
             x_TD: Embedded target rows, sequences end to end, the causal ones first.
             positions_T3: Time, row and column of each row.
             states_SD: What `encode` gave; None in a decoder-only model.
-            source_positions_S3: Positions of the source rows.
             lengths: Rows of each target sequence.
             cross_lengths: Per encoding, in order: its target rows (all its target sequences) and its source rows.
             causal_rows: Leading rows whose sequences are causal; None means all.
@@ -133,7 +131,6 @@ class EncoderDecoder(nn.Module):
 
         Args:
             states_SD: What `encode` gave; a decoder-only model gives no states and one length 0 per row.
-            source_positions_S3: Positions of the source rows.
             source_lengths: Rows of each source.
             room: Steps that are expected, if known. The buffers are made for them, and where they are many (96 on a
                 CPU) the weights of the decoder are laid out anew for steps of few rows. Neither is done, and every

@@ -53,7 +53,6 @@ def given_codec(
     """The checked `codec=` of a slot, the modality's first codec where it writes with one and none is named.
 
     Args:
-        planning: Takes the mistakes.
         value: The attribute's plain value, None where it is not given.
         written: The slot is learned on the target side.
     """

@@ -88,7 +88,6 @@ class Repeat:
     """Between `least` and `most` elements; each opens with the id of its alternative, `end` closes the group.
 
     Attributes:
-        alternatives: Part per alternative.
         openers: Control id that opens an element, one per alternative (all distinct).
         end: Control id that ends the group. Illegal before `least` elements; the only legal id after `most`.
     """
@@ -196,7 +195,6 @@ class Whole:
     It is the only slot of its target: rows that see each other have no place in a walk from left to right.
 
     Attributes:
-        adapter: Name of the adapter.
         positions: Relative (time, row, column) of each row, as in `Piece.positions_P3`.
         about: What else the adapter is to know, as (name, value) pairs.
     """
@@ -231,7 +229,6 @@ class Grammar:
     compiled form), and give `start`, `least`, `most` and `moves`.
 
     Attributes:
-        start: The first state.
         least: Fewest ids of the whole part, at least 1.
         most: Most ids of it; a length limit keeps to moves from which the end can be reached.
     """

@@ -46,11 +46,8 @@ class Line:
         what: The words, the column, or the list that is walked.
         modality: Canonical modality; empty for words and groups.
         preprocess: Class that reads the value; `planned` where there is none yet.
-        adapter: Class that embeds it.
-        tokens: Rows it fills.
         loss: Objective, unit and weight; `read` or `forced` where nothing is learned.
         constraint: What it may be in decoding, in words.
-        attributes: Typed options.
     """
 
     side: str

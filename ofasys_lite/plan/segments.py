@@ -84,7 +84,6 @@ class SlotSegment:
     Attributes:
         key: Name of the slot within its task: the column, with `over.` before it inside a group with `over=`.
             The loss term of a target slot is (task, key).
-        modality: Canonical modality name.
         column: Data column (the slot's number as text if unnamed).
         exact: The column was quoted: no nested path.
         optional: A row without the column drops the slot.
@@ -95,9 +94,7 @@ class SlotSegment:
         learned: True if the slot's elements carry loss (target side, no `no_loss`).
         losses: Objectives: cross entropy on learned target slots, `ctc` and later ones on source slots.
         weight: Factor on the slot's losses.
-        closed: Closed set, or None.
         drop: Probability with which the slot is emptied in training.
-        span: Place in the line.
         column_span: Place of the column's name in the line (the slot's own where it has no name).
         ways: Ways in which it may be written, if it is learned.
     """
@@ -149,7 +146,6 @@ class GroupSegment:
         cut: Elements above this number are cut (`max=`), or None.
         keep: Which elements a cut keeps: `first`, `last` or `random`.
         order: `given` or `random`.
-        span: Place in the line.
         over_span: Place of `over=` in the line (the group's own without it).
     """
 

@@ -29,8 +29,6 @@ class Grid:
     """Rows and columns of cells that hold one of a few values.
 
     Attributes:
-        rows: Number of rows.
-        columns: Number of columns.
         values: What a cell may hold, as the line spells it.
         blank: A target's cell may be blank; a source's always may.
     """

@@ -55,7 +55,6 @@ class Vocabulary:
 
     Args:
         model: Serialized SentencePiece model.
-        bins: Number of box bins.
         declared: Names of the rows after the bins, in order.
     """
 

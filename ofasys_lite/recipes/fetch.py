@@ -29,7 +29,6 @@ class Source:
 
     Attributes:
         wheels: File name of each known wheel with its sha256, one per platform.
-        licence: Licence of what is read from it.
     """
 
     package: str

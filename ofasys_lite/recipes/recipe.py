@@ -29,7 +29,6 @@ class Column:
         name: Column name, as an instruction line binds it.
         kind: text, image (PNG bytes), audio (FLAC bytes), box (x0, y0, x1, y1 in pixels), objects (records of box and
             label), grid (rows of digits), record (a dictionary; keys that a row lacks are null) or list (of text).
-        help: What it holds.
     """
 
     name: str
@@ -58,7 +57,6 @@ class RecipeInfo:
         name: Name of the recipe and of the prepared folder.
         title: One line for `ofasys-lite data list`.
         sources: The pinned wheels it reads; empty for a generator.
-        licence: Licence of the prepared rows.
         columns: All columns but `id` and `group`, which every data set has.
         group: What `group` holds: the unit that never crosses a split and that intervals resample.
         limits: The largest number of rows per split.

@@ -22,7 +22,6 @@ class Table:
     """What the questions need to know of a table.
 
     Attributes:
-        name: Name in the database.
         one, many: What a row is called.
         key: Column that names a row; empty if rows have no name.
         words: Text columns to select by, with the phrase that comes before the value.

@@ -60,7 +60,6 @@ class Writer:
     """Draws words in the fonts of opened wheels, black on white.
 
     Args:
-        wheels: Wheels that hold the fonts.
         side: Pixels of a picture in each direction.
         margin: Pixels kept free on each side.
         height: Largest share of the side that letters with both ascender and descender may take, so that short words

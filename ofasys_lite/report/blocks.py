@@ -26,7 +26,6 @@ class Block:
 
     Attributes:
         kind: `text`, `picture`, `sound`, `table`, `pairs` or `nothing`.
-        label: Small caption, such as the column.
         text: The text; beside a picture or a sound what else is to be said of it.
         picture: Data URI of a picture (or of a sound's spectrogram).
         sound: Data URI of a sound.

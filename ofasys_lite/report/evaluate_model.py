@@ -67,7 +67,6 @@ class Predicted:
         predictions: Value per judge, per row.
         references: Value per judge, per row.
         rows: The rows without media, for metrics that look at them.
-        refused: The rows that were left out.
     """
 
     numbers: tuple[int, ...]

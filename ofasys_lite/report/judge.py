@@ -47,10 +47,8 @@ class Judge:
     """One metric of a task and the target it judges.
 
     Attributes:
-        segment: The slot or group that is judged.
         column: The target's name among a prediction's values.
         kind: Kind of the value (`preprocess.kinds`), as baselines know it.
-        higher: Whether more is better.
     """
 
     metric: MetricSpec

@@ -16,7 +16,6 @@ class Answers:
 
     Attributes:
         kind: `trivial` (listed under `baselines` in the card) or `reference` (under `references`).
-        values: One answer per evaluated row.
         note: What a reader should know, such as the training rows it was fitted on; may be empty.
     """
 
@@ -31,11 +30,9 @@ class Told:
     """All that one metric of a task judges.
 
     Attributes:
-        column: The target that it judges.
         kind: Kind of the values (`preprocess.kinds`).
         higher: Whether more is better, where the metric does not say it itself.
         closed: The values of a closed set, in its order; empty for others.
-        predictions: What the model said, per row.
     """
 
     name: str
@@ -53,7 +50,6 @@ class Said:
     """All that was said to the rows of a task: enough to make its scores once more.
 
     Attributes:
-        ids: Name of each row.
         groups: Group of each row, a pair where groups cross.
         rows: The rows without media, for metrics that look at them.
         told: Per metric, the headline first.
@@ -85,9 +81,7 @@ class Sample:
     """One row with what the model made of it.
 
     Attributes:
-        inputs: Source values in reading order.
         prediction: What the model said: text, box, list of objects, structure; None shows only the reference.
-        reference: What the data says.
         correct: True or False where that can be said of one sample, else None.
         id: Name of the row, for finding it again.
         looks: How prediction and reference look, as for `SampleInput.shown`.
@@ -121,7 +115,6 @@ class TaskResult:
     """One task: its metric, what it is held against, and samples to look at.
 
     Attributes:
-        metric: Score on the evaluated split.
         baselines: Trivial baselines and classical references on the same rows.
         margin: Model minus the strongest trivial baseline, paired; None without a trivial baseline.
         samples: A few rows with predictions, none chosen by how well the model did.
@@ -170,8 +163,6 @@ class RunResults:
         history: Rows of metrics.jsonl. `kind` is `train` (step, time in s, task, slot, loss; optional chance, tokens
             and samples since the row before), `step` (step, time, tokens_per_second) or `valid` (step, time, task,
             value: a normalised score).
-        quarantine: Rows that were left out.
-        split: Name of the evaluated split.
     """
 
     name: str

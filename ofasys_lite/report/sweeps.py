@@ -27,7 +27,6 @@ class Job:
     """One run of a sweep.
 
     Attributes:
-        number: Its place in the sweep.
         values: What was overridden: key -> value as text.
         lack: Why it has no scores; of an evaluated run, which tasks have none.
         scores: Task -> headline metric.

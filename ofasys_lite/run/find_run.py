@@ -21,7 +21,6 @@ class Found:
 
     Attributes:
         folder: What the user named: a run or an export.
-        export: The export inside it.
         tasks: What the model learned: name -> {"card": ..., "closed": ..., "plan": ...}.
     """
 

@@ -94,7 +94,6 @@ def train(
     """The trained generalist (averaged weights where the settings keep an average); its folder holds the run.
 
     Args:
-        loggers: Further Lightning loggers.
         validate: Called at validations with (generalist, step, seconds); returns the mean normalised score.
 
     Raises:

@@ -46,7 +46,6 @@ class CodecTrainer:
         data: Settings of the run's data, which go before those of the cards.
         layers: Of the model's decoder: codes that are deeper are refused before a codec is trained.
         before: Called before a training draws its own progress.
-        after: Called when it is done.
     """
 
     modalities: Mapping[str, ModalityCard]

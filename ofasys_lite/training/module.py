@@ -37,8 +37,6 @@ class Gathered:
 
     Attributes:
         sums: Summed loss per term of the run.
-        units: Loss units per term.
-        samples: Samples per task.
         rows: Source rows, target rows with loss.
     """
 

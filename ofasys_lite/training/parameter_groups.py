@@ -30,10 +30,8 @@ class Group:
 
     Attributes:
         name: The patterns that chose them and `matrices` or `others`.
-        optimizer: What trains them.
         parameters: By their name in the network.
         lr: Factor of the trainer's learning rate, the optimizer's own among it.
-        decay: Weight decay.
         first: The first step they are trained in; None: from the begin.
         last: The first step they are trained in no more; None: never.
     """

@@ -47,7 +47,6 @@ class OptimizerSpec:
     Attributes:
         path: `adamw`, `muon`, a dotted path, or in Python the function or class itself.
         lr: Its learning rate as a factor of `trainer.lr`.
-        options: Its further options.
     """
 
     path: str | Callable[..., Any] = "adamw"
@@ -118,7 +117,6 @@ class ConverterSpec:
 
     Attributes:
         path: `lora`, a dotted path, or in Python a class, a function or the converter itself.
-        options: Its keywords.
     """
 
     path: Any
@@ -166,7 +164,6 @@ class ParameterRule:
         lr: Factor of the optimizer's learning rate.
         decay: Weight decay, of everything that matches.
         train: Steps (from, to) in which they are trained, to exclusive; None is the begin or the end.
-        optimizer: What trains them.
     """
 
     match: tuple[str, ...]

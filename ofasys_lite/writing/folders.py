@@ -42,7 +42,6 @@ def locked(folder: Path, what: str = "run") -> Iterator[None]:
     Ranks beside rank 0 pass: its lock is theirs. Where the disk knows no locks, there is none.
 
     Args:
-        folder: Made where it is missing.
         what: What is in it, for the message.
 
     Raises:
@@ -146,7 +145,6 @@ def claim_folder(
         folder: Absent, empty, or a folder that `ours` knows.
         ours: Whether what is in the folder was made by us; asked of a folder that is not empty.
         what: What is written, for the message (`a data set`).
-        help: The way out, for the message.
         names: Names that are written; other files may then stand beside them. None: the folder is to be ours alone.
 
     Raises:

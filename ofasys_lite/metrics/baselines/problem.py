@@ -32,10 +32,7 @@ class Problem:
     Attributes:
         train_rows: Rows to learn from, as dicts of plain values.
         test_rows: Rows to answer; their target column is never looked at.
-        inputs: Names of the source columns.
-        target: Name of the target column.
         target_kind: Kind of its values (`preprocess.kinds`).
-        seed: Seed of baselines that draw.
         metric: Name of the metric that judges the task, for baselines that are chosen by it on the training rows.
         higher: Whether more is better, where the metric does not say it itself.
     """
