@@ -19,7 +19,7 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.model import pick_device
 
 #: Modules that pick a device.
-PICKING = ("generalist.export", "codec.codec_folders", "codec.train_codec", "training.fit")
+PICKING = ("generalist.export", "codec.image_codec", "codec.train_codec", "training.fit")
 META = torch.device("meta")
 
 
