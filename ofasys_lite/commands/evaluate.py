@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: What is written, with the tail of an evaluation in the place of the braces.
 _FILES = ("metrics{}.json", "evaluation{}.json", "report{}.html", "samples{}", "predictions{}")
-#: Without torch; report/seen.py tells what they do.
+#: Without torch; report/task_rows.py tells what they do.
 _SEEN = ("refuse", "drop", "keep")
 
 

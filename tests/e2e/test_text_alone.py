@@ -17,11 +17,9 @@ OTHERS = (
     "adapters/codes.py",
     "adapters/depth_heads.py",
     "adapters/in_rounds.py",
-    "adapters/judges.py",
     "adapters/judging.py",
     "decoding/coding.py",
     "decoding/mask_predict.py",
-    "generalist/given_codes.py",
     "generalist/rendering.py",
 )
 
