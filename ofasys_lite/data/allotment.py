@@ -5,10 +5,7 @@ floor((k * left + half) / (left + right)) of them to its left child, an integer 
 so every draw is routed by itself in O(depth), and after left + right draws the split is exactly left : right (a round).
 A task's count stays within 2 draws of its share. Where weights change, counts carry over, with their rounding rests.
 
-Tasks drawn in blocks come first: the tree of the largest block hands whole blocks to its tasks, and one leaf, the gate,
-passes blocks on to the tree of the next smaller block, cut into its units. So no block ever crosses a step.
-
-Suffixes of array names: U units, N samples, P pieces of constant weights, I inner nodes.
+Suffixes of array names: N samples, P pieces of constant weights, I inner nodes.
 """
 
 from __future__ import annotations
@@ -40,10 +37,10 @@ def whole_weights(weights: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A stretch of units with constant weights; one list entry per inner node.
+    """A stretch of draws with constant weights; one list entry per inner node.
 
     Attributes:
-        start: First unit of the piece.
+        start: First draw of the piece.
         weights: Whole weight of every task.
         reached: Draws that have reached the node before the piece.
         passed: Of these, draws passed to the left child.
@@ -68,30 +65,16 @@ class Stretch:
 
 
 class Allotment:
-    """Routes units to tasks.
+    """Routes draws to tasks.
 
     Args:
-        blocks: Samples that each task draws at a time; they must divide one another.
         weights: Typical weights, which shape the tree (heavier tasks nearer the root).
     """
 
-    def __init__(self, blocks: Sequence[int], weights: Sequence[float]) -> None:
-        self.blocks = tuple(blocks)
-        self.sizes = tuple(sorted(set(blocks), reverse=True))
-        self.children: list[tuple[int, int]] = []  # inner nodes; ~leaf where negative
-        self.roots: list[int] = []
-        tasks = len(blocks)
-        # leaf numbers: tasks first, then the gate of each stage but the last
-        for stage, size in enumerate(self.sizes):
-            heap = [(weights[task], task, ~task) for task in range(tasks) if blocks[task] == size]
-            if stage + 1 < len(self.sizes):
-                rest = sum(weights[task] for task in range(tasks) if blocks[task] < size)
-                heap.append((rest, tasks + stage, ~(tasks + stage)))
-            self.roots.append(self._grow(heap))
-        self.pieces: list[Stretch] = []
-
-    def _grow(self, heap: list[tuple[float, int, int]]) -> int:
-        """The root of a Huffman tree over (weight, tie break, node) leaves."""
+    def __init__(self, weights: Sequence[float]) -> None:
+        self.tasks = len(weights)
+        self.children: list[tuple[int, int]] = []  # inner nodes; ~task where negative
+        heap = [(weight, task, ~task) for task, weight in enumerate(weights)]  # weight, tie break, node
         heapq.heapify(heap)
         tie = 1 << 40
         while len(heap) > 1:
@@ -99,26 +82,26 @@ class Allotment:
             self.children.append((heavy[2], light[2]))
             heapq.heappush(heap, (light[0] + heavy[0], tie, len(self.children) - 1))
             tie += 1
-        return heap[0][2]
+        self.root = heap[0][2]
+        self.pieces: list[Stretch] = []
 
-    def counts(self, units: int) -> list[int]:
-        """Units of its own block size that every task owns of the first `units` units."""
-        piece = self.piece_at(units)
-        out = [0] * (len(self.blocks) + len(self.sizes))
-        for node, count in self._visit(piece, units):
+    def counts(self, draws: int) -> list[int]:
+        """How many of the first `draws` draws every task owns."""
+        piece = self.piece_at(draws)
+        out = [0] * self.tasks
+        for node, count in self._visit(piece, draws):
             if node < 0:
                 out[~node] = count
-        return out[: len(self.blocks)]
+        return out
 
-    def piece_at(self, unit: int) -> Stretch:
-        """The piece that holds `unit`, or is the last to start before it."""
-        return self.pieces[bisect_right(self.pieces, unit, key=lambda piece: piece.start) - 1]
+    def piece_at(self, draw: int) -> Stretch:
+        """The piece that holds a draw, or is the last to start before it."""
+        return self.pieces[bisect_right(self.pieces, draw, key=lambda piece: piece.start) - 1]
 
-    def _visit(self, piece: Stretch, units: int) -> list[tuple[int, int]]:
+    def _visit(self, piece: Stretch, draws: int) -> list[tuple[int, int]]:
         """(node, draws that reached it) for all nodes, parents before children."""
         found: list[tuple[int, int]] = []
-        tasks = len(self.blocks)
-        open_nodes = [(self.roots[0], units)]
+        open_nodes = [(self.root, draws)]
         while open_nodes:
             node, count = open_nodes.pop()
             found.append((node, count))
@@ -126,13 +109,10 @@ class Allotment:
                 passed, _ = piece.pass_left(node, count)
                 left, right = self.children[node]
                 open_nodes += [(left, passed), (right, count - passed)]
-            elif ~node >= tasks:
-                stage = ~node - tasks
-                open_nodes.append((self.roots[stage + 1], count * (self.sizes[stage] // self.sizes[stage + 1])))
         return found
 
     def add_piece(self, start: int, weights: Sequence[int]) -> None:
-        """Makes `weights` hold from unit `start` on (pieces are added in order)."""
+        """Makes `weights` hold from draw `start` on (pieces are added in order)."""
         left, total = self._node_weights(weights)
         inner = len(self.children)
         reached, passed, phase = [0] * inner, [0] * inner, [number // 2 for number in total]
@@ -148,21 +128,18 @@ class Allotment:
 
     def _node_weights(self, weights: Sequence[int]) -> tuple[list[int], list[int]]:
         """(left weight, total weight, at least 1) of every inner node."""
-        leaf = list(weights)
-        for size in self.sizes[:-1]:
-            leaf.append(sum(weight for weight, block in zip(weights, self.blocks, strict=True) if block < size))
         left: list[int] = []
         total: list[int] = []
         sums: list[int] = []
         for one, two in self.children:  # children are made before their parents
-            a, b = (leaf[~node] if node < 0 else sums[node] for node in (one, two))
+            a, b = (weights[~node] if node < 0 else sums[node] for node in (one, two))
             sums.append(a + b)
             left.append(a)
             total.append(max(1, a + b))
         return left, total
 
     def full_at(self, task: int, limit: int, start: int, stop: int | None) -> int | None:
-        """The unit in [start, stop) at which `task` would pass `limit` of its own units; None if it never does.
+        """The draw in [start, stop) at which `task` would pass `limit` draws of its own; None if it never does.
 
         `stop` None means without end: the last piece's weights hold for ever.
         """
@@ -180,31 +157,25 @@ class Allotment:
             low, high = (middle, high) if self.counts(middle)[task] <= limit else (low, middle)
         return low
 
-    def route(self, start: int, units: int) -> tuple[Int64, Int64]:
-        """(task (N,), the task's own sample count before it (N,)) of `units` units from `start` on, in drawn order."""
+    def route(self, start: int, draws: int) -> tuple[Int64, Int64]:
+        """(task (N,), the task's own draws before it (N,)) of `draws` draws from `start` on, in order."""
         tables = self._tables
-        count_U = np.arange(start, start + units, dtype=np.int64)
-        piece_U = np.searchsorted(tables["start"], count_U, side="right") - 1
-        place_U = np.arange(units, dtype=np.int64) * self.sizes[0]
-        tasks = len(self.blocks)
-        task_N = np.empty(units * self.sizes[0], np.int64)
-        ordinal_N = np.empty_like(task_N)
-        for stage, size in enumerate(self.sizes):
-            leaf_U, count_U = _descend(tables, self.roots[stage], count_U, piece_U)
-            own = leaf_U < tasks
-            inside = np.arange(size, dtype=np.int64)
-            rows = place_U[own][:, None] + inside
-            task_N[rows] = leaf_U[own][:, None]
-            ordinal_N[rows] = count_U[own][:, None] * size + inside
-            if stage + 1 == len(self.sizes):
-                break
-            finer = size // self.sizes[stage + 1]
-            cut = np.arange(finer, dtype=np.int64)
-            gate = ~own
-            place_U = (place_U[gate][:, None] + cut * self.sizes[stage + 1]).ravel()
-            count_U = (count_U[gate][:, None] * finer + cut).ravel()
-            piece_U = np.repeat(piece_U[gate], finer)
-        return task_N, ordinal_N
+        count_N = np.arange(start, start + draws, dtype=np.int64)  # draws that reached the node before
+        piece_N = np.searchsorted(tables["start"], count_N, side="right") - 1
+        node_N = np.full(draws, self.root, np.int64)
+        open_N = np.flatnonzero(node_N >= 0)
+        while open_N.size:
+            at = piece_N[open_N], node_N[open_N]
+            count = count_N[open_N]
+            left, total = tables["left"][at], tables["total"][at]
+            rounds, rest = np.divmod(count - tables["reached"][at], total)
+            moved = rest * left + tables["phase"][at]
+            before = tables["passed"][at] + rounds * left + moved // total
+            goes_left = (moved % total) + left >= total  # one draw more would be passed on: this one is it
+            count_N[open_N] = np.where(goes_left, before, count - before)
+            node_N[open_N] = tables["children"][at[1], np.where(goes_left, 0, 1)]
+            open_N = open_N[node_N[open_N] >= 0]
+        return ~node_N, count_N
 
     @cached_property
     def _tables(self) -> dict[str, Int64]:
@@ -214,22 +185,3 @@ class Allotment:
             tables[name] = np.array([getattr(piece, name) for piece in self.pieces], np.int64)
         tables["children"] = np.array(self.children, np.int64).reshape(-1, 2)
         return tables
-
-
-def _descend(tables: dict[str, Int64], root: int, count_U: Int64, piece_U: Int64) -> tuple[Int64, Int64]:
-    """(leaf (U,), draws that reached the leaf before (U,)) of draws that stand at `root` with these counts."""
-    node_U = np.full(len(count_U), root, np.int64)
-    count_U = count_U.copy()
-    open_U = np.flatnonzero(node_U >= 0)
-    while open_U.size:
-        at = piece_U[open_U], node_U[open_U]
-        count = count_U[open_U]
-        left, total = tables["left"][at], tables["total"][at]
-        rounds, rest = np.divmod(count - tables["reached"][at], total)
-        moved = rest * left + tables["phase"][at]
-        before = tables["passed"][at] + rounds * left + moved // total
-        goes_left = (moved % total) + left >= total  # one draw more would be passed on: this one is it
-        count_U[open_U] = np.where(goes_left, before, count - before)
-        node_U[open_U] = tables["children"][at[1], np.where(goes_left, 0, 1)]
-        open_U = open_U[node_U[open_U] >= 0]
-    return ~node_U, count_U

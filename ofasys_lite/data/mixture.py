@@ -7,10 +7,9 @@ of the step, and every rank and every loader worker computes the same draws by i
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
@@ -142,14 +141,14 @@ class MixtureTask:
         name: Task name; it keys the task's shuffles, so adding another task never changes this one's order.
         weight: How often it is drawn, against the other tasks, in samples; a number or a schedule over steps.
         epochs: At most so many passes over its rows, then its share goes to the other tasks; None: no limit.
-        block: Samples drawn at a time, all in one step.
+        block: Always 1; the fingerprints of runs hold it.
     """
 
     name: str
     size: int
     weight: float | Schedule = 1.0
     epochs: int | None = None
-    block: int = 1
+    block: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -158,8 +157,6 @@ class MixtureTask:
             raise CardError(
                 f"task {self.name}: epochs is {self.epochs}", help="epochs is 1 or more; leave it out for no limit"
             )
-        if self.block < 1:
-            raise CardError(f"task {self.name}: block is {self.block}", help="block is 1 or more samples")
 
     @property
     def limit(self) -> int | None:
@@ -172,13 +169,13 @@ class Mixture:
 
     Args:
         tasks: The tasks, at least one, with different names.
-        samples_per_step: Samples of one step, over all ranks; a multiple of every task's block.
+        samples_per_step: Samples of one step, over all ranks.
 
     Attributes:
         steps: Number of full steps that the tasks' `epochs` allow; None: endless.
 
     Raises:
-        CardError: On tasks, weights or blocks that make no mixture.
+        CardError: On tasks or weights that make no mixture.
     """
 
     def __init__(self, tasks: Sequence[MixtureTask], seed: int, samples_per_step: int) -> None:
@@ -189,19 +186,17 @@ class Mixture:
         parts = _parts(self.tasks)
         shares = [[weight / sum(weights) for weight in weights] for _, weights in parts]
         mean = [sum(share[t] for share in shares) / len(parts) for t in range(len(self.tasks))]
-        self._allotment = Allotment([task.block for task in self.tasks], mean)
-        self._unit = self._allotment.sizes[0]
-        self._ends: dict[int, int] = {}  # task -> unit at which it has used its epochs
-        self._units = samples_per_step // self._unit  # of a step
-        self._stop = self._lay(parts)
-        self.steps = None if self._stop is None else self._stop // self._units
+        self._allotment = Allotment(mean)
+        self._ends: dict[int, int] = {}  # task -> draw at which it has used its epochs
+        stop = self._lay(parts)
+        self.steps = None if stop is None else stop // samples_per_step
         self._table = np.array([(task.size, *sides(task.size)) for task in self.tasks], np.int64)
 
     def _lay(self, parts: Sequence[tuple[int, list[int]]]) -> int | None:
-        """Lays the pieces of constant weights, cut where a task's epochs end; returns the unit where all have ended."""
+        """Lays the pieces of constant weights, cut where a task's epochs end; returns the draw where all have ended."""
         for number, (step, weights) in enumerate(parts):
-            start = step * self._units
-            stop = parts[number + 1][0] * self._units if number + 1 < len(parts) else None
+            start = step * self.samples_per_step
+            stop = parts[number + 1][0] * self.samples_per_step if number + 1 < len(parts) else None
             while stop is None or start < stop:
                 live = [0 if task in self._ends else weight for task, weight in enumerate(weights)]
                 if not any(live):
@@ -214,19 +209,19 @@ class Mixture:
         return None
 
     def _next_end(self, start: int, stop: int | None) -> int | None:
-        """The first unit in [start, stop) at which some task has used its epochs; notes which."""
+        """The first draw in [start, stop) at which some task has used its epochs; notes which."""
         found: list[tuple[int, int]] = []
         for number, task in enumerate(self.tasks):
             if task.limit is None or number in self._ends:
                 continue
-            unit = self._allotment.full_at(number, task.limit // task.block, start, stop)
-            if unit is not None:
-                found.append((unit, number))
+            full = self._allotment.full_at(number, task.limit, start, stop)
+            if full is not None:
+                found.append((full, number))
         if not found:
             return None
-        unit = min(found)[0]
-        self._ends |= {number: unit for at, number in found if at == unit}
-        return unit
+        first = min(found)[0]
+        self._ends |= {number: first for at, number in found if at == first}
+        return first
 
     def draw(self, step: int) -> tuple[Draw, ...]:
         """The samples of `step`, tasks interleaved; the same on every machine.
@@ -241,7 +236,7 @@ class Mixture:
                 f"every task has used its epochs after step {self.steps}; step {step} has no samples left",
                 help="raise `epochs`, take it away from one task, or train for fewer steps",
             )
-        task_N, ordinal_N = self._allotment.route(step * self._units, self._units)
+        task_N, ordinal_N = self._allotment.route(step * self.samples_per_step, self.samples_per_step)
         rows_N = self._table[task_N]
         epoch_N, place_N = np.divmod(ordinal_N, rows_N[:, 0])
         epochs = [(self.tasks[t].name, e) for t, e in zip(task_N.tolist(), epoch_N.tolist(), strict=True)]
@@ -259,12 +254,11 @@ class Mixture:
 
     def counts(self, step: int) -> tuple[int, ...]:
         """Samples of every task that the steps before `step` hold."""
-        counts = self._allotment.counts(step * self._units)
-        return tuple(n * t.block for n, t in zip(counts, self.tasks, strict=True))
+        return tuple(self._allotment.counts(step * self.samples_per_step))
 
     def shares(self, step: int) -> tuple[float, ...]:
         """The share of every task among the samples drawn at `step` (sums to 1)."""
-        piece = self._allotment.piece_at(step * self._units)
+        piece = self._allotment.piece_at(step * self.samples_per_step)
         total = sum(piece.weights)
         return tuple(weight / total for weight in piece.weights)
 
@@ -273,13 +267,13 @@ class Mixture:
         out: list[str] = []
         for number, task in enumerate(self.tasks):
             share = self.shares(0)[number]
-            if 0 < share * self.samples_per_step < task.block:
-                every = task.block / (share * self.samples_per_step)
-                what = "sample" if task.block == 1 else f"block of {task.block} samples"
-                out.append(f"task {task.name}: one {what} about every {every:.1f} steps")
+            if 0 < share * self.samples_per_step < 1:
+                every = 1 / (share * self.samples_per_step)
+                out.append(f"task {task.name}: one sample about every {every:.1f} steps")
             if number in self._ends:
+                end = self._ends[number] // self.samples_per_step
                 out.append(
-                    f"task {task.name}: its epochs ({task.epochs}) end in step {self._ends[number] // self._units}; "
+                    f"task {task.name}: its epochs ({task.epochs}) end in step {end}; "
                     "from there its share goes to the other tasks"
                 )
         if self.steps is not None:
@@ -303,20 +297,6 @@ def _check(tasks: Sequence[MixtureTask], samples_per_step: int) -> None:
         raise CardError(f"task {twice[0]} is in the mixture twice", help="give each task a name of its own")
     if samples_per_step < 1:
         raise CardError(f"{samples_per_step} samples per step", help="a step has 1 sample or more")
-    by_block = sorted({task.block: task.name for task in tasks}.items())
-    for block, name in by_block:
-        if samples_per_step % block:
-            raise CardError(
-                f"task {name} is drawn in blocks of {block}, and a step of {samples_per_step} samples "
-                "holds no whole number of them",
-                help=f"let a step have a multiple of {block} samples, or change `block`",
-            )
-    for (small, one), (large, two) in itertools.pairwise(by_block):
-        if large % small:
-            raise CardError(
-                f"blocks of {small} (task {one}) and of {large} (task {two}) do not fit one another",
-                help="let the larger block be a multiple of the smaller",
-            )
 
 
 def _parts(tasks: Sequence[MixtureTask]) -> list[tuple[int, list[int]]]:
