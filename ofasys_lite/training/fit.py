@@ -214,11 +214,11 @@ def _precision(run: TrainingRun, before: Beginning | None, console: Console) -> 
     if settings.precision != "auto":
         return settings.precision
     found = probe_precision(_device(settings), run.model.width)
-    kept = str(found.dtype) if before is None else str(before.facts.get("precision", found.dtype))
-    if kept != found.dtype:
-        told = f"the run began in {kept} and goes on in it, though {found.dtype} is faster here"
+    kept = found if before is None else str(before.facts.get("precision", found))
+    if kept != found:
+        told = f"the run began in {kept} and goes on in it, though {found} is faster here"
         console.print(
-            f"note: {told} (trainer.precision={found.dtype} changes it)", highlight=False, markup=False, style="dim"
+            f"note: {told} (trainer.precision={found} changes it)", highlight=False, markup=False, style="dim"
         )
     return kept
 

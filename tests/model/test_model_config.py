@@ -11,7 +11,6 @@ import torch
 
 from ofasys_lite.errors import CardError
 from ofasys_lite.model import ModelConfig, probe_precision, tensor_cores
-from ofasys_lite.model.probe import cpu_flags
 
 
 def test_a_config_survives_json() -> None:
@@ -61,12 +60,18 @@ def test_the_package_itself_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_precision_is_measured_once_and_follows_from_the_ratio() -> None:
-    found = probe_precision("cpu")
-    assert probe_precision("cpu") is found
-    assert found.dtype == ("bf16" if found.ratio >= 1.2 else "fp32")
-    assert found.flags == cpu_flags()
-    assert probe_precision("cpu", 100).ratio > 0  # widths that no head of 64 divides
+def test_precision_is_measured_once_and_follows_from_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert probe_precision("cpu", 100) in ("fp32", "bf16")  # a width that no head of 64 divides
+    times: list[float] = []
+
+    def seconds(device: torch.device, width: int, bf16: bool) -> float:
+        times.append(10.0 if bf16 else float(width))
+        return times[-1]
+
+    monkeypatch.setattr("ofasys_lite.model.probe._seconds", seconds)
+    assert [probe_precision("cpu", width) for width in (11, 12, 13, 13)] == ["fp32", "bf16", "bf16", "bf16"]
+    assert len(times) == 6
+    probe_precision.cache_clear()
 
 
 def test_products_in_fp32_take_tf32_on_a_gpu_only_and_only_meanwhile() -> None:

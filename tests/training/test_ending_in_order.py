@@ -16,7 +16,6 @@ from rich.console import Console
 
 from ofasys_lite.cards import modalities
 from ofasys_lite.errors import DataError
-from ofasys_lite.model.probe import Precision
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import SIGNALS, Interrupted
 from ofasys_lite.training import fit
@@ -218,7 +217,7 @@ def test_it_is_time_again_after_the_interval_whatever_the_last_time_took() -> No
 def test_a_resumed_run_keeps_the_precision_it_began_with(
     before: str | None, told: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "probe_precision", lambda device, width: Precision("fp32", 0.6, ()))
+    monkeypatch.setattr(fit, "probe_precision", lambda device, width: "fp32")
     console = Console(record=True, width=200, quiet=False)
     begun = None if before is None else Beginning(3, 1.0, {"precision": before})
     settings = TrainSettings(steps=3, accelerator="cpu")
