@@ -44,10 +44,10 @@ class TextAdapter(Adapter):
         scaled: Tensor = rows * self.scale
         return scaled
 
-    def scores(self, states_LD: Tensor, ids: Tensor | None = None) -> Tensor:
-        """Logits (L, V), or (L, len(ids)) of some ids only."""
+    def scores(self, states_BD: Tensor, ids_W: Tensor | None = None) -> Tensor:
+        """Logits (B, V), or (B, W) of some ids only."""
         weight = self.embedding.weight
-        return product(states_LD * self.logit_scale, weight if ids is None else weight[ids])
+        return product(states_BD * self.logit_scale, weight if ids_W is None else weight[ids_W])
 
     def objectives(self) -> Mapping[str, Begin]:
         """Cross entropy of ids, CTC."""

@@ -263,6 +263,7 @@ class NetworkSession:
 
     def __init__(self, network: Network, source: Stream, states_SD: Tensor, steps: int | None = None) -> None:
         self.network, self.text, self.steps = network, network.text, steps
+        self.scores = self.text.scores
         self.cache = network.body.start(states_SD, source.positions_S3, source.lengths, steps)
         self._scorers: dict[str, list[Score] | None] = {}
 
@@ -286,10 +287,6 @@ class NetworkSession:
         if name not in self._scorers:
             self._scorers[name] = coder.heads.scorers(self.steps)
         return coder.writer(None if len(rows_R) == self.cache.rows else rows_R, choose, self._scorers[name])
-
-    def scores(self, states_BD: Tensor, ids_W: Tensor | None) -> Tensor:
-        """Logits (B, V), or (B, W) of some ids only."""
-        return self.text.scores(states_BD, ids_W).float()
 
     def select(self, rows: Tensor) -> None:
         """Row i becomes the continuation of row `rows[i]`."""

@@ -63,9 +63,6 @@ class RunTerms:
 
 def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) -> Floats:
     """(U,) weight of each loss value of a pack; `mode`: `share`, `token` or `sample`."""
-    terms_U = batch.terms_U
-    if not len(terms_U):
-        return np.zeros(0, dtype=np.float32)
     if mode == "sample":
         return _per_sample(batch, counts)
     samples, per_term = max(1, int(counts.samples.sum())), []
@@ -75,7 +72,7 @@ def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) 
         else:
             share = counts.samples[ledger.task_number[term.task]] / samples
             per_term.append(float(share * term.weight / max(1, int(counts.units[index]))))
-    return np.array(per_term)[terms_U].astype(np.float32)
+    return np.array(per_term, dtype=np.float64)[batch.terms_U].astype(np.float32)
 
 
 def _per_sample(batch: Batch, counts: StepCounts) -> Floats:
