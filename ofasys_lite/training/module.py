@@ -161,7 +161,7 @@ class TrainingModule(L.LightningModule):
         with torch.no_grad():
             for converter in self.network.converters:
                 converter.after_step(self.network, step)
-        self.average = followed(self.average, self.network, self.settings.ema, self.global_step)
+        self._average()
         self.whole = True
 
     @contextlib.contextmanager
@@ -258,6 +258,9 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizers of all groups, for the parameters where they are now."""
         return self.optimization.build()
+
+    def _average(self) -> None:
+        self.average = followed(self.average, self.network, self.settings.ema, self.global_step)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
