@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.fields import MISSING, column_help
-from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource, combined, has_column
 from ofasys_lite.data.subset import Subset, named_splits
@@ -88,7 +87,6 @@ def open_splits(
     base: Path | None = None,
     columns: Mapping[str, str] | None = None,
     group_column: str | None = None,
-    progress: Progress | None = None,
 ) -> tuple[dict[str, RowSource], tuple[str, ...]]:
     """(source of train, valid and test, notes) of a card's `data`; what it does not name comes from its train rows.
 
@@ -104,11 +102,7 @@ def open_splits(
             raise DataError(f"unknown split `{split}`", help=did_you_mean(str(split), SPLITS, "splits"))
     if "train" not in data:
         raise DataError("no data to train on", help="name it: `data: {train: my.csv}`")
-    given = {
-        split: open_source(spec, base=base, columns=columns, progress=progress)
-        for split, spec in data.items()
-        if spec is not None
-    }
+    given = {split: open_source(spec, base=base, columns=columns) for split, spec in data.items() if spec is not None}
     return set_aside(given, group_column)
 
 

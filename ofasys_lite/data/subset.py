@@ -20,6 +20,8 @@ from ofasys_lite.recipes.recipe import SPLITS
 
 #: Columns that often say which split a row belongs to.
 _COLUMNS = ("split", "subset", "partition", "fold")
+#: Rows of which such a column is looked at.
+_LOOKED = 200
 
 
 class Subset(View):
@@ -87,12 +89,12 @@ def as_said(value: Any) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def named_splits(source: RowSource, looked: int = 200) -> tuple[str, dict[str, str]]:
+def named_splits(source: RowSource) -> tuple[str, dict[str, str]]:
     """A column that seems to say which split a row belongs to: its name, and split -> value; empty if there is none."""
     for column in source.columns:
         if column.lower() not in _COLUMNS:
             continue
-        rows = np.unique(np.linspace(0, max(len(source) - 1, 0), min(looked, len(source)), dtype=np.int64)).tolist()
+        rows = np.unique(np.linspace(0, max(len(source) - 1, 0), min(_LOOKED, len(source)), dtype=np.int64)).tolist()
         values = {_text(source, i, column) for i in rows}
         found = {split: v for split in SPLITS for v in sorted(values) if SPLIT_WORDS.get(v.lower()) == split}
         if len(found) > 1 and set(found.values()) == values:

@@ -32,19 +32,18 @@ class Gallery:
     Args:
         pictures: Real pictures (PIL images, uint8 arrays, or bytes or paths of image files), as a rule of training.
         captions: What each of them shows, a caption or a label.
-        side: Pixels a side at which pictures are compared.
 
     Raises:
         DataError: No pictures, another number of captions, or a picture that cannot be opened.
     """
 
-    def __init__(self, pictures: Sequence[Value], captions: Sequence[str], side: int = _SIDE) -> None:
+    def __init__(self, pictures: Sequence[Value], captions: Sequence[str]) -> None:
         if not pictures or len(pictures) != len(captions):
             raise DataError(
                 f"nearest_caption: {len(pictures)} real pictures with {len(captions)} captions",
                 help="give at least one picture, and one caption for each",
             )
-        self.captions, self.side = [_plain(caption) for caption in captions], side
+        self.captions = [_plain(caption) for caption in captions]
         features = [self._features(picture) for picture in pictures]
         broken = next((number for number, each in enumerate(features) if each is None), None)
         if broken is not None:
@@ -89,7 +88,7 @@ class Gallery:
         picture = picture_of(value)
         if picture is None or not all(picture.size):
             return None
-        small = picture.resize((self.side, self.side), Image.Resampling.BOX)
+        small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
         return np.asarray(small, dtype=np.float64).reshape(-1)
 
 

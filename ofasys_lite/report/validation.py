@@ -31,13 +31,11 @@ class Validator:
 
     Args:
         samples: Rows per task, evenly spread over its valid split.
-        bf16: Run matrix products in bfloat16.
     """
 
-    def __init__(self, folder: RunFolder, samples: int = 64, bf16: bool = False) -> None:
+    def __init__(self, folder: RunFolder, samples: int = 64) -> None:
         self.folder = folder
         self.samples = samples
-        self.bf16 = bf16
         self._opened: dict[str, Split | None] = {}
 
     def __call__(self, model: Generalist, step: int, seconds: float) -> float | None:
@@ -47,7 +45,7 @@ class Validator:
             opened = self._split(model, task) if entry.card.data else None
             if opened is None:
                 continue
-            made = predicted(model, opened, bf16=self.bf16)
+            made = predicted(model, opened)
             if not made.numbers:
                 continue
             name, score = _score(opened, made)
