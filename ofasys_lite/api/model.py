@@ -102,12 +102,15 @@ class GeneralistModel:
         self._modalities = with_settings(with_settings(cards, settings), modalities or {})
 
     @classmethod
-    def from_pretrained(cls: type[Self], path: str | Path, *, device: str | torch.device = "auto") -> Self:
+    def from_pretrained(
+        cls: type[Self], path: str | Path, *, device: str | torch.device = "auto", precision: str = "fp32"
+    ) -> Self:
         """The model in a run folder (`runs/x`), a folder of `save_pretrained`, or a Hugging Face repository by id.
 
         Args:
             path: The folder or repository.
             device: Where it computes: `auto` (a CUDA device where there is one), `cpu`, `cuda`, `cuda:1` ...
+            precision: Of its predictions: `fp32`, `bf16`, or `auto` (what a probe finds clearly faster).
 
         Raises:
             CheckpointError: There is none, or it is damaged or of another kind; says what to use instead.
@@ -117,7 +120,7 @@ class GeneralistModel:
         refuse_checkpoint(path)
         model = cls.__new__(cls)
         model.run = None
-        model._hold(Generalist.from_pretrained(path, device))
+        model._hold(Generalist.from_pretrained(path, device, precision))
         return model
 
     def _hold(self, generalist: Generalist) -> None:

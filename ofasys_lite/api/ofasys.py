@@ -63,6 +63,7 @@ class OFASys(GeneralistModel):
         initialize_all_tasks: bool = True,
         *,
         device: str | torch.device = "auto",
+        precision: str = "fp32",
     ) -> Self:
         """The model in a run folder, an export folder, or a Hugging Face repository.
 
@@ -72,8 +73,9 @@ class OFASys(GeneralistModel):
             task_name: Not needed here, because `inference` takes task names; a name is checked.
             initialize_all_tasks: All tasks the model learned are there, whatever this says.
             device: Where it computes: `auto`, `cpu`, `cuda` ...
+            precision: Of its predictions: `fp32`, `bf16` or `auto`.
         """
-        model = super().from_pretrained(path, device=device)
+        model = super().from_pretrained(path, device=device, precision=precision)
         if task_name is not None:
             model.generalist.entry(task_name)
         return model

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from ofasys_lite.generalist.generalist import Generalist
 
-    model = Generalist.from_pretrained(found.export, given.device)
+    model = Generalist.from_pretrained(found.export, given.device, given.precision)
     if given.data is not None:
         return _many(model, asked, source, given)
     _one(model, asked, given.out, given.json)
@@ -129,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, help="most rows of --data")
     parser.add_argument(
         "--device", default="auto", help="auto (a CUDA device where there is one), cpu, cuda, cuda:1 ..."
+    )
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=("fp32", "bf16", "auto"),
+        help="of the predictions; auto takes bf16 where a probe finds it clearly faster",
     )
     parser.add_argument("--json", action="store_true", help="print all values, scores and hypotheses as JSON")
     return parser

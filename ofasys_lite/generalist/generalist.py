@@ -20,7 +20,7 @@ from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.trained import TaskEntry
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.layout.ready import DataSettings, adapter_name, makers_for
-from ofasys_lite.model import ModelConfig
+from ofasys_lite.model import ModelConfig, pick_precision
 from ofasys_lite.plan import Plan, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.segments import option
@@ -35,6 +35,8 @@ class Generalist(Export):
         #: Lines that were only used, not learned: known by name like tasks, but neither saved nor evaluated.
         self._lines: dict[str, TaskEntry] = {}
         self._makers: dict[str, ExampleMaker] = {}
+        #: Of its predictions, `fp32` or `bf16`.
+        self.precision = "fp32"
 
     @property
     def device(self) -> torch.device:
@@ -187,9 +189,11 @@ class Generalist(Export):
         save_weights(self.network, Path(path))
 
     @staticmethod
-    def from_pretrained(path: str | Path, device: str | torch.device = "auto") -> Generalist:
+    def from_pretrained(path: str | Path, device: str | torch.device = "auto", precision: str = "fp32") -> Generalist:
         """The model in a run folder, an export folder, or a Hugging Face repository (downloaded once), on a device.
 
-        `auto` takes a CUDA device where there is one.
+        `auto` takes a CUDA device where there is one, and the precision of predictions that a probe finds fastest.
         """
-        return Generalist(**vars(load(path, device)))
+        found = Generalist(**vars(load(path, device)))
+        found.precision = pick_precision(precision, found.device)
+        return found

@@ -71,7 +71,7 @@ def predict(
     Args:
         progress: Called with the number of samples done.
         skip_unreadable: Give None for rows that cannot be read, instead of raising.
-        bf16: Run matrix products in bfloat16.
+        bf16: Run matrix products in bfloat16, as the model does of which it is the `precision`.
         reasons: Takes, per request that cannot be read, its number and what is wrong with it.
 
     Raises:
@@ -79,6 +79,7 @@ def predict(
         CardError: Decoding options that the line has no use for.
     """
     prepared: list[_Prepared] = []
+    bf16 = bf16 or model.precision == "bf16"
     # most requests are decoded alike
     asked = {key: _options(model, *key) for key in dict.fromkeys((r.task, r.options) for r in requests)}
     errors: list[DataError] = []

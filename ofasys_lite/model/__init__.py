@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ofasys_lite.model.head import head_loss as head_loss
     from ofasys_lite.model.kv_cache import DecodeCache as DecodeCache
     from ofasys_lite.model.probe import pick_device as pick_device
+    from ofasys_lite.model.probe import pick_precision as pick_precision
     from ofasys_lite.model.probe import probe_precision as probe_precision
     from ofasys_lite.model.probe import tensor_cores as tensor_cores
     from ofasys_lite.model.rotary import RotaryAxes as RotaryAxes
@@ -49,7 +50,7 @@ _HANDED = {
     "fast_linear": "learned_products make_linear matmul onednn_is_faster product products",
     "head": "head_loss",
     "kv_cache": "DecodeCache",
-    "probe": "pick_device probe_precision tensor_cores",
+    "probe": "pick_device pick_precision probe_precision tensor_cores",
     "rotary": "RotaryAxes mrope_axes rotary_angles rotary_table rotate",
     "transfer": "moved",
     "work": "Work body_work flops parameters",

@@ -182,17 +182,17 @@ def onednn_is_faster() -> bool:
             plain, other = F.linear(x_RI, weight_OI), _multiply(x_RI, weight_OI, None)
             if float((plain - other).abs().max()) > NEAR * float(plain.abs().max()):
                 return False
-            return _seconds(lambda: F.linear(x_RI, weight_OI)) > FASTER * _seconds(
+            return best_seconds(lambda: F.linear(x_RI, weight_OI)) > FASTER * best_seconds(
                 lambda: _multiply(x_RI, weight_OI, None)
             )
     except (RuntimeError, AttributeError):  # a torch without it
         return False
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def best_seconds(work: Callable[[], object], times: int = 8) -> float:
     """Seconds of the best of a few repetitions."""
     found = []
-    for _ in range(8):
+    for _ in range(times):
         begin = time.perf_counter()
         work()
         found.append(time.perf_counter() - begin)

@@ -11,15 +11,24 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ofasys_lite.errors import CheckpointError
+from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.model.attention import attend
-from ofasys_lite.model.fast_linear import learned_products, make_linear, onednn_is_faster
+from ofasys_lite.model.fast_linear import (
+    FastLinear,
+    best_seconds,
+    learned_products,
+    make_linear,
+    onednn_is_faster,
+    products,
+)
 
 # what decides: bf16 must win clearly, since its weights and sums are less exact
 WORTHWHILE = 1.2
 #: Rows of the packs of the probe: other ones each time, as in a training. On CPUs with AMX a product of new sizes in
 #: bf16 is prepared anew, which can take longer than itself: equal products alone said 30x where trainings lost half.
 PACKS = (777, 512, 641, 893, 580, 722)
+#: Of predictions.
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 def pick_device(wanted: str | torch.device = "auto") -> torch.device:
@@ -42,6 +51,32 @@ def pick_device(wanted: str | torch.device = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CheckpointError(f"there is no device {device}", help=f"here are {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def pick_precision(wanted: str, device: torch.device) -> str:
+    """The precision of predictions: `fp32`, `bf16`, or with `auto` what is clearly faster on `device`.
+
+    Raises:
+        CheckpointError: There is no such precision.
+    """
+    if wanted not in PRECISIONS:
+        raise CheckpointError(f"precision `{wanted}` is not known", help=did_you_mean(str(wanted), PRECISIONS))
+    if wanted != "auto":
+        return wanted
+    return _fastest() if device.type == "cpu" else probe_precision(device)
+
+
+@lru_cache(maxsize=1)
+def _fastest() -> str:
+    """`bf16` if it is clearly faster in products of few rows, as of steps that write; milliseconds, once."""
+    layer = FastLinear(512, 2048, bias=False)
+    x_RI = torch.randn(64, 512, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    for bf16 in (False, True):
+        with products(torch.device("cpu"), bf16), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, bf16):
+            # the first ones lay weights out
+            seconds.append(best_seconds(lambda: layer(x_RI).float(), 32))
+    return "bf16" if seconds[0] >= WORTHWHILE * seconds[1] else "fp32"
 
 
 @lru_cache(maxsize=8)

@@ -119,7 +119,7 @@ def evaluate(
             raise _unreadable(opened, made.refused[0].reason)
         refused.extend(made.refused)
         results.append(_result(model, opened, made, held, (samples, seed, bootstrap)))
-    facts = _facts(model, limit, time.monotonic() - start, bf16)
+    facts = _facts(model, limit, time.monotonic() - start, bf16 or model.precision == "bf16")
     facts |= told
     return RunResults("evaluation", facts, tuple(results), quarantine=refused, split=split)
 

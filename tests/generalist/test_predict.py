@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_worlds as worlds
+import torch
 
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.errors import CardError, DataError
+from ofasys_lite.errors import CardError, CheckpointError, DataError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import Request, predict
-from ofasys_lite.model import fast_linear
+from ofasys_lite.model import fast_linear, pick_precision, probe
 
 FULL = "[TEXT:cap] beside [TEXT:text] is -> [TEXT:label,closed_set]"
 SHORT = "only [TEXT:cap] is -> [TEXT:label,closed_set]"
@@ -67,6 +69,30 @@ def test_predictions_by_the_fast_products_are_those_of_the_plain_ones(
         assert plain is not None
         assert other.values == plain.values
         assert other.score == pytest.approx(plain.score, rel=1e-5)
+
+
+def test_a_model_predicts_in_its_precision(tmp_path: Path) -> None:
+    worlds.generalist(worlds.ready([worlds.task("both")])).save_pretrained(tmp_path / "m")
+    found, said = {}, {}
+    for precision in ("fp32", "bf16"):
+        model = Generalist.from_pretrained(tmp_path / "m", "cpu", precision)
+        request = Request(model.task_of_line("read [TEXT:cap] -> [TEXT:label]"), {"cap": "a red sun"})
+        (one,), (other,) = predict(model, [request]), predict(model, [request], bf16=True)
+        assert one is not None
+        assert other is not None
+        found[precision], said[precision] = one.score, other.score
+    assert found["bf16"] == said["bf16"] == said["fp32"] != found["fp32"]
+    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.05)
+
+
+def test_a_precision_is_known_and_auto_follows_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    with pytest.raises(CheckpointError, match="precision `bf61` is not known"):
+        pick_precision("bf61", cpu)
+    for fastest in ("fp32", "bf16"):
+        monkeypatch.setattr(probe, "_fastest", lambda fastest=fastest: fastest)
+        assert pick_precision("auto", cpu) == fastest
+        assert pick_precision("fp32", cpu) == "fp32"
 
 
 def test_every_hypothesis_has_its_own_score(model: Generalist) -> None:
