@@ -96,7 +96,7 @@ def top_operators(work: Callable[[], object], count: int = 8) -> list[list[str]]
 
 def top_calls(work: Callable[[], object], count: int = 6) -> list[list[str]]:
     """Python functions and built-ins that take most of `work` by their own time: name, share of all, calls."""
-    seen = cProfile.Profile()
+    seen = cProfile.Profile(time.process_time)
     seen.runcall(work)
     found = pstats.Stats(seen).stats  # type: ignore[attr-defined]
     ordered = sorted(found.items(), key=lambda pair: -pair[1][2])

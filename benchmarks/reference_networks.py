@@ -31,8 +31,7 @@ class EasyVQA(nn.Module):
     """The network that easy-VQA's authors publish (victorzhou.com, 2019): what is seen times what is asked.
 
     Two convolutions of 8 and 16 channels with pooling and a dense layer over the picture, two dense layers over the
-    question's bag of words, tanh, their product, two more dense layers. `forward` takes P pictures, the words of N
-    questions and which picture each is about.
+    question's bag of words, tanh, their product, two more dense layers.
     """
 
     def __init__(self, words: int, answers: int, width: int = 32) -> None:
@@ -49,8 +48,8 @@ class EasyVQA(nn.Module):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, x_PCYX: Tensor, words_NW: Tensor, picture_N: Tensor) -> Tensor:
-        out: Tensor = self.both(self.seen(x_PCYX)[picture_N] * self.asked(words_NW))
+    def forward(self, x_NCYX: Tensor, words_NW: Tensor) -> Tensor:
+        out: Tensor = self.both(self.seen(x_NCYX) * self.asked(words_NW))
         return out
 
 
@@ -175,8 +174,9 @@ def train(
     epochs: int,
     rate: float,
     batch: int,
+    falling: bool = True,
 ) -> None:
-    """Trains by Adam in drawn order; the rate falls to zero along a cosine.
+    """Trains by Adam in drawn order; the rate falls to zero along a cosine, or stays as it is.
 
     Args:
         model: What is trained.
@@ -186,6 +186,7 @@ def train(
         epochs: How often each is seen.
         rate: Of Adam.
         batch: Rows of an update.
+        falling: Whether the rate falls.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     steps = epochs * ((rows + batch - 1) // batch)
@@ -196,7 +197,8 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss(model(*inputs(numbers)), numbers).backward()
             optimizer.step()
-            schedule.step()
+            if falling:
+                schedule.step()
     model.eval()
 
 

@@ -107,7 +107,7 @@ def lightning(repetitions: int, steps: int, folder: Path) -> dict[str, Any]:
     """Row 10."""
     made = tasks(20, rows(800))
     loops, watches = [], []
-    profiles = {"bare": cProfile.Profile(), "lightning": cProfile.Profile()}
+    profiles = {"bare": cProfile.Profile(time.process_time), "lightning": cProfile.Profile(time.process_time)}
 
     def learn(plain: Callable[..., None], place: Any, module: Any, data: Any, *rest: Any) -> None:
         if len(loops) < repetitions:
@@ -185,7 +185,7 @@ def many(repetitions: int, steps: int, folder: Path) -> dict[str, Any]:
             watch = trained(each, steps, 100, folder, 100 + repetition)
             runs[name].append(watch.steps(SKIPPED))
             inside[name].append(watch.inside(SKIPPED))
-    profiles = {name: cProfile.Profile() for name in made}
+    profiles = {name: cProfile.Profile(time.process_time) for name in made}
 
     def learn(name: str, *given: Any) -> None:
         profiled(profiles[name], *given)
