@@ -1,4 +1,4 @@
-"""`ofasys-lite check`: tasks or a line against their data; every mistake at once, before any model is built."""
+"""`ofasys-lite check`: tasks, a line or a run against their data; every mistake at once, before a model is built."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ofasys_lite.cards.load import load_task_card
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.flags import FlagParser
+from ofasys_lite.commands.run_cost import composed, outlook_of, say_cost, values_of
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.preprocess.absence import home
@@ -28,23 +29,30 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "what",
         nargs="*",
-        help="task names, cards (.yaml), or a line and its data; if none, all tasks of --config-dir or of the project",
+        help="task names, cards (.yaml), or a line and its data; or what `train` takes (experiment=quickstart "
+        "model=small): its tasks, and what the run will cost; if none, all tasks of --config-dir or of the project",
     )
     parser.add_argument("--rows", type=int, default=200, help="rows looked at in each source (200)")
     parser.add_argument("--config-dir", action="append", default=[], help="a folder with cards of your own")
     given = parser.parse_args(list(arguments))
     if given.rows < 1:
         parser.error("--rows is at least 1")
-    names = own_task_names(given.config_dir) if given.config_dir else task_names()
-    cards, errors = read_tasks(given.what or names, given.config_dir)
+    run = None
+    if values := values_of(given.what):
+        run = composed(values, given.config_dir)
+        cards, errors, types = list(run.tasks), list[OfasysError](), run.modalities
+    else:
+        names = own_task_names(given.config_dir) if given.config_dir else task_names()
+        cards, errors = read_tasks(given.what or names, given.config_dir)
+        types = modalities(given.config_dir)
     from ofasys_lite.data.check_tasks import check_tasks
 
-    report = check_tasks(cards, modalities(given.config_dir), given.rows, tolerate=0.0, work=_WORK)
+    report = check_tasks(cards, types, given.rows, tolerate=0.0, work=_WORK)
     errors += report.errors
     if any(card.metrics for card in cards) and not any(error.code == "E310" for error in report.errors):
         from ofasys_lite.report.judge import wrong_judges
 
-        errors += wrong_judges(cards, modalities(given.config_dir))
+        errors += wrong_judges(cards, types)
     for note in report.notes:
         print(f"note: {note}")
     if errors:
@@ -59,6 +67,10 @@ def main(arguments: Sequence[str]) -> int:
         print(
             f"task {card.name}: " + (f"{count} {rows} looked at{read}, nothing wrong" if count else "its line is right")
         )
+    if run is not None:
+        from rich.console import Console
+
+        say_cost(outlook_of(run), Console())
     return 0
 
 

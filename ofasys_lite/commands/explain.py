@@ -10,6 +10,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.cards.yaml_nodes import plain, read_yaml
 from ofasys_lite.commands.check import read_tasks
 from ofasys_lite.commands.flags import FlagParser
+from ofasys_lite.commands.run_cost import composed, outlook_of, show_cost, values_of
 from ofasys_lite.errors import CardError, did_you_mean, raise_all
 from ofasys_lite.plan import Plan, build_plan
 from ofasys_lite.plan.codecs import codec_of, with_codecs
@@ -26,13 +27,18 @@ if TYPE_CHECKING:
 
 _BARS = 8
 _WIDTH = 40
+#: Numbers of processes beside each other in what a run costs.
+_RANKS = (1, 2, 8)
 
 
 def main(arguments: Sequence[str]) -> int:
     """0; a mistake in a line or card is raised with its place."""
     parser = FlagParser("ofasys-lite explain", description=__doc__)
     parser.add_argument(
-        "what", nargs="+", help="lines, tasks or cards (.yaml), each followed by a data file or not; types (IMAGE)"
+        "what",
+        nargs="+",
+        help="lines, tasks or cards (.yaml), each followed by a data file or not; types (IMAGE); "
+        "or what `train` takes (experiment=quickstart model=small): what that run will cost",
     )
     parser.add_argument("--analyze", action="store_true", help="measure lengths, truncation and time on the data")
     parser.add_argument("--rows", type=int, default=500, help="rows that --analyze reads (500)")
@@ -41,6 +47,11 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(list(arguments))
     if given.rows < 1:
         parser.error("--rows is at least 1")
+    if values := values_of(given.what):
+        from rich.console import Console
+
+        show_cost(outlook_of(composed(values, given.config_dir), _RANKS), Console(highlight=False, width=width(160)))
+        return 0
     types = modalities(given.config_dir)
     shown = [text for text in given.what if text in types]
     cards, errors = read_tasks([text for text in given.what if text not in types], given.config_dir, sorted(types))

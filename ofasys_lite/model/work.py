@@ -19,16 +19,22 @@ class Work:
     Attributes:
         flops: Floating point operations, forward and backward.
         kept: Numbers that the forward pass keeps for the backward pass.
+        wide: How many of them stay in fp32 where products are in bf16.
     """
 
     flops: float = 0.0
     kept: float = 0.0
+    wide: float = 0.0
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.flops + other.flops, self.kept + other.kept)
+        return Work(self.flops + other.flops, self.kept + other.kept, self.wide + other.wide)
 
     def __mul__(self, times: float) -> Work:
-        return Work(times * self.flops, times * self.kept)
+        return Work(times * self.flops, times * self.kept, times * self.wide)
+
+    def bytes(self, bf16: bool) -> float:
+        """Bytes that are kept, with products in bf16 or in fp32."""
+        return 2 * (self.kept + self.wide) if bf16 else 4 * self.kept
 
 
 def flops(
@@ -85,7 +91,8 @@ def body_work(
     width, keys = config.width, config.kv_groups * config.head_width
     # a norm keeps its input and is read (RMSNorm on a CPU once more, normed); values keep the product that they are a
     # part of; swiglu keeps four widths
-    norm = (2 if config.norm == "layernorm" else 3) * width
+    wide = (1 if config.norm == "layernorm" else 2) * width
+    norm = wide + width
     mlp = norm + (4 if config.mlp == "swiglu" else 2) * config.inner
     own = norm + (width + 2 * keys) + (1 + config.qk_norm) * (width + keys) + width + mlp
     encoder = read * own + config.heads * sum(s * s for s in sources)
@@ -95,10 +102,11 @@ def body_work(
         crossing += config.qk_norm * (2 * written * width + read * keys)
         decoder += crossing + config.heads * pairs
     if config.gradient_checkpointing:
-        kept = config.encoder_layers * read * width + config.decoder_layers * written * width + max(encoder, decoder)
-    else:
-        kept = config.encoder_layers * encoder + config.decoder_layers * decoder
-    return Work(3.0 * forward, float(kept + norm * (read + written)))
+        stream = config.encoder_layers * read * width + config.decoder_layers * written * width
+        return Work(3.0 * forward, float(stream + max(encoder, decoder) + norm * (read + written)), float(stream))
+    kept = config.encoder_layers * encoder + config.decoder_layers * decoder + norm * (read + written)
+    stream = (2 * config.encoder_layers + 1) * read + (3 * config.decoder_layers + 1) * written
+    return Work(3.0 * forward, float(kept), float(wide * stream))
 
 
 def parameters(config: ModelConfig) -> int:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from ofasys_lite.data.mixture import Mixture
-from ofasys_lite.errors import DataError
+from ofasys_lite.data.mixture import Mixture, MixtureTask
+from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
@@ -34,8 +34,6 @@ ROWS = 16
 _READ = 2
 #: Samples whose packs are looked at for the largest one.
 _SAMPLES = 512
-#: Bytes of a number that is kept where products are in bf16: most have two, the stream itself and sums four.
-_HALF = 2.5
 #: Steps that stand for a run without a number of steps.
 _STEPS = 1000
 
@@ -52,6 +50,27 @@ class TaskCost:
 
 
 @dataclass(frozen=True, slots=True)
+class OneRank:
+    """What a run takes of one of its ranks.
+
+    Attributes:
+        memory: Bytes by what they are for.
+        packs: Packs of a step, in the mean.
+        widest: Source and target rows of the largest pack.
+    """
+
+    memory: Mapping[str, float]
+    packs: float
+    widest: tuple[float, float]
+
+    @property
+    def peak(self) -> float:
+        """Most bytes at once: gradients of one pack come while what it kept goes, those of several stay."""
+        passing = (self.memory["activations"], self.memory["gradients"])
+        return sum(self.memory.values()) - (min(passing) if self.packs <= 1 else 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """What a run will cost.
 
@@ -59,30 +78,22 @@ class Expected:
         parameters: Numbers of the model by part.
         trained: How many of them some step trains.
         update: Operations of an optimizer's update beside those on single numbers (Muon's products).
-        memory: Bytes on each rank by what they are for.
-        packs: Packs of a rank in a step, in the mean.
-        widest: Source and target rows of the largest pack.
+        rank: What a rank takes.
+        others: What a rank takes with other numbers of processes, where that was asked for.
     """
 
     parameters: Mapping[str, int]
     trained: int
     tasks: tuple[TaskCost, ...]
     update: float
-    memory: Mapping[str, float]
-    ranks: int
-    packs: float
-    widest: tuple[float, float]
+    rank: OneRank
+    ranks: int = 1
+    others: Mapping[int, OneRank] = field(default_factory=dict)
 
     @property
     def flops(self) -> float:
         """Operations of a step over all ranks, without the update."""
         return sum(task.work.flops for task in self.tasks)
-
-    @property
-    def peak(self) -> float:
-        """Most bytes at once on a rank: gradients of one pack come while what it kept goes, those of several stay."""
-        passing = (self.memory["activations"], self.memory["gradients"])
-        return sum(self.memory.values()) - (min(passing) if self.packs <= 1 else 0)
 
 
 def expect(
@@ -93,8 +104,15 @@ def expect(
     settings: TrainSettings,
     bf16: bool = False,
     ranks: int = 1,
+    beside: Sequence[int] = (),
 ) -> Expected:
-    """What training `network` on the mixture will cost; its weights are not looked at, and may have no values."""
+    """What training `network` on the mixture will cost; its weights are not looked at, and may have no values.
+
+    Args:
+        bf16: Whether products are in bf16.
+        ranks: Processes that train; above 1 by DDP.
+        beside: Other numbers of processes.
+    """
     sampled = [examples_of(task, mixture.seed) for task in tasks]
     per_row = row_works(network, [example for examples in sampled for example in examples[:_READ]])
     works = [work_of(network, per_row, examples) for examples in sampled]
@@ -105,24 +123,38 @@ def expect(
         source = _mean([sum(side.count for side in each.sources) for each in examples])
         target = _mean([sum(side.count for side in each.targets) for each in examples])
         costs.append(TaskCost(task.card.name, samples, source, target, work * samples))
-    packs, widest, kept = _packs(tasks, works, costs, mixture, settings, ranks)
     moved = [(p, g) for g in groups if g.last != 0 for p in g.parameters.values() if p.requires_grad]
     update = 0.0
     for parameter, group in moved:
         if group.optimizer.path == "muon":
             kind = group.optimizer.options.get("iteration", OPTIMIZERS["muon"]["iteration"][0])
             update += update_flops(parameter.shape, group.optimizer.options.get("ns_steps") or ITERATIONS[kind])
-    trained = sum(p.numel() for p, _ in moved)
+    found = {}
+    for count in dict.fromkeys((ranks, *beside)):
+        packs, widest, kept = _packs(tasks, works, costs, mixture, settings, count)
+        found[count] = OneRank(memory_of(network, moved, settings, kept, bf16, count), packs, widest)
     return Expected(
         parameters=parameters_of(network),
-        trained=trained,
+        trained=sum(p.numel() for p, _ in moved),
         tasks=tuple(costs),
         update=update,
-        memory=memory_of(network, moved, settings, kept, bf16, ranks),
+        rank=found[ranks],
         ranks=ranks,
-        packs=packs,
-        widest=widest,
+        others={count: found[count] for count in beside},
     )
+
+
+def mixture_of(ready: Sequence[ReadyTask], settings: TrainSettings) -> Mixture:
+    """Which sample of the tasks is drawn when; CardError where their epochs hold no step."""
+    tasks = [MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs) for t in ready]
+    mixture = Mixture(tasks, settings.seed, settings.samples_per_step)
+    if mixture.steps == 0:
+        rows = sum(task.limit or 0 for task in tasks)
+        raise CardError(
+            f"the tasks' epochs are over after {rows} samples, and one step takes {settings.samples_per_step}",
+            help="raise `epochs`, take it away from one task, or lower trainer.samples_per_step",
+        )
+    return mixture
 
 
 def parameters_of(network: Network) -> dict[str, int]:
@@ -145,7 +177,7 @@ def memory_of(
     network: Network,
     trained: Sequence[tuple[torch.nn.Parameter, Group]],
     settings: TrainSettings,
-    kept: float,
+    kept: Work,
     bf16: bool,
     ranks: int,
 ) -> dict[str, float]:
@@ -154,9 +186,9 @@ def memory_of(
     Args:
         network: Its weights are in fp32.
         trained: Parameters that some step trains, with their groups.
-        kept: Numbers that the forward pass over the largest pack keeps.
-        bf16: Products in bf16: weights are cast for a pass, and most of what is kept has half the size.
-        ranks: Above 1 DDP sends gradients in buckets of its own.
+        kept: What the forward pass over the largest pack keeps.
+        bf16: Products in bf16: weights are cast for a pass.
+        ranks: Processes; above 1 DDP sends gradients in buckets of its own.
     """
     numbers = sum(p.numel() for p in network.parameters())
     gradients = 4.0 * sum(p.numel() for p, _ in trained)
@@ -169,7 +201,7 @@ def memory_of(
         found["averaged weights"] = 4.0 * numbers
     if bf16:
         found["weights in bf16"] = 2.0 * numbers
-    found["activations"] = kept * (_HALF if bf16 else 4.0)
+    found["activations"] = kept.bytes(bf16)
     return found
 
 
@@ -220,11 +252,11 @@ def _packs(
     mixture: Mixture,
     settings: TrainSettings,
     ranks: int,
-) -> tuple[float, tuple[float, float], float]:
-    """(packs of a rank and step, rows of the largest one, numbers it keeps), from lengths as training deals by them."""
+) -> tuple[float, tuple[float, float], Work]:
+    """(packs of a rank and step, rows of the largest one, what it costs), from lengths as training deals by them."""
     budgets = (settings.source_budget, settings.target_budget)
     steps = max(1, _SAMPLES // settings.samples_per_step)
-    dealt, widest, most = 0, (0.0, 0.0), 0.0
+    dealt, widest, most = 0, (0.0, 0.0), Work()
     steps = min(steps, mixture.steps or steps)
     for step in range(steps):
         draws = mixture.draw(step)
@@ -234,9 +266,9 @@ def _packs(
         dealt += sum(map(len, shares))
         for pack in (pack for share in shares for pack in share):
             # estimated lengths say how the packs are cut; what is in them, rows that were read
-            kept = sum(works[draws[i].task].kept for i in pack)
-            if kept > most:
-                most = kept
+            found = sum((works[draws[i].task] for i in pack), Work())
+            if found.kept > most.kept:
+                most = found
                 drawn = [costs[draws[i].task] for i in pack]
                 widest = (sum(cost.source for cost in drawn), sum(cost.target for cost in drawn))
     return dealt / steps / ranks, widest, most

@@ -17,9 +17,8 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.codec.image_codec import fill_codecs
 from ofasys_lite.data.contents import NOT_COMPARED, Contents
 from ofasys_lite.data.findings import shortened
-from ofasys_lite.data.mixture import Mixture, MixtureTask
+from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.quarantine import Quarantine
-from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.converters import make_converter
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
@@ -30,6 +29,7 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import RunTerms
+from ofasys_lite.training.expected import mixture_of
 from ofasys_lite.training.loop import callbacks_of, check_devices, learn
 from ofasys_lite.training.missing_codecs import CodecTrainer
 from ofasys_lite.training.module import TrainingModule
@@ -123,7 +123,7 @@ def _train(
     generalist = _build(run, ready, before is not None)
     for spec, converter in zip(settings.converters, converters, strict=True):
         generalist.network.convert(converter, spec.name)
-    mixture = _mixture(ready, settings)
+    mixture = mixture_of(ready.tasks, settings)
     facts, told = _facts(run, folder, ready, generalist, mixture, before)
     # the mixture ends where every task has used its epochs
     ends = [e for e in (settings.steps, mixture.steps) if e is not None]
@@ -174,18 +174,6 @@ def _train(
     # Lightning takes the weights back to the host; what is done with the model next is done where it was trained
     generalist.network.to(_device(settings))
     return generalist
-
-
-def _mixture(ready: Ready, settings: TrainSettings) -> Mixture:
-    tasks = [MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs) for t in ready.tasks]
-    mixture = Mixture(tasks, settings.seed, settings.samples_per_step)
-    if mixture.steps == 0:
-        rows = sum(task.limit or 0 for task in tasks)
-        raise CardError(
-            f"the tasks' epochs are over after {rows} samples, and one step takes {settings.samples_per_step}",
-            help="raise `epochs`, take it away from one task, or lower trainer.samples_per_step",
-        )
-    return mixture
 
 
 def _facts(

@@ -64,7 +64,7 @@ class Outlook:
             f"expected: {_short(sum(found.parameters.values()))} parameters ({_listed(parts)})",
             f"  a step: {self.settings.samples_per_step} samples, {_short(found.flops)}FLOP{update}; "
             f"{duration(self.seconds)}, {self.steps:,} steps in {duration(self.steps * self.seconds)}",
-            f"  memory{ranks}: {_short(found.peak)}B ({_listed(found.memory)})",
+            f"  memory{ranks}: {_short(found.rank.peak)}B ({_listed(found.rank.memory)})",
             f"  (probed: {_short(speed.fp32)}FLOP/s in products of {speed.rows} x {speed.width} x {speed.inner}{bf16}, "
             f"{_short(speed.block)} in a block)",
             *self.unfit(),
@@ -79,7 +79,7 @@ class Outlook:
                 f"warning: minutes={settings.minutes:g} end it after about {self.steps:,} of {settings.steps:,} steps; "
                 f"all of them take {duration(settings.steps * self.seconds)}"
             )
-        here = self.expected.peak * (1 if self.device.type == "cuda" else self.expected.ranks / settings.nodes)
+        here = self.expected.rank.peak * (1 if self.device.type == "cuda" else self.expected.ranks / settings.nodes)
         if self.room and here > self.room:
             what = "this GPU" if self.device.type == "cuda" else "this machine"
             said.append(
@@ -97,13 +97,14 @@ def outlook(
     settings: TrainSettings,
     device: torch.device,
     bf16: bool,
+    beside: Sequence[int] = (),
 ) -> Outlook:
     """What a run will cost on `device`: some rows are read, and the machine is probed for a second at most."""
     ranks = settings.nodes * (settings.devices if settings.devices > 0 else max(1, torch.cuda.device_count()))
-    expected = expect(tasks, network, groups, mixture, settings, bf16, ranks)
-    sequences = max(1.0, sum(task.samples for task in expected.tasks) / max(1.0, expected.packs) / ranks)
-    length = max(1, round(expected.widest[0] / sequences))
-    speed = probe_speed(network.config, round(expected.widest[0]), length, device, bf16)
+    expected = expect(tasks, network, groups, mixture, settings, bf16, ranks, beside)
+    sequences = max(1.0, sum(task.samples for task in expected.tasks) / max(1.0, expected.rank.packs) / ranks)
+    length = max(1, round(expected.rank.widest[0] / sequences))
+    speed = probe_speed(network.config, round(expected.rank.widest[0]), length, device, bf16)
     return Outlook(expected, settings, network.config, speed, device, room_of(device))
 
 

@@ -21,10 +21,18 @@ from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
-from ofasys_lite.model import ModelConfig
+from ofasys_lite.model import ModelConfig, Work
 from ofasys_lite.model.speed import Speed
 from ofasys_lite.training import fit
-from ofasys_lite.training.expected import Expected, examples_of, expect, memory_of, parameters_of, row_works, work_of
+from ofasys_lite.training.expected import (
+    Expected,
+    examples_of,
+    expect,
+    memory_of,
+    parameters_of,
+    row_works,
+    work_of,
+)
 from ofasys_lite.training.muon import MINIMAX, orthogonal, update_flops
 from ofasys_lite.training.outlook import Outlook, duration, room_of
 from ofasys_lite.training.parameter_groups import groups_of
@@ -119,13 +127,13 @@ def test_memory_is_what_one_adds_up_by_hand() -> None:
     adamw = groups_of(torch.nn.Linear(2, 2), TrainSettings(steps=1))[0]
     muon = replace(adamw, optimizer=TrainSettings(steps=1, optimizer="muon").optimizer)  # type: ignore[arg-type]
     trained = [(network.matrix, muon), (network.bias, adamw)]
-    alone = memory_of(network, trained, TrainSettings(steps=1), 1000.0, False, 1)
+    alone = memory_of(network, trained, TrainSettings(steps=1), Work(0, 1000, 100), False, 1)
     assert alone == {"weights": 460, "gradients": 420, "optimizer": 440, "activations": 4000}
-    more = memory_of(network, trained, TrainSettings(steps=1, ema=0.9), 1000.0, True, 2)
+    more = memory_of(network, trained, TrainSettings(steps=1, ema=0.9), Work(0, 1000, 100), True, 2)
     assert more["averaged weights"] == 460
     assert more["weights in bf16"] == 230
     assert more["gradients in buckets"] == 420
-    assert 2000 < more["activations"] < 4000
+    assert more["activations"] == 2 * 900 + 4 * 100
 
 
 def test_a_mixture_costs_what_its_shares_cost() -> None:
@@ -143,18 +151,24 @@ def test_a_mixture_costs_what_its_shares_cost() -> None:
     assert [task.samples for task in both.tasks] == [6, 2]
     assert both.flops == pytest.approx(0.75 * one.flops + 0.25 * other.flops)
     small = found(3, 1, source_budget=40, target_budget=40)
-    assert small.packs > both.packs == 1
+    assert small.rank.packs > both.rank.packs == 1
     assert small.flops == both.flops
-    assert small.memory["activations"] < both.memory["activations"]
+    assert small.rank.memory["activations"] < both.rank.memory["activations"]
+    assert small.others == {}
+    mixture = Mixture([MixtureTask("caption", 24), MixtureTask("record", 24)], 0, 8)
+    shared = expect(ready.tasks, network, groups, mixture, settings, beside=(1, 2))
+    assert shared.others[1] == shared.rank
+    assert shared.others[2].memory["gradients in buckets"] == shared.rank.memory["gradients"]
+    assert shared.others[2].memory["activations"] < shared.rank.memory["activations"]
     # what one pack keeps goes while its gradients come; gradients of several stay
-    assert both.peak == sum(both.memory.values()) - both.memory["gradients"]
-    assert small.peak == sum(small.memory.values())
+    assert both.rank.peak == sum(both.rank.memory.values()) - both.rank.memory["gradients"]
+    assert small.rank.peak == sum(small.rank.memory.values())
 
 
 def outlook(room: int = 0, **settings: Any) -> Outlook:
     memory = {"weights": 4e9, "gradients": 4e9, "optimizer": 8e9, "activations": 64e9}
     found = Expected(
-        {"token table": 10**8, "encoder": 9 * 10**8, "adapter x": 7}, 10**9, (), 1e12, memory, 1, 2.0, (9, 9)
+        {"token table": 10**8, "encoder": 9 * 10**8, "adapter x": 7}, 10**9, (), 1e12, OneRank(memory, 2.0, (9, 9))
     )
     speed = Speed(512, 1024, 4096, 1e12, 0.0, 5e11)
     return Outlook(found, TrainSettings(**settings), worlds.tiny(), speed, torch.device("cpu"), room)
