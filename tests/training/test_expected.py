@@ -26,6 +26,7 @@ from ofasys_lite.model.speed import Speed
 from ofasys_lite.training import fit
 from ofasys_lite.training.expected import (
     Expected,
+    OneRank,
     examples_of,
     expect,
     memory_of,
