@@ -1,7 +1,7 @@
 """What runs cost against what `train` says they will: parameters, operations, memory, time; models on paper.
 
     python benchmarks/costs.py                        # quickstart, showcase, generation: 30 steps of each, some minutes
-    python benchmarks/costs.py --only quickstart      # those are printed, nothing is stored
+    python benchmarks/costs.py --only quickstart      # the others stay as they are stored
     python benchmarks/costs.py --page                 # the tables of docs/costs.md from what is stored
 
 Every training runs in a process of its own at one thread. Operations are those of torch's counter (causal attention
@@ -25,7 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common import RESULTS, machine, table, write_row
+from common import RESULTS, commit, machine, table, write_row
 
 PRESETS = ("quickstart", "showcase", "generation")
 STEPS = 30
@@ -112,6 +112,8 @@ def measure(preset: str) -> dict[str, Any]:
     found = said[0]
     timed = [replace(found, speed=speed).seconds for speed in speeds]
     return {
+        "steps": STEPS,
+        "commit": commit(),
         "parameters": [sum(found.expected.parameters.values()), numbers[-1]],
         "gflop": [(found.expected.flops + found.expected.update) / 1e9, statistics.mean(flops) / 1e9],
         "update_gflop": found.expected.update / 1e9,
@@ -188,7 +190,9 @@ def page(row: Mapping[str, Any]) -> str:
         guess, real = each["estimate"], each["published"]
         papers.append([each["what"], text(guess), text(real), f"{guess / real:.2f}", each["source"]])
     said = row["machine"]
-    where = f"{said['cpu']}, torch {said['torch']}, one thread, {row['steps']} steps of each, commit {row['commit']}"
+    missing = [preset for preset in PRESETS if preset not in row["presets"]]
+    where = f"{said['cpu']}, torch {said['torch']}, one thread"
+    where += f"; not measured yet: {', '.join(missing)}" if missing else ""
     return f"{where}.\n\n{table(lines)}\n\nOn paper:\n\n{table(papers)}\n"
 
 
@@ -211,15 +215,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.page:
         renew(json.loads((RESULTS / "costs.json").read_text(encoding="utf-8")))
         return 0
-    presets = {}
+    stored = RESULTS / "costs.json"
     for preset in given.only or PRESETS:
         with TemporaryDirectory() as folder:
             subprocess.run([sys.executable, str(Path(__file__).resolve()), "--one", preset], cwd=folder, check=True)
-            presets[preset] = json.loads((Path(folder) / "found.json").read_text(encoding="utf-8"))
-    row = {"machine": machine("torch", "lightning"), "steps": STEPS, "presets": presets, "published": published()}
-    print(page({"commit": "", **row}))
-    if not given.only:
-        renew(json.loads(write_row("costs", row).read_text(encoding="utf-8")))
+            found = json.loads((Path(folder) / "found.json").read_text(encoding="utf-8"))
+        before = json.loads(stored.read_text(encoding="utf-8"))["presets"] if stored.exists() else {}
+        row = {"machine": machine("torch", "lightning"), "presets": {**before, preset: found}}
+        renew(json.loads(write_row("costs", {**row, "published": published()}).read_text(encoding="utf-8")))
+    print(page(json.loads(stored.read_text(encoding="utf-8"))))
     return 0
 
 

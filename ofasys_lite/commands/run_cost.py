@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ofasys_lite.errors import CardError
 from ofasys_lite.preprocess.absence import home
-from ofasys_lite.run.environment import environment
+from ofasys_lite.run.run_folder import environment
 
 if TYPE_CHECKING:
     from rich.console import Console
