@@ -96,7 +96,7 @@ def outlook_of(config: RunConfig, beside: Sequence[int] = ()) -> Outlook:
     device = pick_device("cpu" if settings.accelerator == "cpu" else "auto")
     precision = settings.precision
     if precision == "auto":
-        precision = probe_precision(device, model.width).dtype
+        precision = probe_precision(device, model.width)
     mixture = mixture_of(ready.tasks, settings)
     groups = groups_of(network, settings)
     return outlook(ready.tasks, network, groups, mixture, settings, device, precision == "bf16", beside)
