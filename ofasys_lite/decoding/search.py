@@ -167,7 +167,8 @@ def _step(
         fed += [(row.ids[-1] if row.ids and row.wrote is None else START, *at)] * sample_.live
         coded = coded or row.wrote is not None or isinstance(node, CodesNode)
     number_of = {first: number for number, first in enumerate(firsts)}
-    fed_B4 = moved(torch.tensor(fed), device)
+    fed_B4 = torch.tensor(fed)
+    fed_B4 = fed_B4 if fed_B4.device == device else moved(fed_B4, device)
     coding = None
     if coded:
         coding = Coding.of([(s.options, s.rng) for s in (samples[r.sample] for r in rows)], rows, firsts, device)
