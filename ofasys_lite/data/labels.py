@@ -1,4 +1,4 @@
-"""Names that slots take from training rows (labels, categories, phones), held against what the splits hold."""
+"""Notes of labels, categories and phones that a split holds and the training rows, their source for slots, do not."""
 
 from __future__ import annotations
 

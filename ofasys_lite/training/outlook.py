@@ -1,4 +1,4 @@
-"""What a run says of its costs before the first step, and which of its budgets will not hold them."""
+"""What a run says of its costs (expected.py) before the first step, and which of its budgets will not hold them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run says of its parameters: optimizer, rate, decay and steps of each, converters. Plain values, no torch."""
+"""Optimizers by short name and their options; rules for groups of parameters; converters. Plain values, no torch."""
 
 from __future__ import annotations
 
