@@ -31,7 +31,8 @@ HEAD = """# Goals, and models for one task alone
 What one model for all tasks reaches (`experiment=quickstart`, `experiment=showcase`), the goals it is held to, and
 beside them what a user would take for that one task, trained on the very same training split and scored on the same
 test split by the same metric, 95 % intervals over the same groups. Written by `python benchmarks/references.py --page`
-from benchmarks/results/references.json and docs/results/; a bold score meets its goal.
+from benchmarks/results/references.json and docs/results/; a bold score meets its goal, a dash is no
+goal, no such task in that run, or not measured yet.
 """
 
 
