@@ -23,7 +23,15 @@ from common import Spread, interleave, machine, peak_flops, spread, table, top_o
 from ragged import Sample, bucket, deal, draw, padding, shuffle, useful
 from torch import Tensor, nn
 
-from ofasys_lite.model import EncoderDecoder, ModelConfig, flops, head_loss, probe_precision
+from ofasys_lite.model import (
+    EncoderDecoder,
+    ModelConfig,
+    flops,
+    head_loss,
+    learned_products,
+    onednn_is_faster,
+    probe_precision,
+)
 
 START, PAD, IGNORED = 0, 1, -100
 PRECISIONS = ("fp32", "autocast", "bf16")
@@ -130,12 +138,17 @@ class Trainer:
     def context(self) -> AbstractContextManager[Any]:
         return torch.autocast("cpu", torch.bfloat16) if self.autocast else nullcontext()
 
+    def products(self) -> AbstractContextManager[Any]:
+        """Ours as a training has them: oneDNN's where a probe finds them faster. Nobody's BART does that by itself."""
+        return learned_products(isinstance(self.module, Flat) and onednn_is_faster())
+
     def run(self, batches: Batches) -> None:
         for batch in batches:
             self.optimizer.zero_grad(set_to_none=True)
-            with self.context():
-                loss = self.module(batch)
-            loss.backward()
+            with self.products():
+                with self.context():
+                    loss = self.module(batch)
+                loss.backward()
             self.optimizer.step()
             self.losses.append(float(loss.detach()))
 
