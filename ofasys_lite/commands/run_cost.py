@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ofasys_lite.commands.run_config import RunConfig
     from ofasys_lite.training.outlook import Outlook
 
-#: Values that `train` takes, not the names of files.
-_VALUE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=|~[A-Za-z_][\w.@/]*$")
+#: Values that `train` takes, not the names of files; and what beside them takes a key away, alone a path of somebody's.
+_VALUE, _AWAY = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*="), re.compile(r"~[A-Za-z_][\w.@/]*$")
 
 
 def values_of(words: Sequence[str]) -> tuple[str, ...]:
@@ -30,6 +30,7 @@ def values_of(words: Sequence[str]) -> tuple[str, ...]:
         CardError: Some of them are tasks, lines or files.
     """
     values = tuple(w for w in words if _VALUE.match(w) and "->" not in w.partition("=")[0] and not _there(w))
+    values = tuple(w for w in words if w in values or (values and _AWAY.match(w)))
     if values and len(values) < len(words):
         other = next(word for word in words if word not in values)
         raise CardError(
