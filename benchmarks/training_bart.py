@@ -267,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "sizes": asdict(sizes),
         "machine": machine("torch", "transformers"),
         "peak_gflops": {name: value / 1e9 for name, value in peaks.items()},
-        "probe": {"dtype": probe.dtype, "bf16_over_fp32": probe.ratio},
+        "probe": {"dtype": probe},
         "parameters": {
             "ours": sum(p.numel() for p in Flat(sizes).parameters()),
             "hf": sum(p.numel() for p in Padded(sizes).parameters()),
@@ -277,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     print({k: v for k, v in row.items() if k != "results"}, flush=True)
     chosen = args.precisions
     if "auto" in chosen:
-        chosen = ["fp32", "bf16"] if probe.dtype == "bf16" else ["fp32"]
+        chosen = ["fp32", "bf16"] if probe == "bf16" else ["fp32"]
     for precision in chosen:
         row["results"][precision] = measure(sizes, precision, peaks["fp32" if precision == "fp32" else "bf16"])
         print(report({"results": {precision: row["results"][precision]}}), flush=True)
