@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from common import RESULTS
 from frechet import frechet_distance
-from image_generation import World, task_of
+from image_generation import Rows, World
 from judge import Judge, load_card
 from numpy.typing import NDArray
 from rich.console import Console
@@ -46,7 +46,7 @@ from ofasys_lite.layout.collate import collate
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.judged import VERDICTS
 
-WORLD = World("digits", "label", "")
+WORLD = World("digits", "label", "", "label")
 SIDE, LINES = 16, 4
 #: Name -> what the line says of codec and decoding, options of each way that is measured.
 WAYS: dict[str, tuple[str, str, dict[str, DecodeOptions]]] = {
@@ -94,7 +94,7 @@ def measure(given: argparse.Namespace, way: str, seed: int) -> list[dict[str, An
     config = ModelConfig(width=64, encoder_layers=2, decoder_layers=4, heads=4, rotary_theta=100.0)
     model = fit(
         GeneralistModel(config),
-        task_of(WORLD, line),
+        Rows(WORLD).task(line),
         steps=given.steps,
         folder=folder,
         console=Console(file=io.StringIO()),
