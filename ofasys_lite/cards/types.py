@@ -68,8 +68,9 @@ class ModalityCard:
     Attributes:
         name: Type name in capitals.
         aliases: Other type names that mean this one (`BOUNDING_BOX`).
-        preprocess: Dotted path per preprocess name; `default` is the one used without `preprocess=`.
-        adapter: Dotted path per adapter name; `default` is the one used without `adapter=`.
+        preprocess: Dotted path per preprocess name; without `preprocess=` it is `written` where a slot is written and
+            there is one, else `default`.
+        adapter: Dotted path per adapter name, likewise.
         attributes: What its slots take beside the language's own attributes.
         reads: `now`, `later` (plans and explains, `cannot be trained yet`) or `never` on the source side.
         writes: `now`, `later` (plans and explains, `cannot be trained yet`) or `never` on the target side.

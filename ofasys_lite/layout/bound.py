@@ -10,6 +10,7 @@ import numpy as np
 
 from ofasys_lite.data.groups import candidates, group_key
 from ofasys_lite.layout.learned import Learned, Objective, Term
+from ofasys_lite.layout.pack import Target
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.segments import (
     GroupSegment,
@@ -41,6 +42,7 @@ class BoundSlot:
 
     Attributes:
         learned: Its objectives, and what each counts for.
+        besides: What counts for what each objective learns beside (`Objective.beside`); None where it does not.
         judged: What the verdicts on its pictures count for: relevance, fidelity; none where its codec has no judges.
         span: A span of the text is hidden, and the target learns it (MASS).
     """
@@ -49,6 +51,7 @@ class BoundSlot:
     tool: Preprocess
     target: bool
     learned: tuple[tuple[Objective, Term], ...]
+    besides: tuple[Term | None, ...]
     judged: tuple[Term, ...]
     span: bool
 
@@ -123,13 +126,20 @@ class Binder:
         learns = tuple((self.objectives[key, loss], self._learns(segment, loss)) for loss in segment.losses)
         span = option(segment.options, "mask_style") == "mass" and bool(option(segment.options, "mask_ratio"))
         judged = self._judges(segment) if segment.learned else ()
-        return BoundSlot(segment, self.tools[key], target, learns, judged, span)
+        besides = tuple(self._beside(segment, *each) for each in learns)
+        return BoundSlot(segment, self.tools[key], target, learns, besides, judged, span)
 
     def _learns(self, slot: SlotSegment, loss: LossSpec) -> Term:
         """Of an objective on a slot: called as the slot where the slot is written, else `slot:objective`."""
         if slot.learned:
             return self._term(slot.key, loss.unit, slot.weight * loss.weight)
         return self._term(f"{slot.key}:{loss.name}", loss.unit, loss.weight)
+
+    def _beside(self, slot: SlotSegment, objective: Objective, term: Term) -> Term | None:
+        """Of what is learned beside an objective, `slot:length`."""
+        if objective.beside is None:
+            return None
+        return self._term(f"{slot.key}:{objective.beside.name}", "sample", term.weight * objective.beside_weight)
 
     def _judges(self, slot: SlotSegment) -> tuple[Term, ...]:
         codec = codec_of(slot)
@@ -157,6 +167,7 @@ class RowState:
         own_holes: Transparent parts of masked pictures say what is hidden.
         masked: Column -> its masked text or picture, of which the target learns what is hidden.
         learned: What objectives learn of them.
+        further: Target sequences that stand beside this one.
     """
 
     row: Any
@@ -170,6 +181,7 @@ class RowState:
     masked: dict[str, Piece] = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=list)
     learned: list[Learned] = field(default_factory=list)
+    further: list[Target] = field(default_factory=list)
 
     def add(self, piece: Piece, objective: Objective | None = None, term: Term | None = None) -> None:
         """Lays a piece behind the others, learned by `objective` where it counts for a term."""

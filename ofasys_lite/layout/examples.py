@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.layout.objectives import TOKENS, judged_targets
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
 from ofasys_lite.plan.codecs import codec_of
-from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted
+from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted, Whole
 from ofasys_lite.plan.segments import LossSpec, Plan, SlotSegment, ToolKey, walk, written_together
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess
 from ofasys_lite.preprocess.media import naming
@@ -87,13 +88,14 @@ class ExampleMaker:
             source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
             for part in template.source:
                 self._lay(source, part, row)
-            targets = []
+            targets, further = list[Target](), list[Target]()
             for side, causal in zip(template.targets, self._causal[choice], strict=True):
                 state = RowState(row, rng, train, frame, step)
                 state.masked = source.masked
                 for part in side:
                     self._lay(state, part, row)
                 targets.append(Target(tuple(state.pieces), tuple(state.learned), causal))
+                further += state.further
             if self._judged and train and rng is not None:
                 # behind all other draws: what the sample writes is the same with judges and without
                 for side, target in zip(template.targets, tuple(targets), strict=True):
@@ -102,7 +104,7 @@ class ExampleMaker:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
         read = Side(tuple(source.pieces), tuple(source.learned))
-        return Example(self.plan.task, id, (read,), tuple(targets), source.masked)
+        return Example(self.plan.task, id, (read,), (*targets, *further), source.masked)
 
     def source(
         self,
@@ -195,12 +197,15 @@ class ExampleMaker:
         def read(column: str) -> Piece:
             return self._other(slot, column, row)
 
-        for objective, term in part.learned:
+        for (objective, term), beside in zip(part.learned, part.besides, strict=True):
             try:
                 piece, arrays = objective.prepare(piece, read, state.rng)
             except DataError as error:
                 raise DataError(f"column `{slot.column}`: {error.message}", code=error.code, help=error.help) from error
             state.learned.append(Learned(len(state.pieces), objective, (term,), arrays))
+            if beside is not None and objective.beside is not None and (more := objective.further(piece)) is not None:
+                learned = Learned(0, objective.beside, (beside,), more[1])
+                state.further.append(Target((more[0],), (learned,), causal=False))
         return piece
 
     def _other(self, slot: SlotSegment, column: str, row: Any) -> Piece:
@@ -266,6 +271,8 @@ class ExampleMaker:
         if not slot.learned:
             return self._forced(part, state)
         found: Constraint = part.tool.constraint(slot.options, state.context(slot, state.row, True))
+        if isinstance(found, Whole):
+            found = replace(found, learned=tuple((loss.name, loss.options) for loss in slot.losses))
         if slot.optional:
             found = Optional(found, control("present"), control("absent"))
         return Slotted(slot.key, found)

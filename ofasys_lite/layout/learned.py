@@ -127,6 +127,10 @@ class Objective:
     #: A value depends on other samples of the step: before the backward passes all packs are looked at
     #: (`adapters/whole_step.py`); `host` arrays are then of one length with the values.
     whole_step: ClassVar[bool] = False
+    #: What learns the further target sequence that stands beside the piece's (`further`); None where there is none.
+    beside: ClassVar[Objective | None] = None
+    #: Weight of what is learned so, times the slot's.
+    beside_weight: ClassVar[float] = 1.0
 
     def __init__(self, name: str, options: Options = (), together: bool = False) -> None:
         self.name = name
@@ -151,6 +155,13 @@ class Objective:
             DataError: The row cannot be learned; it goes to the quarantine.
         """
         return piece, {}
+
+    def further(self, piece: Piece) -> tuple[Piece, Arrays] | None:
+        """What `beside` is asked of the piece: rows of a target sequence of their own, whose rows see each other.
+
+        They read the same source and see nothing of the piece; None where it needs no asking.
+        """
+        return None
 
     def rows(self, pieces: Sequence[LearnedPiece]) -> LossRows:
         """What the pack holds of `pieces`, which have the same adapter and side, in stream order.

@@ -5,6 +5,7 @@ from ofasys_lite.metrics.boxes import iou
 from ofasys_lite.metrics.by_name import (
     METRICS,
     PICTURE_METRICS,
+    SOUND_METRICS,
     direction,
     evaluate_metric,
     find_metric,
@@ -18,6 +19,7 @@ __all__ = [
     "FEWEST_GROUPS",
     "METRICS",
     "PICTURE_METRICS",
+    "SOUND_METRICS",
     "Margin",
     "Score",
     "Statistics",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, DataError, listed, nearest
-from ofasys_lite.metrics import boxes, nearest_caption, ocr, pictures, sql, structures, texts
+from ofasys_lite.metrics import boxes, nearest_caption, ocr, pictures, sounds, sql, structures, texts
 from ofasys_lite.metrics.intervals import (
     Estimate,
     Groups,
@@ -42,6 +42,7 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
         "exact_match": texts.exact_match,
         "iou_at_0.5": boxes.iou_at_half,
         "macro_f1": texts.macro_f1,
+        "mcd": sounds.mcd,
         "mean_iou": boxes.mean_iou,
         "nearest_caption": nearest_caption.nearest_caption,
         "nearest_label": nearest_caption.nearest_label,
@@ -60,8 +61,10 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
 )
 
 
-#: Metrics of pictures; the others compare texts, boxes or structures.
+#: Metrics of pictures; those of neither pictures nor sounds compare texts, boxes or structures.
 PICTURE_METRICS = ("caption_retrieval", "nearest_caption", "nearest_label", "ocr_accuracy", "ocr_cer", "pixel_mse")
+#: Metrics of sounds.
+SOUND_METRICS = ("mcd",)
 
 
 def metric_names() -> tuple[str, ...]:

@@ -169,7 +169,7 @@ class Margin:
 
 
 def normalised(score: Score) -> float:
-    """The score in [0, 1], higher is better: points / 100, error rates as 1 - rate, cut at both ends.
+    """The score in [0, 1], higher is better: points / 100, dB / 40, errors as 1 - these, cut at both ends.
 
     Example:
         >>> normalised(Score("wer", 0.25, 0.2, 0.3, 10, 10, "errors per word", higher_is_better=False))
@@ -177,5 +177,5 @@ def normalised(score: Score) -> float:
     """
     if math.isnan(score.value):
         return 0.0
-    value = score.value / 100 if score.unit == "points" else score.value
+    value = score.value / {"points": 100, "dB": 40}.get(score.unit, 1)
     return min(1.0, max(0.0, value if score.higher_is_better else 1 - value))

@@ -8,7 +8,8 @@ automaton that masks decoding and splits finished output.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +198,16 @@ class Whole:
     Attributes:
         positions: Relative (time, row, column) of each row, as in `Piece.positions_P3`.
         about: What else the adapter is to know, as (name, value) pairs.
+        learned: Objectives that the slot was learned by, with what the line gives them; laid down by the layout.
+        given: What is known of the value already, an array of the modality's own; samples are written together whether
+            they have the same or not.
     """
 
     adapter: str
     positions: tuple[tuple[int, int, int], ...]
     about: tuple[tuple[str, Hashable], ...] = ()
+    learned: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    given: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

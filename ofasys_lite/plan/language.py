@@ -10,7 +10,7 @@ from ofasys_lite.cards.ways import BUILT_IN
 LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec("no_loss", "flag", side="target", help="the slot is read, not learned, and forced in decoding"),
     AttributeSpec("weight", "float", low=0.0, side="target", help="factor on the slot's loss"),
-    AttributeSpec("loss", "any", help="objective: ctc(column) on a source slot; dpo, mlm, mae, diffusion later"),
+    AttributeSpec("loss", "any", help="objective: ctc(column) on a source slot; dpo, mlm, mae later"),
     AttributeSpec(
         "drop", "float", low=0.0, high=1.0, side="source", help="probability of emptying the slot in training"
     ),
@@ -44,7 +44,6 @@ OBJECTIVES: Mapping[str, ObjectiveCard] = {
     "mae": ObjectiveCard("source", "position", arguments=("ratio",)),
     "dpo": ObjectiveCard("target", "pair", arguments=("beta",)),
     "contrastive": ObjectiveCard("", "sample", arguments=("temperature",)),
-    "diffusion": ObjectiveCard("target", "frame", arguments=("steps", "target")),
 }
 
 #: Objectives that training has; a card may name others `later`.

@@ -18,6 +18,9 @@ from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
 
+#: What of a card's table serves a slot that names nothing, the first that is there; by whether the slot is written.
+_UNNAMED: Mapping[bool, tuple[str, ...]] = {True: ("written", "default"), False: ("default",)}
+
 
 class Builder(Planning):
     """Plans slots; a planning of what was found on the way."""
@@ -36,9 +39,9 @@ class Builder(Planning):
         self._side(modality, slot, target)
         values = read_attributes(self, slot.attributes, self._specs(modality), modality.name, target)
         column = slot.column if slot.column is not None else str(number)
-        preprocess = self._named(values, "preprocess", modality.preprocess, modality, slot)
-        adapter = self._named(values, "adapter", modality.adapter, modality, slot)
         learned = target and not values.get("no_loss", False)
+        preprocess = self._named(values, "preprocess", modality.preprocess, modality, slot, learned)
+        adapter = self._named(values, "adapter", modality.adapter, modality, slot, learned)
         codec = given_codec(self, values.pop("codec", None), modality, slot, learned)
         if codec is not None:
             values["codec"] = codec
@@ -110,9 +113,16 @@ class Builder(Planning):
         return specs
 
     def _named(
-        self, values: dict[str, object], key: str, table: Mapping[str, str], modality: ModalityCard, slot: Slot
+        self,
+        values: dict[str, object],
+        key: str,
+        table: Mapping[str, str],
+        modality: ModalityCard,
+        slot: Slot,
+        learned: bool,
     ) -> str:
-        name = str(values.pop(key, "default"))
+        given = values.pop(key, None)
+        name = next(n for n in _UNNAMED[learned] if n in table) if given is None else str(given)
         if name in table:
             return table[name]
         if key == "preprocess":
@@ -123,7 +133,7 @@ class Builder(Planning):
                 if same and name in other.preprocess and name != "default":
                     return other.preprocess[name]
         span = next((a.span for a in slot.attributes if RENAMED.get(a.key, (a.key,))[0] == key), slot.span)
-        help = did_you_mean(name, [n for n in table if n != "default"], f"{modality.name} declares")
+        help = did_you_mean(name, [n for n in table if n not in _UNNAMED[True]], f"{modality.name} declares")
         self.error("E110", f"unknown {key} `{name}`", span, help)
         return next(iter(table.values()), "")
 

@@ -178,8 +178,8 @@ class AudioPreprocess(Preprocess):
     @classmethod
     def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises CardError for numbers of the card that cannot be."""
-        _frame_settings(settings, options)
-        _longest(settings, options)
+        wanted_frames(settings, options)
+        limit_seconds(settings, options)
 
     @classmethod
     def look(
@@ -190,7 +190,7 @@ class AudioPreprocess(Preprocess):
         if found is None:
             return Look()
         samples, rate = found
-        wanted, most = _frame_settings(settings, options), option(options, "max_length")
+        wanted, most = wanted_frames(settings, options), option(options, "max_length")
         remarks = []
         if rate != wanted.rate:
             remarks.append((f"sample_rate={wanted.rate} resamples", f"{rate} Hz"))
@@ -203,7 +203,7 @@ class AudioPreprocess(Preprocess):
 
     def rows_of(self, size: Size, options: Options) -> int:
         """Rows of a sound of that many samples at 16 kHz."""
-        wanted = _frame_settings(self.settings, options)
+        wanted = wanted_frames(self.settings, options)
         frames = wanted.frames(round(size[0] * wanted.rate / 16_000))
         most = option(options, "max_length")
         return max(1, rows_of_frames(min(frames, most) if isinstance(most, int) else frames))
@@ -258,16 +258,24 @@ def _frames(
     value: Any, options: Options, settings: Mapping[str, Any], folder: str | None, rng: np.random.Generator | None
 ) -> Floats:
     """(F, M) normalised frames of a sound, its speed drawn where `rng` is given."""
-    wanted, bare = _frame_settings(settings, options), option(options, "sample_rate")
-    signal, rate = read_audio(value, folder, bare if isinstance(bare, int) else None, _longest(settings, options))
-    signal = _resampled(signal, rate, wanted.rate, options, rng)
+    wanted = wanted_frames(settings, options)
+    signal = resampled_signal(value, options, settings, folder, rng)
     frames = log_mel(signal, wanted)
-    _long_enough(len(frames), len(signal), options, wanted)
+    long_enough(len(frames), len(signal), options, wanted)
     most = option(options, "max_length")
     return normalised(frames[: most if isinstance(most, int) else None])
 
 
-def _long_enough(frames: int, samples: int, options: Options, wanted: FrameSettings) -> None:
+def resampled_signal(
+    value: Any, options: Options, settings: Mapping[str, Any], folder: str | None, rng: np.random.Generator | None
+) -> Floats:
+    """(n,) samples at the wanted rate, their speed drawn where `rng` is given; DataError as `read_audio` says."""
+    bare = option(options, "sample_rate")
+    signal, rate = read_audio(value, folder, bare if isinstance(bare, int) else None, limit_seconds(settings, options))
+    return _resampled(signal, rate, wanted_frames(settings, options).rate, options, rng)
+
+
+def long_enough(frames: int, samples: int, options: Options, wanted: FrameSettings) -> None:
     """Raises DataError if a sound of `samples` at the wanted rate has too few frames."""
     given = option(options, "min_length")
     least = max(1, given if isinstance(given, int) else 1)
@@ -279,13 +287,15 @@ def _long_enough(frames: int, samples: int, options: Options, wanted: FrameSetti
         )
 
 
-def _frame_settings(settings: Mapping[str, Any], options: Options) -> FrameSettings:
+def wanted_frames(settings: Mapping[str, Any], options: Options) -> FrameSettings:
+    """How frames are cut and measured."""
     rate = option(options, "sample_rate")
     chosen = rate if isinstance(rate, int) else setting(settings, "sample_rate", 16000, 1000, 192000)
     return FrameSettings(chosen, setting(settings, "mels", 80, 8, 256))
 
 
-def _longest(settings: Mapping[str, Any], options: Options) -> float:
+def limit_seconds(settings: Mapping[str, Any], options: Options) -> float:
+    """Seconds of the longest sound."""
     chosen = option(options, "max_seconds")
     return float(chosen) if isinstance(chosen, (int, float)) else setting(settings, "max_seconds", 30.0, 0.01, 1e5)
 
@@ -308,7 +318,7 @@ def _header(value: Any, options: Options, settings: Mapping[str, Any]) -> tuple[
     if elsewhere(value, settings) or hasattr(value, "get_all_samples"):
         return None
     source = locate(value, settings.get("folder"), "audio", BASE64_HEADS)
-    longest = _longest(settings, options)
+    longest = limit_seconds(settings, options)
     if source is None:
         bare = option(options, "sample_rate")
         array, rate = _given(value, bare if isinstance(bare, int) else None)
@@ -318,9 +328,9 @@ def _header(value: Any, options: Options, settings: Mapping[str, Any]) -> tuple[
     if not samples:
         raise DataError("cannot read audio: it has no samples", help="leave the row out")
     _not_too_long(samples / rate, longest)
-    wanted = _frame_settings(settings, options)
+    wanted = wanted_frames(settings, options)
     at_rate = round(samples * wanted.rate / rate)
-    _long_enough(wanted.frames(at_rate), at_rate, options, wanted)
+    long_enough(wanted.frames(at_rate), at_rate, options, wanted)
     return samples, rate
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-_PREEMPHASIS = 0.97
+PREEMPHASIS = 0.97
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def mel_filters(settings: FrameSettings) -> Floats:
 
 
 @lru_cache(maxsize=16)
-def _window(length: int) -> Floats:
+def frame_window(length: int) -> Floats:
     """(length,) Kaldi's window: a Hann window to the power 0.85."""
     shape = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length - 1))
     return np.asarray(shape**0.85, dtype=np.float32)
@@ -84,7 +84,7 @@ def log_mel(signal: Floats, settings: FrameSettings) -> Floats:
     frames = np.lib.stride_tricks.sliding_window_view(scaled, settings.window)[:: settings.hop]
     frames = frames - frames.mean(axis=1, keepdims=True)
     before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-    frames = (frames - np.float32(_PREEMPHASIS) * before) * _window(settings.window)
+    frames = (frames - np.float32(PREEMPHASIS) * before) * frame_window(settings.window)
     power = np.square(np.abs(np.fft.rfft(frames, settings.transform, axis=1))).astype(np.float32)
     energies = power @ mel_filters(settings)
     return np.asarray(np.log(np.maximum(energies, np.finfo(np.float32).eps)), dtype=np.float32)

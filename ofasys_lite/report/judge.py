@@ -15,7 +15,7 @@ from ofasys_lite.data.attributes import slot_class
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import empty_target, group_key, records
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean
-from ofasys_lite.metrics import METRICS, PICTURE_METRICS, baseline_kind, direction
+from ofasys_lite.metrics import METRICS, PICTURE_METRICS, SOUND_METRICS, baseline_kind, direction
 from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, walk
 from ofasys_lite.preprocess import kinds
@@ -30,11 +30,13 @@ _BLIND = {
     "iou_at_0.5": _NO_BOXES - {kinds.BOX},
     "detection_f1": _NO_BOXES - {kinds.DETECTION},
     **dict.fromkeys(PICTURE_METRICS, frozenset(kinds.KINDS) - {kinds.PICTURE}),
+    **dict.fromkeys(SOUND_METRICS, frozenset(kinds.KINDS) - {kinds.SOUND}),
 }
 _DEFAULT_BASELINES = {
     kinds.BOX: ("best_box",),
     kinds.DETECTION: ("constant_list", "greedy_list"),
     kinds.PICTURE: ("mean_image", "random_image", "common_image"),
+    kinds.SOUND: ("random_target",),
 }
 #: Metrics that give credit in part, or for what an answer does: the commonest answer need not be the best constant.
 _GRADED = frozenset({"bleu", "cer", "chrf", "per", "sql_execution", "token_accuracy", "wer"})
@@ -126,7 +128,7 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
         column = metric.column or next(iter(targets))
         kind = _kind(targets[column])
         # built-in metrics compare texts or numbers; the user's own may look at pictures and sounds
-        blind = kind in kinds.MEDIA and metric.name in METRICS and metric.name not in PICTURE_METRICS
+        blind = kind in kinds.MEDIA and metric.name in METRICS and metric.name not in (*PICTURE_METRICS, *SOUND_METRICS)
         if blind or kind in _BLIND.get(metric.name, ()):
             raise CardError(
                 f"task {card.name}: metric `{metric.name}` cannot judge `{column}`, which is {kind}",

@@ -33,7 +33,8 @@ _TRIVIAL: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
         "mean_fill": picture_answers.mean_fill,
         "mean_image": picture_answers.mean_image,
         "question_only": textual.question_only,
-        "random_image": picture_answers.random_image,
+        "random_image": constant.random_target,
+        "random_target": constant.random_target,
         "unigram": constant.unigram,
     }
 )
@@ -60,6 +61,7 @@ _ANSWERS_PICTURES = (
     "mean_image",
     "mean_fill",
     "random_image",
+    "random_target",
     "nearest_audio",
     "nearest_pixels",
     "nearest_tfidf",

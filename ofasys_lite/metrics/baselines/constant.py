@@ -1,4 +1,7 @@
-"""Baselines that look at no input: majority, unigram, mean_box, best_box, label_blind_box, constant_list."""
+"""Baselines that look at no input.
+
+majority, random_target, unigram, mean_box, best_box, label_blind_box, constant_list.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,15 @@ _CANDIDATES = 400  # training boxes tried as the best constant box
 def majority(problem: Problem) -> list[Value]:
     """The most frequent training target, for every row."""
     return [most_frequent(problem.targets())] * len(problem.test_rows)
+
+
+def random_target(problem: Problem) -> list[Value]:
+    """The target of a training row, drawn by the seed for each row anew."""
+    targets = problem.targets()
+    if not targets:
+        return [None] * len(problem.test_rows)
+    drawn = np.random.default_rng(problem.seed).integers(len(targets), size=len(problem.test_rows))
+    return [targets[number] for number in drawn]
 
 
 def unigram(problem: Problem) -> list[Value]:

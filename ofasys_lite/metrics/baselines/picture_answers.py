@@ -52,15 +52,6 @@ def mean_fill(problem: Problem) -> list[Value]:
     return found
 
 
-def random_image(problem: Problem) -> list[Value]:
-    """A picture of a training row, drawn by the seed for each row anew."""
-    targets = problem.targets()
-    if not targets:
-        return [None] * len(problem.test_rows)
-    drawn = np.random.default_rng(problem.seed).integers(len(targets), size=len(problem.test_rows))
-    return [targets[number] for number in drawn]
-
-
 def common_image(problem: Problem) -> list[Value]:
     """One training picture for every row, the first of those that the most frequent training text asks for."""
     targets, asked = problem.targets(), problem.questions(problem.train_rows)

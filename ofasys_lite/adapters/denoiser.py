@@ -1,0 +1,163 @@
+"""Values in continuous rows on the model side: read as they are, learned and written by taking noise away.
+
+A modality's adapter holds a `Denoiser` (sound that is written, motion). Shapes: P rows of a part, R rows learned, C
+numbers of a row, N samples of one length L, D width, B most rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ofasys_lite.adapters.base import Begin, Encoded, Reading, Section
+from ofasys_lite.adapters.passes import Sources, ToWrite, Written
+from ofasys_lite.decoding.denoising import denoise, noise
+from ofasys_lite.errors import ShapeError
+from ofasys_lite.layout.learned import LossRows
+from ofasys_lite.layout.noise import Process
+from ofasys_lite.layout.pack import Part
+from ofasys_lite.model import make_linear
+from ofasys_lite.plan.constraints import Whole
+
+#: Sines and cosines that tell the level.
+_WAVES = 32
+
+
+class Denoiser(nn.Module):
+    """Rows of numbers with their level of noise in, what the process asks for out; and how many rows there are.
+
+    Args:
+        name: Of the modality, for messages.
+        channels: Numbers of a row.
+        most: The most rows that a value may have.
+    """
+
+    def __init__(self, name: str, channels: int, width: int, most: int) -> None:
+        super().__init__()
+        self.name, self.channels = name, channels
+        # beside the numbers: whether the row is known
+        self.inner = nn.Sequential(make_linear(channels + 1, width), nn.GELU(), make_linear(width, width))
+        self.level = nn.Sequential(make_linear(2 * _WAVES, width), nn.GELU(), make_linear(width, width))
+        self.question = nn.Parameter(torch.randn(width))
+        self.out = nn.Linear(width, channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.length = nn.Linear(width, most)
+
+    def embed(self, part: Part) -> Tensor:
+        """(P, D) of the arrays that `preprocess.continuous.value_piece` makes.
+
+        Raises:
+            ShapeError: Rows of another number of numbers.
+        """
+        values_PC = part.arrays["values"]
+        if values_PC.shape[1] != self.channels:
+            raise ShapeError(
+                f"{self.name}: rows have {values_PC.shape[1]} numbers, the adapter was made for {self.channels}"
+            )
+        rows_PD = self.rows(values_PC, part.arrays["level"], part.arrays["known"])
+        x_PD: Tensor = torch.where(part.arrays["asked"][:, None], self.question.to(rows_PD.dtype), rows_PD)
+        return x_PD
+
+    def rows(self, values_PC: Tensor, level_P: Tensor, known_P: Tensor) -> Tensor:
+        """(..., P, D) of numbers, their level of noise, and 1 where they are known."""
+        fed = torch.cat([values_PC, known_P[..., None]], -1)
+        rates = torch.exp(torch.linspace(0, math.log(1000), _WAVES, device=level_P.device))
+        angles = level_P[..., None] * rates
+        waves = torch.cat([angles.sin(), angles.cos()], -1)
+        x_PD: Tensor = self.inner(fed) + self.level(waves)
+        return x_PD
+
+    def objectives(self) -> Mapping[str, Begin]:
+        """`flow` and `diffusion`, one mean squared error a row, and `length`."""
+        return {"flow": self._goal, "diffusion": self._goal, "length": self._length}
+
+    def _goal(self, rows: LossRows, encoded: Encoded) -> Reading:
+        def loss(states_TD: Tensor) -> Tensor:
+            given_RC: Tensor = self.out(states_TD.index_select(0, rows.rows_R)).float()
+            loss_R: Tensor = (given_RC - rows.arrays["goal"]).square().mean(-1)
+            return loss_R
+
+        return Reading(loss)
+
+    def _length(self, rows: LossRows, encoded: Encoded) -> Reading:
+        def loss(states_TD: Tensor) -> Tensor:
+            logits_UB = self.length(states_TD.index_select(0, rows.rows_R)).float()
+            return F.cross_entropy(logits_UB, rows.arrays["labels"] - 1, reduction="none")
+
+        return Reading(loss)
+
+    def sections(self) -> tuple[Section, ...]:
+        """Its heads: values that are read, or of a fixed number of rows, do not move them."""
+        return (
+            Section(tuple(self.out.parameters()), lambda a: a.learned("flow") + a.learned("diffusion")),
+            Section((*self.length.parameters(), self.question), lambda a: a.learned("length")),
+        )
+
+    def write(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Written]:
+        """Values (L, C), each of as many rows as the source is read to ask for (or as all have)."""
+        found: dict[int, Written] = {}
+        lengths = self._lengths(sources, asked)
+        for length in dict.fromkeys(lengths):
+            members = [i for i, own in enumerate(lengths) if own == length]
+            found.update(zip(members, self._written(sources, [_cut(asked[i], length) for i in members]), strict=True))
+        return [found[i] for i in range(len(asked))]
+
+    def _lengths(self, sources: Sources, asked: Sequence[ToWrite]) -> list[int]:
+        """Rows of each: the median of what the model believes, within what is allowed."""
+        what = asked[0].what
+        most = len(what.positions)
+        if not isinstance(what, Whole) or not dict(what.about).get("asked"):
+            return [most] * len(asked)
+        states_N1D = sources.passes([_cut(each, 1) for each in asked])(self.question.expand(len(asked), 1, -1))
+        below_NB = self.length(states_N1D[:, 0]).float().softmax(-1).cumsum(-1) < 0.5
+        least = int(str(dict(what.about).get("least", 1)))
+        return [min(max(1 + n, least), most) for n in below_NB.sum(-1).tolist()]
+
+    def _written(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Written]:
+        """Values of one length."""
+        first, what = asked[0], asked[0].what
+        if not isinstance(what, Whole):
+            raise ShapeError(f"{self.name}: an adapter of continuous rows is asked for codes")
+        process = Process.of(what.learned[0][0], dict(what.learned[0][1]))
+        options, cfg = first.settings, first.options.cfg
+        # with guidance 1 the emptied source is not asked
+        passes = [(sources.passes(asked), cfg)]
+        if first.options.guided:
+            passes.append((sources.passes(asked, emptied=True), 1 - cfg))
+        rngs = [each.rng() for each in asked]
+        noise_NLC = noise(rngs, len(what.positions), self.channels, sources.states_SD.device)
+        given_NLC, known_NL = _given(asked, noise_NLC)
+
+        def model(x_NLC: Tensor, level: float) -> Tensor:
+            fed_NLC = torch.where(known_NL[..., None], given_NLC, x_NLC)
+            level_NL = torch.where(known_NL, 0.0, level)
+            x_NLD = self.rows(fed_NLC, level_NL, known_NL.float())
+            return torch.stack([share * self.out(decoder(x_NLD)).float() for decoder, share in passes]).sum(0)
+
+        made_NLC = denoise(model, noise_NLC, process, options["steps"], options["eta"], rngs)
+        made_NLC = torch.where(known_NL[..., None], given_NLC, made_NLC)
+        return [Written(x_LC.cpu().numpy()) for x_LC in made_NLC]
+
+
+def _cut(asked: ToWrite, length: int) -> ToWrite:
+    """The same, of the first rows alone."""
+    what = asked.what
+    return replace(asked, what=replace(what, positions=what.positions[:length]))
+
+
+def _given(asked: Sequence[ToWrite], like_NLC: Tensor) -> tuple[Tensor, Tensor]:
+    """((N, L, C) rows that are known, (N, L) which these are)."""
+    given_NLC = torch.zeros_like(like_NLC)
+    for given_LC, each in zip(given_NLC, asked, strict=True):
+        if isinstance(each.what, Whole) and each.what.given is not None:
+            given_LC.copy_(torch.from_numpy(each.what.given[: len(given_LC)]))
+        else:
+            given_LC.fill_(torch.nan)
+    known_NL = ~given_NLC.isnan().any(-1)
+    return given_NLC.nan_to_num(), known_NL
