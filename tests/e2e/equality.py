@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import platform
 import sys
@@ -68,6 +69,12 @@ ACCEPTED: Mapping[tuple[str, str, str], tuple[Any, str]] = {
         "a group of the source is GROUP in the samples of results.json, where it was STRUCT",
     ),
 }
+#: Worlds of which all tasks decoded together have other last bits in their scores, and nothing else: 55f1245 reads
+#: sources of like lengths in one grid, before all of them stood in one or none, and products of other shapes round
+#: otherwise. Found by numbers of 55f1245 and of the commit before it on one machine. What was written is the same.
+REGROUPED = ("tiny", "more", "codes", "mixed", "modern", "decoded")
+#: Difference of their scores, relative above 1.
+NEAR = 1e-6
 STEPS = 2
 #: Samples that are decoded and judged.
 ROWS = 2
@@ -283,8 +290,10 @@ def compare(world: str, before: Mapping[str, Any], now: Mapping[str, Any], exact
             pairs = [(name, old.get(name), new.get(name)) for name in dict.fromkeys((*old, *new))]
         else:
             pairs = [("", old, new)]
-        same = (_same_but_scores if part in _SCORED else _same) if exact else _LIKE.get(part, _anything)
         for name, a, b in pairs:
+            same = _same if exact else _LIKE.get(part, _anything)
+            if exact and part == "written" and world in REGROUPED and name.endswith(" together"):
+                same = _same_but_score
             accepted = (world, part, name) in ACCEPTED and ACCEPTED[world, part, name][0] == b
             if not accepted and not same(a, b):
                 found.append(Difference(world, part, name, a, b))
@@ -301,18 +310,10 @@ def _same(before: Any, now: Any) -> bool:
     return bool(before == now)
 
 
-#: Parts with scores of what was written.
-_SCORED = ("written", "reported")
-
-
-def _same_but_scores(before: Any, now: Any) -> bool:
-    """Equal, but scores within 1e-6: what sources give is summed in other groups as others end."""
-    if isinstance(before, list) and isinstance(now, list):
-        return len(before) == len(now) and all(map(_same_but_scores, before, now))
-    if isinstance(before, str) and isinstance(now, str) and "0x" in before and "0x" in now:
-        a, b = float.fromhex(before), float.fromhex(now)
-        return abs(a - b) <= 1e-6 * max(abs(a), abs(b), 1.0)
-    return _same(before, now)
+def _same_but_score(before: Any, now: Any) -> bool:
+    """Equal, but for a score within NEAR."""
+    a, b = (math.nan if each is None else float.fromhex(each[0]) for each in (before, now))
+    return abs(a - b) <= NEAR * max(abs(a), abs(b), 1.0) and _same(before[1:], now[1:])
 
 
 def _anything(before: Any, now: Any) -> bool:

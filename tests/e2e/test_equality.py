@@ -63,3 +63,20 @@ def test_on_another_machine_losses_and_gradients_are_near_and_nothing_else_is_co
     assert len(equality.compare("w", before, near, exact=True)) == 3
     far = {**near, "losses": {"1 t a": ["0x1.1p+1", 3]}, "gradients": {"w": "00000000 1.5 -0.2", "v": "0 0 0"}}
     assert [d.name for d in equality.compare("w", before, far, exact=False)] == ["1 t a", "w", "v"]
+
+
+@pytest.mark.parametrize("world", equality.REGROUPED)
+def test_worlds_whose_scores_together_differ_in_the_last_bits_are_decoded_together(world: str) -> None:
+    assert any(name.endswith(" together") for name in held()["worlds"][world]["written"])
+
+
+def test_only_scores_of_tasks_decoded_together_may_differ_and_only_in_the_last_bits() -> None:
+    before = {"written": {"t r0 together": ["-0x1.0000000000000p+1", "aa"], "t 0 greedy 0": ["a", "0x1.0p+1", "bb"]}}
+    near = {"written": {**before["written"], "t r0 together": ["-0x1.0000010000000p+1", "aa"]}}
+    assert equality.compare("tiny", before, near, exact=True) == []
+    assert len(equality.compare("axial", before, near, exact=True)) == 1
+    for far in (["-0x1.0001000000000p+1", "aa"], ["-0x1.0000010000000p+1", "ab"], None):
+        changed = {"written": {**before["written"], "t r0 together": far}}
+        assert len(equality.compare("tiny", before, changed, exact=True)) == 1
+    alone = {"written": {**before["written"], "t 0 greedy 0": ["a", "0x1.0000010000000p+1", "bb"]}}
+    assert len(equality.compare("tiny", before, alone, exact=True)) == 1
