@@ -65,27 +65,21 @@ def permute_many(place_N: Int64, size_N: Int64, a_N: Int64, b_N: Int64, key_N: U
     Args:
         place_N: Places, 0 <= place < size.
     """
-    out_N = _feistel(place_N.astype(np.uint64), a_N.astype(np.uint64), b_N.astype(np.uint64), key_N).astype(np.int64)
-    outside = np.flatnonzero(out_N >= size_N)
-    while outside.size:
-        again = out_N[outside].astype(np.uint64)
-        a, b = a_N[outside].astype(np.uint64), b_N[outside].astype(np.uint64)
-        out_N[outside] = _feistel(again, a, b, key_N[outside]).astype(np.int64)
-        outside = outside[out_N[outside] >= size_N[outside]]
+    out_N: Int64 = place_N.copy()
+    left = np.arange(len(place_N))  # each passes over its rectangle until it lies within its size
+    while left.size:
+        a, b, key = a_N[left].astype(np.uint64), b_N[left].astype(np.uint64), key_N[left]
+        line, column = np.divmod(out_N[left].astype(np.uint64), b)
+        for number, salt in enumerate(_SALTS):
+            # one half is mixed as splitmix64 mixes its counter, and turns the other: a bijection of range(a * b)
+            z = ((line if number % 2 else column) + np.uint64(1)) * _GOLDEN ^ (key + salt)
+            z = (z ^ (z >> np.uint64(30))) * _MIX1
+            z = (z ^ (z >> np.uint64(27))) * _MIX2
+            bits = z >> np.uint64(33)
+            if number % 2:
+                column = (column + bits % b) % b
+            else:
+                line = (line + bits % a) % a
+        out_N[left] = (line * b + column).astype(np.int64)
+        left = left[out_N[left] >= size_N[left]]
     return out_N
-
-
-def _feistel(x_N: UInt64, a_N: UInt64, b_N: UInt64, key_N: UInt64) -> UInt64:
-    """One pass over the rectangle: a bijection of range(a * b)."""
-    left_N, right_N = x_N // b_N, x_N % b_N
-    for number, salt in enumerate(_SALTS):
-        # one half is mixed as splitmix64 mixes its counter, and turns the other
-        z_N = ((left_N if number % 2 else right_N) + np.uint64(1)) * _GOLDEN ^ (key_N + salt)
-        z_N = (z_N ^ (z_N >> np.uint64(30))) * _MIX1
-        z_N = (z_N ^ (z_N >> np.uint64(27))) * _MIX2
-        bits_N = z_N >> np.uint64(33)
-        if number % 2:
-            right_N = (right_N + bits_N % b_N) % b_N
-        else:
-            left_N = (left_N + bits_N % a_N) % a_N
-    return left_N * b_N + right_N

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ofasys_lite.model.probe import tensor_cores as tensor_cores
     from ofasys_lite.model.rotary import RotaryAxes as RotaryAxes
     from ofasys_lite.model.rotary import mrope_axes as mrope_axes
-    from ofasys_lite.model.rotary import rotary_angles as rotary_angles
     from ofasys_lite.model.rotary import rotary_table as rotary_table
     from ofasys_lite.model.rotary import rotate as rotate
     from ofasys_lite.model.transfer import moved as moved
@@ -51,7 +50,7 @@ _HANDED = {
     "head": "head_loss",
     "kv_cache": "DecodeCache",
     "probe": "pick_device pick_precision probe_precision tensor_cores",
-    "rotary": "RotaryAxes mrope_axes rotary_angles rotary_table rotate",
+    "rotary": "RotaryAxes mrope_axes rotary_table rotate",
     "transfer": "moved",
     "work": "Work body_work flops parameters",
 }

@@ -39,11 +39,6 @@ def _put(out_RHC: Tensor, rows: slice | Tensor, count: int, x_GLC: Tensor) -> No
     out_RHC[rows] = split.reshape(-1, heads, channels)
 
 
-def _room(like: Tensor, borders: Borders) -> Tensor:
-    """An empty tensor of this shape, zeros if no piece writes some of its rows."""
-    return (torch.empty if borders.covers_all else torch.zeros)(like.shape, dtype=like.dtype)
-
-
 class _Exact(torch.autograd.Function):
     """(Q, H, C): softmax(q k / sqrt(C)) v within each sequence; zeros where it has no keys.
 
@@ -54,7 +49,8 @@ class _Exact(torch.autograd.Function):
     def forward(ctx: Any, q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, borders: Borders) -> Tensor:
         groups, scale = k_KGC.shape[1], q_QHC.shape[2] ** -0.5
         repeat = q_QHC.shape[1] // groups
-        out_QHC = _room(q_QHC, borders)
+        # zeros where no piece writes some of the rows
+        out_QHC = (torch.empty if borders.covers_all else torch.zeros)(q_QHC.shape, dtype=q_QHC.dtype)
         kept = []
         for piece in borders.pieces:
             q_GLC = _take(q_QHC, piece.q_rows, piece.count, groups)
@@ -79,7 +75,8 @@ class _Exact(torch.autograd.Function):
         q_QHC, k_KGC, v_KGC, *kept = ctx.saved_tensors
         borders: Borders = ctx.borders
         groups, scale = k_KGC.shape[1], q_QHC.shape[2] ** -0.5
-        dq_QHC, dk_KGC, dv_KGC = (_room(x, borders) for x in (q_QHC, k_KGC, v_KGC))
+        room = torch.empty if borders.covers_all else torch.zeros
+        dq_QHC, dk_KGC, dv_KGC = (room(x.shape, dtype=x.dtype) for x in (q_QHC, k_KGC, v_KGC))
         for piece, weights_GLM in zip(borders.pieces, kept, strict=True):
             grad_GLC, q_GLC = (_take(x, piece.q_rows, piece.count, groups) for x in (grad_QHC, q_QHC))
             k_GMC, v_GMC = (_take(x, piece.k_rows, piece.count, groups) for x in (k_KGC, v_KGC))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.layers import DecoderBlock, SelfAttention, StepCache, Swiglu
 from ofasys_lite.model.pages import large_zeros
-from ofasys_lite.model.rotary import Rotation, axes_of, axes_on
+from ofasys_lite.model.rotary import Rotation, axes_on
 
 #: Outputs of a panel of weights.
 PANEL = 128
@@ -36,7 +36,7 @@ class StepRotation:
 
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
         self.blank = config.rotary_blank
-        self.index_P, self.inverse_P = axes_on(axes_of(config), device)
+        self.index_P, self.inverse_P = axes_on(config, device)
 
     def __call__(self, positions_B3: Tensor) -> Rotation:
         """(B, P) each in fp32; equal to `rotary_table`."""

@@ -38,7 +38,6 @@ class RotaryAxes:
             raise ShapeError(f"rotary: {len(self.axes_P)} axes for {len(self.inverse_frequencies_P)} frequencies")
 
 
-@lru_cache(maxsize=32)
 def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float, layout: str = "blocks") -> RotaryAxes:
     """One frequency ladder over the head, shared by three axes.
 
@@ -60,33 +59,22 @@ def mrope_axes(head_width: int, sections: tuple[int, ...], theta: float, layout:
 
 
 @lru_cache(maxsize=32)
-def axes_of(config: ModelConfig) -> RotaryAxes:
-    """The axes of the heads of a model."""
-    return mrope_axes(config.head_width, config.sections, float(config.rotary_theta), config.rotary_layout)
-
-
-@lru_cache(maxsize=32)
-def axes_on(axes: RotaryAxes, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Axis and inverse frequency of each pair, both (P,) on `device`: copied there once and not for each pack."""
+def axes_on(config: ModelConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Axis and inverse frequency of each pair of a model's heads, both (P,) on `device`: copied there once."""
+    axes = mrope_axes(config.head_width, config.sections, float(config.rotary_theta), config.rotary_layout)
     with torch.inference_mode(False):  # training may take what prediction made first
         index_P = torch.tensor(axes.axes_P, dtype=torch.long)
         inverse_P = torch.tensor(axes.inverse_frequencies_P, dtype=torch.float32)
         return moved(index_P, device), moved(inverse_P, device)
 
 
-def rotary_angles(positions_SA: Tensor, axes: RotaryAxes) -> Rotation:
-    """Cosine and sine of every row's angle per pair, each (S, P) in fp32."""
-    if positions_SA.ndim != 2 or (axes.axes_P and positions_SA.shape[1] <= max(axes.axes_P)):
-        need = max(axes.axes_P, default=0) + 1
-        raise ShapeError(f"positions have shape {tuple(positions_SA.shape)}", help=f"give {need} numbers per row")
-    index_P, inverse_P = axes_on(axes, positions_SA.device)
-    angles_SP = positions_SA.to(torch.float32).index_select(1, index_P) * inverse_P
-    return angles_SP.cos(), angles_SP.sin()
-
-
 def rotary_table(positions_S3: Tensor, config: ModelConfig) -> Rotation:
     """Cosine and sine, each (S, P) in fp32, of rows at (time, row, column) for the heads of `config`."""
-    cos_SP, sin_SP = rotary_angles(positions_S3, axes_of(config))
+    if positions_S3.ndim != 2 or positions_S3.shape[1] != 3:
+        raise ShapeError(f"positions have shape {tuple(positions_S3.shape)}", help="give 3 numbers per row")
+    index_P, inverse_P = axes_on(config, positions_S3.device)
+    angles_SP = positions_S3.to(torch.float32).index_select(1, index_P) * inverse_P
+    cos_SP, sin_SP = angles_SP.cos(), angles_SP.sin()
     if config.rotary_blank:
         seen_S1 = (positions_S3[:, :1] >= 0).to(cos_SP.dtype)
         return cos_SP * seen_S1, sin_SP * seen_S1

@@ -108,7 +108,10 @@ def locate(value: Any, folder: str | None, kind: str, base64_heads: Iterable[str
         return _filled(_fetch(f"{folder}/{text}", kind), kind)  # beside a table that was fetched
     if len(text) >= 32 and text.startswith(heads):
         return _filled(_decode64(text, kind), kind)
-    return _existing(text, folder, kind)
+    path = Path(folder or "", home(text) if text.startswith("~") else text)
+    if os.path.isfile(path):
+        return path
+    raise _no_file(text, path, kind)
 
 
 def elsewhere(value: Any, settings: Mapping[str, Any]) -> bool:
@@ -166,17 +169,13 @@ def _fetch(url: str, kind: str) -> bytes:
     return content
 
 
-def _existing(text: str, folder: str | None, kind: str) -> Path:
-    text = home(text) if text.startswith("~") else text
-    path = Path(text) if folder is None else Path(folder, text)
-    if os.path.isfile(path):
-        return path
+def _no_file(text: str, path: Path, kind: str) -> DataError:
     if len(text) > 255 and "." not in text[-8:]:
-        raise DataError(f"cannot read {kind}: {found(text)} is neither a path nor base64 of a known {kind} format")
+        return DataError(f"cannot read {kind}: {found(text)} is neither a path nor base64 of a known {kind} format")
     if os.path.isdir(path):
-        raise DataError(f"cannot read {kind} {path}: it is a folder", help=f"give the path of one {kind} file")
+        return DataError(f"cannot read {kind} {path}: it is a folder", help=f"give the path of one {kind} file")
     what, help = absence(str(path), [path])
-    raise DataError(f"cannot read {kind} {path}: {what or 'no such file'}", help=help or _near(path))
+    return DataError(f"cannot read {kind} {path}: {what or 'no such file'}", help=help or _near(path))
 
 
 def _near(path: Path) -> str:

@@ -149,7 +149,7 @@ class Logs(L.Callback):
                 raise _diverged(trainer, f"loss of task {term.task}, slot {term.slot} is")
         self.speed = float(found.rows.sum()) / max(1e-9, span)
         step, seconds = trainer.global_step, module.seconds()
-        lr = learning_rate(module.settings, module.progress_share())
+        lr = learning_rate(module.settings, step, module.clock)
         if not trainer.is_global_zero:
             return
         self.latest, self.tasks = {}, {}

@@ -109,7 +109,7 @@ def learn(
         return
     with quiet():
         trainer = _trainer(module.settings, callbacks, loggers, folder)
-        module.optimization.freeze(0 if before is None else before.step, alone=False)
+        module.optimization.begin(0 if before is None else before.step, module.optimization.rate, alone=False)
         try:
             _fit(trainer, module, data, None if before is None else folder.last)
         finally:

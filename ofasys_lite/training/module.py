@@ -123,33 +123,36 @@ class TrainingModule(L.LightningModule):
     def training_step(self, share: Share, batch_idx: int) -> None:
         """One optimizer update from all packs of the step."""
         with learned_products(self.onednn):
-            self._step(share)
+            if self.since is None:
+                self.since = time.monotonic()
+            counts, through, looking = self._agree(share)
+            if self.failed:
+                # the quarantine tells why and ends the run
+                return
+            self.whole = False
+            step = self.global_step
+            lone = self.trainer.world_size == 1
+            self.optimization.begin(step, learning_rate(self.settings, step, self.clock), lone)
+            # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
+            with self.stop.interruptible() if self.first and lone else contextlib.nullcontext():
+                steps = self._look(share) if looking else ()
+                alone = contextlib.nullcontext
+                apart = getattr(self.trainer.strategy, "block_backward_sync", alone)
+                for number, pack in enumerate(share.packs):
+                    # gradients of ranks are exchanged with the last pack only
+                    with apart() if number < len(share.packs) - 1 else alone():
+                        self._backward(pack, counts, share.step, number, steps[number] if steps else {})
+            self.first = False
+            self._update(step, through)
+            self.whole = True
 
-    def _step(self, share: Share) -> None:
-        if self.since is None:
-            self.since = time.monotonic()
-        counts, through, looking = self._agree(share)
-        if self.failed:
-            # the quarantine tells why and ends the run
-            return
-        self.whole = False
-        step = self.global_step
-        self.optimization.set_rate(learning_rate(self.settings, self.progress_share()))
-        self.optimization.freeze(step, alone=self.trainer.world_size == 1)
-        for optimizer in self.optimization.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
-        leaves = self.first and self.trainer.world_size == 1
-        with self.stop.interruptible() if leaves else contextlib.nullcontext():
-            steps = self._look(share) if looking else ()
-            alone = contextlib.nullcontext
-            apart = getattr(self.trainer.strategy, "block_backward_sync", alone)
-            for number, pack in enumerate(share.packs):
-                # gradients of ranks are exchanged with the last pack only
-                with apart() if number < len(share.packs) - 1 else alone():
-                    self._backward(pack, counts, share.step, number, steps[number] if steps else {})
-        self.first = False
-        self._drop_idle(through)
+    def _update(self, step: int, through: list[int]) -> None:
+        """Moves the weights by the gradients of step number `step`."""
+        for section, count in zip(self.sections, through, strict=True):
+            if not count:
+                # what nothing of the step went through gets no update: AdamW would move it on an all-zero gradient
+                for parameter in section.parameters:
+                    parameter.grad = None
         self.optimization.drop_frozen(step)
         if self.settings.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
@@ -161,8 +164,7 @@ class TrainingModule(L.LightningModule):
         with torch.no_grad():
             for converter in self.network.converters:
                 converter.after_step(self.network, step)
-        self._average()
-        self.whole = True
+        self.average = followed(self.average, self.network, self.settings.ema, self.global_step)
 
     @contextlib.contextmanager
     def _drawing(self, step: int, number: int) -> Iterator[None]:
@@ -216,16 +218,10 @@ class TrainingModule(L.LightningModule):
         summed = self.ranks.total(np.concatenate(own))
         units, samples, through, told_of_all = np.split(summed, np.cumsum([len(part) for part in own[:-1]]))
         *asked, looking, refused, failed, milliseconds = told_of_all.tolist()
-        self.interrupt(asked)
+        if any(asked):
+            self.interrupt(asked)
         self.refused, self.failed, self.clock = refused, failed, milliseconds / 1000
         return StepCounts(units, samples), through.tolist(), bool(looking)
-
-    def _drop_idle(self, through: list[int]) -> None:
-        """What nothing of the step went through gets no update: AdamW would move it on an all-zero gradient."""
-        for section, count in zip(self.sections, through, strict=True):
-            if not count:
-                for parameter in section.parameters:
-                    parameter.grad = None
 
     def _note(self, pack: Batch, values_U: Tensor) -> None:
         # nothing here waits for the device
@@ -258,9 +254,6 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizers of all groups, for the parameters where they are now."""
         return self.optimization.build()
-
-    def _average(self) -> None:
-        self.average = followed(self.average, self.network, self.settings.ema, self.global_step)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

@@ -53,23 +53,22 @@ class Optimization:
         self.optimizers = [_built(held, self.settings) for held in self.held]
         return self.optimizers
 
-    def set_rate(self, rate: float) -> None:
-        """Gives every group its share of the trainer's learning rate, and its decay."""
+    def begin(self, step: int, rate: float, alone: bool) -> None:
+        """Makes ready for step number `step`: no gradients, rates and decay, and none computed for what it leaves.
+
+        Args:
+            step: From 0.
+            rate: The trainer's learning rate, of which every group takes its share.
+            alone: Whether no other rank waits for gradients: those of a parameter that is trained in other steps are
+                expected by DDP in every step, and only taken away (`drop_frozen`).
+        """
         self.rate = rate
         for optimizer, held in zip(self.optimizers, self.held, strict=True):
+            optimizer.zero_grad(set_to_none=True)
             for values, group in zip(optimizer.param_groups, held, strict=True):
                 values["lr"] = rate * group.lr
                 if "weight_decay" in values:
                     values["weight_decay"] = group.decay
-
-    def freeze(self, step: int, alone: bool) -> None:
-        """Has no gradients computed for what step number `step` does not train.
-
-        Args:
-            step: From 0.
-            alone: Whether no other rank waits for gradients: those of a parameter that is trained in other steps are
-                expected by DDP in every step, and only taken away (`drop_frozen`).
-        """
         for group, trainable in self._timed:
             if alone or group.last == 0:
                 for parameter in trainable:

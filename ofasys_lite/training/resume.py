@@ -88,7 +88,7 @@ def rate_note(before: Beginning, settings: TrainSettings) -> str:
     done = progress(settings, before.step, before.seconds)
     if done >= 1:
         return f"step {before.step:,} was the last one: nothing is left to train; a larger steps= or minutes= goes on"
-    was, now = before.rate, learning_rate(settings, done)
+    was, now = before.rate, learning_rate(settings, before.step, before.seconds)
     if not was or now <= 1.5 * was or done < settings.warmup:
         return ""
     return (

@@ -221,14 +221,14 @@ def _spelt(key: str, value: object) -> object:
     return _SPELLINGS.get(key, {}).get(text, value)
 
 
-def learning_rate(settings: TrainSettings, progress: float) -> float:
-    """Learning rate at `progress` (0 to 1): linear warm-up, then a cosine down to `final` of the peak, or constant."""
-    progress = min(1.0, max(0.0, progress))
-    if progress < settings.warmup:
-        return settings.lr * max(progress / settings.warmup, 1e-3)
+def learning_rate(settings: TrainSettings, step: int, seconds: float) -> float:
+    """Learning rate after `step` steps: linear warm-up, then a cosine down to `final` of the peak, or constant."""
+    done = min(1.0, max(0.0, progress(settings, step, seconds)))
+    if done < settings.warmup:
+        return settings.lr * max(done / settings.warmup, 1e-3)
     if settings.schedule == "constant":
         return settings.lr
-    share = (progress - settings.warmup) / max(1e-9, 1 - settings.warmup)
+    share = (done - settings.warmup) / max(1e-9, 1 - settings.warmup)
     return settings.lr * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * share)))
 
 

@@ -66,17 +66,17 @@ def test_a_signal_leaves_a_run_that_fit_goes_on_with(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = TrainingModule._average
+    real = TrainingModule._update
 
-    def averaged(self: TrainingModule) -> None:
+    def updated(self: TrainingModule, step: int, through: list[int]) -> None:
         os.kill(os.getpid(), number)
-        real(self)
+        real(self, step, through)
 
-    monkeypatch.setattr(TrainingModule, "_average", averaged)
+    monkeypatch.setattr(TrainingModule, "_update", updated)
     name = f"left-{number}"
     with pytest.raises(left):
         fit(tiny(), reverse(), steps=4, name=name, **SMALL, **QUICK)
-    monkeypatch.setattr(TrainingModule, "_average", real)
+    monkeypatch.setattr(TrainingModule, "_update", real)
     assert f"stopped by {number.name}; to go on: fit(..., folder='runs/{name}', resume=True)" in capsys.readouterr().err
     fit(tiny(), reverse(), steps=4, folder=f"runs/{name}", resume=True, **SMALL, **QUICK)
 

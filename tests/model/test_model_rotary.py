@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.model import ModelConfig, RotaryAxes, mrope_axes, rotary_angles, rotary_table, rotate
+from ofasys_lite.model import ModelConfig, RotaryAxes, mrope_axes, rotary_table, rotate
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "positions"
 
@@ -52,14 +52,15 @@ def test_two_axes_with_a_ladder_each_equal_the_dnd_transformer() -> None:
     want_SP2 = load_file(FIXTURES / "dnd_rotary.safetensors")["cos_sin"][1:]
     cells = torch.arange(16)
     positions_S3 = torch.stack([torch.zeros_like(cells), cells // 4, cells % 4], 1)
-    cos, sin = rotary_angles(positions_S3, mrope_axes(16, (0, 4, 4), 10000.0, "axial"))
+    config = ModelConfig(width=16, heads=1, rotary_sections=(0, 4, 4), rotary_layout="axial")
+    cos, sin = rotary_table(positions_S3, config)
     torch.testing.assert_close(torch.stack([cos, sin], -1), want_SP2)
 
 
 def test_the_written_gradient_is_the_right_one() -> None:
     x = torch.randn(4, 2, 6, dtype=torch.float64, requires_grad=True)
-    table = mrope_axes(6, (1, 1, 1), 10.0)
-    cos, sin = (t.double() for t in rotary_angles(torch.randint(0, 5, (4, 3)), table))
+    config = ModelConfig(width=6, heads=1, rotary_sections=(1, 1, 1), rotary_theta=10.0)
+    cos, sin = (t.double() for t in rotary_table(torch.randint(0, 5, (4, 3)), config))
     assert torch.autograd.gradcheck(lambda x: rotate(x, (cos, sin)), (x,))
 
 
@@ -77,4 +78,4 @@ def test_wrong_tables_and_positions_are_refused() -> None:
     with pytest.raises(ShapeError, match="2 axes for 1 frequencies"):
         RotaryAxes((0, 1), (1.0,))
     with pytest.raises(ShapeError, match="give 3 numbers per row"):
-        rotary_angles(torch.zeros(4, 2), mrope_axes(6, (1, 1, 1), 10.0))
+        rotary_table(torch.zeros(4, 2), ModelConfig(width=6, heads=1))

@@ -120,7 +120,7 @@ def test_a_row_with_an_id_of_its_own_is_read_and_measured_once(monkeypatch: pyte
 
 def test_the_rate_warms_up_and_falls_and_never_leaves_its_bounds() -> None:
     settings = TrainSettings(steps=100, lr=1.0, warmup=0.1, final=0.05)
-    rates = [learning_rate(settings, progress(settings, step, 0.0)) for step in range(120)]
+    rates = [learning_rate(settings, step, 0.0) for step in range(120)]
     assert rates[0] == pytest.approx(1e-3)
     assert max(rates) == rates[10] == pytest.approx(1.0)
     assert rates[100:] == pytest.approx([0.05] * 20)
@@ -129,8 +129,8 @@ def test_the_rate_warms_up_and_falls_and_never_leaves_its_bounds() -> None:
 
 def test_a_constant_rate_warms_up_and_stays() -> None:
     settings = TrainSettings(steps=100, lr=1.0, warmup=0.1, schedule="constant")
-    assert learning_rate(settings, 0.05) == pytest.approx(0.5)
-    assert {learning_rate(settings, share / 100) for share in range(10, 130)} == {1.0}
+    assert learning_rate(settings, 5, 0.0) == pytest.approx(0.5)
+    assert {learning_rate(settings, step, 0.0) for step in range(10, 130)} == {1.0}
 
 
 def test_the_larger_share_of_steps_and_minutes_counts() -> None:

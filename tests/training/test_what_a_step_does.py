@@ -226,14 +226,14 @@ def test_ctc_takes_the_control_row_called_blank_for_nothing(spoken: Ready) -> No
 
 
 def test_a_young_average_follows_the_weights_closely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    average, seen = TrainingModule._average, []
+    update, seen = TrainingModule._update, []
 
-    def noted(self: TrainingModule) -> None:
-        average(self)
+    def noted(self: TrainingModule, step: int, through: list[int]) -> None:
+        update(self, step, through)
         weights = {n: p.detach().clone() for n, p in self.network.named_parameters()}
         seen.append((weights, {n: v.clone() for n, v in self.average.items()}))
 
-    monkeypatch.setattr(TrainingModule, "_average", noted)
+    monkeypatch.setattr(TrainingModule, "_update", noted)
     run(tmp_path / "run", steps=5, ema=0.999)
     (first, _), (last, mean) = seen[0], seen[-1]
     behind = sum(float((mean[n] - last[n]).abs().sum()) for n in mean)
