@@ -36,9 +36,8 @@ def draws(mixture: Mixture, start: int, repetition: int) -> None:
 
 def deals(lengths: list[tuple[int, int]], repetition: int) -> None:
     """The same step dealt to two ranks, several times."""
-    sources, targets = zip(*lengths, strict=True)
     for _ in range(STEPS):
-        deal(lengths, sources, targets, 2, 4096, 2048)
+        deal(lengths, 2, (4096, 2048))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.layout.learned import Learned, LearnedPiece, LossKey, LossRows, Objective, StreamSide, Term
+from ofasys_lite.layout.learned import Learned, LearnedPiece, LossKey, Objective, StreamSide, Term
 from ofasys_lite.layout.pack import Batch, Example, Part, Side, Stream
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.vocabulary import CONTROLS
@@ -35,12 +35,13 @@ def collate(examples: Sequence[Example]) -> Batch:
         read = sum(sources.add(sequence, number) for sequence in example.sources)
         written = sum(targets.add(target, number) for target in example.targets)
         cross.append((written, read))
+    order = sorted(learned.found, key=lambda key: (key[0] == "source", *key[1:3], repr(key[3])))
     return Batch(
         source=sources.stream(),
         target=targets.stream(),
         cross=tuple(cross),
         causal_rows=targets.causal_rows,
-        losses=learned.rows(),
+        losses=tuple(learned.objectives[key].rows(learned.found[key]) for key in order),
         terms=tuple(learned.terms),
         samples=tuple((e.task, e.id) for e in examples),
     )
@@ -72,11 +73,6 @@ class _Learning:
         self.objectives.setdefault(key, objective)
         found = LearnedPiece(piece, rows_P, side, adapter, *place, sample, terms, item.arrays, causal)
         self.found.setdefault(key, []).append(found)
-
-    def rows(self) -> tuple[LossRows, ...]:
-        """What the pack learns, in the order of its loss values."""
-        order = sorted(self.found, key=lambda key: (key[0] == "source", *key[1:3], repr(key[3])))
-        return tuple(self.objectives[key].rows(self.found[key]) for key in order)
 
 
 @dataclass(slots=True)

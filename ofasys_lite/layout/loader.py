@@ -84,8 +84,7 @@ class Steps:
             if not known_2.any():
                 task = self.tasks[draw.task]
                 known_2[:] = task.maker.lengths(task.sources["train"], draw.index)
-        sources, targets = zip(*(self._known[d.task][d.index].tolist() for d in draws), strict=True)
-        packs = deal(draws, sources, targets, self.ranks, self.budgets[0], self.budgets[1])[self.rank]
+        packs = deal([self._known[d.task][d.index].tolist() for d in draws], self.ranks, self.budgets)[self.rank]
         refused: list[Refused] = []
         try:
             batches = tuple(collate([self._example(draws[i], step, refused) for i in pack]) for pack in packs)
@@ -115,52 +114,37 @@ class Steps:
         )
 
 
-def deal(
-    draws: Sequence[object],
-    source_lengths: Sequence[int],
-    target_lengths: Sequence[int],
-    ranks: int,
-    source_budget: int,
-    target_budget: int,
-) -> list[list[list[int]]]:
-    """Rank -> packs -> positions in `draws`; every position once, every rank with the same number of packs.
+def deal(sizes: Sequence[Sequence[int]], ranks: int, budgets: tuple[int, int]) -> list[list[list[int]]]:
+    """Rank -> packs -> positions in `sizes`; every position once, every rank with the same number of packs.
 
-    Ranks get balanced shares: the longest sample first, each to the rank with the least so far. Packs are cut by first
-    fit, longest first; a sample above a budget gets a pack of its own. Ranks with fewer packs get empty ones.
+    Ranks get balanced shares: the longest sample first, each to the rank with the least so far (longest processing time
+    first, Graham 1969). Packs are cut by first fit, longest first; a sample above a budget gets a pack of its own.
+    Ranks with fewer packs get empty ones.
 
     Args:
-        source_lengths: Source rows of each, as estimated without decoding.
+        sizes: (source, target) rows of each sample of a step, as estimated without decoding.
+        budgets: Source and target rows of a pack.
 
     Raises:
-        DataError: If lengths and draws differ in number, or a number is not positive.
+        DataError: If a number is not positive.
     """
-    if not len(draws) == len(source_lengths) == len(target_lengths):
-        counts = f"{len(draws)} samples, {len(source_lengths)} source and {len(target_lengths)} target lengths"
-        raise DataError(f"a step cannot be dealt: {counts}")
-    for name, number in (("ranks", ranks), ("source budget", source_budget), ("target budget", target_budget)):
+    for name, number in (("ranks", ranks), ("source budget", budgets[0]), ("target budget", budgets[1])):
         if number < 1:
             raise DataError(f"{name} is {number}", help="it is 1 or more")
-    sizes = list(zip(source_lengths, target_lengths, strict=True))
     # the dearer side decides what a sample costs; equal ones keep the order of the draws
-    costs = [max(source / source_budget, target / target_budget) for source, target in sizes]
-    shares = _shares(costs, ranks)
-    packs = [_first_fit(share, sizes, (source_budget, target_budget)) for share in shares]
-    most = max(len(one) for one in packs)
-    return [one + [[] for _ in range(most - len(one))] for one in packs]
-
-
-def _shares(costs: Sequence[float], ranks: int) -> list[list[int]]:
-    """The positions of every rank, dearest first (longest processing time first, Graham 1969)."""
+    costs = [max(source / budgets[0], target / budgets[1]) for source, target in sizes]
     shares: list[list[int]] = [[] for _ in range(ranks)]
     loads = [(0.0, 0, rank) for rank in range(ranks)]
     for position in sorted(range(len(costs)), key=lambda at: (-costs[at], at)):
         load, count, rank = min(loads)
         shares[rank].append(position)
         loads[rank] = (load + costs[position], count + 1, rank)
-    return shares
+    packs = [_first_fit(share, sizes, budgets) for share in shares]
+    most = max(len(one) for one in packs)
+    return [one + [[] for _ in range(most - len(one))] for one in packs]
 
 
-def _first_fit(positions: Sequence[int], sizes: Sequence[tuple[int, int]], budgets: tuple[int, int]) -> list[list[int]]:
+def _first_fit(positions: Sequence[int], sizes: Sequence[Sequence[int]], budgets: tuple[int, int]) -> list[list[int]]:
     """Packs within the budgets, positions in drawn order within each."""
     packs: list[list[int]] = []
     rooms: list[tuple[int, int]] = []

@@ -85,34 +85,27 @@ def rotate(x_SHC: Tensor, rotation: Rotation) -> Tensor:
     """`x_SHC` with each pair of channels turned by its row's angle, in the type of `x_SHC`."""
     cos_S1P, sin_S1P = (table.unsqueeze(-2).to(x_SHC.dtype) for table in rotation)
     if x_SHC.is_cpu and not torch.compiler.is_compiling():
-        if not torch.is_grad_enabled():
-            return _turn(x_SHC, cos_S1P, sin_S1P, 1)
         turned: Tensor = _Turn.apply(x_SHC, cos_S1P, sin_S1P)  # type: ignore[no-untyped-call]
         return turned
     first, second = x_SHC.chunk(2, dim=-1)
     return torch.cat((first * cos_S1P - second * sin_S1P, second * cos_S1P + first * sin_S1P), dim=-1)
 
 
-def _turn(x_SHC: Tensor, cos_S1P: Tensor, sin_S1P: Tensor, sign: int) -> Tensor:
-    """Two passes over memory instead of seven: the CPU has no fusion of its own."""
-    out_SHC = torch.empty(x_SHC.shape, dtype=x_SHC.dtype, device=x_SHC.device)
-    first, second = x_SHC.chunk(2, dim=-1)
-    out_first, out_second = out_SHC.chunk(2, dim=-1)
-    torch.mul(first, cos_S1P, out=out_first).addcmul_(second, sin_S1P, value=-sign)
-    torch.mul(second, cos_S1P, out=out_second).addcmul_(first, sin_S1P, value=sign)
-    return out_SHC
-
-
 class _Turn(torch.autograd.Function):
-    """A rotation; its gradient is the rotation back."""
+    """A rotation; its gradient is the rotation back. Two passes over memory: the CPU has no fusion of its own."""
 
     @staticmethod
     def forward(ctx: Any, x_SHC: Tensor, cos_S1P: Tensor, sin_S1P: Tensor) -> Tensor:
         ctx.save_for_backward(cos_S1P, sin_S1P)
-        return _turn(x_SHC, cos_S1P, sin_S1P, 1)
+        out_SHC = torch.empty(x_SHC.shape, dtype=x_SHC.dtype, device=x_SHC.device)
+        first, second = x_SHC.chunk(2, dim=-1)
+        out_first, out_second = out_SHC.chunk(2, dim=-1)
+        torch.mul(first, cos_S1P, out=out_first).addcmul_(second, sin_S1P, value=-1)
+        torch.mul(second, cos_S1P, out=out_second).addcmul_(first, sin_S1P)
+        return out_SHC
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_SHC: Tensor) -> tuple[Tensor, None, None]:
         cos_S1P, sin_S1P = ctx.saved_tensors
-        return _turn(grad_SHC, cos_S1P, sin_S1P, -1), None, None
+        return _Turn.apply(grad_SHC, cos_S1P, -sin_S1P), None, None  # type: ignore[no-untyped-call]

@@ -261,8 +261,7 @@ def _packs(
     for step in range(steps):
         draws = mixture.draw(step)
         lengths = [tasks[d.task].maker.lengths(tasks[d.task].sources["train"], d.index) for d in draws]
-        sources, targets = zip(*lengths, strict=True)
-        shares = deal(draws, sources, targets, ranks, *budgets)
+        shares = deal(lengths, ranks, budgets)
         dealt += sum(map(len, shares))
         for pack in (pack for share in shares for pack in share):
             # estimated lengths say how the packs are cut; what is in them, rows that were read

@@ -11,8 +11,7 @@ LENGTHS = st.lists(st.tuples(st.integers(0, 80), st.integers(0, 40)), min_size=1
 
 
 def packs_of(lengths: list[tuple[int, int]], ranks: int, budgets: tuple[int, int] = (64, 32)) -> list[list[list[int]]]:
-    sources, targets = zip(*lengths, strict=True)
-    return deal(range(len(lengths)), sources, targets, ranks, *budgets)
+    return deal(lengths, ranks, budgets)
 
 
 @given(LENGTHS, st.integers(1, 5))
@@ -65,10 +64,9 @@ def test_more_ranks_than_samples_leave_empty_packs() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1, 2], [3], [1, 1], 1, 8, 8), "2 samples, 1 source and 2 target lengths"),
-        (([1], [3], [1], 0, 8, 8), "ranks is 0"),
-        (([1], [3], [1], 1, 0, 8), "source budget is 0"),
-        (([1], [3], [1], 1, 8, -1), "target budget is -1"),
+        (([(3, 1)], 0, (8, 8)), "ranks is 0"),
+        (([(3, 1)], 1, (0, 8)), "source budget is 0"),
+        (([(3, 1)], 1, (8, -1)), "target budget is -1"),
     ],
 )
 def test_a_deal_that_makes_no_sense_is_refused(arguments: tuple, message: str) -> None:

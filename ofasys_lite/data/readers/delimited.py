@@ -50,11 +50,22 @@ class Dialect:
         check_encoding(self.encoding, name)
         return self
 
-    def split(self, record: bytes, place: str) -> list[str]:
-        """The fields of one record; DataError if it is malformed or not in the encoding."""
+    def split(self, record: bytes, place: str, columns: Sequence[str] = ()) -> list[str]:
+        """The fields of one record, one a column; DataError if they are not, it is malformed or in another encoding."""
         text = decode(record, self.encoding, place)
-        if not self.quote or self.quote not in text:
-            return text.split(self.separator)
+        fields = self._quoted(text, place) if self.quote and self.quote in text else text.split(self.separator)
+        if columns and len(fields) != len(columns):
+            what = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+            raise row_error(
+                place,
+                f"{what}, and the header has {len(columns)} ({', '.join(columns[:12])})",
+                help="quote fields that hold the separator or a line end"
+                if len(fields) > len(columns)
+                else "check the separator, and whether a line is cut short",
+            )
+        return fields
+
+    def _quoted(self, text: str, place: str) -> list[str]:
         limit = csv.field_size_limit()
         if len(text) > limit:
             csv.field_size_limit(len(text))
@@ -143,22 +154,8 @@ class DelimitedSource(RowSource):
     def row(self, i: int) -> dict[str, Any]:
         """Row `i`: column -> text."""
         start, stop = self._records[self.check_row(i)].tolist()
-        place = self.place(i)
-        return as_row(self.columns, self.dialect.split(self.file.read(start, stop), place), place)
-
-
-def as_row(columns: Sequence[str], fields: list[str], place: str) -> dict[str, Any]:
-    """The row that `fields` make; DataError if their number is not that of the columns."""
-    if len(fields) != len(columns):
-        what = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-        raise row_error(
-            place,
-            f"{what}, and the header has {len(columns)} ({', '.join(columns[:12])})",
-            help="quote fields that hold the separator or a line end"
-            if len(fields) > len(columns)
-            else "check the separator, and whether a line is cut short",
-        )
-    return dict(zip(columns, fields, strict=True))
+        fields = self.dialect.split(self.file.read(start, stop), self.place(i), self.columns)
+        return dict(zip(self.columns, fields, strict=True))
 
 
 def stream_delimited(file: DataFile, dialect: Dialect) -> Iterator[dict[str, Any]]:
@@ -175,5 +172,4 @@ def stream_delimited(file: DataFile, dialect: Dialect) -> Iterator[dict[str, Any
                 columns, _ = header_names(dialect.split(record, f"{file.name}, header"), file.name)
                 continue
             number += 1
-            where = f"{file.name}, row {number}"
-            yield as_row(columns, dialect.split(record, where), where)
+            yield dict(zip(columns, dialect.split(record, f"{file.name}, row {number}", columns), strict=True))
