@@ -206,7 +206,7 @@ def measure(ready: Ready, load: Load, device: torch.device, compiled: bool, peak
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 losses = network(to_device(pack, device))
             (losses.values_U.mean() + losses.touch).backward()
-            tokens += pack.source.count + len(pack.terms_U)
+            tokens += sum(pack.source.lengths) + len(pack.terms_U)
             packs += 1
             targets, sources = zip(*pack.cross, strict=True)
             work += 3 * flops(config, sources, targets, vocabulary)

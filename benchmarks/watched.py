@@ -63,10 +63,10 @@ def watching(
         watch.begins.append(clock())
         plain(self, share, batch_idx)
         watch.ends.append(clock())
-        read = sum(pack.source.count for pack in share.packs)
+        read = sum(sum(pack.source.lengths) for pack in share.packs)
         watch.rows.append((read, sum(len(rows.terms_U) for pack in share.packs for rows in pack.losses)))
         watch.held[0] += read
-        watch.held[1] += sum(pack.target.count for pack in share.packs)
+        watch.held[1] += sum(sum(pack.target.lengths) for pack in share.packs)
 
     def counted(self: Any, x_PD: Any, *given: Any, of: Callable[..., Any], side: int, **more: Any) -> Any:
         if self.training:

@@ -15,9 +15,9 @@ from ofasys_lite.adapters.base import TABLE_STD, Adapter, Begin, Encoded, Readin
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Ints, Part
 from ofasys_lite.model import Work, ctc_losses, head_loss, product
-from ofasys_lite.preprocess.vocabulary import CONTROLS
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
-_BLANK = CONTROLS.index("<blank>")
+_BLANK = CONTROL_IDS["blank"]
 
 
 class TextAdapter(Adapter):

@@ -24,9 +24,9 @@ from ofasys_lite.decoding.ranking import Asked, Ranker
 from ofasys_lite.decoding.session import Session
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model import moved
-from ofasys_lite.preprocess.vocabulary import CONTROLS
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
-START = CONTROLS.index("<start>")
+START = CONTROL_IDS["start"]
 GREEDY = DecodeOptions()
 
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from ofasys_lite.layout.learned import Learned, LearnedPiece, LossKey, Objective, StreamSide, Term
 from ofasys_lite.layout.pack import Batch, Example, Part, Side, Stream
 from ofasys_lite.preprocess.base import Piece
-from ofasys_lite.preprocess.vocabulary import CONTROLS
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 Ints = npt.NDArray[np.int64]
 #: What the first row of a causal sequence holds.
-_OPENING = Piece.of_ids([CONTROLS.index("<start>")])
+_OPENING = Piece.of_ids([CONTROL_IDS["start"]])
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -137,7 +137,11 @@ class _Stream:
             own, place = learned.get(index, ()), (0, 0)
             # a learned piece is there even where none of its rows is fed: its adapter may know what is to be learned
             if len(fed) or (own and not piece.tokens):
-                place = self._hold(piece.fed(len(fed)) if causal else piece, fed, count)
+                held = piece
+                if causal and piece.tokens:  # of others, their adapter needs all
+                    ids = piece.arrays.get("inputs", piece.arrays["ids"])
+                    held = Piece(piece.adapter, piece.positions_P3[: len(fed)], {"ids": ids[: len(fed)]})
+                place = self._hold(held, fed, count)
             for item in own:
                 self.learning.add(item, piece, rows, self.side, place, sample, causal or self.side == "source")
         self.lengths.append(total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, S
 from ofasys_lite.plan.segments import LossSpec, Plan, SlotSegment, ToolKey, walk, written_together
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess
 from ofasys_lite.preprocess.media import naming
-from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, Vocabulary
 
 #: Most elements of a group in decoding where the line gives no bound.
 _MOST = 64
@@ -158,7 +159,7 @@ class ExampleMaker:
             self._group(state, part, row)
 
     def _control(self, name: str) -> Piece:
-        return Piece.of_ids([self.vocabulary.control(name)])
+        return Piece.of_ids([CONTROL_IDS[name]])
 
     def _slot(self, state: RowState, part: BoundSlot, row: Any) -> None:
         slot, target = part.slot, part.target
@@ -193,13 +194,9 @@ class ExampleMaker:
     def _learn(self, state: RowState, part: BoundSlot, piece: Piece, row: Any) -> Piece:
         """Notes what the slot's objectives learn of its piece, which stands behind those laid out; returns it."""
         slot = part.slot
-
-        def read(column: str) -> Piece:
-            return self._other(slot, column, row)
-
         for (objective, term), beside in zip(part.learned, part.besides, strict=True):
             try:
-                piece, arrays = objective.prepare(piece, read, state.rng)
+                piece, arrays = objective.prepare(piece, partial(self._other, slot, row), state.rng)
             except DataError as error:
                 raise DataError(f"column `{slot.column}`: {error.message}", code=error.code, help=error.help) from error
             state.learned.append(Learned(len(state.pieces), objective, (term,), arrays))
@@ -208,7 +205,7 @@ class ExampleMaker:
                 state.further.append(Target((more[0],), (learned,), causal=False))
         return piece
 
-    def _other(self, slot: SlotSegment, column: str, row: Any) -> Piece:
+    def _other(self, slot: SlotSegment, row: Any, column: str) -> Piece:
         """The row's value of another column, as the line reads it, without what is hidden of it; else as text."""
         value = field(row, column)
         if value is MISSING or value is None:
@@ -267,14 +264,14 @@ class ExampleMaker:
             return Forced(tuple(part.piece.arrays["ids"].tolist()))
         if isinstance(part, BoundGroup):
             return self._repeat(part, state)
-        slot, control = part.slot, self.vocabulary.control
+        slot = part.slot
         if not slot.learned:
             return self._forced(part, state)
         found: Constraint = part.tool.constraint(slot.options, state.context(slot, state.row, True))
         if isinstance(found, Whole):
             found = replace(found, learned=tuple((loss.name, loss.options) for loss in slot.losses))
         if slot.optional:
-            found = Optional(found, control("present"), control("absent"))
+            found = Optional(found, CONTROL_IDS["present"], CONTROL_IDS["absent"])
         return Slotted(slot.key, found)
 
     def _forced(self, part: BoundSlot | BoundGroup, state: RowState) -> Constraint:
@@ -287,14 +284,14 @@ class ExampleMaker:
         return Forced(tuple(int(i) for p in given.pieces for i in p.arrays["ids"]))
 
     def _repeat(self, part: BoundGroup, state: RowState) -> Constraint:
-        group, control = part.group, self.vocabulary.control
+        group = part.group
         if part.term is None:
             return self._forced(part, state)
         bounds = [b for b in (group.most, group.cut) if b is not None]
         repeat = Repeat(
             alternatives=tuple(self._series(a, state) for a in part.alternatives),
-            openers=tuple(control(opener(group, i)) for i in range(len(group.alternatives))),
-            end=control("end"),
+            openers=tuple(CONTROL_IDS[opener(group, i)] for i in range(len(group.alternatives))),
+            end=CONTROL_IDS["end"],
             least=group.least,
             most=max(group.least, min(bounds) if bounds else _MOST),
         )
@@ -318,7 +315,7 @@ class ExampleMaker:
         slot, known = part.slot, state.context(part.slot, state.row, True)
         if isinstance(ids, Rendered):
             return part.tool.decode(ids.array, slot.options, known)
-        if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):
+        if ids is None or (slot.optional and len(ids) and ids[0] == CONTROL_IDS["absent"]):
             return None
         ids = ids[1:] if slot.optional else ids
         return part.tool.decode(np.asarray(ids, dtype=np.int64), slot.options, known)

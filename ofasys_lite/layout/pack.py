@@ -104,11 +104,6 @@ class Stream:
     lengths: tuple[int, ...]
     parts: tuple[Part, ...]
 
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return sum(self.lengths)
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -152,7 +147,7 @@ class Batch:
         return next(part for part in stream.parts if part.adapter == rows.adapter)
 
     def __post_init__(self) -> None:
-        source, target = self.source.count, self.target.count
+        source, target = sum(self.source.lengths), sum(self.target.lengths)
         for name, stream, count in (("source", self.source, source), ("target", self.target, target)):
             filled, placed = sum(len(p.rows_P) for p in stream.parts), len(stream.positions_S3)
             if not filled == placed == count:

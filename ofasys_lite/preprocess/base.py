@@ -82,13 +82,6 @@ class Piece:
         """Whether its rows are token ids of the vocabulary: each stands by itself, may be forced, and is fed back."""
         return "ids" in self.arrays
 
-    def fed(self, count: int) -> Piece:
-        """What a causal decoder is fed: of tokens the first `count` rows, of others all that their adapter needs."""
-        if not self.tokens:
-            return self
-        ids = self.arrays.get("inputs", self.arrays["ids"])
-        return Piece(self.adapter, self.positions_P3[:count], {"ids": ids[:count]})
-
     @staticmethod
     def of_ids(ids: Iterable[int], positions_P3: npt.NDArray[np.int64] | None = None) -> Piece:
         """A token piece in a line (or at `positions_P3`)."""

@@ -24,6 +24,7 @@ from ofasys_lite.preprocess.base import READ, Context, Piece, Preprocess, RowCon
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.linear import as_struct, linear, read_struct, without_none
 from ofasys_lite.preprocess.schemas import AnyJson, Field, Grid, Record, Schema, read_schema, scalar_text
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 Ids = npt.NDArray[np.int64]
 #: Most ids of a number in a record.
@@ -75,7 +76,7 @@ class StructPreprocess(Preprocess):
         schema = _schema(options)
         if isinstance(schema, Grid):
             cells = [self._cell(v) for v in schema.values]
-            cells += [self.vocabulary.control("cell")] if schema.blank else []
+            cells += [CONTROL_IDS["cell"]] if schema.blank else []
             count = schema.rows * schema.columns
             return Placed(Series((OneOf(tuple((c,) for c in cells)),) * count), _places(schema))
         if isinstance(schema, Record):
@@ -159,14 +160,14 @@ class StructPreprocess(Preprocess):
             elif target and not grid.blank:
                 raise DataError("a cell of the target grid is blank", help="say so in the line: grid(...,blank=true)")
             else:
-                ids.append(self.vocabulary.control("cell"))
+                ids.append(CONTROL_IDS["cell"])
         return Piece.of_ids(ids, np.array(_places(grid), dtype=np.int64))
 
     def _read_grid(self, ids: Sequence[int], grid: Grid) -> list[list[Any]]:
         if len(ids) != grid.rows * grid.columns:
             raise DataError(f"STRUCT: {len(ids)} ids for a grid of {grid.rows} x {grid.columns}")
         values: dict[int, Any] = {self._cell(v): v for v in grid.values}
-        values[self.vocabulary.control("cell")] = None
+        values[CONTROL_IDS["cell"]] = None
         for id in ids:
             if id not in values:
                 raise DataError(f"STRUCT: {self.vocabulary.name(id)} is no cell of the grid")
@@ -186,7 +187,7 @@ class StructPreprocess(Preprocess):
         for field in schema.fields:
             present = field.key in record
             if field.optional:
-                ids.append(self.vocabulary.control("present" if present else "absent"))
+                ids.append(CONTROL_IDS["present" if present else "absent"])
                 learn.append(True)
             if present:
                 written = self._field_ids(record[field.key], field, most, target)
@@ -205,25 +206,24 @@ class StructPreprocess(Preprocess):
             ids = self.vocabulary.encode(value)
             if target:
                 _not_cut(len(ids), most, field.key)
-            return [*ids[:most], self.vocabulary.control("close")]
+            return [*ids[:most], CONTROL_IDS["close"]]
         ids = self._linear_ids(value, max(most, _NUMBER), field.key, target)
         if field.type == "number" and len(ids) > _NUMBER:
             raise DataError(f"`{field.key}` is a number of {len(ids) - 2} characters", help=f"at most {_NUMBER - 2}")
         return ids
 
     def _field_constraint(self, field: Field, most: int) -> Constraint:
-        control = self.vocabulary.control
         part: Constraint
         if field.type == "closed":
             part = OneOf(closed_sequences(self.vocabulary, tuple(map(scalar_text, field.values))))
         elif field.type == "text":
-            part = Free(self.vocabulary.text_low, self.vocabulary.text_high, 0, most, control("close"))
+            part = Free(self.vocabulary.text_low, self.vocabulary.text_high, 0, most, CONTROL_IDS["close"])
         elif field.type == "flag":
-            part = OneOf(((control("true"),), (control("false"),)))
+            part = OneOf(((CONTROL_IDS["true"],), (CONTROL_IDS["false"],)))
         else:
             most = _NUMBER if field.type == "number" else max(most, _NUMBER)
             part = self.linear.constraint(most, self._depth(), _ONLY[field.type])
-        return Optional(part, control("present"), control("absent")) if field.optional else part
+        return Optional(part, CONTROL_IDS["present"], CONTROL_IDS["absent"]) if field.optional else part
 
     def _read_record(self, ids: Sequence[int], schema: Record) -> tuple[dict[str, Any], int]:
         record: dict[str, Any] = {}
@@ -231,7 +231,7 @@ class StructPreprocess(Preprocess):
         for field in schema.fields:
             if field.optional:
                 place += 1
-                if ids[place - 1 : place] == [self.vocabulary.control("absent")]:
+                if ids[place - 1 : place] == [CONTROL_IDS["absent"]]:
                     continue
             record[field.key], place = self._read_field(ids, place, field)
         return record, place
@@ -245,7 +245,7 @@ class StructPreprocess(Preprocess):
             raise DataError(f"STRUCT: the ids spell no value of `{field.key}`")
         if field.type != "text":
             return self.linear.read(ids, place)
-        close = self.vocabulary.control("close")
+        close = CONTROL_IDS["close"]
         end = next((i for i in range(place, len(ids)) if ids[i] == close), None)
         if end is None:
             raise DataError(f"STRUCT: the text of `{field.key}` has no end")

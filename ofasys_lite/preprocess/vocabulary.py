@@ -42,7 +42,8 @@ CONTROLS: tuple[str, ...] = (
 )
 
 
-_CONTROL_IDS = {name.strip("<>"): id for id, name in enumerate(CONTROLS)}
+#: Id of a control by its name without the angle brackets: `close`.
+CONTROL_IDS = {name.strip("<>"): id for id, name in enumerate(CONTROLS)}
 _SPACE_MARK = "\u2581"
 # Most bytes of a text that SentencePiece is given at once: longer ones it would drop.
 _SENTENCE = 16_000
@@ -89,10 +90,6 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return self.declared_low + len(self.declared)
-
-    def control(self, name: str) -> int:
-        """Id of a control such as `close` (written without the angle brackets)."""
-        return _CONTROL_IDS[name]
 
     def encode(self, text: str) -> list[int]:
         """Ids of the pieces of `text`; decode gives the same string back."""

@@ -234,7 +234,7 @@ class TrainingModule(L.LightningModule):
         for task, _ in pack.samples:
             self.samples[self.ledger.task_number[task]] += 1
         written = sum(len(rows.terms_U) for rows in pack.losses if rows.side == "target")
-        self.rows += (pack.source.count, written)
+        self.rows += (sum(pack.source.lengths), written)
 
     def gathered(self) -> Gathered:
         """Losses, units, samples and rows since the last call, summed over ranks; begins anew."""

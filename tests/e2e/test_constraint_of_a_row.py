@@ -36,6 +36,7 @@ from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Grammar, Move
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.base import Piece, Preprocess
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,21 @@ class WordsPreprocess(Preprocess):
     text = True
 
     def _ids(self, word):
-        return (*self.vocabulary.encode(word), self.vocabulary.control("close"))
+        return (*self.vocabulary.encode(word), CONTROL_IDS["close"])
 
     def encode(self, value, options, known):
         ids = [id for word in str(value).split() for id in self._ids(word)]
-        return Piece.of_ids([*ids, *([self.vocabulary.control("end")] if known.side == "target" else [])])
+        return Piece.of_ids([*ids, *([CONTROL_IDS["end"]] if known.side == "target" else [])])
 
     def constraint(self, options, known):
         column = option(options, "among")
         words = str(known.row.get(column, "")).split()
         if not words:
             raise DataError(f"column `{column}` has no words to choose from")
-        return Words(tuple(sorted({self._ids(word) for word in words})), self.vocabulary.control("end"))
+        return Words(tuple(sorted({self._ids(word) for word in words})), CONTROL_IDS["end"])
 
     def decode(self, ids, options, known):
-        close, end = self.vocabulary.control("close"), self.vocabulary.control("end")
+        close, end = CONTROL_IDS["close"], CONTROL_IDS["end"]
         words = [[]]
         for id in ids:
             if id == close:

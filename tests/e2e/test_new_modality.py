@@ -60,6 +60,7 @@ from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess, line_positions
 from ofasys_lite.preprocess.kinds import Shown
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 
 class ColourPreprocess(Preprocess):
@@ -86,11 +87,11 @@ class PaintPreprocess(Preprocess):
     text = True
 
     def encode(self, value, options, known):
-        return Piece.of_ids([*self.vocabulary.encode(value), self.vocabulary.control("close")])
+        return Piece.of_ids([*self.vocabulary.encode(value), CONTROL_IDS["close"]])
 
     def constraint(self, options, known):
         vocabulary = self.vocabulary
-        return Free(vocabulary.text_low, vocabulary.text_high, 1, 20, vocabulary.control("close"))
+        return Free(vocabulary.text_low, vocabulary.text_high, 1, 20, CONTROL_IDS["close"])
 
     def decode(self, ids, options, known):
         return rgb_of(self.vocabulary.decode(i for i in ids[:-1]))

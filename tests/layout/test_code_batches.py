@@ -149,7 +149,7 @@ def test_rows_that_see_each_other_stand_for_their_own_element_behind_the_causal_
 def test_a_pack_is_its_samples_one_by_one(count: int) -> None:
     found = [sample([text(*range(4, 5 + n)), picture(n)] + [text(7)] * (n % 2), id=str(n)) for n in range(count)]
     pack, alone = collate(found), [collate([each]) for each in found]
-    starts = np.cumsum([0, *(b.target.count for b in alone)])
+    starts = np.cumsum([0, *(sum(b.target.lengths) for b in alone)])
     rows = [codes_of(b)[0].rows_R + start for b, start in zip(alone, starts, strict=False)]
     assert np.array_equal(codes_of(pack)[0].rows_R, np.concatenate(rows))
     fed = [part(b).rows_P + start for b, start in zip(alone, starts, strict=False)]

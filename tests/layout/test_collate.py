@@ -18,11 +18,11 @@ from ofasys_lite.layout.objectives import TOKENS, Ctc
 from ofasys_lite.layout.pack import Batch, Example, Part, Side, Stream, Target
 from ofasys_lite.preprocess.base import Piece
 from ofasys_lite.preprocess.image import grid_positions
-from ofasys_lite.preprocess.vocabulary import CONTROLS
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "positions" / "mrope_positions.json"
 CONTENT = json.loads(FIXTURE.read_text(encoding="utf-8"))
-START = CONTROLS.index("<start>")
+START = CONTROL_IDS["start"]
 TERM = Term("t", "a", "token", 1.0)
 
 
@@ -74,7 +74,7 @@ def filled(stream: Stream) -> dict[int, Any]:
         for row, value in zip(part.rows_P.tolist(), values, strict=True):
             assert row not in found
             found[row] = value
-    assert sorted(found) == list(range(stream.count))
+    assert sorted(found) == list(range(sum(stream.lengths)))
     return found
 
 
@@ -199,7 +199,7 @@ def test_several_targets_of_one_encoding_lie_next_to_each_other_and_encode_it_on
 
 def test_an_empty_pack_is_legal() -> None:
     batch = collate([])
-    assert (batch.source.count, batch.target.count, batch.causal_rows) == (0, 0, 0)
+    assert (sum(batch.source.lengths), sum(batch.target.lengths), batch.causal_rows) == (0, 0, 0)
     assert batch.source.positions_S3.shape == batch.target.positions_S3.shape == (0, 3)
     assert batch.source.parts == batch.target.parts == batch.terms == batch.samples == batch.losses == ()
     assert all(len(a) == 0 for a in (batch.terms_U, batch.samples_U, batch.units_U))
@@ -299,7 +299,7 @@ def test_an_absent_optional_target_is_one_row_and_an_absent_source_none() -> Non
     batch = collate([maker.example(row, "0", None, False)])
     assert batch.source.lengths == (len(maker.vocabulary.encode("the")),)
     assert batch.target.lengths == (1,)
-    assert labels(batch).tolist() == [maker.vocabulary.control("absent")]
+    assert labels(batch).tolist() == [CONTROL_IDS["absent"]]
 
 
 def test_a_stream_whose_rows_are_not_all_filled_is_refused() -> None:

@@ -17,6 +17,7 @@ from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.layout.learned import Term
 from ofasys_lite.layout.ready import make_ready
 from ofasys_lite.plan.codecs import codec_of
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 from ofasys_lite.recipes import data_root
 
 BOX = [3.0, 4.0, 20.0, 49.0]
@@ -123,7 +124,7 @@ def test_words_and_given_slots_carry_no_loss() -> None:
     maker = maker_of("[TEXT:q] -> it is [TEXT:q,no_loss] so [TEXT:a]", [row])
     (target,) = maker.example(row, "0", None, False).targets
     vocabulary = maker.vocabulary
-    assert learned_of(target) == [*vocabulary.encode("sat"), vocabulary.control("close")]
+    assert learned_of(target) == [*vocabulary.encode("sat"), CONTROL_IDS["close"]]
     assert maker.terms() == (Term("t", "a", "token", 1.0),)
 
 
@@ -154,19 +155,18 @@ def test_a_closed_answer_is_one_element_and_a_label_outside_is_refused_with_the_
 def test_an_optional_slot_is_dropped_from_the_source_and_announced_in_the_target() -> None:
     full, bare = {"q": "x", "s": "mat", "a": "yes"}, {"q": "x", "s": float("nan"), "a": None}
     maker = maker_of("[TEXT:q] [TEXT:s?] -> [TEXT:a?]", [full])
-    control = maker.vocabulary.control
     example = maker.example(full, "0", None, False)
-    assert ids_of(example.targets[0])[0] == control("present")
+    assert ids_of(example.targets[0])[0] == CONTROL_IDS["present"]
     assert learned_of(example.targets[0]) == ids_of(example.targets[0])
     example = maker.example(bare, "0", None, False)
-    assert ids_of(example.targets[0]) == [control("absent")]
+    assert ids_of(example.targets[0]) == [CONTROL_IDS["absent"]]
     assert len(example.sources[0].pieces) == 1
 
 
 def test_mass_learns_the_hidden_span_only_and_is_fed_what_the_encoder_cannot_read() -> None:
     row = {"s": "the cat sat on a mat with seven other animals"}
     maker = maker_of("[TEXT:s,mask_ratio=0.5,mask_style=mass] -> [TEXT:s]", [row])
-    mask = maker.vocabulary.control("mask")
+    mask = CONTROL_IDS["mask"]
     for seed in range(20):
         example = maker.example(row, "0", np.random.default_rng(seed), True)
         shown = example.sources[0].pieces[0].arrays["ids"]
@@ -255,11 +255,10 @@ def test_elements_open_and_close_with_controls_that_carry_loss() -> None:
     row = {"q": "x", "c": [{"kind": "b", "b": "the"}, {"kind": "p", "p": "K"}]}
     maker = maker_of("[TEXT:q] -> ([TEXT:b] | [PHONE:p])*<over=c,by=kind>", [row])
     (target,) = maker.example(row, "0", None, False).targets
-    control = maker.vocabulary.control
     singles = [int(piece.arrays["ids"][0]) for piece in target.pieces if piece.count == 1]
-    assert singles[0] == control("alternative 0")
-    assert control("alternative 1") in singles
-    assert ids_of(target)[-1] == control("end")
+    assert singles[0] == CONTROL_IDS["alternative 0"]
+    assert CONTROL_IDS["alternative 1"] in singles
+    assert ids_of(target)[-1] == CONTROL_IDS["end"]
     assert learned_of(target) == ids_of(target)
 
 
@@ -267,7 +266,7 @@ def test_a_group_on_the_source_marks_where_elements_begin() -> None:
     row = {"c": [{"b": "the"}, {"b": "cat"}], "a": "x"}
     maker = maker_of("([TEXT:b])*<over=c> -> [TEXT:a]", [row])
     pieces = maker.example(row, "0", None, False).sources[0].pieces
-    following = maker.vocabulary.control("next")
+    following = CONTROL_IDS["next"]
     assert [p.arrays["ids"].tolist() == [following] for p in pieces] == [True, False, True, False]
 
 
@@ -361,7 +360,7 @@ def test_inference_needs_no_target_columns() -> None:
 def test_masking_defines_the_task_in_every_split_and_follows_the_generator() -> None:
     row = {"q": "the cat sat on a mat with seven other animals", "a": "x"}
     maker = maker_of("[TEXT:q,mask_ratio=0.5] -> [TEXT:a]", [row])
-    mask = maker.vocabulary.control("mask")
+    mask = CONTROL_IDS["mask"]
 
     def ids(seed: int, train: bool) -> list[int]:
         piece = maker.example(row, "0", np.random.default_rng(seed), train).sources[0].pieces[0]

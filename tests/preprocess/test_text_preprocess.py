@@ -10,7 +10,7 @@ from ofasys_lite.plan.constraints import Free
 from ofasys_lite.preprocess.base import READ, Context, RowContext
 from ofasys_lite.preprocess.closed import closed_ids
 from ofasys_lite.preprocess.text import TextPreprocess, mask_ids
-from ofasys_lite.preprocess.vocabulary import Vocabulary, train_pieces
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, Vocabulary, train_pieces
 
 VOCABULARY = Vocabulary(train_pieces(["the cat sat on the mat", *(f"the cat {i}" for i in range(200))], 300))
 TEXT = TextPreprocess(Context({}, VOCABULARY))
@@ -24,7 +24,7 @@ def test_spelled_text_has_a_token_a_character_and_reads_back() -> None:
 
 
 def test_a_written_text_ends_with_close_and_a_read_one_does_not() -> None:
-    close = VOCABULARY.control("close")
+    close = CONTROL_IDS["close"]
     assert TEXT.encode("cat", (), RowContext("target")).arrays["ids"][-1] == close
     assert close not in TEXT.encode("cat", (), READ).arrays["ids"]
 

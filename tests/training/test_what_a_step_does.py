@@ -26,6 +26,7 @@ from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.layout.loader import Steps
 from ofasys_lite.layout.ready import Ready
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.module import TrainingModule
 
@@ -199,7 +200,7 @@ def spoken() -> Ready:
 
 def test_ctc_takes_the_control_row_called_blank_for_nothing(spoken: Ready) -> None:
     model = worlds.generalist(spoken)
-    entry, vocabulary = spoken.tasks[0], spoken.vocabulary
+    entry = spoken.tasks[0]
     source = entry.sources["train"]
     rows = range(3)
     batch = to_device(
@@ -219,7 +220,7 @@ def test_ctc_takes_the_control_row_called_blank_for_nothing(spoken: Ready) -> No
                 torch.from_numpy(labels).unsqueeze(0),
                 torch.tensor([len(scores)]),
                 torch.tensor([len(labels)]),
-                blank=vocabulary.control("blank"),
+                blank=CONTROL_IDS["blank"],
                 reduction="sum",
             )
             assert float(loss) == pytest.approx(float(want), rel=1e-4)
