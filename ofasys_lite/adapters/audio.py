@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ofasys_lite.adapters.base import Adapter, Shared
+from ofasys_lite.adapters.base import Adapter, Begin, Section, Shared
+from ofasys_lite.adapters.rebuilding import Rebuilder
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.pack import Part
 from ofasys_lite.model import make_linear, moved
@@ -35,6 +36,15 @@ class AudioAdapter(Adapter):
         self.second = nn.Conv1d(channels, channels, 3, stride=2, padding=1)
         self.project = make_linear(channels, shared.width)
         self.norm = nn.LayerNorm(shared.width)
+        self.rebuilder = Rebuilder(settings, shared.width, 4 * self.mels)
+
+    def objectives(self) -> Mapping[str, Begin]:
+        """`mae`, where a line asks for it."""
+        return self.rebuilder.objectives()
+
+    def sections(self) -> tuple[Section, ...]:
+        """The head that tells what is hidden."""
+        return self.rebuilder.sections()
 
     def embed(self, part: Part) -> Tensor:
         """(P, D): a quarter of the frames of every sound, sound by sound.

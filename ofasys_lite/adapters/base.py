@@ -116,7 +116,8 @@ class Adapter(nn.Module):
     """Base of all adapters; subclasses are named by dotted path in a modality card.
 
     Args:
-        settings: The modality card's settings, with the preset's overrides merged in.
+        settings: The modality card's settings, with the preset's overrides merged in. Where lines have objectives on
+            what it reads (`mae`), `objectives` names them: heads that only these need are built for no others.
     """
 
     #: Its rows are codes with depth, which heads of its own learn and write (`adapters/codes.py`).

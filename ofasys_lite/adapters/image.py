@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.adapters.base import Adapter, Section, Shared
+from ofasys_lite.adapters.base import Adapter, Begin, Section, Shared
 from ofasys_lite.adapters.image_stem import ConvStem, LinearStem, enlarged, strides_of
+from ofasys_lite.adapters.rebuilding import Rebuilder
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.pack import Part
 from ofasys_lite.model import moved
@@ -47,6 +48,7 @@ class GridAdapter(Adapter):
             # of a linear layer, digits left chance later (loss 2.0 against 1.6 after 3,400 samples of each)
             nn.init.normal_(self.place.weight, std=0.02)
         self.norm = nn.LayerNorm(shared.width)
+        self.rebuilder = Rebuilder(settings, shared.width, 3 * self.cell**2)
 
     def embed(self, part: Part) -> Tensor:
         """(P, D): the cells of all images of the part, image by image, line by line.
@@ -97,8 +99,12 @@ class GridAdapter(Adapter):
         return x_PE
 
     def sections(self) -> tuple[Section, ...]:
-        """The vector of masked cells."""
-        return (Section((self.mask,), lambda asked: asked.marked("mask")),)
+        """The vector of masked cells; the head that tells what they hide."""
+        return (Section((self.mask,), lambda asked: asked.marked("mask")), *self.rebuilder.sections())
+
+    def objectives(self) -> Mapping[str, Begin]:
+        """`mae`, where a line asks for it."""
+        return self.rebuilder.objectives()
 
     def _hidden(self, part: Part, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Per image, which of its cells are masked."""

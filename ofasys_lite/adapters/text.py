@@ -50,8 +50,8 @@ class TextAdapter(Adapter):
         return product(states_BD * self.logit_scale, weight if ids_W is None else weight[ids_W])
 
     def objectives(self) -> Mapping[str, Begin]:
-        """Cross entropy of ids, CTC."""
-        return {"cross_entropy": self._cross_entropy, "ctc": self._ctc}
+        """Cross entropy of ids, those that are written and those that the source hides; CTC."""
+        return {"cross_entropy": self._cross_entropy, "mlm": self._cross_entropy, "ctc": self._ctc}
 
     def work(self, parts: Sequence[Part]) -> tuple[Work, Work]:
         """A lookup costs nothing; the head's logits are kept, and the states that they are made of."""

@@ -227,9 +227,12 @@ def adapters_of(
                     help="give one of the two classes another name",
                 )
             if not slot.tokens:  # which has no settings
+                known = found[name][1].get("objectives", ())
+                wanted = [] if slot.learned else [x.name for x in slot.losses if x.name in modality.objectives]
+                asked = sorted({*known, *wanted})
                 _agree(name, found[name][1], own, (first.setdefault(name, modality.name), modality.name))
                 # what shares an adapter may have settings that only its own Preprocess reads
-                found[name] = slot.adapter, {**own, **found[name][1]}
+                found[name] = slot.adapter, {**own, **found[name][1], **({"objectives": asked} if asked else {})}
     return found
 
 

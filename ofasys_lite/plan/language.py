@@ -10,7 +10,7 @@ from ofasys_lite.cards.ways import BUILT_IN
 LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec("no_loss", "flag", side="target", help="the slot is read, not learned, and forced in decoding"),
     AttributeSpec("weight", "float", low=0.0, side="target", help="factor on the slot's loss"),
-    AttributeSpec("loss", "any", help="objective: ctc(column) on a source slot; dpo, mlm, mae later"),
+    AttributeSpec("loss", "any", help="objective: ctc(column) on a source slot; dpo later"),
     AttributeSpec(
         "drop", "float", low=0.0, high=1.0, side="source", help="probability of emptying the slot in training"
     ),
@@ -40,8 +40,6 @@ REFUSED = {"is_label": "a target slot is learned unless it says `no_loss`; leave
 OBJECTIVES: Mapping[str, ObjectiveCard] = {
     "cross_entropy": ObjectiveCard("target", "token"),
     "ctc": ObjectiveCard("source", "token"),
-    "mlm": ObjectiveCard("source", "token", arguments=("ratio",)),
-    "mae": ObjectiveCard("source", "position", arguments=("ratio",)),
     "dpo": ObjectiveCard("target", "pair", arguments=("beta",)),
     "contrastive": ObjectiveCard("", "sample", arguments=("temperature",)),
 }

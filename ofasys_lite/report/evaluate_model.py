@@ -144,9 +144,13 @@ def _open_all(
     known = [name for name, entry in model.tasks.items() if entry.card.data or name in data]
     opened, notes, errors = list[Split](), list[str](), list[OfasysError]()
     empty: dict[str, NoRows] = {}
+    silent = list[str]()
     for name in known if tasks is None else tasks:
         try:
             found = open_split(model, name, split, limit, data.get(name))
+            if not found.judges:
+                silent.append(name)
+                continue
             rows, contents = found.rows, model.contents.get(name)
             numbers, note = without_seen(rows.plan, rows.source, found.numbers, contents, split, seen)
         except NoRows as error:
@@ -158,6 +162,12 @@ def _open_all(
         opened.append(replace(found, numbers=numbers))
         notes += [note] if note else []
     raise_all(errors)
+    if not opened and silent:
+        raise NoRows(
+            f"nothing is written that could be judged: {', '.join(silent)}",
+            help="losses of the encoder's objectives are in metrics.jsonl; what they are good for a probe tells "
+            "(docs/encoder_objectives.md)",
+        )
     if not opened and empty:
         raise NoRows("; ".join(error.message for error in empty.values()), help=next(iter(empty.values())).help)
     if not opened:
@@ -165,7 +175,9 @@ def _open_all(
             "there is no task to evaluate",
             help="the model was saved without data; give Tasks with rows: evaluate(model, [task])",
         )
-    told = {"not evaluated": f"{', '.join(empty)} (no rows in {split})"} if empty else {}
+    absent = [f"{', '.join(empty)} (no rows in {split})"] if empty else []
+    absent += [f"{', '.join(silent)} (nothing is written)"] if silent else []
+    told = {"not evaluated": "; ".join(absent)} if absent else {}
     return opened, told | ({"rows trained on": "\n".join(notes)} if notes else {})
 
 

@@ -101,11 +101,15 @@ class Judge:
 def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -> tuple[Judge, ...]:
     """A Judge per metric of the card, the headline first; without metrics, the default of every learned target.
 
+    None for a line that has objectives of the encoder alone (`mlm`, `mae`): it has losses, and no answers.
+
     Raises:
         CardError: An unknown metric, baseline or column, a metric that does not say which of several targets, or a
             function of the user's of which nobody says whether more is better.
     """
     targets = _targets(plan)
+    if not targets and any(slot.losses for slot in plan.slots()):
+        return ()
     if not targets:
         raise CardError(f"task {card.name} has no learned target to judge")
     if not card.metrics:

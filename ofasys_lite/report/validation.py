@@ -27,7 +27,8 @@ _DRAWN = 16
 class Validator:
     """Called at validations with (generalist, step, seconds); writes a row per task, returns the mean score.
 
-    Rows of metrics.jsonl: kind `valid`, step, time, task, metric, value (normalised score), loss (per slot).
+    Rows of metrics.jsonl: kind `valid`, step, time, task, metric, value (normalised score), loss (per slot); of tasks
+    that write nothing the losses alone.
 
     Args:
         samples: Rows per task, evenly spread over its valid split.
@@ -45,14 +46,18 @@ class Validator:
             opened = self._split(model, task) if entry.card.data else None
             if opened is None:
                 continue
+            told = {"kind": "valid", "step": step, "time": seconds, "task": task}
+            if not opened.judges:
+                self.folder.log(told | {"loss": losses(model, opened.rows, opened.numbers)})
+                continue
             made = predicted(model, opened)
             if not made.numbers:
                 continue
             name, score = _score(opened, made)
             scores.append(normalised(score))
             self.folder.log(
-                {"kind": "valid", "step": step, "time": seconds, "task": task, "metric": name}
-                | {"value": scores[-1], "score": score.value, "items": score.items}
+                told
+                | {"metric": name, "value": scores[-1], "score": score.value, "items": score.items}
                 | {"loss": losses(model, opened.rows, made.numbers)}
             )
         return sum(scores) / len(scores) if scores else None

@@ -136,8 +136,6 @@ def test_all_mistakes_of_all_tasks_come_at_once() -> None:
     [
         "[IMAGE:img] <-> a photo of [TEXT:cap]",
         "[IMAGE:img] -> [TEXT:chosen>rejected,loss=dpo(beta=0.1)]",
-        "[TEXT:cap,loss=mlm(ratio=0.15)] ->",
-        "[IMAGE:img,loss=mae(ratio=0.75)] ->",
         "[TEXT:cap] -> [MOTION:img,loss=diffusion(steps=1000)]",
         "[VIDEO:img] -> [TEXT:cap]",
         "[MOTION:img] -> [TEXT:cap]",

@@ -184,7 +184,7 @@ def test_a_type_is_explained_with_what_its_slots_take(capsys: pytest.CaptureFixt
     assert app.main(["explain", "IMAGE", "BOUNDING_BOX"]) == 0
     image, box = capsys.readouterr().out.split("BOX: read yes, written yes")
     assert "IMAGE: read yes, written yes" in image
-    for said in ("dnd(...)", "whole numbers 1 to 4096", "none, light, strong", "image_resnet", "mae (not yet)"):
+    for said in ("dnd(...)", "whole numbers 1 to 4096", "none, light, strong", "image_resnet", "mae"):
         assert said in image
     assert "also written BOUNDING_BOX" in box
     assert "xyxy, xywh" in box

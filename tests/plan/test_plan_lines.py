@@ -22,8 +22,6 @@ LATER = {
     "[IMAGE:img] <-> a photo of [TEXT:cap]": "alignment",
     "[TEXT:q] -> [TEXT:a>b]": "preference pairs",
     "[TEXT:q] -> [TEXT:a>b,loss=dpo(beta=0.1)]": "the objective dpo",
-    "[TEXT:a,loss=mlm(ratio=0.15)] ->": "the objective mlm",
-    "[IMAGE:a,loss=mae(ratio=0.75)] ->": "the objective mae",
     "[TEXT:q] -> [MOTION:i]": "generating MOTION",
     "[TEXT:q] -> [VIDEO:i]": "generating VIDEO",
     "[VIDEO:v] -> [TEXT:a]": "reading VIDEO",
