@@ -2,6 +2,10 @@
 
 Images of equal size go through it together, on a GPU also those of like size; no layer looks at more than one image, so
 the result does not depend on what else is in the pack.
+
+Clips are images in pairs (temporal patches of two, Qwen2-VL, arXiv 2409.12191): both frames go through the same layers,
+and a row is what the last, linear one makes of their mean, plus a second linear map of half of their difference. That
+is any linear map of both at once, and of two equal frames exactly what the picture is.
 Shapes: N images of a call, P rows (cells), L lines and C columns of cells, E channels of a cell, D width; h, w pixels,
 f pixels a cell is wide and high.
 """
@@ -16,12 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ofasys_lite.adapters.base import Adapter, Begin, Section, Shared
+from ofasys_lite.adapters.base import Adapter, Asked, Begin, Section, Shared
 from ofasys_lite.adapters.image_stem import ConvStem, LinearStem, enlarged, strides_of
 from ofasys_lite.adapters.rebuilding import Rebuilder
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.pack import Part
-from ofasys_lite.model import moved
+from ofasys_lite.model import make_linear, moved
+from ofasys_lite.preprocess.base import Grid
 from ofasys_lite.preprocess.media import setting
 
 _FREQUENCIES = 6
@@ -34,6 +39,7 @@ class GridAdapter(Adapter):
 
     Settings: `patch`, and `coordinates` (default true): a learned map of each cell's place in the image, in shares of
     its sides, is added. Rotary positions are relative; boxes, which are shares of the sides, need this.
+    `temporal_patch` (default 1): 2 where clips are read, whose rows are two frames deep.
     """
 
     def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
@@ -49,6 +55,13 @@ class GridAdapter(Adapter):
             nn.init.normal_(self.place.weight, std=0.02)
         self.norm = nn.LayerNorm(shared.width)
         self.rebuilder = Rebuilder(settings, shared.width, 3 * self.cell**2)
+        self.patch_frames = setting(settings, "temporal_patch", 1, 1, 2)
+        self.motion: nn.Linear | None = None
+
+    def _pairs(self, channels: int) -> None:
+        """Makes the map of the difference of two frames, each cell of which has so many channels in `features`."""
+        if self.patch_frames == 2:
+            self.motion = make_linear(channels, self.width, bias=False)
 
     def embed(self, part: Part) -> Tensor:
         """(P, D): the cells of all images of the part, image by image, line by line.
@@ -58,30 +71,60 @@ class GridAdapter(Adapter):
         """
         if not part.counts:
             return self.mask.new_zeros(0, self.width) + self.touch()
-        shapes = self._shapes(part)
-        hidden = self._hidden(part, shapes) if any(part.sizes.get("mask", ())) else None
-        if len(set(shapes)) == 1:
-            x_PE = self._call([part.arrays["pixels"]], hidden, shapes).flatten(0, 2)
+        shapes, frames = self._shapes(part), self._frames(part)
+        hidden = self._hidden(part) if any(part.sizes.get("mask", ())) else None
+        x_PE = self._cells(part, shapes, frames, hidden)
+        if any(count == 2 for count in frames):
+            x_PD = self._merged_pairs(x_PE, shapes, frames)
         else:
-            pixels = part.arrays["pixels"].split([lines * columns * self.cell**2 for lines, columns in shapes])
-            found: list[Tensor] = [self.mask] * len(shapes)
-            for members in self.together(shapes):
-                sizes = [shapes[i] for i in members]
-                masks = None if hidden is None else [hidden[i] for i in members]
-                x_NLCE = self._call([pixels[i] for i in members], masks, sizes)
-                for i, (lines, columns), x_LCE in zip(members, sizes, x_NLCE, strict=True):
-                    found[i] = x_LCE[:lines, :columns].flatten(0, 1)
-            x_PE = torch.cat(found)
-        x_PD = self.merged(x_PE)
+            x_PD = self.merged(x_PE)
         if hidden is not None:
             x_PD = torch.where(torch.cat(hidden).unsqueeze(1), self.mask.to(x_PD.dtype), x_PD)
         if self.place is not None:
             places_PW = torch.cat([_coordinates(*shape) for shape in shapes])
             placed_PD: Tensor = self.place(moved(places_PW.to(self.mask.dtype), x_PD.device))
             x_PD = x_PD + placed_PD
-        # the mask has a place in the graph even where nothing is masked, so that every rank has the same one
+        # what only some pieces need has a place in the graph everywhere, so that every rank has the same one
         normed_PD: Tensor = self.norm(x_PD)
-        return normed_PD + self.mask[:0].sum()
+        unused = self.mask[:0].sum() if self.motion is None else self.mask[:0].sum() + self.motion.weight[:0].sum()
+        return normed_PD + unused
+
+    def _cells(
+        self, part: Part, shapes: Sequence[tuple[int, int]], frames: Sequence[int], hidden: Sequence[Tensor] | None
+    ) -> Tensor:
+        """(cells of all frames, E) of `features`, frame by frame."""
+        each = [shape for shape, count in zip(shapes, frames, strict=True) for _ in range(count)]
+        masks = None
+        if hidden is not None:
+            masks = [mask for mask, count in zip(hidden, frames, strict=True) for _ in range(count)]
+        if len(set(each)) == 1:
+            return self._call([part.arrays["pixels"]], masks, each).flatten(0, 2)
+        pixels = part.arrays["pixels"].split([lines * columns * self.cell**2 for lines, columns in each])
+        found: list[Tensor] = [self.mask] * len(each)
+        for members in self.together(each):
+            sizes = [each[i] for i in members]
+            x_NLCE = self._call([pixels[i] for i in members], masks and [masks[i] for i in members], sizes)
+            for i, (lines, columns), x_LCE in zip(members, sizes, x_NLCE, strict=True):
+                found[i] = x_LCE[:lines, :columns].flatten(0, 1)
+        return torch.cat(found)
+
+    def _merged_pairs(self, x_FE: Tensor, shapes: Sequence[tuple[int, int]], frames: Sequence[int]) -> Tensor:
+        """(P, D) of the cells of all frames; images and single frames are what `merged` makes of them."""
+        if self.motion is None:
+            raise ShapeError("frames in pairs, and the adapter was made without clips", help="`temporal_patch: 2`")
+        first, second, paired, start = list[Tensor](), list[Tensor](), list[Tensor](), 0
+        for (lines, columns), count in zip(shapes, frames, strict=True):
+            cells = torch.arange(start, start + lines * columns)
+            first.append(cells)
+            second.append(cells + (count - 1) * lines * columns)
+            paired.append(torch.full((lines * columns,), count == 2))
+            start += count * lines * columns
+        on_host = (torch.cat(first), torch.cat(second), torch.cat(paired).nonzero()[:, 0])
+        first_P, second_P, rows_Q = (moved(found, x_FE.device) for found in on_host)
+        one_PE, two_PE = x_FE[first_P], x_FE[second_P]
+        moving_QD = self.motion((two_PE[rows_Q] - one_PE[rows_Q]) / 2)
+        x_PD = self.merged((one_PE + two_PE) / 2)
+        return x_PD.index_add(0, rows_Q, moving_QD.to(x_PD.dtype))
 
     def together(self, shapes: Sequence[tuple[int, int]]) -> list[list[int]]:
         """Numbers of the images of each call, in order: those of equal (lines, columns) of cells."""
@@ -99,20 +142,28 @@ class GridAdapter(Adapter):
         return x_PE
 
     def sections(self) -> tuple[Section, ...]:
-        """The vector of masked cells; the head that tells what they hide."""
-        return (Section((self.mask,), lambda asked: asked.marked("mask")), *self.rebuilder.sections())
+        """The vector of masked cells, what only pairs of frames need, the head that tells what masks hide."""
+        found = [Section((self.mask,), lambda asked: asked.marked("mask"))]
+        if self.motion is not None:
+            found.append(Section(tuple(self.motion.parameters()), self._paired))
+        return (*found, *self.rebuilder.sections())
 
     def objectives(self) -> Mapping[str, Begin]:
         """`mae`, where a line asks for it."""
         return self.rebuilder.objectives()
 
-    def _hidden(self, part: Part, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """Per image, which of its cells are masked."""
+    def _paired(self, asked: Asked) -> int:
+        """Pieces of a pack with frames in pairs."""
+        cell = self.cell**2
+        pieces = (pair for part in asked.parts for pair in zip(part.sizes["pixels"], part.counts, strict=True))
+        return sum(pixels == 2 * count * cell for pixels, count in pieces)
+
+    def _hidden(self, part: Part) -> list[Tensor]:
+        """Of each image, or pair of frames, which of its cells are masked."""
         masks = part.arrays["mask"].split(list(part.sizes["mask"]))
         whole = [mask if len(mask) else mask.new_zeros(count) for mask, count in zip(masks, part.counts, strict=True)]
-        if len(whole) == len(shapes):
-            return whole
-        return list(torch.split(torch.cat(whole), [lines * columns for lines, columns in shapes]))
+        sizes = [lines * columns for lines, columns in self._shapes(part)]
+        return whole if len(whole) == len(sizes) else list(torch.split(torch.cat(whole), sizes))
 
     def _call(self, pixels: list[Tensor], hidden: list[Tensor] | None, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """(N, L, C, E) of images that go through the stem together, L x C the size that all of them fit in."""
@@ -130,17 +181,26 @@ class GridAdapter(Adapter):
         return self.features(x_NCHW, x_NCHW.shape[2] // self.cell, x_NCHW.shape[3] // self.cell)
 
     def _shapes(self, part: Part) -> list[tuple[int, int]]:
-        """(lines, columns) of cells per image, from grids known on the host; each frame of a piece is an image."""
-        shapes = []
-        for i, (count, grid) in enumerate(zip(part.counts, part.grids, strict=True)):
-            frames, lines, columns = grid or (0, 0, 0)
-            if frames * lines * columns != count or part.sizes["pixels"][i] != count * self.cell**2:
+        """(lines, columns) of cells of each image, or pair of frames, from grids known on the host."""
+        return [(grid[1], grid[2]) for grid in map(_grid, part.grids) for _ in range(grid[0])]
+
+    def _frames(self, part: Part) -> list[int]:
+        """Of each image 1, of each pair of frames 2; ShapeError where pixels do not fill their cells."""
+        found = []
+        for i, (count, grid) in enumerate(zip(part.counts, map(_grid, part.grids), strict=True)):
+            pixels = part.sizes["pixels"][i]
+            frames, rest = divmod(pixels, count * self.cell**2) if count else (0, 0)
+            if math.prod(grid) != count or rest or frames not in (1, 2):
                 raise ShapeError(
-                    f"image {i} of the pack: {part.sizes['pixels'][i]} pixels in a grid of {grid} do not fill {count} "
-                    f"cells of {self.cell} x {self.cell} pixels"
+                    f"image {i} of the pack: {pixels} pixels in a grid of {part.grids[i]} do not fill {count} cells of "
+                    f"{self.cell} x {self.cell} pixels"
                 )
-            shapes += [(lines, columns)] * frames
-        return shapes
+            found += [frames] * grid[0]
+        return found
+
+
+def _grid(grid: Grid | None) -> Grid:
+    return grid or (0, 0, 0)
 
 
 class ImageAdapter(GridAdapter):
@@ -156,6 +216,12 @@ class ImageAdapter(GridAdapter):
         self.stem: ConvStem | LinearStem = LinearStem(patch, shared.width)
         if stem == "conv":
             self.stem = ConvStem(patch, list(widths), shared.width, blocks)
+        self._pairs(self._last.in_features)
+
+    @property
+    def _last(self) -> nn.Linear:
+        """The stem's last, linear layer."""
+        return self.stem.merge if isinstance(self.stem, ConvStem) else self.stem.cell
 
     def together(self, shapes: Sequence[tuple[int, int]]) -> list[list[int]]:
         """Images of equal size; on a GPU convolutions take those of like size in one call, with gaps behind them."""
@@ -165,8 +231,7 @@ class ImageAdapter(GridAdapter):
 
     def merged(self, x_PE: Tensor) -> Tensor:
         """(P, D), one product for all images of a pack."""
-        merge = self.stem.merge if isinstance(self.stem, ConvStem) else self.stem.cell
-        x_PD: Tensor = merge(x_PE)
+        x_PD: Tensor = self._last(x_PE)
         return x_PD
 
     def _seen(self, x_NCHW: Tensor, inside_NLC: Tensor | None) -> Tensor:

@@ -40,6 +40,7 @@ class TimmAdapter(GridAdapter):
         super().__init__(settings, shared)
         self.backbone, channels, mean, std = _backbone(settings)
         self.project = make_linear(channels, shared.width)
+        self._pairs(shared.width)
         self.register_buffer("scale", torch.tensor([0.5 / s for s in std])[:, None, None], persistent=False)
         shift = torch.tensor([(0.5 - m) / s for m, s in zip(mean, std, strict=True)])[:, None, None]
         self.register_buffer("shift", shift, persistent=False)

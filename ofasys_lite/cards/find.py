@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ofasys_lite.cards.load import load_modality_card, load_task_card
@@ -103,7 +104,23 @@ def modalities(folders: Iterable[str | Path] = ()) -> dict[str, ModalityCard]:
                     f"modality {name} is ambiguous: {other.path} and {card.path}", help="rename or remove one of them"
                 )
             found[name] = card
-    return found
+    return {name: _completed(card, found) for name, card in found.items()}
+
+
+def _completed(card: ModalityCard, cards: Mapping[str, ModalityCard]) -> ModalityCard:
+    """The card with what it has from the one that it is like."""
+    if not card.like:
+        return card
+    other = cards.get(card.like)
+    if other is None or other.like or other is card:
+        names = sorted({each.name for each in cards.values() if not each.like})
+        raise CardError(f"{card.path}: `like` is `{card.like}`", help=did_you_mean(card.like, names, "it may be"))
+    return replace(
+        card,
+        adapter_name=card.adapter_name or other.adapter_name or other.name.lower(),
+        settings={**other.settings, **card.settings},
+        shared=tuple(key for key in other.settings if key not in card.settings),
+    )
 
 
 def modality(cards: Mapping[str, ModalityCard], name: str) -> ModalityCard:

@@ -25,7 +25,7 @@ def _keys(card: type, *not_said: str) -> tuple[str, ...]:
 
 TASK_KEYS = _keys(TaskCard, "origin", "path")
 METRIC_KEYS = _keys(MetricSpec)
-MODALITY_KEYS = _keys(ModalityCard, "objectives", "path")
+MODALITY_KEYS = _keys(ModalityCard, "objectives", "shared", "path")
 ATTRIBUTE_KEYS = _keys(AttributeSpec, "key")
 OBJECTIVE_KEYS = _keys(ObjectiveCard)
 BUILT_IN = ("cross_entropy", "ctc")  # objectives of the package
@@ -218,6 +218,7 @@ def load_modality_card(source: str | Path | Mapping[str, Any] | Item, *, name: s
         codecs=_codecs(fields),
         writers=_writers(fields),
         adapter_name=fields.text("adapter_name"),
+        like=fields.text("like"),
         path=path,
     )
     if "now" in (card.reads, card.writes):

@@ -20,15 +20,24 @@ def with_settings(
     Raises:
         CardError: An unknown modality or setting, with the nearest; a value of another kind than the card's.
     """
-    changed: dict[str, ModalityCard] = {}
+    given: dict[str, Mapping[str, Any]] = {}
     for name, values in settings.items():
         if name not in cards:
             raise CardError(f"unknown modality {name}", help=did_you_mean(str(name), sorted(cards)))
-        card = cards[name]
         if not isinstance(values, Mapping):
             raise CardError(f"modalities.{name} is `{values}`", help=f"write modalities.{name}.KEY=VALUE")
-        changed[card.name] = replace(card, settings=_merged(card.name, "", card.settings, values))
+        given[cards[name].name] = values
+    changed: dict[str, ModalityCard] = {}
+    for card in cards.values():
+        if values := overrides_of(card, given):
+            changed[card.name] = replace(card, settings=_merged(card.name, "", card.settings, values))
     return {name: changed.get(card.name, card) for name, card in cards.items()}
+
+
+def overrides_of(card: ModalityCard, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What `settings`, by modality, change of a card: what is said of it, and of the one that it is `like`."""
+    other = settings.get(card.like, {})
+    return {**{key: other[key] for key in card.shared if key in other}, **settings.get(card.name, {})}
 
 
 def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

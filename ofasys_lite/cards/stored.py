@@ -22,6 +22,7 @@ def stored_modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
         given = dict(value)
         given["attributes"] = _attributes(given["attributes"])
         given["aliases"] = tuple(given["aliases"])
+        given["shared"] = tuple(given.get("shared", ()))
         # older exports have none
         objectives = given.get("objectives", {}).items()
         given["objectives"] = {n: ObjectiveCard(**{**o, "arguments": tuple(o["arguments"])}) for n, o in objectives}

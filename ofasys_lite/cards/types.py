@@ -84,6 +84,9 @@ class ModalityCard:
             `decode=name(...)` takes.
         adapter_name: Name of the adapter in the model, which other modalities may name too and then share; empty: the
             modality's own, in small letters.
+        like: Modality whose adapter it shares, and whose settings it has where its card gives none: what a run changes
+            there, changes here; empty for most.
+        shared: Names of the settings that come from there.
         path: The file it came from.
     """
 
@@ -101,6 +104,8 @@ class ModalityCard:
     codecs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     writers: Mapping[str, tuple[AttributeSpec, ...]] = field(default_factory=dict)
     adapter_name: str = ""
+    like: str = ""
+    shared: tuple[str, ...] = ()
     path: str = ""
 
 

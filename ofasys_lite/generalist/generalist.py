@@ -19,9 +19,9 @@ from ofasys_lite.generalist.export import Export, load, save, save_weights
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.trained import TaskEntry
 from ofasys_lite.layout.examples import ExampleMaker
-from ofasys_lite.layout.ready import DataSettings, adapter_name, makers_for
+from ofasys_lite.layout.ready import DataSettings, adapter_name, makers_for, settings_of
 from ofasys_lite.model import ModelConfig, pick_precision
-from ofasys_lite.plan import Plan, build_plan, freeze
+from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.vocabulary import Vocabulary
@@ -97,12 +97,17 @@ class Generalist(Export):
             raise OfasysError(f"this line cannot be used yet: {'; '.join(plan.cannot_train)}")
         plan = self._borrow_codecs(card, self._borrow_sets(plan))
         for slot in plan.slots():
-            adapter = adapter_name(slot, self.modalities[slot.modality])
-            if adapter not in self.network.adapters:
+            if not self._reads(slot):
                 help = f"it was trained with: {', '.join(self.network.adapters)}"
                 raise CheckpointError(f"this model has no adapter for {slot.modality}", help=help)
         self._lines[name] = TaskEntry(card, plan)
         return name
+
+    def _reads(self, slot: SlotSegment) -> bool:
+        """Whether the model has the slot's adapter; one that modalities share was made for those it was trained with."""
+        modality = self.modalities[slot.modality]
+        spec = self.network.specs.get(adapter_name(slot, modality))
+        return spec is not None and (slot.tokens or settings_of(modality, self.data).keys() <= spec.settings.keys())
 
     def _borrow_sets(self, plan: Plan) -> Plan:
         wanted = [s for s in plan.slots() if s.closed is not None and s.closed.kind == "column"]
@@ -160,7 +165,12 @@ class Generalist(Export):
         `config` may switch gradient checkpointing and compiling, not change sizes; None keeps the model's own.
         """
         old = self.network
-        known = {name: spec.stored() for name, spec in old.specs.items()}
+        # an adapter that a further modality shares learns its settings, too: what they add to it begins anew
+        new = {name: spec.settings for name, spec in adapters.items()}
+        known = {
+            name: AdapterSpec(spec.path, {**new.get(name, {}), **spec.settings}).stored()
+            for name, spec in old.specs.items()
+        }
         specs = {**known, **{n: s for n, s in adapters.items() if n not in known}}
         network = Network(config or old.config, len(self.vocabulary), specs)
         state = network.state_dict()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ofasys_lite.cards.overrides import overrides_of
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import preprocess_class, wrong_attributes
 from ofasys_lite.data.codec_facts import CodecFinder, Known, named_codec
@@ -92,7 +93,7 @@ def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
 
 def settings_of(modality: ModalityCard, settings: DataSettings) -> Mapping[str, Any]:
     """The card's settings with the preset's overrides merged in."""
-    return {**modality.settings, **settings.modalities.get(modality.name, {})}
+    return {**modality.settings, **overrides_of(modality, settings.modalities)}
 
 
 def makers_for(

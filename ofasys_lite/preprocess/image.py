@@ -221,10 +221,10 @@ class ImagePreprocess(ImageValues):
         width, height = image.size if orientation < 5 else image.size[::-1]
         high, wide = cell_size(height, width, chosen)
         drawn = known.rng if known.train and chosen.augment else None
-        box = None if drawn is None else _window(chosen.augment, drawn)
+        box = None if drawn is None else window_of(chosen.augment, drawn)
         pixels = resized(image, high, wide, orientation, box, draft=image is not value)
         if drawn is not None:
-            pixels = _recoloured(pixels, chosen.augment, drawn)
+            pixels = recoloured(pixels, chosen.augment, drawn)
         lines, columns = high // chosen.cell, wide // chosen.cell
         mask = np.zeros(0, dtype=np.bool_)
         if chosen.mask_ratio:
@@ -293,17 +293,17 @@ class ImagePreprocess(ImageValues):
         return max(1, pixels // chosen.cell**2)
 
 
-def _window(most: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
+def window_of(most: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
     """(left, top, right, bottom), in shares, of a window that leaves out up to `most` of each side: crop and shift."""
     wide, high = 1 - most * rng.random(2)
     left, top = rng.random(2) * (1 - np.array([wide, high]))
     return float(left), float(top), float(left + wide), float(top + high)
 
 
-def _recoloured(pixels: npt.NDArray[np.uint8], most: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def recoloured(pixels: npt.NDArray[np.uint8], most: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Brightness and contrast changed by up to `most`, channels by up to half of it; by a table of 256 levels each."""
     gain = (1 + rng.uniform(-most, most)) * (1 + rng.uniform(-most / 2, most / 2, 3))
     shift = rng.uniform(-128 * most, 128 * most)
     levels = np.arange(256)[:, None]
     table = np.clip(np.rint((levels - 127.5) * gain + 127.5 + shift), 0, 255).astype(np.uint8)
-    return np.stack([table[:, c][pixels[:, :, c]] for c in range(3)], axis=-1)
+    return np.stack([table[:, c][pixels[..., c]] for c in range(3)], axis=-1)

@@ -49,7 +49,7 @@ _HELP = "an IMAGE is a path, URL, bytes, base64 text, PIL image, array (h, w) or
 
 
 @contextmanager
-def _reading(of: Image.Image | str) -> Iterator[None]:
+def reading(of: Image.Image | str) -> Iterator[None]:
     """Turns Pillow's many exceptions into DataErrors and keeps its warnings about broken metadata quiet."""
     try:
         with warnings.catch_warnings():
@@ -85,7 +85,7 @@ def open_image(value: Any, folder: str | None, limit: float) -> Image.Image:
             image, what = _from_array(value), found(value)
         else:
             what = found(source) if isinstance(source, bytes) else str(source)
-            with _reading(what):
+            with reading(what):
                 if not isinstance(source, bytes) and source.stat().st_size == 0:
                     raise DataError(f"cannot read image {source}: it is empty (0 bytes)")
                 image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
@@ -111,7 +111,7 @@ def header_size(value: Any, folder: str | None, limit: float) -> tuple[int, int]
 
 def turned(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; from 5 on, height and width are swapped."""
-    with _reading(image):  # some formats keep EXIF behind the pixels and are decoded here
+    with reading(image):  # some formats keep EXIF behind the pixels and are decoded here
         orientation = image.getexif().get(_ORIENTATION, 1)
     return orientation if orientation in _TURNS else 1
 
@@ -135,7 +135,7 @@ def resized(
         draft: Let a JPEG decode at a smaller scale, which changes `image`: only for images opened here.
     """
     stored = (height, width) if orientation >= 5 else (width, height)
-    with _reading(image):
+    with reading(image):
         cover = 1.0 if box is None else min(box[2] - box[0], box[3] - box[1])
         if draft and image.format in ("JPEG", "MPO"):
             wanted = _SLACK / cover
@@ -154,7 +154,7 @@ def resized(
 
 def transparent(image: Image.Image, lines: int, columns: int, orientation: int = 1) -> npt.NDArray[np.bool_]:
     """(lines, columns): True for cells of the upright image that hold a pixel more than half transparent."""
-    with _reading(image):
+    with reading(image):
         if not (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
             return np.zeros((lines, columns), dtype=np.bool_)
         alpha = image.convert("RGBA").getchannel("A")
@@ -171,7 +171,7 @@ def transparent(image: Image.Image, lines: int, columns: int, orientation: int =
 
 def pages(image: Image.Image) -> int:
     """Pictures that a file holds: frames of an animation, pages; a camera's previews do not count."""
-    with _reading(image):
+    with reading(image):
         return (
             1
             if image.format == "MPO" or not getattr(image, "is_animated", False)

@@ -22,16 +22,18 @@ DETECTION = "detection"
 STRUCT = "struct"
 #: A picture: a PIL image, an array, or bytes or path of an image file.
 PICTURE = "image"
+#: A clip of moving pictures: frames, or bytes or path of a film or an animation.
+VIDEO = "video"
 #: A sound: samples with their rate, or bytes or path of a sound file.
 SOUND = "audio"
 #: Arrays of numbers that are none of these: motions, series, clouds of points.
 NUMBERS = "numbers"
 
-KINDS = (TEXT, CATEGORY, PHONE, BOX, DETECTION, STRUCT, PICTURE, SOUND, NUMBERS)
+KINDS = (TEXT, CATEGORY, PHONE, BOX, DETECTION, STRUCT, PICTURE, VIDEO, SOUND, NUMBERS)
 #: Kinds that are compared as one text.
 TEXTS = frozenset({TEXT, CATEGORY})
 #: Kinds whose values are large and no text: JSON and tables do not hold them.
-MEDIA = frozenset({PICTURE, SOUND, NUMBERS})
+MEDIA = frozenset({PICTURE, VIDEO, SOUND, NUMBERS})
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,10 @@ def _cell(row: Row, manifest: Manifest) -> Image:
     kinds = {name: kind for name, kind in manifest.columns.items() if name not in HIDDEN}
     boxes = _boxes(row, kinds)
     parts = [_picture(row[name], boxes) for name, kind in kinds.items() if kind == "image"]
+    parts += [_film(row[name]) for name, kind in kinds.items() if kind == "video"]
     parts += [_sound(row[name]) for name, kind in kinds.items() if kind == "audio"]
     for name, kind in kinds.items():
-        if kind not in ("image", "audio"):
+        if kind not in ("image", "video", "audio"):
             parts += [SHEET.text(name, "#888888", 11), SHEET.text(_written(row[name], kind), "#111111", 13)]
     return SHEET.cell(parts)
 
@@ -83,6 +84,19 @@ def _picture(content: bytes, boxes: Sequence[tuple[Sequence[float], str]]) -> Im
         draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=2)
         draw.text((x0 + 3, y0 + 1), label, colour, font(12))
     return picture
+
+
+def _film(content: bytes) -> Image:
+    """The frames of an animation side by side, in lines of four."""
+    from PIL import Image, ImageSequence
+
+    frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(Image.open(io.BytesIO(content)))]
+    wide, high = (SHEET.inner - 9) // 4, 3 + frames[0].height * (SHEET.inner - 9) // 4 // frames[0].width
+    sheet = Image.new("RGB", (SHEET.inner, -(-len(frames) // 4) * high), "white")
+    for place, frame in enumerate(frames):
+        shown = frame.resize((wide, high - 3), Image.Resampling.NEAREST)
+        sheet.paste(shown, (place % 4 * (wide + 3), place // 4 * high))
+    return sheet
 
 
 def spectrogram(samples: NDArray[np.float32], window: int = 256, hop: int = 64) -> NDArray[np.uint8]:

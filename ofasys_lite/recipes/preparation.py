@@ -13,6 +13,7 @@ from ofasys_lite.recipes import (
     emoji,
     g2p,
     intents,
+    moving_digits,
     prepared_folders,
     scenes,
     speech,
@@ -28,6 +29,7 @@ from ofasys_lite.writing import cache_folder
 
 _BUILDS: Mapping[str, Callable[[Wheels, Limits], Built]] = {
     "digits": digits.build,
+    "moving_digits": moving_digits.build,
     "easy_vqa": easy_vqa.build_vqa,
     "entailment": easy_vqa.build_entailment,
     "shape_captions": easy_vqa.build_caption,

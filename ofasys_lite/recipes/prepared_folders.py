@@ -210,6 +210,7 @@ def _schema(columns: Iterable[Column], built: Built) -> pa.Schema:
     kinds = {
         "text": pa.string(),
         "image": pa.binary(),
+        "video": pa.binary(),
         "audio": pa.binary(),
         "box": boxes,
         "objects": pa.list_(pa.struct([("box", boxes), ("label", pa.string())])),

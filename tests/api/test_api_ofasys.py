@@ -151,7 +151,7 @@ UNSUPPORTED: dict[str, tuple[Any, type[OfasysError], str]] = {
         CheckpointError,
         "no learned task writes codes",
     ),
-    "video": (lambda m: m.inference(VIDEO, data={"video": "a.mp4"}), OfasysError, "cannot be used yet"),
+    "video": (lambda m: m.inference(VIDEO, data={"video": "a.mp4"}), CheckpointError, "no adapter for VIDEO"),
     "speech": (lambda m: m.inference(SPEECH, data={"wav": "a.flac"}), CheckpointError, "no adapter for AUDIO"),
     "oss": (
         lambda m: m.inference(CAPTION, data={"img": "oss://a/b.jpg"}),

@@ -122,7 +122,7 @@ def test_labels_of_valid_and_test_are_held_against_those_of_the_training_column(
 
 
 def test_all_mistakes_of_all_tasks_come_at_once() -> None:
-    lines = {"a": "[TEXT:q,foo] -> [TEXT:a]", "b": "[TEXT:q] -> [TEXT:b]", "c": "[VIDEO:q] -> [TEXT:a]"}
+    lines = {"a": "[TEXT:q,foo] -> [TEXT:a]", "b": "[TEXT:q] -> [TEXT:b]", "c": "[TEXT:q] -> [VIDEO:a]"}
     rows = [{"q": "x", "a": "y"}]
     cards = [load_task_card({"instruction": text, "data": {"train": rows}}, name=n) for n, text in lines.items()]
     report = check_tasks(cards, CARDS)
@@ -137,7 +137,7 @@ def test_all_mistakes_of_all_tasks_come_at_once() -> None:
         "[IMAGE:img] <-> a photo of [TEXT:cap]",
         "[IMAGE:img] -> [TEXT:chosen>rejected,loss=dpo(beta=0.1)]",
         "[TEXT:cap] -> [MOTION:img,loss=diffusion(steps=1000)]",
-        "[VIDEO:img] -> [TEXT:cap]",
+        "[TEXT:cap] -> [VIDEO:img]",
         "[MOTION:img] -> [TEXT:cap]",
     ],
 )

@@ -24,7 +24,6 @@ LATER = {
     "[TEXT:q] -> [TEXT:a>b,loss=dpo(beta=0.1)]": "the objective dpo",
     "[TEXT:q] -> [MOTION:i]": "generating MOTION",
     "[TEXT:q] -> [VIDEO:i]": "generating VIDEO",
-    "[VIDEO:v] -> [TEXT:a]": "reading VIDEO",
     "[MOTION:v] -> [TEXT:a]": "reading MOTION",
     "[TEXT:q] -> [TEXT:a,decode=mask_predict]": "`decode=mask_predict`",
     "[TEXT:q] -> ([TEXT:a,no_loss] [TEXT:b])*<over=c>": "`no_loss` within a group",
