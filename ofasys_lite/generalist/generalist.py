@@ -104,7 +104,7 @@ class Generalist(Export):
         return name
 
     def _reads(self, slot: SlotSegment) -> bool:
-        """Whether the model has the slot's adapter; one that modalities share was made for those it was trained with."""
+        """Whether the model has the slot's adapter; a shared one was made for the modalities of the training."""
         modality = self.modalities[slot.modality]
         spec = self.network.specs.get(adapter_name(slot, modality))
         return spec is not None and (slot.tokens or settings_of(modality, self.data).keys() <= spec.settings.keys())
