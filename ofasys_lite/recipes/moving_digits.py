@@ -62,7 +62,7 @@ def moving(image: NDArray[np.uint8], direction: str, generator: random.Random) -
     from PIL import Image
 
     canvas = np.zeros((CANVAS, CANVAS), dtype=np.uint8)
-    canvas[:SIDE, :SIDE] = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    canvas[:SIDE, :SIDE] = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     start = [int(generator.random() * CANVAS) for _ in range(2)]
     speed = pick(SPEEDS, generator)
     down, right = (speed * way for way in DIRECTIONS[direction])
