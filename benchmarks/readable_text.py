@@ -35,7 +35,8 @@ from ofasys_lite.codec.train_codec import Images
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.metrics import evaluate_metric
 from ofasys_lite.model import ModelConfig
 

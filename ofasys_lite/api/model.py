@@ -17,10 +17,13 @@ from ofasys_lite.generalist.calls import closed_line, named_row, slot_columns, s
 from ofasys_lite.interop.ofasys_spellings import refuse_checkpoint
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
+    from ofasys_lite.generalist.embedding import Match
     from ofasys_lite.generalist.generalist import Generalist
-    from ofasys_lite.generalist.prediction import Prediction
+    from ofasys_lite.generalist.prediction import Prediction, Request
     from ofasys_lite.model.config import ModelConfig
 
 
@@ -253,6 +256,94 @@ class GeneralistModel:
         taken = [(slot_columns(card.columns, row), source.ids(i, row)) for i, row in read]
         return self._predict(name, taken, options, base, progress)
 
+    def embed(
+        self,
+        task: str,
+        rows: Any = None,
+        *,
+        side: str | None = None,
+        folder: str | Path | None = None,
+        progress: Callable[[int], None] | None = None,
+        **values: Any,
+    ) -> NDArray[np.float32]:
+        """(N, D) vectors of unit length, one a row, of one side of a line with `<->`; products of them are cosines.
+
+        Args:
+            task: A line with `<->`, or the name of such a task that it learned.
+            rows: Anything `Task.add_dataset` takes; without them one row is made of `values`.
+            side: `left` or `right`; None takes the side whose columns are given.
+            folder: Folder of relative media paths; the source's own if not given.
+            progress: Called with the number of rows done.
+            **values: Values by column.
+
+        Raises:
+            DataError: Rows that cannot be read, a side that is not given whole.
+            CheckpointError: The model has learned no line with `<->`.
+
+        Example:
+            `model.embed("[IMAGE:img] <-> a photo of [TEXT:cap]", img="cat.png") @ model.embed(..., cap="a cat").T`
+        """
+        from ofasys_lite.generalist.embedding import embed, side_number
+
+        name = self._task(task, None)
+        requests = self._requests(name, rows, values, folder)
+        plan = self.generalist.entry(name).plan
+        number = side_number(plan, side, requests[0].row if requests else values)
+        return embed(self.generalist, requests, number, progress)
+
+    def nearest(
+        self,
+        task: str,
+        candidates: Any,
+        rows: Any = None,
+        *,
+        top: int = 10,
+        side: str | None = None,
+        folder: str | Path | None = None,
+        **values: Any,
+    ) -> list[list[Match]]:
+        """Per row the nearest candidates (`id`, `row`, `score`), nearest first.
+
+        Args:
+            task: A line with `<->`, or the name of such a task that it learned.
+            candidates: Rows with the columns of the side that is looked for.
+            rows: Rows that ask; without them one row is made of `values`.
+            top: Most candidates of a row.
+            side: The side that asks, `left` or `right`; None takes the one whose columns are given.
+            folder: Folder of relative media paths; the sources' own if not given.
+            **values: Values by column of the row that asks.
+
+        Raises:
+            DataError: Rows or candidates that cannot be read.
+        """
+        from ofasys_lite.generalist.embedding import nearest, side_number
+
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise DataError(f"top is {top!r}", help="a whole number from 1")
+        name = self._task(task, None)
+        asking = self._requests(name, rows, values, folder)
+        plan = self.generalist.entry(name).plan
+        number = side_number(plan, side, asking[0].row if asking else values)
+        return nearest(self.generalist, asking, self._requests(name, candidates, {}, folder), number, top)
+
+    def _requests(self, name: str, rows: Any, values: Mapping[str, Any], folder: str | Path | None) -> list[Request]:
+        """What is asked of a task: one row of values by column, or the rows of a source."""
+        from ofasys_lite.data.rows import open_source
+        from ofasys_lite.generalist.prediction import Request
+
+        columns = self.generalist.entry(name).card.columns
+        base = None if folder is None else str(folder)
+        if rows is None:
+            return [Request(name, slot_columns(columns, values), folder=base)]
+        if values:
+            raise DataError(f"rows are given, and values of one row, too: {', '.join(values)}", help="leave one out")
+        if isinstance(rows, Sequence) and not isinstance(rows, str) and not rows:
+            return []
+        source = open_source(as_source(rows, "rows"))
+        read = enumerate(map(source.row, range(len(source))))
+        found = base or source.base or None
+        return [Request(name, slot_columns(columns, row), source.ids(i, row), folder=found) for i, row in read]
+
     def _task(self, task: str, closed: Closed | None) -> str:
         """Name of the task or line in the generalist."""
         generalist = self.generalist
@@ -275,7 +366,8 @@ class GeneralistModel:
         folder: str | None,
         progress: Callable[[int], None] | None,
     ) -> list[Prediction]:
-        from ofasys_lite.generalist.predicting import Request, predict
+        from ofasys_lite.generalist.predicting import predict
+        from ofasys_lite.generalist.prediction import Request
 
         options = self.generalist.entry(name).options(**given)
         requests = [Request(name, row, id, options, folder, own_holes=True) for row, id in rows]

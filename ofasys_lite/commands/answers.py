@@ -113,7 +113,8 @@ class Answering:
 
     def block(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """What is written for some rows: id, inputs, values, score and reference, or id with the error."""
-        from ofasys_lite.generalist.predicting import Request, predict
+        from ofasys_lite.generalist.predicting import predict
+        from ofasys_lite.generalist.prediction import Request
 
         requests, at = [], list[int]()
         found: list[dict[str, Any]] = []

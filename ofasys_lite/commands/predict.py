@@ -269,7 +269,8 @@ def _task(model: Generalist, asked: _Asked) -> str:
 
 def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> None:
     from ofasys_lite.commands.answers import as_json as shown
-    from ofasys_lite.generalist.predicting import Request, predict
+    from ofasys_lite.generalist.predicting import predict
+    from ofasys_lite.generalist.prediction import Request
 
     prediction = predict(model, [Request(_task(model, asked), asked.values, options=asked.options, own_holes=True)])[0]
     if prediction is None:

@@ -165,7 +165,7 @@ class _TaskCheck:
             message = f"task {card.name} cannot be trained yet: {reason}"
             help = "explain shows its plan; training refuses it"
             self.error(CardError(message, code="E312", place=place, help=help))
-        written = [slot.column for slot in plan.target_slots() if slot.learned]
+        written = plan.judged()
         if not written and not plan.cannot_train and not any(slot.losses for slot in plan.slots()):
             help = "put a slot that is written right of the arrow"
             self.error(CardError(f"task {card.name} has no learned target to judge", code="E310", help=help))

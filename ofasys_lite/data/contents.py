@@ -155,14 +155,24 @@ def media_key(source: RowSource, columns: Sequence[str]) -> str:
 
 
 def _row_hash(source: RowSource, i: int, columns: Sequence[str], files: Callable[[bool], None] | None = None) -> int:
-    state = hashlib.blake2b(digest_size=8)
     try:
-        for value in values_of(source, i, columns):
-            said = _said(value, source.base, files)
-            state.update(b"%d:" % len(said))
-            state.update(said)
+        return values_hash(values_of(source, i, columns), source.base, files)
     except DataError:
         return UNREADABLE
+
+
+def values_hash(values: Iterable[Any], base: str, files: Callable[[bool], None] | None = None) -> int:
+    """A number for some values, equal where they hold the same.
+
+    Args:
+        base: Folder of relative paths.
+        files: Called for each value that names a file.
+    """
+    state = hashlib.blake2b(digest_size=8)
+    for value in values:
+        said = _said(value, base, files)
+        state.update(b"%d:" % len(said))
+        state.update(said)
     return int.from_bytes(state.digest(), "little", signed=True) or 1
 
 
@@ -231,8 +241,8 @@ def shared_rows(plan: Plan, splits: Mapping[str, RowSource]) -> list[str]:
 
     Rows are alike as `row_hashes` says; files are compared by what they hold.
     """
-    read = _columns([template.source for template in plan.templates])
-    written = _columns([side for template in plan.templates for side in template.targets])
+    read = _columns([side for template in plan.templates for side in template.read])
+    written = _columns([side for template in plan.templates for side in template.written])
     media = frozenset(slot.column for slot in plan.all_slots() if overrides(slot_class(slot), "located"))
     # where a line only reads or only writes, a row is its input
     parts = [sorted(read), sorted(read | written)] if read and written else [sorted(read | written)]

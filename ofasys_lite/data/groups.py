@@ -105,8 +105,8 @@ def candidates(row: Any, column: str) -> tuple[str, ...]:
 
 
 def empty_target(slot: SlotSegment) -> DataError:
-    """The error of a row whose target holds nothing: there is nothing to learn from it."""
-    what = "target" if slot.closed is None else "label"
+    """The error of a row whose target (or whose side of `<->`) holds nothing: there is nothing to learn from it."""
+    what = "label" if slot.closed is not None else "target" if slot.learned else "side of `<->`"
     help = f"drop the row, or write [{slot.modality}:{slot.column}?] if it may be absent"
     return DataError(f"column `{slot.column}`: the {what} is empty", help=help)
 

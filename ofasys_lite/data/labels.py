@@ -72,14 +72,14 @@ def _counted(
 
 
 def of_column(slot: SlotSegment) -> bool:
-    """True for a target that takes the values of its training column."""
-    return slot.learned and slot.closed is not None and slot.closed.kind == "column"
+    """True for a slot that takes the values of its training column."""
+    return slot.closed is not None and slot.closed.kind == "column"
 
 
 def _is_named(slot: SlotSegment) -> bool:
     """True for slots whose values need a row of the vocabulary that training data gives."""
     if slot.closed is not None:
-        return slot.learned and slot.closed.kind != "candidates"
+        return slot.closed.kind != "candidates"
     # a schema declares the same rows whatever the value is
     declares = bool(slot.preprocess) and overrides(preprocess_class(slot.preprocess), "declare")
     return declares and option(slot.options, "schema") is None

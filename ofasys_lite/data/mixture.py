@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
@@ -17,6 +17,7 @@ from math import lcm
 import numpy as np
 
 from ofasys_lite.data.allotment import Allotment, whole_weights
+from ofasys_lite.data.block_draws import BlockDraws, block_draws
 from ofasys_lite.data.permutation import key_of, permute, permute_many, sides
 from ofasys_lite.errors import CardError
 
@@ -141,14 +142,14 @@ class MixtureTask:
         name: Task name; it keys the task's shuffles, so adding another task never changes this one's order.
         weight: How often it is drawn, against the other tasks, in samples; a number or a schedule over steps.
         epochs: At most so many passes over its rows, then its share goes to the other tasks; None: no limit.
-        block: Always 1; the fingerprints of runs hold it.
+        block: It is drawn in blocks of at least so many samples, which lie in one step (`block_draws.py`).
     """
 
     name: str
     size: int
     weight: float | Schedule = 1.0
     epochs: int | None = None
-    block: int = field(default=1, init=False)
+    block: int = 1
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -188,8 +189,13 @@ class Mixture:
         mean = [sum(share[t] for share in shares) / len(parts) for t in range(len(self.tasks))]
         self._allotment = Allotment(mean)
         self._ends: dict[int, int] = {}  # task -> draw at which it has used its epochs
-        stop = self._lay(parts)
-        self.steps = None if stop is None else stop // samples_per_step
+        self._blocks: BlockDraws | None = None
+        if any(task.block > 1 for task in self.tasks):
+            self._blocks = block_draws(self.tasks, parts, samples_per_step)
+            self._ends, self.steps = self._blocks.ends, self._blocks.steps
+        else:
+            stop = self._lay(parts)
+            self.steps = None if stop is None else stop // samples_per_step
         self._table = np.array([(task.size, *sides(task.size)) for task in self.tasks], np.int64)
 
     def _lay(self, parts: Sequence[tuple[int, list[int]]]) -> int | None:
@@ -236,7 +242,10 @@ class Mixture:
                 f"every task has used its epochs after step {self.steps}; step {step} has no samples left",
                 help="raise `epochs`, take it away from one task, or train for fewer steps",
             )
-        task_N, ordinal_N = self._allotment.route(step * self.samples_per_step, self.samples_per_step)
+        if self._blocks is not None:
+            task_N, ordinal_N = self._blocks.route(step)
+        else:
+            task_N, ordinal_N = self._allotment.route(step * self.samples_per_step, self.samples_per_step)
         rows_N = self._table[task_N]
         epoch_N, place_N = np.divmod(ordinal_N, rows_N[:, 0])
         epochs = [(self.tasks[t].name, e) for t, e in zip(task_N.tolist(), epoch_N.tolist(), strict=True)]
@@ -254,10 +263,14 @@ class Mixture:
 
     def counts(self, step: int) -> tuple[int, ...]:
         """Samples of every task that the steps before `step` hold."""
+        if self._blocks is not None:
+            return tuple(self._blocks.counts(step))
         return tuple(self._allotment.counts(step * self.samples_per_step))
 
     def shares(self, step: int) -> tuple[float, ...]:
         """The share of every task among the samples drawn at `step` (sums to 1)."""
+        if self._blocks is not None:
+            return tuple(self._blocks.shares(step))
         piece = self._allotment.piece_at(step * self.samples_per_step)
         total = sum(piece.weights)
         return tuple(weight / total for weight in piece.weights)
@@ -267,9 +280,10 @@ class Mixture:
         out: list[str] = []
         for number, task in enumerate(self.tasks):
             share = self.shares(0)[number]
-            if 0 < share * self.samples_per_step < 1:
-                every = 1 / (share * self.samples_per_step)
-                out.append(f"task {task.name}: one sample about every {every:.1f} steps")
+            if 0 < share * self.samples_per_step < task.block:
+                every = task.block / (share * self.samples_per_step)
+                what = "one sample" if task.block == 1 else f"a block of {task.block} samples"
+                out.append(f"task {task.name}: {what} about every {every:.1f} steps")
             if number in self._ends:
                 end = self._ends[number] // self.samples_per_step
                 out.append(

@@ -51,10 +51,12 @@ class Looker:
         self.tools = {s.preprocess: preprocess_class(s.preprocess) for s in slots if s.preprocess}
         self.closed: dict[str, frozenset[str]] = {}
         self.remarks = Remarks()
-        self._framed = any(self._is_frame(s) for t in plan.templates for s in t.source)
+        self._framed = any(self._is_frame(s) for t in plan.templates for side in t.read for s in side)
         self._boxes = self._framed and any(tool.framed for tool in self.tools.values())
-        self._frames = tuple(s for s in plan.templates[0].source if isinstance(s, SlotSegment) and self._is_frame(s))
+        read = (s for side in plan.templates[0].read for s in side)
+        self._frames = tuple(s for s in read if isinstance(s, SlotSegment) and self._is_frame(s))
         self._long: dict[str, list[int]] = {}
+        self._aligned = plan.alignment is not None
 
     def _is_frame(self, segment: Segment) -> bool:
         if not isinstance(segment, SlotSegment) or segment.preprocess not in self.tools:
@@ -63,7 +65,7 @@ class Looker:
 
     def close(self, names: Names) -> None:
         """Takes the closed sets of training columns, with which labels are compared from now on."""
-        keys = {slot.key for side, target in self.sides if target for slot in walk((side,)) if of_column(slot)}
+        keys = {slot.key for side, _ in self.sides for slot in walk((side,)) if of_column(slot)}
         self.closed = {key: frozenset(values) for key, values in names.items() if key in keys}
 
     def look(self, tally: Tally, source: RowSource, index: int, gone: set[str], counts: bool = True) -> None:
@@ -136,7 +138,7 @@ class Looker:
         if value is MISSING or (slot.optional and is_empty(value)):
             return
         span = slot.column_span
-        if is_empty(value) and target and slot.learned:
+        if is_empty(value) and ((target and slot.learned) or self._aligned):
             empty = empty_target(slot)
             tally.add("E305", span, empty.message, empty.help)
             return
@@ -145,7 +147,7 @@ class Looker:
             tally.add("E304", span, f"column `{slot.column}` is empty", help)
             return
         self._value(tally, slot, value, known, target and slot.learned)
-        if target and slot.learned:
+        if slot.closed is not None:
             self._label(tally, slot, value, row)
 
     def _value(self, tally: Tally, slot: SlotSegment, value: Any, known: _Known, written: bool) -> None:
@@ -280,7 +282,7 @@ def _sides(plan: Plan) -> Iterator[tuple[SlotSegment | GroupSegment, bool]]:
     """(slot or group, whether it is written), each once over all paraphrases."""
     seen: set[tuple[object, ...]] = set()
     for template in plan.templates:
-        for side, target in ((template.source, False), *((t, not template.align) for t in template.targets)):
+        for side, target in (*((s, False) for s in template.read), *((t, True) for t in template.written)):
             for segment in side:
                 if isinstance(segment, WordsSegment):
                     continue

@@ -42,7 +42,10 @@ def columns_of(plan: Plan) -> dict[str, ReadColumn]:
     """The columns a row needs at inference, in reading order: source slots, groups, `no_loss` slots, candidates."""
     found: dict[str, ReadColumn] = {}
     template = plan.templates[0]
-    for target, side in [(False, template.source), *((True, side) for side in template.targets)]:
+    named = plan.named_slot()
+    # the values of a closed set of `<->` are what rows are sorted into: a row has none
+    read = [side for number, side in enumerate(template.read) if named is None or number != named[0]]
+    for target, side in [*((False, side) for side in read), *((True, side) for side in template.written)]:
         for segment in side:
             for column in _columns(segment, target):
                 # a column that stands twice may be absent only if it may be so in both places
@@ -195,7 +198,8 @@ def closed_line(line: str, closed: Collection[str] | Mapping[str, Collection[str
         CardError: No values, or a slot that is not there.
     """
     tree = parse(line, types=frozenset(types))
-    names = [_name(slot) for side in tree.templates[0].targets for slot in _slots(side) if _learned(slot)]
+    written = () if tree.templates[0].align else tree.templates[0].targets
+    names = [_name(slot) for side in written for slot in _slots(side) if _learned(slot)]
     if isinstance(closed, Mapping):
         wanted = {str(name): _values(values, str(name)) for name, values in closed.items()}
     elif len(names) == 1:

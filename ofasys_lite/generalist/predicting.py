@@ -19,9 +19,10 @@ from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode
 from ofasys_lite.errors import CardError, DataError, ErrorGroup
+from ofasys_lite.generalist.embedding import predict_pairs
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import Network, NetworkSession
-from ofasys_lite.generalist.prediction import Prediction
+from ofasys_lite.generalist.prediction import Prediction, Request
 from ofasys_lite.generalist.rendering import Rendering, codes_in, give, given_elements
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.generalist.value_files import tools_of
@@ -31,31 +32,12 @@ from ofasys_lite.model import products, tensor_cores
 from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.constraints import Codes, Constraint, Whole, whole_in
 from ofasys_lite.plan.decoding import wrong_for
-from ofasys_lite.plan.segments import option, walk
+from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess import kinds
 
 #: Source rows decoded at once.
 _BUDGET = 16_384
 _MOST = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One sample to be predicted.
-
-    Attributes:
-        row: Raw values by column; targets need not be there, except `no_loss` ones.
-        options: Decoding; None takes the task card's.
-        own_holes: Transparent parts of a picture whose slot has `mask_ratio` are what is filled in, where it has any;
-            else, as in evaluation, `mask_ratio` draws.
-    """
-
-    task: str
-    row: Mapping[str, Any]
-    id: str = "0"
-    options: DecodeOptions | None = None
-    folder: str | None = None
-    own_holes: bool = False
 
 
 def predict(
@@ -67,6 +49,8 @@ def predict(
     reasons: dict[int, str] | None = None,
 ) -> list[Prediction | None]:
     """A prediction per request, in order.
+
+    Of a line with `<->`, which writes nothing, it is the similarity of the sides, or the class (embedding.py).
 
     Args:
         progress: Called with the number of samples done.
@@ -82,8 +66,11 @@ def predict(
     bf16 = bf16 or model.precision == "bf16"
     # most requests are decoded alike
     asked = {key: _options(model, *key) for key in dict.fromkeys((r.task, r.options) for r in requests)}
+    aligned = _aligned(model, requests, bf16, skip_unreadable, reasons)
     errors: list[DataError] = []
     for number, request in enumerate(requests):
+        if number in aligned:
+            continue
         try:
             prepared.append(_prepared(model, number, request, asked[request.task, request.options]))
         except DataError as error:
@@ -92,8 +79,8 @@ def predict(
                 reasons[number] = error.message
     if errors and not skip_unreadable:
         raise errors[0] if len(errors) == 1 else ErrorGroup(errors)
-    results: list[Prediction | None] = [None] * len(requests)
-    done = 0
+    results: list[Prediction | None] = [aligned.get(number) for number in range(len(requests))]
+    done = len(aligned)
     # samples of like length run together, so that rows finish together
     prepared.sort(key=lambda p: (p.request.task, p.examples[0].sources[0].count))
     with products(model.device, bf16):
@@ -104,6 +91,21 @@ def predict(
             if progress is not None:
                 progress(done)
     return results
+
+
+def _aligned(
+    model: Generalist, requests: Sequence[Request], bf16: bool, skip: bool, reasons: dict[int, str] | None
+) -> dict[int, Prediction | None]:
+    """Predictions of the requests whose lines align, by their numbers."""
+    tasks = dict.fromkeys(r.task for r in requests if model.entry(r.task).plan.alignment is not None)
+    found: dict[int, Prediction | None] = {}
+    for task in tasks:
+        numbers = [number for number, request in enumerate(requests) if request.task == task]
+        told: dict[int, str] | None = {} if skip else None
+        found.update(zip(numbers, predict_pairs(model, [requests[n] for n in numbers], bf16, told), strict=True))
+        if reasons is not None and told:
+            reasons.update({numbers[place]: reason for place, reason in told.items()})
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def _prepared(model: Generalist, number: int, request: Request, options: DecodeO
     # masking that defines a task (`mask_ratio`) is drawn by sample id, alike in every evaluation
     rng, holes = sample_rng(0, request.task, request.id, 0), request.own_holes
     example = maker.source(request.row, request.id, rng, own_holes=holes)
-    targets = range(len(model.entry(request.task).plan.templates[0].targets))
+    targets = range(len(model.entry(request.task).plan.templates[0].written))
     try:
         constraints = tuple(maker.constraint(target, request.row) for target in targets)
     except DataError as error:
@@ -293,9 +295,9 @@ def _prediction(
     plan = model.entry(request.task).plan
     preprocess = model.maker(request.task, request.folder).preprocess
     modalities = {s.column: s.modality for s in plan.target_slots()}
-    tools = {k: tool for side in plan.templates[0].targets for k, tool in tools_of(side, preprocess).items()}
+    tools = {k: tool for side in plan.templates[0].written for k, tool in tools_of(side, preprocess).items()}
     image = None
-    for slot in walk(plan.templates[0].source):
+    for slot in plan.read_slots():
         if preprocess[slot.tool_key].kind == kinds.PICTURE and image is None:
             found = field(request.row, slot.column, slot.exact)
             image = None if found is MISSING else _in_folder(found, request.folder)

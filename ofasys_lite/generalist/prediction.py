@@ -1,4 +1,4 @@
-"""What a model says about one sample; it knows how to show and save itself."""
+"""A sample that a model is asked about, and what it says of it, which knows how to show and save itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,27 @@ from ofasys_lite.writing import claim_file
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ofasys_lite.decoding.options import DecodeOptions
     from ofasys_lite.preprocess.base import Preprocess
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sample to be predicted.
+
+    Attributes:
+        row: Raw values by column; targets need not be there, except `no_loss` ones.
+        options: Decoding; None takes the task card's.
+        own_holes: Transparent parts of a picture whose slot has `mask_ratio` are what is filled in, where it has any;
+            else, as in evaluation, `mask_ratio` draws.
+    """
+
+    task: str
+    row: Mapping[str, Any]
+    id: str = "0"
+    options: DecodeOptions | None = None
+    folder: str | None = None
+    own_holes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +46,8 @@ class Prediction:
 
     Attributes:
         values: Value per target column: text, [x0, y0, x1, y1], a record, a list of records of a group, a PIL image.
-        score: Length-normalised log probability of the decoding; of several targets (`;;`) the sum of theirs.
+        score: Length-normalised log probability of the decoding; of several targets (`;;`) the sum of theirs; of a line
+            with `<->` the cosine of two vectors.
         modalities: Modality per target column.
         image: The row's first image as it was given, for `save_box`; None without one.
         n_best: The best hypotheses with their scores, this one first, if several were asked for.

@@ -105,7 +105,7 @@ def analyze(task: ReadyTask, rows: int) -> Analysis:
         sources=tuple(sum(side.count for side in e.sources) for e in examples),
         targets=tuple(sum(target.count for target in e.targets) for e in examples),
         seconds={"reading": reading / done, "preprocess": preprocess / done, "collation": collation / done},
-        closed={s.key: len(s.closed.values) for s in task.plan.target_slots() if s.closed is not None},
+        closed={s.key: len(s.closed.values) for s in task.plan.slots() if s.closed is not None},
         remarks=tuple(remarks.lines("train")),
     )
 
@@ -116,7 +116,7 @@ def _lengths(
     """(side, slot, (rows, rows without a limit)) of every value in `row`."""
     template = task.plan.templates[0]
     frame = task.maker.frame(row)
-    for side, segments in (("source", template.source), *(("target", t) for t in template.targets)):
+    for side, segments in (*(("source", t) for t in template.read), *(("target", t) for t in template.written)):
         for slot, value in raw_values(segments, row):
             tool = task.maker.preprocess[slot.tool_key]
             options, known = slot.options, RowState(row, None, False, frame).context(slot, row, side == "target")
@@ -133,7 +133,7 @@ def _lengths(
 
 
 def _limit(task: ReadyTask, slot: SlotSegment) -> int | None:
-    if slot.closed is not None:
+    if slot.closed is not None and slot.learned:
         return None
     settings = task.maker.preprocess[slot.tool_key].settings
     limit = option(slot.options, "max_length") or settings.get("max_length")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from ofasys_lite.data.groups import candidates, group_key
+from ofasys_lite.data.groups import candidates, group_columns, group_key
+from ofasys_lite.errors import CheckpointError
 from ofasys_lite.layout.learned import Learned, Objective, Term
+from ofasys_lite.layout.objectives import ALIGNED
 from ofasys_lite.layout.pack import Target
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.segments import (
@@ -25,7 +27,7 @@ from ofasys_lite.plan.segments import (
     walk,
 )
 from ofasys_lite.preprocess.base import Piece, Preprocess, RowContext
-from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.preprocess.vocabulary import VECTOR, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,16 @@ class BoundTemplate:
     """One paraphrase.
 
     Attributes:
-        readers: The slots of the source and their Preprocess, groups opened.
+        sources: What is read, a sequence each.
+        targets: What is written, a sequence each.
+        columns: Per source, the columns whose values it holds: what pairs of `<->` are compared by.
+        readers: The slots of the sources and their Preprocess, groups opened.
         drop: Probability with which its slots with `drop=` are emptied in training.
     """
 
-    source: tuple[Bound, ...]
+    sources: tuple[tuple[Bound, ...], ...]
     targets: tuple[tuple[Bound, ...], ...]
+    columns: tuple[tuple[tuple[str, bool], ...], ...]
     readers: tuple[tuple[SlotSegment, Preprocess], ...]
     drop: float
 
@@ -102,14 +108,27 @@ class Binder:
 
     def template(self, template: PlannedTemplate) -> BoundTemplate:
         """A template, bound."""
-        targets = tuple(self._side(side, True) for side in template.targets)
-        slots = walk(template.source)
+        slots = [slot for side in template.read for slot in walk(side)]
         return BoundTemplate(
-            self._side(template.source, False),
-            targets,
+            tuple(self._side(side, False) for side in template.read),
+            tuple(self._side(side, True) for side in template.written),
+            tuple(tuple(_held(side)) for side in template.read),
             tuple((slot, self.tools[slot.tool_key]) for slot in slots),
             max((slot.drop for slot in slots), default=0.0),
         )
+
+    def pairs(self) -> tuple[Objective, Term, Piece] | None:
+        """Of a line with `<->`: its objective, what it counts for, the row that ends each side; else None."""
+        loss = self.plan.alignment
+        if loss is None:
+            return None
+        id = self.vocabulary.find(VECTOR)
+        if id is None:
+            raise CheckpointError(
+                f"task {self.plan.task}: this vocabulary has no row {VECTOR}, whose state is a side's vector",
+                help="it has one where a line with `<->` was trained: train the model with such a task",
+            )
+        return ALIGNED[loss.name], self._term(loss.name, loss.unit, loss.weight), Piece.of_ids([id])
 
     def _side(self, segments: tuple[Segment, ...], target: bool) -> tuple[Bound, ...]:
         return tuple(self._bound(segment, target) for segment in segments)
@@ -153,6 +172,15 @@ class Binder:
         term = Term(self.plan.task, name, unit, weight)
         self.terms[term] = None
         return term
+
+
+def _held(side: tuple[Segment, ...]) -> Iterator[tuple[str, bool]]:
+    """(column, whether it is never a path) of what a side holds."""
+    for segment in side:
+        if isinstance(segment, SlotSegment):
+            yield segment.column, segment.exact
+        elif isinstance(segment, GroupSegment):
+            yield from ((column, False) for column in group_columns(segment))
 
 
 @dataclass(slots=True)

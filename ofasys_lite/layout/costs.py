@@ -75,9 +75,10 @@ Ints = NDArray[np.int64]
 def row_lengths(plan: Plan, tools: Mapping[ToolKey, Preprocess], source: RowSource, index: int) -> tuple[int, int]:
     """(source rows, target rows) of row `index`, estimated alike on every rank."""
     template = plan.templates[0]
-    read = sum(_segment(s, tools, source, index) for s in template.source)
-    written = sum(_segment(s, tools, source, index) for side in template.targets for s in side)
-    return read, written
+    read = sum(_segment(s, tools, source, index) for side in template.read for s in side)
+    written = sum(_segment(s, tools, source, index) for side in template.written for s in side)
+    # each side of `<->` ends with a row of its own
+    return read + template.align * len(template.read), written
 
 
 def typical_rows(slot: SlotSegment, tool: Preprocess) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ofasys_lite.data.contents import values_hash
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import cut, empty_target, group_key, opener, records, walked
 from ofasys_lite.data.source import RowSource
@@ -48,9 +49,10 @@ class ExampleMaker:
         self.preprocess = preprocess
         self.vocabulary = vocabulary
         self.objectives = objectives
-        self._causal = [[not any(map(self._together, walk(side))) for side in t.targets] for t in plan.templates]
+        self._causal = [[not any(map(self._together, walk(side))) for side in t.written] for t in plan.templates]
         binder = Binder(plan, preprocess, vocabulary, objectives)
         self._templates = [binder.template(t) for t in plan.templates]
+        self._pairs = binder.pairs()
         self._terms = tuple(binder.terms)
         self._judged = any(part.judged for side in self._templates[0].targets for part in _slots(side))
         # boxes are bins of the image's own size; other lines need not look at it
@@ -87,8 +89,7 @@ class ExampleMaker:
             frame = self.frame(row, choice) if self._boxes else None
             source = RowState(row, rng, train, frame)
             source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
-            for part in template.source:
-                self._lay(source, part, row)
+            sides = self._read(source, choice)
             targets, further = list[Target](), list[Target]()
             for side, causal in zip(template.targets, self._causal[choice], strict=True):
                 state = RowState(row, rng, train, frame, step)
@@ -104,8 +105,39 @@ class ExampleMaker:
         except DataError as error:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
-        read = Side(tuple(source.pieces), tuple(source.learned))
-        return Example(self.plan.task, id, (read,), (*targets, *further), source.masked)
+        return Example(self.plan.task, id, sides, (*targets, *further), source.masked)
+
+    def _read(self, state: RowState, choice: int = 0, only: int | None = None) -> tuple[Side, ...]:
+        """What the encoder reads of the row in `state`, a sequence each; `only`: of the sides of `<->` that one.
+
+        A side of `<->` ends with the row whose state is its vector; it is learned beside what the side holds.
+        """
+        template, found = self._templates[choice], list[Side]()
+        for number, parts in enumerate(template.sources):
+            if only not in (None, number):
+                continue
+            state.pieces, state.learned = [], []
+            for part in parts:
+                self._lay(state, part, state.row)
+            if self._pairs is not None:
+                objective, term, ending = self._pairs
+                content = {"content": np.array([self._content(state.row, template.columns[number])], dtype=np.int64)}
+                if state.objectives:
+                    state.learned.append(Learned(len(state.pieces), objective, (term,), content))
+                state.pieces.append(ending)
+            found.append(Side(tuple(state.pieces), tuple(state.learned)))
+        return tuple(found)
+
+    def contents(self, row: Mapping[str, Any]) -> tuple[int, ...]:
+        """A number for what each side of `<->` holds, equal where they hold the same; DataError: one holds nothing."""
+        return tuple(self._content(row, columns) for columns in self._templates[0].columns)
+
+    def _content(self, row: Any, columns: tuple[tuple[str, bool], ...]) -> int:
+        values = [field(row, column, exact) for column, exact in columns]
+        if all(is_empty(value) for value in values):
+            raise DataError("one side of `<->` holds nothing", help="a row needs a value on both sides")
+        base = next((tool.context.folder for tool in self.preprocess.values() if tool.context.folder), "")
+        return values_hash(values, base)
 
     def source(
         self,
@@ -114,6 +146,7 @@ class ExampleMaker:
         rng: np.random.Generator | None = None,
         emptied: bool = False,
         own_holes: bool = False,
+        side: int | None = None,
     ) -> Example:
         """The Example without targets, for inference: target columns need not be there.
 
@@ -121,16 +154,16 @@ class ExampleMaker:
             rng: The sample's generator, for masking that defines the task.
             emptied: Leave out the slots with `drop=`, as training does now and then: what guidance compares with.
             own_holes: In pictures of slots with `mask_ratio`, transparent parts are hidden, where there are any.
+            side: Of a line with `<->` only the left (0) or the right (1) side, without columns of the other one.
         """
         try:
             state = RowState(row, rng, False, self.frame(row))
             state.objectives, state.own_holes = False, own_holes
             state.dropped = emptied
-            for part in self._templates[0].source:
-                self._lay(state, part, row)
+            sides = self._read(state, only=side)
         except DataError as error:
             raise DataError(f"task {self.plan.task}, id {id}: {error.message}", help=error.help) from error
-        return Example(self.plan.task, id, (Side(tuple(state.pieces)),), (), masked=state.masked)
+        return Example(self.plan.task, id, sides, (), masked=state.masked)
 
     def known(self, target: int, row: Mapping[str, Any], masked: Mapping[str, Piece]) -> dict[str, Piece]:
         """Slot key -> the row's own picture, for slots of which the source hides a part: the rest is given.
@@ -171,7 +204,8 @@ class ExampleMaker:
                 state.add(self._control("absent" if absent else "present"), TOKENS, term)
             if absent:
                 return
-        if target and slot.learned and absent and value is not MISSING:
+        needed = (target and slot.learned) or self._pairs is not None
+        if needed and absent and value is not MISSING:
             raise empty_target(slot)
         if value is MISSING or value is None:
             raise missing(slot.column, row)

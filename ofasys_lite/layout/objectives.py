@@ -17,6 +17,7 @@ from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.layout.learned import Arrays, Learned, LearnedPiece, LossRows, Objective, Term
 from ofasys_lite.layout.pack import Target
 from ofasys_lite.plan.codecs import codec_of
+from ofasys_lite.plan.language import ALIGN_ADAPTER, ALIGNMENTS
 from ofasys_lite.plan.segments import LossSpec, SlotSegment
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Piece
 from ofasys_lite.preprocess.judged import OWN, VERDICTS, judged_piece
@@ -115,8 +116,41 @@ class Judges(Objective):
         )
 
 
+class Pairs(Objective):
+    """The two sides of a sample, told from those of all other samples of the task in the step: one value a pair."""
+
+    head: ClassVar[str | None] = ALIGN_ADAPTER
+    piecewise: ClassVar[bool] = True
+    whole_step: ClassVar[bool] = True
+
+    def rows(self, pieces: Sequence[LearnedPiece]) -> LossRows:
+        """The last row of each side, left and right beside each other; on the host `left` and `right`.
+
+        These (U,) are hashes of what the sides hold: pairs with an equal side are no rivals.
+        """
+        left, right = pieces[::2], pieces[1::2]
+        samples_U = np.array([p.sample for p in left], dtype=np.int64)
+        if [p.sample for p in right] != samples_U.tolist():
+            raise ShapeError("a sample of `<->` has two sides, each with one row whose state is its vector")
+        hashes_U = [np.concatenate([p.arrays["content"] for p in side]) for side in (left, right)]
+        return LossRows(
+            self,
+            pieces[0].adapter,
+            pieces[0].side,
+            rows_R=np.concatenate([p.rows_P for p in pieces]),
+            counts=(1,) * len(pieces),
+            terms_U=np.array([p.terms[0] for p in left], dtype=np.int64),
+            samples_U=samples_U,
+            units_U=np.ones(len(left), dtype=np.int64),
+            host=dict(zip(("left", "right"), hashes_U, strict=True)),
+        )
+
+
 #: They have no options: one of each will do.
 TOKENS, CODES, JUDGES = Tokens(), DepthCodes(), Judges()
+
+#: Objectives of a whole line with `<->`, by name.
+ALIGNED = {name: Pairs(name) for name in ALIGNMENTS}
 
 
 def objective_of(slot: SlotSegment, loss: LossSpec, modalities: Mapping[str, ModalityCard]) -> Objective:

@@ -20,9 +20,10 @@ from ofasys_lite.layout.scan import Progress, Scan, pieces
 from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, adapter_suffix, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.decoding import uneven
+from ofasys_lite.plan.language import ALIGN_ADAPTER, ALIGN_PATH
 from ofasys_lite.plan.segments import ToolKey
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Context, Preprocess
-from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.preprocess.vocabulary import VECTOR, Vocabulary
 from ofasys_lite.writing import current
 
 #: Closed sets above this size are spelt in pieces instead of one row a value.
@@ -149,7 +150,9 @@ def make_ready(
     plans = [freeze(plan, scan.closed) for plan, scan in zip(plans, scans, strict=True)]
     declared = dict.fromkeys(name for scan in scans for name in scan.declared)
     for plan in plans:
-        closed = [slot.closed.values for slot in plan.slots() if slot.closed is not None]
+        if plan.alignment is not None:
+            declared[VECTOR] = None
+        closed = [slot.closed.values for slot in plan.slots() if slot.closed is not None and slot.learned]
         few = (values for values in closed if len(values) <= MOST_CLOSED_ROWS)
         declared.update(dict.fromkeys(f"={value}" for values in few for value in values))
     if vocabulary is None:
@@ -216,6 +219,8 @@ def adapters_of(
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
     first: dict[str, str] = {}
     for plan in plans:
+        if plan.alignment is not None:
+            found[ALIGN_ADAPTER] = (ALIGN_PATH, {})
         for slot in plan.all_slots():
             modality = modalities[slot.modality]
             own = settings_of(modality, settings)

@@ -96,7 +96,8 @@ class Scan:
         def take(number: int, slot: SlotSegment, value: Any) -> None:
             if _is_closed(slot):
                 closed.setdefault(slot.key, {})[read_text(value)] = None
-                return
+                if slot.learned:
+                    return
             tool, settings = self._tools[slot.preprocess], self._settings[slot.modality]
             declared.update(dict.fromkeys(tool.declare(value, slot.options, settings)))
             if want_texts and number % stride == 0:
@@ -106,7 +107,7 @@ class Scan:
         return {slot: sorted(values) for slot, values in closed.items()}, list(declared)
 
     def _take_texts(self, number: int, slot: SlotSegment, value: Any) -> None:
-        if self._texts is not None and not _is_closed(slot):
+        if self._texts is not None and not (_is_closed(slot) and slot.learned):
             self._texts.update(dict.fromkeys(self._tools[slot.preprocess].texts(value)))
 
     def _stride(self) -> int:

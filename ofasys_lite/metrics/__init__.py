@@ -5,6 +5,7 @@ from ofasys_lite.metrics.boxes import iou
 from ofasys_lite.metrics.by_name import (
     METRICS,
     PICTURE_METRICS,
+    RANK_METRICS,
     SOUND_METRICS,
     direction,
     evaluate_metric,
@@ -19,6 +20,7 @@ __all__ = [
     "FEWEST_GROUPS",
     "METRICS",
     "PICTURE_METRICS",
+    "RANK_METRICS",
     "SOUND_METRICS",
     "Margin",
     "Score",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, DataError, listed, nearest
-from ofasys_lite.metrics import boxes, nearest_caption, ocr, pictures, sounds, sql, structures, texts
+from ofasys_lite.metrics import boxes, nearest_caption, ocr, pictures, rankings, sounds, sql, structures, texts
 from ofasys_lite.metrics.intervals import (
     Estimate,
     Groups,
@@ -50,6 +50,9 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
         "ocr_cer": ocr.ocr_cer,
         "per": texts.per,
         "pixel_mse": pictures.pixel_mse,
+        "recall_at_1": rankings.recall_at_1,
+        "recall_at_10": rankings.recall_at_10,
+        "recall_at_5": rankings.recall_at_5,
         "record_f1": structures.record_f1,
         "slot_f1": structures.slot_f1,
         "sql_execution": sql.sql_execution,
@@ -65,6 +68,10 @@ METRICS: Mapping[str, MetricFunction] = MappingProxyType(
 PICTURE_METRICS = ("caption_retrieval", "nearest_caption", "nearest_label", "ocr_accuracy", "ocr_cer", "pixel_mse")
 #: Metrics of sounds.
 SOUND_METRICS = ("mcd",)
+
+
+#: Metrics of rankings, the first one the headline of a line with `<->`.
+RANK_METRICS = ("recall_at_1", "recall_at_5", "recall_at_10")
 
 
 def metric_names() -> tuple[str, ...]:

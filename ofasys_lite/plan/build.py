@@ -9,6 +9,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import raise_all
 from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.syntax_tree import Group, Node, Sentence, Slot, Template, Words
+from ofasys_lite.plan.alignment import aligned_by, check_aligned
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.decoding import check_card_decoding, check_ways
 from ofasys_lite.plan.language import GROUP
@@ -37,7 +38,7 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
         CardError: The card's `decoding` cannot be, or not for this line.
     """
     tree = parse(card.instruction, types=frozenset(modalities), origin=card.origin)
-    builder = Builder(card, modalities)
+    builder = Builder(card, modalities, align=any(template.align for template in tree.templates))
     templates = tuple(_template(builder, template) for template in tree.templates)
     _check_paraphrases(builder, tree.templates, templates)
     for template, node in zip(templates, tree.templates, strict=True):
@@ -48,7 +49,9 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
         check_ways(builder, template)
         check_masked(builder, template)
         check_targets(builder, template, node)
+        check_aligned(builder, template)
         _check_sense(builder, template, node)
+    alignment = aligned_by(builder, templates)
     raise_all(builder.errors)
     plan = Plan(
         task=card.name,
@@ -57,6 +60,7 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
         loss_on_words=card.loss_on_words,
         cannot_train=tuple(builder.later),
         notes=tuple(builder.notes),
+        alignment=alignment,
     )
     check_card_decoding(card, plan)
     return plan
@@ -86,8 +90,6 @@ def _template(builder: Builder, template: Template) -> PlannedTemplate:
     source = _sentence(builder, template.source, number, target=False, prefix="")
     # both sides of `<->` are read
     targets = tuple(_sentence(builder, t, number, target=not template.align, prefix="") for t in template.targets)
-    if template.align:
-        builder.not_yet("alignment (`<->`) is planned for a later version")
     return PlannedTemplate(source, targets, template.align)
 
 

@@ -98,8 +98,9 @@ def explain_plan(plan: Plan, sizes: Mapping[str, ModelSize] | None = None, count
     writer = _Writer(plan, count)
     templates = tuple(tuple(writer.template(number)) for number in range(len(plan.templates)))
     first = plan.templates[0]
-    source = sum(writer.rows(segment) for segment in first.source)
-    target = sum(writer.rows(segment) for side in first.targets for segment in side)
+    # each side of `<->` ends with a row whose state is its vector
+    source = sum(writer.rows(segment) for side in first.read for segment in side) + first.align * len(first.read)
+    target = sum(writer.rows(segment) for side in first.written for segment in side)
     costs = []
     for name, size in (sizes or {}).items():
         forward = flops(size, source, target, VOCABULARY)
@@ -135,6 +136,11 @@ class _Writer:
         for index, side in enumerate(template.targets):
             name = "right" if template.align else "target" if len(template.targets) == 1 else f"target {index + 1}"
             yield from self._side(name, side, 0, target=not template.align)
+        if self.plan.alignment is not None:
+            one = self.plan.alignment
+            weight = f", weight {one.weight:g}" if one.weight != 1 else ""
+            loss = f"{one.name} per {one.unit}{weight}, in blocks of {self.plan.block}"
+            yield Line("both", 0, "pairs", "left and right of a row", tokens=Tokens(2, "exact"), loss=loss)
 
     def _side(self, side: str, segments: Sequence[Segment], depth: int, *, target: bool) -> Iterator[Line]:
         for segment in segments:

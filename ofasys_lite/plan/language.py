@@ -41,8 +41,21 @@ OBJECTIVES: Mapping[str, ObjectiveCard] = {
     "cross_entropy": ObjectiveCard("target", "token"),
     "ctc": ObjectiveCard("source", "token"),
     "dpo": ObjectiveCard("target", "pair", arguments=("beta",)),
-    "contrastive": ObjectiveCard("", "sample", arguments=("temperature",)),
 }
+
+#: Objectives of a whole line with `<->`, whichever slot of it names one; the first where none does. `block`: how many
+#: samples of the task are drawn together, so that each has rivals.
+ALIGNMENTS: Mapping[str, ObjectiveCard] = {
+    "clip": ObjectiveCard("", "pair", arguments=("block",)),
+    "siglip": ObjectiveCard("", "pair", arguments=("block",)),
+}
+
+#: Name in the model of the adapter that makes vectors of states, and where it is.
+ALIGN_ADAPTER = "align"
+ALIGN_PATH = "ofasys_lite.adapters.align.AlignAdapter"
+
+#: Samples of a block where the line does not say.
+BLOCK = 32
 
 #: Objectives that training has; a card may name others `later`.
 LOSSES_NOW = ("cross_entropy", "ctc")

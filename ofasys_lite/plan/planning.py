@@ -9,17 +9,26 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import InstructionError, Place
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
+from ofasys_lite.plan.segments import LossSpec
 
 
 @dataclass(slots=True)
 class Planning:
-    """What is known and found while one line is planned; `later`: reasons why the line cannot be trained yet."""
+    """What is known and found while one line is planned.
+
+    Attributes:
+        later: Reasons why the line cannot be trained yet.
+        align: The template at hand is one of `<->`.
+        alignments: What `loss=` of its slots says of the whole line, and where.
+    """
 
     card: TaskCard
     modalities: Mapping[str, ModalityCard]
     errors: list[InstructionError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
+    align: bool = False
+    alignments: list[tuple[LossSpec, Span]] = field(default_factory=list)
 
     def place(self, span: Span) -> Place:
         """The place of `span` in the card's line."""

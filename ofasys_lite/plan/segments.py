@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from ofasys_lite.cards.ways import BUILT_IN, Way
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
-from ofasys_lite.plan.language import TEXT_ADAPTER
+from ofasys_lite.plan.language import BLOCK, TEXT_ADAPTER
 
 _NOWHERE = Span(0, 0)
 
@@ -42,7 +42,8 @@ class LossSpec:
     """One objective of a slot.
 
     Attributes:
-        name: `cross_entropy` (target slots), `ctc`, or a later one (`mlm`, `mae`, `dpo`, `diffusion`, `contrastive`).
+        name: `cross_entropy` (target slots), `ctc`, of a whole line `clip` and `siglip`,
+            or a later one (`mlm`, `mae`, `dpo`, `diffusion`).
         unit: What one loss unit is: `token`, `frame`, `position`, `sample` or `pair`.
         options: Arguments of the call, e.g. (("column", "text"),) for `ctc(text)`.
     """
@@ -167,11 +168,26 @@ Segment = WordsSegment | SlotSegment | GroupSegment
 
 @dataclass(frozen=True, slots=True)
 class PlannedTemplate:
-    """One paraphrase: source segments, one tuple of segments per target (`;;`), or two aligned sides (`<->`)."""
+    """One paraphrase: source segments, one tuple of segments per target (`;;`), or two aligned sides (`<->`).
+
+    Attributes:
+        source: Left of the arrow.
+        targets: Right of the arrow, whether it is written (`->`) or read (`<->`).
+    """
 
     source: tuple[Segment, ...]
     targets: tuple[tuple[Segment, ...], ...]
     align: bool = False
+
+    @property
+    def read(self) -> tuple[tuple[Segment, ...], ...]:
+        """What the encoder reads, a sequence each: the source, or both sides of `<->`."""
+        return (self.source, *self.targets) if self.align else (self.source,)
+
+    @property
+    def written(self) -> tuple[tuple[Segment, ...], ...]:
+        """What the decoder writes, a sequence each; nothing beside `<->`."""
+        return () if self.align else self.targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +200,8 @@ class Plan:
         loss_on_words: Words right of the arrow carry loss.
         cannot_train: Reasons, each one sentence, why this line plans but cannot be trained yet; empty if it can.
         notes: Warnings for explain and check (accepted old spellings and the like).
+        alignment: How the two sides of `<->` are learned; None where there is an arrow. (`line` says it, too: it is no
+            part of the hash.)
     """
 
     task: str
@@ -192,6 +210,7 @@ class Plan:
     loss_on_words: bool = False
     cannot_train: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    alignment: LossSpec | None = None
 
     @property
     def hash(self) -> str:
@@ -224,8 +243,35 @@ class Plan:
         return own if own and len(own) == len(found) else {**BUILT_IN, **own}
 
     def target_slots(self) -> tuple[SlotSegment, ...]:
-        """All slots right of the arrow of the first template; groups opened."""
-        return tuple(s for side in self.templates[0].targets for s in walk(side))
+        """All slots of what the first template writes; groups opened."""
+        return tuple(s for side in self.templates[0].written for s in walk(side))
+
+    def read_slots(self) -> tuple[SlotSegment, ...]:
+        """All slots of what the first template reads, a side after the other; groups opened."""
+        return tuple(s for side in self.templates[0].read for s in walk(side))
+
+    def side_names(self) -> tuple[str, ...]:
+        """What the sides of `<->` are called: by their columns, where these are the same by `left` and `right`."""
+        names = [" + ".join(dict.fromkeys(s.key for s in walk(side))) for side in self.templates[0].read]
+        return tuple(names) if len(set(names)) == len(names) else ("left", "right")
+
+    def named_slot(self) -> tuple[int, SlotSegment] | None:
+        """(number of the side, slot) of `<->` that takes one of a closed set, into which rows are sorted, or None."""
+        sides = self.templates[0].read if self.alignment is not None else ()
+        found = ((number, slot) for number, side in enumerate(sides) for slot in walk(side) if slot.closed is not None)
+        return next(found, None)
+
+    def judged(self) -> tuple[str, ...]:
+        """Columns that a metric can judge: what is written; of `<->` the closed set's, or the sides looked for."""
+        if self.alignment is None:
+            return tuple(slot.column for slot in self.target_slots() if slot.learned)
+        named = self.named_slot()
+        return self.side_names() if named is None else (named[1].column,)
+
+    @property
+    def block(self) -> int:
+        """How many samples are drawn together: 1, or so many that a pair has others to be told from."""
+        return 1 if self.alignment is None else int(str(option(self.alignment.options, "block", BLOCK)))
 
 
 def walk(segments: tuple[Segment, ...]) -> tuple[SlotSegment, ...]:

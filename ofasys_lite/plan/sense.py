@@ -176,7 +176,7 @@ def check_masked(planning: Planning, template: PlannedTemplate) -> None:
     masked = {
         s.column: s for s in sources if option(s.options, "mask_style") == "mass" and option(s.options, "mask_ratio")
     }
-    for slot in (s for side in template.targets for s in side if isinstance(s, SlotSegment) and s.learned):
+    for slot in (s for side in template.written for s in side if isinstance(s, SlotSegment) and s.learned):
         source = masked.get(slot.column)
         if source is None or slot.closed is not None:
             continue
@@ -191,26 +191,26 @@ def check_masked(planning: Planning, template: PlannedTemplate) -> None:
 
 def check_targets(planning: Planning, template: PlannedTemplate, node: Template) -> None:
     """Notes targets that cannot be told apart in the output, or not be written from one encoding (E205, E208)."""
-    for number, side in enumerate(template.targets):
+    for number, side in enumerate(template.written):
         names = [s.over or "" for s in side if isinstance(s, GroupSegment)]
         names = [n for n in names if n]
         slots = {s.key for s in side if isinstance(s, SlotSegment)}
-        for name in dict.fromkeys(n for n in names if not template.align and (names.count(n) > 1 or n in slots)):
+        for name in dict.fromkeys(n for n in names if names.count(n) > 1 or n in slots):
             help = "put what belongs to one record into one group"
             planning.error("E205", f"`{name}` is written twice in one target", node.targets[number].span, help)
-        _check_given(planning, () if template.align else side)
-    codecs = [s for side in template.targets for s in _slots(side) if s.learned and dict(s.options).get("codec")]
+        _check_given(planning, side)
+    codecs = [s for side in template.written for s in _slots(side) if s.learned and dict(s.options).get("codec")]
     for slot in (s for s in codecs if dict(s.options)["codec"] != dict(codecs[0].options)["codec"]):
         help = "give all of them the same `codec`, or make two tasks of the line"
         planning.error("E207", "one line is written with one codec", slot.span, help)
-    for side, sentence in zip(template.targets, node.targets, strict=True):
+    for side, sentence in zip(template.written, () if template.align else node.targets, strict=True):
         if any(_in_one_go(planning, s) for s in _slots(side)) and len(side) > 1:
             help = "leave the slot alone right of `->`, put it behind `;;`, or write it from left to right"
             planning.error("E208", "what is written in one go stands beside something else", sentence.span, help)
         for slot in (s for s in _slots(side) if s.optional and _in_one_go(planning, s)):
             help = "leave `?` out, or write it from left to right"
             planning.error("E208", "what is written in one go is always there", slot.span, help)
-    ways = {_in_one_go(planning, s) for side in template.targets for s in _slots(side) if s.learned}
+    ways = {_in_one_go(planning, s) for side in template.written for s in _slots(side) if s.learned}
     if len(ways) > 1:
         help = "make two tasks of it: all targets of one encoding are written from left to right, or none is"
         planning.error("E208", "one target is written in order, another one in one go", node.span, help)

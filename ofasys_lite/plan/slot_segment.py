@@ -10,10 +10,11 @@ from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.cards.ways import ways_of
 from ofasys_lite.errors import InstructionError, did_you_mean, listed, nearest
 from ofasys_lite.instruction.syntax_tree import Attribute, ListValue, Slot, Span
+from ofasys_lite.plan.alignment import ALIGNED, BESIDE_ALIGNMENT, note_alignment
 from ofasys_lite.plan.attribute_values import CallValue, plain, scalar_text, typed
 from ofasys_lite.plan.codecs import given_codec
 from ofasys_lite.plan.decoding import planned_decode
-from ofasys_lite.plan.language import LANGUAGE, LOSSES_NOW, OBJECTIVES, REFUSED, RENAMED, TEXT_ADAPTER
+from ofasys_lite.plan.language import ALIGNMENTS, LANGUAGE, LOSSES_NOW, OBJECTIVES, REFUSED, RENAMED, TEXT_ADAPTER
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
@@ -192,9 +193,13 @@ class Builder(Planning):
             return standard
         call = plain(value.value)
         call = call if isinstance(call, CallValue) else CallValue(str(call))
+        if call.name in ALIGNMENTS:
+            note_alignment(self, call, value.span)
+            return standard
         state = modality.losses.get(call.name)
         if state is None:
-            help = did_you_mean(call.name, sorted(modality.losses), f"{modality.name} takes")
+            known_here = sorted({*modality.losses, *(ALIGNMENTS if self.align else ())})
+            help = did_you_mean(call.name, known_here, f"{modality.name} takes")
             self.error("E111", f"{modality.name} has no objective `{call.name}`", value.span, help)
             return standard
         own = modality.objectives.get(call.name)
@@ -275,7 +280,11 @@ def read_attributes(
             builder.error("E108", f"`{attribute.key}` is given twice", attribute.span, "keep one of them")
             continue
         seen.add(key)
-        if spec.side not in ("both", "target" if target else "source"):
+        if builder.align and key not in ALIGNED and (spec.side == "target" or key == "drop"):
+            help = BESIDE_ALIGNMENT.get(key, "both sides are read, nothing is written; leave it out")
+            builder.error("E109", f"`{attribute.key}` means nothing beside `<->`", attribute.key_span, help)
+            continue
+        if spec.side not in ("both", "target" if target else "source") and not (builder.align and key in ALIGNED):
             side = "target slot (right of `->`)" if spec.side == "target" else "source slot (left of `->`)"
             builder.error("E109", f"`{attribute.key}` belongs to a {side}", attribute.key_span, spec.help)
             continue

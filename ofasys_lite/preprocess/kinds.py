@@ -28,8 +28,10 @@ VIDEO = "video"
 SOUND = "audio"
 #: Arrays of numbers that are none of these: motions, series, clouds of points.
 NUMBERS = "numbers"
+#: Names of candidates, nearest first: what a side of `<->` finds of the other, not of a modality.
+RANKING = "ranking"
 
-KINDS = (TEXT, CATEGORY, PHONE, BOX, DETECTION, STRUCT, PICTURE, VIDEO, SOUND, NUMBERS)
+KINDS = (TEXT, CATEGORY, PHONE, BOX, DETECTION, STRUCT, PICTURE, VIDEO, SOUND, NUMBERS, RANKING)
 #: Kinds that are compared as one text.
 TEXTS = frozenset({TEXT, CATEGORY})
 #: Kinds whose values are large and no text: JSON and tables do not hold them.

@@ -41,6 +41,8 @@ CONTROLS: tuple[str, ...] = (
     *(f"<reserved {i}>" for i in range(6)),
 )
 
+#: The declared row that ends each side of `<->`: the encoder's state at it is the side's vector.
+VECTOR = "<vector>"
 
 #: Id of a control by its name without the angle brackets: `close`.
 CONTROL_IDS = {name.strip("<>"): id for id, name in enumerate(CONTROLS)}

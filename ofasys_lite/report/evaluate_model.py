@@ -13,16 +13,18 @@ from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource, spread
 from ofasys_lite.errors import DataError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.metrics import evaluate_metric
 from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
-from ofasys_lite.report.judge import Judge, judges
+from ofasys_lite.report.judge import Judge, RankJudge, judges
 from ofasys_lite.report.predictions import items_of, scored
 from ofasys_lite.report.results import Answers, RefusedRow, RunResults, Said, Sample, SampleInput, TaskResult, Told
+from ofasys_lite.report.retrieval import candidate_looks, ranked_answers, retrieved
 from ofasys_lite.report.task_rows import SEEN, TaskRows, open_task, without_seen
 
 Progress = Callable[[str, int, int], None]
@@ -57,6 +59,11 @@ class Split:
     def task(self) -> str:
         """Task name."""
         return self.rows.name
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the sides of a line with `<->` look for each other."""
+        return any(isinstance(judge, RankJudge) for judge in self.judges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +212,8 @@ def open_split(
 
 def predicted(model: Generalist, opened: Split, progress: Progress | None = None, bf16: bool = False) -> Predicted:
     """The model's answers to the rows of a split, beside the references."""
+    if opened.ranks:
+        return _ranked(model, opened, progress, bf16)
     source, task = opened.rows.source, opened.task
     kept, refused, rows = list[int](), list[RefusedRow](), list[dict[str, Any]]()
     sides: tuple[list[list[Any]], list[list[Any]]] = ([[] for _ in opened.judges], [[] for _ in opened.judges])
@@ -239,6 +248,14 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
     if progress is not None:
         progress(task, total, total)
     return Predicted(tuple(kept), tuple(sides[0]), tuple(sides[1]), rows, tuple(refused))
+
+
+def _ranked(model: Generalist, opened: Split, progress: Progress | None, bf16: bool) -> Predicted:
+    """What the sides of the rows find of each other."""
+    found = retrieved(model, opened.rows, opened.numbers, progress, bf16)
+    sides = [judge.side for judge in opened.judges if isinstance(judge, RankJudge)]
+    rankings, right = (tuple(list[Any](held[side]) for side in sides) for held in (found.rankings, found.right))
+    return Predicted(found.numbers, rankings, right, found.rows, found.refused)
 
 
 def _tried(model: Generalist, opened: Split) -> DataError | None:
@@ -296,6 +313,8 @@ def _try_metrics(opened: Split) -> None:
 
 def _against(opened: Split, judge: Judge, seed: int) -> list[Answers]:
     try:
+        if isinstance(judge, RankJudge):
+            return ranked_answers(judge, opened.train, opened.rows, opened.numbers, seed)
         return answers(judge, opened.train, opened.rows, opened.numbers, seed)
     except OfasysError as error:
         raise type(error)(f"task {opened.task}: {error.message}", place=error.place, help=error.help) from error
@@ -363,7 +382,11 @@ def _sample(opened: Split, made: Predicted, place: int, items: Sequence[float] |
         inputs.append(SampleInput(read.column, read.modality, given, rows.shown(read, given)))
     # what is partly right (an overlap, a text that is near) is neither right nor wrong
     right = None if items is None or items[place] not in (0.0, 1.0) else items[place] == 1.0
-    segment = opened.judges[0].segment
+    judge = opened.judges[0]
+    if isinstance(judge, RankJudge):
+        found = candidate_looks(rows, opened.numbers, (value, reference), judge.side)
+        return Sample(inputs, value[:1], reference[:1], right, rows.source.ids(i), found)
+    segment = judge.segment
     tool = rows.maker.preprocess[segment.tool_key] if isinstance(segment, SlotSegment) else None
     looks = [None if tool is None or each is None else tool.show(each) for each in (value, reference)]
     return Sample(inputs, value, reference, right, rows.source.ids(i), (looks[0], looks[1]))

@@ -15,7 +15,7 @@ from ofasys_lite.data.attributes import slot_class
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import empty_target, group_key, records
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean
-from ofasys_lite.metrics import METRICS, PICTURE_METRICS, SOUND_METRICS, baseline_kind, direction
+from ofasys_lite.metrics import METRICS, PICTURE_METRICS, RANK_METRICS, SOUND_METRICS, baseline_kind, direction
 from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, walk
 from ofasys_lite.preprocess import kinds
@@ -31,6 +31,7 @@ _BLIND = {
     "detection_f1": _NO_BOXES - {kinds.DETECTION},
     **dict.fromkeys(PICTURE_METRICS, frozenset(kinds.KINDS) - {kinds.PICTURE}),
     **dict.fromkeys(SOUND_METRICS, frozenset(kinds.KINDS) - {kinds.SOUND}),
+    **dict.fromkeys(RANK_METRICS, frozenset(kinds.KINDS) - {kinds.RANKING}),
 }
 _DEFAULT_BASELINES = {
     kinds.BOX: ("best_box",),
@@ -98,16 +99,65 @@ class Judge:
         return [_object(self.segment, {**each, box.column: _box(box, each.get(box.column))}) for each in given]
 
 
+@dataclass(frozen=True, slots=True)
+class RankJudge(Judge):
+    """One metric of a line with `<->`: how well one side finds the other among all rows; its values are rankings.
+
+    Attributes:
+        segment: The first slot of the side that is looked for.
+        side: Number of that side.
+    """
+
+    side: int = 1
+
+    def reference(self, row: Mapping[str, Any], folder: str | None = None) -> Any:
+        """Nothing: which candidates are right is known of all rows together (`retrieval.py`)."""
+        return None
+
+
+def _rank_judges(plan: Plan, card: TaskCard) -> tuple[Judge, ...]:
+    """Recall at 1, 5 and 10, first of the right side; or what the card says."""
+    names, sides = plan.side_names(), plan.templates[0].read
+    kinds_of = [{slot_class(slot).kind for slot in walk(side)} for side in sides]
+    texts = all(found & kinds.TEXTS for found in kinds_of)
+    baselines = ("chance", "tfidf") if texts else ("chance",)
+    said = card.metrics or tuple(MetricSpec(name, names[side]) for side in (1, 0) for name in RANK_METRICS)
+    found = []
+    for metric in said:
+        higher = direction(metric.name, metric.better)
+        for name in (*metric.baselines, *metric.references):
+            baseline_kind(name)
+        if metric.name in METRICS and metric.name not in RANK_METRICS:
+            raise CardError(
+                f"task {card.name}: metric `{metric.name}` cannot judge what a side of `<->` finds",
+                help=f"these can: {', '.join(RANK_METRICS)}; with `closed_set` on a side: accuracy",
+            )
+        column = metric.column or names[1]
+        if column not in names:
+            raise CardError(
+                f"task {card.name}: metric `{metric.name}` judges `{column}`, which is no side of the line",
+                help=did_you_mean(column, names, "sides"),
+            )
+        side = names.index(column)
+        metric = replace(metric, baselines=metric.baselines or baselines)
+        found.append(RankJudge(metric, walk(sides[side])[0], column, kinds.RANKING, higher, side))
+    return tuple(found)
+
+
 def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -> tuple[Judge, ...]:
     """A Judge per metric of the card, the headline first; without metrics, the default of every learned target.
 
+    A line with `<->` has RankJudges; where a side takes one of a closed set, that slot is judged like a target.
     None for a line that has objectives of the encoder alone (`mlm`, `mae`): it has losses, and no answers.
 
     Raises:
         CardError: An unknown metric, baseline or column, a metric that does not say which of several targets, or a
             function of the user's of which nobody says whether more is better.
     """
-    targets = _targets(plan)
+    named = plan.named_slot()
+    if plan.alignment is not None and named is None:
+        return _rank_judges(plan, card)
+    targets = _targets(plan) if named is None else {named[1].column: named[1]}
     if not targets and any(slot.losses for slot in plan.slots()):
         return ()
     if not targets:
@@ -167,7 +217,7 @@ def wrong_judges(cards: Sequence[TaskCard], modalities: Mapping[str, ModalityCar
 def _targets(plan: Plan) -> dict[str, SlotSegment | GroupSegment]:
     """Learned slots and groups right of the arrow, by column."""
     found: dict[str, SlotSegment | GroupSegment] = {}
-    for side in plan.templates[0].targets:
+    for side in plan.templates[0].written:
         for segment in side:
             if isinstance(segment, SlotSegment) and segment.learned:
                 found[segment.column] = segment
@@ -213,7 +263,8 @@ def _baselines(plan: Plan, kind: str, metric: str) -> tuple[str, ...]:
     """The trivial baselines of a metric for which the card names none."""
     if kind in _DEFAULT_BASELINES:
         return _DEFAULT_BASELINES[kind]
-    slots = walk(plan.templates[0].source)
+    named = plan.named_slot()
+    slots = walk(plan.templates[0].read[0 if named is None else 1 - named[0]])
     texts = any(slot_class(slot).kind == kinds.TEXT for slot in slots)
     found = ("majority", *(("best_constant",) if metric in _GRADED else ()))
     if metric in _COPIED and texts:

@@ -113,10 +113,16 @@ class TaskRows:
         """Name of the group of row `i`."""
         return str(self.source.value(i, self.group)) if self.group else self.source.ids(i)
 
-    def inputs(self) -> tuple[Input, ...]:
-        """Everything left of the arrow; a group with `over=` is one input under its list's name."""
+    @property
+    def side(self) -> int:
+        """The side that is given: the source; of `<->` the one without closed set, or the left."""
+        named = self.plan.named_slot()
+        return 0 if named is None else 1 - named[0]
+
+    def inputs(self, side: int | None = None) -> tuple[Input, ...]:
+        """Everything that is given, or on one side of `<->`; a group with `over=` is one input by its list's name."""
         found: dict[str, Input] = {}
-        for segment in self.plan.templates[0].source:
+        for segment in self.plan.templates[0].read[self.side if side is None else side]:
             if isinstance(segment, GroupSegment) and segment.over is not None:
                 found[segment.over] = Input(segment.over, _GROUP, one=False)
             elif isinstance(segment, (SlotSegment, GroupSegment)):
@@ -146,7 +152,7 @@ class TaskRows:
 
     def masked(self) -> frozenset[str]:
         """Columns whose slots hide a part of what is read."""
-        slots = [s for s in self.plan.templates[0].source if isinstance(s, SlotSegment)]
+        slots = [s for side in self.plan.templates[0].read for s in side if isinstance(s, SlotSegment)]
         hides = (s for s in slots if option(s.options, "mask_ratio") and overrides(slot_class(s), "seen"))
         return frozenset(s.column for s in hides)
 
@@ -154,9 +160,11 @@ class TaskRows:
         """What the model reads of a source slot, its mask drawn as in evaluation."""
         row = self.source.row(i)
         id = self.source.ids(i, row)
-        pieces = self.maker.source(row, id, sample_rng(0, self.name, id, 0)).sources[0].pieces
+        sides = self.plan.templates[0].read
+        side = next(n for n, side in enumerate(sides) if column in {s.column for s in walk(side)})
+        pieces = self.maker.source(row, id, sample_rng(0, self.name, id, 0)).sources[side].pieces
         place = 0
-        for segment in self.plan.templates[0].source:
+        for segment in sides[side]:
             if isinstance(segment, GroupSegment):
                 raise DataError(f"`{column}` stands behind a group")
             if isinstance(segment, SlotSegment):
@@ -169,7 +177,8 @@ class TaskRows:
 
     def light(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row without media and bytes, its database as a path that can be opened."""
-        heavy = {read.column for read in self.inputs() if read.media}
+        sides = range(len(self.plan.templates[0].read))
+        heavy = {read.column for side in sides for read in self.inputs(side) if read.media}
         heavy |= {slot.column for slot in self.plan.target_slots() if slot_class(slot).kind in kinds.MEDIA}
         found = {k: v for k, v in row.items() if k not in heavy and not isinstance(v, (bytes, bytearray))}
         for column in DATABASE_COLUMNS:

@@ -146,7 +146,9 @@ def expect(
 
 def mixture_of(ready: Sequence[ReadyTask], settings: TrainSettings) -> Mixture:
     """Which sample of the tasks is drawn when; CardError where their epochs hold no step."""
-    tasks = [MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs) for t in ready]
+    tasks = [
+        MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs, t.plan.block) for t in ready
+    ]
     mixture = Mixture(tasks, settings.seed, settings.samples_per_step)
     if mixture.steps == 0:
         rows = sum(task.limit or 0 for task in tasks)

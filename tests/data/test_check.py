@@ -134,7 +134,7 @@ def test_all_mistakes_of_all_tasks_come_at_once() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "[IMAGE:img] <-> a photo of [TEXT:cap]",
+        "[TEXT:q] -> ([TEXT:a,no_loss] [TEXT:b])*<over=c>",
         "[IMAGE:img] -> [TEXT:chosen>rejected,loss=dpo(beta=0.1)]",
         "[TEXT:cap] -> [MOTION:img,loss=diffusion(steps=1000)]",
         "[TEXT:cap] -> [VIDEO:img]",

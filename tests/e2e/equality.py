@@ -47,7 +47,8 @@ from PIL import Image
 
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.report.evaluate_model import evaluate
 from ofasys_lite.report.saved import save_results
 from ofasys_lite.report.validation import Validator

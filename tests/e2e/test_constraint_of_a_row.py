@@ -14,7 +14,8 @@ from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import DataError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 
 CARD = """
 name: WORDS

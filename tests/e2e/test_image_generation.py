@@ -19,7 +19,8 @@ from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.data.codec_facts import codec_hash
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.run.run_folder import RunFolder
 
 LINE = "draw [TEXT:cap,drop=0.2] -> [IMAGE:img,size=8,codec=dnd(depth=2,factor=2,codes=8,steps=3)]"

@@ -17,7 +17,8 @@ from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.commands.app import main
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.ready import make_ready

@@ -21,7 +21,8 @@ from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import Network
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.ready import Ready, make_ready

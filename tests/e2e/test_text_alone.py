@@ -10,7 +10,8 @@ import tiny_worlds as worlds
 
 import ofasys_lite
 from ofasys_lite.decoding.options import DecodeOptions
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 
 PACKAGE = Path(ofasys_lite.__file__).parent
 OTHERS = (

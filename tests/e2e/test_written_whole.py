@@ -22,7 +22,8 @@ from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.commands.app import main
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, OfasysError
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.plan import build_plan
 from ofasys_lite.report import load_results
 

@@ -16,7 +16,8 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis, decode
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import Network, NetworkSession
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Stream

@@ -105,7 +105,8 @@ def test_evaluate_and_predict_compute_where_auto_says(
 def test_batches_go_where_the_weights_are(run: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import ofasys_lite.generalist.predicting as predicting
     from ofasys_lite.generalist.network import Network
-    from ofasys_lite.generalist.predicting import Request, predict
+    from ofasys_lite.generalist.predicting import predict
+    from ofasys_lite.generalist.prediction import Request
     from ofasys_lite.report.evaluate_model import open_split
     from ofasys_lite.report.validation import losses
 

@@ -19,7 +19,8 @@ from ofasys_lite.cards.find import find_task
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CheckpointError, WriteError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from PIL import Image
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
-from ofasys_lite.generalist.prediction import Prediction
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Prediction, Request
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example

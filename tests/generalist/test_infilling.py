@@ -16,7 +16,8 @@ from ofasys_lite.decoding.mask_predict import mask_predict
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.generalist.rendering import given_elements
 from ofasys_lite.plan.constraints import Codes
 from ofasys_lite.preprocess.image_codes import ImageCodesPreprocess

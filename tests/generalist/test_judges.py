@@ -20,7 +20,8 @@ from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.generalist.rendering import given_elements
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from ofasys_lite.data.permutation import sample_rng
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.generalist.rendering import given_elements
 from ofasys_lite.plan.constraints import Codes
 from ofasys_lite.preprocess.image_decode import transparent

@@ -12,7 +12,8 @@ import torch
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, CheckpointError, DataError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.model import fast_linear, pick_precision, probe
 
 FULL = "[TEXT:cap] beside [TEXT:text] is -> [TEXT:label,closed_set]"

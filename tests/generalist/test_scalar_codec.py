@@ -12,7 +12,8 @@ import torch
 from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec, load_codec, save_codec
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 
 SCALAR = CodecConfig(size=8, factor=2, depth=2, codes=24, channels=6, width=8, levels=(4, 3, 2))
 

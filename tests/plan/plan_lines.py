@@ -51,6 +51,9 @@ def text_of(plan: Plan) -> str:
         sides += [("right" if template.align else "target", target) for target in template.targets]
         for name, segments in sides:
             rows += [f"{name}: {row}" for segment in segments for row in _rows(segment)]
+    if plan.alignment is not None:
+        one = plan.alignment
+        rows.append(f"pairs: {one.name} per {one.unit} x {one.weight:g}, blocks of {plan.block}")
     return "\n".join([*rows, *(f"cannot be trained yet: {reason}" for reason in plan.cannot_train)])
 
 

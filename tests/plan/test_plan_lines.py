@@ -19,7 +19,6 @@ PLANS = [(line, text.rstrip("\n")) for line, _, text in (block.partition("\n") f
 
 #: What comes in a later version, and the sentence that says so.
 LATER = {
-    "[IMAGE:img] <-> a photo of [TEXT:cap]": "alignment",
     "[TEXT:q] -> [TEXT:a>b]": "preference pairs",
     "[TEXT:q] -> [TEXT:a>b,loss=dpo(beta=0.1)]": "the objective dpo",
     "[TEXT:q] -> [MOTION:i]": "generating MOTION",

@@ -14,7 +14,8 @@ from test_training_steps import recorded
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.export import load_weights
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.predicting import predict
+from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.run.run_folder import RunFolder
 
 LORA: dict[str, Any] = {"path": "lora", "rank": 2, "match": ["body.*", "adapters.*"]}

@@ -13,6 +13,7 @@ from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, did_you_mean
 from ofasys_lite.metrics.baselines import chosen, constant, nearest, picture_answers, textual
 from ofasys_lite.metrics.baselines.problem import Problem
+from ofasys_lite.metrics.baselines.rankings import RANKINGS
 from ofasys_lite.metrics.score import Row, Value
 from ofasys_lite.preprocess import kinds
 
@@ -70,12 +71,12 @@ _ANSWERS_PICTURES = (
 
 def baseline_names() -> tuple[str, ...]:
     """Names of all baselines, sorted."""
-    return tuple(sorted({**_TRIVIAL, **_REFERENCE}))
+    return tuple(sorted({*_TRIVIAL, *_REFERENCE, *RANKINGS}))
 
 
 def baseline_kind(name: str) -> str:
     """`trivial` (a function of the user's, too) or `reference`; CardError with the near name for an unknown one."""
-    if name in _TRIVIAL:
+    if name in _TRIVIAL or name in RANKINGS:
         return "trivial"
     if name in _REFERENCE:
         return "reference"
@@ -119,6 +120,9 @@ def fit_predict(
     baseline_kind(name)
     if target_kind not in kinds.KINDS:
         raise CardError(f"target kind `{target_kind}` is not known", help=did_you_mean(target_kind, kinds.KINDS))
+    if name in RANKINGS:
+        message = f"baseline `{name}` ranks the candidates of a line with `<->`, and `{target}` is written"
+        raise CardError(message, help="majority serves every kind of target but pictures")
     own = name not in _TRIVIAL and name not in _REFERENCE
     if target_kind == kinds.PICTURE and name not in _ANSWERS_PICTURES and not own:
         raise CardError(

@@ -152,13 +152,15 @@ class TfIdf:
 
     def nearest(self, text: str) -> int | None:
         """Number of the nearest text, the first of equals; None if there are no texts at all."""
-        if not self._size:
-            return None
+        return int(np.argmax(self.scores(text))) if self._size else None
+
+    def scores(self, text: str) -> NDArray[np.float64]:
+        """(N,) cosine of each text with this one."""
         scores = np.zeros(self._size)
         for term, weight in self._weights(_terms(text)).items():
             numbers, weights = self._postings[term]
             scores[numbers] += weight * weights
-        return int(np.argmax(scores))
+        return scores
 
     def _weights(self, bag: Counter[str]) -> dict[str, float]:
         weights = {term: (1 + math.log(n)) * self._idf[term] for term, n in bag.items() if term in self._idf}
