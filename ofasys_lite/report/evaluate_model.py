@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ofasys_lite.data.columns import lacking
@@ -25,6 +25,7 @@ from ofasys_lite.report.judge import Judge, RankJudge, judges
 from ofasys_lite.report.predictions import items_of, scored
 from ofasys_lite.report.results import Answers, RefusedRow, RunResults, Said, Sample, SampleInput, TaskResult, Told
 from ofasys_lite.report.retrieval import candidate_looks, ranked_answers, retrieved
+from ofasys_lite.report.split import Predicted, Split
 from ofasys_lite.report.task_rows import SEEN, TaskRows, open_task, without_seen
 
 Progress = Callable[[str, int, int], None]
@@ -36,51 +37,6 @@ _TRIED = 50
 
 class NoRows(DataError):
     """A split is empty: nothing is wrong with it, and there is nothing to say of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """One split of one task, ready to be evaluated.
-
-    Attributes:
-        judges: Its metrics, the headline first.
-        train: The rows that baselines are fitted on.
-        numbers: Which rows of the split.
-        training: The same for metrics that look at them, one per judge.
-    """
-
-    judges: tuple[Judge, ...]
-    rows: TaskRows
-    train: TaskRows
-    numbers: tuple[int, ...]
-    training: tuple[TrainSplit, ...]
-
-    @property
-    def task(self) -> str:
-        """Task name."""
-        return self.rows.name
-
-    @property
-    def ranks(self) -> bool:
-        """Whether the sides of a line with `<->` look for each other."""
-        return any(isinstance(judge, RankJudge) for judge in self.judges)
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """What the model made of a split's rows; rows that cannot be read are left out.
-
-    Attributes:
-        predictions: Value per judge, per row.
-        references: Value per judge, per row.
-        rows: The rows without media, for metrics that look at them.
-    """
-
-    numbers: tuple[int, ...]
-    predictions: tuple[list[Any], ...]
-    references: tuple[list[Any], ...]
-    rows: list[dict[str, Any]]
-    refused: tuple[RefusedRow, ...]
 
 
 def evaluate(

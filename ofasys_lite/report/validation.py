@@ -14,7 +14,8 @@ from ofasys_lite.metrics import Score, evaluate_metric, normalised
 from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.report.chance import laid_out
-from ofasys_lite.report.evaluate_model import NoRows, Predicted, Split, open_split, predicted
+from ofasys_lite.report.evaluate_model import NoRows, open_split, predicted
+from ofasys_lite.report.split import Predicted, Split
 from ofasys_lite.report.task_rows import TaskRows, without_seen
 from ofasys_lite.run.run_folder import RunFolder
 
