@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 from ofasys_lite.data.copies import data_file, unpacked
 from ofasys_lite.data.file_access import is_url
 from ofasys_lite.data.paths import expand
-from ofasys_lite.data.readers.arrow import ArrowSource, stream_arrow
-from ofasys_lite.data.readers.delimited import DelimitedSource, stream_delimited
+from ofasys_lite.data.readers.arrow import ArrowSource
+from ofasys_lite.data.readers.delimited import DelimitedSource
 from ofasys_lite.data.readers.gathered import GatheredSource
-from ofasys_lite.data.readers.jsonl import JsonLinesSource, json_source, stream_json_lines
+from ofasys_lite.data.readers.jsonl import JsonLinesSource, json_source
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.readers.media_folders import FolderSource, media_in
 from ofasys_lite.data.readers.memory import (
@@ -26,7 +26,7 @@ from ofasys_lite.data.readers.memory import (
     own_rows,
 )
 from ofasys_lite.data.readers.sniff import refuse_foreign, sniffed
-from ofasys_lite.data.readers.tar import TarSource, stream_tar
+from ofasys_lite.data.readers.tar import TarSource
 from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource, mapped_row
 from ofasys_lite.data.spec import FORMATS, PREPARED, Spec, file_format, is_paths, parse_spec
 from ofasys_lite.data.subset import chosen
@@ -208,49 +208,20 @@ def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
 
 
 def first_rows(
-    spec: Any, count: int, *, base: Path | None = None, columns: Mapping[str, str] | None = None
+    spec: Mapping[str, Any], count: int, *, base: Path | None = None, columns: Mapping[str, str] | None = None
 ) -> ListSource:
-    """At most the first `count` rows of what is read in order (`stream: true`, an iterable data set).
+    """At most the first `count` rows of what is given as a stream (`stream: true`); of the hub, no others are fetched.
 
     Raises:
         DataError: As `open_source`.
     """
-    if not isinstance(spec, (str, Path, Mapping)) and not is_paths(spec):
-        if not hasattr(spec, "__iter__"):
-            raise _no_rows(spec)
-        name, rows = type(spec).__name__, dataset_stream(spec)
+    asked = parse_spec(spec)
+    if asked.hf:
+        found = hugging_face_rows(asked.hf, asked.split, asked.config, streaming=True)
+        name, rows = f"hf:{asked.hf}:{asked.split}", dataset_stream(found)
     else:
-        asked = parse_spec(spec)
-        if asked.hf:
-            found = hugging_face_rows(asked.hf, asked.split, asked.config, streaming=True)
-            name, rows = f"hf:{asked.hf}:{asked.split}", dataset_stream(found)
-        else:
-            paths = _paths(asked, base)
-            name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-            rows = _stream_files(paths, asked)
-        if asked.buffer < 1:
-            raise DataError(f"{name}: a shuffle buffer of {asked.buffer} rows", help="`buffer` is 1 row or more")
+        source = _open_files(_paths(asked, base), asked, base, None)
+        name, rows = source.name, map(source.row, range(len(source)))
+    if asked.buffer < 1:
+        raise DataError(f"{name}: a shuffle buffer of {asked.buffer} rows", help="`buffer` is 1 row or more")
     return ListSource([mapped_row(row, columns or {}) for row in islice(rows, count)], name)
-
-
-def _stream_files(paths: Sequence[str], asked: Spec) -> Iterator[dict[str, Any]]:
-    """The rows of some files, one after another."""
-    for path in paths:
-        kind = file_format(path, asked)
-        if "." in kind:
-            rows = own_rows(path, kind)
-            yield from map(rows.row, range(len(rows)))
-            continue
-        if kind == "tar":
-            yield from stream_tar(data_file(path))
-            continue
-        file, encoding = unpacked(data_file(path), asked.encoding)
-        if kind in ("csv", "tsv"):
-            yield from stream_delimited(file, asked.dialect(kind).with_(encoding=encoding))
-        elif kind == "jsonl":
-            yield from stream_json_lines(file, encoding)
-        elif kind in ("json", "coco"):
-            source = json_source(file)
-            yield from (source.row(i) for i in range(len(source)))
-        else:
-            yield from stream_arrow(file, kind)

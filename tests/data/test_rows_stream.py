@@ -59,22 +59,19 @@ def test_slot_columns_of_a_stream_come_from_data_columns(jsonl: Path) -> None:
     assert found.rows == [{"n": "0", "text": "0"}]
 
 
-def test_iterable_objects_are_streams(tmp_path: Path) -> None:
+def test_a_data_set_of_the_hub_is_streamed(tmp_path: Path) -> None:
     import datasets
 
     data = datasets.Dataset.from_list(ROWS)
     data.save_to_disk(str(tmp_path / "saved"))
-    assert len(first_rows(data.to_iterable_dataset(), 40)) == 20
     assert len(first_rows({"hf": str(tmp_path / "saved"), "split": "train", "stream": True}, 99)) == 20
 
 
 def test_streams_that_make_no_sense_are_refused(tmp_path: Path, jsonl: Path) -> None:
     with pytest.raises(DataError, match="a shuffle buffer of 0 rows"):
         first_rows({"path": str(jsonl), "stream": True, "buffer": 0}, 1)
-    with pytest.raises(DataError, match="int is no source of rows"):
-        first_rows(3, 1)
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(DataError, match="has no rows"):
+    with pytest.raises(DataError, match="is empty"):
         first_rows({"path": str(tmp_path / "empty.jsonl"), "stream": True}, 1)
 
 

@@ -6,7 +6,7 @@ Parquet has no random access to single rows; it is turned into an Arrow file in 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ofasys_lite.data.array_cache import turn
 from ofasys_lite.data.fields import MISSING, column_names, field
 from ofasys_lite.data.file_access import DataFile, Pool, is_url
-from ofasys_lite.data.readers.arrow_values import Reading, readings, table_rows
+from ofasys_lite.data.readers.arrow_values import Reading, readings
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError, WriteError, needed
@@ -185,18 +185,3 @@ def _in_memory(pa: Any, file: DataFile, kind: str) -> pa.Table:
     """The table of a file, held in memory."""
     with file.open() as handle:
         return pa.parquet.read_table(handle) if kind == "parquet" else _read_ipc(pa, pa.BufferReader(handle.read()))
-
-
-def stream_arrow(file: DataFile, kind: str) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet or Arrow file from first to last, batch by batch."""
-    pa = _pyarrow(file)
-    with file.open() as handle:
-        try:
-            if kind == "parquet":
-                batches: Any = pa.parquet.ParquetFile(handle).iter_batches(_ROWS)
-            else:
-                batches = _read_ipc(pa, pa.PythonFile(handle, mode="r")).to_batches(_ROWS)
-            for batch in batches:
-                yield from table_rows(pa.Table.from_batches([batch]))
-        except pa.ArrowException as error:
-            raise DataError(f"{file.name} cannot be read as {kind}: {error}") from None

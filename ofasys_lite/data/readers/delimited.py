@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.file_access import DataFile
-from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets, scan_records
+from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError
 
@@ -156,20 +156,3 @@ class DelimitedSource(RowSource):
         start, stop = self._records[self.check_row(i)].tolist()
         fields = self.dialect.split(self.file.read(start, stop), self.place(i), self.columns)
         return dict(zip(self.columns, fields, strict=True))
-
-
-def stream_delimited(file: DataFile, dialect: Dialect) -> Iterator[dict[str, Any]]:
-    """The rows of a file from first to last, without an index."""
-    dialect.check(file.name)
-    with file.open() as handle:
-        columns = header_names(list(dialect.header), file.name, given=True)[0] if dialect.header else ()
-        number = 0
-        marks = (dialect.separator.encode(), dialect.quote.encode(), dialect.escape.encode())
-        for place, (_, _, record) in enumerate(scan_records(handle, file.name, *marks)):
-            if place < dialect.skip:
-                continue
-            if not columns:
-                columns, _ = header_names(dialect.split(record, f"{file.name}, header"), file.name)
-                continue
-            number += 1
-            yield dict(zip(columns, dialect.split(record, f"{file.name}, row {number}", columns), strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.file_access import DataFile, is_url
-from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets, scan_records
+from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError
@@ -162,13 +162,6 @@ def _listed(content: Any) -> tuple[str, Any]:
         return "", content
     lists = [key for key, value in content.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     return (lists[0], content[lists[0]]) if len(lists) == 1 else ("", content)
-
-
-def stream_json_lines(file: DataFile, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:
-    """The rows of a jsonl file from first to last, without an index."""
-    with file.open() as handle:
-        for number, (_, _, record) in enumerate(scan_records(handle, file.name), 1):
-            yield _parse(record, encoding, f"{file.name}, row {number}")
 
 
 def is_coco(content: Any) -> bool:

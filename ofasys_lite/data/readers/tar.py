@@ -20,7 +20,6 @@ from ofasys_lite.errors import DataError
 
 _TEXT = frozenset({"txt", "text", "transcript", "cls", "cls2", "class", "count", "index", "id", "caption", "label"})
 _KEY = "__key__"
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 
 class TarSource(RowSource):
@@ -31,7 +30,7 @@ class TarSource(RowSource):
     Text and json files are read as such, npy as arrays, everything else stays bytes.
 
     Raises:
-        DataError: If it is empty, broken, compressed, or holds a sample twice.
+        DataError: If it is empty, broken, or holds a sample twice.
     """
 
     def __init__(self, file: DataFile, progress: Progress | None = None) -> None:
@@ -106,12 +105,6 @@ def _index(file: DataFile, progress: Progress | None) -> Arrays:
     held: set[str] = set()
     size = file.size()
     with file.open() as handle:
-        if handle.read(6).startswith(_PACKED):
-            raise DataError(
-                f"{file.name} is compressed: it has no random access",
-                help="unpack it once (gunzip, unzstd ...), or read it in order with `stream: true`",
-            )
-        handle.seek(0)
         for member in _members(handle, file.name):
             parts = _split_name(member.name)
             if parts is None:
@@ -163,28 +156,3 @@ def _members(handle: Any, name: str) -> Iterator[tarfile.TarInfo]:
                     yield member
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{name} is no complete tar: {error}", help="fetch or write it again") from None
-
-
-def stream_tar(file: DataFile) -> Iterator[dict[str, Any]]:
-    """The rows of a tar, compressed or not, from first to last, without an index."""
-    row: dict[str, Any] = {}
-    number = 0
-    with file.open() as handle:
-        try:
-            with tarfile.open(fileobj=handle, mode="r|*") as tar:
-                for member in tar:
-                    parts = _split_name(member.name) if member.isfile() else None
-                    content = tar.extractfile(member) if parts else None
-                    if parts is None or content is None:
-                        continue
-                    key, name = parts
-                    if row.get(_KEY) != key:
-                        if row:
-                            yield row
-                        row = {_KEY: key}
-                        number += 1
-                    row[name] = _value(name, content.read(), f"{file.name}, row {number}")
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise DataError(f"{file.name} is no complete tar: {error}", help="fetch or write it again") from None
-    if row:
-        yield row
