@@ -43,7 +43,7 @@ class Source:
 
 
 @cache
-def contents(name: str) -> dict[str, dict[str, Any]]:
+def contents(name: str) -> dict[str, Any]:
     """What a JSON file of this package holds: wheels.json the pinned wheels, recipes.json what recipes make of them."""
     return dict(json.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8")))
 

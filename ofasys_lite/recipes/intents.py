@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.fetch import Wheels, contents
 from ofasys_lite.recipes.recipe import Built, Limits, Row, digest, numbered, pick, split_of
 
 Value = Callable[[str, random.Random], tuple[str, str]]
@@ -92,35 +92,9 @@ def expand(node: Node, rules: Mapping[str, Node], value: Value, generator: rando
 
 
 # the source leaves names to the user's home and free text to the user: these fill them
-AREAS = "kitchen|living room|bedroom|bathroom|garage|office|hallway|basement|dining room|attic|nursery|porch"
-FLOORS = "ground floor|first floor|second floor|top floor|upstairs|downstairs"
-WILDCARDS = {
-    "area": AREAS,
-    "floor": FLOORS,
-    "message": "dinner is ready|the bus leaves in ten minutes|movie night starts now|please come downstairs",
-    "search_query": "abbey road|the beatles|jazz classics|thriller|morning news|blue train|queen|radiohead",
-    "zone": "home|work|school|the gym",
-    "timer_name": "pizza|tea|laundry|pasta|egg|bread|workout|homework",
-    "timer_command": "open the garage door|turn off the lights|lock the front door|start the vacuum",
-    "shopping_list_item": "milk|eggs|apples|bread|rice|coffee|tomatoes|butter|soap",
-    "todo_list_item": "call mom|pay the rent|water the plants|clean the car|book a flight|fix the bike",
-}
-NAMES = {
-    "light": "desk lamp|bedside lamp|ceiling light|reading light|night light|floor lamp",
-    "switch": "coffee maker|kettle|heater|christmas tree",
-    "fan": "ceiling fan|tower fan|desk fan",
-    "cover": "garage door|left curtain|roller blind|patio shutter",
-    "lock": "front door|back door|side door",
-    "media_player": "television|kitchen speaker|stereo|soundbar",
-    "climate": "thermostat|air conditioner",
-    "vacuum": "robot vacuum|dusty|roomba",
-    "lawn_mower": "mower|clippy",
-    "todo": "chores|errands|groceries|packing list",
-    "scene": "movie night|good morning|dinner scene|party time",
-    "script": "bedtime routine|morning routine",
-    "person": "alice|bob|charlie|dana",
-    "valve": "sprinkler|water valve",
-}
+_FILLINGS = contents("intents.json")
+WILDCARDS: Mapping[str, list[str]] = _FILLINGS["wildcards"]
+NAMES: Mapping[str, list[str]] = _FILLINGS["names"]
 SENTENCES_PER_TEMPLATE = {"train": 18, "valid": 8, "test": 14}
 
 
@@ -140,7 +114,7 @@ class _Values:
     def __init__(self, lists: dict[str, Any], domains: tuple[str, ...]) -> None:
         self.lists = lists
         known = [NAMES[domain] for domain in domains if domain in NAMES] or list(NAMES.values())
-        self.names = "|".join(known)
+        self.names = [name for names in known for name in names]
 
     def __call__(self, name: str, generator: random.Random) -> tuple[str, str]:
         listed = self.lists.get(name, {})
@@ -153,7 +127,7 @@ class _Values:
         if "values" in listed:
             chosen = pick(listed["values"], generator)
             return expand(parse(chosen["in"]), {}, self, generator, {}), str(chosen["out"])
-        value = pick((self.names if name == "name" else WILDCARDS.get(name, AREAS)).split("|"), generator)
+        value = pick(self.names if name == "name" else WILDCARDS.get(name, WILDCARDS["area"]), generator)
         return value, value
 
 

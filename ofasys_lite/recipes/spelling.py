@@ -7,61 +7,23 @@ from __future__ import annotations
 
 import datetime
 
-LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "nl": "Dutch"}
-MONTHS = {
-    "en": "January February March April May June July August September October November December",
-    "de": "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
-    "fr": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
-    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
-    "nl": "januari februari maart april mei juni juli augustus september oktober november december",
-}
-DAYS = {
-    "en": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
-    "de": "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag",
-    "fr": "lundi mardi mercredi jeudi vendredi samedi dimanche",
-    "es": "lunes martes miércoles jueves viernes sábado domingo",
-    "nl": "maandag dinsdag woensdag donderdag vrijdag zaterdag zondag",
-}
-FORMS = {
-    "en": "{day}, {month} {d}, {y}",
-    "de": "{day}, {d}. {month} {y}",
-    "fr": "{day} {d} {month} {y}",
-    "es": "{day}, {d} de {month} de {y}",
-    "nl": "{day} {d} {month} {y}",
-}
-UNITS = {
-    "en": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen",
-    "de": "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn "
-    "siebzehn achtzehn neunzehn",
-    "fr": "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept "
-    "dix-huit dix-neuf",
-    "es": "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince dieciséis "
-    "diecisiete dieciocho diecinueve veinte veintiuno veintidós veintitrés veinticuatro veinticinco veintiséis "
-    "veintisiete veintiocho veintinueve",
-    "nl": "nul een twee drie vier vijf zes zeven acht negen tien elf twaalf dertien veertien vijftien zestien "
-    "zeventien achttien negentien",
-}
-TENS = {
-    "en": "twenty thirty forty fifty sixty seventy eighty ninety",
-    "de": "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig",
-    "fr": "vingt trente quarante cinquante soixante soixante quatre-vingt quatre-vingt",
-    "es": "veinte treinta cuarenta cincuenta sesenta setenta ochenta noventa",
-    "nl": "twintig dertig veertig vijftig zestig zeventig tachtig negentig",
-}
-SPANISH_HUNDREDS = (
-    "ciento doscientos trescientos cuatrocientos quinientos seiscientos setecientos ochocientos novecientos"
-)
+from ofasys_lite.recipes.fetch import contents
+
+#: Language -> what it is called in English; its months, weekdays, form of a date and numerals stand beside it.
+_WORDS = contents("languages.json")
+LANGUAGES = {language: words["name"] for language, words in _WORDS.items()}
 
 
 def date(day: datetime.date, language: str) -> str:
     """A date in full: `Wednesday, March 3, 2021`."""
-    return FORMS[language].format(
-        day=DAYS[language].split()[day.weekday()],
-        month=MONTHS[language].split()[day.month - 1],
+    words = _WORDS[language]
+    text: str = words["date"].format(
+        day=words["days"][day.weekday()],
+        month=words["months"][day.month - 1],
         d="1er" if language == "fr" and day.day == 1 else day.day,
         y=day.year,
     )
+    return text
 
 
 def number(value: int, language: str) -> str:
@@ -78,11 +40,11 @@ def number(value: int, language: str) -> str:
 
 
 def _below_hundred(value: int, language: str) -> str:
-    units = UNITS[language].split()
+    units: list[str] = _WORDS[language]["units"]
     if value < len(units):
         return units[value]
     tens, unit = divmod(value, 10)
-    ten = TENS[language].split()[tens - 2]
+    ten: str = _WORDS[language]["tens"][tens - 2]
     if language == "fr":
         return _french(tens, unit, ten, units)
     if unit == 0:
@@ -112,15 +74,16 @@ def _thousands(count: int, language: str) -> str:
     word = {"en": "thousand", "de": "tausend", "fr": "mille", "es": "mil", "nl": "duizend"}[language]
     if count == 1:
         return {"en": "one thousand", "de": "eintausend"}.get(language, word)
-    return UNITS[language].split()[count] + ("" if language in ("de", "nl") else " ") + word
+    unit: str = _WORDS[language]["units"][count]
+    return unit + ("" if language in ("de", "nl") else " ") + word
 
 
 def _hundreds(count: int, rest: int, language: str) -> str:
     if count == 0:
         return ""
-    unit = UNITS[language].split()[count]
+    unit: str = _WORDS[language]["units"][count]
     if language == "es":
-        return "cien" if count == 1 and rest == 0 else SPANISH_HUNDREDS.split()[count - 1]
+        return "cien" if count == 1 and rest == 0 else str(_WORDS["es"]["hundreds"][count - 1])
     if language == "fr":
         return "cent" if count == 1 else f"{unit} cent" + ("s" if rest == 0 else "")
     if language == "de":

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.fetch import Wheels, contents
 
 FOLDER = "bokeh_sampledata/_data"
 Value = str | int | float
@@ -41,57 +41,10 @@ class Table:
         return [*([self.key] if self.key else []), *self.words, *self.numbers]
 
 
-MOVIES = Table(
-    "movies",
-    "film",
-    "films",
-    "title",
-    {"director": "directed by", "genre": "of genre", "country": "from"},
-    {"year": "year", "runtime": "runtime", "oscars": "number of oscars"},
-)
-SCORES = Table(
-    "scores",
-    "film",
-    "films",
-    "title",
-    {},
-    {"meter": "meter", "reviews": "number of reviews", "fresh": "number of fresh reviews"},
-)
-ELEMENTS = Table(
-    "elements",
-    "element",
-    "elements",
-    "name",
-    {"state": "in state", "type": "of type"},
-    {"number": "atomic number", "mass": "atomic mass", "melting": "melting point", "period": "period"},
-)
-CARS = Table(
-    "cars",
-    "car",
-    "cars",
-    "name",
-    {"origin": "from"},
-    {"mpg": "mpg", "cylinders": "number of cylinders", "power": "power", "weight": "weight", "year": "year"},
-)
-PENGUINS = Table(
-    "penguins",
-    "penguin",
-    "penguins",
-    "",
-    {"species": "of species", "island": "from", "sex": "of sex"},
-    {"bill": "bill length", "flipper": "flipper length", "mass": "body mass"},
-)
-MEDALS = Table(
-    "medals",
-    "team",
-    "teams",
-    "team",
-    {},
-    {"gold": "number of gold medals", "silver": "number of silver medals", "bronze": "number of bronze medals"},
-)
-TABLES = (MOVIES, SCORES, ELEMENTS, CARS, PENGUINS, MEDALS)
+TABLES = tuple(Table(name, **said) for name, said in contents("tables.json").items())
+MOVIES, SCORES, *_OTHERS, MEDALS = TABLES
 # the tables that a question's schema shows together
-TOPICS = ((MOVIES, SCORES), (ELEMENTS,), (CARS,), (PENGUINS,), (MEDALS,))
+TOPICS = ((MOVIES, SCORES), *((table,) for table in (*_OTHERS, MEDALS)))
 FILMS = """
 select o.Title, o.Director, o.Genre, o.Country, o.Year, o.Runtime, o.Oscars, t.Meter, t.Reviews, t.Fresh
 from omdb o join tomatoes t on o.ID = t.ID

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ofasys_lite.recipes.digits import png
-from ofasys_lite.recipes.fetch import Wheels
+from ofasys_lite.recipes.fetch import Wheels, contents
 from ofasys_lite.recipes.g2p import read_words
 from ofasys_lite.recipes.recipe import Built, Limits, Row, assemble, digest, split_of
 from ofasys_lite.recipes.recipe import digest as hashed
@@ -31,25 +31,8 @@ class Font:
 
 
 # families are seen or unseen as a whole: a bold cut is no new font
-FONTS = (
-    Font("lato", "font-lato", "font_lato/files/Lato-Regular.ttf", True),
-    Font("lato bold", "font-lato", "font_lato/files/Lato-Bold.ttf", True),
-    Font("lato italic", "font-lato", "font_lato/files/Lato-Italic.ttf", True),
-    Font("source sans", "font-source-sans-pro", "font_source_sans_pro/files/SourceSansPro-Regular.ttf", True),
-    Font("source sans bold", "font-source-sans-pro", "font_source_sans_pro/files/SourceSansPro-Bold.ttf", True),
-    Font("source serif", "font-source-serif-pro", "font_source_serif_pro/files/SourceSerifPro-Regular.ttf", True),
-    Font("source serif bold", "font-source-serif-pro", "font_source_serif_pro/files/SourceSerifPro-Bold.ttf", True),
-    Font("source serif italic", "font-source-serif-pro", "font_source_serif_pro/files/SourceSerifPro-It.ttf", True),
-    Font("manrope", "font-manrope", "font_manrope/files/Manrope-Regular.ttf", True),
-    Font("manrope bold", "font-manrope", "font_manrope/files/Manrope-Bold.ttf", True),
-    Font("fjalla", "font-fjallaone", "font_fjallaone/files/FjallaOne-Regular.ttf", True),
-    Font("fredoka", "font-fredoka-one", "font_fredoka_one/files/FredokaOne-Regular.ttf", True),
-    Font("caladea", "font-caladea", "font_caladea/files/Caladea-Regular.ttf", False),
-    Font("caladea bold", "font-caladea", "font_caladea/files/Caladea-Bold.ttf", False),
-    Font("red hat", "font-rhd", "font_rhd/files/RedHatDisplay-Regular.ttf", False),
-    Font("red hat bold", "font-rhd", "font_rhd/files/RedHatDisplay-Bold.ttf", False),
-    Font("hanken grotesk", "font-hanken-grotesk", "font_hanken_grotesk/files/HankenGrotesk-Regular.otf", False),
-)
+_DRAWN = contents("written_words.json")
+FONTS = tuple(Font(name, **said) for name, said in _DRAWN["fonts"].items())
 
 FINE = 8  # words are drawn this many times larger and averaged down: hinting does not matter then
 TALLEST = "bdlpgj"  # letters that reach as far up and down as any
@@ -116,15 +99,7 @@ STYLES = 8  # words a font is shown by
 KINDS = ("seen", "unseen_word", "unseen_font", "unseen_both")
 PER_KIND = 400  # test rows of each kind
 # frequent on the web, crude or abusive: not for a sample sheet
-_CRUDE = (
-    "anal ass bitch boob boobs busty butt butts cock cocks coon crap cum cunt cunts dick dicks dildo fag fags fuck "
-    "horny naked nazi nigga nude nudes orgy penis piss porn porno pussy rape raped sexy shit slut sluts spank sperm "
-    "suck sucks thong tit tits whore xxx anus arse boner bitchy chink clit cooch cums darky dyke dykes enema "
-    "fanny felch feces fucks fecal gook gooks homo homos honky jap japs jizz kike kikes labia lesbo limey negro orgie "
-    "paki pansy perv pimp pimps piss poon poop prick pubic pussy queer queef rapes raper semen sexed shits spic spick "
-    "sodom spunk teats tramp twat twats urine vulva wank wanks wench wimp wog wop"
-)
-UNWELCOME = frozenset(_CRUDE.split())
+UNWELCOME = frozenset(_DRAWN["unwelcome"])
 
 
 def frequent_words(wheels: Wheels, count: int = WORDS) -> list[str]:
