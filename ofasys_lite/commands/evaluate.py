@@ -11,9 +11,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ofasys_lite.commands.compose import run_hydra
 from ofasys_lite.commands.run_keys import refuse_unknown
-from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
+from ofasys_lite.commands.sweep import Outcome, run_jobs
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.run.find_run import Found, find_run, refuse_elsewhere
@@ -23,7 +22,6 @@ from ofasys_lite.writing import begun_by_us, claim_folder, locked, write_atomic
 if TYPE_CHECKING:
     from ofasys_lite.generalist.generalist import Generalist
     from ofasys_lite.report import RunResults
-    from ofasys_lite.report.sweeps import Job
 
 #: What is written, with the tail of an evaluation in the place of the braces.
 _FILES = ("metrics{}.json", "evaluation{}.json", "report{}.html", "samples{}", "predictions{}")
@@ -100,24 +98,14 @@ def main(arguments: Sequence[str]) -> int:
         raise CardError("`run` is not given", help="name a folder under runs/: ofasys-lite evaluate run=runs/x")
 
     _refuse_tasks(given)
-    jobs: list[Job] = []
 
-    def job(content: dict[str, Any], folder: str | None) -> None:
-        if folder is None:
-            one(content)
-        else:
-            noted(jobs, content, folder, lambda: one(content))
-
-    def one(content: dict[str, Any]) -> Outcome:
+    def one(content: dict[str, Any], folder: str | None) -> Outcome:
         refuse_unknown(content, "evaluate")
         environment(content.get("data") or {})
         results = evaluate_run(content["run"], EvaluateOptions.of(content))
         return Outcome(find_run(str(content["run"])).folder, results=results)
 
-    try:
-        run_hydra("evaluate", given, job)
-    finally:
-        tell_sweep(jobs)
+    run_jobs("evaluate", given, one)
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from ofasys_lite.commands.compose import run_hydra
 from ofasys_lite.commands.escapes import unescaped
 from ofasys_lite.errors import ErrorGroup, OfasysError
 from ofasys_lite.run.find_run import find_run
@@ -32,6 +33,22 @@ class Outcome:
     folder: Path
     lack: str = ""
     results: RunResults | None = None
+
+
+def run_jobs(verb: str, arguments: Sequence[str], one: Callable[[dict[str, Any], str | None], Outcome]) -> None:
+    """Runs `one(configuration, job)` as the command line asks, and tells what became of the jobs of a sweep."""
+    jobs: list[Job] = []
+
+    def job(content: dict[str, Any], folder: str | None) -> None:
+        if folder is None:
+            one(content, None)
+        else:
+            noted(jobs, content, folder, lambda: one(content, folder))
+
+    try:
+        run_hydra(verb, list(arguments), job)
+    finally:
+        tell_sweep(jobs)
 
 
 def noted(jobs: list[Job], content: Mapping[str, Any], folder: str, run: Callable[[], Outcome]) -> None:

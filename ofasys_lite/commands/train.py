@@ -8,24 +8,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from ofasys_lite.commands.begin import begin_with, measurable, start_named
-from ofasys_lite.commands.compose import run_hydra, user_folders
+from ofasys_lite.commands.compose import user_folders
 from ofasys_lite.commands.escapes import escaped
 from ofasys_lite.commands.run_config import RunConfig, run_config
-from ofasys_lite.commands.sweep import Outcome, noted, tell_sweep
+from ofasys_lite.commands.sweep import Outcome, run_jobs
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.run.find_run import find_run, refuse_elsewhere
 from ofasys_lite.run.run_folder import environment
 from ofasys_lite.signals import AtOnce, Interrupted, pending, preparing
 from ofasys_lite.training.start import Start
 from ofasys_lite.writing import other_rank
-
-if TYPE_CHECKING:
-    from ofasys_lite.report.sweeps import Job
 
 #: Rows of each source that are looked at before anything heavy is imported.
 _ROWS = 50
@@ -37,13 +34,6 @@ def main(arguments: Sequence[str]) -> int:
     """0 when the run is trained (and evaluated, unless `evaluate=false`)."""
     arguments = start_named(arguments)
     folders = user_folders(list(arguments))
-    jobs: list[Job] = []
-
-    def job(content: dict[str, Any], folder: str | None) -> None:
-        if folder is None:
-            one(content, None)
-        else:
-            noted(jobs, content, folder, lambda: one(content, folder))
 
     def one(content: dict[str, Any], folder: str | None) -> Outcome:
         content = _of_resumed_run(content, arguments)
@@ -58,13 +48,10 @@ def main(arguments: Sequence[str]) -> int:
                 raise CardError(f"{key} is `{value}`", help="true or false")
         own = tuple(dict.fromkeys((*folders, *_card_folders(content))))
         config, told = begin_with(run_config(content, own, folder), arguments)
-        accepts = (said["plans"] == "ignore", said["rows"] == "changed", overwrite)
-        return start(config, evaluated, *accepts, told)
+        accepted = {"ignore_plans": said["plans"] == "ignore", "changed_rows": said["rows"] == "changed"}
+        return _started(config, evaluated, {**accepted, "overwrite": overwrite}, told)
 
-    try:
-        run_hydra("train", list(arguments), job)
-    finally:
-        tell_sweep(jobs)
+    run_jobs("train", arguments, one)
     return 0
 
 
@@ -104,26 +91,16 @@ def _of_resumed_run(content: dict[str, Any], arguments: Sequence[str]) -> dict[s
     return saved
 
 
-def start(
-    config: RunConfig,
-    evaluate: bool = True,
-    ignore_plans: bool = False,
-    changed_rows: bool = False,
-    overwrite: bool = False,
-    told: Sequence[str] = (),
-) -> Outcome:
+def _started(config: RunConfig, evaluate: bool, accepted: Mapping[str, bool], told: Sequence[str]) -> Outcome:
     """The finished run's folder, and why it has no scores; a signal that ends it before tells how to go on.
 
     Args:
         evaluate: Evaluate the test splits at the end, and write the report.
-        ignore_plans: Go on with a run whose lines, or other facts, have changed.
-        changed_rows: Go on with a run whose training rows have changed.
-        overwrite: Replace the run that is in its folder.
+        accepted: Of a TrainingRun: `ignore_plans`, `changed_rows`, `overwrite`.
         told: Notes of what it begins with, to be printed before the first step.
     """
     folder = Path(config.resume) if isinstance(config.resume, str) else Path("runs") / config.name
     reached = _Reached(folder, "begun" if config.resume else "new")
-    accepted = {"ignore_plans": ignore_plans, "changed_rows": changed_rows, "overwrite": overwrite}
     try:
         _run(config, evaluate, told, accepted, reached)
     except (Interrupted, KeyboardInterrupt):

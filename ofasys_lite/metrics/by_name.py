@@ -31,39 +31,17 @@ from ofasys_lite.metrics.intervals import (
 )
 from ofasys_lite.metrics.score import Margin, MetricFunction, Row, Score, Statistics, TrainRows, Value, normalised
 
-METRICS: Mapping[str, MetricFunction] = MappingProxyType(
-    {
-        "accuracy": texts.accuracy,
-        "bleu": texts.bleu,
-        "caption_retrieval": nearest_caption.caption_retrieval,
-        "cer": texts.cer,
-        "chrf": texts.chrf,
-        "detection_f1": boxes.detection_f1,
-        "exact_match": texts.exact_match,
-        "iou_at_0.5": boxes.iou_at_half,
-        "macro_f1": texts.macro_f1,
-        "mcd": sounds.mcd,
-        "mean_iou": boxes.mean_iou,
-        "nearest_caption": nearest_caption.nearest_caption,
-        "nearest_label": nearest_caption.nearest_label,
-        "ocr_accuracy": ocr.ocr_accuracy,
-        "ocr_cer": ocr.ocr_cer,
-        "per": texts.per,
-        "pixel_mse": pictures.pixel_mse,
-        "recall_at_1": rankings.recall_at_1,
-        "recall_at_10": rankings.recall_at_10,
-        "recall_at_5": rankings.recall_at_5,
-        "record_f1": structures.record_f1,
-        "slot_f1": structures.slot_f1,
-        "sql_execution": sql.sql_execution,
-        "struct_exact": structures.struct_exact,
-        "sudoku_solved": structures.sudoku_solved,
-        "token_accuracy": texts.token_accuracy,
-        "wer": texts.wer,
-    }
+_FUNCTIONS: tuple[MetricFunction, ...] = (
+    *(boxes.detection_f1, boxes.mean_iou, nearest_caption.caption_retrieval, nearest_caption.nearest_caption),
+    *(nearest_caption.nearest_label, ocr.ocr_accuracy, ocr.ocr_cer, pictures.pixel_mse, sounds.mcd, sql.sql_execution),
+    *(rankings.recall_at_1, rankings.recall_at_5, rankings.recall_at_10),
+    *(structures.record_f1, structures.slot_f1, structures.struct_exact, structures.sudoku_solved, texts.accuracy),
+    *(texts.bleu, texts.cer, texts.chrf, texts.exact_match, texts.macro_f1, texts.per, texts.token_accuracy, texts.wer),
 )
-
-
+#: By their names, which but for one are those of the functions.
+METRICS: Mapping[str, MetricFunction] = MappingProxyType(
+    {"iou_at_0.5": boxes.iou_at_half, **{each.__name__: each for each in _FUNCTIONS}}
+)
 #: Metrics of pictures; those of neither pictures nor sounds compare texts, boxes or structures.
 PICTURE_METRICS = ("caption_retrieval", "nearest_caption", "nearest_label", "ocr_accuracy", "ocr_cer", "pixel_mse")
 #: Metrics of sounds.

@@ -6,8 +6,7 @@ classical methods printed beside, beaten or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 
 from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, did_you_mean
@@ -19,34 +18,18 @@ from ofasys_lite.preprocess import kinds
 
 __all__ = ["baseline_kind", "baseline_names", "copied_column", "fit_predict"]
 
-_TRIVIAL: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
-    {
-        "best_box": constant.best_box,
-        "best_constant": chosen.best_constant,
-        "bigram_infill": textual.bigram_infill,
-        "common_image": picture_answers.common_image,
-        "constant_list": constant.constant_list,
-        "copy": chosen.copy,
-        "greedy_list": chosen.greedy_list,
-        "label_blind_box": constant.label_blind_box,
-        "majority": constant.majority,
-        "mean_box": constant.mean_box,
-        "mean_fill": picture_answers.mean_fill,
-        "mean_image": picture_answers.mean_image,
-        "question_only": textual.question_only,
-        "random_image": constant.random_target,
-        "random_target": constant.random_target,
-        "unigram": constant.unigram,
-    }
+Baseline = Callable[[Problem], list[Value]]
+_FUNCTIONS: tuple[Baseline, ...] = (
+    *(chosen.best_constant, chosen.copy, chosen.greedy_list, constant.best_box, constant.constant_list),
+    *(constant.label_blind_box, constant.majority, constant.mean_box, constant.random_target, constant.unigram),
+    *(picture_answers.common_image, picture_answers.mean_fill, picture_answers.mean_image),
+    *(textual.bigram_infill, textual.question_only),
 )
-_REFERENCE: Mapping[str, Callable[[Problem], list[Value]]] = MappingProxyType(
-    {
-        "letter_phones": textual.letter_phones,
-        "nearest_audio": nearest.nearest_audio,
-        "nearest_pixels": nearest.nearest_pixels,
-        "nearest_tfidf": nearest.nearest_tfidf,
-    }
+_CLASSICAL: tuple[Baseline, ...] = (
+    *(nearest.nearest_audio, nearest.nearest_pixels, nearest.nearest_tfidf, textual.letter_phones),
 )
+_TRIVIAL = {"random_image": constant.random_target, **{each.__name__: each for each in _FUNCTIONS}}
+_REFERENCE = {each.__name__: each for each in _CLASSICAL}
 _NEEDS_KIND = {
     **dict.fromkeys(("mean_box", "best_box", "label_blind_box"), kinds.BOX),
     **dict.fromkeys(("common_image", "mean_image", "mean_fill", "random_image"), kinds.PICTURE),
@@ -84,7 +67,7 @@ def baseline_kind(name: str) -> str:
     return "trivial"
 
 
-def _own(name: str) -> Callable[[Problem], list[Value]]:
+def _own(name: str) -> Baseline:
     """A baseline of the user's by dotted path; CardError with the near name if there is none."""
     if "." not in name:
         help = f"{did_you_mean(name, baseline_names())}; or the dotted path of a function of yours"
