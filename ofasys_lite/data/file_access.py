@@ -10,7 +10,7 @@ import stat
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -145,6 +145,7 @@ class DataFile:
         Raises:
             DataError: If the file is gone, or another one than when it was indexed.
         """
+        found, at = b"", start
         if self.far:
             system, path = self.remote()
             with remote_errors(self.path):
@@ -152,7 +153,8 @@ class DataFile:
         else:
             try:
                 handle = self._handle or self._opened()
-                found = _read_at(handle.number, start, stop - start)
+                while at < stop and (part := _pread(handle.number, stop - at, at)):
+                    found, at = found + part if found else part, at + len(part)
             except OSError as error:
                 raise unreadable(self.name, error, "read") from None
         if len(found) != stop - start:
@@ -246,13 +248,10 @@ def _traits(found: os.stat_result) -> tuple[int, int, int]:
     return (found.st_size, found.st_mtime_ns, found.st_ino) if stat.S_ISREG(found.st_mode) else (0, 0, found.st_ino)
 
 
-def _read_at(handle: int, start: int, size: int) -> bytes:
-    """`size` bytes at `start` of an open file, without moving a position that forked workers share."""
-    if hasattr(os, "pread"):
-        parts = []
-        while size > 0 and (part := os.pread(handle, size, start)):
-            parts.append(part)
-            start, size = start + len(part), size - len(part)
-        return b"".join(parts)
+def _seek_and_read(handle: int, size: int, start: int) -> bytes:
     os.lseek(handle, start, os.SEEK_SET)
     return os.read(handle, size)
+
+
+#: Bytes of an open file at a place, without moving a position that forked workers share; Windows has no such call.
+_pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _seek_and_read)
