@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from ofasys_lite.cards.find import content_folder
+from ofasys_lite.cards.other_names import other_names
 from ofasys_lite.cards.overrides import with_settings
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.cards.yaml_nodes import plain, read_yaml
@@ -18,23 +19,6 @@ from ofasys_lite.training.settings import MODEL_SWITCHES, TrainSettings
 from ofasys_lite.training.start import Start
 
 LOGGERS = ("csv", "tensorboard")
-#: What others call the keys of a run.
-_ELSEWHERE = {
-    "weights": "start=runs/x for a new run, resume=runs/x to go on with that one",
-    "max_steps": "steps=1000",
-    "max_epochs": "steps=1000, or `epochs` of a task: tasks.NAME.epochs=3",
-    "epochs": "tasks.NAME.epochs=3, or steps=1000",
-    "max_time": "minutes=60",
-    "output": "name=NEW, the folder under runs/",
-    "output_dir": "name=NEW, the folder under runs/",
-    "decoding": "tasks.NAME.decoding.beam=4; for one call: ofasys-lite predict ... beam=4",
-    "beam": "tasks.NAME.decoding.beam=4; for one call: ofasys-lite predict ... beam=4",
-    "instruction": "tasks.NAME.instruction=...",
-    "batch_size": "trainer.samples_per_step=64",
-    "tokenizer": "data.tokenizer=runs/x",
-    "ckpt_path": "resume=runs/x",
-    "device": "trainer.accelerator=cuda, or trainer=gpu",
-}
 Made = TypeVar("Made")
 
 
@@ -90,8 +74,8 @@ def unknown_key(key: str, verb: str, types: Mapping[str, ModalityCard]) -> CardE
         except CardError as error:
             return error if group == "modalities" else CardError(f"unknown key `{key}`", help=error.help)
         return single
-    if group in _ELSEWHERE:
-        return CardError(f"unknown key `{key}`", help=f"it is written {_ELSEWHERE[group]}")
+    if group in other_names("run"):
+        return CardError(f"unknown key `{key}`", help=f"it is written {other_names('run')[group]}")
     inside = next((each for each, names in _INSIDE.items() if key in names and each in known), None)
     if inside is not None:
         return CardError(f"unknown key `{key}`", help=f"it is a key of {inside}: {inside}.{key}=...")

@@ -13,40 +13,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ofasys_lite.cards.other_names import other_names
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.plan.decoding import option_names
 
 #: OFASys' generation argument -> the decoding option that means the same; its long and its short spellings.
-GENERATION: Mapping[str, str] = MappingProxyType(
-    {
-        "beam_size": "beam",
-        "max_len": "max_length",
-        "max_len_b": "max_length",
-        "min_len": "min_length",
-        "len_penalty": "length_penalty",
-        "lenpen": "length_penalty",
-        "sampling_topk": "top_k",
-        "sampling_topp": "top_p",
-        "no_repeat_ngram_size": "no_repeat_ngram",
-        "return_n_best": "n_best",
-    }
-)
-_NO_UNKNOWN = "there is no unknown token: text without a piece is spelt in bytes; leave it out"
+GENERATION = other_names("ofasys")
 #: Arguments without a meaning here -> what to do instead.
-_REFUSED = MappingProxyType(
-    {
-        "unk_penalty": _NO_UNKNOWN,
-        "unkpen": _NO_UNKNOWN,
-        "max_len_a": "give the most ids of the target as max_len",
-        "max_iter": "speech cannot be written yet; leave it out for text, boxes and structures",
-        "output_shape": "a picture has the size of its codec, `size=` in the line; leave it out",
-        "constraint_range": "the line says what the target may be: [BOX:...], [TEXT:...,closed_set]",
-        "constraint_trie": "give the values as closed_set=[...]",
-        "use_cache": "decoding always keeps the keys of what it has written: leave it out",
-        "prefix_allowed_tokens_fn": "the line says what the target may be: closed_set=[...], [BOX:...], [STRUCT:...]",
-        "diverse_beam_strength": "beams are not diversified: use sampling=True with seed=",
-    }
-)
+_REFUSED = other_names("ofasys_refused")
 _MARK = re.compile(r"\s*<(?:BOS|EOS)>\s*")
 _MARK_ATTRIBUTE = re.compile(r",\s*add_(?:bos|eos)\b")
 

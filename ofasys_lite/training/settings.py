@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from ofasys_lite.cards.other_names import other_names
 from ofasys_lite.errors import CardError, check_choice, check_keys, check_types
 from ofasys_lite.training.accounting import MODES
 from ofasys_lite.training.rules import ConverterSpec, OptimizerSpec, ParameterRule, listed
@@ -34,32 +35,6 @@ _INSTEAD: Mapping[tuple[str, object], str] = {
     ("accelerator", "tpu"): "auto, cpu or cuda; others are not offered yet",
     ("accelerator", "mps"): "auto, cpu or cuda; others are not offered yet",
     ("accelerator", "xpu"): "auto, cpu or cuda; others are not offered yet",
-}
-#: What others call our keys.
-_KEYS: Mapping[str, str] = {
-    "learning_rate": "lr",
-    "batch_size": "samples_per_step",
-    "accumulate_grad_batches": "samples_per_step, which counts over all packs and ranks",
-    "gradient_clip_val": "clip",
-    "max_grad_norm": "clip",
-    "num_nodes": "nodes",
-    "gpus": "devices",
-    "num_workers": "workers",
-    "num_threads": "threads",
-    "max_steps": "steps, at the top: steps=1000",
-    "max_epochs": "`epochs` of a task's card, or steps at the top: steps=1000",
-    "max_time": "minutes, at the top: minutes=60",
-    "val_check_interval": "valid_every, in minutes",
-    "check_val_every_n_epoch": "valid_every, in minutes",
-    "limit_val_batches": "valid_samples, per task",
-    "log_every_n_steps": "log_every",
-    "enable_progress_bar": "progress",
-    "warmup_steps": "warmup, as a share of the run",
-    "param_groups": "parameters, a list of rules: [{match: body.encoder.*, lr: 0.1}]",
-    "freeze": "parameters: [{match: body.encoder.*, train: false}]",
-    "optim": "optimizer",
-    "lora": "converters: [{path: lora, rank: 8}]",
-    "peft": "converters: [{path: lora, rank: 8}]",
 }
 #: Keys beside the settings that are switches of the model: name in the preset -> field of ModelConfig.
 MODEL_SWITCHES = {"gradient_checkpointing": "gradient_checkpointing", "compile": "compile_blocks"}
@@ -189,7 +164,7 @@ class TrainSettings:
     def from_dict(cls, values: Mapping[str, object]) -> TrainSettings:
         """The settings written by `to_dict`; an unknown key raises CardError with the nearest name."""
         for key in values:
-            if key in _KEYS:
+            if key in other_names("trainer"):
                 raise CardError(f"trainer: unknown key `{key}`", help=known_as(key))
         check_keys("trainer", values, (f.name for f in fields(cls)))
         given = {key: _spelt(key, value) for key, value in values.items()}
@@ -207,7 +182,7 @@ class TrainSettings:
 
 def known_as(key: str) -> str:
     """Help for a key that others use: what it is called here; empty for any other."""
-    return f"here it is {_KEYS[key]}" if key in _KEYS else ""
+    return f"here it is {other_names('trainer')[key]}" if key in other_names("trainer") else ""
 
 
 def _spelt(key: str, value: object) -> object:
