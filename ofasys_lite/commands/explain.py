@@ -67,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
             _analyzed(card, types, sizes, given.rows, console)
         else:
             show(explain_plan(_with_codecs(build_plan(card, types), card), sizes, _typical(types)), console)
-            console.print("~ guessed: 60 bytes of text, 224 x 224 pixels, 3 s of sound; --analyze with data measures")
+            sizes_told = "60 bytes of text, 224 x 224 pixels, 3 s of sound, 10 s of video"
+            console.print(f"~ guessed: {sizes_told}; --analyze with data measures")
     return 0
 
 

@@ -113,8 +113,8 @@ class Frames(Clip):
     def __init__(self, frames: Sequence[Any], ends: Any, folder: str | None, limits: Limits) -> None:
         self.frames, self.folder, self.limits = frames, folder, limits
         self.ends = np.arange(1, len(frames) + 1) if ends is None else np.asarray(ends)
-        first = self._image(0)
-        self.header = Header(len(frames), None if ends is None else float(self.ends[-1]), first.height, first.width)
+        width, height = self._image(0, whole=False).size
+        self.header = Header(len(frames), None if ends is None else float(self.ends[-1]), height, width)
 
     def at(self, moments: Sequence[float]) -> list[Image.Image]:
         """As `Clip.at`; DataError where a frame has another size than the first."""
@@ -125,10 +125,17 @@ class Frames(Clip):
             raise DataError(f"cannot read video: its frames differ in size: {sizes}", help="bring them to one size")
         return images
 
-    def _image(self, number: int) -> Image.Image:
-        from ofasys_lite.preprocess.image_decode import open_image
+    def _image(self, number: int, whole: bool = True) -> Image.Image:
+        from ofasys_lite.preprocess.image_decode import open_image, reading
 
-        return open_image(self.frames[number], self.folder, self.limits.megapixels)
+        value = self.frames[number]
+        image = open_image(value, self.folder, self.limits.megapixels)
+        if image is not value and not whole:
+            image.close()
+        elif image is not value:
+            with reading(image):
+                image.load()  # which closes its file
+        return image
 
 
 def shown_at(ends: Any, moment: float) -> int:

@@ -83,9 +83,19 @@ def _sample(sample: Sample) -> dict[str, Any]:
 
 def _input(source: SampleInput) -> dict[str, Any]:
     look = source.shown
-    value = _kept(source.value, look if look is not None else input_look(source))
+    if look is not None and look.text and look.picture is not None and not _plain(source.value):
+        value = None  # a film is not kept beside its strip
+    else:
+        value = _kept(source.value, look if look is not None else input_look(source))
     found = {"column": source.column, "modality": source.modality, "value": value}
     return found if look is None or not look.text else {**found, "shown": _look(look)}
+
+
+def _plain(value: Any) -> bool:
+    """Whether JSON holds a value as it is."""
+    if isinstance(value, (Mapping, list, tuple)):
+        return all(map(_plain, value.values() if isinstance(value, Mapping) else value))
+    return value is None or isinstance(value, (str, int, float))
 
 
 def _kept(value: Any, look: Shown | None) -> Any:

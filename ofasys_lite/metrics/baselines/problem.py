@@ -21,6 +21,7 @@ _IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x
 _AUDIO_STARTS = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"FORM")
 _SUFFIXES = {
     kinds.PICTURE: {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"},
+    kinds.VIDEO: {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"},
     kinds.SOUND: {".wav", ".flac", ".ogg", ".mp3", ".opus"},
 }
 
@@ -54,7 +55,7 @@ class Problem:
         return [value[0] if isinstance(value, (list, tuple)) and value else value for value in found]
 
     def columns(self, kind: str) -> list[str]:
-        """Input columns whose values are of a kind: texts, pictures or sounds."""
+        """Input columns whose values are of a kind: texts, pictures, films or sounds."""
         rows = [*self.train_rows[:20], *self.test_rows[:5]]
         found = []
         for name in self.inputs:
@@ -75,7 +76,10 @@ class Problem:
 
 
 def media_kind(value: Value) -> str:
-    """Picture, sound or text (anything that is neither), by type, first bytes or suffix of an existing file."""
+    """Picture, film, sound or text (anything that is none), by type, first bytes or suffix of an existing file.
+
+    An animated picture is a picture.
+    """
     value = _unwrapped(value)
     if isinstance(value, bytes):
         return _kind_of_bytes(value)
@@ -86,6 +90,8 @@ def media_kind(value: Value) -> str:
         return found[0] if found and Path(value).is_file() else kinds.TEXT
     if hasattr(value, "getbbox") or (hasattr(value, "ndim") and value.ndim in (2, 3)):
         return kinds.PICTURE
+    if getattr(value, "ndim", 0) == 4:
+        return kinds.VIDEO
     if (isinstance(value, tuple) and hasattr(value[0], "ndim")) or getattr(value, "ndim", 0) == 1:
         return kinds.SOUND
     return kinds.SOUND if isinstance(value, Mapping) and "array" in value else kinds.TEXT
@@ -93,7 +99,9 @@ def media_kind(value: Value) -> str:
 
 def _kind_of_bytes(data: bytes) -> str:
     if data[:4] == b"RIFF":
-        return kinds.PICTURE if data[8:12] == b"WEBP" else kinds.SOUND
+        return {b"WEBP": kinds.PICTURE, b"AVI ": kinds.VIDEO}.get(data[8:12], kinds.SOUND)
+    if data[4:8] == b"ftyp" or data.startswith(b"\x1aE\xdf\xa3"):
+        return kinds.VIDEO
     if data.startswith(_IMAGE_STARTS):
         return kinds.PICTURE
     return kinds.SOUND if data.startswith(_AUDIO_STARTS) else kinds.TEXT
