@@ -316,7 +316,7 @@ class GeneralistModel:
         Raises:
             DataError: Rows or candidates that cannot be read.
         """
-        from ofasys_lite.generalist.embedding import nearest, side_number
+        from ofasys_lite.generalist.embedding import Index, side_number
 
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:
             raise DataError(f"top is {top!r}", help="a whole number from 1")
@@ -324,7 +324,8 @@ class GeneralistModel:
         asking = self._requests(name, rows, values, folder)
         plan = self.generalist.entry(name).plan
         number = side_number(plan, side, asking[0].row if asking else values)
-        return nearest(self.generalist, asking, self._requests(name, candidates, {}, folder), number, top)
+        index = Index(self.generalist, self._requests(name, candidates, {}, folder), number)
+        return index.nearest(asking, top)
 
     def _requests(self, name: str, rows: Any, values: Mapping[str, Any], folder: str | Path | None) -> list[Request]:
         """What is asked of a task: one row of values by column, or the rows of a source."""

@@ -24,7 +24,7 @@ from ofasys_lite.writing import atomic, behind, special
 if TYPE_CHECKING:
     from ofasys_lite.data.source import RowSource
     from ofasys_lite.generalist.generalist import Generalist
-    from ofasys_lite.generalist.prediction import Prediction
+    from ofasys_lite.generalist.prediction import Prediction, Request
 
 #: Endings of files of answers.
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -101,6 +101,7 @@ class Answering:
         values: Column -> value that holds for all rows.
         options: Decoding in place of the task's, or None.
         files: Folder of values that stand in files of their own (generated pictures), or None.
+        nearest: Instead of a prediction, what some rows find among candidates; takes what `Index.nearest` takes.
     """
 
     model: Generalist
@@ -110,6 +111,7 @@ class Answering:
     inputs: Sequence[str]
     options: DecodeOptions | None
     files: Path | None
+    nearest: Callable[[Sequence[Request], dict[int, str]], list[Any]] | None = None
 
     def block(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """What is written for some rows: id, inputs, values, score and reference, or id with the error."""
@@ -120,13 +122,18 @@ class Answering:
         found: list[dict[str, Any]] = []
         for place, item in enumerate(items):
             row = {**slot_columns(self.columns, item.row), **self.values}
-            found.append({"id": item.id, "inputs": _shown_columns(row, self.inputs)})
+            found.append({"id": item.id, "inputs": shown_columns(row, self.inputs)})
             if item.error:
                 found[place]["error"] = item.error
                 continue
             requests.append(Request(self.task, row, item.id, self.options, item.folder, True))
             at.append(place)
         reasons: dict[int, str] = {}
+        if self.nearest is not None:
+            for number, matches in enumerate(self.nearest(requests, reasons)):
+                key = "error" if number in reasons else "nearest"
+                found[at[number]][key] = reasons.get(number, matches)
+            return found
         for number, prediction in enumerate(predict(self.model, requests, None, True, False, reasons)):
             place = at[number]
             if prediction is None:
@@ -135,12 +142,12 @@ class Answering:
             # a name of its own for each file: ids may be equal
             name = f"{items[place].number}-{_UNFIT.sub('_', prediction.id)[:80]}"
             found[place].update(as_json(prediction, None if self.files is None else (self.files, name)))
-            reference = _shown_columns(requests[number].row, prediction.values)
+            reference = shown_columns(requests[number].row, prediction.values)
             found[place].update({"reference": reference} if reference else {})
         return found
 
 
-def _shown_columns(row: Mapping[str, Any], columns: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+def shown_columns(row: Mapping[str, Any], columns: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a row that text can hold; sounds and pictures by their paths, else left out."""
     found = {name: _shown(field(row, name)) for name in columns}
     return {name: value for name, value in found.items() if value is not MISSING}

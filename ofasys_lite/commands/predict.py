@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from ofasys_lite.cards.find import modalities
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.answers import kind_of, local_files
+from ofasys_lite.commands.candidates import Candidates, candidates_of
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.data.attributes import overrides, preprocess_class, slot_class
 from ofasys_lite.data.columns import near_column
@@ -22,6 +23,7 @@ from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.generalist.calls import ReadColumn, columns_of, decode_options, learned_line, split_keywords
+from ofasys_lite.generalist.value_files import write_file
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.plan import Plan, SlotSegment, build_plan
 from ofasys_lite.plan.decoding import option_names
@@ -33,6 +35,7 @@ from ofasys_lite.writing import claim_file, claim_folder
 if TYPE_CHECKING:
     from ofasys_lite.data.source import RowSource
     from ofasys_lite.generalist.generalist import Generalist
+    from ofasys_lite.generalist.prediction import Request
 
 #: Rows of --data that are predicted at once, into a file and to be looked at.
 _BLOCK, _PRINTED = 1024, 64
@@ -43,6 +46,7 @@ _EXAMPLES = """examples:
   ofasys-lite predict runs/quickstart g2p --data words.csv --out phones.jsonl beam=4
   some-program | ofasys-lite predict runs/quickstart g2p --data -     # {"word": "tree"} a line
   ofasys-lite predict runs/digits image_generation label=7 --out seven.png
+  ofasys-lite predict runs/pairs emoji_pairs image=hat.png --candidates names.csv --top 5
   ofasys-lite predict runs/digits image_generation --data digits:test --out drawn.jsonl     # pictures in drawn/
 """
 
@@ -62,12 +66,15 @@ class _Asked:
     values: Mapping[str, Any]
     inputs: Sequence[ReadColumn]
     options: DecodeOptions | None
+    candidates: Candidates | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
     """0 when the prediction is printed or written; 1 if some rows of `--data` could not be read."""
     parser = _parser()
     given = parser.parse_intermixed_args(list(arguments))
+    if given.top < 1:
+        parser.error("--top is at least 1")
     if given.limit is not None and (given.limit < 1 or given.data is None):
         parser.error("--limit is at least 1" if given.data is not None else "--limit is for the rows of --data")
     found = find_run(given.run)
@@ -83,12 +90,19 @@ def main(arguments: Sequence[str]) -> int:
         for note in source.notes:
             print(f"note: {note}", file=sys.stderr)
     columns = card.get("columns", {})
-    _check(plan, values, source, columns, given.data == "-")
+    inputs, candidates = tuple(columns_of(plan).values()), None
+    if given.candidates is not None:
+        from ofasys_lite.data.rows import open_source
+
+        through = open_source(typed_source(given.candidates))
+        candidates = candidates_of(plan, through, given.top, columns, values, source)
+        inputs = candidates.asking
+    _check(plan, inputs, values, source, columns, given.data == "-")
     if given.out is not None:
         given.out = given.out.expanduser()
     _check_out(plan, given, [*local_files(spec), *map(str, values.values())])
     options = decode_options(plan, card.get("decoding", {}), decoding)
-    asked = _Asked(task, line, columns, values, tuple(columns_of(plan).values()), options)
+    asked = _Asked(task, line, columns, values, inputs, options, candidates)
 
     from ofasys_lite.generalist.generalist import Generalist
 
@@ -125,6 +139,11 @@ def _parser() -> argparse.ArgumentParser:
         help="one sample: .json, .txt, a generated picture or one with boxes; rows: .jsonl, .csv, .tsv or .parquet, "
         "generated pictures in a folder of its name",
     )
+    parser.add_argument(
+        "--candidates",
+        help="rows with the columns of one side of a line with `<->`: those nearest to the other side are told",
+    )
+    parser.add_argument("--top", type=int, default=10, help="most candidates that are told (default 10)")
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --out if it is there")
     parser.add_argument("--limit", type=int, help="most rows of --data")
     parser.add_argument(
@@ -184,10 +203,15 @@ def _plain(text: str) -> Any:
 
 
 def _check(
-    plan: Plan, values: Mapping[str, Any], source: RowSource | None, columns: Mapping[str, str], lines: bool
+    plan: Plan,
+    inputs: Sequence[ReadColumn],
+    values: Mapping[str, Any],
+    source: RowSource | None,
+    columns: Mapping[str, str],
+    lines: bool,
 ) -> None:
     """Raises DataError for a column without a value, and for a file that does not exist, before torch is imported."""
-    for column in columns_of(plan).values():
+    for column in inputs:
         value = field(values, column.name, column.exact)
         if value is not MISSING:
             _check_file(column, str(value))
@@ -272,7 +296,16 @@ def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> N
     from ofasys_lite.generalist.predicting import predict
     from ofasys_lite.generalist.prediction import Request
 
-    prediction = predict(model, [Request(_task(model, asked), asked.values, options=asked.options, own_holes=True)])[0]
+    task = _task(model, asked)
+    if asked.candidates is not None:
+        index = asked.candidates.index(model, task)
+        (matches,) = index.nearest([Request(task, asked.values)], asked.candidates.top)
+        found = asked.candidates.as_json(matches)
+        print(*([json.dumps(found, ensure_ascii=False)] if as_json else asked.candidates.as_lines(matches)), sep="\n")
+        if out is not None:
+            print(write_file(json.dumps(found, ensure_ascii=False, indent=1) + "\n", out, True), file=sys.stderr)
+        return
+    prediction = predict(model, [Request(task, asked.values, options=asked.options, own_holes=True)])[0]
     if prediction is None:
         raise DataError("the sample cannot be read")
     if as_json:
@@ -295,7 +328,9 @@ def _many(model: Generalist, asked: _Asked, source: RowSource | None, given: arg
 
     files = None if given.out is None else given.out.with_suffix("")
     inputs = tuple(column.name for column in asked.inputs)
-    answering = Answering(model, _task(model, asked), asked.columns, asked.values, inputs, asked.options, files)
+    task = _task(model, asked)
+    nearest = None if asked.candidates is None else _looking(model, task, asked.candidates)
+    answering = Answering(model, task, asked.columns, asked.values, inputs, asked.options, files, nearest)
     if source is None:
         blocks = items_of_lines(sys.stdin.buffer, given.limit, _BLOCK)
     else:
@@ -313,6 +348,18 @@ def _many(model: Generalist, asked: _Asked, source: RowSource | None, given: arg
     if failed:
         print(f"{failed} of {count} rows could not be read; their lines say why", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _looking(
+    model: Generalist, task: str, candidates: Candidates
+) -> Callable[[Sequence[Request], dict[int, str]], list[Any]]:
+    """What finds the nearest candidates of rows, as plain data; their vectors are made once."""
+    index = candidates.index(model, task)
+
+    def nearest(requests: Sequence[Request], reasons: dict[int, str]) -> list[Any]:
+        return list(map(candidates.as_json, index.nearest(requests, candidates.top, reasons)))
+
+    return nearest
 
 
 def _tell_trained(model: Generalist, asked: _Asked, source: RowSource, total: int) -> None:

@@ -54,6 +54,12 @@ def columns_of(plan: Plan) -> dict[str, ReadColumn]:
     return found
 
 
+def side_columns(plan: Plan, side: int) -> dict[str, ReadColumn]:
+    """The columns of one side of a line with `<->`, in reading order."""
+    read = (column for segment in plan.templates[0].read[side] for column in _columns(segment, False))
+    return {column.name: column for column in read}
+
+
 def _columns(segment: Segment, target: bool) -> list[ReadColumn]:
     if isinstance(segment, WordsSegment):
         return []

@@ -206,33 +206,33 @@ class Match:
     score: float
 
 
-def nearest(
-    model: Generalist,
-    requests: Sequence[Request],
-    candidates: Sequence[Request],
-    side: int,
-    top: int = 10,
-    reasons: dict[int, str] | None = None,
-) -> list[list[Match]]:
-    """Per row the candidates that are nearest, nearest first.
+class Index:
+    """Candidates by their vectors, made once.
 
     Args:
-        requests: Rows that ask, with the columns of one side.
-        candidates: Rows of the same task with the columns of the other side.
-        side: The side that asks: 0 (left) or 1 (right).
-        reasons: As in `embed`, of the rows that ask.
+        candidates: Rows of a task with the columns of one side of its line.
+        side: The other side, which asks: 0 (left) or 1 (right).
 
     Raises:
         DataError: A candidate that cannot be read, or no candidates.
     """
-    if not candidates:
-        raise DataError("there are no candidates to find", help="give rows with the columns of the other side")
-    candidates_CE = embed(model, candidates, 1 - side)
-    places, cosines = ranked(embed(model, requests, side, reasons=reasons), candidates_CE, top)
-    return [
-        [Match(candidates[k].id, candidates[k].row, score) for k, score in zip(found, scores, strict=True)]
-        for found, scores in zip(places.tolist(), cosines.tolist(), strict=True)
-    ]
+
+    def __init__(self, model: Generalist, candidates: Sequence[Request], side: int) -> None:
+        if not candidates:
+            raise DataError("there are no candidates to find", help="give rows with the columns of the other side")
+        self.model, self.candidates, self.side = model, tuple(candidates), side
+        self.vectors_CE = embed(model, candidates, 1 - side)
+
+    def nearest(
+        self, requests: Sequence[Request], top: int = 10, reasons: dict[int, str] | None = None
+    ) -> list[list[Match]]:
+        """Per row the candidates that are nearest, nearest first; arguments and errors as in `embed`."""
+        places, cosines = ranked(embed(self.model, requests, self.side, reasons=reasons), self.vectors_CE, top)
+        held = self.candidates
+        return [
+            [Match(held[k].id, held[k].row, score) for k, score in zip(found, scores, strict=True)]
+            for found, scores in zip(places.tolist(), cosines.tolist(), strict=True)
+        ]
 
 
 def ranked(queries_NE: Vectors, candidates_CE: Vectors, top: int) -> tuple[NDArray[np.int64], Vectors]:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ofasys_lite.adapters.align import AlignAdapter
 from ofasys_lite.errors import CheckpointError, DataError, OfasysError
-from ofasys_lite.generalist.embedding import embed, nearest, predict_pairs
+from ofasys_lite.generalist.embedding import Index, embed, predict_pairs
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import predict
 from ofasys_lite.generalist.prediction import Request
@@ -31,6 +31,7 @@ from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.accounting import RunTerms, unit_weights
 from ofasys_lite.training.callbacks import Logs
 from ofasys_lite.training.ranks import Ranks, looked
+from ofasys_lite.training.rules import ParameterRule
 
 SORT = "[IMAGE:img] <-> a photo of a [TEXT:label,closed_set,loss=siglip(block=8)]"
 PAIRS = "[IMAGE:img,loss={}] <-> a photo of [TEXT:cap]"
@@ -263,7 +264,7 @@ def test_vectors_pairs_classes_and_candidates(trained: tuple[Generalist, Path]) 
     sorted_ = predict_pairs(model, [Request("sort", {"img": row["img"]}, row["id"]) for row in test])
     assert np.mean([p is not None and p.text == row["label"] for p, row in zip(sorted_, test, strict=True)]) > 0.9
     names = [Request("pairs", {"cap": f"a {name} one"}, name) for name in sorted(COLOURS)]
-    found = nearest(model, asked[:4], names, 0, top=2)
+    found = Index(model, names, 0).nearest(asked[:4], top=2)
     assert [each[0].id for each in found] == [row["label"] for row in test[:4]]
     assert all(len(each) == 2 and each[0].score >= each[1].score for each in found)
     loaded = Generalist.from_pretrained(folder)
@@ -314,6 +315,20 @@ def test_a_resumed_run_ends_bit_for_bit_where_one_in_a_piece_ends(tmp_path: Path
     stop_after(3, cards, tmp_path / "parts", model={"dropout": 0.1}, **more)
     parts = worlds.run(cards, tmp_path / "parts", model={"dropout": 0.1}, resume=True, **more)
     assert worlds.equal(worlds.weights(whole), worlds.weights(parts))
+
+
+def test_one_side_may_rest_until_a_step(tmp_path: Path) -> None:
+    rules = (ParameterRule.of({"match": ["adapters.image.*", "body.encoder.*"], "train": [2, None]}),)
+    cards = [worlds.task("pairs", line=PAIRS.format("clip(block=4)"), data=DATA)]
+    start = worlds.weights(worlds.run(worlds.tasks("caption"), tmp_path / "start", steps=1))
+    for steps, moves in ((2, False), (4, True)):
+        began = Generalist.from_pretrained(tmp_path / "start")
+        model = worlds.run(cards, tmp_path / str(steps), start=began, steps=steps, parameters=rules, ema=0.0)
+        now = worlds.weights(model)
+        rested = [n for n in start if n.startswith(("adapters.image.", "body.encoder."))]
+        assert rested
+        assert any(not torch.equal(now[n], start[n]) for n in rested) == moves
+        assert not torch.equal(now["embedding.weight"][:300], start["embedding.weight"][:300])
 
 
 @pytest.mark.parametrize("more", [{"metrics": ["bleu"]}, {"metrics": [{"name": "recall_at_1", "column": "capp"}]}])
