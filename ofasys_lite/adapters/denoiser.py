@@ -1,7 +1,7 @@
 """Values in continuous rows on the model side: read as they are, learned and written by taking noise away.
 
-A modality's adapter holds a `Denoiser` (sound that is written, motion). Shapes: P rows of a part, R rows learned, C
-numbers of a row, N samples of one length L, D width, B most rows.
+A modality's adapter is a `DenoisingAdapter` (sound that is written, motion).
+Shapes: P rows of a part, R rows learned, C numbers of a row, N samples of one length L, D width, B most rows.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ofasys_lite.adapters.base import Begin, Encoded, Reading, Section
+from ofasys_lite.adapters.base import Adapter, Begin, Encoded, Reading, Section, Shared
 from ofasys_lite.adapters.passes import Sources, ToWrite, Written
 from ofasys_lite.decoding.denoising import denoise, noise
 from ofasys_lite.errors import ShapeError
@@ -143,6 +144,36 @@ class Denoiser(nn.Module):
         made_NLC = denoise(model, noise_NLC, process, options["steps"], options["eta"], rngs)
         made_NLC = torch.where(known_NL[..., None], given_NLC, made_NLC)
         return [Written(x_LC.cpu().numpy()) for x_LC in made_NLC]
+
+
+class DenoisingAdapter(Adapter):
+    """Base of adapters of values in continuous rows: a Denoiser of the sizes that their settings say."""
+
+    def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
+        super().__init__(settings, shared)
+        channels, most = self.sizes(settings)
+        self.denoiser = Denoiser(type(self).__name__, channels, shared.width, most)
+
+    @classmethod
+    def sizes(cls, settings: Mapping[str, Any]) -> tuple[int, int]:
+        """(numbers of a row, most rows of a value)."""
+        raise TypeError(f"{cls.__name__} does not say how large its rows are")
+
+    def embed(self, part: Part) -> Tensor:
+        """(P, D) of rows, with noise or as they are."""
+        return self.denoiser.embed(part)
+
+    def objectives(self) -> Mapping[str, Begin]:
+        """Those of its Denoiser."""
+        return self.denoiser.objectives()
+
+    def sections(self) -> tuple[Section, ...]:
+        """Those of its Denoiser."""
+        return self.denoiser.sections()
+
+    def write(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Written]:
+        """Rows (P, C), normalised."""
+        return self.denoiser.write(sources, asked)
 
 
 def _cut(asked: ToWrite, length: int) -> ToWrite:

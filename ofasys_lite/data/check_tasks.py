@@ -22,6 +22,7 @@ from ofasys_lite.data.contents import NOT_COMPARED, shared_rows
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
 from ofasys_lite.data.labels import label_notes, names_in
+from ofasys_lite.data.open_settings import open_settings
 from ofasys_lite.data.quarantine import TOO_MANY
 from ofasys_lite.data.row_values import Looker
 from ofasys_lite.data.rows import first_rows, open_source
@@ -179,6 +180,7 @@ class _TaskCheck:
         looker = self.looker
         sources = dict(self._sources())
         train = sources.get("train")
+        looker.settings.update(self._settings(train))
         splits = self._splits(sources)
         names = {split: names_in(source, looker.sides, looker.settings) for split, source in splits.items()}
         if names:
@@ -206,6 +208,11 @@ class _TaskCheck:
             unused = [name for name in train.columns if name not in used | placed]
             if unused:
                 self.note(f"columns of {train.name} that are not used: {', '.join(unused[:20])}")
+
+    def _settings(self, train: RowSource | None) -> dict[str, dict[str, Any]]:
+        """Settings of modalities with those that their cards leave open, as some training rows have them."""
+        found = open_settings([self.plan], [train], self.looker.settings, self.limits.rows)
+        return {name: {**self.looker.settings[name], **values} for name, values in found.items()}
 
     def _look(self, source: RowSource, own: frozenset[int] | None) -> Tally:
         """What is wrong with rows of one source; `own` are those that count, None for all of them."""

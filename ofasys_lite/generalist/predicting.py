@@ -131,7 +131,7 @@ def _prepared(model: Generalist, number: int, request: Request, options: DecodeO
     example = maker.source(request.row, request.id, rng, own_holes=holes)
     targets = range(len(model.entry(request.task).plan.templates[0].written))
     try:
-        constraints = tuple(maker.constraint(target, request.row) for target in targets)
+        constraints = tuple(maker.constraint(target, request.row, example.masked) for target in targets)
     except DataError as error:
         raise DataError(f"task {request.task}, id {request.id}: {error.message}", help=error.help) from error
     examples = [example]

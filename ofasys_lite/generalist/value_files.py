@@ -66,7 +66,7 @@ def save_value(value: Any, tool: Preprocess, path: str | Path, overwrite: bool =
         DataError: No file of the modality ends like that.
         WriteError: The file is there and `overwrite` is not said, or it cannot be written.
     """
-    place = tool.place(path)
+    place = tool.place(path if Path(path).suffix else f"{path}{tool.ending}")
     return write_file(tool.save(value, place.suffix.lower()), place, overwrite)
 
 

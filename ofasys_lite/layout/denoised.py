@@ -55,7 +55,8 @@ class Denoised(Objective):
         signal, share = self.process.scales(level)
         known_P = piece.arrays["known"] > 0
         hidden_P = ~known_P
-        if not hidden_P.any():
+        learned_P = hidden_P if piece.learn_P is None else piece.learn_P
+        if not learned_P.any():
             raise DataError("every row of it is given, so that nothing is left to be learned")
         fed_PC = np.where(hidden_P[:, None], signal * values_PC + share * noise_PC, values_PC)
         goal_PC = self.process.goal(values_PC, noise_PC, level)
@@ -65,4 +66,4 @@ class Denoised(Objective):
             "level": np.where(hidden_P, np.float32(level), np.float32(0)).astype(np.float32),
         }
         shown = Piece(piece.adapter, piece.positions_P3, arrays, piece.learn_P, piece.grid)
-        return shown, {"goal": goal_PC[hidden_P].astype(np.float32)}
+        return shown, {"goal": goal_PC[learned_P].astype(np.float32)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -285,9 +286,16 @@ class ExampleMaker:
         if part.target:
             state.add(self._control("end"), TOKENS, part.term)
 
-    def constraint(self, target: int, row: Mapping[str, Any]) -> Constraint:
-        """What the ids of target number `target` may be for `row`; DataError if it lacks what that depends on."""
+    def constraint(
+        self, target: int, row: Mapping[str, Any], masked: Mapping[str, Piece] = MappingProxyType({})
+    ) -> Constraint:
+        """What the ids of target number `target` may be for `row`; DataError if it lacks what that depends on.
+
+        Args:
+            masked: Column -> what the source hides a part of (`Example.masked`).
+        """
         state = RowState(row, None, False, self.frame(row))
+        state.masked = dict(masked)
         return self._series(self._templates[0].targets[target], state)
 
     def _series(self, parts: tuple[Bound, ...], state: RowState) -> Constraint:
@@ -301,7 +309,13 @@ class ExampleMaker:
         slot = part.slot
         if not slot.learned:
             return self._forced(part, state)
-        found: Constraint = part.tool.constraint(slot.options, state.context(slot, state.row, True))
+        own = field(state.row, slot.column, slot.exact)
+        known = replace(
+            state.context(slot, state.row, True),
+            value=None if own is MISSING else own,
+            hidden=state.masked.get(slot.column),
+        )
+        found: Constraint = part.tool.constraint(slot.options, known)
         if isinstance(found, Whole):
             found = replace(found, learned=tuple((loss.name, loss.options) for loss in slot.losses))
         if slot.optional:

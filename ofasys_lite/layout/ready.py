@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ofasys_lite.cards.overrides import overrides_of
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import preprocess_class, wrong_attributes
 from ofasys_lite.data.codec_facts import CodecFinder, Known, named_codec
+from ofasys_lite.data.open_settings import open_settings
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, OfasysError, raise_all
@@ -74,12 +75,14 @@ class Ready:
     Attributes:
         adapters: Per adapter name, its dotted path and settings.
         codecs: Per adapter that writes codes, the folder of its codec.
+        modalities: Their cards by name and alias, settings that were open filled with what was found in their rows.
     """
 
     tasks: tuple[ReadyTask, ...]
     vocabulary: Vocabulary
     adapters: Mapping[str, tuple[str, Mapping[str, Any]]]
     codecs: Mapping[str, Path] = field(default_factory=dict)
+    modalities: Mapping[str, ModalityCard] = field(default_factory=dict)
 
 
 def adapter_name(slot: SlotSegment, modality: ModalityCard) -> str:
@@ -143,6 +146,10 @@ def make_ready(
     of_modality = {
         slot.modality: settings_of(modalities[slot.modality], settings) for plan in plans for slot in plan.all_slots()
     }
+    found = open_settings(plans, [source["train"] for source in sources], of_modality)
+    modalities = {
+        key: replace(card, settings={**card.settings, **found.get(card.name, {})}) for key, card in modalities.items()
+    }
     scans = [
         Scan(plan, source["train"], of_modality, vocabulary is None, progress)
         for plan, source in zip(plans, sources, strict=True)
@@ -165,7 +172,7 @@ def make_ready(
         folder = source["train"].base or None
         maker = makers_for(plan, card, modalities, vocabulary, settings, folder)
         tasks.append(ReadyTask(card, plan, source, maker, note))
-    return Ready(tuple(tasks), vocabulary, adapters_of(plans, modalities, settings), codecs)
+    return Ready(tuple(tasks), vocabulary, adapters_of(plans, modalities, settings), codecs, modalities)
 
 
 def _coded(

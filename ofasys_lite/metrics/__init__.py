@@ -4,6 +4,7 @@ from ofasys_lite.metrics.baselines import baseline_kind, baseline_names, copied_
 from ofasys_lite.metrics.boxes import iou
 from ofasys_lite.metrics.by_name import (
     METRICS,
+    MOTION_METRICS,
     PICTURE_METRICS,
     RANK_METRICS,
     SOUND_METRICS,
@@ -19,6 +20,7 @@ from ofasys_lite.metrics.score import FEWEST_GROUPS, Margin, Score, Statistics, 
 __all__ = [
     "FEWEST_GROUPS",
     "METRICS",
+    "MOTION_METRICS",
     "PICTURE_METRICS",
     "RANK_METRICS",
     "SOUND_METRICS",

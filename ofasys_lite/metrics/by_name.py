@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 
 from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, DataError, listed, nearest
-from ofasys_lite.metrics import boxes, nearest_caption, ocr, pictures, rankings, sounds, sql, structures, texts
+from ofasys_lite.metrics import (
+    boxes,
+    motions,
+    nearest_caption,
+    ocr,
+    pictures,
+    rankings,
+    sounds,
+    sql,
+    structures,
+    texts,
+)
 from ofasys_lite.metrics.intervals import (
     Estimate,
     Groups,
@@ -34,7 +45,7 @@ from ofasys_lite.metrics.score import Margin, MetricFunction, Row, Score, Statis
 _FUNCTIONS: tuple[MetricFunction, ...] = (
     *(boxes.detection_f1, boxes.mean_iou, nearest_caption.caption_retrieval, nearest_caption.nearest_caption),
     *(nearest_caption.nearest_label, ocr.ocr_accuracy, ocr.ocr_cer, pictures.pixel_mse, sounds.mcd, sql.sql_execution),
-    *(rankings.recall_at_1, rankings.recall_at_5, rankings.recall_at_10),
+    *(motions.motion_error, rankings.recall_at_1, rankings.recall_at_5, rankings.recall_at_10),
     *(structures.record_f1, structures.slot_f1, structures.struct_exact, structures.sudoku_solved, texts.accuracy),
     *(texts.bleu, texts.cer, texts.chrf, texts.exact_match, texts.macro_f1, texts.per, texts.token_accuracy, texts.wer),
 )
@@ -42,10 +53,12 @@ _FUNCTIONS: tuple[MetricFunction, ...] = (
 METRICS: Mapping[str, MetricFunction] = MappingProxyType(
     {"iou_at_0.5": boxes.iou_at_half, **{each.__name__: each for each in _FUNCTIONS}}
 )
-#: Metrics of pictures; those of neither pictures nor sounds compare texts, boxes or structures.
+#: Metrics of pictures; those of no media compare texts, boxes or structures.
 PICTURE_METRICS = ("caption_retrieval", "nearest_caption", "nearest_label", "ocr_accuracy", "ocr_cer", "pixel_mse")
 #: Metrics of sounds.
 SOUND_METRICS = ("mcd",)
+#: Metrics of clips of motion.
+MOTION_METRICS = ("motion_error",)
 
 
 #: Metrics of rankings, the first one the headline of a line with `<->`.

@@ -150,7 +150,7 @@ class AudioPreprocess(Preprocess):
     """
 
     kind: ClassVar[str] = kinds.SOUND
-    ending: ClassVar[str] = ".wav"
+    ending: str = ".wav"
     typical: ClassVar[Size] = (3 * 16_000,)
 
     def encode(self, value: Any, options: Options, known: RowContext) -> Piece:

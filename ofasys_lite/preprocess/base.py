@@ -124,6 +124,8 @@ class RowContext:
         step: Number of the training step, for what changes in the course of a run.
         own_holes: Transparent parts of masked pictures say what is hidden.
         row: Raw values by column, as the source of the data has them; the whole row within a group too.
+        value: Of what is to be written the row's own value, parts of which may be known already; None: it has none.
+        hidden: The same value as the source reads it, where the source hides a part of it.
     """
 
     side: Literal["source", "target"] = "source"
@@ -134,6 +136,8 @@ class RowContext:
     step: int | None = None
     own_holes: bool = False
     row: Row = field(default_factory=lambda: NO_ROW)
+    value: Any = None
+    hidden: Piece | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ class Preprocess:
     kind: ClassVar[str] = kinds.TEXT
     #: Ending of the files that its values are written to, each to its own (`.png`); empty where text and JSON hold
     #: them. What `decode` gives is then one object: no list, tuple or mapping.
-    ending: ClassVar[str] = ""
+    ending: str = ""
     #: Its values are places in the row's picture: the row's `frame` is looked up for them.
     framed: ClassVar[bool] = False
     #: Sources of text for the tokenizer: True if values of this modality are text that the pieces should be trained on.
@@ -198,7 +202,8 @@ class Preprocess:
         """What ids a target slot with `options` may hold in a sequence that is written for `known.row`.
 
         Most say the same for every row. One that depends on the row (the tables of its database, the words of another
-        column) reads what it needs of it, and raises DataError where that is missing. For every legal value,
+        column, what is known already of the value: `known.value`, `known.hidden`) reads what it needs of it, and raises
+        DataError where that is missing. Evaluation hands the reference as `known.value`. For every legal value,
         `encode(value).arrays["ids"]` must satisfy it, closing control included. Kinds of your own: `Grammar`.
 
         """
@@ -282,6 +287,18 @@ class Preprocess:
     def texts(cls, value: Any) -> Iterable[str]:
         """Texts in `value` that the tokenizer should be trained on (none for media)."""
         return (value,) if cls.text and isinstance(value, str) else ()
+
+    @classmethod
+    def found_settings(
+        cls, values: Iterable[tuple[Any, Options, str | None]], settings: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Settings that the modality's card leaves open (null), as the training rows have them; kept with the model.
+
+        Args:
+            values: (value, options of its slot, folder of paths) of rows of all tasks that have the modality; not read
+                before they are asked for.
+        """
+        return {}
 
     @classmethod
     def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:

@@ -29,7 +29,7 @@ class ImageValues(Preprocess):
     """What is known of pictures, whether rows of pixels are read or codes are written."""
 
     kind: ClassVar[str] = kinds.PICTURE
-    ending: ClassVar[str] = ".png"
+    ending: str = ".png"
     typical: ClassVar[Size] = (224 * 224,)
 
     @classmethod

@@ -46,8 +46,10 @@ class Shown:
         text: Beside the picture and the sound, or alone.
         picture: PIL image, (h, w, 3) uint8 array, or bytes or path of an image file; boxes are drawn into it.
         sound: (samples (n,), rate in Hz), or bytes or path of a sound file.
+        moving: Bytes of an animated GIF or WebP, where `picture` is a still of what moves.
     """
 
     text: str = ""
     picture: Any = None
     sound: Any = None
+    moving: bytes | None = None

@@ -15,7 +15,15 @@ from ofasys_lite.data.attributes import slot_class
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import empty_target, group_key, records
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean
-from ofasys_lite.metrics import METRICS, PICTURE_METRICS, RANK_METRICS, SOUND_METRICS, baseline_kind, direction
+from ofasys_lite.metrics import (
+    METRICS,
+    MOTION_METRICS,
+    PICTURE_METRICS,
+    RANK_METRICS,
+    SOUND_METRICS,
+    baseline_kind,
+    direction,
+)
 from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, walk
 from ofasys_lite.preprocess import kinds
@@ -31,6 +39,7 @@ _BLIND = {
     "detection_f1": _NO_BOXES - {kinds.DETECTION},
     **dict.fromkeys(PICTURE_METRICS, frozenset(kinds.KINDS) - {kinds.PICTURE}),
     **dict.fromkeys(SOUND_METRICS, frozenset(kinds.KINDS) - {kinds.SOUND}),
+    **dict.fromkeys(MOTION_METRICS, frozenset(kinds.KINDS) - {kinds.NUMBERS}),
     **dict.fromkeys(RANK_METRICS, frozenset(kinds.KINDS) - {kinds.RANKING}),
 }
 _DEFAULT_BASELINES = {
@@ -182,7 +191,8 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
         column = metric.column or next(iter(targets))
         kind = _kind(targets[column])
         # built-in metrics compare texts or numbers; the user's own may look at pictures and sounds
-        blind = kind in kinds.MEDIA and metric.name in METRICS and metric.name not in (*PICTURE_METRICS, *SOUND_METRICS)
+        of_media = (*PICTURE_METRICS, *SOUND_METRICS, *MOTION_METRICS)
+        blind = kind in kinds.MEDIA and metric.name in METRICS and metric.name not in of_media
         if blind or kind in _BLIND.get(metric.name, ()):
             raise CardError(
                 f"task {card.name}: metric `{metric.name}` cannot judge `{column}`, which is {kind}",
@@ -261,6 +271,8 @@ def _default(plan: Plan, segment: SlotSegment | GroupSegment, modalities: Mappin
 
 def _baselines(plan: Plan, kind: str, metric: str) -> tuple[str, ...]:
     """The trivial baselines of a metric for which the card names none."""
+    if metric in MOTION_METRICS:
+        return ("mean_clip", "random_target")
     if kind in _DEFAULT_BASELINES:
         return _DEFAULT_BASELINES[kind]
     named = plan.named_slot()

@@ -258,12 +258,12 @@ def _build(run: TrainingRun, ready: Ready, resumed: bool) -> Generalist:
     entries = {t.card.name: TaskEntry(t.card, t.plan) for t in ready.tasks}
     if run.start is not None:
         known = set(run.start.network.adapters)
-        grown = run.start.extended(ready.vocabulary, specs, entries, run.modalities, run.data, run.model)
+        grown = run.start.extended(ready.vocabulary, specs, entries, ready.modalities, run.data, run.model)
         fill_codecs(grown.network.coder, {name: folder for name, folder in ready.codecs.items() if name not in known})
         return grown
     network = Network(run.model, len(ready.vocabulary), specs)
     fill_codecs(network.coder, ready.codecs)
-    return Generalist(network, ready.vocabulary, entries, run.modalities, run.data)
+    return Generalist(network, ready.vocabulary, entries, ready.modalities, run.data)
 
 
 @rank_zero_only

@@ -74,7 +74,7 @@ def test_ofasys_attributes_stand_where_ofasys_has_them() -> None:
         "TEXT": "max_length min_length uncased no_punctuation mask_ratio noise_ratio closed_set disable_auto_boseos",
         "IMAGE": "mask_ratio length",
         "AUDIO": "n_frames_per_step use_mask",
-        "MOTION": "min_length max_length sample_rate soft_trim window anchor_frame length",
+        "MOTION": "min_length max_length sample_rate soft_trim window anchor_frame use_mask",
         "STRUCT": "uncased max_length",
         "CATEGORY": "closed_set",
     }

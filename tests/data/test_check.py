@@ -136,9 +136,7 @@ def test_all_mistakes_of_all_tasks_come_at_once() -> None:
     [
         "[TEXT:q] -> ([TEXT:a,no_loss] [TEXT:b])*<over=c>",
         "[IMAGE:img] -> [TEXT:chosen>rejected,loss=dpo(beta=0.1)]",
-        "[TEXT:cap] -> [MOTION:img,loss=diffusion(steps=1000)]",
         "[TEXT:cap] -> [VIDEO:img]",
-        "[MOTION:img] -> [TEXT:cap]",
     ],
 )
 def test_what_cannot_be_trained_yet_is_refused_and_never_ignored(line: str) -> None:

@@ -134,7 +134,7 @@ def generalist(prepared: Ready, seed: int = 0, **more: Any) -> Generalist:
     specs = {name: AdapterSpec(path, dict(values)) for name, (path, values) in prepared.adapters.items()}
     network = Network(tiny(**more), len(prepared.vocabulary), specs)
     entries = {t.card.name: TaskEntry(t.card, t.plan) for t in prepared.tasks}
-    return Generalist(network, prepared.vocabulary, entries, modalities(), small_data())
+    return Generalist(network, prepared.vocabulary, entries, prepared.modalities, small_data())
 
 
 def run(cards: Sequence[TaskCard], folder: Path, **more: Any) -> Generalist:

@@ -21,9 +21,7 @@ PLANS = [(line, text.rstrip("\n")) for line, _, text in (block.partition("\n") f
 LATER = {
     "[TEXT:q] -> [TEXT:a>b]": "preference pairs",
     "[TEXT:q] -> [TEXT:a>b,loss=dpo(beta=0.1)]": "the objective dpo",
-    "[TEXT:q] -> [MOTION:i]": "generating MOTION",
     "[TEXT:q] -> [VIDEO:i]": "generating VIDEO",
-    "[MOTION:v] -> [TEXT:a]": "reading MOTION",
     "[TEXT:q] -> [TEXT:a,decode=mask_predict]": "`decode=mask_predict`",
     "[TEXT:q] -> ([TEXT:a,no_loss] [TEXT:b])*<over=c>": "`no_loss` within a group",
     "[TEXT:q] -> [IMAGE:i,no_loss] [TEXT:b]": "IMAGE with `no_loss`",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, did_you_mean
-from ofasys_lite.metrics.baselines import chosen, constant, nearest, picture_answers, textual
+from ofasys_lite.metrics.baselines import chosen, constant, motions, nearest, picture_answers, textual
 from ofasys_lite.metrics.baselines.problem import Problem
 from ofasys_lite.metrics.baselines.rankings import RANKINGS
 from ofasys_lite.metrics.score import Row, Value
@@ -23,7 +23,7 @@ _FUNCTIONS: tuple[Baseline, ...] = (
     *(chosen.best_constant, chosen.copy, chosen.greedy_list, constant.best_box, constant.constant_list),
     *(constant.label_blind_box, constant.majority, constant.mean_box, constant.random_target, constant.unigram),
     *(picture_answers.common_image, picture_answers.mean_fill, picture_answers.mean_image),
-    *(textual.bigram_infill, textual.question_only),
+    *(motions.mean_clip, textual.bigram_infill, textual.question_only),
 )
 _CLASSICAL: tuple[Baseline, ...] = (
     *(nearest.nearest_audio, nearest.nearest_pixels, nearest.nearest_tfidf, textual.letter_phones),
@@ -34,6 +34,7 @@ _NEEDS_KIND = {
     **dict.fromkeys(("mean_box", "best_box", "label_blind_box"), kinds.BOX),
     **dict.fromkeys(("common_image", "mean_image", "mean_fill", "random_image"), kinds.PICTURE),
     **dict.fromkeys(("constant_list", "greedy_list"), kinds.DETECTION),
+    "mean_clip": kinds.NUMBERS,
 }
 _NEEDS_INPUT = {
     **dict.fromkeys(("nearest_pixels", "mean_fill"), kinds.PICTURE),
