@@ -123,7 +123,7 @@ class VideoPreprocess(Preprocess):
     """
 
     kind: ClassVar[str] = kinds.VIDEO
-    ending: ClassVar[str] = ".mp4"
+    ending: str = ".mp4"
     #: (frames, milliseconds, height, width)
     typical: ClassVar[Size] = (250, 10_000, 240, 320)
 
