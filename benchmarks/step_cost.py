@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/step_cost.py
 
 Row 10: `fit` on 20 tasks, all callbacks, each of 20 losses logged every 20 steps, against a bare loop over the same
-shares with the same network: forward, backward, clip, fused AdamW, and nothing else. Row 11: `fit` on the same rows as
-one task and dealt to 100 tasks, 100 samples a step, loader in the process. Models are so small that the host is what
-costs. CPU time of one thread, A B A B; of each step the least of all repetitions counts, then their mean.
+mixture with the same network and products: loader, forward, backward, clip, fused AdamW, and nothing else; a step of
+the one, a step of the other. Row 11: `fit` on the same rows as one task and dealt to 100 tasks, 100 samples a step,
+loader in the process. Models are so small that the host is what costs. CPU time of one thread, A B A B; of each step
+the least of all repetitions counts, then their mean.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,14 +31,18 @@ import torch
 from common import machine, spread, table, write_row
 from lightning import Callback
 from rich.console import Console
-from watched import Watch, quiet_mean, watching
+from watched import quiet_mean, watching
 
 from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.model import learned_products
 from ofasys_lite.training import fit as training
+from ofasys_lite.training.steps import StepsModule
 
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "red", "blue", "green", "black")
 SKIPPED = 10
+#: Where the bare loop begins in the mixture.
+LATER = 100_000
 OPTIONS: dict[str, Any] = {
     "workers": 0,
     "threads": 1,
@@ -62,11 +68,18 @@ def tasks(count: int, all_rows: Sequence[dict[str, str]]) -> list[Task]:
     return [Task(f"task{n}", line, data=data) for n, data in enumerate(split)]
 
 
-def trained(made: Sequence[Task], steps: int, samples: int, folder: Path, repetition: int) -> Any:
+def trained(
+    made: Sequence[Task],
+    steps: int,
+    samples: int,
+    folder: Path,
+    repetition: int,
+    before: Callable[[int], None] | None = None,
+) -> Any:
     """One training by the public API, watched."""
     model = GeneralistModel("tiny", width=32, heads=2, ffn=64, encoder_layers=1, decoder_layers=1)
     place = folder / f"{len(made)}-{repetition}"
-    with watching() as watch, (folder / "told").open("w") as told:
+    with watching(before=before) as watch, (folder / "told").open("w") as told:
         quiet = Console(file=told)
         fit(model, list(made), steps=steps, samples_per_step=samples, folder=place, console=quiet, **OPTIONS)
     return watch
@@ -83,48 +96,75 @@ def around(learn: Callable[..., None]) -> Iterator[None]:
         training.learn = plain
 
 
-def bare(module: Any, data: Any, steps: int) -> Watch:
-    """A plain loop over the same shares with a copy of the network, watched alike."""
-    network = copy.deepcopy(module.network).train()
-    settings = module.settings
-    options = {"lr": settings.lr, "betas": settings.betas, "weight_decay": settings.weight_decay}
-    optimizer = torch.optim.AdamW(network.parameters(), fused=True, **options)
-    watch = Watch()
-    for share in data.train_dataloader():
-        watch.begins.append(time.process_time())
-        optimizer.zero_grad(set_to_none=True)
-        for pack in share.packs:
-            network(to_device(pack, torch.device("cpu"))).values_U.mean().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-        optimizer.step()
-        watch.ends.append(time.process_time())
-        if len(watch.begins) == steps:
-            break
-    return watch
+class Bare:
+    """A plain loop over shares of the same mixture with a copy of the network and the same products, step by step.
+
+    Its shares are those of later steps, so that neither side finds what the other has just computed.
+    """
+
+    def __init__(self, module: Any, data: Any) -> None:
+        self.network = copy.deepcopy(module.network).train()
+        self.settings, self.onednn = module.settings, module.onednn
+        options = {"lr": self.settings.lr, "betas": self.settings.betas, "weight_decay": self.settings.weight_decay}
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), fused=True, **options)
+        endless = replace(self.settings, steps=None, minutes=1)
+        self.shares = iter(StepsModule(data.ready, data.mixture, endless, LATER).train_dataloader())
+        self.seconds: list[float] = []
+        #: Those without the loader.
+        self.inside: list[float] = []
+
+    def step(self) -> None:
+        """One step; notes its CPU seconds."""
+        begin = time.process_time()
+        share = next(self.shares)
+        read = time.process_time()
+        self.optimizer.zero_grad(set_to_none=True)
+        with learned_products(self.onednn):
+            for pack in share.packs:
+                self.network(to_device(pack, torch.device("cpu"))).values_U.mean().backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self.optimizer.step()
+        end = time.process_time()
+        self.seconds.append(end - begin)
+        self.inside.append(end - read)
 
 
 def lightning(repetitions: int, steps: int, folder: Path) -> dict[str, Any]:
-    """Row 10."""
+    """Row 10: before each step of the training a bare one, so that whatever slows the machine slows both."""
     made = tasks(20, rows(800))
-    loops, watches = [], []
+    ours, theirs = list[list[float]](), list[list[float]]()
+    inside: dict[str, list[list[float]]] = {"lightning": [], "bare": []}
     profiles = {"bare": cProfile.Profile(time.process_time), "lightning": cProfile.Profile(time.process_time)}
+    for repetition in range(repetitions + 1):
+        loops: list[Bare] = []
+        last = repetition == repetitions
 
-    def learn(plain: Callable[..., None], place: Any, module: Any, data: Any, *rest: Any) -> None:
-        if len(loops) < repetitions:
-            loops.append(bare(module, data, steps))
+        def learn(plain: Callable[..., None], place: Any, module: Any, data: Any, *rest: Any) -> None:
+            loops.append(Bare(module, data))  # noqa: B023
             plain(place, module, data, *rest)
-            return
-        with profiles["bare"]:
-            bare(module, data, steps)
-        profiled(profiles["lightning"], plain, place, module, data, *rest)
 
-    with around(learn):
-        for repetition in range(repetitions):
-            watches.append(trained(made, steps, 20, folder, repetition))
-        trained(made, steps, 20, folder, repetitions)
-    ours, theirs = ([watch.steps(SKIPPED) for watch in each] for each in (watches, loops))
-    inside = [quiet_mean([watch.inside(SKIPPED) for watch in each]) for each in (watches, loops)]
+        def before(step: int) -> None:
+            if last:  # noqa: B023
+                profiles["lightning"].disable()
+                profiles["bare"].enable()
+            loops[0].step()  # noqa: B023
+            if last:  # noqa: B023
+                profiles["bare"].disable()
+                if step < steps - 1:
+                    profiles["lightning"].enable()
+
+        with around(learn):
+            watch = trained(made, steps, 20, folder, repetition, before)
+        if last:
+            continue
+        bare = loops[0].seconds
+        # what was watched from the begin of a step to that of the next holds the next bare one
+        ours.append([s - b for s, b in zip(watch.steps(SKIPPED), bare[SKIPPED + 1 :], strict=True)])
+        theirs.append(bare[SKIPPED : steps - 1])
+        inside["lightning"].append(watch.inside(SKIPPED))
+        inside["bare"].append(loops[0].inside[SKIPPED : steps - 1])
     whole, loop = quiet_mean(ours), quiet_mean(theirs)
+    within = quiet_mean(inside["lightning"]) - quiet_mean(inside["bare"])
     each = [1e3 * (statistics.fmean(a) - statistics.fmean(b)) for a, b in zip(ours, theirs, strict=True)]
     return {
         "tasks": 20,
@@ -132,7 +172,7 @@ def lightning(repetitions: int, steps: int, folder: Path) -> dict[str, Any]:
         "lightning_ms": 1e3 * whole,
         "bare_ms": 1e3 * loop,
         "difference_ms": 1e3 * (whole - loop),
-        "of_it_in_the_step_ms": 1e3 * (inside[0] - inside[1]),
+        "of_it_in_the_step_ms": 1e3 * within,
         "difference_of_means_ms": spread(each).to_dict(),
         "profile": more(profiles["bare"], profiles["lightning"], steps, by_place=True),
     }

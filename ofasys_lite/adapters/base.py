@@ -173,8 +173,9 @@ class Adapter(nn.Module):
     def work(self, parts: Sequence[Part]) -> tuple[Work, Work]:
         """What training costs: of a row that is embedded, and of a row that heads learn.
 
-        Here `embed` as torch counts it, and once every matrix that it does not use. Where `embed` depends on values, so
-        that nothing can be counted, every matrix once a row that is embedded. Override where neither is so.
+        Here `embed` as torch counts it, and once every matrix that it does not use. Where that raises, because `embed`
+        depends on values, an estimate takes every matrix once a row that is embedded, and says so (`roughly`). Override
+        where neither is so.
 
         Args:
             parts: Some of a pack; their arrays are tensors without values (on torch's `meta` device).
@@ -195,8 +196,10 @@ def counted(module: _Module, run: Callable[[_Module], Sequence[Tensor]], rows: i
 
     Args:
         module: On any device; a copy without values is run.
-        rows: Rows that it fills. Where values decide what it computes, so that nothing can be counted, every matrix is
-            taken to be used once by each of them.
+        rows: Rows that it fills.
+
+    Raises:
+        Exception: Whatever code that asks for values raises where there are none.
     """
     bare = copy.deepcopy(module).to("meta")
     kept: dict[int, int] = {}
@@ -209,17 +212,19 @@ def counted(module: _Module, run: Callable[[_Module], Sequence[Tensor]], rows: i
         kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    try:
-        with FlopCounterMode(display=False) as counter, torch.enable_grad():
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                found = [x for x in run(bare) if x.requires_grad]
-            if found:
-                torch.autograd.backward(found, [torch.empty_like(x) for x in found])
-        numbers = sum(size for key, size in kept.items() if key not in own) / 4
-    except Exception:  # whatever code that asks for values raises where there are none
-        return _once(_matrices(bare)), Work()
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            found = [x for x in run(bare) if x.requires_grad]
+        if found:
+            torch.autograd.backward(found, [torch.empty_like(x) for x in found])
+    numbers = sum(size for key, size in kept.items() if key not in own) / 4
     embedded = Work(float(counter.get_total_flops()), numbers) * (1 / max(1, rows))
     return embedded, _once([p for p in _matrices(bare) if p.grad is None])
+
+
+def roughly(module: nn.Module) -> tuple[Work, Work]:
+    """The same where nothing can be counted: every matrix is taken to be used once by each row that is embedded."""
+    return _once(_matrices(module)), Work()
 
 
 def _matrices(module: nn.Module) -> list[nn.Parameter]:

@@ -140,12 +140,12 @@ class RunFolder:
         """Writes config.yaml, everything resolved."""
         write_atomic(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Appends one row to metrics.jsonl."""
+    def log(self, *rows: Mapping[str, Any]) -> None:
+        """Appends rows to metrics.jsonl."""
         with telling(self.metrics):
             self.path.mkdir(parents=True, exist_ok=True)
             with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def history(self) -> list[dict[str, Any]]:
         """All complete rows of metrics.jsonl; a last line that a kill cut off is left out."""

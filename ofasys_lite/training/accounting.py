@@ -43,10 +43,19 @@ class RunTerms:
         self._term = {t: i for i, t in enumerate(self.terms)}
         #: Number in the run of a task.
         self.task_number = {t: i for i, t in enumerate(self.tasks)}
+        #: Per term of the run, its weight and the number of its task.
+        self.weights = np.array([t.weight for t in self.terms], dtype=np.float64)
+        self.task_of_term = np.array([self.task_number[t.task] for t in self.terms], dtype=np.int64)
+        # the same pack is asked for several times in a step
+        self._asked: tuple[Term, ...] = ()
+        self._index = np.zeros(0, dtype=np.int64)
 
     def term_index(self, batch: Batch) -> npt.NDArray[np.int64]:
         """Number in the run of each of the pack's terms."""
-        return np.array([self._term[t] for t in batch.terms], dtype=np.int64)
+        if batch.terms is not self._asked:
+            self._asked = batch.terms
+            self._index = np.array([self._term[t] for t in batch.terms], dtype=np.int64)
+        return self._index
 
     def count(self, packs: Sequence[Batch]) -> StepCounts:
         """Counts over the packs of one rank."""
@@ -56,8 +65,8 @@ class RunTerms:
             index = self.term_index(pack)
             for rows in pack.losses:
                 np.add.at(units, index[rows.terms_U], rows.units_U)
-            for task, _ in pack.samples:
-                samples[self.task_number[task]] += 1
+            numbers = [self.task_number[task] for task, _ in pack.samples]
+            samples += np.bincount(numbers, minlength=len(samples))
         return StepCounts(units, samples)
 
 
@@ -65,14 +74,13 @@ def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) 
     """(U,) weight of each loss value of a pack; `mode`: `share`, `token` or `sample`."""
     if mode == "sample":
         return _per_sample(batch, counts)
-    samples, per_term = max(1, int(counts.samples.sum())), []
-    for term, index in zip(batch.terms, ledger.term_index(batch), strict=True):
-        if mode == "token":
-            per_term.append(term.weight / max(1, int(counts.units.sum())))
-        else:
-            share = counts.samples[ledger.task_number[term.task]] / samples
-            per_term.append(float(share * term.weight / max(1, int(counts.units[index]))))
-    return np.array(per_term, dtype=np.float64)[batch.terms_U].astype(np.float32)
+    index = ledger.term_index(batch)
+    if mode == "token":
+        per_term = ledger.weights[index] / max(1, int(counts.units.sum()))
+    else:
+        share = counts.samples[ledger.task_of_term[index]] / max(1, int(counts.samples.sum()))
+        per_term = share * ledger.weights[index] / np.maximum(1, counts.units[index])
+    return per_term[batch.terms_U].astype(np.float32)
 
 
 def _per_sample(batch: Batch, counts: StepCounts) -> Floats:

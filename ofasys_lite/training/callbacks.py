@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from rich.console import Console
 
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.quarantine import Quarantine, Quarantined
@@ -53,12 +54,26 @@ def _diverged(trainer: L.Trainer, what: str) -> OfasysError:
 
 
 class Ending(L.Callback):
-    """Stops the run when its steps or minutes are over."""
+    """Stops the run when its steps or minutes are over; says so where minutes cut its schedule short."""
+
+    def __init__(self, folder: RunFolder, console: Console) -> None:
+        self.folder = folder
+        self.console = console
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Compares the run's progress, on which all ranks agree, with its end."""
         if isinstance(module, TrainingModule) and module.progress_share() >= 1.0:
             trainer.should_stop = True
+            settings, step = module.settings, trainer.global_step
+            if settings.steps is not None and step < settings.steps and module.given and trainer.is_global_zero:
+                rate, last = (learning_rate(settings, n, module.clock) for n in (step, settings.steps))
+                self.console.print(
+                    f"note: minutes={settings.minutes:g} ended the run after {step:,} of its {settings.steps:,} steps: "
+                    f"its schedule was cut short at a learning rate of {rate:.2g}, where the last step has {last:.2g}; "
+                    f"resume={self.folder.path} with larger minutes= goes on, and steps={step} with minutes=null fits "
+                    "a new run into that time",
+                    highlight=False, markup=False, soft_wrap=True,
+                )  # fmt: skip
 
 
 class _Every:
@@ -149,13 +164,14 @@ class Logs(L.Callback):
                 raise _diverged(trainer, f"loss of task {term.task}, slot {term.slot} is")
         self.speed = float(found.rows.sum()) / max(1e-9, span)
         step, seconds = trainer.global_step, module.seconds()
-        lr = learning_rate(module.settings, step, module.clock)
+        lr = learning_rate(module.settings, step, module.clock, module.given)
         if not trainer.is_global_zero:
             return
         self.latest, self.tasks = {}, {}
         drawn = zip(self.mixture.tasks, self.mixture.counts(step), strict=True)
         epochs = {task.name: round(count / task.size, 4) for task, count in drawn}
         total = max(1.0, float(found.samples.sum()))
+        rows: list[dict[str, Any]] = []
         for i, term in enumerate(module.ledger.terms):
             if not found.units[i]:
                 continue
@@ -163,12 +179,13 @@ class Logs(L.Callback):
             samples = int(found.samples[module.ledger.task_number[term.task]])
             self.latest[f"{term.task}/{term.slot}"] = loss
             self.tasks[term.task] = self.tasks.get(term.task, 0.0) + term.weight * loss
-            self.folder.log(
+            rows.append(
                 {"kind": "train", "step": step, "time": seconds, "task": term.task, "slot": term.slot}
                 | {"loss": loss, "tokens": int(found.units[i]), "share": samples / total, "samples": samples}
                 | {"epoch": epochs[term.task]}
             )
-        self.folder.log({"kind": "step", "step": step, "time": seconds, "tokens_per_second": self.speed, "lr": lr})
+        rows.append({"kind": "step", "step": step, "time": seconds, "tokens_per_second": self.speed, "lr": lr})
+        self.folder.log(*rows)
         for logger in trainer.loggers:
             logger.log_metrics({**self.latest, "tokens_per_second": self.speed, "lr": lr}, step=step)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from ofasys_lite.adapters.base import roughly
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.generalist.network import Network
@@ -80,6 +81,7 @@ class Expected:
         update: Operations of an optimizer's update beside those on single numbers (Muon's products).
         rank: What a rank takes.
         others: What a rank takes with other numbers of processes, where that was asked for.
+        rough: Adapters whose cost could not be counted and is taken from their weights, with the error.
     """
 
     parameters: Mapping[str, int]
@@ -89,6 +91,7 @@ class Expected:
     rank: OneRank
     ranks: int = 1
     others: Mapping[int, OneRank] = field(default_factory=dict)
+    rough: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def flops(self) -> float:
@@ -114,7 +117,7 @@ def expect(
         beside: Other numbers of processes.
     """
     sampled = [examples_of(task, mixture.seed) for task in tasks]
-    per_row = row_works(network, [example for examples in sampled for example in examples[:_READ]])
+    per_row, rough = row_works(network, [example for examples in sampled for example in examples[:_READ]])
     works = [work_of(network, per_row, examples) for examples in sampled]
     steps = min(settings.steps or _STEPS, mixture.steps or _STEPS)
     drawn = [count / steps for count in mixture.counts(steps)]
@@ -141,6 +144,7 @@ def expect(
         rank=found[ranks],
         ranks=ranks,
         others={count: found[count] for count in beside},
+        rough=rough,
     )
 
 
@@ -224,14 +228,21 @@ def _mean(numbers: Sequence[float]) -> float:
     return sum(numbers) / max(1, len(numbers))
 
 
-def row_works(network: Network, examples: Sequence[Example]) -> dict[str, tuple[Work, Work]]:
-    """Per adapter, what a row costs that is embedded, and one that is learned."""
+def row_works(network: Network, examples: Sequence[Example]) -> tuple[dict[str, tuple[Work, Work]], dict[str, str]]:
+    """(per adapter, what a row costs that is embedded and one that is learned; those only guessed, with the error)."""
     batch = to_device(collate(examples), torch.device("meta"))
     parts = defaultdict(list)
     for part in (*batch.source.parts, *batch.target.parts):
         parts[part.adapter].append(part)
-    names = {*parts, *(rows.adapter for rows in batch.losses)}
-    return {name: network.adapter(name).work(parts[name]) for name in names}
+    works, rough = dict[str, tuple[Work, Work]](), dict[str, str]()
+    for name in sorted({*parts, *(rows.adapter for rows in batch.losses)}):
+        adapter = network.adapter(name)
+        try:
+            works[name] = adapter.work(parts[name])
+        except Exception as error:  # an adapter is anybody's code, and an estimate must not end a run
+            works[name] = roughly(adapter)
+            rough[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    return works, rough
 
 
 def work_of(network: Network, per_row: Mapping[str, tuple[Work, Work]], examples: Sequence[Example]) -> Work:

@@ -132,6 +132,7 @@ def _train(
     room_for(folder.last, (3 + bool(settings.ema)) * 4 * generalist.parameters(), "a checkpoint")
     ledger = RunTerms([t for task in ready.tasks for t in task.maker.terms()], [t.card.name for t in ready.tasks])
     module = TrainingModule(generalist.network, ledger, settings)
+    module.given = run.settings.steps is not None
     precision = _precision(run, before, console)
     module.autocast_bf16 = precision == "bf16"
     structure = structure_of(module.optimization.groups)
@@ -146,7 +147,7 @@ def _train(
         opened = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
         checked = (note for note in run.notes if not note.endswith(NOT_COMPARED))
         told = [*told, *checked, *opened, *mixture.notes()]
-    elif rises := rate_note(before, settings):
+    elif rises := rate_note(before, settings, module.given):
         told.append(rises)
     for note in shortened(told):
         console.print(f"note: {note}", highlight=False, markup=False, style="dim")

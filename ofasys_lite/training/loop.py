@@ -15,9 +15,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.profilers import PassThroughProfiler
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
+from torch import Tensor
 
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.quarantine import Quarantine
@@ -29,6 +32,29 @@ from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.resume import Beginning
 from ofasys_lite.training.settings import TrainSettings, progress
 from ofasys_lite.training.steps import StepsModule
+
+
+class _Bare(Precision):
+    """Backward and update as torch does them: nothing here waits for Lightning's hooks around them."""
+
+    def pre_backward(self, tensor: Tensor, module: L.LightningModule) -> Tensor:  # type: ignore[override]
+        return tensor
+
+    def post_backward(self, tensor: Tensor, module: L.LightningModule) -> Tensor:  # type: ignore[override]
+        return tensor.detach()
+
+    def optimizer_step(self, optimizer: Any, model: Any, closure: Any, **options: Any) -> Any:  # type: ignore[override]
+        # an update that is asked for by hand has no closure to wait for
+        return optimizer.step(**options)
+
+
+class _Unmeasured(PassThroughProfiler):
+    """Lightning asks forty times a step to be measured, each time by a generator of its own."""
+
+    nothing = contextlib.nullcontext("")
+
+    def profile(self, action_name: str) -> contextlib.AbstractContextManager[str]:  # type: ignore[override]
+        return self.nothing
 
 
 class Progressing(L.Callback):
@@ -143,7 +169,7 @@ def callbacks_of(
     logs = Logs(folder, settings.log_every, mixture)
     callbacks: list[L.Callback] = [
         Quarantining(lost, folder),
-        Ending(),
+        Ending(folder, console),
         logs,
         Checkpoints(folder, settings.checkpoint_every),
     ]
@@ -173,7 +199,8 @@ def _trainer(
         max_epochs=-1,
         max_steps=-1 if settings.steps is None else settings.steps,
         callbacks=callbacks,
-        plugins=[WholeFiles()],
+        plugins=[WholeFiles(), _Bare()],
+        profiler=_Unmeasured(),
         logger=list(loggers) or False,
         enable_checkpointing=False,
         enable_progress_bar=False,

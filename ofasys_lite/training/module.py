@@ -59,6 +59,8 @@ class TrainingModule(L.LightningModule):
         self.network = network
         self.ledger = ledger
         self.settings = settings
+        #: Whether a user gave the steps; else they are what the tasks' epochs hold.
+        self.given = True
         self.sections = sections_of(network)
         self.optimization = Optimization(groups_of(network, settings), settings)
         self.average: dict[str, Tensor] = {}
@@ -125,14 +127,15 @@ class TrainingModule(L.LightningModule):
         with learned_products(self.onednn):
             if self.since is None:
                 self.since = time.monotonic()
-            counts, through, looking = self._agree(share)
+            own = self.ledger.count(share.packs)
+            counts, through, looking = self._agree(share, own)
             if self.failed:
                 # the quarantine tells why and ends the run
                 return
             self.whole = False
             step = self.global_step
             lone = self.trainer.world_size == 1
-            self.optimization.begin(step, learning_rate(self.settings, step, self.clock), lone)
+            self.optimization.begin(step, learning_rate(self.settings, step, self.clock, self.given), lone)
             # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
             with self.stop.interruptible() if self.first and lone else contextlib.nullcontext():
                 steps = self._look(share) if looking else ()
@@ -142,6 +145,12 @@ class TrainingModule(L.LightningModule):
                     # gradients of ranks are exchanged with the last pack only
                     with apart() if number < len(share.packs) - 1 else alone():
                         self._backward(pack, counts, share.step, number, steps[number] if steps else {})
+            # in place: attributes of a module that are set anew cost more than these sums
+            np.add(self.units, own.units, out=self.units)
+            np.add(self.samples, own.samples, out=self.samples)
+            for pack in share.packs:
+                written = sum(len(rows.terms_U) for rows in pack.losses if rows.side == "target")
+                self.rows[:] += (sum(pack.source.lengths), written)
             self.first = False
             self._update(step, through)
             self.whole = True
@@ -164,14 +173,19 @@ class TrainingModule(L.LightningModule):
         with torch.no_grad():
             for converter in self.network.converters:
                 converter.after_step(self.network, step)
-        self.average = followed(self.average, self.network, self.settings.ema, self.global_step)
+        if self.settings.ema > 0:
+            self.average = followed(self.average, self.network, self.settings.ema, self.global_step)
 
     @contextlib.contextmanager
     def _drawing(self, step: int, number: int) -> Iterator[None]:
         """A forward pass over a pack: every pass over it has the same dropout and the same draws."""
         # they follow from (seed, step, pack, rank): nothing of them is stored
         place = repr((self.settings.seed, step, number, self.global_rank)).encode()
-        torch.manual_seed(int.from_bytes(hashlib.sha256(place).digest()[:8], "big") >> 1)
+        seed = int.from_bytes(hashlib.sha256(place).digest()[:8], "big") >> 1
+        # as torch.manual_seed does, which also keeps a trace of all frames for each kind of device that is not there
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast_bf16):
             yield
 
@@ -198,15 +212,17 @@ class TrainingModule(L.LightningModule):
             self.manual_backward(loss * self.trainer.world_size)
         self._note(pack, losses.values_U.detach())
 
-    def _agree(self, share: Share) -> tuple[StepCounts, list[int], bool]:
+    def _agree(self, share: Share, counts: StepCounts) -> tuple[StepCounts, list[int], bool]:
         """Counts of the step, how much goes through each section, and whether all packs are to be looked at first.
 
         Over all ranks: one small all-reduce a step.
 
+        Args:
+            counts: Those of this rank.
+
         Raises:
             Interrupted: A signal has asked a rank to end: all of them end here, before the step.
         """
-        counts = self.ledger.count(share.packs)
         packs = np.array([used(self.sections, pack) for pack in share.packs], np.int64)
         through = packs.reshape(-1, len(self.sections)).sum(0)
         clock = int(1000 * self.seconds()) if self.ranks.number == 0 else 0
@@ -225,16 +241,11 @@ class TrainingModule(L.LightningModule):
 
     def _note(self, pack: Batch, values_U: Tensor) -> None:
         # nothing here waits for the device
-        self.sums = self.sums.to(values_U.device)
-        index = self.ledger.term_index(pack)
+        if self.sums.device != values_U.device:
+            self.sums = self.sums.to(values_U.device)
         if pack.losses:
-            terms_U = index[pack.terms_U]
+            terms_U = self.ledger.term_index(pack)[pack.terms_U]
             self.sums.index_add_(0, moved(terms_U, values_U.device), values_U.float())
-            np.add.at(self.units, terms_U, pack.units_U)
-        for task, _ in pack.samples:
-            self.samples[self.ledger.task_number[task]] += 1
-        written = sum(len(rows.terms_U) for rows in pack.losses if rows.side == "target")
-        self.rows += (sum(pack.source.lengths), written)
 
     def gathered(self) -> Gathered:
         """Losses, units, samples and rows since the last call, summed over ranks; begins anew."""

@@ -67,6 +67,11 @@ class Outlook:
             f"  memory{ranks}: {_short(found.rank.peak)}B ({_listed(found.rank.memory)})",
             f"  (probed: {_short(speed.fp32)}FLOP/s in products of {speed.rows} x {speed.width} x {speed.inner}{bf16}, "
             f"{_short(speed.block)} in a block)",
+            *(
+                f"note: rougher for the adapter {name}: what it computes could not be counted ({error}); each of its "
+                "matrices is taken to be used once a row"
+                for name, error in found.rough.items()
+            ),
             *self.unfit(),
         ]
         return [line for text in said for line in textwrap.wrap(text, 80, subsequent_indent="    ")]
@@ -77,7 +82,8 @@ class Outlook:
         if settings.steps is not None and self.steps < settings.steps:
             said.append(
                 f"warning: minutes={settings.minutes:g} end it after about {self.steps:,} of {settings.steps:,} steps; "
-                f"all of them take {duration(settings.steps * self.seconds)}"
+                f"all of them take {duration(settings.steps * self.seconds)}; the learning rate follows the steps, and "
+                "its schedule is cut short there"
             )
         here = self.expected.rank.peak * (1 if self.device.type == "cuda" else self.expected.ranks / settings.nodes)
         if self.room and here > self.room:

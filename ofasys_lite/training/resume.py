@@ -80,15 +80,20 @@ def facts_of(
     return {**same, **drawn, "contents": held, "mixture": mixture.fingerprint}
 
 
-def rate_note(before: Beginning, settings: TrainSettings) -> str:
+def rate_note(before: Beginning, settings: TrainSettings, given: bool = True) -> str:
     """What to say where nothing is left to train, or the learning rate jumps up as a run goes on; empty elsewhere.
 
     The schedule follows the share of the run that is done: a run that is made longer goes back on it.
+
+    Args:
+        given: Whether a user gave the steps.
     """
     done = progress(settings, before.step, before.seconds)
     if done >= 1:
         return f"step {before.step:,} was the last one: nothing is left to train; a larger steps= or minutes= goes on"
-    was, now = before.rate, learning_rate(settings, before.step, before.seconds)
+    if given and settings.steps is not None:
+        done = before.step / settings.steps
+    was, now = before.rate, learning_rate(settings, before.step, before.seconds, given)
     if not was or now <= 1.5 * was or done < settings.warmup:
         return ""
     return (

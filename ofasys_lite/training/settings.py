@@ -54,7 +54,8 @@ class TrainSettings:
 
     Attributes:
         steps: Optimizer steps; None leaves the end to `minutes`.
-        minutes: Wall time of training, validations included; None leaves the end to `steps`. Whichever ends first.
+        minutes: Wall time of training, validations included; None leaves the end to `steps`. Whichever ends first;
+            where both are given the learning rate follows `steps`, and minutes only stop the run.
         seed: Seed of the mixture, the samples' generators, the weights and dropout.
         samples_per_step: Samples of a step, over all packs and ranks.
         source_budget: Source rows of a pack.
@@ -196,9 +197,19 @@ def _spelt(key: str, value: object) -> object:
     return _SPELLINGS.get(key, {}).get(text, value)
 
 
-def learning_rate(settings: TrainSettings, step: int, seconds: float) -> float:
-    """Learning rate after `step` steps: linear warm-up, then a cosine down to `final` of the peak, or constant."""
-    done = min(1.0, max(0.0, progress(settings, step, seconds)))
+def learning_rate(settings: TrainSettings, step: int, seconds: float, given: bool = True) -> float:
+    """Learning rate after `step` steps: linear warm-up, then a cosine down to `final` of the peak, or constant.
+
+    Where a user gave the steps it follows them alone: a slow machine then trains as a quick one does, only longer, and
+    `minutes` are a cap that stops it.
+
+    Args:
+        seconds: Training time so far.
+        given: False where `steps` are what the tasks' epochs hold: then it goes by what ends the run first.
+    """
+    by_steps = given and settings.steps is not None
+    done = step / (settings.steps or 1) if by_steps else progress(settings, step, seconds)
+    done = min(1.0, max(0.0, done))
     if done < settings.warmup:
         return settings.lr * max(done / settings.warmup, 1e-3)
     if settings.schedule == "constant":

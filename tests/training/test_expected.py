@@ -72,7 +72,7 @@ def test_operations_and_kept_numbers_of_a_task_are_those_that_torch_counts(name:
     network = network_of(ready, worlds.tiny())
     examples = examples_of(ready.tasks[0], 0)
     assert len(examples) == 16
-    work = work_of(network, row_works(network, examples[:4]), examples)
+    work = work_of(network, row_works(network, examples[:4])[0], examples)
     flops, kept = measured(network, examples)
     assert len(examples) * work.flops == pytest.approx(flops, rel=0.03)
     assert len(examples) * work.kept == pytest.approx(kept, rel=0.1)
@@ -90,10 +90,34 @@ def test_other_sizes_cost_what_torch_counts(sizes: dict[str, Any]) -> None:
     ready = worlds.ready([worlds.task("caption")])
     network = network_of(ready, worlds.tiny(**sizes))
     examples = examples_of(ready.tasks[0], 0)
-    work = work_of(network, row_works(network, examples[:4]), examples)
+    work = work_of(network, row_works(network, examples[:4])[0], examples)
     flops, kept = measured(network, examples)
     assert len(examples) * work.flops == pytest.approx(flops, rel=0.03)
     assert len(examples) * work.kept == pytest.approx(kept, rel=0.1)
+
+
+def test_an_adapter_that_cannot_be_counted_makes_an_estimate_rougher_and_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ready = worlds.ready([worlds.task("caption")])
+    network, settings = network_of(ready, worlds.tiny()), TrainSettings(steps=2, samples_per_step=4)
+    mixture = Mixture([MixtureTask("caption", len(ready.tasks[0].sources["train"]))], 0, 4)
+    given = (ready.tasks, network, groups_of(network, settings), mixture, settings)
+    exact = expect(*given)
+    assert exact.rough == {}
+
+    def embed(*_: Any) -> Any:
+        raise ValueError("asks for values\nand more")
+
+    monkeypatch.setattr(type(network.adapter("image")), "embed", embed)
+    found = expect(*given)
+    assert found.rough == {"image": "ValueError: asks for values"}
+    assert 0 < found.flops != exact.flops
+    speed = Speed(512, 1024, 4096, 1e12, 0.0, 5e11)
+    shown = Outlook(found, settings, network.config, speed, torch.device("cpu"), 0).lines()
+    said = " ".join(" ".join(shown).split())
+    assert "note: rougher for the adapter image: what it computes could not be counted (ValueError: asks for" in said
+    assert all(len(line) <= 80 for line in shown)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -181,7 +205,8 @@ def test_it_is_said_which_budget_does_not_fit() -> None:
     assert fits.unfit() == []
     short = outlook(100 * 10**9, steps=200, minutes=1)
     assert short.unfit() == [
-        "warning: minutes=1 end it after about 60 of 200 steps; all of them take 3.3 minutes",
+        "warning: minutes=1 end it after about 60 of 200 steps; all of them take 3.3 minutes; the learning rate "
+        "follows the steps, and its schedule is cut short there",
     ]
     large = outlook(64 * 10**9, steps=30)
     (said,) = large.unfit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from dataclasses import fields
@@ -12,6 +13,7 @@ import pytest
 import tiny_worlds as worlds
 import torch
 import yaml
+from rich.console import Console
 
 from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.errors import CardError, OfasysError
@@ -137,6 +139,33 @@ def test_the_larger_share_of_steps_and_minutes_counts() -> None:
     settings = TrainSettings(steps=100, minutes=1.0)
     assert progress(settings, 30, 15.0) == pytest.approx(0.3)
     assert progress(settings, 30, 45.0) == pytest.approx(0.75)
+
+
+def test_the_rate_follows_given_steps_alone_and_minutes_where_there_are_none() -> None:
+    both, minutes = (TrainSettings(steps=steps, minutes=1.0, lr=1.0, warmup=0.9) for steps in (100, None))
+    assert [learning_rate(both, 45, seconds) for seconds in (0.0, 45.0)] == pytest.approx([0.5, 0.5])
+    assert learning_rate(minutes, 30, 45.0) == pytest.approx(0.75 / 0.9)
+    # what epochs hold was not chosen: the run goes by what ends it first
+    assert learning_rate(both, 45, 54.0, given=False) == pytest.approx(1.0)
+
+
+def test_minutes_that_end_a_run_in_steps_leave_its_rates_and_say_where_they_cut_it(tmp_path: Path) -> None:
+    said = io.StringIO()
+    told = Console(file=said, width=1000)
+    worlds.run([worlds.task("spell")], tmp_path / "run", steps=500, minutes=1e-4, warmup=0, log_every=1, console=told)
+    rates = [row["lr"] for row in RunFolder(tmp_path / "run").history() if row["kind"] == "step"]
+    assert len(rates) < 50
+    whole = TrainSettings(steps=500, lr=5e-3, warmup=0)
+    assert rates == pytest.approx([learning_rate(whole, n + 1, 0.0) for n in range(len(rates))])
+    assert f"minutes=0.0001 ended the run after {len(rates)} of its 500 steps" in said.getvalue()
+    assert f"cut short at a learning rate of {rates[-1]:.2g}, where the last step has 0.0001" in said.getvalue()
+    assert f"resume={tmp_path / 'run'} with larger minutes= goes on" in said.getvalue()
+
+
+def test_a_run_that_comes_to_its_last_step_says_nothing_of_a_cut(tmp_path: Path) -> None:
+    said = io.StringIO()
+    worlds.run([worlds.task("spell")], tmp_path / "run", steps=2, minutes=60.0, console=Console(file=said, width=1000))
+    assert "cut short" not in said.getvalue()
 
 
 @pytest.mark.parametrize(

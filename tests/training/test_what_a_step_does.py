@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,17 +108,24 @@ def test_ranks_multiply_their_loss_so_that_averaged_gradients_are_those_of_one(
 def test_dropout_is_seeded_anew_in_every_step_and_pack_and_alike_in_a_second_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, seeds = Network.forward, []
+    forward, seeds, states, traces = Network.forward, list[int](), list[Tensor](), list[Any]()
 
     def noted(self: Network, *args: Any, **kwargs: Any) -> Any:
+        if not seeds:  # building the model has seeded by torch
+            monkeypatch.setattr(traceback, "format_stack", lambda *_: traces.append(1) or [])
         seeds.append(torch.initial_seed())
+        states.append(torch.get_rng_state())
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(Network, "forward", noted)
     for name in ("first", "second"):
         run(tmp_path / name, steps=3, samples_per_step=16, source_budget=150, target_budget=150)
+        assert not traces or name == "second"  # of frames, kept for devices that are not there; building seeds by torch
     count = len(seeds) // 2
     assert count > 3  # several packs in some step
+    assert all(
+        torch.equal(state, torch.manual_seed(seed).get_state()) for seed, state in zip(seeds, states, strict=True)
+    )
     assert seeds[:count] == seeds[count:]
     assert len(set(seeds[:count])) == count
 
