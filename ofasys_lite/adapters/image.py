@@ -26,7 +26,6 @@ from ofasys_lite.adapters.rebuilding import Rebuilder
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.pack import Part
 from ofasys_lite.model import make_linear, moved
-from ofasys_lite.preprocess.base import Grid
 from ofasys_lite.preprocess.media import setting
 
 _FREQUENCIES = 6
@@ -71,8 +70,8 @@ class GridAdapter(Adapter):
         """
         if not part.counts:
             return self.mask.new_zeros(0, self.width) + self.touch()
-        shapes, frames = self._shapes(part), self._frames(part)
-        hidden = self._hidden(part) if any(part.sizes.get("mask", ())) else None
+        shapes, frames = self._shapes(part)
+        hidden = self._hidden(part, shapes) if any(part.sizes.get("mask", ())) else None
         x_PE = self._cells(part, shapes, frames, hidden)
         if any(count == 2 for count in frames):
             x_PD = self._merged_pairs(x_PE, shapes, frames)
@@ -133,8 +132,12 @@ class GridAdapter(Adapter):
             groups.setdefault(shape, []).append(i)
         return list(groups.values())
 
-    def features(self, x_NCHW: Tensor, lines: int, columns: int) -> Tensor:
-        """(N, lines, columns, E) of normalised images (N, 3, lines * f, columns * f) whose masked cells are zero."""
+    def features(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
+        """(N, L, C, E) of normalised images (N, 3, L * f, C * f) whose masked cells are zero.
+
+        Args:
+            inside_NLC: Which cells belong to their image; None where all do, as in calls of images of equal size.
+        """
         raise TypeError(f"{type(self).__name__} does not say how to see an image")
 
     def merged(self, x_PE: Tensor) -> Tensor:
@@ -158,11 +161,11 @@ class GridAdapter(Adapter):
         pieces = (pair for part in asked.parts for pair in zip(part.sizes["pixels"], part.counts, strict=True))
         return sum(pixels == 2 * count * cell for pixels, count in pieces)
 
-    def _hidden(self, part: Part) -> list[Tensor]:
+    def _hidden(self, part: Part, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Of each image, or pair of frames, which of its cells are masked."""
         masks = part.arrays["mask"].split(list(part.sizes["mask"]))
         whole = [mask if len(mask) else mask.new_zeros(count) for mask, count in zip(masks, part.counts, strict=True)]
-        sizes = [lines * columns for lines, columns in self._shapes(part)]
+        sizes = [lines * columns for lines, columns in shapes]
         return whole if len(whole) == len(sizes) else list(torch.split(torch.cat(whole), sizes))
 
     def _call(self, pixels: list[Tensor], hidden: list[Tensor] | None, sizes: Sequence[tuple[int, int]]) -> Tensor:
@@ -175,32 +178,26 @@ class GridAdapter(Adapter):
             seen_NLC = seen_NLC if inside_NLC is None else seen_NLC & inside_NLC
         if seen_NLC is not None:
             x_NHWC = x_NHWC * enlarged(seen_NLC, self.cell)
-        return self._seen(x_NHWC.permute(0, 3, 1, 2), inside_NLC)
+        return self.features(x_NHWC.permute(0, 3, 1, 2), inside_NLC)
 
-    def _seen(self, x_NCHW: Tensor, inside_NLC: Tensor | None) -> Tensor:
-        return self.features(x_NCHW, x_NCHW.shape[2] // self.cell, x_NCHW.shape[3] // self.cell)
+    def _shapes(self, part: Part) -> tuple[list[tuple[int, int]], list[int]]:
+        """(lines, columns) of cells and number of frames (of a pair 2) of each image or pair of frames.
 
-    def _shapes(self, part: Part) -> list[tuple[int, int]]:
-        """(lines, columns) of cells of each image, or pair of frames, from grids known on the host."""
-        return [(grid[1], grid[2]) for grid in map(_grid, part.grids) for _ in range(grid[0])]
-
-    def _frames(self, part: Part) -> list[int]:
-        """Of each image 1, of each pair of frames 2; ShapeError where pixels do not fill their cells."""
-        found = []
-        for i, (count, grid) in enumerate(zip(part.counts, map(_grid, part.grids), strict=True)):
-            pixels = part.sizes["pixels"][i]
+        Raises:
+            ShapeError: Pixels do not fill their cells.
+        """
+        shapes, found = list[tuple[int, int]](), list[int]()
+        for i, (count, known) in enumerate(zip(part.counts, part.grids, strict=True)):
+            grid, pixels = known or (0, 0, 0), part.sizes["pixels"][i]
             frames, rest = divmod(pixels, count * self.cell**2) if count else (0, 0)
             if math.prod(grid) != count or rest or frames not in (1, 2):
                 raise ShapeError(
                     f"image {i} of the pack: {pixels} pixels in a grid of {part.grids[i]} do not fill {count} cells of "
                     f"{self.cell} x {self.cell} pixels"
                 )
+            shapes += [(grid[1], grid[2])] * grid[0]
             found += [frames] * grid[0]
-        return found
-
-
-def _grid(grid: Grid | None) -> Grid:
-    return grid or (0, 0, 0)
+        return shapes, found
 
 
 class ImageAdapter(GridAdapter):
@@ -216,12 +213,7 @@ class ImageAdapter(GridAdapter):
         self.stem: ConvStem | LinearStem = LinearStem(patch, shared.width)
         if stem == "conv":
             self.stem = ConvStem(patch, list(widths), shared.width, blocks)
-        self._pairs(self._last.in_features)
-
-    @property
-    def _last(self) -> nn.Linear:
-        """The stem's last, linear layer."""
-        return self.stem.merge if isinstance(self.stem, ConvStem) else self.stem.cell
+        self._pairs(self.stem.merge.in_features)
 
     def together(self, shapes: Sequence[tuple[int, int]]) -> list[list[int]]:
         """Images of equal size; on a GPU convolutions take those of like size in one call, with gaps behind them."""
@@ -231,10 +223,11 @@ class ImageAdapter(GridAdapter):
 
     def merged(self, x_PE: Tensor) -> Tensor:
         """(P, D), one product for all images of a pack."""
-        x_PD: Tensor = self._last(x_PE)
+        x_PD: Tensor = self.stem.merge(x_PE)
         return x_PD
 
-    def _seen(self, x_NCHW: Tensor, inside_NLC: Tensor | None) -> Tensor:
+    def features(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
+        """(N, L, C, E) of the stem, before its last layer."""
         return self.stem.cells(x_NCHW, inside_NLC)
 
 

@@ -90,6 +90,11 @@ class LinearStem(nn.Module):
         self.side = 2 * patch
         self.cell = make_linear(3 * self.side**2, width)
 
+    @property
+    def merge(self) -> nn.Linear:
+        """The linear map: all that follows the cells, as in a ConvStem."""
+        return self.cell
+
     def cells(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
         """(N, h / f, w / f, 3 f f): the pixels of each cell; cells do not see each other."""
         return cells_of(x_NCHW.permute(0, 2, 3, 1), self.side)

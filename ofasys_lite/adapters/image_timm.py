@@ -59,8 +59,9 @@ class TimmAdapter(GridAdapter):
                 module.eval()
         return self
 
-    def features(self, x_NCHW: Tensor, lines: int, columns: int) -> Tensor:
-        """(N, lines, columns, D): the map averaged, or interpolated where it is coarser than the cells."""
+    def features(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
+        """(N, L, C, D): the map averaged, or interpolated where it is coarser than the cells."""
+        lines, columns = x_NCHW.shape[2] // self.cell, x_NCHW.shape[3] // self.cell
         map_NCHW = self.backbone(x_NCHW * self.scale + self.shift)[-1]
         high, wide = map_NCHW.shape[-2:]
         if (high, wide) != (lines, columns):

@@ -61,7 +61,7 @@ def product(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
 def matmul(a_MK: Tensor, b_KN: Tensor) -> Tensor:
     """(M, N): the product of what a training has computed, through which nothing is learned; or (B, M, N) of many."""
     few = a_MK.shape[-2:].numel() * b_KN.shape[-1] < FEW * SMALL_LEARNED
-    if few or not isinstance(_NOW.get(), _Learning) or not _takes(a_MK):
+    if few or not isinstance(_NOW.get(), _Learning) or a_MK.dtype != torch.float32:
         return a_MK @ b_KN
     if a_MK.ndim == 2:
         return _multiply(a_MK, b_KN.t(), None)
@@ -98,15 +98,11 @@ class _Learning:
 
     def __call__(self, x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         """(R, O)."""
-        if not _takes(x_RI) or x_RI.ndim != 2 or weight_OI.numel() < SMALL_LEARNED:
+        takes = x_RI.is_cpu and x_RI.dtype == torch.float32 and x_RI.ndim == 2 and x_RI.numel() > 0
+        if not takes or weight_OI.numel() < SMALL_LEARNED or torch.is_autocast_enabled("cpu"):
             return F.linear(x_RI, weight_OI, bias_O)
         found: Tensor = _Learned.apply(x_RI, weight_OI, bias_O)  # type: ignore[no-untyped-call]
         return found
-
-
-def _takes(x: Tensor) -> bool:
-    """Whether oneDNN may multiply it in place of torch."""
-    return x.is_cpu and x.dtype == torch.float32 and x.numel() > 0 and not torch.is_autocast_enabled("cpu")
 
 
 class _Learned(torch.autograd.Function):

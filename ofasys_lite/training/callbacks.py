@@ -18,7 +18,7 @@ from ofasys_lite.data.quarantine import Quarantine, Quarantined
 from ofasys_lite.errors import OfasysError, WriteError
 from ofasys_lite.layout.loader import Share
 from ofasys_lite.run.run_folder import RunFolder
-from ofasys_lite.signals import Interrupted
+from ofasys_lite.signals import SIGNALS, Interrupted
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.settings import learning_rate
 from ofasys_lite.writing import atomic
@@ -274,7 +274,8 @@ class Validating(L.Callback):
                 self._score(trainer, module)
             except BaseException as raised:  # the other ranks must hear of it
                 error = raised
-        failed, *asked = module.ranks.total([int(error is not None), *module.asked()])
+        stopped = [int(module.stop.number == number) for number in SIGNALS]
+        failed, *asked = module.ranks.total([int(error is not None), *stopped])
         module.interrupt(asked)
         if error is not None:
             raise error

@@ -110,10 +110,6 @@ class TrainingModule(L.LightningModule):
         bf16, onednn = self.ranks.total([int(self.autocast_bf16 and first), int(self.onednn and first)])
         self.autocast_bf16, self.onednn = bool(bf16), bool(onednn)
 
-    def asked(self) -> list[int]:
-        """Per signal, whether it has asked this rank to end."""
-        return [int(self.stop.number == number) for number in SIGNALS]
-
     def interrupt(self, asked: npt.ArrayLike) -> None:
         """Raises Interrupted on all ranks alike if one of them was asked; `asked` is a sum over ranks."""
         for number, count in zip(SIGNALS, np.asarray(asked), strict=True):
@@ -228,7 +224,7 @@ class TrainingModule(L.LightningModule):
         clock = int(1000 * self.seconds()) if self.ranks.number == 0 else 0
         # a lone pack sees the whole step anyway
         alone = self.ranks.count == len(share.packs) == 1
-        told = [*self.asked(), 0 if alone else asking(share.packs)]
+        told = [*(int(self.stop.number == number) for number in SIGNALS), 0 if alone else asking(share.packs)]
         told += [len(share.refused), share.failure is not None, clock]
         own = (counts.units, counts.samples, through, np.array(told))
         summed = self.ranks.total(np.concatenate(own))
