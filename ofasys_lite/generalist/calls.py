@@ -195,7 +195,7 @@ def decode_options(plan: Plan, held: Mapping[str, Any], given: Mapping[str, Any]
 
 
 def closed_line(line: str, closed: Collection[str] | Mapping[str, Collection[str]], types: Collection[str]) -> str:
-    """The line with `closed_set=(...)` on its written slots.
+    """The line with `closed_set=(...)` on its written slots, or on the right side of `<->`.
 
     Args:
         closed: The values of the only written slot, or values by column.
@@ -204,8 +204,7 @@ def closed_line(line: str, closed: Collection[str] | Mapping[str, Collection[str
         CardError: No values, or a slot that is not there.
     """
     tree = parse(line, types=frozenset(types))
-    written = () if tree.templates[0].align else tree.templates[0].targets
-    names = [_name(slot) for side in written for slot in _slots(side) if _learned(slot)]
+    names = [_name(slot) for side in tree.templates[0].targets for slot in _slots(side) if _learned(slot)]
     if isinstance(closed, Mapping):
         wanted = {str(name): _values(values, str(name)) for name, values in closed.items()}
     elif len(names) == 1:

@@ -221,6 +221,8 @@ def wrong_for(plan: Plan, values: Mapping[str, Any], said: Iterable[str]) -> tup
     Args:
         said: Names of those that were given; the others are the line's own.
     """
+    if plan.alignment is not None and (given := list(said)):
+        return f"{given[0]}: a line with `<->` writes nothing", "leave decoding options out"
     ways = plan.ways()
     wrong = _unfit(values, ways)
     if wrong is None and not plan.cannot_train:

@@ -15,8 +15,9 @@ import tiny_worlds as worlds
 import torch
 from torch.nn import functional as F
 
+from ofasys_lite import GeneralistModel
 from ofasys_lite.adapters.align import AlignAdapter
-from ofasys_lite.errors import CheckpointError, DataError, OfasysError
+from ofasys_lite.errors import CardError, CheckpointError, DataError, OfasysError
 from ofasys_lite.generalist.embedding import Index, embed, predict_pairs
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import predict
@@ -269,6 +270,32 @@ def test_vectors_pairs_classes_and_candidates(trained: tuple[Generalist, Path]) 
     assert all(len(each) == 2 and each[0].score >= each[1].score for each in found)
     loaded = Generalist.from_pretrained(folder)
     assert np.array_equal(embed(loaded, asked, 0), left)
+
+
+def test_a_call_gives_a_similarity_or_one_of_any_values(trained: tuple[Generalist, Path]) -> None:
+    model = GeneralistModel.from_pretrained(trained[1])
+    row = DATA["test"][1]
+    assert model("pairs", img=row["img"], cap=row["cap"]).value > 0.8
+    assert model("sort", img=row["img"]).text == row["label"]
+    line = "[IMAGE:img] <-> a photo of [TEXT:cap]"
+    assert (
+        model(line, img=row["img"], closed_set=["a red one", "a blue one", f"a {row['label']} one"]).text == row["cap"]
+    )
+    found = model.nearest("pairs", [{"id": n, "cap": f"a {n} one"} for n in COLOURS], img=row["img"], top=1)
+    assert [[match.id for match in each] for each in found] == [[row["label"]]]
+    assert model.embed("pairs", cap="a red one").shape == (1, model.config.width)
+    assert model.embed("pairs", [row, row], side="left").shape == (2, model.config.width)
+    for wrong, message in (
+        ({"img": row["img"], "cap": row["cap"]}, "both sides are given"),
+        ({}, "no side is given whole"),
+        ({"cap": "x", "side": "top"}, "unknown side `top`"),
+    ):
+        with pytest.raises(DataError, match=message):
+            model.embed("pairs", **wrong)
+    with pytest.raises(DataError, match="has no sides"):
+        model.embed("caption", img=row["img"])
+    with pytest.raises(CardError, match="beam: a line with `<->` writes nothing"):
+        model("sort", img=row["img"], beam=4)
 
 
 def test_rows_that_hold_nothing_on_a_side_are_told(trained: tuple[Generalist, Path]) -> None:
