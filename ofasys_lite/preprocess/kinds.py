@@ -47,9 +47,11 @@ class Shown:
         picture: PIL image, (h, w, 3) uint8 array, or bytes or path of an image file; boxes are drawn into it.
         sound: (samples (n,), rate in Hz), or bytes or path of a sound file.
         moving: Bytes of an animated GIF or WebP, where `picture` is a still of what moves.
+        scale: Pixels of the picture per pixel of the value, by which boxes are drawn.
     """
 
     text: str = ""
     picture: Any = None
     sound: Any = None
     moving: bytes | None = None
+    scale: float = 1.0

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _GREY = 128  # of hidden cells, where a person looks at them
-#: Frames of a strip, and those in a line of it; pixels of the higher side above which they are reduced.
-_STRIP, _LINE, _SIDE = 8, 4, 160
+#: Frames of a strip; pixels of a line of it, and of a frame's longer side, above which it is reduced.
+_STRIP, _LINE, _SIDE = 8, 680, 160
 #: Share of a clip that `window` keeps, at least.
 _WINDOW = 0.5
 
@@ -280,14 +280,15 @@ class VideoPreprocess(Preprocess):
         return strip([Image.fromarray(np.dstack(pair)) for pair in zip(colours, alpha, strict=True)])
 
     def show(self, value: Any) -> Shown | None:
-        """A strip of frames, evenly taken, with their number and duration; what `seen` gave as it is."""
+        """A strip of frames with their number and duration, boxes in the first; what `seen` gave as it is."""
         if hasattr(value, "getbbox") and not getattr(value, "is_animated", False):
             return Shown(picture=value)
         with open_clip(value, self.context.folder, self.chosen(()).limits) as clip:
             header = clip.header
             images = clip.at(moments(header, _STRIP, None, _STRIP))
         length = "" if header.seconds is None else f", {header.seconds:.1f} s"
-        return Shown(f"{header.frames} frames of {images[0].width} x {images[0].height}{length}", strip(images))
+        told = f"{header.frames} frames of {images[0].width} x {images[0].height}{length}"
+        return Shown(told, strip(images), scale=_reduced(images[0]))
 
 
 def frames_of(piece: Piece, cell: int) -> npt.NDArray[np.uint8]:
@@ -298,14 +299,13 @@ def frames_of(piece: Piece, cell: int) -> npt.NDArray[np.uint8]:
 
 
 def strip(images: list[Image.Image]) -> Image.Image:
-    """Frames side by side, in lines of four, on white."""
+    """Frames side by side, in lines, on white; large ones are reduced."""
     from PIL import Image
 
-    height, width = images[0].height, images[0].width
-    scale = min(1.0, _SIDE / max(height, width))
-    height, width = max(1, round(height * scale)), max(1, round(width * scale))
+    scale = _reduced(images[0])
+    height, width = (max(1, round(side * scale)) for side in (images[0].height, images[0].width))
     gap = max(1, width // 16)
-    columns = min(_LINE, len(images))
+    columns = min(len(images), max(1, (_LINE + gap) // (width + gap)))
     lines = -(-len(images) // columns)
     size = (columns * (width + gap) - gap, lines * (height + gap) - gap)
     sheet = Image.new("RGBA", size, (255, 255, 255, 255))
@@ -315,3 +315,8 @@ def strip(images: list[Image.Image]) -> Image.Image:
             shown = shown.resize((width, height))
         sheet.paste(shown, (number % columns * (width + gap), number // columns * (height + gap)))
     return sheet
+
+
+def _reduced(image: Image.Image) -> float:
+    """Pixels of a strip per pixel of a frame."""
+    return min(1.0, _SIDE / max(image.height, image.width))

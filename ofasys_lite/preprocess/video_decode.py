@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.media import Source, found, locate, read_bytes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Base64 of the first bytes of MP4 and MOV, Matroska and WebM, GIF, WebP and AVI, MPEG-TS.
 BASE64_HEADS = ("AAAAI", "AAAAF", "AAAAG", "AAAAH", "GkXfo", "R0lGOD", "UklGR", "R0ZA", "R0AA")
+_SHAPES = "shapes: (t, h, w), (t, h, w, c), (t, c, h, w)"
 _HELP = "a VIDEO is a path, URL, bytes, {bytes, path}, array (t, h, w, 3), list of pictures, or {frames, fps}"
 #: Beginnings of picture files that hold one picture and no more.
 _STILL = (b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*")
@@ -83,14 +85,12 @@ def _in_memory(value: Any, folder: str | None, limits: Limits) -> Clip:
         rate = getattr(value.metadata, "average_fps", rate)
     elif hasattr(value, "getbbox"):
         return _of_pil(value, folder, limits)
-    elif hasattr(value, "__array__"):
-        value = np.asarray(value)
+    elif hasattr(value, "__array__") or (isinstance(value, list) and value and isinstance(value[0], list)):
+        value = _as_array(value)
         if value.ndim == 3 and (value.shape[2] in (1, 3, 4) or value.shape[0] in (1, 3, 4)):
             raise DataError(f"cannot read video: found {found(value)}, one picture", help="shape: (t, h, w, 3)")
         if value.ndim not in (3, 4):
-            raise DataError(
-                f"cannot read video: found {found(value)}", help="shapes: (t, h, w), (t, h, w, c), (t, c, h, w)"
-            )
+            raise DataError(f"cannot read video: found {found(value)}", help=_SHAPES)
     elif not isinstance(value, (list, tuple)):
         raise DataError(f"cannot read video: found {found(value)}", help=_HELP)
     if not len(value):
@@ -100,6 +100,14 @@ def _in_memory(value: Any, folder: str | None, limits: Limits) -> Clip:
     if not isinstance(rate, (int, float, np.number)) or not 0 < float(rate) < math.inf:
         raise DataError(f"cannot read video: frames with the rate {rate!r}", help="`fps` is a number above 0")
     return Frames(value, np.arange(1, len(value) + 1) / float(rate), folder, limits)
+
+
+def _as_array(value: Any) -> npt.NDArray[Any]:
+    """An array, or what lists of lists of numbers are."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise DataError("cannot read video: lists of numbers of uneven length", help=_SHAPES) from None
 
 
 def _of_pil(image: Image.Image, folder: str | None, limits: Limits) -> Clip:

@@ -97,13 +97,18 @@ def look_block(look: Shown, label: str, predicted: Sequence[Any] = (), reference
     """The block of how a value looks; None where its picture or sound cannot be read."""
     shot = look.picture
     if isinstance(shot, (bytes, Path)) or (shot is not None and media_kind(shot) == kinds.PICTURE):
-        image = picture(shot, predicted, reference)
+        image = picture(shot, *(scaled(boxes, look.scale) for boxes in (predicted, reference)))
         if image is not None:
             uri, boxed = data_uri(image), bool(predicted or reference)
             return Block("picture", label, look.text, uri, boxed=boxed)
     if look.sound is not None and media_kind(look.sound) == kinds.SOUND:
         return Block("sound", label, look.text, data_uri(spectrogram(look.sound)), wav_uri(look.sound))
     return Block("text", label, _short(look.text)) if look.text else None
+
+
+def scaled(boxes: Sequence[Any], scale: float) -> list[Any]:
+    """(box, label) pairs in the pixels of a picture that is `scale` times what the boxes were measured in."""
+    return [(tuple(side * scale for side in box), label) for box, label in boxes]
 
 
 def _input_block(source: SampleInput, predicted: Sequence[Any], reference: Sequence[Any]) -> Block:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ofasys_lite.metrics.baselines.problem import media_kind
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.kinds import Shown
-from ofasys_lite.report.blocks import Block, answer_look, input_look, value_block
+from ofasys_lite.report.blocks import Block, answer_look, input_look, scaled, value_block
 from ofasys_lite.report.results import RunResults, Sample
 from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE, boxes_of, picture, png, spectrogram
 from ofasys_lite.writing import write_atomic
@@ -59,7 +59,7 @@ def _image(look: Shown | None, *boxes: Sequence[Any]) -> Image.Image | None:
     if look is None:
         return None
     if look.picture is not None and media_kind(look.picture) == kinds.PICTURE:
-        return picture(look.picture, *boxes)
+        return picture(look.picture, *(scaled(each, look.scale) for each in boxes))
     if look.sound is not None and media_kind(look.sound) == kinds.SOUND:
         return spectrogram(look.sound, _SHEET.inner, 80)
     return None

@@ -110,7 +110,12 @@ def _kept(value: Any, look: Shown | None) -> Any:
 
 def _look(look: Shown) -> dict[str, Any]:
     picture = None if look.picture is None else _file(look.picture, png)
-    return {"text": look.text, "picture": picture, "sound": None if look.sound is None else _file(look.sound, _wav)}
+    return {
+        "text": look.text,
+        "picture": picture,
+        "sound": None if look.sound is None else _file(look.sound, _wav),
+        "scale": look.scale,
+    }
 
 
 def _file(value: Any, made: Callable[[Any], bytes | None]) -> Any:

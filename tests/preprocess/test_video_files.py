@@ -126,7 +126,7 @@ def test_frames_in_memory_are_a_clip(tmp_path: Path) -> None:
     for path, each in zip(paths, pixels, strict=True):
         Image.fromarray(each).save(path)
     values: list[Any] = [pixels, list(pixels), [Image.fromarray(each) for each in pixels], pixels.transpose(0, 3, 1, 2)]
-    values += [paths, [{"bytes": path.read_bytes(), "path": None} for path in paths]]
+    values += [pixels.tolist(), paths, [{"bytes": path.read_bytes(), "path": None} for path in paths]]
     for value in values:
         assert header(value) == Header(6, None, 48, 64)
         assert shown(value, 0.5, 2.5, 5.5) == [0, 2, 5]
@@ -150,6 +150,7 @@ def test_what_is_no_clip_says_what_it_is(tmp_path: Path) -> None:
     assert "it has no frames" in refused([])
     assert "its frames differ in size: 64 x 48 and 32 x 48" in refused([frames(1)[0], frames(1, 48, 32)[0]])
     assert "found a value of type int" in refused(7)
+    assert "lists of numbers of uneven length" in refused([[[1, 2], [3]], [[4, 5]]])
     assert "frames with the rate 0" in refused({"frames": frames(2), "fps": 0})
 
 
