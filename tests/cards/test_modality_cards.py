@@ -1,8 +1,12 @@
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from ofasys_lite.cards import AttributeSpec, instruction_lines, load_modality_card, modalities
+from ofasys_lite.cards.overrides import with_settings
+from ofasys_lite.cards.stored import stored_modalities
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction.places import Origin
 
@@ -95,3 +99,28 @@ def test_the_library_of_lines_skips_comments_and_keeps_places(tmp_path: Path) ->
     found = instruction_lines(tmp_path / "vision.txt")
     assert [text for text, _ in found] == ["[IMAGE:a] -> [TEXT:b]", " #[TEXT:a] -> [TEXT:b]"]
     assert found[0][1] == Origin(str(tmp_path / "vision.txt"), 3)
+
+
+def test_a_card_like_another_has_its_adapter_and_its_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "modalities"
+    folder.mkdir()
+    (folder / "sensor.yaml").write_text(HEAD + "like: AUDIO\nsettings: {mels: 8, own: 1}\n")
+    cards = modalities([tmp_path])
+    card, audio = cards["SENSOR"], cards["AUDIO"]
+    assert card.adapter_name == "audio"
+    assert card.settings == {**audio.settings, "mels": 8, "own": 1}
+    assert set(card.shared) == set(audio.settings) - {"mels"}
+    changed = with_settings(cards, {"AUDIO": {"mels": 40, "channels": 16}, "SENSOR": {"own": 2}})
+    assert changed["SENSOR"].settings["channels"] == 16  # of what it is like
+    assert (changed["SENSOR"].settings["mels"], changed["SENSOR"].settings["own"]) == (8, 2)
+    assert with_settings(cards, {"SENSOR": {"channels": 4}})["AUDIO"].settings["channels"] == audio.settings["channels"]
+    for wrong in ("like: AUDOI", "like: SENSOR", "like: VIDEO"):
+        (folder / "sensor.yaml").write_text(HEAD + wrong + "\n")
+        with pytest.raises(CardError, match="`like` is"):
+            modalities([tmp_path])
+
+
+def test_the_settings_of_a_card_like_another_survive_an_export() -> None:
+    card = modalities()["VIDEO"]
+    stored = stored_modalities({"VIDEO": json.loads(json.dumps(asdict(card)))})["VIDEO"]
+    assert (stored.like, stored.shared, stored.settings) == (card.like, card.shared, card.settings)

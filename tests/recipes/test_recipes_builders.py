@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 import re
 import sqlite3
@@ -15,8 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
-from ofasys_lite.recipes import digits, easy_vqa, g2p, intents, scenes, sudoku, text_to_sql, translation, ui_translation
+from ofasys_lite.recipes import (
+    digits,
+    easy_vqa,
+    g2p,
+    intents,
+    moving_digits,
+    scenes,
+    sudoku,
+    text_to_sql,
+    translation,
+    ui_translation,
+)
 from ofasys_lite.recipes.digits import digit_group, png
 from ofasys_lite.recipes.fetch import Wheels
 from ofasys_lite.recipes.prepared_folders import content_hash
@@ -133,6 +146,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
 
 BUILDS = {
     "digits": digits.build,
+    "moving_digits": moving_digits.build,
     "easy_vqa": easy_vqa.build_vqa,
     "entailment": easy_vqa.build_entailment,
     "shape_captions": easy_vqa.build_caption,
@@ -167,6 +181,33 @@ def test_digit_labels_are_text_and_images_are_png(wheels: Wheels) -> None:
     row = digits.build(wheels, SMALL).splits["train"][0]
     assert row["label"] in "0123456789"
     assert row["image"].startswith(b"\x89PNG")
+
+
+def test_no_frame_of_a_moving_digit_tells_where_it_moves(wheels: Wheels) -> None:
+    rows = moving_digits.build(wheels, Limits(100_000, 1000, 1000)).splits["train"]
+    assert Counter(row["kind"] for row in rows) == dict.fromkeys(("digit", "direction"), len(rows) // 2)
+    assert all(row["answer"] == row[row["kind"]] for row in rows)
+    clips = {row["clip"]: row["direction"] for row in rows}
+    assert {content[:4] for content in clips} == {b"RIFF", b"GIF8"}
+    shares = Counter(clips.values())
+    assert set(shares) == set(moving_digits.DIRECTIONS)
+    assert min(shares.values()) > 0.15 * len(clips)
+    for content, direction in list(clips.items())[:40]:
+        frames = [
+            np.asarray(frame.convert("L"), dtype=int)
+            for frame in ImageSequence.Iterator(Image.open(io.BytesIO(content)))
+        ]
+        assert len(frames) == moving_digits.FRAMES
+        down, right = moving_digits.DIRECTIONS[direction]
+        fits = [
+            speed
+            for speed in moving_digits.SPEEDS
+            if all(
+                np.array_equal(np.roll(one, (speed * down, speed * right), (0, 1)), two)
+                for one, two in itertools.pairwise(frames)
+            )
+        ]
+        assert len(fits) == 1  # the next frame is this one, rolled: any frame could be of any direction
 
 
 def test_official_test_images_stay_in_test(wheels: Wheels) -> None:
