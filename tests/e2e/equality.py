@@ -44,6 +44,7 @@ import tiny_worlds
 import torch
 from equality_worlds import TEXT, WORLDS, World
 from PIL import Image
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.generalist.generalist import Generalist
@@ -144,11 +145,17 @@ class Gradients(L.Callback):
     def __init__(self) -> None:
         self.steps: list[dict[str, str]] = []
         self.first = ""
+        self.hook: Any = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.first = weights(module)
+        # of torch: a training's updates do not go through Lightning's hooks
+        self.hook = register_optimizer_step_pre_hook(lambda *_: self.note(module))
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, module: L.LightningModule, optimizer: Any) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.hook.remove()
+
+    def note(self, module: L.LightningModule) -> None:
         found: dict[str, str] = {}
         for name, parameter in module.named_parameters():
             if parameter.grad is None:
