@@ -1,8 +1,9 @@
 """A picture of how alike the sides of some rows are: the matrix of cosines of a line with `<->`, as a PNG.
 
-    python benchmarks/similarities.py runs/pairs emoji_pairs --rows 16 --out docs/images/similarities.png
+    python benchmarks/similarities.py runs/pairs shape_pairs --rows 24 --out docs/images/similarities.png
 
-Rows are taken evenly from the test split; pictures stand left, texts above.
+Rows of different texts are taken from the test split; pictures stand left, texts above. A ring marks what each picture
+finds: white where it is right.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ from ofasys_lite.report.sample_pictures import picture
 
 
 def matrix(model: Generalist, task: str, count: int) -> tuple[Any, list[Any], list[str]]:
-    """(cosines (N, N) of left and right sides, pictures of the left ones, texts of the right ones)."""
+    """(cosines (N, N) of left and right sides, pictures of the left ones, texts of the right ones), by their texts."""
     rows = open_split(model, task, "test").rows
-    chosen = spread(len(rows.source), count)
+    by_text: dict[str, int] = {}
+    for i in spread(len(rows.source), 8 * count):
+        by_text.setdefault(side_text(rows, i, 1), i)
+    texts = sorted(list(by_text)[:count], key=lambda text: text.split())
+    chosen = [by_text[text] for text in texts]
     asked = [Request(task, rows.source.row(i), rows.source.ids(i), folder=rows.source.base or None) for i in chosen]
     left, right = (embed(model, asked, side) for side in (0, 1))
     (read,) = rows.inputs(0)
-    return left @ right.T, [picture(rows.input(i, read)) for i in chosen], [side_text(rows, i, 1) for i in chosen]
+    return left @ right.T, [picture(rows.input(i, read)) for i in chosen], texts
 
 
 def draw(cosines: Any, pictures: list[Any], texts: list[str], path: Path) -> None:

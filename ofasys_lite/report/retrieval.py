@@ -220,13 +220,15 @@ def _looks(rows: TaskRows, names: Sequence[str], firsts: Mapping[str, int], side
     for name in names[:_SHOWN]:
         i = firsts[name]
         said = side_text(rows, i, side)
-        texts += [f"{len(texts) + 1}. {said}"] if said else []
+        texts += [said] if said else []
         shown = (rows.shown(read, rows.input(i, read)) for read in rows.inputs(side) if read.media)
         shots += [each for each in shown if each is not None]
     if not texts and not shots:
         return Shown(text=", ".join(names[:_SHOWN]))
     pictures = [each.picture for each in shots if each.picture is not None]
     sound = next((each.sound for each in shots if each.sound is not None), None)
+    if len(texts) > 1:
+        texts = [f"{number}. {text}" for number, text in enumerate(texts, 1)]
     return Shown("\n".join(texts), _strip(pictures), sound)
 
 

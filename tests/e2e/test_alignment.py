@@ -1,4 +1,4 @@
-"""Lines with `<->`: losses against plain ones, over packs and ranks; blocks; metrics, vectors, exports."""
+"""Losses of lines with `<->` against plain ones, over packs, ranks and resumed runs; what rests."""
 
 from __future__ import annotations
 
@@ -13,47 +13,22 @@ import numpy as np
 import pytest
 import tiny_worlds as worlds
 import torch
+from pair_worlds import DATA, PAIRS, logged, told_apart
 from torch.nn import functional as F
 
-from ofasys_lite import GeneralistModel
 from ofasys_lite.adapters.align import AlignAdapter
-from ofasys_lite.errors import CardError, CheckpointError, DataError, OfasysError
-from ofasys_lite.generalist.embedding import Index, embed, predict_pairs
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import predict
-from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.preprocess.vocabulary import VECTOR
-from ofasys_lite.report.evaluate_model import evaluate
-from ofasys_lite.report.validation import Validator
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.accounting import RunTerms, unit_weights
 from ofasys_lite.training.callbacks import Logs
 from ofasys_lite.training.ranks import Ranks, looked
 from ofasys_lite.training.rules import ParameterRule
 
-SORT = "[IMAGE:img] <-> a photo of a [TEXT:label,closed_set,loss=siglip(block=8)]"
-PAIRS = "[IMAGE:img,loss={}] <-> a photo of [TEXT:cap]"
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 230), "white": (250, 250, 250)}
 CPU = torch.device("cpu")
-
-
-def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """One-coloured pictures of some brightness, named; no two are alike."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for number in range(count):
-        label = sorted(COLOURS)[number % 4]
-        pixels = np.clip(np.array(COLOURS[label]) + rng.integers(-25, 25, (16, 16, 3)), 0, 255).astype(np.uint8)
-        found.append({"id": f"r{seed}-{number}", "img": pixels, "cap": f"a {label} one", "label": label, "n": number})
-    return found
-
-
-def told_apart(count: int) -> list[dict[str, Any]]:
-    """The same with a caption of its own each."""
-    return [{**row, "cap": f"{row['cap']} {row['n']}"} for row in rows(count)]
 
 
 def ready(line: str, data: Sequence[dict[str, Any]], **card: Any) -> tuple[Any, ReadyTask]:
@@ -194,132 +169,6 @@ def test_the_factor_is_kept_in_its_range_and_can_come_back() -> None:
     assert "adapters.align.bias" not in grads or not grads["adapters.align.bias"].any()
 
 
-# ---------------------------------------------------------------------- training
-
-DATA = {"train": rows(64), "valid": rows(12, 1), "test": rows(24, 2)}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Generalist, Path]:
-    """A model of an aligned task, one with classes, and a caption task, in one mixture."""
-    folder = tmp_path_factory.mktemp("aligned") / "run"
-    cards = [
-        worlds.task("pairs", line=PAIRS.format("clip(block=8)"), data=DATA),
-        worlds.task("sort", line=SORT, data=DATA),
-        worlds.task("caption", data=DATA),
-    ]
-    validator = Validator(RunFolder(folder), samples=12)
-    more = {"steps": 120, "samples_per_step": 32, "lr": 3e-3, "validate": validator, "valid_every": 60}
-    return worlds.run(cards, folder, **more), folder
-
-
-def logged(folder: Path, kind: str, task: str) -> list[dict[str, Any]]:
-    return [r for r in RunFolder(folder).history() if r["kind"] == kind and r.get("task") == task]
-
-
-def test_an_aligned_task_trains_in_a_mixture_and_is_validated(trained: tuple[Generalist, Path]) -> None:
-    _, folder = trained
-    losses = [r for r in logged(folder, "train", "pairs") if r["slot"] == "clip"]
-    assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
-    assert losses[-1]["tokens"] == losses[-1]["samples"]
-    valid = logged(folder, "valid", "pairs")
-    assert [r["metric"] for r in valid] == ["recall_at_1"] * len(valid)
-    assert set(valid[-1]["loss"]) == {"clip"}
-    assert logged(folder, "valid", "sort")[-1]["metric"] == "accuracy"
-
-
-def test_recall_both_ways_and_classes_are_judged_beside_baselines(trained: tuple[Generalist, Path]) -> None:
-    model, _ = trained
-    found = evaluate(model, ["pairs", "sort"], data={"pairs": DATA, "sort": DATA})
-    results = {task.task: task for task in found.tasks}
-    pairs, sort = results["pairs"], results["sort"]
-    # four captions: the right one among four by chance
-    assert pairs.metric.name == "recall_at_1"
-    assert pairs.metric.value > 0.9
-    assert pairs.metric.details["judged"] == "cap"
-    assert pairs.metric.details["recall_at_5 of img"] > pairs.metric.details["recall_at_5 of img, chance"]
-    assert [b.name for b in pairs.baselines] == ["chance"]
-    assert pairs.baselines[0].score.value < 0.6
-    assert pairs.baselines[0].note == "of 4 candidates"
-    assert pairs.samples[0].looks[0] is not None
-    assert "1. a " in pairs.samples[0].looks[0].text
-    assert sort.metric.name == "accuracy"
-    assert sort.metric.value > 0.9
-    assert [b.name for b in sort.baselines] == ["majority"]
-
-
-def test_vectors_pairs_classes_and_candidates(trained: tuple[Generalist, Path]) -> None:
-    model, folder = trained
-    test = DATA["test"]
-    asked = [Request("pairs", {"img": row["img"]}, row["id"]) for row in test]
-    left = embed(model, asked, 0)
-    assert left.shape == (24, model.network.config.width)
-    np.testing.assert_allclose((left**2).sum(1), 1, rtol=1e-5)
-    # what a row is embedded to does not depend on the others
-    np.testing.assert_allclose(embed(model, asked[3:4], 0)[0], left[3], atol=2e-5)
-    right = embed(model, [Request("pairs", {"cap": row["cap"]}, row["id"]) for row in test], 1)
-    both = predict(model, [Request("pairs", row, row["id"]) for row in test])
-    assert [p.values for p in both if p] == [
-        {"similarity": round(float(a @ b), 6)} for a, b in zip(left, right, strict=True)
-    ]
-    sorted_ = predict_pairs(model, [Request("sort", {"img": row["img"]}, row["id"]) for row in test])
-    assert np.mean([p is not None and p.text == row["label"] for p, row in zip(sorted_, test, strict=True)]) > 0.9
-    names = [Request("pairs", {"cap": f"a {name} one"}, name) for name in sorted(COLOURS)]
-    found = Index(model, names, 0).nearest(asked[:4], top=2)
-    assert [each[0].id for each in found] == [row["label"] for row in test[:4]]
-    assert all(len(each) == 2 and each[0].score >= each[1].score for each in found)
-    loaded = Generalist.from_pretrained(folder)
-    assert np.array_equal(embed(loaded, asked, 0), left)
-
-
-def test_a_call_gives_a_similarity_or_one_of_any_values(trained: tuple[Generalist, Path]) -> None:
-    model = GeneralistModel.from_pretrained(trained[1])
-    row = DATA["test"][1]
-    assert model("pairs", img=row["img"], cap=row["cap"]).value > 0.8
-    assert model("sort", img=row["img"]).text == row["label"]
-    line = "[IMAGE:img] <-> a photo of [TEXT:cap]"
-    assert (
-        model(line, img=row["img"], closed_set=["a red one", "a blue one", f"a {row['label']} one"]).text == row["cap"]
-    )
-    found = model.nearest("pairs", [{"id": n, "cap": f"a {n} one"} for n in COLOURS], img=row["img"], top=1)
-    assert [[match.id for match in each] for each in found] == [[row["label"]]]
-    assert model.embed("pairs", cap="a red one").shape == (1, model.config.width)
-    assert model.embed("pairs", [row, row], side="left").shape == (2, model.config.width)
-    for wrong, message in (
-        ({"img": row["img"], "cap": row["cap"]}, "both sides are given"),
-        ({}, "no side is given whole"),
-        ({"cap": "x", "side": "top"}, "unknown side `top`"),
-    ):
-        with pytest.raises(DataError, match=message):
-            model.embed("pairs", **wrong)
-    with pytest.raises(DataError, match="has no sides"):
-        model.embed("caption", img=row["img"])
-    with pytest.raises(CardError, match="beam: a line with `<->` writes nothing"):
-        model("sort", img=row["img"], beam=4)
-
-
-def test_rows_that_hold_nothing_on_a_side_are_told(trained: tuple[Generalist, Path]) -> None:
-    model, _ = trained
-    with pytest.raises(DataError, match="the side of `<->` is empty"):
-        embed(model, [Request("pairs", {"cap": " "}, "0")], 1)
-    reasons: dict[int, str] = {}
-    found = embed(model, [Request("pairs", {"cap": "a red one"}), Request("pairs", {"cap": ""})], 1, reasons=reasons)
-    assert list(reasons) == [1]
-    assert not found[1].any()
-    assert found[0].any()
-
-
-def test_a_new_line_with_sides_is_used_by_what_was_learned(trained: tuple[Generalist, Path]) -> None:
-    model, _ = trained
-    name = model.task_of_line("[IMAGE:picture] <-> [TEXT:words]")
-    vectors = embed(model, [Request(name, {"words": "a photo of a red one"})], 1)
-    own = embed(model, [Request("pairs", {"cap": "a red one"})], 1)
-    assert float((vectors @ own.T).item()) > 0.9
-    plain_model = worlds.generalist(worlds.ready([worlds.task("caption", data=DATA)]))
-    with pytest.raises(CheckpointError, match="has learned no line with `<->`"):
-        plain_model.task_of_line("[IMAGE:picture] <-> [TEXT:words]")
-
-
 def stop_after(step: int, cards: Any, folder: Path, **more: Any) -> None:
     """Runs until an interruption (Ctrl-C) behind `step`."""
     before = Logs.on_train_batch_end
@@ -358,23 +207,13 @@ def test_one_side_may_rest_until_a_step(tmp_path: Path) -> None:
         assert not torch.equal(now["embedding.weight"][:300], start["embedding.weight"][:300])
 
 
-@pytest.mark.parametrize("more", [{"metrics": ["bleu"]}, {"metrics": [{"name": "recall_at_1", "column": "capp"}]}])
-def test_metrics_that_cannot_judge_a_side_are_refused(more: dict[str, Any]) -> None:
-    from ofasys_lite.cards import modalities
-    from ofasys_lite.report.judge import wrong_judges
-
-    (error,) = wrong_judges([worlds.task("pairs", line=PAIRS.format("clip"), data=DATA, **more)], modalities())
-    assert isinstance(error, OfasysError)
-    assert "recall_at_1" in str(error) or "did you mean `cap`" in str(error)
-
-
 SCRIPT = """
 import sys, warnings
 from pathlib import Path
 warnings.simplefilter("error")
 import torch
 torch.set_num_threads(1)
-import test_alignment as here
+import pair_worlds as here
 import tiny_worlds as worlds
 cards = [worlds.task("pairs", line=here.PAIRS.format({loss!r}), data=here.DATA), worlds.task("caption", data=here.DATA)]
 worlds.run(cards, Path({folder!r}), devices=2, strategy="ddp", **{more!r})

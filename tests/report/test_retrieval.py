@@ -65,7 +65,7 @@ def test_chance_and_words_are_the_baselines_of_two_texts(model: Generalist) -> N
     assert not result.clear
     assert {f"recall_at_{k} of {side}" for k in (5, 10) for side in "aq"} < set(result.metric.details)
     assert result.samples[0].looks[1] is not None
-    assert result.samples[0].looks[1].text.startswith("1. grass is green")
+    assert result.samples[0].looks[1].text.startswith("1. grass is green\n2. green")
 
 
 def test_rankings_are_kept_and_read_again(model: Generalist, tmp_path: Any) -> None:
