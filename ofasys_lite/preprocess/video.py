@@ -6,6 +6,7 @@ pictures; a frame is resized as an image is. Shapes: F frames, P rows, h and w p
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -280,7 +281,7 @@ class VideoPreprocess(Preprocess):
         return strip([Image.fromarray(np.dstack(pair)) for pair in zip(colours, alpha, strict=True)])
 
     def show(self, value: Any) -> Shown | None:
-        """A strip of frames with their number and duration, boxes in the first; what `seen` gave as it is."""
+        """A strip of frames with their number and duration, the same moving; what `seen` gave as it is."""
         if hasattr(value, "getbbox") and not getattr(value, "is_animated", False):
             return Shown(picture=value)
         with open_clip(value, self.context.folder, self.chosen(()).limits) as clip:
@@ -288,7 +289,7 @@ class VideoPreprocess(Preprocess):
             images = clip.at(moments(header, _STRIP, None, _STRIP))
         length = "" if header.seconds is None else f", {header.seconds:.1f} s"
         told = f"{header.frames} frames of {images[0].width} x {images[0].height}{length}"
-        return Shown(told, strip(images), scale=_reduced(images[0]))
+        return Shown(told, strip(images), moving=_moving(images, header.seconds), scale=_reduced(images[0]))
 
 
 def frames_of(piece: Piece, cell: int) -> npt.NDArray[np.uint8]:
@@ -315,6 +316,17 @@ def strip(images: list[Image.Image]) -> Image.Image:
             shown = shown.resize((width, height))
         sheet.paste(shown, (number % columns * (width + gap), number // columns * (height + gap)))
     return sheet
+
+
+def _moving(images: list[Image.Image], seconds: float | None) -> bytes:
+    """A GIF of the frames of a strip, as long as the clip; a second where nobody knows."""
+    scale = _reduced(images[0])
+    width, height = (max(1, round(side * scale)) for side in images[0].size)
+    first, *rest = [image.convert("RGB").resize((width, height)) for image in images]
+    file = io.BytesIO()
+    delay = max(20, round(1000 * (seconds or 1.0) / len(images)))
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=delay, loop=0)
+    return file.getvalue()
 
 
 def _reduced(image: Image.Image) -> float:

@@ -84,6 +84,8 @@ class Film(Clip):
             help = "a slot [AUDIO:...] reads sound"
             raise DataError(f"cannot read video: {self.what} has no pictures, only {kinds}", help=help)
         self._stream = stream = streams[0]
+        if stream.codec_context is None:
+            raise DataError(f"cannot read video: {self.what} has pictures of a codec that nobody knows", help=_AGAIN)
         stream.codec_context.thread_count = 1  # workers are processes, one a core
         self._unit = float(stream.time_base) if stream.time_base else 1e-6
         self._start = (stream.start_time or 0) * self._unit

@@ -172,6 +172,31 @@ def test_a_truncated_animation_is_refused(form: str) -> None:
         assert "cannot read" in refused(content[: int(share * len(content))])
 
 
+@pytest.mark.parametrize("form", [*FORMS, "a.mp4", "a.mkv", "a.avi"])
+def test_damaged_files_raise_nothing_but_data_errors(tmp_path: Path, form: str) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (12, 40, 40, 3)).astype(np.uint8)
+    if form in FORMS:
+        whole = animation(noise, form)
+    else:
+        whole = Path(str(film(tmp_path / form, noise, codec="mpeg4" if "avi" in form else "libx264"))).read_bytes()
+    refused = 0
+    for number in range(60):
+        content = bytearray(whole)
+        if number % 4 == 0:
+            del content[int(rng.integers(1, len(content))) :]
+        else:
+            within = (len(content), 200, 64)[number % 4 - 1]
+            for _ in range(int(rng.integers(1, 20))):
+                content[int(rng.integers(min(within, len(content))))] = int(rng.integers(256))
+        try:
+            with open_clip(bytes(content), None, LIMITS) as clip:
+                clip.at(moments(clip.header, 6, None, 6))
+        except DataError:
+            refused += 1
+    assert refused > 20
+
+
 def test_large_and_long_clips_are_refused_by_their_header(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", frames(20))
     assert "frames of 0 megapixels, limit 0.001" in refused(path, Limits(0.001, 3600.0))

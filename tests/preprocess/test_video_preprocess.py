@@ -153,6 +153,8 @@ def test_a_clip_is_shown_as_a_strip_and_its_frame_is_upright(tmp_path: Path) -> 
     assert look.text == "20 frames of 48 x 64, 2.0 s"
     assert look.picture.size == (8 * 48 + 7 * 3, 64)
     assert look.scale == 1.0
+    assert look.moving is not None
+    assert VideoPreprocess.measure(look.moving, None) == (8, 2000, 64, 48)
     large = tool().show(frames(12, 320, 640))
     assert large is not None
     assert (large.scale, large.picture.size) == (0.25, (4 * 160 + 3 * 10, 2 * 80 + 10))
