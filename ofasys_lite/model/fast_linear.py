@@ -1,7 +1,8 @@
 """Products of rows with weights on a CPU: oneDNN's, where a probe finds them faster than torch's own.
 
-torch's products in fp32 on a CPU are MKL's, which give away half of an AMD processor: there oneDNN's take 0.4 of the
-time, and what a row gets does not depend on the rows beside it. A training takes them forward and backward
+torch's products in fp32 on a CPU are MKL's, which on some AMD processors give away half: there oneDNN's take 0.4 of the
+time, and what a row gets does not depend on the rows beside it. On others both are alike where rows are many, and a
+weight that is laid out for few rows is read in half of the time. A training takes them forward and backward
 (`learned_products`). Where nothing is learned (`products`), weights are laid out once where many steps of few rows are
 written; copies live as long as `products`, in which no weight may change, so they are never stale.
 
@@ -27,8 +28,8 @@ from torch.autograd.function import once_differentiable
 SMALL_LEARNED, SMALL = 2**15, 2**16
 #: Products of at most so many rows are bound by reading the weights.
 FEW = 128
-#: From so many of them on a copy that is laid out for them has paid.
-WORTH = 16
+#: Behind so many of them a copy is laid out: that costs what about two of them gain, and most outputs are longer.
+WORTH = 2
 #: How much faster oneDNN has to be, and by how much it may differ, relative to the largest number.
 FASTER, NEAR = 1.15, 1e-5
 
@@ -76,7 +77,9 @@ def products(device: torch.device, bf16: bool = False) -> Iterator[None]:
         device: Where the weights are. They must not change meanwhile, and nothing is learned.
         bf16: Products in bfloat16, as under autocast, which has to be on for all else.
     """
-    token = _NOW.set(_Products(bf16) if device.type == "cpu" and (bf16 or onednn_is_faster()) else None)
+    many = device.type == "cpu" and (bf16 or onednn_is_faster())
+    few = many or (device.type == "cpu" and laid_out_is_faster())
+    token = _NOW.set(_Products(bf16, many) if few else None)
     try:
         yield
     finally:
@@ -126,10 +129,15 @@ class _Learned(torch.autograd.Function):
 
 
 class _Products:
-    """Products with all weights met so far."""
+    """Products with all weights met so far.
 
-    def __init__(self, bf16: bool) -> None:
+    Args:
+        many: Whether oneDNN's are taken of many rows, too, and of weights that are not laid out.
+    """
+
+    def __init__(self, bf16: bool, many: bool) -> None:
         self.bf16 = bf16
+        self.many = many
         #: By the weight's id: the weight, which so stays what the id says; how it is multiplied; products of few rows.
         self._held: dict[int, _Held] = {}
 
@@ -141,24 +149,28 @@ class _Products:
             return F.linear(x_RI, weight_OI, bias_O)
         held = self._held.get(id(weight_OI))
         if held is None:
-            held = self._held[id(weight_OI)] = _Held(weight_OI, self.bf16)
+            held = self._held[id(weight_OI)] = _Held(weight_OI, self.bf16, self.many)
         return held(x_RI, bias_O)
 
 
 class _Held:
     """One weight as oneDNN takes it: as it is, or laid out."""
 
-    def __init__(self, weight_OI: Tensor, bf16: bool) -> None:
+    def __init__(self, weight_OI: Tensor, bf16: bool, many: bool) -> None:
+        self.many = many
         self.dtype = torch.bfloat16 if bf16 else torch.float32
         self.own_OI, self.weight = weight_OI, weight_OI.to(self.dtype)
         self.left = 0 if bf16 else WORTH
         self.laid_out = False
 
     def __call__(self, x_RI: Tensor, bias_O: Tensor | None) -> Tensor:
-        if not self.laid_out and len(x_RI) <= FEW:
+        few = len(x_RI) <= FEW
+        if few and not self.laid_out:
             self.left -= 1
             if self.left < 0:
                 self.weight, self.laid_out = torch.ops.mkldnn._reorder_linear_weight(self.weight, None), True
+        if not (self.many or (few and self.laid_out)):
+            return F.linear(x_RI, self.own_OI, bias_O)
         bias_O = None if bias_O is None else bias_O.to(self.dtype)
         return _multiply(x_RI.to(self.dtype), self.weight, bias_O)
 
@@ -171,16 +183,30 @@ def _multiply(x_RI: Tensor, weight: Tensor, bias_O: Tensor | None) -> Tensor:
 @lru_cache(maxsize=1)
 def onednn_is_faster() -> bool:
     """Whether products in fp32 are clearly faster by oneDNN, and the same; a few milliseconds, once per process."""
+    return _faster(64, laid_out=False)
+
+
+@lru_cache(maxsize=1)
+def laid_out_is_faster() -> bool:
+    """The same for few rows and a weight that is laid out for them, as in steps that write.
+
+    A processor on which torch's own products of many rows are as fast may still read a weight for a few rows at half
+    the speed.
+    """
+    return _faster(16, laid_out=True)
+
+
+def _faster(rows: int, laid_out: bool) -> bool:
     generator = torch.Generator().manual_seed(0)
-    x_RI, weight_OI = (torch.randn(n, 512, generator=generator) for n in (64, 512))
+    x_RI, weight_OI = (torch.randn(n, 512, generator=generator) for n in (rows, 1024))
     try:
         with torch.inference_mode():
-            plain, other = F.linear(x_RI, weight_OI), _multiply(x_RI, weight_OI, None)
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None) if laid_out else weight_OI
+            plain, other = F.linear(x_RI, weight_OI), _multiply(x_RI, weight, None)
             if float((plain - other).abs().max()) > NEAR * float(plain.abs().max()):
                 return False
-            return best_seconds(lambda: F.linear(x_RI, weight_OI)) > FASTER * best_seconds(
-                lambda: _multiply(x_RI, weight_OI, None)
-            )
+            by_torch = best_seconds(lambda: F.linear(x_RI, weight_OI))
+            return by_torch > FASTER * best_seconds(lambda: _multiply(x_RI, weight, None))
     except (RuntimeError, AttributeError):  # a torch without it
         return False
 

@@ -59,17 +59,19 @@ def test_predictions_by_the_fast_products_are_those_of_the_plain_ones(
     model = worlds.generalist(worlds.ready([worlds.task("both")]))
     line, rows = "read [TEXT:cap] -> [TEXT:label]", [{"cap": "a red sun"}, {"cap": "b" * 40}]
     found = []
-    for fast in (False, True):
-        monkeypatch.setattr(fast_linear, "onednn_is_faster", lambda fast=fast: fast)
+    for many, few in ((False, False), (True, True), (False, True)):
+        monkeypatch.setattr(fast_linear, "onednn_is_faster", lambda many=many: many)
+        monkeypatch.setattr(fast_linear, "laid_out_is_faster", lambda few=few: few)
         asked = [
             Request(model.task_of_line(line), row, options=DecodeOptions(min_length=24, max_length=24)) for row in rows
         ]
         found.append(predict(model, asked))
-    for plain, other in zip(*found, strict=True):
-        assert other is not None
+    for plain, *others in zip(*found, strict=True):
         assert plain is not None
-        assert other.values == plain.values
-        assert other.score == pytest.approx(plain.score, rel=1e-5)
+        for other in others:
+            assert other is not None
+            assert other.values == plain.values
+            assert other.score == pytest.approx(plain.score, rel=1e-5)
 
 
 def test_a_model_predicts_in_its_precision(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.model import fast_linear, head_loss, learned_products, matmul, product, products
-from ofasys_lite.model.fast_linear import SMALL, SMALL_LEARNED, WORTH, FastLinear, make_linear
+from ofasys_lite.model.fast_linear import FEW, SMALL, SMALL_LEARNED, WORTH, FastLinear, make_linear
 
 CPU = torch.device("cpu")
 
@@ -46,6 +46,23 @@ def test_products_are_those_of_torch_before_and_after_weights_are_laid_out(shape
         for _ in range(WORTH + 3):
             torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(product(x, layer.weight), F.linear(x, layer.weight), rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_where_only_few_rows_are_faster_only_they_take_the_weight_that_is_laid_out(
+    monkeypatch: pytest.MonkeyPatch, by_onednn: list[int]
+) -> None:
+    monkeypatch.setattr(fast_linear, "onednn_is_faster", lambda: False)
+    layer, few, many = _layer(), torch.randn(5, 256), torch.randn(FEW + 1, 256)
+    expected = layer(few), layer(many)
+    for found, taken in ((True, [5, 5, 5]), (False, [])):
+        by_onednn.clear()
+        monkeypatch.setattr(fast_linear, "laid_out_is_faster", lambda found=found: found)
+        with products(CPU):
+            for _ in range(WORTH + 3):
+                torch.testing.assert_close(layer(few), expected[0], rtol=1e-5, atol=1e-5)
+                assert torch.equal(layer(many), expected[1])
+        assert by_onednn == taken
 
 
 @torch.inference_mode()
