@@ -47,6 +47,7 @@ class Encoded:
     Attributes:
         source_SD: What the encoder made of the source.
         steps: What was seen of the whole step, for the objectives that ask for it.
+        reference: (J,) log probabilities of answers under frozen weights, for the objectives that compare with them.
     """
 
     batch: Batch
@@ -54,6 +55,7 @@ class Encoded:
     source_SD: Tensor
     smoothing: float = 0.0
     steps: Mapping[LossKey, WholeStep] = field(default_factory=dict)
+    reference: Mapping[LossKey, Tensor] = field(default_factory=dict)
 
     def step(self, rows: LossRows) -> WholeStep:
         """The step that `rows` are a part of: this pack alone where nothing else was looked at."""
@@ -93,7 +95,7 @@ class Asked:
 
     def learned(self, objective: str) -> int:
         """Loss values of one of its objectives."""
-        return sum(len(rows.terms_U) for rows in self.losses if rows.objective.name == objective)
+        return sum(len(rows.terms_U) for rows in self.losses if rows.objective.likelihood == objective)
 
     def marked(self, array: str) -> int:
         """How much of the pieces' `array`, a mask, is set."""

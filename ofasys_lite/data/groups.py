@@ -104,11 +104,11 @@ def candidates(row: Any, column: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(read_text(value) for value in as_list(listed, column) if not is_empty(value)))
 
 
-def empty_target(slot: SlotSegment) -> DataError:
-    """The error of a row whose target (or whose side of `<->`) holds nothing: there is nothing to learn from it."""
+def empty_target(slot: SlotSegment, column: str = "") -> DataError:
+    """The error of a row with nothing to learn from: its target, the other `column`, its side of `<->` is empty."""
     what = "label" if slot.closed is not None else "target" if slot.learned else "side of `<->`"
     help = f"drop the row, or write [{slot.modality}:{slot.column}?] if it may be absent"
-    return DataError(f"column `{slot.column}`: the {what} is empty", help=help)
+    return DataError(f"column `{column or slot.column}`: the {what} is empty", help=help)
 
 
 def raw_values(segments: tuple[Segment, ...], row: Any) -> Iterator[tuple[SlotSegment, Any]]:

@@ -6,7 +6,7 @@ Shapes: S source rows, T target rows, U loss values, D width, V vocabulary; B li
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Encoded, Reading, Shared
 from ofasys_lite.adapters.codes import CodesAdapter
 from ofasys_lite.adapters.depth_heads import Choose, DepthWriter, Score
+from ofasys_lite.adapters.pair_losses import compared, likelihoods
 from ofasys_lite.adapters.text import TextAdapter
 from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.cards.classes import load_class
@@ -23,6 +24,7 @@ from ofasys_lite.errors import CheckpointError, ShapeError
 from ofasys_lite.generalist.converters import Converter, check_plain
 from ofasys_lite.layout.learned import LossKey, LossRows
 from ofasys_lite.layout.pack import Batch, Stream
+from ofasys_lite.layout.preference import Preference
 from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
 from ofasys_lite.plan.language import TEXT_ADAPTER
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
@@ -210,43 +212,69 @@ class Network(nn.Module):
 
     def classes(self, rows: LossRows, batch: Batch) -> tuple[Tensor, tuple[float, ...]] | None:
         """What an objective has rows choose, if it does (`Adapter.classes`)."""
-        return self.adapter(rows.adapter).classes(rows, batch)
+        return None if rows.objective.base is not None else self.adapter(rows.adapter).classes(rows, batch)
 
-    def forward(self, batch: Batch, smoothing: float = 0.0, steps: Mapping[LossKey, WholeStep] | None = None) -> Losses:
+    def forward(
+        self,
+        batch: Batch,
+        smoothing: float = 0.0,
+        steps: Mapping[LossKey, WholeStep] | None = None,
+        reference: Mapping[LossKey, Tensor] | None = None,
+    ) -> Losses:
         """The losses of a pack, value by value; weights and means are the accounting's business.
 
         Args:
             steps: What `look` found in all packs of the step, for objectives that ask for it.
+            reference: What frozen weights say of the pack's answers (`likelihoods`).
         """
-        readings, states = self._read(batch, smoothing, steps or {})
+        readings, states = self._read(batch, smoothing, steps or {}, reference or {})
         found = [r.loss(states[rows.side]).float() for r, rows in zip(readings, batch.losses, strict=True)]
         nothing = torch.zeros(0, device=states["source"].device)
         values_U = found[0] if len(found) == 1 else torch.cat([nothing, *found])
         return Losses(values_U, self.touch(batch, states["target"]))
 
     @torch.no_grad()
-    def look(self, batch: Batch) -> dict[LossKey, Tensor]:
+    def look(self, batch: Batch, reference: Mapping[LossKey, Tensor] | None = None) -> dict[LossKey, Tensor]:
         """(U, F) per objective over the whole step, what it is to know of this pack; draws as `forward` does."""
         asking = {rows.side for rows in batch.losses if rows.objective.whole_step}
-        readings, states = self._read(batch, 0.0, {}, decoded="target" in asking)
+        readings, states = self._read(batch, 0.0, {}, reference or {}, "target" in asking)
         pairs = zip(readings, batch.losses, strict=True)
         return {rows.key: r.look(states[rows.side]) for r, rows in pairs if r.look and rows.objective.whole_step}
 
+    @torch.no_grad()
+    def likelihoods(self, batch: Batch) -> dict[LossKey, Tensor]:
+        """(J,) per objective that compares answers, the log of the probability of each answer of the pack."""
+        pairs = [rows for rows in batch.losses if rows.objective.base is not None]
+        bare = [replace(rows, objective=base) for rows in pairs if (base := rows.objective.base) is not None]
+        readings, states = self._read(replace(batch, losses=tuple(bare)), 0.0, {}, {})
+        found = zip(pairs, readings, strict=True)
+        return {rows.key: likelihoods(reading, rows, states[rows.side]) for rows, reading in found}
+
     def _read(
-        self, batch: Batch, smoothing: float, steps: Mapping[LossKey, WholeStep], decoded: bool = True
+        self,
+        batch: Batch,
+        smoothing: float,
+        steps: Mapping[LossKey, WholeStep],
+        reference: Mapping[LossKey, Tensor],
+        decoded: bool = True,
     ) -> tuple[list[Reading], dict[str, Tensor]]:
         """Objectives begun on a pack, and the states of both streams."""
         source_SD = self.encode(batch.source)
-        encoded = Encoded(batch, self.body, source_SD, smoothing, steps)
+        encoded = Encoded(batch, self.body, source_SD, smoothing, steps, reference)
         readings = []
         for rows in batch.losses:
             known = self.adapter(rows.adapter).objectives()
-            if rows.objective.name not in known:
+            objective = rows.objective
+            if objective.likelihood not in known:
                 raise CheckpointError(
-                    f"adapter `{rows.adapter}` has no objective `{rows.objective.name}`",
+                    f"adapter `{rows.adapter}` has no objective `{objective.likelihood}`",
                     help=f"its `objectives()` has: {', '.join(known) or 'none'}",
                 )
-            readings.append(known[rows.objective.name](rows, encoded))
+            begin = known[objective.likelihood]
+            if isinstance(objective, Preference):
+                readings.append(compared(begin, objective, rows, encoded))
+            else:
+                readings.append(begin(rows, encoded))
         states = {"source": source_SD}
         if decoded:
             taps = [reading.taps for reading in readings if reading.taps]

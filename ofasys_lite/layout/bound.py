@@ -192,6 +192,7 @@ class RowState:
         frame: (width, height) in pixels that boxes of the row refer to.
         dropped: Slots with `drop=` are left out.
         objectives: What is learned is wanted.
+        rejected: Of a preference pair the second column is laid out.
         own_holes: Transparent parts of masked pictures say what is hidden.
         masked: Column -> its masked text or picture, of which the target learns what is hidden.
         learned: What objectives learn of them.
@@ -205,6 +206,7 @@ class RowState:
     step: int | None = None
     dropped: bool = False
     objectives: bool = True
+    rejected: bool = False
     own_holes: bool = False
     masked: dict[str, Piece] = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=list)

@@ -92,8 +92,11 @@ def _segment(segment: Segment, tools: Tools, source: RowSource, index: int) -> i
     if isinstance(segment, GroupSegment):
         return _group(segment, tools, source, index)
     tool = tools[segment.tool_key]
-    size = size_hint(source, index, segment.column, type(tool)) if _fixed(segment, tool) is None else None
-    return _rows(segment, tool, size or _nothing(tool))
+    # of a preference pair both are written
+    columns = (segment.column,) if segment.rejected is None else (segment.column, segment.rejected)
+    fixed = _fixed(segment, tool) is not None
+    sizes = [None if fixed else size_hint(source, index, column, type(tool)) for column in columns]
+    return sum(_rows(segment, tool, size or _nothing(tool)) for size in sizes)
 
 
 def _nothing(tool: Preprocess | type[Preprocess]) -> Size:

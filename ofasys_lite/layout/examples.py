@@ -20,6 +20,7 @@ from ofasys_lite.layout.costs import row_lengths
 from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.layout.objectives import TOKENS, judged_targets
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
+from ofasys_lite.layout.preference import with_contents
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted, Whole
 from ofasys_lite.plan.segments import LossSpec, Plan, SlotSegment, ToolKey, walk, written_together
@@ -56,6 +57,7 @@ class ExampleMaker:
         self._pairs = binder.pairs()
         self._terms = tuple(binder.terms)
         self._judged = any(part.judged for side in self._templates[0].targets for part in _slots(side))
+        self._preferring = any(slot.rejected is not None for slot in plan.target_slots())
         # boxes are bins of the image's own size; other lines need not look at it
         self._boxes = any(tool.framed for tool in preprocess.values())
 
@@ -93,12 +95,15 @@ class ExampleMaker:
             sides = self._read(source, choice)
             targets, further = list[Target](), list[Target]()
             for side, causal in zip(template.targets, self._causal[choice], strict=True):
-                state = RowState(row, rng, train, frame, step)
-                state.masked = source.masked
-                for part in side:
-                    self._lay(state, part, row)
-                targets.append(Target(tuple(state.pieces), tuple(state.learned), causal))
-                further += state.further
+                for rejected in (False, True) if self._preferring else (False,):
+                    state = RowState(row, rng, train, frame, step, rejected=rejected)
+                    state.masked = source.masked
+                    for part in side:
+                        self._lay(state, part, row)
+                    targets.append(Target(tuple(state.pieces), tuple(state.learned), causal))
+                    further += state.further
+            if self._preferring:
+                targets = with_contents([piece for side in sides for piece in side.pieces], targets)
             if self._judged and train and rng is not None:
                 # behind all other draws: what the sample writes is the same with judges and without
                 for side, target in zip(template.targets, tuple(targets), strict=True):
@@ -197,7 +202,8 @@ class ExampleMaker:
 
     def _slot(self, state: RowState, part: BoundSlot, row: Any) -> None:
         slot, target = part.slot, part.target
-        value = field(row, slot.column, slot.exact)
+        column = slot.rejected if state.rejected and slot.rejected is not None else slot.column
+        value = field(row, column, slot.exact and column == slot.column)
         absent = is_empty(value)
         if slot.optional:
             if target:
@@ -207,9 +213,9 @@ class ExampleMaker:
                 return
         needed = (target and slot.learned) or self._pairs is not None
         if needed and absent and value is not MISSING:
-            raise empty_target(slot)
+            raise empty_target(slot, column)
         if value is MISSING or value is None:
-            raise missing(slot.column, row)
+            raise missing(column, row)
         if state.dropped and slot.drop > 0:
             return
         try:
@@ -217,7 +223,7 @@ class ExampleMaker:
             if row is state.row and target and slot.column in state.masked and slot.learned and slot.closed is None:
                 piece = part.tool.rest(piece, state.masked[slot.column], state.rng if state.train else None)
         except DataError as error:
-            message = f"column `{slot.column}`: {naming(error, value)}"
+            message = f"column `{column}`: {naming(error, value)}"
             raise DataError(message, code=error.code, help=error.help) from error
         hides = len(piece.arrays.get("mask", ())) or (part.span and state.rng is not None)
         if hides and not target and row is state.row:

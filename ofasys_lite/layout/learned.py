@@ -127,6 +127,8 @@ class Objective:
     #: A value depends on other samples of the step: before the backward passes all packs are looked at
     #: (`adapters/whole_step.py`); `host` arrays are then of one length with the values.
     whole_step: ClassVar[bool] = False
+    #: Gives the likelihood of answers that are compared with what frozen weights say of them (`layout/preference.py`).
+    base: Objective | None = None
     #: What learns the further target sequence that stands beside the piece's (`further`); None where there is none.
     beside: ClassVar[Objective | None] = None
     #: Weight of what is learned so, times the slot's.
@@ -136,6 +138,11 @@ class Objective:
         self.name = name
         self.options = options
         self.together = together
+
+    @property
+    def likelihood(self) -> str:
+        """Name of the objective whose heads learn it: its own, or that which gives it likelihoods."""
+        return self.name if self.base is None else self.base.name
 
     def option(self, key: str, default: Any = None) -> Any:
         """What the line gives for `key`."""

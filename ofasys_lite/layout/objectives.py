@@ -16,8 +16,9 @@ from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.layout.learned import Arrays, Learned, LearnedPiece, LossRows, Objective, Term
 from ofasys_lite.layout.pack import Target
+from ofasys_lite.layout.preference import Preference
 from ofasys_lite.plan.codecs import codec_of
-from ofasys_lite.plan.language import ALIGN_ADAPTER, ALIGNMENTS
+from ofasys_lite.plan.language import ALIGN_ADAPTER, ALIGNMENTS, PREFERENCES
 from ofasys_lite.plan.segments import LossSpec, SlotSegment
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Piece
 from ofasys_lite.preprocess.judged import OWN, VERDICTS, judged_piece
@@ -157,6 +158,8 @@ def objective_of(slot: SlotSegment, loss: LossSpec, modalities: Mapping[str, Mod
     """The objective that a plan calls `loss` on `slot`; CardError: the card names a class that is not there."""
     if loss.name == "cross_entropy":
         return CODES if codec_of(slot) is not None else TOKENS
+    if loss.name in PREFERENCES:
+        return Preference(loss.name, loss.options, CODES if codec_of(slot) is not None else TOKENS)
     if loss.name == "ctc":
         return Ctc(str(dict(loss.options)["column"]))
     card = modalities[slot.modality].objectives[loss.name]

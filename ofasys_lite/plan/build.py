@@ -21,6 +21,7 @@ from ofasys_lite.plan.sense import (
     check_guided,
     check_masked,
     check_objectives,
+    check_preference,
     check_targets,
     note_near_group,
 )
@@ -50,6 +51,7 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
         check_masked(builder, template)
         check_targets(builder, template, node)
         check_aligned(builder, template)
+        check_preference(builder, template, node)
         _check_sense(builder, template, node)
     alignment = aligned_by(builder, templates)
     raise_all(builder.errors)

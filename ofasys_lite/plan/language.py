@@ -10,7 +10,7 @@ from ofasys_lite.cards.ways import BUILT_IN
 LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec("no_loss", "flag", side="target", help="the slot is read, not learned, and forced in decoding"),
     AttributeSpec("weight", "float", low=0.0, side="target", help="factor on the slot's loss"),
-    AttributeSpec("loss", "any", help="objective: ctc(column) on a source slot; dpo later"),
+    AttributeSpec("loss", "any", help="objective: ctc(column) on a source slot; dpo, ipo, kto of a preference pair"),
     AttributeSpec(
         "drop", "float", low=0.0, high=1.0, side="source", help="probability of emptying the slot in training"
     ),
@@ -35,12 +35,15 @@ RENAMED = {"adaptor": ("adapter", False), "preprocessor": ("preprocess", True)}
 REFUSED = {"is_label": "a target slot is learned unless it says `no_loss`; leave `is_label` out"}
 
 
+#: Objectives of a slot with two columns, of which the first is preferred; without `loss=` it is learned by the first.
+PREFERENCES = ("dpo", "ipo", "kto")
+
 #: Objectives of the package: its side of the arrow (empty: it may stand on both), its unit, what it takes beside
 #: `weight`; ctc takes a column.
 OBJECTIVES: Mapping[str, ObjectiveCard] = {
     "cross_entropy": ObjectiveCard("target", "token"),
     "ctc": ObjectiveCard("source", "token"),
-    "dpo": ObjectiveCard("target", "pair", arguments=("beta",)),
+    **{name: ObjectiveCard("target", "pair", arguments=("beta", "sft")) for name in PREFERENCES},
 }
 
 #: Objectives of a whole line with `<->`, whichever slot of it names one; the first where none does. `block`: how many
@@ -58,7 +61,7 @@ ALIGN_PATH = "ofasys_lite.adapters.align.AlignAdapter"
 BLOCK = 32
 
 #: Objectives that training has; a card may name others `later`.
-LOSSES_NOW = ("cross_entropy", "ctc")
+LOSSES_NOW = ("cross_entropy", "ctc", *PREFERENCES)
 
 #: Adapter of everything that is made of token ids: what is learned without a codec is learned by it.
 TEXT_ADAPTER = "ofasys_lite.adapters.text.TextAdapter"

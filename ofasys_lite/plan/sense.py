@@ -216,6 +216,21 @@ def check_targets(planning: Planning, template: PlannedTemplate, node: Template)
         planning.error("E208", "one target is written in order, another one in one go", node.span, help)
 
 
+def check_preference(planning: Planning, template: PlannedTemplate, node: Template) -> None:
+    """Notes a preference pair that is not the only thing its line writes, or is written in one go (E208)."""
+    pairs = [s for side in template.targets for s in walk(side) if s.rejected is not None]
+    if not pairs:
+        return
+    written = [s for side in template.targets for s in walk(side) if s.learned]
+    groups = any(isinstance(s, GroupSegment) for side in template.targets for s in side)
+    if len(template.targets) > 1 or len(written) > 1 or groups:
+        help = "make another task of what else is written; words and `no_loss` slots may stand beside it"
+        planning.error("E208", "a preference pair is all that its line writes", node.span, help)
+    elif _in_one_go(planning, pairs[0]):
+        help = "write it from left to right: leave `decode=mask_predict` out"
+        planning.error("E208", "a preference pair is written from left to right", node.span, help)
+
+
 def _check_given(planning: Planning, side: tuple[Segment, ...]) -> None:
     """Notes `no_loss` slots of a target that training could read but decoding could not be given yet."""
     for segment in side:
@@ -232,9 +247,7 @@ def _check_given(planning: Planning, side: tuple[Segment, ...]) -> None:
 def _in_one_go(planning: Planning, slot: SlotSegment) -> bool:
     """True for what is not written from left to right: diffusion, mask-predict, what a card says of its objective."""
     own = planning.modalities[slot.modality].objectives
-    return written_together(slot.options) or any(
-        own[loss.name].together if loss.name in own else loss.name == "diffusion" for loss in slot.losses
-    )
+    return written_together(slot.options) or any(loss.name in own and own[loss.name].together for loss in slot.losses)
 
 
 def _slots(segments: tuple[Segment, ...]) -> Iterator[SlotSegment]:

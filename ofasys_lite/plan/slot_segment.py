@@ -14,11 +14,21 @@ from ofasys_lite.plan.alignment import ALIGNED, BESIDE_ALIGNMENT, note_alignment
 from ofasys_lite.plan.attribute_values import CallValue, plain, scalar_text, typed
 from ofasys_lite.plan.codecs import given_codec
 from ofasys_lite.plan.decoding import planned_decode
-from ofasys_lite.plan.language import ALIGNMENTS, LANGUAGE, LOSSES_NOW, OBJECTIVES, REFUSED, RENAMED, TEXT_ADAPTER
+from ofasys_lite.plan.language import (
+    ALIGNMENTS,
+    LANGUAGE,
+    LOSSES_NOW,
+    OBJECTIVES,
+    PREFERENCES,
+    REFUSED,
+    RENAMED,
+    TEXT_ADAPTER,
+)
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
 
+_PAIRED = f"it is learned by {', '.join(PREFERENCES)}: loss={PREFERENCES[0]}(beta=0.1)"
 #: What of a card's table serves a slot that names nothing, the first that is there; by whether the slot is written.
 _UNNAMED: Mapping[bool, tuple[str, ...]] = {True: ("written", "default"), False: ("default",)}
 
@@ -66,13 +76,12 @@ class Builder(Planning):
             values["decode"] = planned_decode(self, span, decode, modality, codec)
         weight = values.pop("weight", 1.0)
         drop = values.pop("drop", 0.0)
-        if slot.rejected is not None:
-            self.not_yet("preference pairs (`chosen>rejected`) are planned for a later version")
-            if not target:
-                self.error("E109", "a preference pair stands on the target side", slot.span, "move it right of `->`")
+        if slot.rejected is not None and not target:
+            self.error("E109", "a preference pair stands on the target side", slot.span, "move it right of `->`")
         closed = self._closed(values.pop("closed_set", None), slot)
-        losses = self._losses(values.pop("loss", None), modality, slot, (standard,) if learned else (), target)
-        if codec is not None and learned:
+        expected = self._preferred(standard, modality, slot) if learned and slot.rejected is not None else standard
+        losses = self._losses(values.pop("loss", None), modality, slot, (expected,) if learned else (), target)
+        if codec is not None and learned and slot.rejected is None:
             # all codes of a position are one unit
             losses = tuple(replace(loss, unit="position") for loss in losses)
         options: Options = tuple(sorted({**_defaults(modality, target), **values}.items(), key=lambda pair: pair[0]))
@@ -196,7 +205,16 @@ class Builder(Planning):
         if call.name in ALIGNMENTS:
             note_alignment(self, call, value.span)
             return standard
-        state = modality.losses.get(call.name)
+        pair = call.name in PREFERENCES
+        if target and (slot.rejected is not None) != pair:
+            if pair:
+                message = f"{call.name} compares two columns"
+                help = f"write [{modality.name}:chosen>rejected,loss={call.name}(beta=0.1)]"
+            else:
+                message, help = f"`loss={call.name}` knows of one column, and a preference pair has two", _PAIRED
+            self.error("E207", message, value.span, help)
+            return standard
+        state = "now" if pair else modality.losses.get(call.name)
         if state is None:
             known_here = sorted({*modality.losses, *(ALIGNMENTS if self.align else ())})
             help = did_you_mean(call.name, known_here, f"{modality.name} takes")
@@ -217,10 +235,7 @@ class Builder(Planning):
         if own is not None and target and not standard:
             help = "leave one of the two out"
             self.error("E207", "`loss` means nothing on a slot with `no_loss`", value.span, help)
-        if own is None and call.name == "dpo" and slot.rejected is None:
-            help = f"write [{modality.name}:chosen>rejected,loss=dpo(beta=0.1)]"
-            self.error("E207", "dpo compares two columns", value.span, help)
-        if state == "later" or (own is None and call.name not in LOSSES_NOW):
+        if state == "later":
             self.not_yet(f"the objective {call.name} of {modality.name} is planned for a later version")
         if call.name == "ctc":
             return self._ctc(call, value.span)
@@ -236,6 +251,13 @@ class Builder(Planning):
             weight = 1.0
         keyed = tuple(pair for pair in call.keyed if pair[0] != "weight")
         return (LossSpec(call.name, known.unit, float(weight), keyed),)
+
+    def _preferred(self, standard: LossSpec, modality: ModalityCard, slot: Slot) -> LossSpec:
+        """What a preference pair is learned by where its line names no objective."""
+        if standard.name != "cross_entropy":
+            message = f"a preference pair needs a likelihood, and {modality.name} is learned by {standard.name}"
+            self.error("E207", message, slot.span, "pairs are of token ids, or of codes")
+        return LossSpec(PREFERENCES[0], "pair")
 
     def _ctc(self, call: CallValue, span: Span) -> tuple[LossSpec, ...]:
         unknown = [k for k, _ in call.keyed if k != "weight"]

@@ -129,7 +129,7 @@ def _open_all(
         raise NoRows(
             f"nothing is written that could be judged: {', '.join(silent)}",
             help="losses of the encoder's objectives are in metrics.jsonl; what they are good for a probe tells "
-            "(docs/encoder_objectives.md)",
+            "(docs/objectives.md)",
         )
     if not opened and empty:
         raise NoRows("; ".join(error.message for error in empty.values()), help=next(iter(empty.values())).help)

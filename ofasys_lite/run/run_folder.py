@@ -94,7 +94,7 @@ class RunFolder:
     def clear(self) -> None:
         """Takes away what earlier runs wrote into the folder; logs and files of others stay."""
         finish(self.export)
-        found = [self.last, self.best, self.rows, self.metrics, self.quarantine]
+        found = [self.last, self.best, self.reference, self.rows, self.metrics, self.quarantine]
         written = ("plans.json", "plans.txt", "closed_sets.json", "start.json", "config.yaml", "parameters.json")
         found += [self.path / name for name in written]
         found += [self.path / "tokenizer" / name for name in ("tokenizer.model", "vocabulary.json")]
@@ -115,6 +115,11 @@ class RunFolder:
     def best(self) -> Path:
         """Weights of the best validation."""
         return self.path / "checkpoints" / "best.safetensors"
+
+    @property
+    def reference(self) -> Path:
+        """Weights that preference pairs are compared with (`training/reference.py`)."""
+        return self.path / "checkpoints" / "reference.safetensors"
 
     @property
     def export(self) -> Path:

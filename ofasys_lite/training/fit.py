@@ -37,6 +37,7 @@ from ofasys_lite.training.optimizers import Optimization, check_optimizers, fill
 from ofasys_lite.training.outlook import outlook
 from ofasys_lite.training.parameter_groups import described, structure_of, table
 from ofasys_lite.training.ranks import launched
+from ofasys_lite.training.reference import Reference, compares
 from ofasys_lite.training.resume import (
     Beginning,
     begin,
@@ -121,6 +122,7 @@ def _train(
     before = begin(folder, run.resume)
     ready = _ready(run, folder, before is not None, console)
     generalist = _build(run, ready, before is not None)
+    reference = Reference(generalist.network) if compares(ready.tasks) else None
     for spec, converter in zip(settings.converters, converters, strict=True):
         generalist.network.convert(converter, spec.name)
     mixture = mixture_of(ready.tasks, settings)
@@ -135,6 +137,7 @@ def _train(
     module.given = run.settings.steps is not None
     precision = _precision(run, before, console)
     module.autocast_bf16 = precision == "bf16"
+    module.reference = reference
     structure = structure_of(module.optimization.groups)
     if before is not None:
         same_converters(folder, before.facts, settings.converters)
@@ -158,6 +161,8 @@ def _train(
         for line in outlook(ready.tasks, *found, _device(settings), module.autocast_bf16).lines():
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     _write_facts(run, folder, ready, before, generalist.contents, module.optimization)
+    if reference is not None:
+        reference.keep(folder.reference, before is not None, getattr(rank_zero_only, "rank", 0) == 0)
     data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
     lost = Quarantine({t.card.name: len(t.sources["train"]) for t in ready.tasks}, settings.quarantine)
     callbacks = callbacks_of(settings, folder, lost, mixture, generalist, console, validate)

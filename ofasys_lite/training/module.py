@@ -28,6 +28,7 @@ from ofasys_lite.training.accounting import RunTerms, StepCounts, unit_weights
 from ofasys_lite.training.optimizers import Optimization, fill, followed
 from ofasys_lite.training.parameter_groups import groups_of
 from ofasys_lite.training.ranks import Ranks, asking, looked
+from ofasys_lite.training.reference import Reference
 from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
 
 
@@ -84,6 +85,8 @@ class TrainingModule(L.LightningModule):
         self.failed = 0
         #: False within a step: what is then in memory belongs to no step.
         self.whole = True
+        #: What preference pairs are compared with; no part of this module.
+        self.reference: Reference | None = None
         #: Until the first step of this session is through.
         self.first = True
         #: Notes the signals that ask this rank to end.
@@ -189,18 +192,27 @@ class TrainingModule(L.LightningModule):
         """What objectives over the whole step are to know, per pack."""
 
         def look(pack: Batch, number: int) -> dict[LossKey, Tensor]:
+            frozen = self._frozen(pack)
             with self._drawing(share.step, number):
-                return self.network.look(to_device(pack, self.device))
+                return self.network.look(to_device(pack, self.device), frozen)
 
         return looked(share.packs, look, self.ledger.term_index, self.ranks)
+
+    def _frozen(self, pack: Batch) -> dict[LossKey, Tensor]:
+        """What frozen weights say of the pack's answers."""
+        if self.reference is None:
+            return {}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast_bf16):
+            return self.reference(pack, self.device)
 
     def _backward(
         self, pack: Batch, counts: StepCounts, step: int, number: int, steps: Mapping[LossKey, WholeStep]
     ) -> None:
         weights = unit_weights(pack, self.ledger, counts, self.settings.accounting)
         batch = to_device(pack, self.device)
+        frozen = self._frozen(pack)
         with self._drawing(step, number):
-            losses = self.network(batch, self.settings.label_smoothing, steps)
+            losses = self.network(batch, self.settings.label_smoothing, steps, frozen)
         weights_U = moved(weights, self.device)
         loss = (losses.values_U * weights_U).sum() + losses.touch
         if loss.requires_grad:

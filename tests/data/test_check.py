@@ -135,7 +135,6 @@ def test_all_mistakes_of_all_tasks_come_at_once() -> None:
     "line",
     [
         "[TEXT:q] -> ([TEXT:a,no_loss] [TEXT:b])*<over=c>",
-        "[IMAGE:img] -> [TEXT:chosen>rejected,loss=dpo(beta=0.1)]",
         "[TEXT:cap] -> [VIDEO:img]",
     ],
 )

@@ -91,10 +91,10 @@ def test_what_nothing_learns_is_refused_when_it_is_planned(line: str, message: s
         planned(line, SENSOR=sensor)
 
 
-def test_an_objective_that_a_card_has_now_and_training_has_later_cannot_be_trained_yet() -> None:
-    text = replace(CARDS["TEXT"], losses={"mlm": "now"})
-    plan = planned("[TEXT:q,loss=mlm(ratio=0.15)] -> [TEXT:q]", TEXT=text)
-    assert plan.cannot_train == ("the objective mlm of TEXT is planned for a later version",)
+def test_an_objective_that_a_card_names_and_nobody_has_is_refused() -> None:
+    text = replace(CARDS["TEXT"], losses={"mlm": "now"}, objectives={})
+    with pytest.raises(OfasysError, match="no objective `mlm` is built"):
+        planned("[TEXT:q,loss=mlm(ratio=0.15)] -> [TEXT:q]", TEXT=text)
 
 
 @pytest.mark.parametrize("adapter", ["text", "mine"])
