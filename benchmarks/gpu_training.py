@@ -179,7 +179,10 @@ def measure(ready: Ready, load: Load, device: torch.device, compiled: bool, peak
     config = replace(load.config, compile_blocks=compiled)
     network = Network(config, vocabulary, specs).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
-    tasks = [MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs) for t in ready.tasks]
+    tasks = [
+        MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs, t.plan.block)
+        for t in ready.tasks
+    ]
     settings = TrainSettings(
         steps=load.steps + load.warm,
         samples_per_step=load.samples,

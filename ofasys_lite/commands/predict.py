@@ -218,6 +218,8 @@ def _check(
         elif not column.optional and not lines and (source is None or not _has(source, column, columns)):
             example = f"file{preprocess_class(column.preprocess).ending}" if _may_be_file(column) else "TEXT"
             help = f"write {shlex.quote(f'{column.name}={example}')}"
+            if plan.alignment is not None:
+                help += ", or look for it among rows: --candidates names.csv"
             if source is not None:
                 near = near_column(column.name, plan, source)
                 has = did_you_mean(near or column.name, source.columns, f"{source.name} has")

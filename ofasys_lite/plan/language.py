@@ -10,7 +10,9 @@ from ofasys_lite.cards.ways import BUILT_IN
 LANGUAGE: tuple[AttributeSpec, ...] = (
     AttributeSpec("no_loss", "flag", side="target", help="the slot is read, not learned, and forced in decoding"),
     AttributeSpec("weight", "float", low=0.0, side="target", help="factor on the slot's loss"),
-    AttributeSpec("loss", "any", help="objective: ctc(column) on a source slot; dpo, ipo, kto of a preference pair"),
+    AttributeSpec(
+        "loss", "any", help="objective: ctc(column) on a source slot; clip, siglip of `<->`; dpo, ipo, kto of a pair"
+    ),
     AttributeSpec(
         "drop", "float", low=0.0, high=1.0, side="source", help="probability of emptying the slot in training"
     ),

@@ -21,7 +21,7 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
-from ofasys_lite.report.judge import Judge, RankJudge, judges
+from ofasys_lite.report.judge import RankJudge, judges
 from ofasys_lite.report.predictions import items_of, scored
 from ofasys_lite.report.results import Answers, RefusedRow, RunResults, Said, Sample, SampleInput, TaskResult, Told
 from ofasys_lite.report.retrieval import candidate_looks, ranked_answers, retrieved
@@ -74,7 +74,7 @@ def evaluate(
     for opened in splits:
         _try_metrics(opened)
     # a baseline that does not fit a task is told before the model's predictions take their time
-    against = [[_against(opened, judge, seed) for judge in opened.judges] if baselines else [] for opened in splits]
+    against = [_against(opened, seed) if baselines else [] for opened in splits]
     results, refused = [], list[RefusedRow]()
     for opened, held in zip(splits, against, strict=True):
         made = predicted(model, opened, progress, bf16)
@@ -267,11 +267,20 @@ def _try_metrics(opened: Split) -> None:
             break
 
 
-def _against(opened: Split, judge: Judge, seed: int) -> list[Answers]:
+def _against(opened: Split, seed: int) -> list[list[Answers]]:
+    """Per judge the answers of its baselines; of judges that look for one side they are made once."""
+    ranked: dict[tuple[object, ...], list[Answers]] = {}
+    found = list[list[Answers]]()
     try:
-        if isinstance(judge, RankJudge):
-            return ranked_answers(judge, opened.train, opened.rows, opened.numbers, seed)
-        return answers(judge, opened.train, opened.rows, opened.numbers, seed)
+        for judge in opened.judges:
+            if not isinstance(judge, RankJudge):
+                found.append(answers(judge, opened.train, opened.rows, opened.numbers, seed))
+                continue
+            key = (judge.side, judge.metric.baselines, judge.metric.references)
+            if key not in ranked:
+                ranked[key] = ranked_answers(judge, opened.train, opened.rows, opened.numbers, seed)
+            found.append(ranked[key])
+        return found
     except OfasysError as error:
         raise type(error)(f"task {opened.task}: {error.message}", place=error.place, help=error.help) from error
 

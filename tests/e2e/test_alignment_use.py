@@ -40,6 +40,7 @@ def test_an_aligned_task_trains_in_a_mixture_and_is_validated(trained: tuple[Gen
     losses = [r for r in logged(folder, "train", "pairs") if r["slot"] == "clip"]
     assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
     assert losses[-1]["tokens"] == losses[-1]["samples"]
+    assert {r["samples"] % 8 for r in losses} == {0}
     valid = logged(folder, "valid", "pairs")
     assert [r["metric"] for r in valid] == ["recall_at_1"] * len(valid)
     assert set(valid[-1]["loss"]) == {"clip"}
