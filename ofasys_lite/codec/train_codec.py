@@ -75,11 +75,15 @@ class Images:
     def __len__(self) -> int:
         return len(self.source)
 
+    def value(self, i: int) -> Any:
+        """What row i holds."""
+        return self.source.value(i, self.column)
+
     def image(self, i: int) -> Pixels:
         """(side, side, 3) uint8 of row i; DataError if it holds no readable image."""
         found = self._kept.get(i)
         if found is None:
-            value = self.source.value(i, self.column)
+            value = self.value(i)
             if value is MISSING or value is None:
                 raise DataError(f"{self.source.name}, row {i + 1}: no image in `{self.column}`")
             opened = open_image(value, self.source.base or None, 100.0)

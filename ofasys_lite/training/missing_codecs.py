@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -23,7 +24,7 @@ from ofasys_lite.codec.train_codec import CodecRun, Images, train_codec
 from ofasys_lite.codec.turns import await_first_rank, turn
 from ofasys_lite.data.codec_facts import Known, check_scalar, known
 from ofasys_lite.data.contents import media_key
-from ofasys_lite.data.fields import is_empty
+from ofasys_lite.data.fields import field, is_empty
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.layout.ready import DataSettings, settings_of
@@ -85,7 +86,7 @@ class CodecTrainer:
                 waiting = f"waiting for rank 0, which trains the codec of {card.name} ({folder})"
                 await_first_rank(folder, lambda: _there(folder), lambda: self._tell(waiting))
             else:
-                images = (_Given if slot.optional else Images)(rows, slot.column, config.size)
+                images = _images(rows, slot, config.size)
                 self._train(card, CodecRun(config, images, folder, steps, seed=self.seed, device=self.device))
         return known(folder)
 
@@ -112,8 +113,6 @@ class CodecTrainer:
         help = f"train one before, and name its folder: codec={call.name}(codecs/mine)"
         if not load_class(slot.adapter, CodesAdapter, "adapter").trained:
             raise CardError("only codecs of images are trained before a run", help=help)
-        if slot.key != slot.column:
-            raise CardError("no codec is trained on the pictures of a group", help=help)
         said = {k: v for k, v in call.keyed if k in TOKENIZER_KEYS and k != "steps"}
         settings = given_settings(settings_of(self.modalities[slot.modality], self.data)).get("codec") or {}
         config = CodecConfig.from_dict({**settings, **said, "size": option(slot.options, "size", _SIDE)})
@@ -137,6 +136,48 @@ class _Given(Images):
         if not good and not errors:
             raise DataError(f"{self.source.name} has no image in `{self.column}`")
         return good, errors
+
+
+class _Elements(Images):
+    """Images of a group, element by element.
+
+    Args:
+        over: Column with the list of records that hold them in `column`; empty where `column` itself holds lists.
+    """
+
+    def __init__(self, source: RowSource, column: str, side: int, over: str) -> None:
+        super().__init__(source, over or column, side)
+        self.field = column if over else ""
+        held = (_listed(source, i, over or column) for i in range(len(source)))
+        counts = [len(value) if isinstance(value, list) else 0 for value in held]
+        self.places = [(i, place) for i, count in enumerate(counts) for place in range(count)]
+        if not self.places:
+            raise DataError(f"{source.name} has no image in `{over or column}`")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def value(self, i: int) -> Any:
+        """What stands at an element."""
+        row, place = self.places[i]
+        found = _listed(self.source, row, self.column)[place]
+        return field(found, self.field) if self.field else found
+
+
+def _listed(source: RowSource, i: int, column: str) -> Any:
+    """The value of a row as a list where it is one, as data sets of several libraries have them."""
+    value = source.value(i, column)
+    # pictures are arrays too, of numbers
+    several = isinstance(value, (list, tuple)) or str(getattr(value, "dtype", "")) == "object"
+    return list(value) if several else value
+
+
+def _images(rows: RowSource, slot: SlotSegment, side: int) -> Images:
+    """The pictures that a codec of the slot is trained on."""
+    over = slot.key.removesuffix(slot.column).rstrip(".")
+    if over or any(isinstance(_listed(rows, i, slot.column), list) for i in range(min(8, len(rows)))):
+        return _Elements(rows, slot.column, side, over)
+    return (_Given if slot.optional else Images)(rows, slot.column, side)
 
 
 def _there(folder: Path) -> bool:

@@ -146,12 +146,24 @@ def test_codes_deeper_than_the_decoder_are_told_before_a_codec_is_trained(cache:
     found(LINE.replace("depth=2", "depth=4,layers=parallel"), trainer(layers=3))
 
 
-def test_pictures_of_a_group_ask_for_a_named_codec() -> None:
-    line = "[TEXT:cap] -> ([IMAGE:img,size=8,codec=dnd(factor=2)] [TEXT:label])*<over=pages>"
-    assert refused(line) == (
-        "task draw, slot [IMAGE:img]: no codec is trained on the pictures of a group",
-        "train one before, and name its folder: codec=dnd(codecs/mine)",
-    )
+def test_a_codec_is_trained_on_the_pictures_of_a_group() -> None:
+    codec = "size=8,codec=dnd(factor=2,steps=3)"
+    over = found(f"[TEXT:cap] -> ([IMAGE:img,{codec}] [TEXT:label])*<over=pages>")
+    rows = worlds.rows(24)
+    lists = [
+        {**row, "img": [page["img"] for page in row["pages"]], "label": [p["label"] for p in row["pages"]]}
+        for row in rows
+    ]
+    split = {"train": lists, "valid": lists[:2], "test": lists[:2]}
+    walked = found(f"[TEXT:cap] -> ([IMAGE:img,{codec}] [TEXT:label])*", data=split)
+    assert over.folder.is_dir()
+    assert walked.folder.is_dir()
+    nothing = [{**row, "pages": []} for row in rows]
+    with pytest.raises(DataError, match="has no image in `pages`"):
+        found(
+            f"[TEXT:cap] -> ([IMAGE:img,{codec}] [TEXT:label])*<over=pages>",
+            data={"train": nothing, "valid": nothing[:2], "test": nothing[:2]},
+        )
 
 
 def test_an_unknown_size_in_the_presets_settings_is_told_with_the_nearest() -> None:
