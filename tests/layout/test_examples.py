@@ -104,6 +104,8 @@ def test_what_a_card_writes_is_read_back(name: str) -> None:
     # closed sets of the few rows alone: what they spell is what counts here
     few = replace(card, data={"train": rows, "valid": rows, "test": rows})
     maker = make_ready([few], CARDS, SETTINGS).tasks[0].maker
+    if not maker.plan.target_slots():
+        pytest.skip("both of its sides are read, none is written")
     if any(codec_of(slot) is not None for slot in maker.plan.target_slots()):
         pytest.skip("its codec is trained by a run; pictures have their own round trip, tests/generalist")
     rng = np.random.default_rng(0)

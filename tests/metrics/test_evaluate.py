@@ -7,6 +7,7 @@ import pytest
 from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.metrics import (
     PICTURE_METRICS,
+    RANK_METRICS,
     Score,
     Statistics,
     Training,
@@ -181,6 +182,7 @@ def test_a_prediction_equal_to_its_reference_earns_everything(name):
         "record_f1": [{"room": "kitchen"}],
         "struct_exact": '{"room": "kitchen"}',
         "sudoku_solved": "1234\n3412\n2143\n4321",
+        **dict.fromkeys(RANK_METRICS, ["r1", "r2"]),
     }
     reference = references.get(name, "the quick brown fox jumps")
     score = evaluate_metric(name, [reference] * 3, [reference] * 3, samples=20)
