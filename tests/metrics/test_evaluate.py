@@ -182,7 +182,7 @@ def test_a_prediction_equal_to_its_reference_earns_everything(name):
         "record_f1": [{"room": "kitchen"}],
         "struct_exact": '{"room": "kitchen"}',
         "sudoku_solved": "1234\n3412\n2143\n4321",
-        **dict.fromkeys(RANK_METRICS, ["r1", "r2"]),
+        **{metric: ["r1", "r2"] for metric in RANK_METRICS},
     }
     reference = references.get(name, "the quick brown fox jumps")
     score = evaluate_metric(name, [reference] * 3, [reference] * 3, samples=20)
