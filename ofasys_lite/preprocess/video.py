@@ -153,18 +153,22 @@ class VideoPreprocess(Preprocess):
             share = _WINDOW + (1 - _WINDOW) * float(drawn.random())
             start = (1 - share) * float(drawn.random())
             part = (start, start + share)
-        with open_clip(value, self.context.folder, chosen.limits) as clip:
-            images = clip.at(chosen.moments(clip.header, part))
-        high, wide = chosen.size(images[0].height, images[0].width, len(images))
         augment = chosen.image.augment if drawn is not None else 0.0
         box = None if drawn is None or not augment else window_of(augment, drawn)
-        pixels_FHW3 = np.stack([resized(image, high, wide, 1, box, draft=False) for image in images])
+        pixels = list[npt.NDArray[np.uint8]]()
+        with open_clip(value, self.context.folder, chosen.limits) as clip:
+            taken = chosen.moments(clip.header, part)
+            for image in clip.at(taken):
+                if not pixels:
+                    high, wide = chosen.size(image.height, image.width, len(taken))
+                pixels.append(resized(image, high, wide, 1, box, draft=False))
+        pixels_FHW3 = np.stack(pixels)
         if drawn is not None and augment:
             pixels_FHW3 = recoloured(pixels_FHW3, augment, drawn)
-        if len(images) > 1 and len(images) % chosen.patch:
+        if len(pixels) > 1 and len(pixels) % chosen.patch:
             pixels_FHW3 = np.concatenate([pixels_FHW3, pixels_FHW3[-1:]])
         lines, columns = high // chosen.image.cell, wide // chosen.image.cell
-        grid = (chosen.depth(len(images)), lines, columns)
+        grid = (chosen.depth(len(pixels)), lines, columns)
         mask = np.zeros(0, dtype=np.bool_)
         if chosen.mask_ratio:
             if known.rng is None:
@@ -215,7 +219,8 @@ class VideoPreprocess(Preprocess):
             taken = chosen.moments(header)
             high, wide = chosen.size(header.height, header.width, len(taken))
             if whole:
-                clip.at(taken)
+                for _ in clip.at(taken):
+                    pass
         remarks = []
         size = f"{header.width} x {header.height}"
         if header.height * header.width > high * wide and chosen.image.size is None:
@@ -252,7 +257,7 @@ class VideoPreprocess(Preprocess):
     def frame(self, value: Any) -> tuple[int, int] | None:
         """(width, height) in pixels as shown: what boxes of the row refer to. The first frame is decoded for it."""
         with open_clip(value, self.context.folder, self.chosen(()).limits) as clip:
-            size: tuple[int, int] = clip.at([0.0])[0].size
+            size: tuple[int, int] = next(clip.at([0.0])).size
         return size
 
     @classmethod
@@ -286,10 +291,13 @@ class VideoPreprocess(Preprocess):
             return Shown(picture=value)
         with open_clip(value, self.context.folder, self.chosen(()).limits) as clip:
             header = clip.header
-            images = clip.at(moments(header, _STRIP, None, _STRIP))
+            width, height, images = 0, 0, list[Any]()
+            for image in clip.at(moments(header, _STRIP, None, _STRIP)):
+                width, height = image.size
+                images.append(_reduced(image))
         length = "" if header.seconds is None else f", {header.seconds:.1f} s"
-        told = f"{header.frames} frames of {images[0].width} x {images[0].height}{length}"
-        return Shown(told, strip(images), moving=_moving(images, header.seconds), scale=_reduced(images[0]))
+        told = f"{header.frames} frames of {width} x {height}{length}"
+        return Shown(told, strip(images), moving=_moving(images, header.seconds), scale=_scale(width, height))
 
 
 def frames_of(piece: Piece, cell: int) -> npt.NDArray[np.uint8]:
@@ -300,35 +308,38 @@ def frames_of(piece: Piece, cell: int) -> npt.NDArray[np.uint8]:
 
 
 def strip(images: list[Image.Image]) -> Image.Image:
-    """Frames side by side, in lines, on white; large ones are reduced."""
+    """Frames side by side, in lines, on white."""
     from PIL import Image
 
-    scale = _reduced(images[0])
-    height, width = (max(1, round(side * scale)) for side in (images[0].height, images[0].width))
+    width, height = images[0].size
     gap = max(1, width // 16)
     columns = min(len(images), max(1, (_LINE + gap) // (width + gap)))
     lines = -(-len(images) // columns)
     size = (columns * (width + gap) - gap, lines * (height + gap) - gap)
     sheet = Image.new("RGBA", size, (255, 255, 255, 255))
     for number, image in enumerate(images):
-        shown = image.convert("RGBA")
-        if scale < 1:
-            shown = shown.resize((width, height))
-        sheet.paste(shown, (number % columns * (width + gap), number // columns * (height + gap)))
+        sheet.paste(image.convert("RGBA"), (number % columns * (width + gap), number // columns * (height + gap)))
     return sheet
 
 
 def _moving(images: list[Image.Image], seconds: float | None) -> bytes:
     """A GIF of the frames of a strip, as long as the clip; a second where nobody knows."""
-    scale = _reduced(images[0])
-    width, height = (max(1, round(side * scale)) for side in images[0].size)
-    first, *rest = [image.convert("RGB").resize((width, height)) for image in images]
+    first, *rest = [image.convert("RGB") for image in images]
     file = io.BytesIO()
     delay = max(20, round(1000 * (seconds or 1.0) / len(images)))
     first.save(file, "GIF", save_all=True, append_images=rest, duration=delay, loop=0)
     return file.getvalue()
 
 
-def _reduced(image: Image.Image) -> float:
+def _scale(width: int, height: int) -> float:
     """Pixels of a strip per pixel of a frame."""
-    return min(1.0, _SIDE / max(image.height, image.width))
+    return min(1.0, _SIDE / max(width, height))
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """A frame as a strip has it."""
+    scale = _scale(image.width, image.height)
+    flat = image.convert("RGBA")
+    return (
+        flat if scale == 1 else flat.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    )

@@ -44,24 +44,25 @@ class Animation(Clip):
         """Closes the file."""
         self._image.close()
 
-    def at(self, moments: Sequence[float]) -> list[Image.Image]:
+    def at(self, moments: Sequence[float]) -> Iterator[Image.Image]:
         """As `Clip.at`; all frames before the last one are decoded, too: each is drawn over the one before."""
         from ofasys_lite.preprocess.image_decode import reading
 
-        wanted = [shown_at(self._ends, moment) for moment in moments]
-        kept: dict[int, Image.Image] = {}
+        at = -1
+        frame: Image.Image = self._image
         with reading(self.what):
-            for number in range(wanted[-1] + 1):
-                try:
-                    self._image.seek(number)
-                except EOFError:
-                    raise self._broken(f"it ends at frame {number} of {len(self._ends)}") from None
-                if number in wanted:
-                    self._image.load()
-                    frame = self._image.copy()
-                    frame.info = dict(self._image.info)
-                    kept[number] = frame
-        return [kept[number] for number in wanted]
+            for wanted in (shown_at(self._ends, moment) for moment in moments):
+                while at < wanted:
+                    at += 1
+                    try:
+                        self._image.seek(at)
+                    except EOFError:
+                        raise self._broken(f"it ends at frame {at} of {len(self._ends)}") from None
+                    if at == wanted:
+                        self._image.load()
+                        frame = self._image.copy()
+                        frame.info = dict(self._image.info)
+                yield frame
 
     def _broken(self, why: str) -> DataError:
         return DataError(f"cannot read video: {self.what} is broken or truncated: {why}", help="write the file again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,10 @@ class Clip:
 
     header: Header
 
-    def at(self, moments: Sequence[float]) -> list[Image.Image]:
-        """The frame that is shown at each moment, upright; moments rise from 0, in seconds (`Header.length`).
+    def at(self, moments: Sequence[float]) -> Iterator[Image.Image]:
+        """The frame that is shown at each moment, upright, one by one: large ones do not pile up.
+
+        Moments rise from 0, in seconds (`Header.length`).
 
         Raises:
             DataError: The clip is damaged, or ends before its header says.
@@ -116,14 +118,14 @@ class Frames(Clip):
         width, height = self._image(0, whole=False).size
         self.header = Header(len(frames), None if ends is None else float(self.ends[-1]), height, width)
 
-    def at(self, moments: Sequence[float]) -> list[Image.Image]:
+    def at(self, moments: Sequence[float]) -> Iterator[Image.Image]:
         """As `Clip.at`; DataError where a frame has another size than the first."""
-        images = [self._image(shown_at(self.ends, moment)) for moment in moments]
-        odd = next((i for i in images if (i.height, i.width) != (self.header.height, self.header.width)), None)
-        if odd is not None:
-            sizes = f"{self.header.width} x {self.header.height} and {odd.width} x {odd.height}"
-            raise DataError(f"cannot read video: its frames differ in size: {sizes}", help="bring them to one size")
-        return images
+        for moment in moments:
+            image = self._image(shown_at(self.ends, moment))
+            if (image.height, image.width) != (self.header.height, self.header.width):
+                sizes = f"{self.header.width} x {self.header.height} and {image.width} x {image.height}"
+                raise DataError(f"cannot read video: its frames differ in size: {sizes}", help="bring them to one size")
+            yield image
 
     def _image(self, number: int, whole: bool = True) -> Image.Image:
         from ofasys_lite.preprocess.image_decode import open_image, reading

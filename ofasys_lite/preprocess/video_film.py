@@ -90,7 +90,10 @@ class Film(Clip):
         self._unit = float(stream.time_base) if stream.time_base else 1e-6
         self._start = (stream.start_time or 0) * self._unit
         entries = list(getattr(stream, "index_entries", None) or ())
-        self._keys = sorted(e.timestamp * self._unit for e in entries if e.is_keyframe) if len(entries) > 1 else []
+        # an index counts by the order of decoding, which frames that are shown between others delay
+        delay = self._start - entries[0].timestamp * self._unit if entries else 0.0
+        keys = (e.timestamp * self._unit + delay for e in entries if e.is_keyframe)
+        self._keys = sorted(keys) if len(entries) > 1 else []
         rate = stream.average_rate or stream.guessed_rate
         self._step = 1 / float(rate) if rate else 0.04
         self._square = float(stream.sample_aspect_ratio or 1) or 1.0
@@ -119,19 +122,19 @@ class Film(Clip):
             raise DataError(f"cannot read video: {self.what} has no frames", help="leave the row out")
         return max(times) - min(times) + self._step, len(times)
 
-    def at(self, moments: Sequence[float]) -> list[Image.Image]:
+    def at(self, moments: Sequence[float]) -> Iterator[Image.Image]:
         """As `Clip.at`."""
         with _reading(self._av, self.what):
-            return self._at(moments)
+            yield from self._at(moments)
 
-    def _at(self, moments: Sequence[float]) -> list[Image.Image]:
+    def _at(self, moments: Sequence[float]) -> Iterator[Image.Image]:
         shown, coming, decoded = None, None, iter(self._decoded())
-        found: list[Image.Image] = []
         last: Any = None
         for moment in moments:
             wanted = self._start + moment
-            if self._worth_a_seek(shown, wanted):
-                self._container.seek(max(0, int(wanted / self._unit)), stream=self._stream, backward=True)
+            key = self._key_before(wanted)
+            if key is not None and (shown is None or key > shown[0] + self._step):
+                self._container.seek(round(key / self._unit), stream=self._stream, backward=True)
                 shown, coming, decoded = None, None, iter(self._decoded())
             while coming is None or coming[0] <= wanted:
                 shown = coming or shown
@@ -145,8 +148,7 @@ class Film(Clip):
                 self._ended(picked, wanted)
             if last is None or last[0] is not picked[1]:
                 last = picked[1], self._upright(picked[1])
-            found.append(last[1])
-        return found
+            yield last[1]
 
     def _decoded(self) -> Iterator[tuple[float, Any]]:
         """(second, frame) from where the container stands."""
@@ -155,10 +157,10 @@ class Film(Clip):
             now = frame.pts * self._unit if frame.pts is not None else now + self._step
             yield now, frame
 
-    def _worth_a_seek(self, shown: tuple[float, Any] | None, wanted: float) -> bool:
-        """Whether a keyframe lies between the frame that is shown and the moment."""
+    def _key_before(self, wanted: float) -> float | None:
+        """Second of the last keyframe at or before a moment; None where it is the first one, or there is no index."""
         place = bisect_right(self._keys, wanted)
-        return place > 1 and (shown is None or self._keys[place - 1] > shown[0] + self._step)
+        return self._keys[place - 1] if place > 1 else None
 
     def _ended(self, last: tuple[float, Any], wanted: float) -> None:
         """Raises DataError where the frames end long before the moment that the header promised."""

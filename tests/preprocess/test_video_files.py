@@ -34,7 +34,7 @@ def shown(value: Any, *at: float) -> list[int]:
 def refused(value: Any, limits: Limits = LIMITS) -> str:
     """What is said of a value whose frames are wanted."""
     with pytest.raises(DataError) as raised, open_clip(value, None, limits) as clip:
-        clip.at(moments(clip.header, 8, None, 8))
+        list(clip.at(moments(clip.header, 8, None, 8)))
     return f"{raised.value.message} | {raised.value.help}"
 
 
@@ -49,10 +49,13 @@ def test_every_moment_of_a_film_shows_its_frame(tmp_path: Path, name: str, codec
     assert shown(Path(path).read_bytes(), 1.25) == [12]
 
 
-def test_a_seek_finds_the_same_frames_as_reading_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("between", [0, 2])
+def test_a_seek_finds_the_same_frames_as_reading_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: int
+) -> None:
     from ofasys_lite.preprocess.video_film import Film
 
-    path = film(tmp_path / "long.mp4", frames(25).repeat(8, 0), key_every=12)
+    path = film(tmp_path / "long.mp4", frames(25).repeat(8, 0), key_every=12, between=between)
     wanted = [0.05, 3.33, 3.41, 9.99, 15.05, 19.9]
     decoded: list[float] = []
     read = Film._decoded
@@ -66,8 +69,12 @@ def test_a_seek_finds_the_same_frames_as_reading_on(tmp_path: Path, monkeypatch:
     found = shown(path, *wanted)
     assert found == [int(10 * moment / 8) for moment in wanted]
     assert len(decoded) < 80  # of 200
-    monkeypatch.setattr(Film, "_worth_a_seek", lambda self, shown, wanted: False)
+    monkeypatch.setattr(Film, "_key_before", lambda self, wanted: None)
     assert shown(path, *wanted) == found
+    monkeypatch.undo()
+    every = [0.1 * number + 0.05 for number in range(200)]
+    for step in (1, 13, 29):
+        assert shown(path, *every[::step]) == [number // 8 for number in range(0, 200, step)]
 
 
 def test_moments_count_by_time_where_the_rate_varies(tmp_path: Path) -> None:
@@ -81,7 +88,7 @@ def test_moments_count_by_time_where_the_rate_varies(tmp_path: Path) -> None:
 def test_a_film_is_turned_as_its_display_matrix_says(tmp_path: Path, turn: int, white: tuple[int, int]) -> None:
     path = film(tmp_path / "r.mp4", frames(3), turn=turn)
     with open_clip(path, None, LIMITS) as clip:
-        image = np.asarray(clip.at([0.05])[0])[..., 0]
+        image = np.asarray(next(clip.at([0.05])))[..., 0]
     assert image.shape == ((48, 64) if turn % 180 == 0 else (64, 48))
     corners = {(0, 0): image[4, 4], (0, 1): image[4, -5], (1, 0): image[-5, 4], (1, 1): image[-5, -5]}
     assert [place for place, grey in corners.items() if grey > 200] == [white]
@@ -191,7 +198,7 @@ def test_damaged_files_raise_nothing_but_data_errors(tmp_path: Path, form: str) 
                 content[int(rng.integers(min(within, len(content))))] = int(rng.integers(256))
         try:
             with open_clip(bytes(content), None, LIMITS) as clip:
-                clip.at(moments(clip.header, 6, None, 6))
+                list(clip.at(moments(clip.header, 6, None, 6)))
         except DataError:
             refused += 1
     assert refused > 20

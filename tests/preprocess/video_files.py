@@ -36,6 +36,7 @@ def film(
     codec: str = "libx264",
     key_every: int = 10,
     turn: int = 0,
+    between: int = 0,
     **options: str,
 ) -> Path | io.BytesIO:
     """A film of the frames, by PyAV; `times` are the seconds at which each begins, where the rate varies."""
@@ -49,7 +50,7 @@ def film(
         stream.gop_size = key_every
         unit = Fraction(1, rate if times is None else 1000)
         stream.codec_context.time_base = unit
-        stream.codec_context.max_b_frames = 0  # with them, the container would not know how long the last frame stays
+        stream.codec_context.max_b_frames = between  # where the rate varies, 0: else the last frame's end is lost
         if turn:
             stream.set_display_rotation(turn)
         for number, each in enumerate(pixels):
