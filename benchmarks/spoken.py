@@ -108,7 +108,7 @@ def sheet(texts: Sequence[str], real: Sequence[Any], spoken: Sequence[Any], path
             y = top + line * (high + gap)
             draw.text((left, y + 3), f"{name}: {text}", fill="black")
             page.paste(spectrogram(sound, wide, high), (left, y + gap))
-    page.save(path)
+    page.quantize(64).save(path, optimize=True)
 
 
 if __name__ == "__main__":
