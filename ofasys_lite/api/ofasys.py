@@ -43,9 +43,12 @@ class Output(Prediction):
         """Always refused: videos cannot be written yet."""
         self._refuse("video", path, "save(path) writes the text or the structure")
 
-    def save_motion(self, path: str | Path) -> NoReturn:
-        """Always refused: motion cannot be written yet."""
-        self._refuse("motion", path, "save(path) writes the text or the structure")
+    def save_motion(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Writes the generated clip (.bvh, .csv, .npy, .gif); returns the path. DataError where there is none."""
+        found = [(value, tool) for _, value, tool in files_in(self.values, self.tools) if tool.kind == kinds.NUMBERS]
+        if not found:
+            self._refuse("motion", path, "save(path) writes the text or the structure")
+        return save_value(*found[0], path, overwrite)
 
     def _refuse(self, what: str, path: str | Path, instead: str) -> NoReturn:
         held = ", ".join(f"{column} ({self.modalities.get(column, '?')})" for column in self.values)

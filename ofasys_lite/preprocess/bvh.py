@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.preprocess.rotations import Doubles, from_angles, from_six, to_angles, to_six
 
 #: Word of a file behind which its frames stand.
@@ -39,6 +39,15 @@ class Skeleton:
     offsets: tuple[Vector, ...]
     channels: tuple[tuple[str, ...], ...]
     ends: tuple[tuple[int, Vector], ...]
+
+    def __post_init__(self) -> None:
+        path = list[int]()
+        for joint, parent in enumerate(self.parents):
+            while path and path[-1] != parent:
+                path.pop()
+            if bool(path) != bool(joint):
+                raise ShapeError(f"joint `{self.names[joint]}` does not stand behind its parent's other joints")
+            path.append(joint)
 
     @property
     def numbers(self) -> int:
@@ -74,18 +83,19 @@ def parse_bvh(text: str) -> tuple[Skeleton, Doubles, float]:
     count, time = (_after(line, name) for line, name in zip(lines, ("Frames:", "Frame Time:"), strict=False))
     if count != int(count) or count < 1 or not 0 < time < 1e4:
         raise DataError(f"cannot read motion: a BVH of {count:g} frames, {time:g} seconds each")
-    try:
-        numbers = np.array((lines[2] if len(lines) > 2 else "").split(), dtype=np.float64)
-    except ValueError as error:
-        raise DataError(f"cannot read motion: among the frames of the BVH: {error}") from None
+    words = (lines[2] if len(lines) > 2 else "").split()
     expected = int(count) * skeleton.given
-    if len(numbers) != expected:
-        whole, rest = divmod(len(numbers), skeleton.given)
-        where = f"ends in frame {whole + 1}" if len(numbers) < expected and rest else f"holds {whole} frames"
+    if len(words) != expected:
+        whole, rest = divmod(len(words), skeleton.given)
+        where = f"ends in frame {whole + 1}" if len(words) < expected and rest else f"holds {whole} frames"
         raise DataError(
             f"cannot read motion: the BVH says {int(count)} frames of {skeleton.given} numbers, and {where}",
             help="write the file again or drop the row",
         )
+    try:
+        numbers = np.array(words, dtype=np.float64)
+    except ValueError as error:
+        raise DataError(f"cannot read motion: among the frames of the BVH: {error}") from None
     if not np.isfinite(numbers).all():
         frame = int(np.flatnonzero(~np.isfinite(numbers))[0]) // skeleton.given
         raise DataError(f"cannot read motion: frame {frame} of the BVH holds what is no finite number")

@@ -105,7 +105,9 @@ def count_frames(value: Any, folder: str | None) -> int | None:
     source = _located(value, folder)
     if source is None:
         inner = value["array"] if isinstance(value, Mapping) and "array" in value else value
-        return len(inner) if hasattr(inner, "__len__") and not isinstance(inner, (str, Mapping)) else None
+        if isinstance(inner, str):
+            return len(_given(inner))
+        return len(inner) if hasattr(inner, "__len__") and not isinstance(inner, Mapping) else None
     content = read_bytes(source, "motion")
     if content.startswith(b"\x93NUMPY"):
         return _npy_shape(content)[0]

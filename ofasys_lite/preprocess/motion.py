@@ -54,13 +54,10 @@ class MotionPreprocess(Preprocess):
         own = self.own
         clip = own.fitting(read_clip(value, self.context.folder, own.limits, own.skeleton))
         written = known.side == "target"
-        frames_TC = cut_clip(clip, options, own.up, rng, own.longest if written else None).frames_TC
-        values_PC, missing_P = self._rows(frames_TC)
-        if missing_P.any() and not option(options, "use_mask") and not known.own_holes:
-            raise DataError(
-                f"cannot read motion: frame {int(np.isnan(frames_TC).any(1).argmax())} has numbers that are not known",
-                help="write `use_mask` in the slot, or leave the row out",
-            )
+        clip = cut_clip(clip, options, own.up, rng, own.longest if written else None)
+        values_PC, missing_P = self._rows(clip.frames_TC)
+        if not known.own_holes:
+            all_known(clip, options)
         if missing_P.all():
             raise DataError("cannot read motion: none of its frames is known", help="leave the row out")
         adapter, positions_P3 = self.context.adapter, line_positions(len(values_PC))
@@ -159,9 +156,14 @@ class MotionPreprocess(Preprocess):
         Relative paths are looked up in `settings["folder"]`, and passed over if that is not given.
         """
         if not isinstance(value, str) or not elsewhere(value, settings):
+            own = MotionSettings.of(settings)
             count = count_frames(value, settings.get("folder"))
             if count is None:
                 raise DataError(f"cannot read motion: found {found(value)}", help="give a path, or a list (T, C)")
+            if not count:
+                raise DataError("cannot read motion: it has no frames", help="leave the row out")
+            if count > own.limits.frames + 1:  # a head counts until it is read
+                own.limits.check(count)
 
     @classmethod
     def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
@@ -182,7 +184,7 @@ class MotionPreprocess(Preprocess):
         cut = isinstance(most, int) and frames > most
         if whole:
             clip = own.fitting(read_clip(value, folder, own.limits, own.skeleton))
-            cut_clip(clip, options, own.up, None)
+            all_known(cut_clip(clip, options, own.up, None), options)
         return Look(work=frames * 100, remarks=((f"max_length={most} cuts", f"{frames} frames"),) if cut else ())
 
     @classmethod
@@ -237,6 +239,16 @@ class MotionPreprocess(Preprocess):
 
             return moving(value, self.own.up)
         return save_clip(value, ending)
+
+
+def all_known(clip: Clip, options: Options) -> None:
+    """Raises DataError for a clip with numbers that are not known where its slot does not expect any."""
+    missing_T = np.isnan(clip.frames_TC).any(1)
+    if missing_T.any() and not option(options, "use_mask"):
+        raise DataError(
+            f"cannot read motion: frame {int(missing_T.argmax())} has numbers that are not known",
+            help="write `use_mask` in the slot, or leave the row out",
+        )
 
 
 _ENDINGS = (".bvh", ".csv", ".npy", ".gif")

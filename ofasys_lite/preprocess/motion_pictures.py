@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _BACK, _GROUND, _BONE, _LEFT, _RIGHT = "#ffffff", "#dee2e6", "#495057", "#0072b2", "#d55e00"
 _POSES, _SIDE = 8, 160
-_CURVES = (320, 160)
-#: Most pictures of a moving one, and most a second: 20 ms is the shortest that is shown everywhere.
-_MOST, _FASTEST = 90, 15.0
+_CURVES, _MARGIN = (320, 160), 6
+#: Most pictures of a moving one, and most a second: reports hold many of them.
+_MOST, _FASTEST = 60, 10.0
 #: Degrees that a skeleton is seen from the side and from above.
 _TURN, _TILT = 35.0, 10.0
 #: Drawn so many times larger and made smaller, for smooth lines.
@@ -34,7 +34,7 @@ def strip(clip: Clip, up: int = 1) -> Image.Image:
     from PIL import Image
 
     if clip.skeleton is None:
-        return _curves(clip, None)
+        return _curves(clip)
     shots = _poses(clip, up, np.linspace(0, len(clip) - 1, _POSES).round().astype(int), still=True)
     high = _SIDE
     found = Image.new("RGB", (sum(shot.width for shot in shots), high), _BACK)
@@ -46,12 +46,12 @@ def strip(clip: Clip, up: int = 1) -> Image.Image:
 
 
 def moving(clip: Clip, up: int = 1) -> bytes:
-    """A GIF that lasts as long as the clip, over and over; frames without a rate are shown 15 a second."""
+    """A GIF that lasts as long as the clip, over and over; frames without a rate are shown 10 a second."""
     rate = clip.rate or _FASTEST
     count = max(1, min(_MOST, len(clip), round(len(clip) / rate * _FASTEST)))
     numbers = np.linspace(0, len(clip) - 1, count).round().astype(int)
     if clip.skeleton is None:
-        shots = [_curves(clip, int(number)) for number in numbers]
+        shots = _pointed(_curves(clip), numbers / max(1, len(clip) - 1))
     else:
         shots = _poses(clip, up, numbers, still=False)
     return animated(shots, len(clip) / rate / count)
@@ -59,7 +59,11 @@ def moving(clip: Clip, up: int = 1) -> bytes:
 
 def animated(shots: Sequence[Image.Image], seconds: float) -> bytes:
     """The GIF of some pictures, each shown for so long."""
-    small = [shot.quantize(32) for shot in shots]
+    from PIL import Image
+
+    # one palette for all: then only what changes is stored
+    first = shots[0].quantize(32)
+    small = [first, *(shot.quantize(palette=first, dither=Image.Dither.NONE) for shot in shots[1:])]
     file = io.BytesIO()
     hundredths = max(2, round(100 * seconds))
     # the last one stays a little, so that one sees where it ends
@@ -121,14 +125,26 @@ def _drawn(
     return shot.resize(size, Image.Resampling.LANCZOS)
 
 
-def _curves(clip: Clip, now: int | None) -> Image.Image:
-    """Channels as curves, each over its own range of the clip's; `now`: a frame that is pointed at."""
+def _pointed(picture: Image.Image, shares: npt.NDArray[np.float64]) -> list[Image.Image]:
+    """The picture of curves with a line at each of some moments, shares of the clip."""
+    from PIL import ImageDraw
+
+    shots = []
+    for share in shares.tolist():
+        shots.append(picture.copy())
+        across = round(_MARGIN + share * (picture.width - 2 * _MARGIN))
+        ImageDraw.Draw(shots[-1]).line([(across, _MARGIN), (across, picture.height - _MARGIN)], fill=_BONE)
+    return shots
+
+
+def _curves(clip: Clip) -> Image.Image:
+    """Channels as curves over the clip's range."""
     from PIL import Image, ImageDraw
 
     wide, high = (side * _FINE for side in _CURVES)
     shot = Image.new("RGB", (wide, high), _BACK)
     pen = ImageDraw.Draw(shot)
-    margin = 6 * _FINE
+    margin = _MARGIN * _FINE
     values = clip.frames_TC.astype(np.float64)
     low, top = (float(f(values)) if np.isfinite(values).any() else 0.0 for f in (np.nanmin, np.nanmax))
     across = np.linspace(margin, wide - margin, max(2, len(values)))
@@ -141,6 +157,4 @@ def _curves(clip: Clip, now: int | None) -> Image.Image:
         for one, other in pairwise(points):
             if one[1] == one[1] and other[1] == other[1]:
                 pen.line([one, other], fill=_COLOURS[channel % len(_COLOURS)], width=_FINE)
-    if now is not None:
-        pen.line([(across[now], margin), (across[now], high - margin)], fill=_BONE, width=_FINE)
     return shot.resize(_CURVES, Image.Resampling.LANCZOS)

@@ -134,6 +134,8 @@ def _written(value: Any, kind: str) -> str:
         return "\n".join(f"{key}: {', '.join(v) if isinstance(v, list) else v}" for key, v in value.items())
     if kind == "grid":
         return "\n".join(" ".join(str(digit or "·") for digit in line) for line in value)
+    if kind == "motion":
+        return f"{len(value)} frames of {len(value[0])} numbers"
     if kind == "box":
         return ", ".join(f"{number:g}" for number in value)
     if kind == "objects":

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.recipes import (
+    basic_motions,
     digits,
     easy_vqa,
     emoji,
     g2p,
     intents,
+    mocap,
     moving_digits,
     prepared_folders,
     scenes,
@@ -29,6 +31,8 @@ from ofasys_lite.writing import cache_folder
 
 _BUILDS: Mapping[str, Callable[[Wheels, Limits], Built]] = {
     "digits": digits.build,
+    "basic_motions": basic_motions.build,
+    "mocap": mocap.build,
     "moving_digits": moving_digits.build,
     "easy_vqa": easy_vqa.build_vqa,
     "entailment": easy_vqa.build_entailment,

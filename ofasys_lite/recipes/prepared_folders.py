@@ -214,6 +214,7 @@ def _schema(columns: Iterable[Column], built: Built) -> pa.Schema:
         "audio": pa.binary(),
         "box": boxes,
         "objects": pa.list_(pa.struct([("box", boxes), ("label", pa.string())])),
+        "motion": pa.list_(pa.list_(pa.float32())),
         "grid": pa.list_(pa.list_(pa.int8())),
         "list": pa.list_(pa.string()),
     }

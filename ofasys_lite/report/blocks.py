@@ -14,7 +14,7 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.kinds import Shown
 from ofasys_lite.preprocess.linear import as_struct
 from ofasys_lite.report.results import Sample, SampleInput
-from ofasys_lite.report.sample_pictures import boxes_of, data_uri, is_picture, picture, spectrogram, wav_uri
+from ofasys_lite.report.sample_pictures import boxes_of, data_uri, is_picture, picture, spectrogram, uri, wav_uri
 
 _LONGEST = 600  # characters of a text that are shown
 _MOST_ROWS = 12
@@ -27,7 +27,7 @@ class Block:
     Attributes:
         kind: `text`, `picture`, `sound`, `table`, `pairs` or `nothing`.
         text: The text; beside a picture or a sound what else is to be said of it.
-        picture: Data URI of a picture (or of a sound's spectrogram).
+        picture: Data URI of a picture, which may move (or of a sound's spectrogram).
         sound: Data URI of a sound.
         head: Column names of a table.
         rows: Cells of a table, or (key, value) pairs.
@@ -99,8 +99,9 @@ def look_block(look: Shown, label: str, predicted: Sequence[Any] = (), reference
     if isinstance(shot, (bytes, Path)) or (shot is not None and media_kind(shot) == kinds.PICTURE):
         image = picture(shot, *(scaled(boxes, look.scale) for boxes in (predicted, reference)))
         if image is not None:
-            uri, boxed = data_uri(image), bool(predicted or reference)
-            return Block("picture", label, look.text, uri, boxed=boxed)
+            boxed = bool(predicted or reference)
+            shown = data_uri(image) if look.moving is None else uri(look.moving, _moving_type(look.moving))
+            return Block("picture", label, look.text, shown, boxed=boxed)
     if look.sound is not None and media_kind(look.sound) == kinds.SOUND:
         return Block("sound", label, look.text, data_uri(spectrogram(look.sound)), wav_uri(look.sound))
     return Block("text", label, _short(look.text)) if look.text else None
@@ -109,6 +110,10 @@ def look_block(look: Shown, label: str, predicted: Sequence[Any] = (), reference
 def scaled(boxes: Sequence[Any], scale: float) -> list[Any]:
     """(box, label) pairs in the pixels of a picture that is `scale` times what the boxes were measured in."""
     return [(tuple(side * scale for side in box), label) for box, label in boxes]
+
+
+def _moving_type(content: bytes) -> str:
+    return "image/gif" if content.startswith(b"GIF") else "image/webp"
 
 
 def _input_block(source: SampleInput, predicted: Sequence[Any], reference: Sequence[Any]) -> Block:

@@ -75,7 +75,7 @@ def _task(task: TaskResult) -> dict[str, Any]:
 
 def _sample(sample: Sample) -> dict[str, Any]:
     answers = {"prediction": sample.prediction, "reference": sample.reference}
-    kept = {name: _kept(value, look) for (name, value), look in zip(answers.items(), sample.looks, strict=True)}
+    kept = {name: _answer(value, look) for (name, value), look in zip(answers.items(), sample.looks, strict=True)}
     found = {"inputs": [_input(each) for each in sample.inputs], **kept, "correct": sample.correct, "id": sample.id}
     looks = [None if look is None or not look.text else _look(look) for look in sample.looks]
     return {**found, "looks": looks} if any(looks) else found
@@ -89,6 +89,13 @@ def _input(source: SampleInput) -> dict[str, Any]:
         value = _kept(source.value, look if look is not None else input_look(source))
     found = {"column": source.column, "modality": source.modality, "value": value}
     return found if look is None or not look.text else {**found, "shown": _look(look)}
+
+
+def _answer(value: Any, look: Shown | None) -> Any:
+    """What is kept of an answer; of a clip the text beside its pictures, which are kept as it looks."""
+    if look is not None and look.text and look.picture is not None and not _plain(value):
+        return look.text
+    return _kept(value, look)
 
 
 def _plain(value: Any) -> bool:
@@ -110,12 +117,8 @@ def _kept(value: Any, look: Shown | None) -> Any:
 
 def _look(look: Shown) -> dict[str, Any]:
     picture = None if look.picture is None else _file(look.picture, png)
-    return {
-        "text": look.text,
-        "picture": picture,
-        "sound": None if look.sound is None else _file(look.sound, _wav),
-        "scale": look.scale,
-    }
+    sound = None if look.sound is None else _file(look.sound, _wav)
+    return {"text": look.text, "picture": picture, "sound": sound, "scale": look.scale, "moving": look.moving}
 
 
 def _file(value: Any, made: Callable[[Any], bytes | None]) -> Any:

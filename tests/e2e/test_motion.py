@@ -9,11 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_worlds as worlds
+import torch
+from PIL import Image
 
 from ofasys_lite.cards import modalities
+from ofasys_lite.commands.app import main
+from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import Request, predict
+from ofasys_lite.generalist.tensors import to_device
+from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
+from ofasys_lite.preprocess.clips import read_clip
+from ofasys_lite.report.validation import Validator
+from ofasys_lite.run.run_folder import RunFolder
+from ofasys_lite.training.accounting import RunTerms, unit_weights
 
 #: Name -> (turns a clip, frames).
 SWINGS = {"slow": (1.0, 12), "quick": (2.0, 16), "still": (0.0, 8)}
@@ -84,3 +94,129 @@ def test_swings_are_written_in_their_form_and_length(run: tuple[Generalist, Path
     again, other = (asked(model, "t0", NAMES, steps=12, seed=seed)[1].frames_TC for seed in (1, 2))
     np.testing.assert_array_equal(found[1].frames_TC, again)
     assert not np.array_equal(again, other)
+
+
+def test_frames_that_are_given_stay_and_the_others_are_written(run: tuple[Generalist, Path]) -> None:
+    model, _ = run
+    whole = swing("quick", 5)
+    holes = whole.copy()
+    holes[6:10] = np.nan
+    row = {"name": "quick", "clip": holes}
+    (filled,) = asked(model, "t3", [row], steps=12)
+    known = ~np.isnan(holes).any(1)
+    np.testing.assert_allclose(filled.frames_TC[known], whole[known], rtol=1e-4, atol=1e-4)
+    far = np.abs(filled.frames_TC - whole)[~known] / [20, 0.05, 1]
+    blank = np.abs(np.nanmean(holes, 0) - whole)[~known] / [20, 0.05, 1]
+    assert far.mean() < 0.6 * blank.mean()
+    # what evaluation knows whole is written anew, and what is hidden by the line stays hidden
+    (anew,) = asked(model, "t3", [{"name": "quick", "clip": whole}], steps=4)
+    assert np.abs(anew.frames_TC[: len(whole)] - whole[: len(anew)]).min() > 0
+    (drawn,) = asked(model, "t2", [{"name": "quick", "clip": whole}], steps=12)
+    same = np.isclose(drawn.frames_TC, whole, rtol=1e-4, atol=1e-4).all(1)
+    assert same.sum() == len(whole) // 2
+
+
+def test_guidance_of_one_is_none_and_more_is_not(run: tuple[Generalist, Path]) -> None:
+    plain, one, more = (
+        asked(run[0], "t0", NAMES, steps=4, **given)[1].frames_TC for given in ({}, {"cfg": 1.0}, {"cfg": 3.0})
+    )
+    np.testing.assert_array_equal(plain, one)
+    count = min(len(one), len(more))
+    assert np.abs(one[:count] - more[:count]).max() > 1e-3
+
+
+def test_it_is_validated_exported_and_predicted_to_files(
+    run: tuple[Generalist, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, folder = run
+    Validator(RunFolder(folder), samples=6)(model, 300, 0.0)
+    valid = {r["task"]: r for r in RunFolder(folder).history() if r["kind"] == "valid"}
+    assert valid["t0"]["loss"]["clip"] < 0.5  # the clips' variance is 1: the cost of saying nothing
+    assert valid["t1"]["score"] == 1.0
+    loaded = Generalist.from_pretrained(folder)
+    assert worlds.equal(worlds.weights(model), worlds.weights(loaded))
+    # mean, deviation and channels travel with it
+    first, second = (asked(each, "t0", NAMES, steps=3)[1].frames_TC for each in (loaded, model))
+    np.testing.assert_array_equal(first, second)
+    for ending in (".csv", ".npy", ".gif"):
+        out = tmp_path / f"quick{ending}"
+        main(["predict", str(folder), "t0", "name=quick", "steps=3", "--out", str(out)])
+        if ending == ".gif":
+            with Image.open(out) as film:
+                assert film.n_frames > 1  # type: ignore[attr-defined]
+        else:
+            np.testing.assert_allclose(read_clip(out, None).frames_TC, first, rtol=2e-3, atol=2e-3)
+    assert "quick.csv" in capsys.readouterr().out
+
+
+def step(model: Generalist, task: Any, packs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """Gradients of a step over some rows, in packs; the losses stand at `losses`."""
+    rng = [np.random.default_rng(i) for i in range(9)]
+    batches = [collate([task.maker.example(rows()[i], str(i), rng[i], True) for i in pack]) for pack in packs]
+    terms = RunTerms(task.maker.terms(), [task.card.name])
+    counts = terms.count(batches)
+    model.network.eval()
+    model.network.zero_grad(set_to_none=True)
+    found = []
+    for batch in batches:
+        losses = model.network(to_device(batch, torch.device("cpu")))
+        (losses.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share"))).sum().backward()
+        found.append(losses.values_U.detach().sort().values)
+    grads = {n: p.grad.clone() for n, p in model.network.named_parameters() if p.grad is not None}
+    return {**grads, "losses": torch.cat(found).sort().values}
+
+
+@pytest.mark.parametrize(
+    "line", [WRITTEN, FILLED, OPEN, WRITTEN.replace("x0", "v"), WRITTEN.replace("x0", "eps"), READ]
+)
+def test_packed_and_one_by_one_is_the_same(line: str) -> None:
+    (task,) = prepared(line).tasks
+    model = worlds.generalist(prepared(line))
+    torch.nn.init.normal_(model.network.get_parameter("adapters.motion.denoiser.out.weight"))
+    one, many = step(model, task, [range(9)]), step(model, task, [[i] for i in range(9)])
+    assert one.keys() == many.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(many[name], value, rtol=3e-4, atol=3e-6, msg=name)
+
+
+def test_noise_and_what_is_hidden_are_functions_of_the_sample_alone() -> None:
+    for line in (WRITTEN, FILLED, OPEN):
+        (task,) = prepared(line).tasks
+
+        def fed(seed: int | None, task: Any = task) -> Any:
+            rng = None if seed is None else np.random.default_rng(seed)
+            example = task.maker.example(rows()[2], "2", rng or np.random.default_rng(9), seed is not None)
+            return example.targets[0].pieces[0].arrays["values"]
+
+        np.testing.assert_array_equal(fed(3), fed(3))
+        np.testing.assert_array_equal(fed(None), fed(None))
+        assert np.abs(fed(3) - fed(4)).max() > 0.1
+
+
+def test_open_settings_are_found_in_training_and_normalise_what_is_read() -> None:
+    ready = prepared(WRITTEN)
+    own = ready.modalities["MOTION"].settings
+    frames = np.concatenate([row["clip"] for row in rows()])
+    assert (own["channels"], own["longest"], own["skeleton"]) == (3, 16, None)
+    np.testing.assert_allclose(own["mean"], frames.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(own["deviation"], frames.std(0), rtol=1e-4)
+    given = DataSettings(pieces=300, bins=32, modalities={"MOTION": {"mean": 0.0, "deviation": [1.0, 2.0, 3.0]}})
+    (task,) = make_ready(cards(READ), modalities(), given).tasks
+    piece = task.maker.example(rows()[0], "0", None, False).sources[0].pieces[0]
+    np.testing.assert_allclose(piece.arrays["values"], rows()[0]["clip"] / [1, 2, 3], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("clip", "told"),
+    [
+        (np.zeros((4, 5)), "it has 5 numbers a frame, and the model reads 3"),
+        ([[1, 2, 3], None], "frame 1 has numbers that are not known"),
+        (b"HIERARCHY", "the HIERARCHY of the BVH has no ROOT"),
+        ([], "it has no frames"),
+        (np.zeros((20_000, 3)), "20,000 frames, the limit is 10,000"),
+    ],
+)
+def test_what_the_model_cannot_read_is_told_before_training(clip: Any, told: str) -> None:
+    held = [*rows(), *[{"id": f"x{n}", "name": "slow", "clip": clip} for n in range(5)]]
+    errors = check_tasks([worlds.task("t", {"train": held, "valid": rows(3)}, line=READ)], modalities()).errors
+    assert any(told in error.message + error.help for error in errors), errors
