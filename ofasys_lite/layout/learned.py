@@ -136,13 +136,10 @@ class Objective:
 
     def __init__(self, name: str, options: Options = (), together: bool = False) -> None:
         self.name = name
+        #: Name of the objective whose heads learn it: its own, or that which gives it likelihoods.
+        self.likelihood = name
         self.options = options
         self.together = together
-
-    @property
-    def likelihood(self) -> str:
-        """Name of the objective whose heads learn it: its own, or that which gives it likelihoods."""
-        return self.name if self.base is None else self.base.name
 
     def option(self, key: str, default: Any = None) -> Any:
         """What the line gives for `key`."""

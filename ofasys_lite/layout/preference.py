@@ -41,6 +41,7 @@ class Preference(Objective):
                 help = f"write {name}({key}={DEFAULTS[key]:g})"
                 raise CardError(f"loss: `{key}` of {name} is a number of at least {least:g}, not {value!r}", help=help)
         self.base = self.answered = base
+        self.likelihood = base.name
         # the head that learns it, and whether it looks on in the decoder, are the base's
         self.head = base.head  # type: ignore[misc]
         self.tapped = base.tapped  # type: ignore[misc]
