@@ -198,7 +198,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr(sys, "argv", ["script"])
-    monkeypatch.setattr(train, "start", made.trained)
+    monkeypatch.setattr(train, "_started", made.trained)
     monkeypatch.setattr(evaluate, "evaluate_run", evaluated)
     monkeypatch.setattr(predict, "find_run", made.found)
     monkeypatch.setattr("ofasys_lite.data.rows.open_source", _opened)
