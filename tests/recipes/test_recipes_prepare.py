@@ -270,7 +270,8 @@ def test_every_recipe_describes_itself() -> None:
         info = describe(name)
         assert info.name == name
         assert set(info.counts) == set(SPLITS)
-        assert info.counts["test"] >= 300
+        # of recorded motions there are no more
+        assert info.counts["test"] >= (40 if name in ("basic_motions", "mocap") else 300)
         assert info.sources or info.generated
         assert all(len(sha) == 64 for source in info.sources for sha in source.wheels.values())
 
