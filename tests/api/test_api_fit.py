@@ -190,7 +190,7 @@ MISTAKES: dict[str, tuple[Use, type[OfasysError], str]] = {
     "yaml": (lambda: Trainer.from_yaml("a.yaml"), CardError, "Trainer(lr=1e-3, steps=1000)"),
     "fresh": (lambda: evaluate(tiny()), CheckpointError, "not trained yet"),
     "later": (
-        lambda: fit(tiny(), Task("a", "[TEXT:a] -> [AUDIO:b]", data=[{"a": "x", "b": "y"}]), steps=1),
+        lambda: fit(tiny(), Task("a", "[TEXT:a] -> [VIDEO:b]", data=[{"a": "x", "b": "y"}]), steps=1),
         OfasysError,
         "cannot be trained yet",
     ),
