@@ -132,9 +132,14 @@ class Builder(Planning):
         learned: bool,
     ) -> str:
         given = values.pop(key, None)
-        name = next(n for n in _UNNAMED[learned] if n in table) if given is None else str(given)
+        standard = next(table[n] for n in _UNNAMED[learned] if n in table)
+        name = "default" if given is None else str(given)
+        span = next((a.span for a in slot.attributes if RENAMED.get(a.key, (a.key,))[0] == key), slot.span)
+        if name in table and not learned and name not in _UNNAMED[True] and table[name] == table.get(_UNNAMED[True][0]):
+            self.error("E110", f"{key} `{name}` is for {modality.name} that is written", span, f"leave `{key}` out")
         if name in table:
-            return table[name]
+            # another name of the default is the default of slots that are written, too
+            return standard if table[name] == table["default"] else table[name]
         if key == "preprocess":
             for other in self.modalities.values():
                 # `[TEXT:text,preprocess=text_phone]`: OFASys lets a slot be read by another modality's preprocess;
@@ -142,7 +147,6 @@ class Builder(Planning):
                 same = other.adapter.get("default") == modality.adapter.get("default")
                 if same and name in other.preprocess and name != "default":
                     return other.preprocess[name]
-        span = next((a.span for a in slot.attributes if RENAMED.get(a.key, (a.key,))[0] == key), slot.span)
         help = did_you_mean(name, [n for n in table if n not in _UNNAMED[True]], f"{modality.name} declares")
         self.error("E110", f"unknown {key} `{name}`", span, help)
         return next(iter(table.values()), "")

@@ -13,7 +13,7 @@ import soundfile
 import tiny_worlds as worlds
 import torch
 
-from ofasys_lite.cards import modalities
+from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import Request, predict
@@ -21,6 +21,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.metrics import evaluate_metric
+from ofasys_lite.plan import build_plan
 from ofasys_lite.preprocess.audio_features import FrameSettings, log_mel
 from ofasys_lite.preprocess.vocoder import griffin_lim
 from ofasys_lite.report.validation import Validator
@@ -206,9 +207,18 @@ def test_a_vocoder_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             assert (len(samples), rate, set(samples.tolist())) == (12 * 80, RATE, {0.25})
 
 
+@pytest.mark.parametrize("more", ["", ",preprocess=audio_fbank", ",adaptor=audio_fbank", ",adaptor=audio_tgt_fbank"])
+def test_names_of_ofasys_mean_what_is_written(more: str) -> None:
+    line = f"[TEXT:name] -> [AUDIO:wav{more}]"
+    (slot,) = build_plan(load_task_card({"instruction": line}, name="t"), modalities()).target_slots()
+    assert slot.preprocess.endswith("AudioWriting")
+    assert slot.adapter.endswith("AudioWriter")
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
+        ("[AUDIO:wav,adaptor=audio_tgt_fbank] -> [TEXT:name]", "`audio_tgt_fbank` is for AUDIO that is written"),
         ("[TEXT:name] -> [AUDIO:wav,n_frames_per_step=2]", "rows of AUDIO hold 4 frames"),
         ("[TEXT:name] -> [AUDIO:wav,loss=diffusion(target=x1)]", "`target` of diffusion cannot be `x1`"),
         ("[TEXT:name] -> [AUDIO:wav,loss=diffusion(step=3)]", "did you mean `steps`"),
