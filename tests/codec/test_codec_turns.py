@@ -114,7 +114,8 @@ def test_the_second_waits_with_a_message_and_uses_what_the_first_has_trained(mon
 def test_a_killed_holder_blocks_nobody() -> None:
     folder = found()[0].folder
     shutil.rmtree(folder)
-    script = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); sys.stdin.read()"
+    script = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True)"
+    script += "; sys.stdin.read()"
     pipe = subprocess.PIPE
     holder = subprocess.Popen([sys.executable, "-c", script, f"{folder}.lock"], stdin=pipe, stdout=pipe, text=True)
     assert holder.stdout is not None
