@@ -335,7 +335,7 @@ def test_steps_without_such_an_objective_are_looked_at_once(
 ) -> None:
     looks: list[int] = []
     look = Network.look
-    monkeypatch.setattr(Network, "look", lambda network, batch: looks.append(1) or look(network, batch))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(Network, "look", lambda *given: looks.append(1) or look(*given))  # type: ignore[func-returns-value]
     more = {"steps": 3, "samples_per_step": 8, "source_budget": 12, "target_budget": 12}
     run(outside, ("rebuild",), tmp_path / "a", **more)
     assert looks == []
