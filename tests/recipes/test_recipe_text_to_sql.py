@@ -10,64 +10,10 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
-from ofasys_lite.recipes import (
-    easy_vqa,
-    text_to_sql,
-)
+from ofasys_lite.recipes import text_to_sql
 from ofasys_lite.recipes.fetch import Wheels
 from ofasys_lite.recipes.recipe import Limits
 from ofasys_lite.recipes.tables import TABLES, database
-
-SMALL = Limits(train=60, valid=12, test=20)
-COLOURS, SHAPES = easy_vqa.COLOURS, easy_vqa.SHAPES
-PO = """
-msgid ""
-msgstr "Content-Type: text/plain"
-
-msgid "Enter a valid value."
-msgstr ""
-"{0} gültig, "
-"bitte."
-
-#, fuzzy
-msgid "not sure"
-msgstr "unsicher"
-
-msgid "one thing"
-msgid_plural "%d things"
-msgstr[0] "ein Ding"
-msgstr[1] "%d Dinge"
-
-#~ msgid "gone"
-#~ msgstr "weg"
-"""
-HOME = {
-    "expansion_rules": {"turn": "(turn|switch)", "the": "[the|my]"},
-    "lists": {
-        "volume": {"range": {"type": "percentage", "from": 0, "to": 100}},
-        "step": {"range": {"from": 10, "to": 20, "step": 5, "multiplier": -1}},
-        "color": {"values": [{"in": "(red|crimson)", "out": "red"}, {"in": "blue", "out": "blue"}]},
-        "message": {"wildcard": True},
-    },
-    "intents": {
-        "TurnOn": {
-            "data": [
-                {
-                    "sentences": [
-                        "<turn> on <the> {name}",
-                        *(f"<turn> on <the> {{area}} plug {chr(97 + n) * 2}" for n in range(26)),
-                        "set it to {volume}",
-                        "(set) it to {volume}",
-                    ],
-                    "requires_context": {"domain": "light"},
-                    "slots": {"domain": "light"},
-                }
-            ]
-        },
-        "SetVolume": {"data": [{"sentences": ["(volume;to {volume:volume_level})", "volume down {step:by} please"]}]},
-        "Color": {"data": [{"sentences": ["make <the> {area} lamp {color} now"]}]},
-    },
-}
 
 
 def small_tables() -> dict[str, list[tuple[str | int | float, ...]]]:
