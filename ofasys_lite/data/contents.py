@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.attributes import overrides, slot_class
 from ofasys_lite.data.columns import lacking, segment_uses, uses
 from ofasys_lite.data.fields import MISSING
-from ofasys_lite.data.source import RowSource, combined, names_medium, values_of
+from ofasys_lite.data.source import RowSource, combined, names_medium
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import Plan, Segment
 
@@ -128,12 +129,16 @@ def row_hashes(source: RowSource, columns: Sequence[str], numbers: Sequence[int]
     """
     first = range(min(_LOOK, len(source)))
     names_files: list[bool] = []
-    once, twice = ([_row_hash(source, i, columns, names_files.append) for i in first] for _ in range(2))
+    once, twice = (
+        [_hash_of(values, source.base, names_files.append) for values in source.values(first, columns)]
+        for _ in range(2)
+    )
     if once != twice:
         return None
 
     def build(rows: Sequence[int]) -> Hashes:
-        return np.fromiter((_row_hash(source, i, columns) for i in rows), np.int64, len(rows))
+        found = (_hash_of(values, source.base) for values in source.values(rows, columns))
+        return np.fromiter(found, np.int64, len(rows))
 
     if numbers is not None:
         return build(numbers)
@@ -146,17 +151,17 @@ def row_hashes(source: RowSource, columns: Sequence[str], numbers: Sequence[int]
 def media_key(source: RowSource, columns: Sequence[str]) -> str:
     """The source's fingerprint; where its rows name files, with what these hold: a key for what is made of pictures."""
     names_files: list[bool] = []
-    for i in range(min(_LOOK, len(source))):
-        _row_hash(source, i, columns, names_files.append)
+    for values in source.values(range(min(_LOOK, len(source))), columns):
+        _hash_of(values, source.base, names_files.append)
     if not any(names_files):
         return source.fingerprint
     hashes = row_hashes(source, columns)
     return combined(source.fingerprint, b"" if hashes is None else hashes.tobytes())
 
 
-def _row_hash(source: RowSource, i: int, columns: Sequence[str], files: Callable[[bool], None] | None = None) -> int:
+def _hash_of(values: Sequence[Any] | DataError, base: str, files: Callable[[bool], None] | None = None) -> int:
     try:
-        return values_hash(values_of(source, i, columns), source.base, files)
+        return UNREADABLE if isinstance(values, DataError) else values_hash(values, base, files)
     except DataError:
         return UNREADABLE
 
@@ -176,8 +181,15 @@ def values_hash(values: Iterable[Any], base: str, files: Callable[[bool], None] 
     return int.from_bytes(state.digest(), "little", signed=True) or 1
 
 
+@lru_cache(maxsize=4096)  # names of fields
+def _key(name: str) -> bytes:
+    return json.dumps(name).encode()
+
+
 def _said(value: Any, base: str, files: Callable[[bool], None] | None) -> bytes:
     """What a value says, as bytes that do not depend on how a format holds it."""
+    if isinstance(value, (int, float)):
+        return b"%d" % value if type(value) is int else str(value).encode()
     if isinstance(value, str):
         found = _of_file(value, base)
         if found is not None and files is not None:
@@ -187,9 +199,9 @@ def _said(value: Any, base: str, files: Callable[[bool], None] | None) -> bytes:
         return b""
     if isinstance(value, (bytes, bytearray)):
         return _blocks(len(value), lambda start, stop: bytes(value[start:stop]))
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # dict first: asking an abstract class costs more
         parts = [(str(key), _said(inner, base, files)) for key, inner in sorted(value.items(), key=lambda e: str(e[0]))]
-        return b"{" + b",".join(json.dumps(key).encode() + b":%d:" % len(part) + part for key, part in parts) + b"}"
+        return b"{" + b",".join(_key(key) + b":%d:" % len(part) + part for key, part in parts) + b"}"
     if isinstance(value, (list, tuple)):
         return b"[" + b",".join(b"%d:" % len(part) + part for part in (_said(v, base, files) for v in value)) + b"]"
     if hasattr(value, "numpy"):  # torch tensors

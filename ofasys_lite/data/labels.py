@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.attributes import overrides, preprocess_class
 from ofasys_lite.data.groups import group_columns, raw_values
-from ofasys_lite.data.source import RowSource, combined, values_of
+from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.segments import GroupSegment, SlotSegment, option, walk
 from ofasys_lite.preprocess.text import read_text
@@ -58,16 +59,15 @@ def _counted(
     """What `names_in` gives, of the slots and groups that have names."""
     columns = sorted({c for s in named for c in (group_columns(s) if isinstance(s, GroupSegment) else (s.column,))})
     found: Names = {slot.key: Counter() for slot in walk(named) if _is_named(slot)}
-    for index in range(len(source)):
-        try:
-            row = dict(zip(columns, values_of(source, index, columns), strict=True))
-            for slot, value in raw_values(named, row):
+    for values in source.values(range(len(source)), columns):
+        if isinstance(values, DataError):
+            continue
+        with suppress(DataError):
+            for slot, value in raw_values(named, dict(zip(columns, values, strict=True))):
                 if _is_named(slot):
                     counter = found[slot.key]
                     for name in _names(slot, value, settings):
                         counter[name] += 1
-        except DataError:
-            continue
     return found
 
 

@@ -51,13 +51,12 @@ def column_sizes(source: RowSource, column: str, tool: type[Preprocess]) -> NDAr
 def _measure(source: RowSource, column: str, tool: type[Preprocess]) -> NDArray[np.int64]:
     """The sizes of all rows; unreadable rows get -1 and meet their error where they are used."""
     out_NK = np.full((len(source), len(tool.typical)), -1, np.int64)
-    for i in range(len(source)):
-        try:
-            size = size_of(source.value(i, column), tool, source.base or None)
-        except DataError:
-            continue
-        if size is not None:
-            out_NK[i] = size
+    for i, values in enumerate(source.values(range(len(source)), (column,))):
+        if not isinstance(values, DataError):
+            with suppress(DataError):
+                size = size_of(values[0], tool, source.base or None)
+                if size is not None:
+                    out_NK[i] = size
     return out_NK
 
 
@@ -149,17 +148,18 @@ def _measured(
     counts_NE = np.zeros((len(source), len(slots) + 1), np.int64)
     sums = [np.zeros((len(source), len(tool.typical)), np.int64) for tool in tools]
     number_of = {id(slot): number for number, slot in enumerate(slots)}
-    for i in range(len(source)):
-        try:
-            row = {column: source.value(i, column) for column in group_columns(group)}
+    columns = tuple(group_columns(group))
+    for i, values in enumerate(source.values(range(len(source)), columns)):
+        if isinstance(values, DataError):
+            continue
+        row = dict(zip(columns, values, strict=True))
+        with suppress(DataError):
             counts_NE[i, 0] = len(records(group, row))
             for slot, value in raw_values((group,), row):
                 number = number_of[id(slot)]
                 counts_NE[i, number + 1] += 1
                 if _fixed(slot, tools[number]) is None:
                     sums[number][i] += _size(value, tools[number], source.base or None)
-        except DataError:
-            continue
     return {"counts": counts_NE, **{f"sums{number}": each for number, each in enumerate(sums)}}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -18,7 +19,7 @@ from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.attributes import overrides, preprocess_class
 from ofasys_lite.data.groups import group_columns, raw_values
 from ofasys_lite.data.readers.memory import is_stored
-from ofasys_lite.data.source import RowSource, combined, values_of
+from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment
 from ofasys_lite.plan.segments import GroupSegment, Segment, walk
@@ -115,17 +116,17 @@ class Scan:
 
     def _read(self, numbers: range, take: Callable[[int, SlotSegment, Any], None]) -> None:
         """Gives `take` the values of some rows."""
-        for number in numbers:
+        for number, values in zip(numbers, self._source.values(numbers, self._columns), strict=True):
             if self._progress is not None and number % 5000 == 0:
                 self._progress(f"reading {self._plan.task}", number, len(self._source))
-            try:
-                row = dict(zip(self._columns, values_of(self._source, number, self._columns), strict=True))
+            if isinstance(values, DataError):
+                # a row that cannot be read is quarantined when it is drawn; here it only declares nothing
+                continue
+            row = dict(zip(self._columns, values, strict=True))
+            with suppress(DataError):
                 for side in self._sides:
                     for slot, value in raw_values(side, row):
                         take(number, slot, value)
-            except DataError:
-                # a row that cannot be read is quarantined when it is drawn; here it only declares nothing
-                continue
 
 
 def pieces(scans: Sequence[Scan], plans: Sequence[Plan], size: int, progress: Progress | None) -> bytes:

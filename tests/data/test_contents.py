@@ -103,7 +103,7 @@ def test_values_of_a_row_are_those_of_its_columns_one_by_one(tmp_path: Path, wra
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
-    from ofasys_lite.data.source import Mapped, values_of
+    from ofasys_lite.data.source import Mapped
 
     (tmp_path / "a.csv").write_text("id,q,n\n0,one,1\n1,two,2\n", encoding="utf-8")
     (tmp_path / "b.csv").write_text("id,q,n\n2,three,3\n", encoding="utf-8")
@@ -116,5 +116,44 @@ def test_values_of_a_row_are_those_of_its_columns_one_by_one(tmp_path: Path, wra
         source = open_source(spec)
         source = Mapped(SplitView(source, "train"), {"question": "q", "m": "n"}) if wrapped else source
         asked = ("question", "q", "m.deep", "gone", "1", "n") if wrapped else ("q", "n.deep", "gone", "1", "n")
-        for i in range(len(source)):
-            assert values_of(source, i, asked) == [source.value(i, column) for column in asked], spec
+        numbers = [*range(len(source)), 0]
+        alone = [[source.value(i, column) for column in asked] for i in numbers]
+        assert list(source.values(numbers, asked)) == alone, spec
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1 << 24])
+def test_many_rows_of_a_table_read_at_once_are_those_read_one_by_one(
+    tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    from ofasys_lite.data.readers import arrow
+    from ofasys_lite.errors import DataError
+
+    monkeypatch.setattr(arrow, "_ROWS", 4)  # a batch of the table
+    monkeypatch.setattr(arrow, "_BYTES", at_once)
+    days = [0, 1, 10**17, 3, None, 5, 6, 7, 8, 10**17]  # the third and the last are dates that nobody can write
+    table = pa.table(
+        {
+            "day": pa.array(days, pa.timestamp("ms")),
+            "n": pa.array([i / 10 for i in range(10)], pa.float32()),
+            "deep": [{"a": i, "b": None} for i in range(10)],
+            "picture": pa.array([{"bytes": b"x" * i, "path": None} for i in range(10)]),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    source = open_source(str(tmp_path / "t.parquet"))
+
+    def alone(i: int, columns: tuple[str, ...]) -> object:
+        try:
+            return [source.value(i, column) for column in columns]
+        except DataError as error:
+            return str(error)
+
+    columns = ("n", "deep.a", "deep", "picture", "gone", "3")
+    for asked in (columns[:4], columns, ("day", "n")):
+        for numbers in (range(10), [7, 3, 3, 9, 0], range(1, 10, 2), []):
+            found = [str(each) if isinstance(each, DataError) else each for each in source.values(numbers, asked)]
+            assert found == [alone(i, asked) for i in numbers], (asked, numbers)
+    assert any(isinstance(each, DataError) for each in source.values(range(10), ("day",)))

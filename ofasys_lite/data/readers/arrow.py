@@ -6,9 +6,9 @@ Parquet has no random access to single rows; it is turned into an Arrow file in 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS = 1024
+#: Bytes of rows that are turned into Python values at once.
+_BYTES = 1 << 24
 
 
 class ArrowSource(RowSource):
@@ -86,7 +88,7 @@ class ArrowSource(RowSource):
                 name: read[name](batch[name][inner].as_py()) if name in read else batch[name][inner].as_py()
                 for name in columns
             }
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             if isinstance(error, DataError):
                 raise row_error(self.place(i), error.message, help=error.help) from None
             raise row_error(self.place(i), f"a value cannot be read: {error}") from None
@@ -101,8 +103,52 @@ class ArrowSource(RowSource):
             return self._raw(i, (column,))[column]
         if column.isdigit():
             return super().value(i, column)  # a place among the columns
-        head = next((name for name in self.columns if column.startswith(f"{name}.")), None)
+        head = self._head(column)
         return MISSING if head is None else field(self._raw(i, (head,)), column)
+
+    def values(self, numbers: Sequence[int], columns: Sequence[str]) -> Iterator[list[Any] | DataError]:
+        """The values of some rows, converted for many rows at once."""
+        heads = [self._head(column) for column in columns]
+        if not all(heads):
+            yield from super().values(numbers, columns)
+            return
+        named = list(zip(columns, heads, strict=True))
+        for start in range(0, len(numbers), most := self._at_once(heads)):
+            part = numbers[start : start + most]
+            try:
+                held = self._lists(part, heads)
+            except (ValueError, OverflowError):  # one of the rows cannot be read: each for itself
+                yield from super().values(part, columns)
+                continue
+            for k in range(len(part)):
+                # the value of a whole column, or what its dots open
+                yield [held[h][k] if c == h else field({h: held[h][k]}, c) for c, h in named]
+
+    def _head(self, column: str) -> Any:
+        """The column of the file that `column` names or opens; None where there is none."""
+        if column in self.columns:
+            return column
+        return next((name for name in self.columns if column.startswith(f"{name}.")), None)
+
+    def _at_once(self, columns: Sequence[str]) -> int:
+        """How many rows are held as Python values at a time: about `_BYTES` of them."""
+        batch = (self._held or self._open()).batches[0]
+        held = sum(batch[name].nbytes / max(1, len(batch[name])) for name in set(columns))
+        return max(1, min(_ROWS, int(_BYTES / max(1.0, held))))
+
+    def _lists(self, numbers: Sequence[int], columns: Sequence[str]) -> dict[str, list[Any]]:
+        """Column -> its values in some rows."""
+        table = self._held or self._open()
+        found: dict[str, list[Any]] = {name: [] for name in columns}
+        for number, run in groupby(numbers, lambda i: bisect_right(table.ends, self.check_row(i))):
+            batch, start = table.batches[number], table.ends[number - 1] if number else 0
+            rows = [i - start for i in run]
+            together = rows[-1] - rows[0] + 1 == len(rows) and rows == list(range(rows[0], rows[-1] + 1))
+            for name, values in found.items():
+                array = batch[name].slice(rows[0], len(rows)) if together else batch[name].take(rows)
+                read = table.read.get(name)
+                values += array.to_pylist() if read is None else map(read, array.to_pylist())
+        return found
 
 
 @dataclass(frozen=True, slots=True)
