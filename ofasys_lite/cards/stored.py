@@ -34,7 +34,13 @@ def stored_modalities(values: Mapping[str, Any]) -> dict[str, ModalityCard]:
 
 
 def _attributes(values: Iterable[Mapping[str, Any]]) -> tuple[AttributeSpec, ...]:
-    return tuple(AttributeSpec(**{**each, "choices": tuple(each["choices"])}) for each in values)
+    def spec(each: Mapping[str, Any]) -> AttributeSpec:
+        # JSON knows lists only, and defaults are part of a plan's hash
+        default = each["default"]
+        default = tuple(default) if isinstance(default, list) else default
+        return AttributeSpec(**{**each, "choices": tuple(each["choices"]), "default": default})
+
+    return tuple(map(spec, values))
 
 
 def stored_card(value: Mapping[str, Any]) -> TaskCard:

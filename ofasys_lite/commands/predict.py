@@ -217,6 +217,7 @@ def _check(
             _check_file(column, str(value))
         elif not column.optional and not lines and (source is None or not _has(source, column, columns)):
             example = f"file{preprocess_class(column.preprocess).ending}" if _may_be_file(column) else "TEXT"
+            example = (preprocess_class(column.preprocess).example if column.preprocess else "") or example
             help = f"write {shlex.quote(f'{column.name}={example}')}"
             if plan.alignment is not None:
                 help += ", or look for it among rows: --candidates names.csv"

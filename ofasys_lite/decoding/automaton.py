@@ -44,6 +44,7 @@ from ofasys_lite.plan.constraints import (
     Repeat,
     Series,
     Slotted,
+    given_in,
 )
 
 
@@ -66,10 +67,12 @@ class Automaton:
         start: The first state.
         max_length: Most ids of a legal sequence.
         min_length: Fewest ids of a legal sequence.
+        given: Ids among them that were there before; limits of decoding do not count them.
     """
 
-    def __init__(self, part: AutomatonPart) -> None:
+    def __init__(self, part: AutomatonPart, given: int = 0) -> None:
         self._part = part
+        self.given = given
         self.start = State(part.enter(END), 0)
         self.max_length = part.most
         self.min_length = self.start.node.shortest
@@ -223,7 +226,7 @@ class _Kept:
             found = self.again.pop(asked, None) or self.once.pop(asked, None)
             into = self.once if found is None else self.again
             if found is None:
-                found = Automaton(_part(constraint, None, 0))
+                found = Automaton(_part(constraint, None, 0), given_in(constraint))
             into[asked] = found
             if len(into) > self.most:
                 del into[next(iter(into))]

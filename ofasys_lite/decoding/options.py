@@ -30,7 +30,8 @@ class DecodeOptions:
         top_k: `sample` draws among the k best legal ids; 0 among all.
         top_p: `sample` draws among the best ids that together hold this probability (arXiv 1904.09751).
         no_repeat_ngram: No n-gram of this length stands twice in one free text; 0 allows all.
-        min_length: Fewest ids of the target where the line allows that many.
+        min_length: Fewest ids of the target where the line allows that many. Here and in `max_length` ids
+            that were there before (the turns of a conversation) do not count.
         max_length: Most ids of the target, or None for what the line allows; a target that cannot be that short has
             the fewest ids that it can have.
         seed: Seed of `sample`, mixed with the sample's key.

@@ -148,7 +148,7 @@ def _samples(
         raise ShapeError(f"{len(automata)} automata, {len(listed)} options and {len(keyed)} keys")
     found = []
     for automaton, option, key in zip(automata, listed, keyed, strict=True):
-        limit = automaton.max_length if option.max_length is None else option.max_length
+        limit = automaton.max_length if option.max_length is None else automaton.given + option.max_length
         rng = np.random.default_rng([option.seed, key]) if option.method == "sample" else None
         found.append(_Sample(automaton, option, max(limit, automaton.min_length), rng))
     return found
@@ -210,7 +210,8 @@ def _step(
 def _ask(sample_: _Sample, row: _Row, number: int) -> Asked | int:
     """What is to be ranked for `row`, whose (first) live row is `number`, or the only id it may say."""
     options, used = sample_.options, len(row.ids)
-    legal = row.state.node.within(options.min_length - used, sample_.limit - used)
+    least = sample_.automaton.given + options.min_length
+    legal = row.state.node.within(least - used, sample_.limit - used)
     if legal.single is not None:
         return legal.single
     banned = _banned(row, options.no_repeat_ngram) if options.no_repeat_ngram else set[int]()

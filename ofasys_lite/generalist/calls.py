@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from ofasys_lite.data.attributes import slot_class
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import CardError, DataError, did_you_mean, few, listed, nearest
@@ -39,7 +40,10 @@ class ReadColumn:
 
 
 def columns_of(plan: Plan) -> dict[str, ReadColumn]:
-    """The columns a row needs at inference, in reading order: source slots, groups, `no_loss` slots, candidates."""
+    """The columns a row needs at inference, in reading order: source slots, groups, `no_loss` slots, candidates.
+
+    A target that goes on from the row's own value (a conversation) is one of them.
+    """
     found: dict[str, ReadColumn] = {}
     template = plan.templates[0]
     named = plan.named_slot()
@@ -65,7 +69,7 @@ def _columns(segment: Segment, target: bool) -> list[ReadColumn]:
         return []
     if isinstance(segment, SlotSegment):
         found = []
-        if not target or not segment.learned:
+        if not target or not segment.learned or slot_class(segment).goes_on:
             place = f"[{segment.modality}:{segment.column}]"
             found.append(ReadColumn(segment.column, place, segment.optional, segment.exact, segment.preprocess))
         if segment.closed is not None and segment.closed.kind == "candidates":

@@ -26,6 +26,7 @@ BUILTIN_TYPES: tuple[str, ...] = (
     "STRUCT",
     "MOTION",
     "CATEGORY",
+    "CHAT",
     "BOUNDING_BOX",
 )
 

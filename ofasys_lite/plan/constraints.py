@@ -20,6 +20,11 @@ class Forced:
 
 
 @dataclass(frozen=True, slots=True)
+class Given(Forced):
+    """What was there before a target began to be written (a conversation, a beginning): it counts for no length."""
+
+
+@dataclass(frozen=True, slots=True)
 class Free:
     """Any ids of [low, high), between `least` and `most` of them, then `close`.
 
@@ -252,6 +257,7 @@ class Grammar:
 
 Constraint = (
     Forced
+    | Given
     | Free
     | OneOf
     | Range
@@ -278,3 +284,12 @@ def whole_in(constraint: Constraint) -> tuple[str, Whole | Codes] | None:
     inside = (constraint.part,) if isinstance(constraint, (Slotted, Optional)) else inside
     inside = constraint.alternatives if isinstance(constraint, Repeat) else inside
     return next((found for part in inside if (found := whole_in(part)) is not None), None)
+
+
+def given_in(constraint: Constraint) -> int:
+    """Ids of a target that were given before it began to be written."""
+    if isinstance(constraint, Given):
+        return len(constraint.ids)
+    if isinstance(constraint, Slotted):
+        return given_in(constraint.part)
+    return sum(map(given_in, constraint.parts)) if isinstance(constraint, Series) else 0

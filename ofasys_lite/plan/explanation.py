@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ofasys_lite.cards.classes import load_object
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.cost import ModelSize, flops
@@ -246,7 +247,13 @@ def constraint_in_words(slot: SlotSegment, tokens: Tokens | None = None) -> str:
     options = dict(slot.options)
     least, most = options.get("min_length"), options.get("max_length")
     bounds = f" of {least or 0} to {most} tokens" if most else f" of at least {least} tokens" if least else ""
-    return f"{words}any {slot.modality}{bounds}"
+    behind = ", behind what the row has" if slot.preprocess and _goes_on(slot) else ""
+    return f"{words}any {slot.modality}{bounds}{behind}"
+
+
+def _goes_on(slot: SlotSegment) -> bool:
+    """Whether what is written goes on from what the row has, as its Preprocess says."""
+    return bool(getattr(load_object(slot.preprocess, "preprocess"), "goes_on", False))
 
 
 def in_words(options: Options) -> str:

@@ -182,6 +182,10 @@ class Preprocess:
     framed: ClassVar[bool] = False
     #: Sources of text for the tokenizer: True if values of this modality are text that the pieces should be trained on.
     text: ClassVar[bool] = False
+    #: What a person would type for a value, where that is neither words nor a file.
+    example: ClassVar[str] = ""
+    #: What is written goes on from what the row has in its place (a conversation): a row has it at inference, too.
+    goes_on: ClassVar[bool] = False
     #: True if a target longer than `max_length` is cut; False if such a row is refused.
     cut_targets: ClassVar[bool] = True
     #: Size of a value that nobody looked at, in what `measure` gives.
@@ -248,6 +252,15 @@ class Preprocess:
     @classmethod
     def read(cls, value: Any, options: Options, folder: str | None = None) -> Any:
         """`value`, of the data or predicted, in the form that metrics compare: what is read alike is made equal.
+
+        Raises:
+            DataError: It is of a kind that this modality can never be.
+        """
+        return value
+
+    @classmethod
+    def given(cls, value: Any, options: Options) -> Any:
+        """Where what is written `goes_on`: the part of a row's value that is given, as baselines and people see it.
 
         Raises:
             DataError: It is of a kind that this modality can never be.

@@ -138,6 +138,8 @@ def _written(value: Any, kind: str) -> str:
         return f"{len(value)} frames of {len(value[0])} numbers"
     if kind == "box":
         return ", ".join(f"{number:g}" for number in value)
+    if kind == "turns":
+        return "\n".join(f"{each['role']}: {each['content']}" for each in value)
     if kind == "objects":
         return "; ".join(f"{each['label']} ({', '.join(f'{n:g}' for n in each['box'])})" for each in value)
     return "; ".join(value) if kind == "list" else str(value)

@@ -9,10 +9,12 @@ from pathlib import Path
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.recipes import (
     basic_motions,
+    chitchat,
     digits,
     easy_vqa,
     emoji,
     g2p,
+    home_chat,
     intents,
     mocap,
     moving_digits,
@@ -49,6 +51,8 @@ _BUILDS: Mapping[str, Callable[[Wheels, Limits], Built]] = {
     "speech": speech.build,
     "sudoku": sudoku.build,
     "written_words": written_words.build,
+    "home_chat": home_chat.build,
+    "chitchat": chitchat.build,
 }
 
 

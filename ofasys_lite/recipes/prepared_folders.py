@@ -217,6 +217,7 @@ def _schema(columns: Iterable[Column], built: Built) -> pa.Schema:
         "motion": pa.list_(pa.list_(pa.float32())),
         "grid": pa.list_(pa.list_(pa.int8())),
         "list": pa.list_(pa.string()),
+        "turns": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
     }
     fields = []
     for column in columns:

@@ -29,7 +29,7 @@ class Column:
         name: Column name, as an instruction line binds it.
         kind: text, image (PNG bytes), video (bytes of a clip), audio (FLAC bytes), box (x0, y0, x1, y1 in pixels),
             motion (frames of numbers), objects (records of box and label), grid (rows of digits), record (a
-            dictionary; keys that a row lacks are null) or list (of text).
+            dictionary; keys that a row lacks are null), turns (records of role and content) or list (of text).
     """
 
     name: str

@@ -20,7 +20,7 @@ from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.metrics.sql import DATABASE_COLUMNS
-from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, option, walk
+from ofasys_lite.plan.segments import GroupSegment, Options, Plan, SlotSegment, option, walk
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece, Preprocess
 from ofasys_lite.preprocess.kinds import Shown
@@ -65,18 +65,20 @@ def open_task(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A column left of the arrow.
+    """A column of which something is given.
 
     Attributes:
         modality: What its values are; a list of records is captioned as a structure.
         tool: What knows its values; None for a list of records.
         one: A row holds one value; else a list of them.
+        given: Options of a target's slot that goes on from what the row has: only that part is given. Else None.
     """
 
     column: str
     modality: str
     tool: Preprocess | None = None
     one: bool = True
+    given: Options | None = None
 
     @property
     def media(self) -> bool:
@@ -120,7 +122,10 @@ class TaskRows:
         return 0 if named is None else 1 - named[0]
 
     def inputs(self, side: int | None = None) -> tuple[Input, ...]:
-        """Everything that is given, or on one side of `<->`; a group with `over=` is one input by its list's name."""
+        """Everything that is given, or on one side of `<->`; a group with `over=` is one input by its list's name.
+
+        What a target goes on from is given, too, unless a side is asked for.
+        """
         found: dict[str, Input] = {}
         for segment in self.plan.templates[0].read[self.side if side is None else side]:
             if isinstance(segment, GroupSegment) and segment.over is not None:
@@ -129,6 +134,10 @@ class TaskRows:
                 for slot in walk((segment,)):
                     tool = self.maker.preprocess[slot.tool_key]
                     found[slot.column] = Input(slot.column, slot.modality, tool, segment is slot)
+        for slot in () if side is not None else self.plan.target_slots():
+            tool = self.maker.preprocess[slot.tool_key]
+            if tool.goes_on and slot.learned:
+                found.setdefault(slot.column, Input(slot.column, slot.modality, tool, given=slot.options))
         return tuple(found.values())
 
     def input(self, i: int, read: Input) -> Any:
@@ -142,6 +151,8 @@ class TaskRows:
             value = self.value(i, read.column)
             if is_empty(value):
                 return None
+            if read.tool is not None and read.given is not None:
+                return read.tool.given(value, read.given)
             return value if read.tool is None else read.tool.located(value, self.source.base or None)
         except DataError:
             return None

@@ -47,6 +47,7 @@ def value(modality: str, column: str, number: int) -> Any:
         "STRUCT": {"name": word, "count": number},
         "CATEGORY": word,
         "MOTION": rng.normal(size=(12, 4)).round(3).tolist(),
+        "CHAT": [{"role": "user", "content": f"a {label}?"}, {"role": "assistant", "content": word}],
     }
     return made[modality]
 

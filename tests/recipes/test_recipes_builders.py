@@ -10,15 +10,18 @@ import re
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
 from ofasys_lite.recipes import (
+    chitchat,
     digits,
     easy_vqa,
     g2p,
+    home_chat,
     intents,
     moving_digits,
     scenes,
@@ -103,6 +106,17 @@ def po(language: str) -> bytes:
     return (PO.replace("{0}", language) + many).encode()
 
 
+def small_talk(count: int) -> dict[str, Any]:
+    """Conversations of one to twenty messages, the messages of one sender in a row together."""
+    found = {}
+    for number in range(count):
+        said = [
+            {"text": f" words {number} {i}\nand more", "sender": f"p{number}-{i % 2}"} for i in range(number % 20 + 1)
+        ]
+        found[f"c{number}"] = {"messages": [[{**message}, {**message, "text": "!"}] for message in said]}
+    return found
+
+
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
     folder = tmp_path_factory.mktemp("wheels")
@@ -121,6 +135,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
             )
         },
         "home-assistant-intents": {"home_assistant_intents/data/en.json": json.dumps(HOME).encode()},
+        "chitchat-dataset": {chitchat.MEMBER: json.dumps(small_talk(120)).encode()},
         "django": {
             f"django/conf/locale/{language}/LC_MESSAGES/django.po": po(language)
             for language in ("de", "fr", "es", "nl")
@@ -149,6 +164,8 @@ BUILDS = {
     "detection": scenes.build_detection,
     "g2p": g2p.build,
     "intents": intents.build,
+    "home_chat": home_chat.build,
+    "chitchat": chitchat.build,
     "infilling": ui_translation.build_infilling,
     "ui_translation": build_ui,
     "sudoku": sudoku.build,

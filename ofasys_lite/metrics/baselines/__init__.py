@@ -23,7 +23,7 @@ _FUNCTIONS: tuple[Baseline, ...] = (
     *(chosen.best_constant, chosen.copy, chosen.greedy_list, constant.best_box, constant.constant_list),
     *(constant.label_blind_box, constant.majority, constant.mean_box, constant.random_target, constant.unigram),
     *(picture_answers.common_image, picture_answers.mean_fill, picture_answers.mean_image),
-    *(motions.mean_clip, textual.bigram_infill, textual.question_only),
+    *(motions.mean_clip, nearest.nearest_turn, textual.bigram_infill, textual.question_only),
 )
 _CLASSICAL: tuple[Baseline, ...] = (
     *(nearest.nearest_audio, nearest.nearest_pixels, nearest.nearest_tfidf, textual.letter_phones),
@@ -38,7 +38,7 @@ _NEEDS_KIND = {
 }
 _NEEDS_INPUT = {
     **dict.fromkeys(("nearest_pixels", "mean_fill"), kinds.PICTURE),
-    **{"nearest_audio": kinds.SOUND, "nearest_tfidf": kinds.TEXT, "copy": kinds.TEXT},
+    **{"nearest_audio": kinds.SOUND, "nearest_tfidf": kinds.TEXT, "nearest_turn": kinds.TEXT, "copy": kinds.TEXT},
 }
 #: What can answer with a picture: made for it, or a training row's target whatever it is.
 _ANSWERS_PICTURES = (

@@ -1,4 +1,4 @@
-"""Baselines that answer with the target of the nearest training row: nearest_pixels, nearest_tfidf, nearest_audio.
+"""Baselines that answer with the target of the nearest training row, by pixels, sound, words or the last turn's words.
 
 Legend: N training rows, M test rows, F features.
 """
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofasys_lite.metrics.baselines.problem import Problem, image_of, media_source
-from ofasys_lite.metrics.score import Value
+from ofasys_lite.metrics.score import Row, Value
+from ofasys_lite.metrics.values import as_text
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -115,8 +116,25 @@ def waveform(value: Any) -> tuple[NDArray[np.float64], int]:
 
 def nearest_tfidf(problem: Problem) -> list[Value]:
     """Target of the training row whose texts are nearest by cosine of TF-IDF (single words and pairs)."""
-    index = TfIdf(problem.questions(problem.train_rows))
-    asked = problem.questions(problem.test_rows)
+    return _nearest_text(problem, problem.questions(problem.train_rows), problem.questions(problem.test_rows))
+
+
+def nearest_turn(problem: Problem) -> list[Value]:
+    """Target of the training row whose last turn is nearest by TF-IDF: what nobody needs the turns before for.
+
+    Of inputs that are lists the last element counts, all else as it is.
+    """
+
+    def last(rows: Sequence[Row]) -> list[str]:
+        columns = problem.columns("text")
+        values = ([row.get(name) for name in columns] for row in rows)
+        return [" ".join(as_text(v[-1] if isinstance(v, list) and v else v) for v in each) for each in values]
+
+    return _nearest_text(problem, last(problem.train_rows), last(problem.test_rows))
+
+
+def _nearest_text(problem: Problem, known: Sequence[str], asked: Sequence[str]) -> list[Value]:
+    index = TfIdf(known)
     found = {question: index.nearest(question) for question in sorted(set(asked))}
     targets = problem.targets()
     return [None if (number := found[question]) is None else targets[number] for question in asked]
