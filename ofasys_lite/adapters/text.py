@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torch.nn import functional as F
 
 from ofasys_lite.adapters.base import TABLE_STD, Adapter, Begin, Encoded, Reading, Shared
+from ofasys_lite.adapters.few_names import sampled
+from ofasys_lite.adapters.named_rows import NamedRows
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch, Ints, Part
 from ofasys_lite.model import Work, ctc_losses, head_loss, product
@@ -33,6 +36,23 @@ class TextAdapter(Adapter):
         self.embedding = shared.embedding
         self.scale = 1 / TABLE_STD
         self.logit_scale = 1 / (TABLE_STD * shared.width**0.5)
+        self.names: NamedRows | None = None
+        if settings.get("names") is not None:
+            self.know(settings["names"])
+
+    def know(self, names: Mapping[str, Any]) -> None:
+        """From here on vectors of names know their words (`Vocabulary.words_of_names`)."""
+        self.settings["names"] = dict(names)
+        self.names = NamedRows(names["first"], names["pieces"]).to(self.embedding.weight.device)
+
+    @property
+    def table(self) -> Tensor:
+        """(V, D) the vectors of all ids, as they are read and written."""
+        weight = self.embedding.weight
+        if self.names is None:
+            return weight
+        found: Tensor = self.names(weight)
+        return found
 
     def embed(self, part: Part) -> Tensor:
         """(P, D) rows of the table."""
@@ -40,18 +60,23 @@ class TextAdapter(Adapter):
 
     def lookup(self, ids_P: Tensor) -> Tensor:
         """(P, D) rows of the table for ids."""
-        rows: Tensor = self.embedding(ids_P)
+        rows: Tensor = self.embedding(ids_P) if self.names is None else F.embedding(ids_P, self.table)
         scaled: Tensor = rows * self.scale
         return scaled
 
     def scores(self, states_BD: Tensor, ids_W: Tensor | None = None) -> Tensor:
         """Logits (B, V), or (B, W) of some ids only."""
-        weight = self.embedding.weight
+        weight = self.table
         return product(states_BD * self.logit_scale, weight if ids_W is None else weight[ids_W])
 
     def objectives(self) -> Mapping[str, Begin]:
-        """Cross entropy of ids, those that are written and those that the source hides; CTC."""
-        return {"cross_entropy": self._cross_entropy, "mlm": self._cross_entropy, "ctc": self._ctc}
+        """Cross entropy of ids, those that are written and those that the source hides, or of few names; CTC."""
+        return {
+            "cross_entropy": self._cross_entropy,
+            "mlm": self._cross_entropy,
+            "ctc": self._ctc,
+            "sampled_softmax": self._sampled,
+        }
 
     def work(self, parts: Sequence[Part]) -> tuple[Work, Work]:
         """A lookup costs nothing; the head's logits are kept, and the states that they are made of."""
@@ -65,8 +90,11 @@ class TextAdapter(Adapter):
 
     def _cross_entropy(self, rows: LossRows, encoded: Encoded) -> Reading:
         labels_L = rows.arrays["labels"]
-        weight, scale = self.embedding.weight, self.logit_scale
+        weight, scale = self.table, self.logit_scale
         return Reading(lambda x_XD: head_loss(x_XD[rows.rows_R] * scale, weight, labels_L, encoded.smoothing))
+
+    def _sampled(self, rows: LossRows, encoded: Encoded) -> Reading:
+        return sampled(rows, encoded, self.table, self.logit_scale)
 
     def _ctc(self, rows: LossRows, encoded: Encoded) -> Reading:
         labels = np.split(rows.host["labels"], np.cumsum(rows.units_U)[:-1])
@@ -77,4 +105,4 @@ class TextAdapter(Adapter):
 
         The blank is a control row of the same head, so encoder and decoder speak of the same pieces.
         """
-        return ctc_losses(states_RD * self.logit_scale, self.embedding.weight, lengths, labels, _BLANK)
+        return ctc_losses(states_RD * self.logit_scale, self.table, lengths, labels, _BLANK)

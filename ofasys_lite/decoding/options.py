@@ -29,7 +29,10 @@ class DecodeOptions:
             depth.
         top_k: `sample` draws among the k best legal ids; 0 among all.
         top_p: `sample` draws among the best ids that together hold this probability (arXiv 1904.09751).
+        diversity: `n_best` of the `beam` hypotheses are chosen to be unlike each other, too: 0 by score alone, near 1
+            by how unlike they are (`decoding/diverse.py`).
         no_repeat_ngram: No n-gram of this length stands twice in one free text; 0 allows all.
+        no_repeat: No value of a closed set whose values are one id each stands twice in a group, while others are left.
         min_length: Fewest ids of the target where the line allows that many. Here and in `max_length` ids
             that were there before (the turns of a conversation) do not count.
         max_length: Most ids of the target, or None for what the line allows; a target that cannot be that short has
@@ -54,7 +57,9 @@ class DecodeOptions:
     temperature: float | tuple[float, ...] = 1.0
     top_k: int | tuple[int, ...] = 0
     top_p: float | tuple[float, ...] = 1.0
+    diversity: float = 0.0
     no_repeat_ngram: int = 0
+    no_repeat: bool = False
     min_length: int = 0
     max_length: int | None = None
     seed: int = 0

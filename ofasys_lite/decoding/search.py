@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ import torch
 from ofasys_lite.decoding.automaton import Automaton, State
 from ofasys_lite.decoding.coding import Coding
 from ofasys_lite.decoding.depth_sampling import at_depth
+from ofasys_lite.decoding.diverse import greedy_map, similarities
 from ofasys_lite.decoding.nodes import CodesNode
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import Asked, Ranker
 from ofasys_lite.decoding.session import Session
+from ofasys_lite.decoding.trie import OneOfPart
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model import moved
-from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, CONTROLS
 
 START = CONTROL_IDS["start"]
 GREEDY = DecodeOptions()
@@ -136,7 +139,7 @@ def decode(
     ranker = Ranker(session)
     while rows:
         rows = _step(session, ranker, samples, rows, device)
-    return [_best(s) for s in samples]
+    return [_best(session, s, device) for s in samples]
 
 
 def _samples(
@@ -215,6 +218,8 @@ def _ask(sample_: _Sample, row: _Row, number: int) -> Asked | int:
     if legal.single is not None:
         return legal.single
     banned = _banned(row, options.no_repeat_ngram) if options.no_repeat_ngram else set[int]()
+    if options.no_repeat:
+        banned |= _said(sample_.automaton, row)
     if banned:
         banned = {id for id in banned if id in legal}
         left = legal.count - len(banned)
@@ -240,6 +245,15 @@ def _banned(row: _Row, size: int) -> set[int]:
     text = row.ids[len(row.ids) - count :]
     tail = text[count - size + 1 :]
     return {text[i + size - 1] for i in range(count - size + 1) if text[i : i + size - 1] == tail}
+
+
+def _said(automaton: Automaton, row: _Row) -> set[int]:
+    """Values that the closed set `row` is to choose from has said before, in other elements of its group."""
+    part = row.state.node.part
+    if not isinstance(part, OneOfPart) or part.most > 1:
+        return set()
+    states = automaton.walk(row.ids)
+    return {id for id, state in zip(row.ids, states, strict=False) if state.node.part is part}
 
 
 def _grow(
@@ -275,8 +289,27 @@ def _grow(
     return [] if over else live
 
 
-def _best(sample_: _Sample) -> Hypothesis:
-    first = sample_.pool[0]
-    if sample_.options.n_best == 1:
+def _best(session: Session, sample_: _Sample, device: torch.device | str) -> Hypothesis:
+    first, count = sample_.pool[0], sample_.options.n_best
+    if count == 1:
         return first
-    return Hypothesis(first.ids, first.score, n_best=tuple(sample_.pool[: sample_.options.n_best]))
+    if not sample_.options.diversity:
+        return Hypothesis(first.ids, first.score, n_best=tuple(sample_.pool[:count]))
+    chosen = greedy_map(
+        [h.score for h in sample_.pool],
+        similarities(_vectors(session, sample_.pool, device)),
+        count,
+        sample_.options.diversity,
+    )
+    return Hypothesis(first.ids, first.score, n_best=tuple(sample_.pool[i] for i in chosen))
+
+
+def _vectors(
+    session: Session, pool: Sequence[Hypothesis], device: torch.device | str
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(N, D) per hypothesis the mean of the vectors of its ids, controls left out."""
+    said = [[id for id in h.ids if id >= len(CONTROLS)] for h in pool]
+    flat = torch.tensor([id for ids in said for id in ids], dtype=torch.int64)
+    vectors_WD = session.vectors(moved(flat, device)).detach().double().cpu().numpy()
+    parts = np.split(vectors_WD, np.cumsum([len(ids) for ids in said])[:-1])
+    return np.stack([part.mean(0) if len(part) else np.zeros(vectors_WD.shape[1]) for part in parts])

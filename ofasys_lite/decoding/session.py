@@ -41,5 +41,8 @@ class Session(Protocol):
     def scores(self, states_BD: Tensor, ids_W: Tensor | None) -> Tensor:
         """Scores (B, V), or (B, W) of the given ids only, before softmax; a fresh tensor, which search writes into."""
 
+    def vectors(self, ids_W: Tensor) -> Tensor:
+        """What stands for ids, (W, D): like ones are near each other. Asked where lists are to be diverse."""
+
     def select(self, rows: Tensor) -> None:
         """Makes row i the continuation of row `rows[i]`; there may be more rows (beams) or fewer (finished)."""

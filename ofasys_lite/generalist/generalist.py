@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
+from ofasys_lite.data.attributes import preprocess_class
 from ofasys_lite.data.codec_facts import named_codec
 from ofasys_lite.data.contents import Contents
 from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
@@ -25,7 +26,7 @@ from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.language import ALIGN_ADAPTER
 from ofasys_lite.plan.segments import option
-from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.preprocess.vocabulary import WORDS, Vocabulary
 
 
 @dataclass(eq=False)
@@ -104,8 +105,21 @@ class Generalist(Export):
             if not self._reads(slot):
                 help = f"it was trained with: {', '.join(self.network.adapters)}"
                 raise CheckpointError(f"this model has no adapter for {slot.modality}", help=help)
+        self._know_names(plan)
         self._lines[name] = TaskEntry(card, plan)
         return name
+
+    def _know_names(self, plan: Plan) -> None:
+        """Gives names that were never trained on a row of zeros, where vectors of names know their words."""
+        slots = [s for s in plan.slots() if WORDS in preprocess_class(s.preprocess).rows_of_slot(s.options)]
+        values = (v for s in slots if s.closed is not None and s.learned for v in s.closed.values)
+        names = [name for v in values if self.vocabulary.find(name := f"={v}") is None]
+        if not names or self.vocabulary.find(WORDS) is None:
+            return
+        self.vocabulary = self.vocabulary.extended(names)
+        self.network.grow(len(self.vocabulary), zeros=True)
+        self.network.know(self.vocabulary)
+        self._makers.clear()
 
     def _reads(self, slot: SlotSegment) -> bool:
         """Whether the model has the slot's adapter; a shared one was made for the modalities of the training."""
@@ -181,6 +195,7 @@ class Generalist(Export):
         state.update(old.state_dict())
         network.load_state_dict(state)
         network.grow(len(vocabulary))
+        network.know(vocabulary)
         cards = {**self.modalities, **modalities}
         merged = replace(data, bins=vocabulary.bins, modalities={**self.data.modalities, **data.modalities})
         return Generalist(network, vocabulary, {**self.tasks, **tasks}, cards, merged, dict(self.contents))

@@ -28,6 +28,7 @@ from ofasys_lite.layout.preference import Preference
 from ofasys_lite.model import EncoderDecoder, ModelConfig, Taps
 from ofasys_lite.plan.language import TEXT_ADAPTER
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
+from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +135,23 @@ class Network(nn.Module):
         plain.load_state_dict({n: v.cpu() for n, v in self.plain_weights().items()}, strict=False)
         return plain
 
-    def grow(self, rows: int) -> None:
-        """Appends vocabulary rows, drawn like the first ones; existing rows never move."""
+    def grow(self, rows: int, zeros: bool = False) -> None:
+        """Appends vocabulary rows, drawn like the first ones or zero; existing rows never move."""
         old = self.embedding.weight
         if rows < len(old):
             raise CheckpointError(f"a vocabulary of {rows} rows is smaller than the {len(old)} rows trained")
         if rows > len(old):
             fresh = torch.empty(rows - len(old), old.shape[1], device=old.device, dtype=old.dtype)
-            nn.init.normal_(fresh, std=TABLE_STD)
+            nn.init.normal_(fresh, std=0.0 if zeros else TABLE_STD)
             self.embedding.weight = nn.Parameter(torch.cat([old.detach(), fresh]))
             self.embedding.num_embeddings = rows
+
+    def know(self, vocabulary: Vocabulary) -> None:
+        """Vectors of names know their words, where the vocabulary says so; of rows that were appended, too."""
+        words = vocabulary.words_of_names()
+        if words is not None:
+            self.text.know(words)
+            self.specs[TOKEN_ADAPTER] = AdapterSpec(TEXT_ADAPTER, dict(self.text.settings))
 
     def embed(self, stream: Stream) -> Tensor:
         """(S, D) embeddings of a stream; each adapter sees all its pieces of the pack at once."""
@@ -236,10 +244,16 @@ class Network(nn.Module):
     @torch.no_grad()
     def look(self, batch: Batch, reference: Mapping[LossKey, Tensor] | None = None) -> dict[LossKey, Tensor]:
         """(U, F) per objective over the whole step, what it is to know of this pack; draws as `forward` does."""
-        asking = {rows.side for rows in batch.losses if rows.objective.whole_step}
-        readings, states = self._read(batch, 0.0, {}, reference or {}, "target" in asking)
+        asking = [rows for rows in batch.losses if rows.objective.whole_step]
+        known = [rows for rows in asking if rows.objective.on_host]
+        found = {rows.key: self.embedding.weight.new_zeros(len(rows.terms_U), 0) for rows in known}
+        if len(known) == len(asking):
+            return found
+        decoded = any(rows.side == "target" for rows in asking if not rows.objective.on_host)
+        readings, states = self._read(batch, 0.0, {}, reference or {}, decoded)
         pairs = zip(readings, batch.losses, strict=True)
-        return {rows.key: r.look(states[rows.side]) for r, rows in pairs if r.look and rows.objective.whole_step}
+        seen = {rows.key: r.look(states[rows.side]) for r, rows in pairs if r.look and rows.objective.whole_step}
+        return {**found, **seen}
 
     @torch.no_grad()
     def likelihoods(self, batch: Batch) -> dict[LossKey, Tensor]:
@@ -291,7 +305,7 @@ class NetworkSession:
 
     def __init__(self, network: Network, source: Stream, states_SD: Tensor, steps: int | None = None) -> None:
         self.network, self.text, self.steps = network, network.text, steps
-        self.scores = self.text.scores
+        self.scores, self.vectors = self.text.scores, self.text.lookup
         self.cache = network.body.start(states_SD, source.positions_S3, source.lengths, steps)
         self._scorers: dict[str, list[Score] | None] = {}
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ofasys_lite.data.groups import candidates, group_columns, group_key
-from ofasys_lite.errors import CheckpointError
+from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.layout.objectives import ALIGNED
 from ofasys_lite.layout.pack import Target
@@ -27,6 +27,7 @@ from ofasys_lite.plan.segments import (
     walk,
 )
 from ofasys_lite.preprocess.base import Piece, Preprocess, RowContext
+from ofasys_lite.preprocess.closed import closed_sequences
 from ofasys_lite.preprocess.vocabulary import VECTOR, Vocabulary
 
 
@@ -97,6 +98,7 @@ class Binder:
     Attributes:
         tools: Preprocessors by `tool_key`.
         objectives: By (`tool_key`, loss).
+        counts: By slot key, training rows of each value of its closed set.
         terms: Every loss term of what was bound, in the order in which they were met.
     """
 
@@ -104,6 +106,7 @@ class Binder:
     tools: Mapping[ToolKey, Preprocess]
     vocabulary: Vocabulary
     objectives: Mapping[tuple[ToolKey, LossSpec], Objective]
+    counts: Mapping[str, Mapping[str, int]]
     terms: dict[Term, None] = field(default_factory=dict)
 
     def template(self, template: PlannedTemplate) -> BoundTemplate:
@@ -142,11 +145,28 @@ class Binder:
             term = self._term(f"{group_key(segment)}:next", "token") if learned else None
             return BoundGroup(segment, target, tuple(self._side(side, target) for side in segment.alternatives), term)
         key = segment.tool_key
-        learns = tuple((self.objectives[key, loss], self._learns(segment, loss)) for loss in segment.losses)
+        learns = tuple((self._objective(segment, loss), self._learns(segment, loss)) for loss in segment.losses)
         span = option(segment.options, "mask_style") == "mass" and bool(option(segment.options, "mask_ratio"))
         judged = self._judges(segment) if segment.learned else ()
         besides = tuple(self._beside(segment, *each) for each in learns)
         return BoundSlot(segment, self.tools[key], target, learns, besides, judged, span)
+
+    def _objective(self, slot: SlotSegment, loss: LossSpec) -> Objective:
+        """The objective of a slot, over its closed set where each value of it has a row of the vocabulary."""
+        objective = self.objectives[slot.tool_key, loss]
+        if not objective.over_set:
+            return objective
+        values = () if slot.closed is None else slot.closed.values
+        sequences = closed_sequences(self.vocabulary, values) if values else ()
+        if not values or any(len(ids) != 1 for ids in sequences):
+            what = "is of the row" if not values else "is spelt in pieces"
+            raise CardError(
+                f"task {self.plan.task}: `loss={loss.name}` draws from the closed set of `{slot.column}`, which {what}",
+                help="give it one set for all rows: closed_set, closed_set=(a,b), a name or a file",
+            )
+        counts = self.counts.get(slot.key, {})
+        ids_I = np.array([id for (id,) in sequences], dtype=np.int64)
+        return objective.among(ids_I, np.array([counts.get(value, 0) for value in values], dtype=np.int64))
 
     def _learns(self, slot: SlotSegment, loss: LossSpec) -> Term:
         """Of an objective on a slot: called as the slot where the slot is written, else `slot:objective`."""

@@ -172,7 +172,7 @@ def _size(value: Any, tool: type[Preprocess], folder: str | None) -> Size:
 def _fixed(slot: SlotSegment, tool: Preprocess | type[Preprocess]) -> int | None:
     """Rows of a slot that always has the same number."""
     # candidates of a row are spelt, those of a set have a row each
-    return 1 if slot.closed is not None and slot.closed.kind != "candidates" else tool.fixed_rows
+    return 1 if slot.closed is not None and slot.closed.kind != "candidates" else tool.rows_fixed(slot.options)
 
 
 def _rows(slot: SlotSegment, tool: Preprocess, size: Size) -> int:

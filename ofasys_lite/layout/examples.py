@@ -38,6 +38,7 @@ class ExampleMaker:
     Args:
         preprocess: Preprocessors by `tool_key` of the plan's slots.
         objectives: By (`tool_key`, loss) of the plan's slots.
+        counts: By slot key, training rows of each value of its closed set, for objectives that draw values by them.
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class ExampleMaker:
         preprocess: Mapping[ToolKey, Preprocess],
         vocabulary: Vocabulary,
         objectives: Mapping[tuple[ToolKey, LossSpec], Objective],
+        counts: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     ) -> None:
         self.plan = plan
         self.preprocess = preprocess
         self.vocabulary = vocabulary
         self.objectives = objectives
         self._causal = [[not any(map(self._together, walk(side))) for side in t.written] for t in plan.templates]
-        binder = Binder(plan, preprocess, vocabulary, objectives)
+        binder = Binder(plan, preprocess, vocabulary, objectives, counts)
         self._templates = [binder.template(t) for t in plan.templates]
         self._pairs = binder.pairs()
         self._terms = tuple(binder.terms)
@@ -236,8 +238,9 @@ class ExampleMaker:
         """Notes what the slot's objectives learn of its piece, which stands behind those laid out; returns it."""
         slot = part.slot
         for (objective, term), beside in zip(part.learned, part.besides, strict=True):
+            rng = state.rng if state.train or not objective.of_training else None
             try:
-                piece, arrays = objective.prepare(piece, partial(self._other, slot, row), state.rng)
+                piece, arrays = objective.prepare(piece, partial(self._other, slot, row), rng)
             except DataError as error:
                 raise DataError(f"column `{slot.column}`: {error.message}", code=error.code, help=error.help) from error
             state.learned.append(Learned(len(state.pieces), objective, (term,), arrays))

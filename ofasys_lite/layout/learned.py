@@ -127,6 +127,12 @@ class Objective:
     #: A value depends on other samples of the step: before the backward passes all packs are looked at
     #: (`adapters/whole_step.py`); `host` arrays are then of one length with the values.
     whole_step: ClassVar[bool] = False
+    #: What it is to know of the step are its `host` arrays alone: nothing is computed for it.
+    on_host: ClassVar[bool] = False
+    #: It learns values of the slot's closed set, each a row of the vocabulary.
+    over_set: ClassVar[bool] = False
+    #: What it draws is of training alone: elsewhere `prepare` is given no generator.
+    of_training: ClassVar[bool] = False
     #: Gives the likelihood of answers that are compared with what frozen weights say of them (`layout/preference.py`).
     base: Objective | None = None
     #: What learns the further target sequence that stands beside the piece's (`further`); None where there is none.
@@ -159,6 +165,15 @@ class Objective:
             DataError: The row cannot be learned; it goes to the quarantine.
         """
         return piece, {}
+
+    def among(self, ids_I: Ints, counts_I: Ints) -> Objective:
+        """This objective for a slot with a closed set; here itself.
+
+        Args:
+            ids_I: Row of the vocabulary of each value of the set.
+            counts_I: Training rows whose target it is; zeros where nobody counted them.
+        """
+        return self
 
     def further(self, piece: Piece) -> tuple[Piece, Arrays] | None:
         """What `beside` is asked of the piece: rows of a target sequence of their own, whose rows see each other.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ofasys_lite.cards.overrides import overrides_of
@@ -21,14 +22,11 @@ from ofasys_lite.layout.scan import Progress, Scan, pieces
 from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, adapter_suffix, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.decoding import uneven
-from ofasys_lite.plan.language import ALIGN_ADAPTER, ALIGN_PATH
+from ofasys_lite.plan.language import ALIGN_ADAPTER, ALIGN_PATH, TEXT_ADAPTER
 from ofasys_lite.plan.segments import ToolKey
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Context, Preprocess
 from ofasys_lite.preprocess.vocabulary import VECTOR, Vocabulary
 from ofasys_lite.writing import current
-
-#: Closed sets above this size are spelt in pieces instead of one row a value.
-MOST_CLOSED_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +105,13 @@ def makers_for(
     vocabulary: Vocabulary,
     settings: DataSettings,
     folder: str | None = None,
+    counts: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
 ) -> ExampleMaker:
-    """The ExampleMaker of a plan: one Preprocess per modality, preprocess and adapter that its slots name."""
+    """The ExampleMaker of a plan: one Preprocess per modality, preprocess and adapter that its slots name.
+
+    Args:
+        counts: By slot key, training rows of each value of its closed set.
+    """
     raise_all(wrong_attributes(card, plan, {m.name: settings_of(m, settings) for m in modalities.values()}))
     tools: dict[ToolKey, Preprocess] = {}
     for slot in plan.all_slots():
@@ -120,7 +123,7 @@ def makers_for(
             )
             tools[key] = preprocess_class(slot.preprocess)(context)
     objectives = {(s.tool_key, loss): objective_of(s, loss, modalities) for s in plan.all_slots() for loss in s.losses}
-    return ExampleMaker(plan, tools, vocabulary, objectives)
+    return ExampleMaker(plan, tools, vocabulary, objectives, counts)
 
 
 def make_ready(
@@ -159,20 +162,28 @@ def make_ready(
     for plan in plans:
         if plan.alignment is not None:
             declared[VECTOR] = None
-        closed = [slot.closed.values for slot in plan.slots() if slot.closed is not None and slot.learned]
-        few = (values for values in closed if len(values) <= MOST_CLOSED_ROWS)
-        declared.update(dict.fromkeys(f"={value}" for values in few for value in values))
+        for slot in plan.all_slots():
+            declared.update(dict.fromkeys(preprocess_class(slot.preprocess).rows_of_slot(slot.options)))
+        for slot in plan.slots():
+            most = preprocess_class(slot.preprocess).most_rows
+            values = slot.closed.values if slot.closed is not None and slot.learned else ()
+            if most is None or len(values) <= most:
+                declared.update(dict.fromkeys(f"={value}" for value in values))
     if vocabulary is None:
         model = pieces(scans, plans, settings.pieces, progress)
         vocabulary = Vocabulary(model, settings.bins, tuple(declared))
     else:
         vocabulary = vocabulary.extended(declared)
     tasks = []
-    for card, plan, source, note in zip(cards, plans, sources, notes, strict=True):
+    for card, plan, source, note, scan in zip(cards, plans, sources, notes, scans, strict=True):
         folder = source["train"].base or None
-        maker = makers_for(plan, card, modalities, vocabulary, settings, folder)
+        maker = makers_for(plan, card, modalities, vocabulary, settings, folder, scan.counts)
         tasks.append(ReadyTask(card, plan, source, maker, note))
-    return Ready(tuple(tasks), vocabulary, adapters_of(plans, modalities, settings), codecs, modalities)
+    adapters = adapters_of(plans, modalities, settings)
+    words = vocabulary.words_of_names()
+    if words is not None:
+        adapters[TOKEN_ADAPTER] = (TEXT_ADAPTER, {**adapters.get(TOKEN_ADAPTER, ("", {}))[1], "names": words})
+    return Ready(tuple(tasks), vocabulary, adapters, codecs, modalities)
 
 
 def _coded(

@@ -42,6 +42,7 @@ class Scan:
 
     Attributes:
         closed: Values of each closed set that the training column gives, sorted.
+        counts: By slot, training rows of each value of the closed set that it takes its target from.
         declared: Rows of the vocabulary that the values declare.
         key: Hash of all that they depend on; empty where that is not known.
     """
@@ -65,10 +66,12 @@ class Scan:
             def build() -> dict[str, Any]:
                 return {"json": np.frombuffer(json.dumps(self._found(want_texts)).encode(), np.uint8)}
 
-            closed, declared = json.loads(cached_arrays("scan-1", self.key, build)["json"].tobytes())
+            counts, declared = json.loads(cached_arrays("scan-2", self.key, build)["json"].tobytes())
         else:
-            closed, declared = self._found(want_texts)
-        self.closed = {slot: tuple(values) for slot, values in closed.items()}
+            counts, declared = self._found(want_texts)
+        own = {slot.key for side in self._sides for slot in walk(side) if _is_closed(slot)}
+        self.counts: dict[str, dict[str, int]] = counts
+        self.closed = {slot: tuple(sorted(counted)) for slot, counted in counts.items() if slot in own}
         self.declared: list[str] = declared
 
     def texts(self) -> Iterable[str]:
@@ -86,18 +89,19 @@ class Scan:
         settings = sorted((name, sorted(values.items())) for name, values in self._settings.items())
         return combined(self._source.fingerprint, repr(self._sides), repr(settings), _TOKENIZER_ROWS)
 
-    def _found(self, want_texts: bool) -> tuple[dict[str, list[str]], list[str]]:
-        """(closed, declared) after reading all rows."""
-        closed: dict[str, dict[str, None]] = {}
+    def _found(self, want_texts: bool) -> tuple[dict[str, dict[str, int]], list[str]]:
+        """(counts, declared) after reading all rows."""
+        counts: dict[str, dict[str, int]] = {}
         declared: dict[str, None] = {}
         stride = self._stride()
         if want_texts:
             self._texts = {}
 
         def take(number: int, slot: SlotSegment, value: Any) -> None:
-            if _is_closed(slot):
-                closed.setdefault(slot.key, {})[read_text(value)] = None
-                if slot.learned:
+            if slot.closed is not None and slot.closed.kind != "candidates":
+                own, text = counts.setdefault(slot.key, {}), read_text(value)
+                own[text] = own.get(text, 0) + 1
+                if slot.learned and _is_closed(slot):
                     return
             tool, settings = self._tools[slot.preprocess], self._settings[slot.modality]
             declared.update(dict.fromkeys(tool.declare(value, slot.options, settings)))
@@ -105,11 +109,11 @@ class Scan:
                 self._take_texts(number, slot, value)
 
         self._read(range(len(self._source)), take)
-        return {slot: sorted(values) for slot, values in closed.items()}, list(declared)
+        return counts, list(declared)
 
     def _take_texts(self, number: int, slot: SlotSegment, value: Any) -> None:
         if self._texts is not None and not (_is_closed(slot) and slot.learned):
-            self._texts.update(dict.fromkeys(self._tools[slot.preprocess].texts(value)))
+            self._texts.update(dict.fromkeys(self._tools[slot.preprocess].texts_of(value, slot.options)))
 
     def _stride(self) -> int:
         return max(1, len(self._source) // _TOKENIZER_ROWS)

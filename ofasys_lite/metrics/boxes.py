@@ -45,12 +45,20 @@ def _boxes(
     pairs = list(zip(predictions, references, strict=True))
     counted = [as_box(reference) is not None or as_box(prediction) is not None for prediction, reference in pairs]
     values = [value(*pair) for pair in pairs]
-    return Statistics.ratio(values, counted, details={"without_box": len(counted) - sum(counted)})
+    details = {"without_box": len(counted) - sum(counted), **_malformed(predictions, references)}
+    return Statistics.ratio(values, counted, details=details)
+
+
+def _malformed(predictions: Sequence[Value], references: Sequence[Value]) -> dict[str, int]:
+    """How many answers hold no box where there is one (a text that is none); nothing where all do."""
+    pairs = zip(predictions, references, strict=True)
+    count = sum(as_box(reference) is not None and as_box(prediction) is None for prediction, reference in pairs)
+    return {"answers_without_box": count} if count else {}
 
 
 def detection_f1(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
     """Micro F1 over objects: pairs of equal label and IoU at least 0.5, matched greedily from the best overlap."""
-    hits, extra, missed = [], [], []
+    hits, extra, missed, malformed = [], [], [], 0
     for prediction, reference in zip(predictions, references, strict=True):
         ours, theirs = as_objects(prediction), as_objects(reference)
         pairs = sorted(
@@ -70,4 +78,5 @@ def detection_f1(predictions: Sequence[Value], references: Sequence[Value], rows
         hits.append(len(used_ours))
         extra.append(len(ours) - len(used_ours))
         missed.append(len(theirs) - len(used_theirs))
-    return Statistics.f1(hits, extra, missed)
+        malformed += sum(box is None for box, _ in ours)
+    return Statistics.f1(hits, extra, missed, details={"answers_without_box": malformed} if malformed else {})

@@ -46,6 +46,7 @@ _FUNCTIONS: tuple[MetricFunction, ...] = (
     *(boxes.detection_f1, boxes.mean_iou, nearest_caption.caption_retrieval, nearest_caption.nearest_caption),
     *(nearest_caption.nearest_label, ocr.ocr_accuracy, ocr.ocr_cer, pictures.pixel_mse, sounds.mcd, sql.sql_execution),
     *(motions.motion_error, rankings.recall_at_1, rankings.recall_at_5, rankings.recall_at_10),
+    *(rankings.mrr_at_10, rankings.ndcg_at_10),
     *(structures.record_f1, structures.slot_f1, structures.struct_exact, structures.sudoku_solved, texts.accuracy),
     *(texts.bleu, texts.cer, texts.chrf, texts.exact_match, texts.macro_f1, texts.per, texts.token_accuracy, texts.wer),
 )
@@ -61,8 +62,10 @@ SOUND_METRICS = ("mcd",)
 MOTION_METRICS = ("motion_error",)
 
 
-#: Metrics of rankings, the first one the headline of a line with `<->`.
-RANK_METRICS = ("recall_at_1", "recall_at_5", "recall_at_10")
+#: Metrics of rankings, and how many names each looks at; the first one is the headline of a line with `<->`.
+RANK_METRICS: Mapping[str, int] = MappingProxyType(
+    {"recall_at_1": 1, "recall_at_5": 5, "recall_at_10": 10, "mrr_at_10": 10, "ndcg_at_10": 10}
+)
 
 
 def metric_names() -> tuple[str, ...]:

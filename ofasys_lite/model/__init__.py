@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ofasys_lite.model.rotary import mrope_axes as mrope_axes
     from ofasys_lite.model.rotary import rotary_table as rotary_table
     from ofasys_lite.model.rotary import rotate as rotate
+    from ofasys_lite.model.sampled_head import sampled_loss as sampled_loss
     from ofasys_lite.model.transfer import moved as moved
     from ofasys_lite.model.work import Work as Work
     from ofasys_lite.model.work import body_work as body_work
@@ -51,6 +52,7 @@ _HANDED = {
     "kv_cache": "DecodeCache",
     "probe": "pick_device pick_precision probe_precision tensor_cores",
     "rotary": "RotaryAxes mrope_axes rotary_table rotate",
+    "sampled_head": "sampled_loss",
     "transfer": "moved",
     "work": "Work body_work flops parameters",
 }

@@ -73,6 +73,8 @@ def _contradiction(values: Mapping[str, Any], way: Way) -> tuple[str, str] | Non
         return f"beam {beam} with method {way.name}", "write method: beam"
     if best > beam:
         return f"n_best {best} of a beam of {beam}", "n_best is at most beam"
+    if values.get("diversity", 0.0) and best < 2:
+        return "diversity of one answer", "it is of lists: write n_best: 10 of beam: 50"
     from_left = {spec.key for each in BUILT_IN.values() if not each.together for spec in each.options}
     for key, value in () if way.together else values.items():
         spec = _option(key, way, BUILT_IN)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.cards.ways import ways_of
 from ofasys_lite.errors import InstructionError, did_you_mean, listed, nearest
-from ofasys_lite.instruction.syntax_tree import Attribute, ListValue, Slot, Span
+from ofasys_lite.instruction.syntax_tree import Attribute, Bare, Call, ListValue, Slot, Span
 from ofasys_lite.plan.alignment import ALIGNED, BESIDE_ALIGNMENT, note_alignment
 from ofasys_lite.plan.attribute_values import CallValue, plain, scalar_text, typed
 from ofasys_lite.plan.codecs import given_codec
@@ -31,6 +31,8 @@ from ofasys_lite.plan.sense import check_slot
 _PAIRED = f"it is learned by {', '.join(PREFERENCES)}: loss={PREFERENCES[0]}(beta=0.1)"
 #: What of a card's table serves a slot that names nothing, the first that is there; by whether the slot is written.
 _UNNAMED: Mapping[bool, tuple[str, ...]] = {True: ("written", "default"), False: ("default",)}
+#: Names in a card's tables that say what a class is for.
+_ROLES = ("default", "written")
 
 
 class Builder(Planning):
@@ -48,7 +50,8 @@ class Builder(Planning):
             )
             return None
         self._side(modality, slot, target)
-        values = read_attributes(self, slot.attributes, self._specs(modality), modality.name, target)
+        values = read_attributes(self, _opened(slot.attributes), self._specs(modality), modality.name, target)
+        self._pair(values, modality, slot)
         column = slot.column if slot.column is not None else str(number)
         learned = target and not values.get("no_loss", False)
         preprocess = self._named(values, "preprocess", modality.preprocess, modality, slot, learned)
@@ -121,6 +124,23 @@ class Builder(Planning):
         specs = {spec.key: spec for spec in (*LANGUAGE, *modality.attributes)}
         specs["decode"] = replace(specs["decode"], choices=tuple(way.name for way in ways_of(modality)))
         return specs
+
+    def _pair(self, values: dict[str, object], modality: ModalityCard, slot: Slot) -> None:
+        """An adapter and a preprocess of one name belong together: a slot that names one has both."""
+        tables = {"adapter": modality.adapter, "preprocess": modality.preprocess}
+
+        def own(name: object) -> bool:
+            return name not in _ROLES and all(t.get(str(name), t["default"]) != t["default"] for t in tables.values())
+
+        named = {key: str(values[key]) for key in tables if values.get(key) is not None}
+        pair = next((name for name in named.values() if own(name)), None)
+        if pair is None:
+            return
+        other = next((key for key, name in named.items() if name != pair), None)
+        if other is not None:
+            message = f"{other} `{named[other]}` does not go with `{pair}`, which has its own"
+            self.error("E110", message, slot.span, f"leave `{other}` out")
+        values.update(dict.fromkeys(tables, pair))
 
     def _named(
         self,
@@ -272,6 +292,20 @@ class Builder(Planning):
             )
             return ()
         return (LossSpec("ctc", "token", float(weight), (("column", str(call.positional[0])),)),)
+
+
+def _opened(attributes: tuple[Attribute, ...]) -> tuple[Attribute, ...]:
+    """`adapter=name(key=value)` is `adapter=name,key=value`."""
+    found: list[Attribute] = []
+    for attribute in attributes:
+        call = attribute.value
+        keyed = isinstance(call, Call) and all(argument.key is not None for argument in call.arguments)
+        if RENAMED.get(attribute.key, (attribute.key,))[0] != "adapter" or not isinstance(call, Call) or not keyed:
+            found.append(attribute)
+            continue
+        found.append(replace(attribute, value=Bare(call.name, call.span)))
+        found += [Attribute(str(a.key), a.value, a.span, a.span) for a in call.arguments]
+    return tuple(found)
 
 
 def _standard(modality: ModalityCard) -> LossSpec:

@@ -186,6 +186,8 @@ class Preprocess:
     example: ClassVar[str] = ""
     #: What is written goes on from what the row has in its place (a conversation): a row has it at inference, too.
     goes_on: ClassVar[bool] = False
+    #: Most values of a closed set that have a row of the vocabulary each; larger sets are spelt in pieces. None: all.
+    most_rows: ClassVar[int | None] = 4096
     #: True if a target longer than `max_length` is cut; False if such a row is refused.
     cut_targets: ClassVar[bool] = True
     #: Size of a value that nobody looked at, in what `measure` gives.
@@ -297,9 +299,19 @@ class Preprocess:
         return place
 
     @classmethod
+    def rows_fixed(cls, options: Options) -> int | None:
+        """Rows of every value of a slot with `options`, where all have (about) as many; None where they differ."""
+        return cls.fixed_rows
+
+    @classmethod
     def texts(cls, value: Any) -> Iterable[str]:
         """Texts in `value` that the tokenizer should be trained on (none for media)."""
         return (value,) if cls.text and isinstance(value, str) else ()
+
+    @classmethod
+    def texts_of(cls, value: Any, options: Options) -> Iterable[str]:
+        """The same of a value of a slot with `options`."""
+        return cls.texts(value)
 
     @classmethod
     def found_settings(
@@ -316,6 +328,11 @@ class Preprocess:
     @classmethod
     def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:
         """Names of vocabulary rows that `value` needs beside pieces (phones, categories); collected over training."""
+        return ()
+
+    @classmethod
+    def rows_of_slot(cls, options: Options) -> tuple[str, ...]:
+        """Names of vocabulary rows that a slot needs whatever its values are."""
         return ()
 
     @classmethod

@@ -1,4 +1,4 @@
-"""BOX: (x0, y0, x1, y1) <-> four bins, bin = round(x / side * (bins - 1)) as in OFA (arXiv 2202.03052)."""
+"""BOX: (x0, y0, x1, y1) <-> four bins, bin = round(x / side * (bins - 1)) as in OFA (arXiv 2202.03052); or as text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.constraints import Constraint, Corners
+from ofasys_lite.plan.constraints import Constraint, Corners, Free
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Look, Piece, Preprocess, RowContext
+from ofasys_lite.preprocess.box_text import LONGEST, parsed, spelled
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 #: Boxes may stick out of their picture by this share of its side; they are cut.
 _SLACK = 0.02
+#: Pieces of a box that is text, about.
+_PIECES = 18
 
 
 def read_box(value: Any, form: str = "xyxy") -> tuple[float, float, float, float]:
@@ -79,6 +83,10 @@ def _side(options: Options, known: RowContext) -> tuple[float, float] | None:
     return None if known.frame is None else (float(known.frame[0]), float(known.frame[1]))
 
 
+def _as_text(options: Options) -> bool:
+    return option(options, "format") == "text"
+
+
 def _outside(value: Any, box: tuple[float, ...], side: tuple[float, float], form: str) -> DataError:
     """The error for a box outside its picture, with the reading that would fit it."""
     width, height = side
@@ -91,7 +99,10 @@ def _outside(value: Any, box: tuple[float, ...], side: tuple[float, float], form
 
 
 class BoxPreprocess(Preprocess):
-    """Boxes in pixels of the row's first image <-> four of the vocabulary's bins."""
+    """Boxes in pixels of the row's first image <-> four of the vocabulary's bins, or text (`format=text`).
+
+    Text is written freely: what is no box of the form is None, an answer without a box.
+    """
 
     kind: ClassVar[str] = kinds.BOX
     framed: ClassVar[bool] = True
@@ -106,8 +117,12 @@ class BoxPreprocess(Preprocess):
         )
 
     def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
-        """Four ids; a box that is written spans one bin at least."""
+        """Four ids, or those of the text; a box that is written spans one bin, or a thousandth, at least."""
         box, side = held_box(value, options, known)
+        if _as_text(options):
+            target = known.side == "target"
+            ids = self.vocabulary.encode(spelled(box, self._known_side(side), wide=target))
+            return Piece.of_ids([*ids, CONTROL_IDS["close"]] if target else ids)
         last = self.vocabulary.bins - 1
         lengths = self._known_side(side) * 2
         bins = [min(last, max(0, round(n / length * last))) for n, length in zip(box, lengths, strict=True)]
@@ -119,17 +134,32 @@ class BoxPreprocess(Preprocess):
         return Piece.of_ids(self.vocabulary.box_low + bin for bin in bins)
 
     def constraint(self, options: Options, known: RowContext) -> Constraint:
-        """Four bins of a box that has an area."""
+        """Four bins of a box that has an area; or any text of its length."""
+        if _as_text(options):
+            low, high = self.vocabulary.text_low, self.vocabulary.text_high
+            return Free(low, high, 1, max(LONGEST, self._longest()), CONTROL_IDS["close"])
         return Corners(self.vocabulary.box_low, self.vocabulary.declared_low)
 
-    def decode(self, ids: npt.NDArray[np.int64], options: Options, known: RowContext) -> list[float]:
-        """[x0, y0, x1, y1] in pixels."""
+    def _longest(self) -> int:
+        """Pieces of the longest text where the vocabulary spells marks in bytes."""
+        return len(self.vocabulary.encode(spelled((0.999,) * 4, (1.0, 1.0))))
+
+    def decode(self, ids: npt.NDArray[np.int64], options: Options, known: RowContext) -> list[float] | None:
+        """[x0, y0, x1, y1] in pixels; None for a text that is no box."""
         width, height = self._known_side(_side(options, known))
+        if _as_text(options):
+            close = CONTROL_IDS["close"]
+            return parsed(self.vocabulary.decode(i for i in ids if i != close), (width, height))
         x0, y0, x1, y1 = ((int(i) - self.vocabulary.box_low) / (self.vocabulary.bins - 1) for i in ids)
         corners = [x0 * width, y0 * height, x1 * width, y1 * height]
         if option(options, "format", "xyxy") == "xywh":
             corners[2:] = [corners[2] - corners[0], corners[3] - corners[1]]
         return corners
+
+    @classmethod
+    def rows_fixed(cls, options: Options) -> int | None:
+        """Four; of text about as many as its numbers have digits and marks."""
+        return _PIECES if _as_text(options) else cls.fixed_rows
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:

@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.constraints import Constraint, OneOf
-from ofasys_lite.plan.segments import Options
+from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences, closed_value
 from ofasys_lite.preprocess.text import read_text
+from ofasys_lite.preprocess.vocabulary import WORDS
 
 
 class CategoryPreprocess(Preprocess):
@@ -22,6 +23,7 @@ class CategoryPreprocess(Preprocess):
 
     kind: ClassVar[str] = kinds.CATEGORY
     fixed_rows: ClassVar[int | None] = 1
+    most_rows: ClassVar[int | None] = None
 
     def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """One id (on the target side under a set without rows: pieces and `<close>`)."""
@@ -63,6 +65,16 @@ class CategoryPreprocess(Preprocess):
     def declare(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> Iterable[str]:
         """The row of the name."""
         return (f"={_name(value)}",)
+
+    @classmethod
+    def texts_of(cls, value: Any, options: Options) -> Iterable[str]:
+        """The name, where its words are looked at."""
+        return (_name(value),) if option(options, "features") else ()
+
+    @classmethod
+    def rows_of_slot(cls, options: Options) -> tuple[str, ...]:
+        """What says that vectors of names know their words."""
+        return (WORDS,) if option(options, "features") else ()
 
 
 def _name(value: Any) -> str:

@@ -24,11 +24,10 @@ def closed_sequences(vocabulary: Vocabulary, values: Sequence[str]) -> tuple[tup
 
 def closed_value(vocabulary: Vocabulary, ids: Iterable[int], values: Sequence[str]) -> str:
     """The value of a closed set that ids spell."""
-    wanted = tuple(map(int, ids))
-    for value, sequence in _table(vocabulary, tuple(values)).items():
-        if sequence == wanted:
-            return value
-    raise DataError("decoded ids spell no value of the closed set", help="decode under the slot's automaton")
+    found = _values(vocabulary, tuple(values)).get(tuple(map(int, ids)))
+    if found is None:
+        raise DataError("decoded ids spell no value of the closed set", help="decode under the slot's automaton")
+    return found
 
 
 def closed_ids(vocabulary: Vocabulary, value: str, values: Sequence[str]) -> list[int]:
@@ -37,6 +36,11 @@ def closed_ids(vocabulary: Vocabulary, value: str, values: Sequence[str]) -> lis
     if value not in table:
         raise DataError(f"`{value}` is not in the closed set", help=did_you_mean(value, values))
     return list(table[value])
+
+
+@functools.lru_cache(maxsize=256)
+def _values(vocabulary: Vocabulary, values: tuple[str, ...]) -> MappingProxyType[tuple[int, ...], str]:
+    return MappingProxyType({ids: value for value, ids in _table(vocabulary, values).items()})
 
 
 @functools.lru_cache(maxsize=256)

@@ -242,6 +242,8 @@ class ImagePreprocess(ImageValues):
         """Raises InstructionError for a `size=` that is no multiple of the cell, CardError for impossible bounds."""
         chosen = ImageSettings.of(settings, options)
         cell_size(chosen.cell, chosen.cell, chosen)
+        if dict(options).get("queries") is not None:
+            raise InstructionError("`queries` is of the resampler", help="write adapter=resampler(queries=16)")
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:

@@ -44,6 +44,9 @@ CONTROLS: tuple[str, ...] = (
 #: The declared row that ends each side of `<->`: the encoder's state at it is the side's vector.
 VECTOR = "<vector>"
 
+#: The declared row whose presence says that vectors of names know their words (`Vocabulary.words_of_names`).
+WORDS = "<words of names>"
+
 #: Id of a control by its name without the angle brackets: `close`.
 CONTROL_IDS = {name.strip("<>"): id for id, name in enumerate(CONTROLS)}
 _SPACE_MARK = "\u2581"
@@ -129,6 +132,18 @@ class Vocabulary:
         """This vocabulary with the `names` it lacks appended; existing ids never move."""
         fresh = [n for n in dict.fromkeys(names) if n not in self._index]
         return Vocabulary(self.model, self.bins, (*self.declared, *fresh)) if fresh else self
+
+    def words_of_names(self) -> dict[str, Any] | None:
+        """Of each declared row the pieces of its name (`=red` -> those of `red`), none for other rows.
+
+        `first` is the id of the first declared row. None where no slot of the model asked for it.
+        """
+        if self.find(WORDS) is None:
+            return None
+        return {
+            "first": self.declared_low,
+            "pieces": [self.encode(name[1:]) if name.startswith("=") else [] for name in self.declared],
+        }
 
     @property
     def hash(self) -> str:

@@ -10,6 +10,7 @@ from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.recipes import (
     basic_motions,
     chitchat,
+    code_names,
     digits,
     easy_vqa,
     emoji,
@@ -33,6 +34,7 @@ from ofasys_lite.writing import cache_folder
 
 _BUILDS: Mapping[str, Callable[[Wheels, Limits], Built]] = {
     "digits": digits.build,
+    "code_names": code_names.build,
     "basic_motions": basic_motions.build,
     "mocap": mocap.build,
     "moving_digits": moving_digits.build,

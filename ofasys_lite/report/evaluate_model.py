@@ -199,7 +199,7 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
             kept.append(i)
             rows.append(opened.rows.light(request.row))
             for place, judge in enumerate(opened.judges):
-                sides[0][place].append(judge.prediction(prediction.values))
+                sides[0][place].append(judge.answer(prediction))
                 sides[1][place].append(references[place])
     if progress is not None:
         progress(task, total, total)

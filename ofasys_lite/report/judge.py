@@ -15,6 +15,7 @@ from ofasys_lite.data.attributes import slot_class
 from ofasys_lite.data.fields import MISSING, field, is_empty, missing
 from ofasys_lite.data.groups import empty_target, group_key, records
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean
+from ofasys_lite.generalist.prediction import Prediction
 from ofasys_lite.metrics import (
     METRICS,
     MOTION_METRICS,
@@ -47,7 +48,10 @@ _DEFAULT_BASELINES = {
     kinds.DETECTION: ("constant_list", "greedy_list"),
     kinds.PICTURE: ("mean_image", "random_image", "common_image"),
     kinds.SOUND: ("random_target",),
+    kinds.RANKING: ("most_popular",),
 }
+#: Metrics of the sides of `<->` where the card names none.
+_RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10")
 #: Metrics that give credit in part, or for what an answer does: the commonest answer need not be the best constant.
 _GRADED = frozenset({"bleu", "cer", "chrf", "per", "sql_execution", "token_accuracy", "wer"})
 #: Metrics of those that a copy of the source can do well on.
@@ -107,6 +111,27 @@ class Judge:
         given = [each if isinstance(each, Mapping) else {box.column: each} for each in found]
         return [_object(self.segment, {**each, box.column: _box(box, each.get(box.column))}) for each in given]
 
+    def answer(self, prediction: Prediction) -> Any:
+        """The same of a prediction."""
+        return self.prediction(prediction.values)
+
+
+@dataclass(frozen=True, slots=True)
+class ListJudge(Judge):
+    """One metric of a list of names: those of `n_best`, the best first, or those of a group in their order."""
+
+    def reference(self, row: Mapping[str, Any], folder: str | None = None) -> Any:
+        """The right names."""
+        found = Judge.reference(self, row, folder)
+        return _names(found) if isinstance(self.segment, GroupSegment) else [] if found is None else [found]
+
+    def answer(self, prediction: Prediction) -> Any:
+        """The names, each once."""
+        if isinstance(self.segment, GroupSegment):
+            return list(dict.fromkeys(_names(self.prediction(prediction.values))))
+        found = [self.prediction(each.values) for each in prediction.n_best or (prediction,)]
+        return [name for name in dict.fromkeys(found) if name is not None]
+
 
 @dataclass(frozen=True, slots=True)
 class RankJudge(Judge):
@@ -130,7 +155,7 @@ def _rank_judges(plan: Plan, card: TaskCard) -> tuple[Judge, ...]:
     kinds_of = [{slot_class(slot).kind for slot in walk(side)} for side in sides]
     texts = all(found & kinds.TEXTS for found in kinds_of)
     baselines = ("chance", "tfidf") if texts else ("chance",)
-    said = card.metrics or tuple(MetricSpec(name, names[side]) for side in (1, 0) for name in RANK_METRICS)
+    said = card.metrics or tuple(MetricSpec(name, names[side]) for side in (1, 0) for name in _RECALLS)
     found = []
     for metric in said:
         higher = direction(metric.name, metric.better)
@@ -189,6 +214,9 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
                 help=f"write column: {' or '.join(targets)}",
             )
         column = metric.column or next(iter(targets))
+        if metric.name in RANK_METRICS and _one_of_a_set(targets[column]):
+            found.append(_list_judge(plan, card, metric, targets[column], column))
+            continue
         kind = _kind(targets[column])
         # built-in metrics compare texts or numbers; the user's own may look at pictures and sounds
         of_media = (*PICTURE_METRICS, *SOUND_METRICS, *MOTION_METRICS)
@@ -202,6 +230,33 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
             metric = replace(metric, baselines=_baselines(plan, kind, metric.name))
         found.append(Judge(metric, targets[column], column, kind, higher))
     return tuple(found)
+
+
+def _one_of_a_set(segment: SlotSegment | GroupSegment) -> bool:
+    """Whether a target is one name of a closed set, or a list of such."""
+    slots = [slot for slot in walk((segment,)) if slot.learned]
+    return len(slots) == 1 and slots[0].closed is not None
+
+
+def _list_judge(
+    plan: Plan, card: TaskCard, metric: MetricSpec, segment: SlotSegment | GroupSegment, column: str
+) -> ListJudge:
+    most = RANK_METRICS[metric.name]
+    best = int(str({**plan.decoding(), **card.decoding}.get("n_best", 1)))
+    if isinstance(segment, SlotSegment) and best < most:
+        raise CardError(
+            f"task {card.name}: metric `{metric.name}` looks at {most} names of `{column}`, and {best} "
+            f"{'is' if best == 1 else 'are'} written",
+            help=f"write decoding: {{beam: {most}, n_best: {most}}}",
+        )
+    metric = replace(metric, baselines=metric.baselines or _DEFAULT_BASELINES[kinds.RANKING])
+    return ListJudge(metric, segment, column, kinds.RANKING)
+
+
+def _names(found: Sequence[Any]) -> list[str]:
+    """Elements of a group with one column as the names that they hold."""
+    values = (next(iter(each.values()), None) if isinstance(each, Mapping) else each for each in found)
+    return [str(value) for value in values if value is not None]
 
 
 def wrong_judges(cards: Sequence[TaskCard], modalities: Mapping[str, ModalityCard]) -> list[OfasysError]:

@@ -134,8 +134,8 @@ BAD_CARDS = [
         "[TEXT:t] -> [TEXT:a]",
         {"cfg": 2},
         "`cfg` does nothing: greedy of token ids has none",
-        "it takes: beam, exact, length_penalty, max_length, method, min_length, n_best, no_repeat_ngram,\n"
-        "        seed, temperature, top_k, top_p",
+        "it takes: beam, diversity, exact, length_penalty, max_length, method, min_length, n_best, no_repeat,\n"
+        "        no_repeat_ngram, seed, temperature, top_k, top_p",
     ),
     ("[TEXT:t] -> [TEXT:a]", {"beam": "4"}, "beam is '4'", "allowed: whole numbers from 1"),
     ("[TEXT:t] -> [TEXT:a,decode=sample]", {"beam": 4}, "beam 4 with method sample", "write method: beam"),
@@ -167,8 +167,8 @@ BAD_CARDS = [
         "[TEXT:t] -> [TEXT:a]",
         {"steps": 4},
         "`steps` does nothing: greedy of token ids has none",
-        "it takes: beam, exact, length_penalty, max_length, method, min_length, n_best, no_repeat_ngram,\n"
-        "        seed, temperature, top_k, top_p",
+        "it takes: beam, diversity, exact, length_penalty, max_length, method, min_length, n_best, no_repeat,\n"
+        "        no_repeat_ngram, seed, temperature, top_k, top_p",
     ),
     (
         DRAW.format(",codec=dnd(depth=2),decode=sample"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, did_you_mean
-from ofasys_lite.metrics.baselines import chosen, constant, motions, nearest, picture_answers, textual
+from ofasys_lite.metrics.baselines import chosen, constant, motions, nearest, next_names, picture_answers, textual
 from ofasys_lite.metrics.baselines.problem import Problem
 from ofasys_lite.metrics.baselines.rankings import RANKINGS
 from ofasys_lite.metrics.score import Row, Value
@@ -24,9 +24,11 @@ _FUNCTIONS: tuple[Baseline, ...] = (
     *(constant.label_blind_box, constant.majority, constant.mean_box, constant.random_target, constant.unigram),
     *(picture_answers.common_image, picture_answers.mean_fill, picture_answers.mean_image),
     *(motions.mean_clip, nearest.nearest_turn, textual.bigram_infill, textual.question_only),
+    *(next_names.most_popular, next_names.latest, next_names.next_of_last),
 )
 _CLASSICAL: tuple[Baseline, ...] = (
     *(nearest.nearest_audio, nearest.nearest_pixels, nearest.nearest_tfidf, textual.letter_phones),
+    next_names.item_knn,
 )
 _TRIVIAL = {"random_image": constant.random_target, **{each.__name__: each for each in _FUNCTIONS}}
 _REFERENCE = {each.__name__: each for each in _CLASSICAL}
@@ -35,6 +37,7 @@ _NEEDS_KIND = {
     **dict.fromkeys(("common_image", "mean_image", "mean_fill", "random_image"), kinds.PICTURE),
     **dict.fromkeys(("constant_list", "greedy_list"), kinds.DETECTION),
     "mean_clip": kinds.NUMBERS,
+    **dict.fromkeys(("most_popular", "latest", "next_of_last", "item_knn"), kinds.RANKING),
 }
 _NEEDS_INPUT = {
     **dict.fromkeys(("nearest_pixels", "mean_fill"), kinds.PICTURE),
