@@ -95,7 +95,7 @@ class SampledSoftmax(Objective):
     @property
     def exact(self) -> bool:
         """Whether nothing is drawn because all names of the set are asked for."""
-        return self.negatives >= len(self._set()[0]) - 1
+        return bool(self.negatives >= len(self._set()[0]) - 1)
 
     def rows(self, pieces: Sequence[LearnedPiece]) -> LossRows:
         """`labels` (R,): places in `names` (C,), ids of the vocabulary.
@@ -125,8 +125,11 @@ class SampledSoftmax(Objective):
         if not self.whole_step:
             return {}
         ids_I, _ = self._set()
-        own = {"ids": ids_I[places_R], "share": self._shares(places_R)}
-        return {**own, "expected": self._expected(places_R).astype(np.float32)}
+        return {
+            "ids": ids_I[places_R],
+            "share": self._shares(places_R),
+            "expected": self._expected(places_R).astype(np.float32),
+        }
 
     def _set(self) -> tuple[Ints, Ints]:
         if self._among is None:
@@ -139,10 +142,10 @@ class SampledSoftmax(Objective):
         if self.power and self._sums_I is not None:
             sums_I = self._sums_I
             drawn = np.searchsorted(sums_I, rng.random(self.negatives) * sums_I[-1], side="right")
-            return np.minimum(drawn, len(ids_I) - 1).astype(np.int64)
-        others = rng.choice(len(ids_I) - 1, self.negatives, replace=False, shuffle=False)
-        found: Ints = others + (others >= place)
-        return found
+            found: Ints = np.minimum(drawn, len(ids_I) - 1).astype(np.int64)
+            return found
+        others: Ints = rng.choice(len(ids_I) - 1, self.negatives, replace=False, shuffle=False)
+        return others + (others >= place)
 
     def _expected(self, places: Ints) -> npt.NDArray[np.float64]:
         """How often names at places of the set are drawn for a row whose right name they are not."""

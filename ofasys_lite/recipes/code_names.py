@@ -78,8 +78,8 @@ def build(wheels: Wheels, limits: Limits) -> Built:
     trained = {(*row["history"], row["name"]) for row in splits["train"]}
     for split in ("valid", "test"):
         # imports and heads of classes are alike in many files
-        rows = rows_of(parts[split], items, OF_FILE)
-        splits[split] = [row for row in rows if (*row["history"], row["name"]) not in trained]
+        asked = rows_of(parts[split], items, OF_FILE)
+        splits[split] = [row for row in asked if (*row["history"], row["name"]) not in trained]
     for rows in splits.values():
         for row in rows:
             del row["place"]

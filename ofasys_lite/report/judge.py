@@ -198,7 +198,7 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
         raise CardError(f"task {card.name} has no learned target to judge")
     if not card.metrics:
         return tuple(_default(plan, segment, modalities) for segment in targets.values())
-    found = []
+    found = list[Judge]()
     for metric in card.metrics:
         higher = direction(metric.name, metric.better)
         for name in (*metric.baselines, *metric.references):
