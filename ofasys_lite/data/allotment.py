@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
@@ -33,6 +33,25 @@ def whole_weights(weights: Sequence[int]) -> list[int]:
         return [weight // common for weight in weights]
     scaled = [(weight // common * (_MOST // 2) * 2 + total) // (2 * total) for weight in weights]
     return [max(1, number) if weight else 0 for number, weight in zip(scaled, weights, strict=True)]
+
+
+def last_within(count: Callable[[int], int], limit: int, start: int, stop: int | None) -> int | None:
+    """The largest number in [start, stop) up to which `count` is at most `limit`; None if it still is at `stop`.
+
+    Args:
+        count: Never falls, and is at most `limit` at `start`; without a `stop` it passes `limit` somewhere.
+    """
+    low, high = start, stop
+    if high is None:
+        high = start + 1
+        while count(high) <= limit:
+            high = start + 2 * (high - start)
+    if count(high) <= limit:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) <= limit else (low, middle)
+    return low
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +164,7 @@ class Allotment:
         """
         if self.pieces[-1].weights[task] == 0:
             return None
-        low, high = start, stop
-        if high is None:
-            high = start + 1
-            while self.counts(high)[task] <= limit:
-                high = start + 2 * (high - start)
-        if self.counts(high)[task] <= limit:
-            return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.counts(middle)[task] <= limit else (low, middle)
-        return low
+        return last_within(lambda draws: self.counts(draws)[task], limit, start, stop)
 
     def route(self, start: int, draws: int) -> tuple[Int64, Int64]:
         """(task (N,), the task's own draws before it (N,)) of `draws` draws from `start` on, in order."""

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ofasys_lite.data.allotment import Allotment, Int64, whole_weights
+from ofasys_lite.data.allotment import Allotment, Int64, last_within, whole_weights
 from ofasys_lite.errors import CardError
 
 #: (first step, weight of every task) of stretches with constant weights.
@@ -129,17 +129,7 @@ class BlockDraws:
         """The first step from `start` on in which more than `limit` samples of the task would have been drawn."""
         if not self._live[task]:
             return None
-        low, high = start, stop
-        if high is None:
-            high = start + 1
-            while self.counts(high)[task] <= limit:
-                high = start + 2 * (high - start)
-        if self.counts(high)[task] <= limit:
-            return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.counts(middle)[task] <= limit else (low, middle)
-        return low
+        return last_within(lambda steps: self.counts(steps)[task], limit, start, stop)
 
     def _of_others(self, step: int) -> int:
         """Samples of all other tasks in the steps before `step`."""
