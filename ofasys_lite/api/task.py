@@ -17,6 +17,7 @@ from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.rows import open_source
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.spec import is_paths
+from ofasys_lite.data.streams import of_object
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.interop.ofasys_spellings import current_line, weight_of
 from ofasys_lite.plan import build_plan
@@ -37,7 +38,7 @@ class Task:
             step has is `samples_per_step` of the training.
         metrics: Metric name, or several, or mappings with baselines as in a card.
         folders: Folders with modality cards of your own (`folder/modalities/*.yaml`).
-        **card: Further keys of a task card: columns, sets, decoding, group, epochs, loss_on_words, settings ...
+        **card: Further keys of a task card: columns, sets, decoding, group, epochs, stream, loss_on_words, settings ...
 
     Raises:
         InstructionError: The line does not parse or makes no sense.
@@ -134,7 +135,9 @@ class Task:
 
         Args:
             dataset: Path, URL, list of paths, `recipe:split`, `hf:name:split`, list of dicts, Hugging Face or torch
-                data set (with `__len__` and `__getitem__`), pandas, polars or pyarrow table.
+                data set (with `__len__` and `__getitem__`), pandas, polars or pyarrow table. To train a task with
+                `stream=True`: a path; a generator function, an iterable or iterator of dicts, a Hugging Face
+                IterableDataset.
             split: `train`, `valid` or `test`.
 
         Raises:
@@ -151,7 +154,8 @@ class Task:
                 else f"task {self.name} already has rows for `{split}`",
                 help="join them into one list, or several files into one source: ['a.csv', 'b.csv']",
             )
-        self._data[split] = as_source(dataset, f"{self.name} {split}")
+        stream = self._card.stream and split == "train"
+        self._data[split] = (as_stream if stream else as_source)(dataset, f"{self.name} {split}")
         return self
 
     def _add_all(self, data: Any) -> None:
@@ -183,6 +187,24 @@ def as_source(source: Any, name: str = "") -> Any:
     if module.startswith("torch.utils.data") and hasattr(source, "batch_sampler"):
         raise DataError("a DataLoader has batches, not rows", help="give the data set in it: loader.dataset")
     return open_source(source)
+
+
+def as_stream(source: Any, name: str = "") -> Any:
+    """A path, URL, `hf:name:split` or mapping as it is; Python objects without a length as the first rows of a stream.
+
+    Args:
+        source: A path and the like; a generator function, an iterable or iterator of dicts, a
+            `datasets.IterableDataset`.
+        name: What it is called in messages.
+
+    Raises:
+        DataError: It gives no rows, or can be read by number.
+    """
+    if isinstance(source, (str, Path, Mapping, RowSource)) or is_paths(source):
+        return source
+    if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+        raise DataError(f"{name}: {type(source).__name__} has rows by number", help="leave stream=True out")
+    return of_object(source, name)
 
 
 def _records(source: Any, library: str) -> list[dict[str, Any]] | None:

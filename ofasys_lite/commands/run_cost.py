@@ -76,7 +76,7 @@ def outlook_of(config: RunConfig, beside: Sequence[int] = ()) -> Outlook:
     from ofasys_lite.generalist.network import AdapterSpec, Network
     from ofasys_lite.layout.ready import make_ready
     from ofasys_lite.model import pick_device, probe_precision
-    from ofasys_lite.training.expected import mixture_of
+    from ofasys_lite.training.expected import mixture_of, token_means
     from ofasys_lite.training.missing_codecs import CodecTrainer
     from ofasys_lite.training.outlook import outlook
     from ofasys_lite.training.parameter_groups import groups_of
@@ -98,7 +98,7 @@ def outlook_of(config: RunConfig, beside: Sequence[int] = ()) -> Outlook:
     precision = settings.precision
     if precision == "auto":
         precision = probe_precision(device, model.width)
-    mixture = mixture_of(ready.tasks, settings)
+    mixture = mixture_of(ready.tasks, settings, token_means(ready.tasks, settings))
     groups = groups_of(network, settings)
     return outlook(ready.tasks, network, groups, mixture, settings, device, precision == "bf16", beside)
 

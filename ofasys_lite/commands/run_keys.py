@@ -16,6 +16,7 @@ from ofasys_lite.errors import CardError, OfasysError, check_keys, did_you_mean,
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.training.settings import MODEL_SWITCHES, TrainSettings
+from ofasys_lite.training.shares import MixtureSettings
 from ofasys_lite.training.start import Start
 
 LOGGERS = ("csv", "tensorboard")
@@ -125,11 +126,12 @@ def _group(content: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _train(content: Mapping[str, Any]) -> TrainSettings:
     values = _group(content, "trainer")
-    for key in ("steps", "minutes", "seed"):
+    for key in ("steps", "minutes", "seed", "mixture"):
         if key in values:
             raise CardError(f"trainer: unknown key `{key}`", help=f"it stands at the top: {key}={values[key]}")
     given = {key: value for key, value in values.items() if key not in MODEL_SWITCHES}
-    end = {key: content.get(key) for key in ("steps", "minutes")}
+    end: dict[str, Any] = {key: content.get(key) for key in ("steps", "minutes")}
+    end["mixture"] = MixtureSettings.of(content.get("mixture") or {})
     return TrainSettings.from_dict({**given, **end, "seed": content.get("seed") or 0})
 
 
@@ -169,6 +171,7 @@ _INSIDE: Mapping[str, frozenset[str]] = {
     "trainer": frozenset([*(f.name for f in fields(TrainSettings)), *MODEL_SWITCHES]),
     "data": frozenset(_DATA),
     "model": frozenset(f.name for f in fields(ModelConfig)),
+    "mixture": frozenset(f.name for f in fields(MixtureSettings)),
 }
 
 

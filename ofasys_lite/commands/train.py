@@ -178,19 +178,12 @@ def _how_to_go_on(reached: _Reached, config: RunConfig) -> str:
 
 def _check_lines(config: RunConfig) -> None:
     """Plans every line, with what validation and evaluation will need, before anything is fetched."""
-    from ofasys_lite.data.spec import is_stream
     from ofasys_lite.plan import build_plan
     from ofasys_lite.report.judge import judges
 
     errors: list[OfasysError] = []
     for card in config.tasks:
         try:
-            streams = [split for split, spec in card.data.items() if is_stream(spec)]
-            if streams:
-                raise CardError(
-                    f"task {card.name} cannot be trained yet: training from a stream ({streams[0]}) is planned",
-                    help="store the rows in a file that can be read by number (jsonl, csv, parquet, tar)",
-                )
             judges(build_plan(card, config.modalities), card, config.modalities)
         except OfasysError as error:
             errors.append(error)

@@ -32,8 +32,8 @@ class Drawn(Protocol):
         """Its name."""
 
     @property
-    def size(self) -> int:
-        """Rows it has."""
+    def size(self) -> int | None:
+        """Rows it has; None where nobody knows."""
 
     @property
     def block(self) -> int:
@@ -191,7 +191,7 @@ def block_draws(tasks: Sequence[Drawn], stretches: Stretches, samples_per_step: 
     """
     block = max(task.block for task in tasks)
     for task in tasks:
-        if task.block > task.size:
+        if task.size is not None and task.block > task.size:
             raise CardError(
                 f"task {task.name} has {task.size} rows to train on, fewer than its block of {task.block}",
                 help=f"give it more, or say a smaller block in its line: loss=clip(block={max(2, task.size)})",

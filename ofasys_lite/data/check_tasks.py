@@ -23,12 +23,12 @@ from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
 from ofasys_lite.data.labels import label_notes, names_in
 from ofasys_lite.data.open_settings import open_settings
+from ofasys_lite.data.passing_rows import FirstRows
 from ofasys_lite.data.quarantine import TOO_MANY
 from ofasys_lite.data.row_values import Looker
-from ofasys_lite.data.rows import first_rows, open_source
+from ofasys_lite.data.rows import open_training
 from ofasys_lite.data.source import RowSource, has_column
-from ofasys_lite.data.spec import is_stream
-from ofasys_lite.data.splits import SplitView, by_rule, set_aside
+from ofasys_lite.data.splits import SplitView, by_rule, data_of, refuse_stream, set_aside
 from ofasys_lite.errors import CardError, DataError, OfasysError, Place, did_you_mean, few, raise_all
 from ofasys_lite.instruction.places import place_of
 from ofasys_lite.instruction.syntax_tree import Span
@@ -251,9 +251,11 @@ class _TaskCheck:
     def _sources(self) -> Iterator[tuple[str, RowSource]]:
         """(split, source) of what opens; what does not is noted."""
         opened: dict[str, RowSource] = {}
-        for split, spec in ((split, spec) for split, spec in self.card.data.items() if spec is not None):
+        for split, spec in ((split, spec) for split, spec in data_of(self.card).items() if spec is not None):
             key = repr(spec)
             try:
+                if split != "train":
+                    refuse_stream(split, spec)
                 if key not in opened:
                     opened[key] = self._open(spec)
                 yield split, opened[key]
@@ -263,11 +265,10 @@ class _TaskCheck:
     def _open(self, spec: Any) -> RowSource:
         base = Path(self.card.path).parent if self.card.path else None
         columns = self.card.columns or None
-        if not is_stream(spec):
-            return open_source(spec, base=base, columns=columns)
-        stream = first_rows(spec, self.limits.rows, base=base, columns=columns)
-        self.note(f"{stream.name} is read as a stream: order not reproducible")
-        return stream
+        source = open_training(spec, base=base, columns=columns)
+        if isinstance(source, FirstRows):
+            self.note(source.order_note(self.card.epochs))
+        return source
 
     def _splits(self, sources: Mapping[str, RowSource]) -> Mapping[str, RowSource]:
         """The rows of each split, where training has few enough; says which are set aside and which are empty."""
@@ -280,9 +281,9 @@ class _TaskCheck:
                 self.data_error(message, "E301", column_help(column, train.columns))
                 return {}
         missing = [split for split in SPLITS if card.data.get(split) is None]
-        if len(train) > self.limits.scan or is_stream(card.data["train"]):
+        if len(train) > self.limits.scan:
             self.note(*([by_rule(missing, train, card.group or None)] if missing else []))
-            self.note(*([] if is_stream(card.data["train"]) else [NOT_COMPARED]))
+            self.note(NOT_COMPARED)
             return {}
         try:
             splits, notes = set_aside(sources, card.group or None)

@@ -27,7 +27,8 @@ _BLOCK = 1 << 20
 #: First bytes of compressed files -> what they are called.
 _HEADS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _READERS: Mapping[str, Callable[[BinaryIO], Any]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
-_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError)
+#: What a compressed file that is cut off or broken raises.
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError)
 
 
 def name_of(path: str) -> str:
@@ -84,11 +85,9 @@ def unpacked(file: DataFile, encoding: str = "utf-8") -> tuple[DataFile, str]:
     """
     with file.open() as handle:
         head = handle.read(8)
-    packing = next((kind for start, kind in _HEADS.items() if head.startswith(start)), "")
-    if not packing and head.startswith(b"PK\x03\x04") and file.name.lower().endswith(".zip"):
-        packing = "zip"
+    packing = packing_of(head, file.name)
     if packing:
-        file = _copy(file, packing, lambda raw: _opened(raw, packing, file.name))
+        file = _copy(file, packing, lambda raw: unpacking(raw, packing, file.name))
         with file.open() as handle:
             head = handle.read(8)
     wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))
@@ -106,13 +105,25 @@ def _copy(file: DataFile, what: str, reader: Callable[[BinaryIO], Any]) -> DataF
             with turn(path), file.open() as raw, reader(raw) as content:
                 if not path.exists():  # another process may have been faster
                     _kept(path, file.name, lambda out: shutil.copyfileobj(content, out, _BLOCK))
-        except _BROKEN as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(f"{file.name} is no complete {what} file: {said}", help="fetch or write it again") from None
+        except BROKEN as error:
+            raise incomplete(file.name, what, error) from None
     return DataFile(str(path), file.name, file.folder)
 
 
-def _opened(raw: BinaryIO, packing: str, name: str) -> Any:
+def packing_of(head: bytes, name: str) -> str:
+    """How a file is compressed, by its first eight bytes: gzip, bzip2, xz, zstd, zip; empty where it is not."""
+    if head.startswith(b"PK\x03\x04") and name.lower().endswith(".zip"):
+        return "zip"
+    return next((kind for start, kind in _HEADS.items() if head.startswith(start)), "")
+
+
+def incomplete(name: str, what: str, error: Exception) -> DataError:
+    """The error for a compressed file that cannot be unpacked."""
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"{name} is no complete {what} file: {said}", help="fetch or write it again")
+
+
+def unpacking(raw: BinaryIO, packing: str, name: str) -> Any:
     """The unpacked content of an open file."""
     if packing in _READERS:
         return _READERS[packing](raw)

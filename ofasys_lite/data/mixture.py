@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
@@ -24,6 +24,10 @@ from ofasys_lite.errors import CardError
 _HELP = "write a number (`weight: 2`) or points (`weight: [[0, 1], [1000, 0.2]]`, a straight line between them)"
 # a ramp is a staircase of at most this many flat parts in all ramps of a mixture together, so that counts stay exact
 MAX_STAIRS = 1024
+
+
+#: What stands for the number of rows of a stream.
+_ENDLESS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +144,22 @@ class MixtureTask:
 
     Attributes:
         name: Task name; it keys the task's shuffles, so adding another task never changes this one's order.
+        size: Rows it has; None: it is a stream, of which nobody knows.
         weight: How often it is drawn, against the other tasks, in samples; a number or a schedule over steps.
         epochs: At most so many passes over its rows, then its share goes to the other tasks; None: no limit.
         block: It is drawn in blocks of at least so many samples, which lie in one step (`block_draws.py`).
+        rows: Of a stream, rows of all its epochs, once its end was met.
     """
 
     name: str
-    size: int
+    size: int | None
     weight: float | Schedule = 1.0
     epochs: int | None = None
     block: int = 1
+    rows: int | None = None
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if self.size is not None and self.size < 1:
             raise CardError(f"task {self.name} has no rows to train on", help="give it data, or leave it out")
         if self.epochs is not None and self.epochs < 1:
             raise CardError(
@@ -162,6 +169,8 @@ class MixtureTask:
     @property
     def limit(self) -> int | None:
         """Samples that may be drawn of it in the whole run; None: no limit."""
+        if self.size is None:
+            return self.rows
         return None if self.epochs is None else self.epochs * self.size
 
 
@@ -196,7 +205,14 @@ class Mixture:
         else:
             stop = self._lay(parts)
             self.steps = None if stop is None else stop // samples_per_step
-        self._table = np.array([(task.size, *sides(task.size)) for task in self.tasks], np.int64)
+        # of a stream the number of a draw is all that is known
+        sizes = [_ENDLESS if task.size is None else task.size for task in self.tasks]
+        self._table = np.array([(size, *(sides(size) if size < _ENDLESS else (1, 1))) for size in sizes], np.int64)
+
+    def ending(self, rows: Mapping[str, int]) -> Mixture:
+        """The same mixture, in which streams end after so many rows; the draws before the first end are the same."""
+        tasks = [replace(task, rows=rows.get(task.name, task.rows)) for task in self.tasks]
+        return Mixture(tasks, self.seed, self.samples_per_step)
 
     def _lay(self, parts: Sequence[tuple[int, list[int]]]) -> int | None:
         """Lays the pieces of constant weights, cut where a task's epochs end; returns the draw where all have ended."""
@@ -250,16 +266,23 @@ class Mixture:
         epoch_N, place_N = np.divmod(ordinal_N, rows_N[:, 0])
         epochs = [(self.tasks[t].name, e) for t, e in zip(task_N.tolist(), epoch_N.tolist(), strict=True)]
         key_N = np.array([key_of("shuffle", self.seed, name, epoch) for name, epoch in epochs], np.uint64)
-        index_N = permute_many(place_N, rows_N[:, 0], rows_N[:, 1], rows_N[:, 2], key_N)
+        index_N = place_N.copy()
+        known_N = np.flatnonzero(rows_N[:, 0] < _ENDLESS)
+        rows_N = rows_N[known_N]
+        index_N[known_N] = permute_many(place_N[known_N], rows_N[:, 0], rows_N[:, 1], rows_N[:, 2], key_N[known_N])
         return tuple(map(Draw, task_N.tolist(), epoch_N.tolist(), index_N.tolist(), ordinal_N.tolist()))
 
-    def spare(self, task: int, epoch: int, attempt: int, index: int) -> int:
+    def spare(self, task: int, epoch: int, attempt: int, index: int, rows: int | None = None) -> int:
         """The row that stands in for row `index`, which cannot be read, at its `attempt`-th replacement (from 1 on).
 
         It is the row at the same place of a permutation keyed (task, epoch, attempt): equal on every rank and worker.
+
+        Args:
+            rows: How many rows there are to choose from; None: those of the task.
         """
         card = self.tasks[task]
-        return permute(index, card.size, key_of("spare", self.seed, card.name, epoch, attempt))
+        count = rows or card.size or 1
+        return permute(index % count, count, key_of("spare", self.seed, card.name, epoch, attempt))
 
     def counts(self, step: int) -> tuple[int, ...]:
         """Samples of every task that the steps before `step` hold."""
@@ -297,8 +320,13 @@ class Mixture:
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides which sample is when; equal fingerprints draw equal samples."""
-        facts = (self.tasks, self.seed, self.samples_per_step)
+        facts = (tuple(map(_fact, self.tasks)), self.seed, self.samples_per_step)
         return hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
+
+
+def _fact(task: MixtureTask) -> str:
+    """What of a task decides which sample is when, as older checkpoints have it; not what was found on the way."""
+    return repr(replace(task, rows=None)).replace(", rows=None)", ")")
 
 
 def _check(tasks: Sequence[MixtureTask], samples_per_step: int) -> None:

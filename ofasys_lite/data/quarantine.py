@@ -80,6 +80,10 @@ class Quarantine:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def grow(self, task: str, rows: int) -> None:
+        """Counts the rows of a stream, of which at first only the beginning is known."""
+        self.sizes[task] = max(self._size(task), rows)
+
     def merge(self, reports: Iterable[Quarantined]) -> list[str]:
         """Notes what workers or ranks report; one line for the log per report.
 

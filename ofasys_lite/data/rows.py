@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ofasys_lite.data.copies import data_file, unpacked
 from ofasys_lite.data.file_access import is_url
+from ofasys_lite.data.passing_rows import FirstRows
 from ofasys_lite.data.paths import expand
 from ofasys_lite.data.readers.arrow import ArrowSource
 from ofasys_lite.data.readers.delimited import DelimitedSource
@@ -21,14 +21,14 @@ from ofasys_lite.data.readers.memory import (
     DatasetSource,
     HuggingFaceSource,
     ListSource,
-    dataset_stream,
     hugging_face_rows,
     own_rows,
 )
 from ofasys_lite.data.readers.sniff import refuse_foreign, sniffed
 from ofasys_lite.data.readers.tar import TarSource
-from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource, mapped_row
-from ofasys_lite.data.spec import FORMATS, PREPARED, Spec, file_format, is_paths, parse_spec
+from ofasys_lite.data.source import Chained, Mapped, NoRows, RowSource
+from ofasys_lite.data.spec import FORMATS, PREPARED, Spec, file_format, is_paths, is_stream, parse_spec
+from ofasys_lite.data.streams import open_stream
 from ofasys_lite.data.subset import chosen
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.preprocess.absence import home
@@ -110,7 +110,10 @@ def _no_rows(spec: Any) -> DataError:
             f"{kind} holds several splits", help=f"choose one, such as dataset[{next(iter(spec), 'train')!r}]"
         )
     if hasattr(spec, "__iter__"):
-        return DataError(f"{kind} has neither length nor random access", help="give a list of its rows: list(...)")
+        return DataError(
+            f"{kind} has neither length nor random access",
+            help="give a list of its rows, list(...); or train on it as a stream: Task(..., stream=True)",
+        )
     return DataError(
         f"{kind} is no source of rows",
         help="give a path, URL, `recipe:split`, `hf:name:split`, a list of dicts or a map-style dataset",
@@ -187,7 +190,9 @@ def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
         return _folder(path, asked.format == "folder")
     if os.path.exists(path) and not os.path.isfile(path):
         raise DataError(
-            f"{path} is a pipe or a device", help="rows are read more than once: write them to a file first"
+            f"{path} is a pipe or a device",
+            help=f"rows are read more than once: write them to a file, or train on it as a stream: {{path: {path}, "
+            "stream: true, format: jsonl}",
         )
     kind = file_format(path, asked)
     file, encoding = unpacked(data_file(path), asked.encoding)
@@ -207,21 +212,16 @@ def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
     return ArrowSource(file, kind, progress)
 
 
-def first_rows(
-    spec: Mapping[str, Any], count: int, *, base: Path | None = None, columns: Mapping[str, str] | None = None
-) -> ListSource:
-    """At most the first `count` rows of what is given as a stream (`stream: true`); of the hub, no others are fetched.
+def open_training(
+    spec: Any, *, base: Path | None = None, columns: Mapping[str, str] | None = None, progress: Progress | None = None
+) -> RowSource:
+    """The rows that a task is trained on: as `open_source`, and where `spec` asks for a stream its first rows.
 
     Raises:
         DataError: As `open_source`.
     """
-    asked = parse_spec(spec)
-    if asked.hf:
-        found = hugging_face_rows(asked.hf, asked.split, asked.config, streaming=True)
-        name, rows = f"hf:{asked.hf}:{asked.split}", dataset_stream(found)
-    else:
-        source = _open_files(_paths(asked, base), asked, base, None)
-        name, rows = source.name, map(source.row, range(len(source)))
-    if asked.buffer < 1:
-        raise DataError(f"{name}: a shuffle buffer of {asked.buffer} rows", help="`buffer` is 1 row or more")
-    return ListSource([mapped_row(row, columns or {}) for row in islice(rows, count)], name)
+    if isinstance(spec, FirstRows):
+        return FirstRows.of(spec.stream, columns)
+    if not is_stream(spec):
+        return open_source(spec, base=base, columns=columns, progress=progress)
+    return open_stream(spec, lambda asked: _paths(asked, base), lambda asked: _media(asked.media, base), columns)

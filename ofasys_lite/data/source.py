@@ -30,6 +30,7 @@ class RowSource(ABC):
         notes: What was taken for granted when it was opened, for the user.
         doubt: Why its columns' names may be none; empty where they are.
         ratios: Shares of train, valid and test in percent, where the card gives them.
+        kept: Whether what is measured of its rows is worth keeping: False where they are looked at once.
     """
 
     name: str
@@ -38,6 +39,7 @@ class RowSource(ABC):
     notes: tuple[str, ...] = ()
     doubt: str = ""
     ratios: tuple[float, ...] | None = None
+    kept: bool = True
     _fingerprint = ""
 
     @property
@@ -249,10 +251,10 @@ def _is_medium(ending: str) -> bool:
     return (mimetypes.guess_type(f"a{ending}")[0] or "").startswith(("image/", "audio/", "video/"))
 
 
-def _rooted(value: Any, base: str) -> Any:
+def rooted(value: Any, base: str) -> Any:
     """`value`, paths of media files that lie in the folder `base` made absolute."""
     if isinstance(value, list):
-        return [_rooted(one, base) for one in value]
+        return [rooted(one, base) for one in value]
     if not isinstance(value, str) or len(value) > 255 or "\0" in value or not base:
         return value
     path = os.path.abspath(os.path.join(base, value))
@@ -304,13 +306,13 @@ class Chained(RowSource):
         """Row `i`, counted over all sources."""
         source, inner = self._find(i)
         row = source.row(inner)
-        return row if source.base == self.base else {key: _rooted(value, source.base) for key, value in row.items()}
+        return row if source.base == self.base else {key: rooted(value, source.base) for key, value in row.items()}
 
     def value(self, i: int, column: str) -> Any:
         """The value of `column` in row `i`, counted over all sources."""
         source, inner = self._find(i)
         value = source.value(inner, column)
-        return value if source.base == self.base else _rooted(value, source.base)
+        return value if source.base == self.base else rooted(value, source.base)
 
     def values(self, numbers: Sequence[int], columns: Sequence[str]) -> Iterator[list[Any] | DataError]:
         """The values of some rows, counted over all sources."""

@@ -31,7 +31,7 @@ FORMATS = {
 PACKED = ("gz", "bz2", "xz", "zst", "zip")
 _KEYS = (
     *("path", "format", "separator", "quote", "escape", "encoding", "header"),
-    *("media", "where", "gather", "box", "split", "stream", "buffer", "hf", "config"),
+    *("media", "where", "gather", "box", "split", "stream", "buffer", "first", "hf", "config"),
 )
 #: Formats that are no endings.
 _OTHERS = ("folder", "coco")
@@ -52,6 +52,7 @@ class Spec:
     header: tuple[str, ...] = ()
     stream: bool = False
     buffer: int = 1000
+    first: int = 20_000
     hf: str = ""
     split: str = ""
     ratios: tuple[float, ...] | None = None
@@ -92,6 +93,9 @@ def parse_spec(spec: str | Path | Mapping[str, Any] | Sequence[str | Path]) -> S
                 raise DataError(f"`{key}` of a data source is {values[key]!r}, not text")
         if not isinstance(values.get("stream", False), bool):
             raise DataError(f"`stream` of a data source is {values['stream']!r}", help="write true or false")
+        odd = [key for key in ("buffer", "first") if key in values and not values.get("stream")]
+        if odd:
+            raise DataError(f"`{odd[0]}` of a data source is for streams", help="write stream: true, too")
         values["header"] = tuple(str(name) for name in values.get("header") or ())
         values |= _split(values.pop("split", None)) | _box(values) | _where(values)
         if "path" in values:

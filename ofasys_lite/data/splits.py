@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.data.array_cache import cached_arrays
 from ofasys_lite.data.fields import MISSING, column_help
-from ofasys_lite.data.rows import open_source
+from ofasys_lite.data.passing_rows import FirstRows
+from ofasys_lite.data.rows import open_source, open_training
 from ofasys_lite.data.source import RowSource, combined, has_column
+from ofasys_lite.data.spec import is_stream
 from ofasys_lite.data.subset import Subset, named_splits
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.recipes.recipe import RATIOS, SPLITS, split_of
@@ -74,11 +76,21 @@ def _splits(source: RowSource, group_column: str | None) -> NDArray[np.int64]:
 def open_card(card: TaskCard, data: Mapping[str, Any] | None = None) -> tuple[dict[str, RowSource], tuple[str, ...]]:
     """What `open_splits` gives for a card: paths start at its folder, columns are renamed, groups kept together."""
     return open_splits(
-        card.data if data is None else data,
+        data_of(card, data),
         base=Path(card.path).parent if card.path else None,
         columns=card.columns or None,
         group_column=card.group or None,
     )
+
+
+def data_of(card: TaskCard, data: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """What a card, or `data` in its place, names by split: where the card says `stream` train is one."""
+    data = card.data if data is None else data
+    train = data.get("train")
+    if not card.stream or train is None or isinstance(train, RowSource):
+        return data
+    asked = train if isinstance(train, Mapping) else {"path": train}
+    return {**data, "train": {**asked, "stream": True}}
 
 
 def open_splits(
@@ -102,8 +114,23 @@ def open_splits(
             raise DataError(f"unknown split `{split}`", help=did_you_mean(str(split), SPLITS, "splits"))
     if "train" not in data:
         raise DataError("no data to train on", help="name it: `data: {train: my.csv}`")
-    given = {split: open_source(spec, base=base, columns=columns) for split, spec in data.items() if spec is not None}
+    given = dict[str, RowSource]()
+    for split, spec in data.items():
+        if spec is not None and split == "train":
+            given[split] = open_training(spec, base=base, columns=columns)
+        elif spec is not None:
+            refuse_stream(split, spec)
+            given[split] = open_source(spec, base=base, columns=columns)
     return set_aside(given, group_column)
+
+
+def refuse_stream(split: str, spec: Any) -> None:
+    """Raises DataError where valid or test are given as a stream."""
+    if is_stream(spec) or isinstance(spec, FirstRows):
+        raise DataError(
+            f"{split} is given as a stream, and its rows are asked for by number",
+            help=f"leave `stream` out; or leave {split} out: then it is made of the first rows of a stream to train on",
+        )
 
 
 def set_aside(given: Mapping[str, RowSource], group_column: str | None) -> tuple[dict[str, RowSource], tuple[str, ...]]:
@@ -114,13 +141,17 @@ def set_aside(given: Mapping[str, RowSource], group_column: str | None) -> tuple
     """
     missing = tuple(split for split in SPLITS if split not in given)
     whole = given["train"]
+    if isinstance(whole, FirstRows):
+        aside, told = whole.set_aside(missing)
+        found = {**given, **aside}
+        return _noted(found, [note for source in given.values() for note in source.notes], told)
     views = {split: SplitView(whole, split, group_column, missing) for split in ("train", *missing) if missing}
     found = {**given, **views}
     if not len(found["train"]):
         raise DataError(
             f"{whole.name}: all {len(whole)} rows fall into {' and '.join(missing)}", help="name them in `data`"
         )
-    notes = list(dict.fromkeys(note for source in given.values() for note in source.notes))
+    notes = list[str]()
     if missing:
         sizes = ", ".join(f"{len(found[split]):,} {split}" for split in ("train", *missing))
         notes.append(f"{by_rule(missing, whole, group_column)}: {sizes}")
@@ -128,6 +159,14 @@ def set_aside(given: Mapping[str, RowSource], group_column: str | None) -> tuple
         if column:
             lines = ", ".join(f"{split}: {{path: {whole.name}, where: {{{column}: {v}}}}}" for split, v in said.items())
             notes.append(f"what column `{column}` says of the splits is not followed; to follow it: {{{lines}}}")
+    return _noted(found, [note for source in given.values() for note in source.notes], notes)
+
+
+def _noted(
+    found: Mapping[str, RowSource], own: Sequence[str], told: Sequence[str]
+) -> tuple[dict[str, RowSource], tuple[str, ...]]:
+    """The splits, and notes: those of their sources, of how they were made, and of which have no rows."""
+    notes = [*dict.fromkeys(own), *told]
     for split in ("valid", "test"):
         if not len(found[split]):
             lost = "it is not validated" if split == "valid" else "it is trained, and not evaluated"

@@ -42,9 +42,12 @@ def column_sizes(source: RowSource, column: str, tool: type[Preprocess]) -> NDAr
     kept: dict[object, NDArray[np.int64]] = source.__dict__.setdefault(_ATTRIBUTE, {})
     name = measure_name(tool)
     if (column, name) not in kept:
-        key = combined(source.fingerprint, column, *name, source.base)
-        arrays = cached_arrays("sizes-1", key, lambda: {"sizes": _measure(source, column, tool)})
-        kept[column, name] = arrays["sizes"]
+        if source.kept:
+            key = combined(source.fingerprint, column, *name, source.base)
+            arrays = cached_arrays("sizes-1", key, lambda: {"sizes": _measure(source, column, tool)})
+            kept[column, name] = arrays["sizes"]
+        else:
+            kept[column, name] = _measure(source, column, tool)
     return kept[column, name]
 
 
@@ -133,10 +136,14 @@ def _group_sizes(source: RowSource, group: GroupSegment, tools: Sequence[type[Pr
     slots = walk((group,))
     named = [(s.key, s.column, s.exact, s.optional, *measure_name(t)) for s, t in zip(slots, tools, strict=True)]
     sides = [len(walk(side)) for side in group.alternatives]
-    key = combined(source.fingerprint, group.over, group.by, group.spellings, sides, named, source.base)
+    own = source.fingerprint if source.kept else ""
+    key = combined(own, group.over, group.by, group.spellings, sides, named, source.base)
     kept: dict[str, tuple[Ints, list[Ints]]] = source.__dict__.setdefault("_group_sizes", {})
     if key not in kept:
-        arrays = cached_arrays("group-sizes-1", key, lambda: _measured(source, group, slots, tools))
+        if source.kept:
+            arrays = cached_arrays("group-sizes-1", key, lambda: _measured(source, group, slots, tools))
+        else:
+            arrays = _measured(source, group, slots, tools)
         kept[key] = arrays["counts"], [arrays[f"sums{number}"] for number in range(len(slots))]
     return kept[key]
 

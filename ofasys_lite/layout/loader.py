@@ -6,13 +6,17 @@ of loading gives the same packs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ofasys_lite.data.mixture import Draw, Mixture
+from ofasys_lite.data.passing_rows import StepRows
 from ofasys_lite.data.permutation import sample_rng
+from ofasys_lite.data.source import RowSource
+from ofasys_lite.data.stream_draws import States, StreamDraws, Walker
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch, Example
@@ -24,7 +28,11 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row that could not be read."""
+    """A row that could not be read.
+
+    Attributes:
+        index: Its number in the training split; of a stream, how many rows were drawn of it before.
+    """
 
     task: str
     index: int
@@ -41,19 +49,26 @@ class Share:
         packs: What goes through the model, one after another.
         refused: Rows that were replaced by spare ones.
         failure: Why there are no packs: a task whose rows cannot be read. None where all is well.
+        over: Every task has ended before this step.
+        streams: Task -> where its stream stands behind this step (`StreamDraws.states`).
+        tokens: Task -> source and target rows of its samples in this share.
     """
 
     step: int
     packs: tuple[Batch, ...]
     refused: tuple[Refused, ...] = ()
     failure: DataError | None = None
+    over: bool = False
+    streams: States = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 class Steps:
-    """Item k -> Share of step k.
+    """Item k -> Share of step k; where a task is a stream, steps are asked for in rising order.
 
     Args:
         budgets: Source and target rows of a pack.
+        streams: Where the streams stand.
     """
 
     def __init__(
@@ -64,9 +79,15 @@ class Steps:
         rank: int = 0,
         ranks: int = 1,
         budgets: tuple[int, int] = (16_384, 8_192),
+        streams: States | None = None,
     ) -> None:
         self.tasks = tuple(tasks)
-        self.mixture = mixture
+        walkers = dict[int, Walker]()
+        for number, task in enumerate(self.tasks):
+            if task.first is not None:
+                state = (streams or {}).get(task.card.name)
+                walkers[number] = Walker(task.first, task.card.name, seed, task.card.epochs, state)
+        self.streams = StreamDraws(mixture, walkers)
         self.seed = seed
         self.rank = rank
         self.ranks = ranks
@@ -75,27 +96,46 @@ class Steps:
             # here, once, so that loader processes get the sizes of all rows and do not measure them each
             task.maker.lengths(task.sources["train"], 0)
         #: Per task, (source, target) rows of each row that was drawn before; 0 where they are not known yet.
-        self._known = [np.zeros((len(task.sources["train"]), 2), np.int32) for task in self.tasks]
+        self._known = [np.zeros((task.rows or 0, 2), np.int32) for task in self.tasks]
 
     def __getitem__(self, step: int) -> Share:
-        draws = self.mixture.draw(step)
-        for draw in draws:
-            known_2 = self._known[draw.task][draw.index]
-            if not known_2.any():
-                task = self.tasks[draw.task]
-                known_2[:] = task.maker.lengths(task.sources["train"], draw.index)
-        packs = deal([self._known[d.task][d.index].tolist() for d in draws], self.ranks, self.budgets)[self.rank]
         refused: list[Refused] = []
         try:
-            batches = tuple(collate([self._example(draws[i], step, refused) for i in pack]) for pack in packs)
+            drawn = self.streams.draw(step)
+            if drawn is None:
+                return Share(step, (), over=True, streams=self.streams.states())
+            draws, passing = drawn
+            sizes = [self._lengths(draw, passing) for draw in draws]
+            packs = deal(sizes, self.ranks, self.budgets)[self.rank]
+            batches, tokens = list[Batch](), Counter[str]()
+            for pack in packs:
+                examples = [self._example(draws[i], step, refused, passing) for i in pack]
+                batches.append(collate(examples))
+                for i, example in zip(pack, examples, strict=True):
+                    tokens[self.tasks[draws[i].task].card.name] += example.rows
         except DataError as error:
             # carried, not raised: all ranks end together, and a worker's traceback would hide the message
             return Share(step, (), tuple(refused), error)
-        return Share(step, batches, tuple(refused))
+        return Share(step, tuple(batches), tuple(refused), streams=self.streams.states(), tokens=dict(tokens))
 
-    def _example(self, draw: Draw, step: int, refused: list[Refused]) -> Example:
+    def _lengths(self, draw: Draw, passing: Mapping[int, StepRows]) -> Sequence[int]:
+        """(source, target) rows of a sample."""
         task = self.tasks[draw.task]
-        source = task.sources["train"]
+        if draw.task in passing:
+            return task.maker.lengths(passing[draw.task], draw.index)
+        known_2 = self._known[draw.task][draw.index]
+        if not known_2.any():
+            known_2[:] = task.maker.lengths(task.sources["train"], draw.index)
+        found: list[int] = known_2.tolist()
+        return found
+
+    def _example(
+        self, draw: Draw, step: int, refused: list[Refused], passing: Mapping[int, StepRows] | None = None
+    ) -> Example:
+        task = self.tasks[draw.task]
+        train = task.sources["train"]
+        stream = (passing or {}).get(draw.task)
+        source: RowSource = train if stream is None else stream
         index = draw.index
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -106,8 +146,11 @@ class Steps:
             except DataError as error:
                 id = source.ids(index)
                 reason = error.message.removeprefix(f"task {task.card.name}, id {id}: ")
-                refused.append(Refused(task.card.name, index, id, reason, source.place(index)))
-                index = self.mixture.spare(draw.task, draw.epoch, attempt, draw.index)
+                number = index if stream is None else draw.ordinal
+                refused.append(Refused(task.card.name, number, id, reason, source.place(index)))
+                # where rows only pass, one of the first ones stands in
+                place, source = draw.index if stream is None else draw.ordinal, train
+                index = self.streams.mixture.spare(draw.task, draw.epoch, attempt, place, len(train))
         raise DataError(
             f"task {task.card.name}: {_ATTEMPTS} rows in a row cannot be read; the last: {refused[-1].reason}",
             help=f"run: ofasys-lite check {task.card.name}",

@@ -63,6 +63,11 @@ class Example:
     targets: tuple[Target, ...]
     masked: Mapping[str, Piece] = field(default_factory=dict)
 
+    @property
+    def rows(self) -> int:
+        """Source and target rows together."""
+        return sum(side.count for side in (*self.sources, *self.targets))
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -13,6 +13,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import preprocess_class, wrong_attributes
 from ofasys_lite.data.codec_facts import CodecFinder, Known, named_codec
 from ofasys_lite.data.open_settings import open_settings
+from ofasys_lite.data.passing_rows import FirstRows
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.data.splits import open_card
 from ofasys_lite.errors import CardError, OfasysError, raise_all
@@ -64,6 +65,17 @@ class ReadyTask:
     sources: Mapping[str, RowSource]
     maker: ExampleMaker
     notes: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> FirstRows | None:
+        """The beginning of the stream that it is trained on; None where it is trained on rows by number."""
+        source = self.sources["train"]
+        return source if isinstance(source, FirstRows) else None
+
+    @property
+    def rows(self) -> int | None:
+        """Number of its training rows; None where it is trained on a stream."""
+        return None if self.first is not None else len(self.sources["train"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +298,9 @@ def _open_all(
             opened, told = open_card(card)
             plans.append(plan)
             sources.append(opened)
-            notes.append((*plan.notes, *told))
+            train = opened["train"]
+            order = (train.order_note(card.epochs),) if isinstance(train, FirstRows) else ()
+            notes.append((*plan.notes, *told, *order))
         except OfasysError as error:
             errors.append(error)
     raise_all(errors)

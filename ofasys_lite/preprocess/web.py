@@ -1,4 +1,4 @@
-"""Files behind http and https, read whole: many servers give no ranges. Status and reason are told in one line."""
+"""Files behind http and https, from a byte on where the server gives ranges. Status and reason are told in one line."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ def is_web(path: str) -> bool:
 
 
 @contextmanager
-def fetching(url: str) -> Iterator[HTTPResponse]:
+def fetching(url: str, start: int = 0) -> Iterator[HTTPResponse]:
     """The server's answer, redirects followed; DataError with status and reason, also for what breaks off within.
+
+    Args:
+        start: First byte that is asked for. A server that gives no ranges sends all: the status is 206 where it does.
 
     Raises:
         DataError: No connection, a status that is no success, silence, or an answer that breaks off.
@@ -41,6 +44,8 @@ def fetching(url: str) -> Iterator[HTTPResponse]:
 
     try:
         request = urllib.request.Request(url, headers={"User-Agent": f"ofasys_lite/{__version__}"})
+        if start:
+            request.add_header("Range", f"bytes={start}-")
         with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
             yield answer
     except DataError:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ofasys_lite.metrics.values import as_text, as_texts
 from ofasys_lite.report.blocks import SampleView, sample_view
 from ofasys_lite.report.charts import Chart, curve_charts, mixture_chart, needs, score_chart, speed_chart
+from ofasys_lite.report.drawn import drawn
 from ofasys_lite.report.results import RunResults, Said, TaskResult
 from ofasys_lite.report.sample_pictures import PREDICTED, REFERENCE
 from ofasys_lite.report.table import (
@@ -63,6 +64,7 @@ def render_report(run: RunResults) -> str:
         scores=score_chart(run.tasks) if run.tasks else None,
         mixture=mixture_chart(run),
         speed=speed_chart(run),
+        drawn=drawn(run.history),
         value=score_value,
         interval=score_interval,
         margin_text=margin_text,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.metrics import FEWEST_GROUPS, Margin, Score, normalised
 from ofasys_lite.plan.narrow import folded, keep_words
+from ofasys_lite.report.drawn import drawn
 from ofasys_lite.report.results import Baseline, RunResults, TaskResult
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ def print_table(run: RunResults, console: Console) -> None:
     name = folded if narrow else str
     table.add_column("task", overflow="fold")
     table.add_column("metric", overflow="fold")
-    for title in ("score", "trivial baseline", "margin", "reference"):
+    told = drawn(run.history)
+    for title in ("score", "trivial baseline", "margin", "reference", *(["repeats"] if told else [])):
         table.add_column(title, justify="right", overflow="fold")
     for task in run.tasks:
+        of = told.get(task.task)
         table.add_row(
             Text(name(task.task)),
             Text.assemble(f"{name(task.metric.name)} {unit_mark(task.metric)}", "\n", (items_text(task.metric), "dim")),
@@ -97,6 +100,7 @@ def print_table(run: RunResults, console: Console) -> None:
             _baseline(task.strongest(), name),
             _margin(task),
             _baseline(task.strongest("reference"), name),
+            *([Text(of.text if of else "–", "" if of else "dim")] if told else []),
         )
     keep_words(table, console)
     console.print(table)

@@ -15,12 +15,14 @@ from rich.console import Console
 
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.quarantine import Quarantine, Quarantined
+from ofasys_lite.data.stream_draws import States
 from ofasys_lite.errors import OfasysError, WriteError
 from ofasys_lite.layout.loader import Share
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import SIGNALS, Interrupted
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.settings import learning_rate
+from ofasys_lite.training.shares import repeat_notes
 from ofasys_lite.writing import atomic
 
 
@@ -54,7 +56,7 @@ def _diverged(trainer: L.Trainer, what: str) -> OfasysError:
 
 
 class Ending(L.Callback):
-    """Stops the run when its steps or minutes are over; says so where minutes cut its schedule short."""
+    """Stops the run when its steps, minutes or tasks are over; says so where that cuts its schedule short."""
 
     def __init__(self, folder: RunFolder, console: Console) -> None:
         self.folder = folder
@@ -62,6 +64,16 @@ class Ending(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Compares the run's progress, on which all ranks agree, with its end."""
+        if isinstance(module, TrainingModule) and module.over:
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                self.console.print(
+                    f"note: every task has ended: training ends after {trainer.global_step:,} steps, at a learning "
+                    f"rate of {learning_rate(module.settings, trainer.global_step, module.clock, module.given):.2g}; "
+                    f"steps={trainer.global_step} fits the schedule to it, more `epochs` go through streams again",
+                    highlight=False, markup=False, soft_wrap=True,
+                )  # fmt: skip
+            return
         if isinstance(module, TrainingModule) and module.progress_share() >= 1.0:
             trainer.should_stop = True
             settings, step = module.settings, trainer.global_step
@@ -127,15 +139,16 @@ class Logs(L.Callback):
 
     Args:
         mixture: Knows how often each task's rows have been gone through.
+        console: Where it is told that rows come again too often, in a run whose steps nobody knew before.
 
     Attributes:
         tasks: Per task, its loss as it counts: the sum over its slots, each times its weight.
     """
 
-    def __init__(self, folder: RunFolder, every: int, mixture: Mixture) -> None:
-        self.folder = folder
-        self.every = every
-        self.mixture = mixture
+    def __init__(self, folder: RunFolder, every: int, mixture: Mixture, console: Console) -> None:
+        self.folder, self.every, self.mixture = folder, every, mixture
+        self.told: set[str] = set()
+        self.console = console
         self.clock = time.monotonic()
         self.latest: dict[str, float] = {}
         self.tasks: dict[str, float] = {}
@@ -147,7 +160,7 @@ class Logs(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Flushes what the module gathered, every n steps."""
-        if isinstance(module, TrainingModule) and trainer.global_step % self.every == 0:
+        if isinstance(module, TrainingModule) and trainer.global_step % self.every == 0 and not module.over:
             self.flush(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -168,26 +181,43 @@ class Logs(L.Callback):
         if not trainer.is_global_zero:
             return
         self.latest, self.tasks = {}, {}
-        drawn = zip(self.mixture.tasks, self.mixture.counts(step), strict=True)
-        epochs = {task.name: round(count / task.size, 4) for task, count in drawn}
-        total = max(1.0, float(found.samples.sum()))
+        epochs = self._epochs(step, module.streams)
+        if module.settings.steps is None:
+            self._tell_repeats(step, module.settings.mixture.repeats)
+        total, tokens = max(1.0, float(found.samples.sum())), max(1.0, float(found.tokens.sum()))
         rows: list[dict[str, Any]] = []
         for i, term in enumerate(module.ledger.terms):
             if not found.units[i]:
                 continue
             loss = float(found.sums[i] / found.units[i])
-            samples = int(found.samples[module.ledger.task_number[term.task]])
+            number = module.ledger.task_number[term.task]
+            samples = int(found.samples[number])
             self.latest[f"{term.task}/{term.slot}"] = loss
             self.tasks[term.task] = self.tasks.get(term.task, 0.0) + term.weight * loss
             rows.append(
                 {"kind": "train", "step": step, "time": seconds, "task": term.task, "slot": term.slot}
                 | {"loss": loss, "tokens": int(found.units[i]), "share": samples / total, "samples": samples}
-                | {"epoch": epochs[term.task]}
+                | {"epoch": epochs[term.task], "token_share": float(found.tokens[number]) / tokens}
             )
         rows.append({"kind": "step", "step": step, "time": seconds, "tokens_per_second": self.speed, "lr": lr})
         self.folder.log(*rows)
         for logger in trainer.loggers:
             logger.log_metrics({**self.latest, "tokens_per_second": self.speed, "lr": lr}, step=step)
+
+    def _tell_repeats(self, step: int, repeats: float) -> None:
+        for note in repeat_notes(self.mixture, step, repeats, self.told):
+            self.console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+
+    def _epochs(self, step: int, streams: States) -> dict[str, float]:
+        """How often each task's rows have been gone through; of a stream whole times."""
+        ended = {task: int(state["rows"]) for task, state in streams.items() if state.get("rows") is not None}
+        if any(task.rows != ended.get(task.name) for task in self.mixture.tasks):
+            self.mixture = self.mixture.ending(ended)
+        drawn = zip(self.mixture.tasks, self.mixture.counts(step), strict=True)
+        return {
+            task.name: streams.get(task.name, {}).get("epoch", 0) if task.size is None else round(count / task.size, 4)
+            for task, count in drawn
+        }
 
 
 class Quarantining(L.Callback):
@@ -213,6 +243,8 @@ class Quarantining(L.Callback):
         if not isinstance(module, TrainingModule) or not (module.refused or module.failed):
             return
         refused, failure = list(batch.refused), batch.failure
+        for task, state in module.streams.items():
+            self.ledger.grow(task, int(state["begun"]))
         if trainer.world_size > 1:
             parts: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(parts, (refused, failure))

@@ -26,6 +26,7 @@ from ofasys_lite.training.muon import ITERATIONS, update_flops
 from ofasys_lite.training.parameter_groups import Group
 from ofasys_lite.training.rules import OPTIMIZERS
 from ofasys_lite.training.settings import TrainSettings
+from ofasys_lite.training.shares import MEASURED, in_samples
 
 #: How the parts of adapters are named.
 ADAPTER = "adapter "
@@ -148,11 +149,23 @@ def expect(
     )
 
 
-def mixture_of(ready: Sequence[ReadyTask], settings: TrainSettings) -> Mixture:
-    """Which sample of the tasks is drawn when; CardError where their epochs hold no step."""
-    tasks = [
-        MixtureTask(t.card.name, len(t.sources["train"]), t.card.weight, t.card.epochs, t.plan.block) for t in ready
-    ]
+def mixture_of(
+    ready: Sequence[ReadyTask], settings: TrainSettings, means: Mapping[str, float] | None = None
+) -> Mixture:
+    """Which sample of the tasks is drawn when.
+
+    Args:
+        means: Tokens of a sample of each task, where weights are shares of tokens.
+
+    Raises:
+        CardError: Their epochs hold no step.
+    """
+    tasks = []
+    for t in ready:
+        name, weight = t.card.name, t.card.weight
+        if means is not None:
+            weight = in_samples(weight, means[name], f"task {name}: weight")
+        tasks.append(MixtureTask(name, t.rows, weight, None if t.rows is None else t.card.epochs, t.plan.block))
     mixture = Mixture(tasks, settings.seed, settings.samples_per_step)
     if mixture.steps == 0:
         rows = sum(task.limit or 0 for task in tasks)
@@ -161,6 +174,29 @@ def mixture_of(ready: Sequence[ReadyTask], settings: TrainSettings) -> Mixture:
             help="raise `epochs`, take it away from one task, or lower trainer.samples_per_step",
         )
     return mixture
+
+
+def token_means(tasks: Sequence[ReadyTask], settings: TrainSettings) -> dict[str, float] | None:
+    """Task -> tokens of a sample in the mean, of rows spread evenly over its training split (of a stream, its first).
+
+    None where weights are shares of samples.
+
+    Raises:
+        CardError: None of a task's rows can be read.
+    """
+    if settings.mixture.unit == "samples":
+        return None
+    found = {}
+    for task in tasks:
+        counts = [example.rows for example in examples_of(task, settings.seed, MEASURED)]
+        if not sum(counts):
+            looked = min(MEASURED, len(task.sources["train"]))
+            raise CardError(
+                f"task {task.card.name}: none of {looked} rows can be read, so nobody knows how long they are",
+                help=f"run: ofasys-lite check {task.card.name}",
+            )
+        found[task.card.name] = round(sum(counts) / len(counts), 3)
+    return found
 
 
 def parameters_of(network: Network) -> dict[str, int]:
@@ -211,10 +247,10 @@ def memory_of(
     return found
 
 
-def examples_of(task: ReadyTask, seed: int) -> list[Example]:
+def examples_of(task: ReadyTask, seed: int, rows: int = ROWS) -> list[Example]:
     """Some rows as training lays them out; those that cannot be read are the quarantine's business."""
     source, found = task.sources["train"], []
-    for index in np.linspace(0, len(source) - 1, min(ROWS, len(source))).astype(int).tolist():
+    for index in np.linspace(0, len(source) - 1, min(rows, len(source))).astype(int).tolist():
         try:
             row = source.row(index)
             rng = np.random.default_rng((seed, index))
@@ -258,6 +294,12 @@ def work_of(network: Network, per_row: Mapping[str, tuple[Work, Work]], examples
     return work * (1 / len(examples))
 
 
+def _lengths(task: ReadyTask, index: int) -> tuple[int, int]:
+    """(source, target) rows of a sample; of a stream, of which little is known, those of one like it."""
+    source = task.sources["train"]
+    return task.maker.lengths(source, index % len(source))
+
+
 def _packs(
     tasks: Sequence[ReadyTask],
     works: Sequence[Work],
@@ -273,7 +315,7 @@ def _packs(
     steps = min(steps, mixture.steps or steps)
     for step in range(steps):
         draws = mixture.draw(step)
-        lengths = [tasks[d.task].maker.lengths(tasks[d.task].sources["train"], d.index) for d in draws]
+        lengths = [_lengths(tasks[d.task], d.index) for d in draws]
         shares = deal(lengths, ranks, budgets)
         dealt += sum(map(len, shares))
         for pack in (pack for share in shares for pack in share):

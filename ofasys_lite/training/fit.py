@@ -29,7 +29,7 @@ from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import RunTerms
-from ofasys_lite.training.expected import mixture_of
+from ofasys_lite.training.expected import mixture_of, token_means
 from ofasys_lite.training.loop import callbacks_of, check_devices, learn
 from ofasys_lite.training.missing_codecs import CodecTrainer
 from ofasys_lite.training.module import TrainingModule
@@ -53,7 +53,8 @@ from ofasys_lite.training.resume import (
 )
 from ofasys_lite.training.rules import OptimizerSpec
 from ofasys_lite.training.settings import TrainSettings
-from ofasys_lite.training.steps import StepsModule
+from ofasys_lite.training.shares import means_note, repeat_notes
+from ofasys_lite.training.steps import StepsModule, read_once
 from ofasys_lite.writing import room_for, telling, write_atomic
 
 
@@ -125,7 +126,9 @@ def _train(
     reference = Reference(generalist.network) if compares(ready.tasks) else None
     for spec, converter in zip(settings.converters, converters, strict=True):
         generalist.network.convert(converter, spec.name)
-    mixture = mixture_of(ready.tasks, settings)
+    means = _means(ready, settings, before)
+    mixture = mixture_of(ready.tasks, settings, means)
+    read_once(ready.tasks, settings)
     facts, told = _facts(run, folder, ready, generalist, mixture, before)
     # the mixture ends where every task has used its epochs
     ends = [e for e in (settings.steps, mixture.steps) if e is not None]
@@ -145,11 +148,12 @@ def _train(
     module.onednn = _onednn(settings, before)
     products = "onednn" if module.onednn else "torch"
     module.facts = {**facts, "precision": precision, "products": products, "optimizers": structure}
-    module.facts["converters"] = [spec.to_plain() for spec in settings.converters]
+    module.facts |= {"converters": [spec.to_plain() for spec in settings.converters], "tokens": means}
     if before is None:
         opened = (f"task {t.card.name}: {n}" for t in ready.tasks for n in t.notes)
         checked = (note for note in run.notes if not note.endswith(NOT_COMPARED))
-        told = [*told, *checked, *opened, *mixture.notes()]
+        told = [*told, *checked, *opened, *mixture.notes(), *([means_note(means)] if means else [])]
+        told += repeat_notes(mixture, settings.steps, settings.mixture.repeats)
     elif rises := rate_note(before, settings, module.given):
         told.append(rises)
     for note in shortened(told):
@@ -163,7 +167,8 @@ def _train(
     _write_facts(run, folder, ready, before, generalist.contents, module.optimization)
     if reference is not None:
         reference.keep(folder.reference, before is not None, getattr(rank_zero_only, "rank", 0) == 0)
-    data = StepsModule(ready, mixture, settings, 0 if before is None else before.step)
+    begun = (0, None) if before is None else (before.step, before.streams)
+    data = StepsModule(ready, mixture, settings, *begun)
     lost = Quarantine({t.card.name: len(t.sources["train"]) for t in ready.tasks}, settings.quarantine)
     callbacks = callbacks_of(settings, folder, lost, mixture, generalist, console, validate)
     with Patient() as module.stop:
@@ -200,6 +205,14 @@ def _facts(
         generalist.contents |= read_contents(folder.rows)
     generalist.learns(contents)
     return facts, list(row_notes(generalist.contents, hashes, run.notes))
+
+
+def _means(ready: Ready, settings: TrainSettings, before: Beginning | None) -> dict[str, float] | None:
+    """Tokens of a sample of each task, where weights are shares of tokens; a resumed run keeps those it began with."""
+    kept = (before.facts.get("tokens") if before is not None else None) or {}
+    if settings.mixture.unit == "tokens" and all(task.card.name in kept for task in ready.tasks):
+        return {task.card.name: kept[task.card.name] for task in ready.tasks}
+    return token_means(ready.tasks, settings)
 
 
 def _precision(run: TrainingRun, before: Beginning | None, console: Console) -> str:

@@ -166,7 +166,7 @@ def callbacks_of(
     validate: Callable[[Generalist, int, float], float | None] | None,
 ) -> list[L.Callback]:
     """What happens around the steps of a run, in the order in which it does."""
-    logs = Logs(folder, settings.log_every, mixture)
+    logs = Logs(folder, settings.log_every, mixture, console)
     callbacks: list[L.Callback] = [
         Quarantining(lost, folder),
         Ending(folder, console),

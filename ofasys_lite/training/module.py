@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ofasys_lite.adapters.whole_step import WholeStep
+from ofasys_lite.data.stream_draws import States
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.sections import sections_of, used
 from ofasys_lite.generalist.tensors import to_device
@@ -39,12 +40,14 @@ class Gathered:
     Attributes:
         sums: Summed loss per term of the run.
         rows: Source rows, target rows with loss.
+        tokens: Source and target rows per task of the run.
     """
 
     sums: npt.NDArray[np.floating[Any]]
     units: npt.NDArray[Any]
     samples: npt.NDArray[Any]
     rows: npt.NDArray[Any]
+    tokens: npt.NDArray[Any]
 
 
 class TrainingModule(L.LightningModule):
@@ -77,12 +80,17 @@ class TrainingModule(L.LightningModule):
         self.units = np.zeros(len(ledger.terms), dtype=np.int64)
         self.samples = np.zeros(len(ledger.tasks), dtype=np.int64)
         self.rows = np.zeros(2, dtype=np.int64)
+        self.tokens = np.zeros(len(ledger.tasks), dtype=np.int64)
         #: Training time at the begin of the step as rank 0 measured it: what all ranks decide by.
         self.clock = 0.0
         #: Rows that the ranks together could not read in this step.
         self.refused = 0
         #: Ranks that could not fill their share of this step.
         self.failed = 0
+        #: Whether every task has ended before this step.
+        self.over = False
+        #: Task -> where its stream stands behind the last step.
+        self.streams: States = {}
         #: False within a step: what is then in memory belongs to no step.
         self.whole = True
         #: What preference pairs are compared with; no part of this module.
@@ -131,6 +139,9 @@ class TrainingModule(L.LightningModule):
             if self.failed:
                 # the quarantine tells why and ends the run
                 return
+            if share.over:
+                self.over = True
+                return
             self.whole = False
             step = self.global_step
             lone = self.trainer.world_size == 1
@@ -150,8 +161,11 @@ class TrainingModule(L.LightningModule):
             for pack in share.packs:
                 written = sum(len(rows.terms_U) for rows in pack.losses if rows.side == "target")
                 self.rows[:] += (sum(pack.source.lengths), written)
+            for task, count in share.tokens.items():
+                self.tokens[self.ledger.task_number[task]] += count
             self.first = False
             self._update(step, through)
+            self.streams = share.streams
             self.whole = True
 
     def _update(self, step: int, through: list[int]) -> None:
@@ -259,12 +273,12 @@ class TrainingModule(L.LightningModule):
         """Losses, units, samples and rows since the last call, summed over ranks; begins anew."""
         found = self._gathered()
         self.sums.zero_()
-        for array in (self.units, self.samples, self.rows):
+        for array in (self.units, self.samples, self.rows, self.tokens):
             array[:] = 0
         return found
 
     def _gathered(self) -> Gathered:
-        parts = (self.sums.double().cpu().numpy(), self.units, self.samples, self.rows)
+        parts = (self.sums.double().cpu().numpy(), self.units, self.samples, self.rows, self.tokens)
         summed = self.ranks.total(np.concatenate(parts))
         return Gathered(*np.split(summed, np.cumsum([len(part) for part in parts])[:-1]))
 
@@ -292,13 +306,14 @@ class TrainingModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a resume needs beside weights and optimizer: averages, time spent, what is not logged yet."""
         found = self._gathered()
-        log = {name: getattr(found, name).tolist() for name in ("sums", "units", "samples", "rows")}
+        log = {name: getattr(found, name).tolist() for name in ("sums", "units", "samples", "rows", "tokens")}
         checkpoint["ofasys"] = {
             "average": dict(self.average),
             "seconds": self.seconds(),
             "log": log,
             "facts": self.facts,
             "rate": self.optimization.rate,
+            "streams": {task: dict(state) for task, state in self.streams.items()},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -306,9 +321,11 @@ class TrainingModule(L.LightningModule):
         state = checkpoint["ofasys"]
         self.average = dict(state["average"])
         self.elapsed = self.clock = float(state["seconds"])
+        self.streams = state.get("streams", {})
         log = state["log"]
         if self.global_rank > 0:
             return  # they are sums over all ranks, and the first goes on with them
         if len(log["sums"]) == len(self.sums) and len(log["samples"]) == len(self.samples):
             self.sums = torch.tensor(log["sums"])
             self.units, self.samples, self.rows = (np.array(log[k], np.int64) for k in ("units", "samples", "rows"))
+            self.tokens = np.array(log.get("tokens", [0] * len(self.tokens)), np.int64)

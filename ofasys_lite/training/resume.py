@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from ofasys_lite.data.contents import NOT_COMPARED, Contents, Hashes, contents_of, doubled_rows, hashes_of
 from ofasys_lite.data.mixture import Mixture
+from ofasys_lite.data.stream_draws import States
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.trained import read_contents
 from ofasys_lite.layout.ready import Ready, ReadyTask
@@ -30,6 +31,7 @@ class Beginning:
         facts: What the checkpoint was trained with.
         rate: Learning rate of its last step.
         sizes: Per optimizer and group, the number of parameters.
+        streams: Task -> where its stream stands.
     """
 
     step: int
@@ -37,6 +39,7 @@ class Beginning:
     facts: Mapping[str, Any]
     rate: float = 0.0
     sizes: Sequence[Sequence[int]] = ()
+    streams: States = field(default_factory=dict)
 
 
 def begin(folder: RunFolder, resume: bool) -> Beginning | None:
@@ -57,7 +60,8 @@ def begin(folder: RunFolder, resume: bool) -> Beginning | None:
         # older checkpoints have no rate of their own: all their groups had it
         rate = own.get("rate") or max((float(group["lr"]) for held in groups for group in held), default=0.0)
         sizes = [[len(group["params"]) for group in held] for held in groups]
-        return Beginning(int(state["global_step"]), float(own["seconds"]), dict(own["facts"]), rate, sizes)
+        facts, streams = dict(own["facts"]), own.get("streams", {})
+        return Beginning(int(state["global_step"]), float(own["seconds"]), facts, rate, sizes, streams)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
@@ -236,9 +240,13 @@ def same_plans(folder: RunFolder, tasks: Sequence[ReadyTask]) -> None:
 
 
 def trained_rows(ready: Ready) -> tuple[dict[str, Contents], dict[str, dict[str, Hashes]]]:
-    """(rows that each task is trained on, hashes of the rows of its splits); of no task whose rows vary."""
-    hashes = {task.card.name: hashes_of(task.plan, task.sources) for task in ready.tasks}
-    found = {task.card.name: contents_of(task.plan, hashes[task.card.name]) for task in ready.tasks}
+    """(rows that each task is trained on, hashes of the rows of its splits); of no task whose rows vary.
+
+    Of a stream the first rows are known, and nothing of one that can be read once.
+    """
+    tasks = [task for task in ready.tasks if task.first is None or not task.first.stream.once]
+    hashes = {task.card.name: hashes_of(task.plan, task.sources) for task in tasks}
+    found = {task.card.name: contents_of(task.plan, hashes[task.card.name]) for task in tasks}
     contents = {task: held for task, held in found.items() if held is not None}
     return contents, {task: hashes[task] for task in contents}
 

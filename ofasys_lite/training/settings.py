@@ -10,6 +10,7 @@ from ofasys_lite.cards.other_names import other_names
 from ofasys_lite.errors import CardError, check_choice, check_keys, check_types
 from ofasys_lite.training.accounting import MODES
 from ofasys_lite.training.rules import ConverterSpec, OptimizerSpec, ParameterRule, listed
+from ofasys_lite.training.shares import MixtureSettings
 
 #: Lightning's spellings of our values, where they mean the same.
 _SPELLINGS: Mapping[str, Mapping[object, object]] = {
@@ -87,6 +88,7 @@ class TrainSettings:
         checkpoint_every: Minutes between checkpoints.
         quarantine: Share of a task's samples that may be unreadable before the run stops.
         progress: Show the progress bar.
+        mixture: What weights of tasks mean, and how often rows may come again.
     """
 
     steps: int | None = None
@@ -121,10 +123,12 @@ class TrainSettings:
     checkpoint_every: float = 2.0
     quarantine: float = 0.01
     progress: bool = True
+    mixture: MixtureSettings = field(default_factory=MixtureSettings)
 
     def __post_init__(self) -> None:
         check_types("trainer", self, _HELP)
         object.__setattr__(self, "optimizer", OptimizerSpec.of(self.optimizer))
+        object.__setattr__(self, "mixture", MixtureSettings.of(self.mixture))
         help = "a list of rules: [{match: body.encoder.*, lr: 0.1}]"
         rules = listed("parameters", self.parameters, ParameterRule.of, help)
         object.__setattr__(self, "parameters", rules)
@@ -159,6 +163,7 @@ class TrainSettings:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("parameters", "converters"):
             plain[name] = [each.to_plain() for each in getattr(self, name)]
+        plain["mixture"] = self.mixture.to_plain()
         return {**plain, "betas": list(self.betas), "optimizer": self.optimizer.to_plain()}
 
     @classmethod

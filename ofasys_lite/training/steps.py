@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -15,9 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from ofasys_lite.data.mixture import Mixture
+from ofasys_lite.data.stream_draws import States
+from ofasys_lite.errors import CardError
 from ofasys_lite.layout.loader import Share, Steps
-from ofasys_lite.layout.ready import Ready
+from ofasys_lite.layout.ready import Ready, ReadyTask
 from ofasys_lite.signals import shelter
+from ofasys_lite.training.ranks import launched
 from ofasys_lite.training.settings import TrainSettings
 
 #: Length of the loader where only minutes end the run.
@@ -39,10 +42,17 @@ class _From(Sampler[int]):
 
 
 class StepsModule(L.LightningDataModule):
-    """Serves one rank's shares from the step after the checkpoint's."""
+    """Serves one rank's shares from the step after the checkpoint's.
 
-    def __init__(self, ready: Ready, mixture: Mixture, settings: TrainSettings, first: int) -> None:
+    Args:
+        streams: Where the checkpoint's streams stand.
+    """
+
+    def __init__(
+        self, ready: Ready, mixture: Mixture, settings: TrainSettings, first: int, streams: States | None = None
+    ) -> None:
         super().__init__()
+        self.streams = streams
         self.ready = ready
         self.mixture = mixture
         self.settings = settings
@@ -55,25 +65,38 @@ class StepsModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Share | Parcel]:
         """Item k is the share of step k, as a parcel where it comes from another process.
 
-        Any number of workers gives the same items.
+        Any number of workers gives the same items. What can be read only once is read by this process.
         """
         trainer = self.trainer
         rank, ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
         budgets = (self.settings.source_budget, self.settings.target_budget)
-        steps = Steps(self.ready.tasks, self.mixture, self.settings.seed, rank, ranks, budgets)
+        steps = Steps(self.ready.tasks, self.mixture, self.settings.seed, rank, ranks, budgets, self.streams)
+        workers = 0 if read_once(self.ready.tasks, self.settings) else self.settings.workers
         end = self.settings.steps
         sampler = _From(self.first, _ENDLESS if end is None else end)
         return DataLoader(
             steps,  # type: ignore[arg-type]
             batch_size=None,
             sampler=sampler,
-            num_workers=self.settings.workers,
-            prefetch_factor=4 if self.settings.workers else None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
             worker_init_fn=_begin_worker,
-            collate_fn=parcelled if self.settings.workers else None,  # type: ignore[arg-type]
-            pin_memory=self.settings.workers > 0 and cuda,
+            collate_fn=parcelled if workers else None,  # type: ignore[arg-type]
+            pin_memory=workers > 0 and cuda,
         )
+
+
+def read_once(tasks: Sequence[ReadyTask], settings: TrainSettings) -> tuple[str, ...]:
+    """The tasks whose streams can be read once only, by one process; CardError where several ranks would read them."""
+    found = {task.card.name: task.first.stream for task in tasks if task.first is not None and task.first.stream.once}
+    if found and (settings.devices != 1 or settings.nodes != 1 or launched()):
+        task, stream = next(iter(found.items()))
+        raise CardError(
+            f"task {task}: {stream.name} can be read by one process only, and several train",
+            help="write its rows to files first, or train on one device: trainer.devices=1",
+        )
+    return tuple(found)
 
 
 def _begin_worker(worker: int) -> None:

@@ -22,6 +22,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFASYS_CACHE", str(tmp_path / ".cache"))
     monkeypatch.chdir(tmp_path)
     Path("qa.csv").write_text(QA)
+    Path("qa.jsonl").write_text(
+        "".join(json.dumps({"q": f"question {n}", "a": f"answer {n}"}) + "\n" for n in range(60))
+    )
     Path("qa.csv.gz").write_bytes(gzip.compress(QA.encode()))
     Path("semicolons.csv").write_text(QA.replace(",", ";"))
     marks = "q,a,split\n" + "".join(f"question {n},answer {n},{'test' if n % 3 else 'train'}\n" for n in range(180))

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ofasys_lite.api.task import as_source
-from ofasys_lite.data.rows import first_rows, open_source
+from ofasys_lite.data.rows import open_source, open_training
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.plain import plain
@@ -205,13 +205,13 @@ def test_class_labels_are_read_by_their_names(make: Any, tmp_path: Path) -> None
 
 
 def test_a_stream_of_a_data_set_reads_labels_by_their_names(tmp_path: Path) -> None:
-    rows = first_rows({"path": saved(tmp_path), "stream": True}, 3).rows
-    assert [row["label"] for row in rows] == ["negative", None, None]
+    stream = open_training({"path": saved(tmp_path), "stream": True})
+    assert [stream.row(i)["label"] for i in range(3)] == ["negative", None, None]
 
 
 def test_a_stream_of_parquet_reads_labels_by_their_names(tmp_path: Path) -> None:
-    stream = first_rows({"path": str(parquet(tmp_path)), "stream": True}, 2)
-    assert [row["label"] for row in stream.rows] == ["negative", None]
+    stream = open_training({"path": str(parquet(tmp_path)), "stream": True})
+    assert [stream.row(i)["label"] for i in range(2)] == ["negative", None]
 
 
 def test_a_label_beyond_the_names_is_a_mistake_of_its_row(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Parquet has no random access to single rows; it is turned into an Arrow file in 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -81,17 +81,8 @@ class ArrowSource(RowSource):
         """Values of row `i`, read as people write them."""
         table = self._held or self._open()
         number = bisect_right(table.ends, self.check_row(i))
-        batch, inner = table.batches[number], i - (table.ends[number - 1] if number else 0)
-        read = table.read
-        try:
-            return {
-                name: read[name](batch[name][inner].as_py()) if name in read else batch[name][inner].as_py()
-                for name in columns
-            }
-        except (ValueError, OverflowError) as error:
-            if isinstance(error, DataError):
-                raise row_error(self.place(i), error.message, help=error.help) from None
-            raise row_error(self.place(i), f"a value cannot be read: {error}") from None
+        inner = i - (table.ends[number - 1] if number else 0)
+        return batch_row(table.batches[number], inner, columns, table.read, lambda: self.place(i))
 
     def row(self, i: int) -> dict[str, Any]:
         """Row `i` as Python values; media stored as {bytes, path} come as bytes, else as path."""
@@ -151,6 +142,20 @@ class ArrowSource(RowSource):
         return found
 
 
+def batch_row(
+    batch: Mapping[str, Any], i: int, columns: Iterable[str], read: Mapping[str, Reading], place: Callable[[], str]
+) -> dict[str, Any]:
+    """Row `i` of a batch (column -> array), its values as people write them; DataError with its place."""
+    try:
+        return {
+            name: read[name](batch[name][i].as_py()) if name in read else batch[name][i].as_py() for name in columns
+        }
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise row_error(place(), error.message, help=error.help) from None
+        raise row_error(place(), f"a value cannot be read: {error}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
     """An open table.
@@ -170,16 +175,16 @@ class _Table:
 _OPEN = Pool()
 
 
-def _pyarrow(file: DataFile) -> Any:
-    """pyarrow with what reads files; DataError where it is missing."""
+def arrow_library(name: str) -> Any:
+    """pyarrow with what reads the file of that name; DataError where it is missing."""
     for module in ("pyarrow.ipc", "pyarrow.parquet"):
-        needed(module, file.name, "data")
-    return needed("pyarrow", file.name, "data")
+        needed(module, name, "data")
+    return needed("pyarrow", name, "data")
 
 
 def _table(file: DataFile, kind: str, digest: str, progress: Progress | None) -> pa.Table:
     """The table of a file, memory-mapped where the disk allows it."""
-    pa = _pyarrow(file)
+    pa = arrow_library(file.name)
     try:
         if kind == "arrow" and not is_url(file.path):
             return _read_ipc(pa, pa.memory_map(file.path))

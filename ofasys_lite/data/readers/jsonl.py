@@ -54,11 +54,7 @@ class JsonLinesSource(RowSource):
     def row(self, i: int) -> dict[str, Any]:
         """Row `i`: what its JSON object holds; DataError if a key stands twice that did not so in the first rows."""
         start, stop = self._records[self.check_row(i)].tolist()
-        found = _parse(self.file.read(start, stop), self.encoding, self.place(i))
-        if type(found) is _Doubled and self.columns and not found.keys() <= set(self.columns):
-            where = f"{self.place(i)}: the key `{found.key}` stands twice"
-            raise DataError(where, help="which is meant nobody can know; keep one of them")
-        return found
+        return line_row(self.file.read(start, stop), self.encoding, self.place(i), self.columns)
 
 
 class _Doubled(dict[str, Any]):
@@ -104,6 +100,22 @@ def _keys(value: Any) -> int:
         if type(each) is dict or type(each) is list:
             count += _keys(each)
     return count
+
+
+def line_row(record: bytes, encoding: str, place: str, columns: Collection[str]) -> dict[str, Any]:
+    """The object of one line.
+
+    Args:
+        columns: Keys of the rows before; none where there were none.
+
+    Raises:
+        DataError: With the place, if it is none, or a key stands twice that did not so in the rows before.
+    """
+    found = _parse(record, encoding, place)
+    if type(found) is _Doubled and columns and not found.keys() <= set(columns):
+        where = f"{place}: the key `{found.key}` stands twice"
+        raise DataError(where, help="which is meant nobody can know; keep one of them")
+    return found
 
 
 def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:

@@ -89,9 +89,14 @@ def scan_records(
     escape: bytes = b"",
     progress: Progress | None = None,
     size: int = 0,
+    at: int = 0,
 ) -> Iterator[tuple[int, int, bytes]]:
-    """(start, end, bytes) of every record in an open file; empty lines, and lines of blanks, are none."""
-    offset = start = 0
+    """(start, end, bytes) of every record in an open file; empty lines, and lines of blanks, are none.
+
+    Args:
+        at: Where in the file the first of `lines` begins.
+    """
+    offset = start = at
     inside = False
     kept: list[bytes] = []
     number = reported = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ofasys_lite.cards.classes import load_object
@@ -174,14 +174,6 @@ def _plain_format(dataset: Any) -> tuple[Any, dict[str, Reading] | None]:
         if type(feature).__name__ in ("Image", "Audio", "Video") and hasattr(feature, "decode"):
             dataset = dataset.cast_column(name, type(feature)(decode=False))
     return dataset, readings(dataset.features.arrow_schema)
-
-
-def dataset_stream(dataset: Any) -> Iterator[dict[str, Any]]:
-    """The rows of an iterable data set, those of the datasets library read as a stored one's are."""
-    schema = getattr(getattr(dataset, "features", None), "arrow_schema", None)
-    read = {} if schema is None else readings(schema)
-    for row in dataset:
-        yield {str(key): read[key](value) if key in read else plain(value) for key, value in row.items()}
 
 
 def hugging_face_rows(name: str, split: str, config: str | None = None, streaming: bool = False) -> Any:

@@ -18,7 +18,9 @@ from ofasys_lite.data.readers.lines import scan_records
 from ofasys_lite.data.source import combined
 from ofasys_lite.errors import DataError
 
-_LOOK = 1 << 16
+#: Bytes at the beginning of a file by which its separator is told, and by which it is known to be no text.
+LOOK = 1 << 16
+HEAD = 512
 _RECORDS = 20
 _SEPARATORS = (";", "\t", "|", ",")
 #: First bytes of files that are no text, whatever their names say -> what they are and what to do.
@@ -40,21 +42,25 @@ _BARE = re.compile(r"[-+.\deE:/ T]*|true|false|null|n/?a|nan|-?inf", re.IGNORECA
 def refuse_foreign(file: DataFile, kind: str) -> None:
     """Raises DataError if a file that is to be read as text is something else by its first bytes."""
     with file.open() as handle:
-        head = handle.read(512)
+        refuse_head(handle.read(HEAD), file.name, kind)
+
+
+def refuse_head(head: bytes, name: str, kind: str) -> None:
+    """`refuse_foreign` for the first bytes of a file, `HEAD` of them."""
     for start, what, help in _FOREIGN:
         if head.startswith(start):
-            raise DataError(f"{file.name} is to be read as {kind}, and is {what}", help=help)
+            raise DataError(f"{name} is to be read as {kind}, and is {what}", help=help)
     if head.count(b"\0") > len(head) // 20:
         help = "if it is UTF-16 without a mark, give encoding: utf-16-le"
-        raise DataError(f"{file.name} is to be read as {kind}, and is no text: it holds null bytes", help=help)
+        raise DataError(f"{name} is to be read as {kind}, and is no text: it holds null bytes", help=help)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if kind in ("csv", "tsv") and start[:2] == b'{"':
-        raise DataError(f"{file.name} is to be read as {kind}, and holds JSON", help="give format: jsonl")
+        raise DataError(f"{name} is to be read as {kind}, and holds JSON", help="give format: jsonl")
     if kind == "jsonl" and start[:1] == b"[":
-        raise DataError(f"{file.name} is to be read as jsonl, and holds a list", help="give format: json")
+        raise DataError(f"{name} is to be read as jsonl, and holds a list", help="give format: json")
     if _HTML.match(head) or (head.lstrip()[:5] == b"<?xml" and kind != "json"):
         help = "open its address in a browser: a page that asks for a login, perhaps"
-        raise DataError(f"{file.name} is to be read as {kind}, and is a web page or XML", help=help)
+        raise DataError(f"{name} is to be read as {kind}, and is a web page or XML", help=help)
 
 
 def sniffed(file: DataFile, digest: str, dialect: Dialect, separator: bool, quote: bool) -> tuple[Dialect, list[str]]:
@@ -64,23 +70,28 @@ def sniffed(file: DataFile, digest: str, dialect: Dialect, separator: bool, quot
         separator: The card names the separator: it is not looked for.
         quote: The card says what quotes mean.
     """
-    notes: list[str] = []
     with file.open() as handle:
-        head = handle.read(_LOOK)
+        dialect, notes = head_dialect(handle.read(LOOK), file.name, dialect, separator)
+    if not quote and not dialect.quote:
+        note, marks = _quotes(file, digest, dialect)
+        notes += [note] if note else []
+        dialect = dialect.with_(quote='"') if marks else dialect
+    return dialect, notes
+
+
+def head_dialect(head: bytes, name: str, dialect: Dialect, separator: bool) -> tuple[Dialect, list[str]]:
+    """`sniffed` by the first bytes of a file, `LOOK` of them: without a look at all its quotes."""
+    notes: list[str] = []
     text = head.decode(dialect.encoding, "replace").removeprefix("\ufeff")
     first = text.split("\n", 1)[0].strip()
     if len(first) == 5 and first.lower().startswith("sep=") and not separator:  # Excel's own first line
         dialect, separator = dialect.with_(separator=first[4], skip=1), True
     if not separator and dialect.separator not in first:
-        found = _separator(text, len(head) < _LOOK, dialect)
+        found = _separator(text, len(head) < LOOK, dialect)
         if found:
             shown = "\\t" if found == "\t" else found
-            notes.append(f'{file.name}: fields are separated by `{shown}`, as its lines show (separator: "{shown}")')
+            notes.append(f'{name}: fields are separated by `{shown}`, as its lines show (separator: "{shown}")')
             dialect = dialect.with_(separator=found)
-    if not quote and not dialect.quote:
-        note, marks = _quotes(file, digest, dialect)
-        notes += [note] if note else []
-        dialect = dialect.with_(quote='"') if marks else dialect
     return dialect, notes
 
 

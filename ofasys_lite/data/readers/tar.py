@@ -19,7 +19,8 @@ from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError
 
 _TEXT = frozenset({"txt", "text", "transcript", "cls", "cls2", "class", "count", "index", "id", "caption", "label"})
-_KEY = "__key__"
+#: The column of a sample's key.
+KEY = "__key__"
 
 
 class TarSource(RowSource):
@@ -42,7 +43,7 @@ class TarSource(RowSource):
         arrays = cached_arrays("tar-1", digest, lambda: _index(file, progress))
         self._keys = _texts(arrays["keys"], arrays["key_ends"])
         self._names = _texts(arrays["names"], arrays["name_ends"])
-        self.columns = (_KEY, *self._names)
+        self.columns = (KEY, *self._names)
         self._first = arrays["first"]
         self._members_M3 = arrays["members"]  # (column, start, stop) of each file
 
@@ -55,10 +56,10 @@ class TarSource(RowSource):
 
     def row(self, i: int) -> dict[str, Any]:
         """Row `i`: key and files."""
-        out: dict[str, Any] = {_KEY: self._keys[self.check_row(i)]}
+        out: dict[str, Any] = {KEY: self._keys[self.check_row(i)]}
         for number, start, stop in self._members_M3[self._first[i] : self._first[i + 1]].tolist():
             name = self._names[number]
-            out[name] = _value(name, self.file.read(start, stop), self.place(i))
+            out[name] = member_value(name, self.file.read(start, stop), self.place(i))
         return out
 
     def value(self, i: int, column: str) -> Any:
@@ -66,11 +67,11 @@ class TarSource(RowSource):
         if column in self._names:
             for number, start, stop in self._members_M3[self._first[i] : self._first[i + 1]].tolist():
                 if self._names[number] == column:
-                    return _value(column, self.file.read(start, stop), self.place(i))
+                    return member_value(column, self.file.read(start, stop), self.place(i))
         return super().value(i, column)
 
 
-def _value(name: str, content: bytes, place: str) -> Any:
+def member_value(name: str, content: bytes, place: str) -> Any:
     """What a file of a sample holds, told by its extension."""
     kind = name.rpartition(".")[2].lower()
     if kind in _TEXT:
@@ -88,7 +89,7 @@ def _value(name: str, content: bytes, place: str) -> Any:
     return content
 
 
-def _split_name(path: str) -> tuple[str, str] | None:
+def split_name(path: str) -> tuple[str, str] | None:
     """(key, column) of a file in a tar; None where the name has no extension."""
     folder, slash, name = path.rpartition("/")
     stem, dot, rest = name.partition(".")
@@ -106,7 +107,7 @@ def _index(file: DataFile, progress: Progress | None) -> Arrays:
     size = file.size()
     with file.open() as handle:
         for member in _members(handle, file.name):
-            parts = _split_name(member.name)
+            parts = split_name(member.name)
             if parts is None:
                 continue
             key, name = parts
@@ -121,7 +122,7 @@ def _index(file: DataFile, progress: Progress | None) -> Arrays:
                 first.append(len(members))
                 held = set()
             if name in held:
-                raise DataError(f"{file.name}: sample {key} has the file .{name} twice")
+                raise twice(file.name, key, name)
             held.add(name)
             start = member.offset_data
             members.append((names.setdefault(name, len(names)), start, start + member.size))
@@ -155,4 +156,14 @@ def _members(handle: Any, name: str) -> Iterator[tarfile.TarInfo]:
                 if member.isfile():
                     yield member
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{name} is no complete tar: {error}", help="fetch or write it again") from None
+        raise no_tar(name, error) from None
+
+
+def no_tar(name: str, error: Exception) -> DataError:
+    """The error for a tar that is broken or cut off."""
+    return DataError(f"{name} is no complete tar: {error}", help="fetch or write it again")
+
+
+def twice(name: str, key: str, column: str) -> DataError:
+    """The error for a sample that has a file twice."""
+    return DataError(f"{name}: sample {key} has the file .{column} twice")
