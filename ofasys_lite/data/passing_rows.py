@@ -38,6 +38,9 @@ class PassingRows(RowSource):
         self.name, self.base, self.notes = stream.name, stream.base, stream.notes
         self.columns = (*stream.columns, *(slot for slot in mapping if slot not in stream.columns))
 
+    def __deepcopy__(self, memo: Any) -> PassingRows:
+        return self  # what can be read once has no copy
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -137,10 +140,13 @@ class FirstRows(PassingRows):
                 feed(state, None)
         return combined("first", state.hexdigest())
 
-    def set_aside(self, missing: Collection[str]) -> tuple[dict[str, RowSource], tuple[str, ...]]:
+    def set_aside(self, missing: Collection[str], group: str | None) -> tuple[dict[str, RowSource], tuple[str, ...]]:
         """(training rows and the splits that are missing, notes): they are the first rows, which are not trained on.
 
         Of what can be read only once nothing is set aside: evaluating later nobody could read it again.
+
+        Args:
+            group: The card's column of groups, which are not kept together here.
         """
         each = 0 if self.stream.once else min(_ASIDE, int(len(self) * _SHARE))
         found: dict[str, RowSource] = {}
@@ -156,7 +162,9 @@ class FirstRows(PassingRows):
         said = " and ".join(missing)
         be = "are" if len(missing) > 1 else "is"
         note = f"{said} {be} the first {count:,} rows of {self.name}, which are not trained on"
-        return found, (f"{note} ({each:,} each)" if len(missing) > 1 else note,)
+        note += f" ({each:,} each)" if len(missing) > 1 else ""
+        apart = f"; rows of one `{group}` may stand among them and behind them" if group else ""
+        return found, (note + apart,)
 
     def order_note(self, epochs: int | None) -> str:
         """What is to be said of the order of its rows and of going on with a run."""

@@ -142,7 +142,7 @@ def set_aside(given: Mapping[str, RowSource], group_column: str | None) -> tuple
     missing = tuple(split for split in SPLITS if split not in given)
     whole = given["train"]
     if isinstance(whole, FirstRows):
-        aside, told = whole.set_aside(missing)
+        aside, told = whole.set_aside(missing, group_column)
         found = {**given, **aside}
         return _noted(found, [note for source in given.values() for note in source.notes], told)
     views = {split: SplitView(whole, split, group_column, missing) for split in ("train", *missing) if missing}

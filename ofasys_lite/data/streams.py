@@ -122,6 +122,9 @@ def _pipe(asked: Spec, path: str, media: Callable[[Spec], str]) -> Stream:
     kind = _streamed(file_format(path, asked), path)
     key = (os.path.realpath(path), repr(asked))
     if key not in _PIPES:
+        if path == _STANDARD and os.isatty(0):
+            help = "pipe rows into the command: cat rows.jsonl | ofasys-lite ..."
+            raise DataError("standard input is a terminal, and no rows come from it", help=help)
         name = "standard input" if asked.path == "-" else path
         part = Part(path, name, _text(kind), folder=os.getcwd(), pipe=True)
         if kind == "parquet":

@@ -93,6 +93,8 @@ class Steps:
         self.ranks = ranks
         self.budgets = budgets
         for task in self.tasks:
+            if task.rows is None:
+                continue
             # here, once, so that loader processes get the sizes of all rows and do not measure them each
             task.maker.lengths(task.sources["train"], 0)
         #: Per task, (source, target) rows of each row that was drawn before; 0 where they are not known yet.

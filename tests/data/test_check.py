@@ -184,7 +184,7 @@ def test_a_stream_is_looked_at_without_reading_it_all() -> None:
     report = check_tasks([card], CARDS, rows=20)
     assert [e.code for e in report.errors] == ["E301"]
     assert report.rows == {"t": 20}
-    assert any("order not reproducible" in note for note in report.notes)
+    assert any("qa.jsonl is read as a stream, shuffled in windows of 1,000 rows" in note for note in report.notes)
 
 
 def test_rows_are_looked_at_from_the_first_to_the_last() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import copy
 import functools
 import gzip
 import http.server
@@ -307,6 +308,7 @@ def test_an_iterator_gives_what_was_looked_at_first_and_ends_its_task() -> None:
     with pytest.raises(DataError, match="can be read once, and was"):
         draws(first).draw(0)
     assert "its order is not reproducible" in first.order_note(None)
+    assert copy.deepcopy(first) is first  # configurations are copied
 
 
 def test_a_stream_that_is_being_read_is_not_handed_to_another_process() -> None:
