@@ -322,7 +322,7 @@ class Chained(RowSource):
                 if isinstance(found, DataError) or source.base == self.base:
                     yield found
                 else:
-                    yield [_rooted(value, source.base) for value in found]
+                    yield [rooted(value, source.base) for value in found]
 
     def place(self, i: int) -> str:
         """The shard and the row in it."""
