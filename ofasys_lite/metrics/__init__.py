@@ -1,8 +1,9 @@
 """Metrics: functions of (predictions, references) -> value with interval, and the baselines they are held against."""
 
-from ofasys_lite.metrics.baselines import baseline_kind, baseline_names, copied_column, fit_predict
+from ofasys_lite.metrics.baselines import FORETELLERS, baseline_kind, baseline_names, copied_column, fit_predict
 from ofasys_lite.metrics.boxes import iou
 from ofasys_lite.metrics.by_name import (
+    FORETELLING_METRICS,
     METRICS,
     MOTION_METRICS,
     PICTURE_METRICS,
@@ -19,6 +20,8 @@ from ofasys_lite.metrics.score import FEWEST_GROUPS, Margin, Score, Statistics, 
 
 __all__ = [
     "FEWEST_GROUPS",
+    "FORETELLERS",
+    "FORETELLING_METRICS",
     "METRICS",
     "MOTION_METRICS",
     "PICTURE_METRICS",

@@ -20,6 +20,7 @@ from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, DataError, listed, nearest
 from ofasys_lite.metrics import (
     boxes,
+    foretelling,
     motions,
     nearest_caption,
     ocr,
@@ -46,7 +47,7 @@ _FUNCTIONS: tuple[MetricFunction, ...] = (
     *(boxes.detection_f1, boxes.mean_iou, nearest_caption.caption_retrieval, nearest_caption.nearest_caption),
     *(nearest_caption.nearest_label, ocr.ocr_accuracy, ocr.ocr_cer, pictures.pixel_mse, sounds.mcd, sql.sql_execution),
     *(motions.motion_error, rankings.recall_at_1, rankings.recall_at_5, rankings.recall_at_10),
-    *(rankings.mrr_at_10, rankings.ndcg_at_10),
+    *(rankings.mrr_at_10, rankings.ndcg_at_10, foretelling.bits_per_byte),
     *(structures.record_f1, structures.slot_f1, structures.struct_exact, structures.sudoku_solved, texts.accuracy),
     *(texts.bleu, texts.cer, texts.chrf, texts.exact_match, texts.macro_f1, texts.per, texts.token_accuracy, texts.wer),
 )
@@ -61,6 +62,9 @@ SOUND_METRICS = ("mcd",)
 #: Metrics of clips of motion.
 MOTION_METRICS = ("motion_error",)
 
+
+#: Metrics of what a model pays for the reference, the first one that of a line that reads nothing.
+FORETELLING_METRICS = ("bits_per_byte",)
 
 #: Metrics of rankings, and how many names each looks at; the first one is the headline of a line with `<->`.
 RANK_METRICS: Mapping[str, int] = MappingProxyType(

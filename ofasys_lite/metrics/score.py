@@ -171,11 +171,15 @@ class Margin:
 def normalised(score: Score) -> float:
     """The score in [0, 1], higher is better: points / 100, dB / 40, errors as 1 - these, cut at both ends.
 
+    Of bits per byte the (geometric) mean probability of a byte.
+
     Example:
         >>> normalised(Score("wer", 0.25, 0.2, 0.3, 10, 10, "errors per word", higher_is_better=False))
         0.75
     """
     if math.isnan(score.value):
         return 0.0
+    if score.unit == "bits per byte":
+        return float(2.0 ** -max(0.0, score.value))
     value = score.value / {"points": 100, "dB": 40}.get(score.unit, 1)
     return min(1.0, max(0.0, value if score.higher_is_better else 1 - value))

@@ -14,7 +14,7 @@ from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import combined, spread
 from ofasys_lite.errors import DataError, WriteError
-from ofasys_lite.metrics import Training, copied_column, fit_predict
+from ofasys_lite.metrics import FORETELLING_METRICS, Training, copied_column, fit_predict
 from ofasys_lite.metrics.values import as_box
 from ofasys_lite.plan.segments import GroupSegment
 from ofasys_lite.preprocess import kinds
@@ -141,6 +141,10 @@ def _answer(
         beside = train.light(train.source.row(i)) if name == "best_constant" else {}  # metrics may look at them
         train_rows.append({**beside, **_values(train, i, inputs), judge.column: target})
     test_rows = [_values(test, i, inputs) for i in numbers]
+    if judge.metric.name in FORETELLING_METRICS:
+        test_rows = [
+            {**row, judge.column: _reference(judge, test, i)} for row, i in zip(test_rows, numbers, strict=True)
+        ]
     if name == "label_blind_box":
         scenes = _scenes(judge, test)
         for row, i in zip(test_rows, numbers, strict=True):
@@ -166,6 +170,14 @@ def _target(judge: Judge, rows: TaskRows, i: int) -> Any:
     value = rows.value(i, judge.column)
     row = rows.source.row(i) if value is MISSING else {judge.column: value}
     return judge.reference(row, rows.source.base or None)
+
+
+def _reference(judge: Judge, rows: TaskRows, i: int) -> Any:
+    """The reference of a row that is judged; None where it cannot be read, and is left out later."""
+    try:
+        return _target(judge, rows, i)
+    except DataError:
+        return None
 
 
 def _scenes(judge: Judge, rows: TaskRows) -> dict[str, list[dict[str, Any]]]:

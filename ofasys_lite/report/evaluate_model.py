@@ -13,7 +13,6 @@ from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource, spread
 from ofasys_lite.errors import DataError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
-from ofasys_lite.generalist.predicting import predict
 from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.metrics import evaluate_metric
 from ofasys_lite.plan.segments import SlotSegment
@@ -21,6 +20,7 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
+from ofasys_lite.report.foretold import told
 from ofasys_lite.report.judge import RankJudge, judges
 from ofasys_lite.report.predictions import items_of, scored
 from ofasys_lite.report.results import Answers, RefusedRow, RunResults, Said, Sample, SampleInput, TaskResult, Told
@@ -190,7 +190,7 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
                 progress(task, min(total, before + done), total)
 
         reasons: dict[int, str] = {}
-        found = predict(model, [request for _, request, _ in block], tell, True, bf16, reasons)
+        found = told(model, opened.judges, [request for _, request, _ in block], tell, bf16, reasons)
         for number, ((i, request, references), prediction) in enumerate(zip(block, found, strict=True)):
             if prediction is None:
                 reason = reasons.get(number, "cannot be read").removeprefix(f"task {task}, id {request.id}: ")
@@ -198,9 +198,9 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
                 continue
             kept.append(i)
             rows.append(opened.rows.light(request.row))
-            for place, judge in enumerate(opened.judges):
-                sides[0][place].append(judge.answer(prediction))
-                sides[1][place].append(references[place])
+            for place, reference in enumerate(references):
+                sides[0][place].append(prediction[place])
+                sides[1][place].append(reference)
     if progress is not None:
         progress(task, total, total)
     return Predicted(tuple(kept), tuple(sides[0]), tuple(sides[1]), rows, tuple(refused))

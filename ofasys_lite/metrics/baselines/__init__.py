@@ -10,13 +10,22 @@ from collections.abc import Callable, Sequence
 
 from ofasys_lite.cards.classes import load_function
 from ofasys_lite.errors import CardError, did_you_mean
-from ofasys_lite.metrics.baselines import chosen, constant, motions, nearest, next_names, picture_answers, textual
+from ofasys_lite.metrics.baselines import (
+    byte_models,
+    chosen,
+    constant,
+    motions,
+    nearest,
+    next_names,
+    picture_answers,
+    textual,
+)
 from ofasys_lite.metrics.baselines.problem import Problem
 from ofasys_lite.metrics.baselines.rankings import RANKINGS
 from ofasys_lite.metrics.score import Row, Value
 from ofasys_lite.preprocess import kinds
 
-__all__ = ["baseline_kind", "baseline_names", "copied_column", "fit_predict"]
+__all__ = ["FORETELLERS", "baseline_kind", "baseline_names", "copied_column", "fit_predict"]
 
 Baseline = Callable[[Problem], list[Value]]
 _FUNCTIONS: tuple[Baseline, ...] = (
@@ -24,11 +33,12 @@ _FUNCTIONS: tuple[Baseline, ...] = (
     *(constant.label_blind_box, constant.majority, constant.mean_box, constant.random_target, constant.unigram),
     *(picture_answers.common_image, picture_answers.mean_fill, picture_answers.mean_image),
     *(motions.mean_clip, nearest.nearest_turn, textual.bigram_infill, textual.question_only),
+    *(byte_models.byte_trigram, byte_models.byte_unigram),
     *(next_names.most_popular, next_names.latest, next_names.next_of_last),
 )
 _CLASSICAL: tuple[Baseline, ...] = (
     *(nearest.nearest_audio, nearest.nearest_pixels, nearest.nearest_tfidf, textual.letter_phones),
-    next_names.item_knn,
+    *(byte_models.byte_fivegram, next_names.item_knn),
 )
 _TRIVIAL = {"random_image": constant.random_target, **{each.__name__: each for each in _FUNCTIONS}}
 _REFERENCE = {each.__name__: each for each in _CLASSICAL}
@@ -39,6 +49,8 @@ _NEEDS_KIND = {
     "mean_clip": kinds.NUMBERS,
     **dict.fromkeys(("most_popular", "latest", "next_of_last", "item_knn"), kinds.RANKING),
 }
+#: What foretells texts, and answers nothing: its values are bits, and it looks at the targets of the test rows.
+FORETELLERS = ("byte_unigram", "byte_trigram", "byte_fivegram")
 _NEEDS_INPUT = {
     **dict.fromkeys(("nearest_pixels", "mean_fill"), kinds.PICTURE),
     **{"nearest_audio": kinds.SOUND, "nearest_tfidf": kinds.TEXT, "nearest_turn": kinds.TEXT, "copy": kinds.TEXT},

@@ -32,7 +32,7 @@ class Problem:
 
     Attributes:
         train_rows: Rows to learn from, as dicts of plain values.
-        test_rows: Rows to answer; their target column is never looked at.
+        test_rows: Rows to answer; their target column is never looked at, but by what foretells it.
         target_kind: Kind of its values (`preprocess.kinds`).
         metric: Name of the metric that judges the task, for baselines that are chosen by it on the training rows.
         higher: Whether more is better, where the metric does not say it itself.
