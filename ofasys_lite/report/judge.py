@@ -31,6 +31,7 @@ from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, walk
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.linear import without_none
+from ofasys_lite.report.foretelling import check_foretelling, may_be_foretold
 
 #: Metric of a group; a slot's is its modality's.
 _GROUP_METRICS = {kinds.DETECTION: "detection_f1", kinds.STRUCT: "struct_exact"}
@@ -230,7 +231,7 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
             )
         if not metric.baselines:
             metric = replace(metric, baselines=_baselines(plan, kind, metric.name))
-        _check_foretelling(card, metric, targets[column])
+        check_foretelling(card, metric, targets[column], kind)
         found.append(Judge(metric, targets[column], column, kind, higher))
     return tuple(found)
 
@@ -282,27 +283,6 @@ def wrong_judges(cards: Sequence[TaskCard], modalities: Mapping[str, ModalityCar
     return errors
 
 
-def _check_foretelling(card: TaskCard, metric: MetricSpec, segment: SlotSegment | GroupSegment) -> None:
-    """Raises CardError where a text cannot be foretold, or is held against what answers instead of foretelling."""
-    foretells = metric.name in FORETELLING_METRICS
-    if foretells and not _foretold(segment):
-        message = f"task {card.name}: metric `{metric.name}` judges free text that is learned token by token"
-        raise CardError(message, help="accuracy judges a closed set; texts in groups have struct_exact")
-    for name in (*metric.baselines, *metric.references):
-        if (name in FORETELLERS) != foretells and "." not in name:
-            known = [n for n in FORETELLERS if foretells] or ["majority", "best_constant", "nearest_tfidf"]
-            does = "foretells texts" if name in FORETELLERS else "answers, and foretells nothing"
-            message = f"task {card.name}: baseline `{name}` {does}, and `{metric.name}` judges the other"
-            raise CardError(message, help=f"beside it stand {', '.join(known)}")
-
-
-def _foretold(segment: SlotSegment | GroupSegment) -> bool:
-    """Whether it is free text whose tokens are learned one by one."""
-    if isinstance(segment, GroupSegment) or segment.closed is not None or _kind(segment) != kinds.TEXT:
-        return False
-    return bool(segment.tokens and [loss.name for loss in segment.losses] == ["cross_entropy"])
-
-
 def _targets(plan: Plan) -> dict[str, SlotSegment | GroupSegment]:
     """Learned slots and groups right of the arrow, by column."""
     found: dict[str, SlotSegment | GroupSegment] = {}
@@ -343,7 +323,11 @@ def _default(plan: Plan, segment: SlotSegment | GroupSegment, modalities: Mappin
     else:
         # a text that is one of a set is right or wrong; a free one is more or less right
         name = "accuracy" if segment.closed is not None else modalities[segment.modality].metric or "exact_match"
-        if _foretold(segment) and not slot_class(segment).goes_on and not any(map(walk, plan.templates[0].read)):
+        if (
+            may_be_foretold(segment, kind)
+            and not slot_class(segment).goes_on
+            and not any(map(walk, plan.templates[0].read))
+        ):
             name = FORETELLING_METRICS[0]  # nothing is read that an answer could depend on
         column = segment.column
     baselines = _baselines(plan, kind, name)
