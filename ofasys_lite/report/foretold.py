@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.errors import DataError
@@ -68,6 +67,8 @@ def foretold(
 
     Where what is written goes on from what the row has (the turns of a conversation), the last text counts: the answer.
     """
+    import torch
+
     found: list[float | DataError] = []
     kept = list[tuple[int, Example, npt.NDArray[np.bool_]]]()
     for number, request in enumerate(requests):
