@@ -65,6 +65,7 @@ _SEARCHED = (
     AttributeSpec("n_best", "int", 1, default=1),
     AttributeSpec("length_penalty", "float", 0, 10, default=1.0),
     AttributeSpec("exact", "flag", default=False),
+    AttributeSpec("renormalize", "flag", default=True),
     *_DRAWN,
     AttributeSpec("diversity", "float", 0, 0.99, default=0.0),
     AttributeSpec("no_repeat_ngram", "int", 0, default=0),

@@ -25,6 +25,8 @@ class DecodeOptions:
         n_best: Hypotheses returned by `beam`, at most `beam`.
         length_penalty: alpha of score = sum of log probabilities / chosen ids ** alpha; 0 compares sums.
         exact: `beam` goes on until no live hypothesis can beat the finished ones at any length, not only at its own.
+        renormalize: Log probabilities are over the ids that are legal at a place, and ids that are forced cost nothing;
+            without, they are over all ids, and every id counts (fairseq, transformers).
         temperature: Divides the scores of `sample`. This, `top_k` and `top_p` are one number, or for codes one for each
             depth.
         top_k: `sample` draws among the k best legal ids; 0 among all.
@@ -54,6 +56,7 @@ class DecodeOptions:
     n_best: int = 1
     length_penalty: float = 1.0
     exact: bool = False
+    renormalize: bool = True
     temperature: float | tuple[float, ...] = 1.0
     top_k: int | tuple[int, ...] = 0
     top_p: float | tuple[float, ...] = 1.0

@@ -40,6 +40,7 @@ class Asked:
         top_k: Draw among the k best; 0 among all.
         top_p: Draw among the best that hold this probability.
         draw: Uniform number of [0, 1) that decides the draw.
+        over_all: Log probabilities are over the whole vocabulary, not over what is legal.
     """
 
     row: int
@@ -50,6 +51,7 @@ class Asked:
     top_k: int = 0
     top_p: float = 1.0
     draw: float = 0.0
+    over_all: bool = False
 
 
 #: Per asked row: (id, log probability) pairs, best first; one pair for a draw.
@@ -75,10 +77,10 @@ class Ranker:
 
     def rank(self, states_BD: Tensor, asked: Sequence[Asked]) -> Ranked:
         """The wanted ids of every asked row, scored with as few ids of the vocabulary as is worth it."""
-        narrow = [i for i, a in enumerate(asked) if a.legal.count <= NARROW]
+        narrow = [i for i, a in enumerate(asked) if a.legal.count <= NARROW and not a.over_all]
         if not narrow or len(narrow) == len(asked):
             return self._group(states_BD, asked, not narrow)
-        wide = [i for i, a in enumerate(asked) if a.legal.count > NARROW]
+        wide = [i for i, a in enumerate(asked) if a.legal.count > NARROW or a.over_all]
         found: Ranked = [[] for _ in asked]
         for places, whole in ((narrow, False), (wide, True)):
             if places:
@@ -90,11 +92,14 @@ class Ranker:
     def _group(self, states_BD: Tensor, group: Sequence[Asked], whole: bool) -> Ranked:
         rows = [a.row for a in group]
         device = states_BD.device
-        states_RD = states_BD
+        states_RD, sums_R1 = states_BD, None
         if rows != list(range(states_BD.shape[0])):
             states_RD = states_BD.index_select(0, moved(torch.tensor(rows), device))
         if whole:
             scores_RW, ids = self.session.scores(states_RD, None).float(), None
+            if any(a.over_all for a in group):
+                all_R1 = moved(torch.tensor([[a.over_all] for a in group]), device)
+                sums_R1 = torch.where(all_R1, scores_RW.logsumexp(-1, keepdim=True), float("nan"))
             self._forbid(scores_RW, group)
         else:
             distinct = tuple(dict.fromkeys([a.legal for a in group]))
@@ -105,7 +110,7 @@ class Ranker:
                 scores_RW.masked_fill_(~legal_RW, _ILLEGAL)
         if any(a.banned for a in group):
             scores_RW = _without_banned(scores_RW, group, ids)
-        return _choose(scores_RW, group, ids)
+        return _choose(scores_RW, group, ids, sums_R1)
 
     def _union(self, distinct: tuple[Allowed, ...], device: torch.device) -> _Union:
         """All ids of `distinct`; the same tensor object for the same sets, so that a session can keep its rows."""
@@ -144,9 +149,15 @@ def _without_banned(scores_RW: Tensor, group: Sequence[Asked], ids: Ids | None) 
     return scores_RW.index_put(index, scores_RW.new_full((), _ILLEGAL))
 
 
-def _choose(scores_RW: Tensor, group: Sequence[Asked], ids: Ids | None) -> Ranked:
-    """Best ids of ranked rows in one top-k, draws in one go for rows with equal settings."""
+def _choose(scores_RW: Tensor, group: Sequence[Asked], ids: Ids | None, sums_R1: Tensor | None) -> Ranked:
+    """Best ids of ranked rows in one top-k, draws in one go for rows with equal settings.
+
+    Args:
+        sums_R1: Logarithms of what the probabilities of a row sum to, NaN where they sum over what is legal.
+    """
     log_RW = scores_RW.log_softmax(-1)
+    if sums_R1 is not None:
+        log_RW = torch.where(sums_R1.isnan(), log_RW, scores_RW - sums_R1)
     wanted = min(max(a.best for a in group), log_RW.shape[1])
     found: Ranked = [[] for _ in group]
     if wanted:

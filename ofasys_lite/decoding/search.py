@@ -3,8 +3,8 @@
 Every sample has its own automaton and options. A row whose next id is forced is not scored; a row whose rest is forced,
 or that is over, is dropped. Log probabilities are renormalised over the ids that are legal at that place (automaton,
 length limits and repeated n-grams taken together): a closed answer's score is its probability within the set, and a
-forced id costs nothing. Score of a hypothesis: sum / chosen ids ** length_penalty, as fairseq and transformers have it,
-so published settings carry over; only ids that were a choice count as length.
+forced id costs nothing (but where `renormalize` is off). Score of a hypothesis: sum / chosen ids ** length_penalty, as
+fairseq and transformers have it, so published settings carry over; only ids that were a choice count as length.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ofasys_lite.errors import ShapeError
 from ofasys_lite.model import moved
 from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, CONTROLS
 
-START = CONTROL_IDS["start"]
+_START = CONTROL_IDS["start"]
 GREEDY = DecodeOptions()
 
 
@@ -109,6 +109,7 @@ def decode(
     options: DecodeOptions | Sequence[DecodeOptions] = GREEDY,
     keys: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
+    start: int = _START,
 ) -> list[Hypothesis]:
     """The best hypothesis of every sample, in order; each is legal and complete.
 
@@ -119,6 +120,7 @@ def decode(
         keys: A number per sample that its draws depend on, beside the seed (its place if None): the draws of a sample
             do not depend on what it is batched with.
         device: Where ids and positions are made.
+        start: The id that every row is fed first.
 
     Raises:
         ShapeError: Samples, options and keys do not agree in number.
@@ -128,7 +130,7 @@ def decode(
     for number, sample_ in enumerate(samples):
         row = _Row(number, sample_.automaton.start, [])
         tail = sample_.automaton.forced(row.state)
-        if tail is None:
+        if tail is None or (tail and not sample_.options.renormalize):
             rows.append(row)
             first.extend(range(place, place + sample_.live))
         else:
@@ -138,7 +140,7 @@ def decode(
         session.select(torch.tensor(first))
     ranker = Ranker(session)
     while rows:
-        rows = _step(session, ranker, samples, rows, device)
+        rows = _step(session, ranker, samples, rows, device, start)
     return [_best(session, s, device) for s in samples]
 
 
@@ -158,7 +160,7 @@ def _samples(
 
 
 def _step(
-    session: Session, ranker: Ranker, samples: list[_Sample], rows: list[_Row], device: torch.device | str
+    session: Session, ranker: Ranker, samples: list[_Sample], rows: list[_Row], device: torch.device | str, start: int
 ) -> list[_Row]:
     """Feeds every live row once; the rows that live on."""
     firsts, fed = list[int](), list[tuple[int, int, int, int]]()
@@ -167,7 +169,7 @@ def _step(
         sample_, (node, offset) = samples[row.sample], row.state
         firsts.append(len(fed))
         at = (offset, offset, offset) if node.relative is None else sample_.automaton.position(row.state)
-        fed += [(row.ids[-1] if row.ids and row.wrote is None else START, *at)] * sample_.live
+        fed += [(row.ids[-1] if row.ids and row.wrote is None else start, *at)] * sample_.live
         coded = coded or row.wrote is not None or isinstance(node, CodesNode)
     number_of = {first: number for number, first in enumerate(firsts)}
     fed_B4 = torch.tensor(fed)
@@ -195,15 +197,15 @@ def _step(
     if coding is not None:
         choices |= set(written) - coding.given()
     parents, live = list[int](), list[_Row]()
-    start = 0
-    while start < len(rows):
-        end = start
-        while end < len(rows) and rows[end].sample == rows[start].sample:
+    begin = 0
+    while begin < len(rows):
+        end = begin
+        while end < len(rows) and rows[end].sample == rows[begin].sample:
             end += 1
-        for parent, row in _grow(samples[rows[start].sample], rows, range(start, end), candidates, choices):
+        for parent, row in _grow(samples[rows[begin].sample], rows, range(begin, end), candidates, choices):
             parents.append(parent)
             live.append(row)
-        start = end
+        begin = end
     if live and parents != list(range(len(rows))):
         kept = [firsts[p] + j for p in parents for j in range(samples[rows[p].sample].live)]
         session.select(torch.tensor(kept))
@@ -215,7 +217,8 @@ def _ask(sample_: _Sample, row: _Row, number: int) -> Asked | int:
     options, used = sample_.options, len(row.ids)
     least = sample_.automaton.given + options.min_length
     legal = row.state.node.within(least - used, sample_.limit - used)
-    if legal.single is not None:
+    over_all = not options.renormalize
+    if legal.single is not None and not over_all:
         return legal.single
     banned = _banned(row, options.no_repeat_ngram) if options.no_repeat_ngram else set[int]()
     if options.no_repeat:
@@ -225,16 +228,16 @@ def _ask(sample_: _Sample, row: _Row, number: int) -> Asked | int:
         left = legal.count - len(banned)
         if left == 0:
             banned = set()
-        elif left == 1:
+        elif left == 1 and not over_all:
             return next(int(i) for i in legal.ids if int(i) not in banned)
     if sample_.rng is None:
         # twice the width: half of them may end here
         best = 1 if sample_.width == 1 else 2 * sample_.width
-        return Asked(number, legal, tuple(banned), best)
+        return Asked(number, legal, tuple(banned), best, over_all=over_all)
     draw = float(sample_.rng.random())
     # ids have one depth
     how = (at_depth(options.temperature, 0), at_depth(options.top_k, 0), at_depth(options.top_p, 0))
-    return Asked(number, legal, tuple(banned), 0, *how, draw)
+    return Asked(number, legal, tuple(banned), 0, *how, draw, over_all)
 
 
 def _banned(row: _Row, size: int) -> set[int]:
@@ -278,6 +281,8 @@ def _grow(
         row = _Row(old.sample, automaton.step(old.state, id), [*old.ids, id], total, chosen, wrote)
         node = row.state.node
         tail = node.tail() if node.shortest == node.longest else None
+        if tail and not sample_.options.renormalize:
+            tail = None
         if tail is None:
             live.append((number, row))
         else:

@@ -25,6 +25,7 @@ from ofasys_lite.model import ModelConfig, pick_device
 from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
 from ofasys_lite.plan.codecs import MODEL_KEYS, adapter_facts, codec_slots, with_codecs
+from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import EXPORT, ROWS
 from ofasys_lite.version import __version__
@@ -162,7 +163,7 @@ def load(path: str | Path, device: str | torch.device = "auto") -> Export:
     place = pick_device(device)
     folder = _find(path)
     config = _read_config(current(folder, "config.json"))
-    vocabulary = Vocabulary.load(folder)
+    vocabulary = load_vocabulary(folder)
     try:
         model = _described(config, vocabulary)
     except OfasysError as error:

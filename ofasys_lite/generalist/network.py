@@ -142,9 +142,10 @@ class Network(nn.Module):
             raise CheckpointError(f"a vocabulary of {rows} rows is smaller than the {len(old)} rows trained")
         if rows > len(old):
             fresh = torch.empty(rows - len(old), old.shape[1], device=old.device, dtype=old.dtype)
-            nn.init.normal_(fresh, std=0.0 if zeros else TABLE_STD)
+            nn.init.normal_(fresh, std=0.0 if zeros else self.text.deviation)
             self.embedding.weight = nn.Parameter(torch.cat([old.detach(), fresh]))
             self.embedding.num_embeddings = rows
+            self.text.grow(rows)
 
     def know(self, vocabulary: Vocabulary) -> None:
         """Vectors of names know their words, where the vocabulary says so; of rows that were appended, too."""
@@ -194,7 +195,7 @@ class Network(nn.Module):
 
     def encode(self, source: Stream) -> Tensor:
         """(S, D) states of the source stream."""
-        return self.body.encode(self.embed(source), source.positions_S3, source.lengths)
+        return self.body.encode(self.embed(source), source.positions_S3, source.lengths, source.runs)
 
     def decode(self, batch: Batch, states_SD: Tensor, taps: Taps | None = None) -> Tensor:
         """(T, D) states of the target stream; `taps` are called behind layers of the decoder."""
@@ -207,6 +208,8 @@ class Network(nn.Module):
             cross_lengths=batch.cross,
             causal_rows=batch.causal_rows,
             taps=taps,
+            runs=batch.target.runs,
+            source_runs=batch.source.runs,
         )
 
     def coder(self, name: str) -> CodesAdapter:
@@ -306,7 +309,7 @@ class NetworkSession:
     def __init__(self, network: Network, source: Stream, states_SD: Tensor, steps: int | None = None) -> None:
         self.network, self.text, self.steps = network, network.text, steps
         self.scores, self.vectors = self.text.scores, self.text.lookup
-        self.cache = network.body.start(states_SD, source.positions_S3, source.lengths, steps)
+        self.cache = network.body.start(states_SD, source.positions_S3, source.lengths, steps, source.runs)
         self._scorers: dict[str, list[Score] | None] = {}
 
     def advance(self, ids_B: Tensor, positions_B3: Tensor, codes: CodeStep | None = None) -> Tensor:

@@ -199,7 +199,8 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
             steps = max((len(c.positions) for i in drawing for _, c in codes_in(constraints[i])), default=None)
             asked = {i: _Asked(constraints[i], options[i], keys[i], range(first[i], first[i + 1])) for i in live}
             with tensor_cores(model.device):
-                found = _written(network, sources, asked, None if bf16 else steps)
+                start = model.vocabulary.control("start")
+                found = _written(network, sources, asked, None if bf16 else steps, start)
             if drawing:
                 rendering = Rendering(network)
                 for i in drawing:
@@ -231,7 +232,9 @@ class _Asked:
 _Found = list[tuple[dict[str, Any], float]]
 
 
-def _written(network: Network, sources: Sources, asked: Mapping[int, _Asked], steps: int | None) -> dict[int, _Found]:
+def _written(
+    network: Network, sources: Sources, asked: Mapping[int, _Asked], steps: int | None, start: int
+) -> dict[int, _Found]:
     """What is written of every sample: from left to right, or all at once by the adapter that its constraint names.
 
     Args:
@@ -250,7 +253,7 @@ def _written(network: Network, sources: Sources, asked: Mapping[int, _Asked], st
         alike = replace(what, given=()) if isinstance(what, Codes) else what
         together.setdefault((key, alike, replace(each.options, seed=0)), []).append(i)
     if walked:
-        found.update(zip(walked, _walked(network, sources, [asked[i] for i in walked], steps), strict=True))
+        found.update(zip(walked, _walked(network, sources, [asked[i] for i in walked], steps, start), strict=True))
     for (key, what, _), members in together.items():
         given = [whole for i in members if (whole := whole_in(asked[i].constraint)) is not None]
         wanted = [
@@ -267,7 +270,7 @@ def _written(network: Network, sources: Sources, asked: Mapping[int, _Asked], st
 
 
 def _walked(
-    network: Network, sources: Sources, asked: Sequence[_Asked], steps: int | None
+    network: Network, sources: Sources, asked: Sequence[_Asked], steps: int | None, start: int
 ) -> list[list[tuple[dict[str, Any], float]]]:
     """What is written from left to right, each sample under its automaton."""
     rows = [row for each in asked for row in each.sequences]
@@ -276,7 +279,7 @@ def _walked(
         session.select(torch.tensor(rows))
     automata = [compile(each.constraint) for each in asked]
     options, keys = [each.options for each in asked], [each.key for each in asked]
-    done = decode(session, automata, options, keys, sources.states_SD.device)
+    done = decode(session, automata, options, keys, sources.states_SD.device, start)
     return [
         # with `n_best` the first of them is the hypothesis itself
         [(automaton.split(h.ids), h.score) for h in (hypothesis, *hypothesis.n_best)]

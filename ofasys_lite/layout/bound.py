@@ -28,7 +28,7 @@ from ofasys_lite.plan.segments import (
 )
 from ofasys_lite.preprocess.base import Piece, Preprocess, RowContext
 from ofasys_lite.preprocess.closed import closed_sequences
-from ofasys_lite.preprocess.vocabulary import VECTOR, Vocabulary
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, VECTOR, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,13 @@ class Binder:
             term = self._term(f"{group_key(segment)}:next", "token") if learned else None
             return BoundGroup(segment, target, tuple(self._side(side, target) for side in segment.alternatives), term)
         key = segment.tool_key
+        for loss in segment.losses:
+            if self.objectives[key, loss].own_mask and self.vocabulary.control("mask") != CONTROL_IDS["mask"]:
+                raise CheckpointError(
+                    f"task {self.plan.task}: `loss={loss.name}` hides text behind this package's own mask row, and "
+                    "these weights have another one",
+                    help="leave the loss out, or hide text with mask_ratio= and write it in a target",
+                )
         learns = tuple((self._objective(segment, loss), self._learns(segment, loss)) for loss in segment.losses)
         span = option(segment.options, "mask_style") == "mass" and bool(option(segment.options, "mask_ratio"))
         judged = self._judges(segment) if segment.learned else ()

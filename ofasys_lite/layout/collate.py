@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from ofasys_lite.layout.learned import Learned, LearnedPiece, LossKey, Objective, StreamSide, Term
 from ofasys_lite.layout.pack import Batch, Example, Part, Side, Stream
-from ofasys_lite.preprocess.base import Piece
+from ofasys_lite.preprocess.base import Grid, Piece
 from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 Ints = npt.NDArray[np.int64]
-#: What the first row of a causal sequence holds.
-_OPENING = Piece.of_ids([CONTROL_IDS["start"]])
+_START = CONTROL_IDS["start"]
+#: What the first row of a causal sequence holds, but where weights of others open it with another row.
+_OPENING = Piece.of_ids([_START])
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -89,6 +90,7 @@ class _Stream:
     row: int = 0
     lengths: list[int] = field(default_factory=list)
     positions: list[Ints] = field(default_factory=list)
+    runs: list[tuple[int, Grid | None]] = field(default_factory=list)
     causal_rows: int = 0
 
     def stream(self) -> Stream:
@@ -107,7 +109,7 @@ class _Stream:
                 )
             )
         positions = np.concatenate(self.positions) if self.positions else np.zeros((0, 3), dtype=np.int64)
-        return Stream(positions, tuple(self.lengths), tuple(parts))
+        return Stream(positions, tuple(self.lengths), tuple(parts), tuple(self.runs))
 
     def add(self, sequence: Side, sample: int) -> int:
         """Appends one sequence of sample number `sample`; returns its number of rows."""
@@ -123,7 +125,8 @@ class _Stream:
             return 0
         start, end = 0, self.row + total
         if causal:
-            self._hold(_OPENING, np.array([self.row]), 1)
+            opening = _OPENING if sequence.opening == _START else Piece.of_ids([sequence.opening])
+            self._hold(opening, np.array([self.row]), 1)
         for index, (piece, count) in enumerate(zip(pieces, counts, strict=True)):
             if not count:
                 continue
@@ -145,6 +148,7 @@ class _Stream:
             for item in own:
                 self.learning.add(item, piece, rows, self.side, place, sample, causal or self.side == "source")
         self.lengths.append(total)
+        self.runs += _runs(pieces, counts)
         if causal:
             self.causal_rows = self.row
         return total
@@ -156,3 +160,17 @@ class _Stream:
         before = self.counts.get(piece.adapter, 0)
         self.counts[piece.adapter] = before + count
         return len(held) - 1, before
+
+
+def _runs(pieces: Sequence[Piece], counts: Sequence[int]) -> list[tuple[int, Grid | None]]:
+    """What counts its places from 0: neighbouring pieces of token ids together, else each piece."""
+    found: list[tuple[int, Grid | None]] = []
+    joined = False
+    for piece, count in zip(pieces, counts, strict=True):
+        tokens = "ids" in piece.arrays
+        if count and tokens and joined:
+            found[-1] = (found[-1][0] + count, None)
+        elif count:
+            found.append((count, piece.grid))
+        joined = tokens if count else joined
+    return found

@@ -17,6 +17,7 @@ from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.bound import Binder, Bound, BoundGroup, BoundSlot, BoundWords, RowState
 from ofasys_lite.layout.costs import row_lengths
+from ofasys_lite.layout.framing import framed
 from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.layout.objectives import TOKENS, judged_targets
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
@@ -26,7 +27,7 @@ from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, S
 from ofasys_lite.plan.segments import LossSpec, Plan, SlotSegment, ToolKey, walk, written_together
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess
 from ofasys_lite.preprocess.media import naming
-from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, Vocabulary
+from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 #: Most elements of a group in decoding where the line gives no bound.
 _MOST = 64
@@ -58,6 +59,7 @@ class ExampleMaker:
         self._templates = [binder.template(t) for t in plan.templates]
         self._pairs = binder.pairs()
         self._terms = tuple(binder.terms)
+        self._opening = vocabulary.control("start")
         self._judged = any(part.judged for side in self._templates[0].targets for part in _slots(side))
         self._preferring = any(slot.rejected is not None for slot in plan.target_slots())
         # boxes are bins of the image's own size; other lines need not look at it
@@ -102,7 +104,7 @@ class ExampleMaker:
                     state.masked = source.masked
                     for part in side:
                         self._lay(state, part, row)
-                    targets.append(Target(tuple(state.pieces), tuple(state.learned), causal))
+                    targets.append(Target(tuple(state.pieces), tuple(state.learned), causal, self._opening))
                     further += state.further
             if self._preferring:
                 targets = with_contents([piece for side in sides for piece in side.pieces], targets)
@@ -133,7 +135,7 @@ class ExampleMaker:
                 if state.objectives:
                     state.learned.append(Learned(len(state.pieces), objective, (term,), content))
                 state.pieces.append(ending)
-            found.append(Side(tuple(state.pieces), tuple(state.learned)))
+            found.append(framed(state.pieces, state.learned, self.vocabulary.around))
         return tuple(found)
 
     def contents(self, row: Mapping[str, Any]) -> tuple[int, ...]:
@@ -200,7 +202,7 @@ class ExampleMaker:
             self._group(state, part, row)
 
     def _control(self, name: str) -> Piece:
-        return Piece.of_ids([CONTROL_IDS[name]])
+        return Piece.of_ids([self.vocabulary.control(name)])
 
     def _slot(self, state: RowState, part: BoundSlot, row: Any) -> None:
         slot, target = part.slot, part.target
@@ -328,7 +330,7 @@ class ExampleMaker:
         if isinstance(found, Whole):
             found = replace(found, learned=tuple((loss.name, loss.options) for loss in slot.losses))
         if slot.optional:
-            found = Optional(found, CONTROL_IDS["present"], CONTROL_IDS["absent"])
+            found = Optional(found, self.vocabulary.control("present"), self.vocabulary.control("absent"))
         return Slotted(slot.key, found)
 
     def _forced(self, part: BoundSlot | BoundGroup, state: RowState) -> Constraint:
@@ -347,8 +349,8 @@ class ExampleMaker:
         bounds = [b for b in (group.most, group.cut) if b is not None]
         repeat = Repeat(
             alternatives=tuple(self._series(a, state) for a in part.alternatives),
-            openers=tuple(CONTROL_IDS[opener(group, i)] for i in range(len(group.alternatives))),
-            end=CONTROL_IDS["end"],
+            openers=tuple(self.vocabulary.control(opener(group, i)) for i in range(len(group.alternatives))),
+            end=self.vocabulary.control("end"),
             least=group.least,
             most=max(group.least, min(bounds) if bounds else _MOST),
         )
@@ -372,10 +374,9 @@ class ExampleMaker:
         slot, known = part.slot, state.context(part.slot, state.row, True)
         if isinstance(ids, Rendered):
             return part.tool.decode(ids.array, slot.options, known)
-        if ids is None or (slot.optional and len(ids) and ids[0] == CONTROL_IDS["absent"]):
+        if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):
             return None
-        ids = ids[1:] if slot.optional else ids
-        return part.tool.decode(np.asarray(ids, dtype=np.int64), slot.options, known)
+        return part.tool.decode(np.asarray(ids[int(slot.optional) :], dtype=np.int64), slot.options, known)
 
     def _group_values(self, part: BoundGroup, elements: Any, state: RowState) -> dict[str, Any]:
         group, found = part.group, list[Any]()

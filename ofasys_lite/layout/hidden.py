@@ -64,6 +64,7 @@ class MaskedTokens(Hidden):
     """
 
     head: ClassVar[str | None] = TOKEN_ADAPTER
+    own_mask: ClassVar[bool] = True
 
     def prepare(
         self, piece: Piece, read: Callable[[str], Piece], rng: np.random.Generator | None

@@ -119,6 +119,8 @@ class Objective:
     """
 
     #: Adapter whose head learns the rows; None for the one that the rows belong to.
+    #: It hides ids behind the mask row that our own vocabularies have.
+    own_mask: ClassVar[bool] = False
     head: ClassVar[str | None] = None
     #: One loss value for each piece, not for each row.
     piecewise: ClassVar[bool] = False

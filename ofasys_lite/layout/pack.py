@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.learned import Learned, LossRows, Term
 from ofasys_lite.preprocess.base import Grid, Piece
+from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 Ints = npt.NDArray[np.int64]
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -28,11 +29,13 @@ class Side:
         learned: What objectives learn of them.
         causal: Row t is fed element t - 1 and predicts element t, the last is never fed; else all rows see each other,
             and each stands for its own element (the source; mask-predict).
+        opening: The id that the first row of a causal sequence is fed.
     """
 
     pieces: tuple[Piece, ...]
     learned: tuple[Learned, ...] = ()
     causal: bool = False
+    opening: int = CONTROL_IDS["start"]
 
     @property
     def count(self) -> int:
@@ -103,11 +106,14 @@ class Stream:
     Attributes:
         positions_S3: (time, row, column) of each row; every sequence starts at 0.
         lengths: Rows per sequence, on the host.
+        runs: (rows, grid or None) of what counts its places from 0, where a model's places do not run on: neighbouring
+            pieces of token ids of a sequence, else a piece; on the host.
     """
 
     positions_S3: Any
     lengths: tuple[int, ...]
     parts: tuple[Part, ...]
+    runs: tuple[tuple[int, Grid | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

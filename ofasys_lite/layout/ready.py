@@ -26,6 +26,7 @@ from ofasys_lite.plan.decoding import uneven
 from ofasys_lite.plan.language import ALIGN_ADAPTER, ALIGN_PATH, TEXT_ADAPTER
 from ofasys_lite.plan.segments import ToolKey
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Context, Preprocess
+from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
 from ofasys_lite.preprocess.vocabulary import VECTOR, Vocabulary
 from ofasys_lite.writing import current
 
@@ -310,5 +311,5 @@ def _open_all(
 def _vocabulary_in(folder: Path) -> Vocabulary:
     for place in (folder, folder / "tokenizer", folder / "export"):
         if current(place, "vocabulary.json").exists():
-            return Vocabulary.load(place)
-    return Vocabulary.load(folder)
+            return load_vocabulary(place)
+    return load_vocabulary(folder)

@@ -91,13 +91,50 @@ def outside_graphs(function: _Attend, compiled: bool) -> _Attend:
     return kept
 
 
-def attend_parts(q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, parts: Parts) -> Tensor:
-    """Self-attention over a stream made of parts laid end to end."""
+def attend_parts(
+    q_QHC: Tensor, k_KGC: Tensor, v_KGC: Tensor, parts: Parts, biases: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Self-attention over a stream made of parts laid end to end.
+
+    Args:
+        biases: What is added to the scores of each sequence, (H, its rows, its rows).
+    """
+    if biases is not None:
+        causal = [part.causal for part in parts.each for _ in part.q_lengths]
+        lengths = [length for part in parts.each for length in part.q_lengths]
+        return attend_biased(q_QHC, k_KGC, v_KGC, lengths, causal, biases)
     if len(parts.each) == 1:
         return attend_within(q_QHC, k_KGC, v_KGC, parts.each[0])
     rows = [part.q_rows for part in parts.each]
     pieces = zip(*(x.split_with_sizes(rows) for x in (q_QHC, k_KGC, v_KGC)), parts.each, strict=True)
     return torch.cat([attend_within(q, k, v, part) for q, k, v, part in pieces])
+
+
+def attend_biased(
+    q_QHC: Tensor,
+    k_QGC: Tensor,
+    v_QGC: Tensor,
+    lengths: Sequence[int],
+    causal: Sequence[bool],
+    biases: Sequence[Tensor],
+) -> Tensor:
+    """(Q, H, C): self-attention with a bias (H, L, L) added to the scores of each sequence, by explicit products.
+
+    There is one back-end for all devices and lengths: kernels know no biases that are learned.
+    """
+    scale, repeat = q_QHC.shape[2] ** -0.5, q_QHC.shape[1] // max(1, k_QGC.shape[1])
+    q_QHC = q_QHC * scale
+    if repeat > 1:
+        k_QGC, v_QGC = k_QGC.repeat_interleave(repeat, 1), v_QGC.repeat_interleave(repeat, 1)
+    found = [q_QHC[:0]]
+    streams = zip(*(x.split_with_sizes(list(lengths)) for x in (q_QHC, k_QGC, v_QGC)), causal, biases, strict=True)
+    for q_LHC, k_LHC, v_LHC, masked, bias_HLL in streams:
+        scores_HLL = torch.bmm(q_LHC.transpose(0, 1), k_LHC.permute(1, 2, 0)) + bias_HLL.to(q_LHC.dtype)
+        if masked:
+            later_LL = torch.ones(scores_HLL.shape[1:], dtype=torch.bool, device=q_LHC.device).triu_(1)
+            scores_HLL = scores_HLL.masked_fill(later_LL, float("-inf"))
+        found.append(torch.bmm(scores_HLL.softmax(-1), v_LHC.transpose(0, 1)).transpose(0, 1))
+    return torch.cat(found)
 
 
 class _Nothing(torch.autograd.Function):

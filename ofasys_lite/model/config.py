@@ -8,8 +8,24 @@ from dataclasses import asdict, dataclass, fields
 from ofasys_lite.errors import CardError, check_choice, check_keys, check_types
 
 NORMS = ("rmsnorm", "layernorm")
-MLPS = ("swiglu", "gelu")
+NORM_PLACES = ("before", "after")
+#: Two factors, one of them through an activation: `swiglu`, `geglu`, `reglu`; the others are a linear layer, it, and
+#: a linear layer.
+GATED = ("swiglu", "geglu", "reglu")
+MLPS = ("swiglu", "gelu", "gelu_tanh", "relu", "silu", "geglu", "reglu")
+POSITIONS = ("rotary", "learned", "sinusoidal", "untied", "none")
+RELATIVES = ("none", "log", "t5")
+ENTRIES = ("plain", "norm", "kinds")
 LAYOUTS = ("interleaved", "blocks", "axial")
+_CHOICES = {
+    "norm": NORMS,
+    "norm_place": NORM_PLACES,
+    "mlp": MLPS,
+    "positions": POSITIONS,
+    "relative": RELATIVES,
+    "entry": ENTRIES,
+    "rotary_layout": LAYOUTS,
+}
 #: How, not what, a model computes: choices of a training, which belong to no export and may change on resume.
 SWITCHES = ("gradient_checkpointing", "compile_blocks")
 
@@ -27,9 +43,26 @@ class ModelConfig:
         ffn: Channels inside the feed-forward layer; None means 4 x width for gelu and 8/3 x width (to 64) for swiglu.
         norm: `rmsnorm` or `layernorm` (about three times faster on a CPU).
         norm_epsilon: What norms add to the variance.
-        mlp: `swiglu` or `gelu` (about 1.3 times faster on a CPU).
+        norm_place: `before` each sublayer, or `after` what it adds was added (post-norm, as in BART).
+        final_norm: Whether a norm stands behind the last block of a stack.
+        sublayer_norms: Whether what attention gives, and what stands within the feed-forward layer, is normed too, and
+            heads have gains (NormFormer, arXiv 2110.09456; OFASys).
+        mlp: `swiglu`, `gelu` (about 1.3 times faster on a CPU), or what weights of others need: `geglu` (with tanh),
+            `reglu`, `gelu_tanh`, `relu`, `silu`.
         bias: Whether linear layers and LayerNorms have biases.
         dropout: Probability with which what a sublayer adds is dropped in training.
+        query_gain: Factor of queries beside 1 / sqrt(channels); T5 has sqrt(channels).
+        positions: How rows know where they are: `rotary`; `learned` or `sinusoidal` rows added to what is embedded;
+            `untied`: learned rows whose products are added to the scores of all layers (TUPE, arXiv 2006.15595;
+            OFASys); `none`. All but `rotary` count from the start of each run of tokens, or of each grid.
+        places: Rows of the table of positions, and so the longest run of tokens.
+        grid_side: Most lines and columns of a grid that the encoder reads (`untied`), 0 for none.
+        relative: Biases of scores by distance within a run: `log`: a table per layer, and one for grids (OFASys);
+            `t5`: one table for all layers of a stack (T5, arXiv 1910.10683).
+        relative_buckets: Distances that are told apart, T5's or half of OFASys'.
+        relative_span: Distance from which all are one (T5); OFASys: its longest sequence.
+        entry: What is done to embedded rows: nothing (`plain`); a `norm`; a norm of each kind of rows, tokens or cells
+            of a grid, and in the encoder a vector that says the kind (`kinds`, OFASys).
         rotary_theta: Base of the rotary frequency ladder.
         rotary_sections: Pairs of channels that turn by time, row and column (M-RoPE, arXiv 2409.12191); they sum to
             half the head; None means a quarter for time and three eighths each for row and column.
@@ -52,9 +85,20 @@ class ModelConfig:
     ffn: int | None = None
     norm: str = "rmsnorm"
     norm_epsilon: float = 1e-6
+    norm_place: str = "before"
+    final_norm: bool = True
+    sublayer_norms: bool = False
     mlp: str = "swiglu"
     bias: bool = False
     dropout: float = 0.0
+    query_gain: float = 1.0
+    positions: str = "rotary"
+    places: int = 0
+    grid_side: int = 0
+    relative: str = "none"
+    relative_buckets: int = 0
+    relative_span: int = 0
+    entry: str = "plain"
     rotary_theta: float = 10000.0
     rotary_sections: tuple[int, int, int] | None = None
     rotary_layout: str = "interleaved"
@@ -67,8 +111,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_types("model", self)
         self._check_sizes()
-        for name, allowed in (("norm", NORMS), ("mlp", MLPS), ("rotary_layout", LAYOUTS)):
+        for name, allowed in _CHOICES.items():
             check_choice("model", name, getattr(self, name), allowed)
+        self._check_places()
         if not 0.0 <= self.dropout < 1.0:
             raise CardError(f"model: dropout is {self.dropout}", help="write a number from 0 to below 1")
         if self.norm_epsilon <= 0.0:
@@ -100,6 +145,27 @@ class ModelConfig:
         if self.ffn is not None and self.ffn < 1:
             raise CardError(f"model: ffn is {self.ffn}", help="ffn is at least 1, often 4 x width")
 
+    def _check_places(self) -> None:
+        """Tables need sizes, and sizes without a table would be ignored."""
+        tables = self.positions in ("learned", "sinusoidal", "untied")
+        needed = {
+            "places": (tables, f"positions: {self.positions}"),
+            "relative_buckets": (self.relative != "none", f"relative: {self.relative}"),
+            "relative_span": (self.relative != "none", f"relative: {self.relative}"),
+        }
+        for name, (wanted, why) in needed.items():
+            value = getattr(self, name)
+            if wanted and value < 2:
+                raise CardError(f"model: {name} is {value}", help=f"with `{why}` it is at least 2")
+            if not wanted and value:
+                raise CardError(f"model: {name} is {value}, and nothing reads it", help=f"leave it out with `{why}`")
+        if self.grid_side < 0 or (self.grid_side and self.positions != "untied"):
+            raise CardError(f"model: grid_side is {self.grid_side}", help="above 0 only with `positions: untied`")
+        if self.query_gain <= 0.0:
+            raise CardError(f"model: query_gain is {self.query_gain}", help="write a number above 0, often 1")
+        if self.norm_place == "after" and self.sublayer_norms:
+            raise CardError("model: sublayer_norms with norm_place `after`", help="they go with norm_place `before`")
+
     def _fill_in(self) -> None:
         """Replaces what was left to the default by its value, so that a stored config says everything."""
         half = self.head_width // 2
@@ -107,7 +173,7 @@ class ModelConfig:
             object.__setattr__(self, "kv_heads", self.heads)
         if self.ffn is None:
             gated = -(-self.width * 8 // (3 * 64)) * 64
-            object.__setattr__(self, "ffn", gated if self.mlp == "swiglu" else 4 * self.width)
+            object.__setattr__(self, "ffn", gated if self.mlp in GATED else 4 * self.width)
         if self.rotary_sections is None:
             side = half * 3 // 8
             object.__setattr__(self, "rotary_sections", (half - 2 * side, side, side))
@@ -119,6 +185,13 @@ class ModelConfig:
                 help=f"three whole numbers (time, row, column) that sum to half the head, {half}",
             )
         object.__setattr__(self, "rotary_sections", sections)
+
+    @property
+    def own(self) -> bool:
+        """Whether blocks are this package's own: nothing is chosen that only weights of others need."""
+        theirs = ("norm_place", "final_norm", "sublayer_norms", "query_gain", "positions", "relative", "entry")
+        plain = all(getattr(self, f.name) == f.default for f in fields(self) if f.name in theirs)
+        return plain and self.mlp in ("swiglu", "gelu")
 
     @property
     def head_width(self) -> int:

@@ -6,7 +6,8 @@ column. Streams are flat: sequences lie end to end, their lengths are plain ints
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -18,15 +19,16 @@ from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.few_rows import StepRotation, hooked, lay_out
 from ofasys_lite.model.kv_cache import DecodeCache
-from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, Source, initialise, make_norm
+from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, Source, Where, initialise, make_norm
 from ofasys_lite.model.rotary import rotary_table
+from ofasys_lite.model.standing import Biases, Places, Run, Runs, Standing
 
 Tap = Callable[[Tensor], Tensor | None]
 Taps = Mapping[int, Tap]
 
 
 class EncoderDecoder(nn.Module):
-    """A pre-norm Transformer over flat streams; encoder-only and decoder-only models are the same with 0 layers.
+    """A Transformer over flat streams; encoder-only and decoder-only models are the same with 0 layers.
 
     Weights are drawn with deviation fan_in ** -0.5; layers that add to the residual stream are divided by the square
     root of their number in the stack. Dropout is the only randomness.
@@ -41,19 +43,25 @@ class EncoderDecoder(nn.Module):
         self.backend = backend
         self.encoder = nn.ModuleList(EncoderBlock(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_layers))
-        self.encoder_norm = make_norm(config, config.width) if config.encoder_layers else None
-        self.decoder_norm = make_norm(config, config.width) if config.decoder_layers else None
+        self.encoder_norm = _last_norm(config) if config.encoder_layers else None
+        self.decoder_norm = _last_norm(config) if config.decoder_layers else None
+        #: Whether blocks are told rotations only, as this package's own are.
+        self.own = config.own
+        placed = not (config.positions == "rotary" and config.relative == "none" and config.entry == "plain")
+        self.encoder_places = Places(config, config.encoder_layers, False) if placed and config.encoder_layers else None
+        self.decoder_places = Places(config, config.decoder_layers, True) if placed and config.decoder_layers else None
         initialise(self.encoder, depth=2 * max(1, config.encoder_layers))
         initialise(self.decoder, depth=(3 if config.encoder_layers else 2) * max(1, config.decoder_layers))
         if config.compile_blocks:
             for block in (*self.encoder, *self.decoder):
                 block.compile(dynamic=True)  # rows are other ones in each pack
 
-    def encode(self, x_SD: Tensor, positions_S3: Tensor, lengths: Sequence[int]) -> Tensor:
+    def encode(self, x_SD: Tensor, positions_S3: Tensor, lengths: Sequence[int], runs: Runs | None = None) -> Tensor:
         """States (S, D) of all source rows, each seeing the whole of its own sequence.
 
         Args:
             x_SD: Embedded source rows, sequences end to end.
+            runs: What counts its places from 0, where places are not rotary; None: each sequence.
 
         Raises:
             ShapeError: Rows, positions and lengths do not agree, or the model has no encoder and there are rows.
@@ -63,10 +71,17 @@ class EncoderDecoder(nn.Module):
             if x_SD.shape[0]:
                 raise ShapeError("this model has no encoder and got source rows", help="set encoder_layers above 0")
             return x_SD
-        rotation = rotary_table(positions_S3, self.config)
+        places = self.encoder_places
+        where: Where = rotary_table(positions_S3, self.config) if self.own else self._where(positions_S3)
+        biases: Iterator[Biases | None] = repeat(None)
+        if places is not None:
+            runs = runs or _whole(lengths)
+            x_SD, places_SD = places.enter(x_SD, runs)
+            where = self._where(positions_S3, places.own(places_SD))
+            biases = places.biases(lengths, runs, x_SD.device)
         parts = Parts(lengths, 0, self.backend)
-        for block in self.encoder:
-            x_SD = self._run(block, x_SD, rotation, parts)
+        for block, added in zip(self.encoder, biases, strict=False):
+            x_SD = self._run(block, x_SD, where, parts, *(() if added is None else (added,)))
         states_SD: Tensor = self.encoder_norm(x_SD)
         return states_SD
 
@@ -81,6 +96,8 @@ class EncoderDecoder(nn.Module):
         cross_lengths: Sequence[tuple[int, int]] = (),
         causal_rows: int | None = None,
         taps: Taps | None = None,
+        runs: Runs | None = None,
+        source_runs: Runs | None = None,
     ) -> Tensor:
         """States (T, D) of all target rows.
 
@@ -92,6 +109,8 @@ class EncoderDecoder(nn.Module):
             cross_lengths: Per encoding, in order: its target rows (all its target sequences) and its source rows.
             causal_rows: Leading rows whose sequences are causal; None means all.
             taps: Per layer, what is called with the states (T, D) behind that block; what it returns is added.
+            runs: What counts its places from 0, where places are not rotary; None: each sequence.
+            source_runs: The same of the source.
 
         Raises:
             ShapeError: Rows, positions, lengths or layers of taps do not agree.
@@ -108,13 +127,27 @@ class EncoderDecoder(nn.Module):
             cross_lengths = cross_lengths or [(x_TD.shape[0], 0)]
         if source_positions_S3 is None:
             raise ShapeError("decode got source states without their positions")
-        rotation_T = rotary_table(positions_T3, self.config)
-        rotation_S = rotary_table(source_positions_S3, self.config)
+        source_lengths = [s for _, s in cross_lengths]
+        where: Where
+        if self.own:
+            where = rotary_table(positions_T3, self.config)
+            source_where: Where = rotary_table(source_positions_S3, self.config)
+        else:
+            source_where = self._source_where(states_SD, source_positions_S3, source_lengths, source_runs)
+            where = self._where(positions_T3)
+        places = self.decoder_places
+        biases: Iterator[Biases | None] = repeat(None)
+        if places is not None:
+            runs = runs or _whole(lengths)
+            x_TD, places_TD = places.enter(x_TD, runs)
+            queries = places.cross_queries(places_TD) if self.config.encoder_layers else None
+            where = self._where(positions_T3, places.own(places_TD), queries)
+            biases = places.biases(lengths, runs, x_TD.device)
         parts = Parts(lengths, sum(lengths) if causal_rows is None else causal_rows, self.backend)
-        cross = Borders([t for t, _ in cross_lengths], [s for _, s in cross_lengths], backend=self.backend)
-        source = Source(states_SD, rotation_S, cross)
-        for layer, block in enumerate(self.decoder):
-            x_TD = self._run(block, x_TD, rotation_T, parts, source)
+        cross = Borders([t for t, _ in cross_lengths], source_lengths, backend=self.backend)
+        source = Source(states_SD, source_where, cross)
+        for layer, (block, added) in enumerate(zip(self.decoder, biases, strict=False)):
+            x_TD = self._run(block, x_TD, where, parts, source, *(() if added is None else (None, 0, added)))
             if taps:
                 x_TD = _tapped(x_TD, layer, taps)
         states_TD: Tensor = self.decoder_norm(x_TD)
@@ -126,6 +159,7 @@ class EncoderDecoder(nn.Module):
         source_positions_S3: Tensor | None = None,
         source_lengths: Sequence[int] = (),
         room: int | None = None,
+        source_runs: Runs | None = None,
     ) -> DecodeCache:
         """A cache with one live row per source, nothing written yet; `reorder` makes more or fewer rows of them.
 
@@ -135,21 +169,27 @@ class EncoderDecoder(nn.Module):
             room: Steps that are expected, if known. The buffers are made for them, and where they are many (96 on a
                 CPU) the weights of the decoder are laid out anew for steps of few rows. Neither is done, and every
                 step goes through the blocks' calls, where they have hooks by now.
+            source_runs: What counts its places from 0, where places are not rotary; None: each source.
         """
-        memories = self._memories(states_SD, source_positions_S3, source_lengths)
+        memories = self._memories(states_SD, source_positions_S3, source_lengths, source_runs)
         rotation = StepRotation(self.config, next(self.parameters()).device)
-        cache = DecodeCache(memories, source_lengths, rotation, lay_out(self.decoder, room), room)
+        blocks = lay_out(self.decoder, room) if self.own else None
+        cache = DecodeCache(memories, source_lengths, rotation, blocks, room)
         cache.entries = [_entry(block) for block in self.decoder]
         return cache
 
     def _memories(
-        self, states_SD: Tensor | None, source_positions_S3: Tensor | None, source_lengths: Sequence[int]
+        self,
+        states_SD: Tensor | None,
+        source_positions_S3: Tensor | None,
+        source_lengths: Sequence[int],
+        source_runs: Runs | None,
     ) -> list[tuple[Tensor, Tensor] | None]:
         """Keys and values of all sources, per layer."""
         memories: list[tuple[Tensor, Tensor] | None] = [None] * len(self.decoder)
         if states_SD is not None and source_positions_S3 is not None:
             self._check("source", states_SD, source_positions_S3, source_lengths)
-            rotation_S = rotary_table(source_positions_S3, self.config)
+            rotation_S = self._source_where(states_SD, source_positions_S3, source_lengths, source_runs)
             for layer, block in enumerate(self.decoder):
                 if isinstance(block, DecoderBlock) and block.cross is not None:
                     memories[layer] = _entry(block)(states_SD, rotation_S)
@@ -174,7 +214,14 @@ class EncoderDecoder(nn.Module):
             self._check("live", x_BD, positions_B3, [1] * rows)
         if taps:
             self._check_taps(taps)
-        rotation = cache.rotation(positions_B3)
+        turned = cache.rotation(positions_B3)
+        rotation: Where = turned
+        if self.decoder_places is not None:
+            x_BD, standing = self.decoder_places.step(x_BD, cache.place)
+            rotation = standing if self.config.positions != "rotary" else standing._replace(rotation=turned)
+            cache.biases = self.decoder_places.step_biases(cache.place, len(self.decoder), x_BD.device)
+        elif not self.own:
+            rotation = Standing(turned)
         cache.begin(x_BD.device)
         if cache.blocks is None:
             for layer, entry in enumerate(cache.entries):
@@ -183,7 +230,7 @@ class EncoderDecoder(nn.Module):
                     x_BD = _tapped(x_BD, layer, taps)
         else:
             for layer, laid_out in enumerate(cache.blocks):
-                x_BD = laid_out(layer, x_BD, rotation, cache)
+                x_BD = laid_out(layer, x_BD, turned, cache)
                 if taps and layer in taps:
                     # a tap may keep what it is shown, and the next block writes to the same buffer
                     x_BD = _tapped(x_BD.clone(), layer, taps)
@@ -192,6 +239,25 @@ class EncoderDecoder(nn.Module):
             states_BD: Tensor = self.decoder_norm(x_BD)
             return states_BD
         return x_BD if cache.blocks is None else x_BD.clone()
+
+    def _where(
+        self, positions_R3: Tensor, own: tuple[Tensor, Tensor] | None = None, cross: Tensor | None = None
+    ) -> Where:
+        """Where rows stand: a plain rotation, or what blocks of others are told."""
+        rotation = rotary_table(positions_R3, self.config) if self.config.positions == "rotary" else None
+        if rotation is not None and self.own:
+            return rotation
+        return Standing(rotation, own, cross)
+
+    def _source_where(
+        self, states_SD: Tensor, positions_S3: Tensor, lengths: Sequence[int], runs: Runs | None
+    ) -> Where:
+        """Where source rows stand, as cross-attention asks it."""
+        read, written = self.encoder_places, self.decoder_places
+        if read is None or written is None or self.config.positions != "untied":
+            return self._where(positions_S3)
+        places_SD = read.known(runs or _whole(lengths), states_SD.device)
+        return Standing(cross=written.cross_keys(places_SD))
 
     def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
         if self.config.gradient_checkpointing and self.training and torch.is_grad_enabled():
@@ -215,6 +281,15 @@ class EncoderDecoder(nn.Module):
             if not 0 <= layer < self.config.decoder_layers:
                 last = self.config.decoder_layers - 1
                 raise ShapeError(f"a tap asks for layer {layer}", help=f"layers of the decoder are 0 to {last}")
+
+
+def _last_norm(config: ModelConfig) -> nn.Module:
+    return make_norm(config, config.width) if config.final_norm else nn.Identity()
+
+
+def _whole(lengths: Sequence[int]) -> list[Run]:
+    """Each sequence as one run."""
+    return [(length, None) for length in lengths if length]
 
 
 def _tapped(x_TD: Tensor, layer: int, taps: Taps) -> Tensor:

@@ -50,7 +50,10 @@ class StepRotation:
 
 def lay_out(decoder: nn.ModuleList, steps: int | None) -> list[FewRows] | None:
     """The blocks for a generation of `steps`; None where they would not pay or not be exact: few steps, other devices
-    and types than fp32 on a CPU, norms within the heads, and where hooks want to see the blocks at work."""
+    and types than fp32 on a CPU, norms within the heads, and where hooks want to see the blocks at work.
+
+    Blocks that only weights of others need are not handed here.
+    """
     blocks = [block for block in decoder if isinstance(block, DecoderBlock)]
     if any(hooked(part) for part in decoder.modules()):
         return None
@@ -98,7 +101,7 @@ class FewRows:
         self.spaces = spaces
         self.heads, self.groups, self.channels = own.heads, own.groups, own.channels
         self.qkv = NormedLinear(block.attention_norm, own.qkv, _query_scale(own, scale))
-        self.out = _Linear(own.out.weight, own.out.bias)
+        self.out = _Linear.of(own.out)
         self.gated = isinstance(mlp, Swiglu)
         self.inner = mlp.out.in_features
         self.into = NormedLinear(block.mlp_norm, mlp.into)
@@ -106,7 +109,7 @@ class FewRows:
         self.cross_q: NormedLinear | None = None
         if cross is not None and block.cross_norm is not None:
             self.cross_q = NormedLinear(block.cross_norm, cross.q, torch.full((cross.q.out_features,), scale))
-            self.cross_out = _Linear(cross.out.weight, cross.out.bias)
+            self.cross_out = _Linear.of(cross.out)
             self.cross_rotary = cross.rotary
 
     @property
@@ -184,6 +187,13 @@ class _Linear:
         panels = weight_OI.detach().view(self.count, -1, inputs).transpose(1, 2).contiguous()
         self.panels_NIO = panels
         self.bias_O = None if bias_O is None else bias_O.detach().clone()
+
+    @classmethod
+    def of(cls, linear: nn.Module) -> _Linear:
+        """The same of a layer; what stands behind the heads of blocks of ours is one."""
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(f"{type(linear).__name__} cannot be laid out for few rows")
+        return cls(linear.weight, linear.bias)
 
     @property
     def outputs(self) -> int:

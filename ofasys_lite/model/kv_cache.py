@@ -71,6 +71,13 @@ class DecodeCache:
         #: Whether every row is the only one of its source, in order: then no table says who holds whose history.
         self._alone = False
         self._lines: dict[int, _Lines] = {}
+        #: Per layer what is added to the scores of this step, by head and place (H, P); None where nothing is.
+        self.biases: list[Tensor] | None = None
+
+    @property
+    def place(self) -> int:
+        """The place that this step writes: every row of a session is as long as the others."""
+        return self._places
 
     @property
     def rows(self) -> int:
@@ -145,11 +152,17 @@ class DecodeCache:
         if self._alone:
             lines = self._lines[layer]
             keys, values = lines.keys_XPC.narrow(1, 0, places), lines.values_XPC.narrow(1, 0, places)
-            return attend_grid(q_BHC.reshape(len(keys), -1, channels), keys, values).view(q_BHC.shape)
+            added = None
+            if self.biases is not None:
+                added = self.biases[layer].view(groups, 1, -1, places).repeat(count, 1, 1, 1)
+            return attend_grid(q_BHC.reshape(len(keys), -1, channels), keys, values, added).view(q_BHC.shape)
         # rows of all sources and groups stand behind each other: one view instead of slices and a reshape
         keys, values = (x.view(-1, x.shape[2] * beams, channels)[: count * groups, : places * beams] for x in buffers)
         q_NJGRC = self._layout.grid(q_BHC).reshape(count, beams, groups, -1, channels)
         scores = torch.bmm(q_NJGRC.transpose(1, 2).reshape(count * groups, -1, channels), keys.transpose(1, 2))
+        if self.biases is not None:
+            bias_GRP = self.biases[layer].view(groups, 1, -1, places)
+            scores.view(count, groups, beams, -1, places * beams).add_(bias_GRP.repeat_interleave(beams, -1))
         if self._mask is not None:
             scores.view(count, groups, beams, -1, places * beams).add_(self._mask.unsqueeze(1).unsqueeze(3))
         out = torch.bmm(scores.softmax(-1), values).view(count, groups, beams, -1, channels).transpose(1, 2)

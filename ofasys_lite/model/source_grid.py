@@ -130,7 +130,11 @@ def _filled(parts: Sequence[Tensor], members: Sequence[int]) -> Tensor:
 
 
 def attend_grid(q_XQC: Tensor, k_XLC: Tensor, v_XLC: Tensor, mask_N11L: Tensor | None = None) -> Tensor:
-    """(X, Q, C) with X = N G: softmax(q k + mask) v; the queries are scaled already."""
+    """(X, Q, C) with X = N G: softmax(q k + mask) v; the queries are scaled already.
+
+    Args:
+        mask_N11L: Added to the scores; further numbers than one in its second and third places, where they differ.
+    """
     scores = torch.bmm(q_XQC, k_XLC.transpose(1, 2))
     if mask_N11L is not None:
         scores.view(len(mask_N11L), -1, *scores.shape[1:]).add_(mask_N11L)

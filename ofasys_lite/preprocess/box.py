@@ -15,7 +15,6 @@ from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Look, Piece, Preprocess, RowContext
 from ofasys_lite.preprocess.box_text import LONGEST, parsed, spelled
-from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 #: Boxes may stick out of their picture by this share of its side; they are cut.
 _SLACK = 0.02
@@ -122,7 +121,7 @@ class BoxPreprocess(Preprocess):
         if _as_text(options):
             target = known.side == "target"
             ids = self.vocabulary.encode(spelled(box, self._known_side(side), wide=target))
-            return Piece.of_ids([*ids, CONTROL_IDS["close"]] if target else ids)
+            return Piece.of_ids([*ids, self.vocabulary.control("close")] if target else ids)
         last = self.vocabulary.bins - 1
         lengths = self._known_side(side) * 2
         bins = [min(last, max(0, round(n / length * last))) for n, length in zip(box, lengths, strict=True)]
@@ -137,8 +136,8 @@ class BoxPreprocess(Preprocess):
         """Four bins of a box that has an area; or any text of its length."""
         if _as_text(options):
             low, high = self.vocabulary.text_low, self.vocabulary.text_high
-            return Free(low, high, 1, max(LONGEST, self._longest()), CONTROL_IDS["close"])
-        return Corners(self.vocabulary.box_low, self.vocabulary.declared_low)
+            return Free(low, high, 1, max(LONGEST, self._longest()), self.vocabulary.control("close"))
+        return Corners(self.vocabulary.box_low, self.vocabulary.box_low + self.vocabulary.bins)
 
     def _longest(self) -> int:
         """Pieces of the longest text where the vocabulary spells marks in bytes."""
@@ -148,7 +147,7 @@ class BoxPreprocess(Preprocess):
         """[x0, y0, x1, y1] in pixels; None for a text that is no box."""
         width, height = self._known_side(_side(options, known))
         if _as_text(options):
-            close = CONTROL_IDS["close"]
+            close = self.vocabulary.control("close")
             return parsed(self.vocabulary.decode(i for i in ids if i != close), (width, height))
         x0, y0, x1, y1 = ((int(i) - self.vocabulary.box_low) / (self.vocabulary.bins - 1) for i in ids)
         corners = [x0 * width, y0 * height, x1 * width, y1 * height]

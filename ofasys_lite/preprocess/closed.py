@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from ofasys_lite.errors import DataError, did_you_mean
-from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, Vocabulary
+from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 
 def closed_sequences(vocabulary: Vocabulary, values: Sequence[str]) -> tuple[tuple[int, ...], ...]:
@@ -53,5 +53,5 @@ def _table(vocabulary: Vocabulary, values: tuple[str, ...]) -> MappingProxyType[
     rows = [vocabulary.find(f"={value}") for value in values]
     if None not in rows:
         return MappingProxyType({v: (r,) for v, r in zip(values, rows, strict=True) if r is not None})
-    close = CONTROL_IDS["close"]
+    close = vocabulary.control("close")
     return MappingProxyType({value: (*vocabulary.encode(value), close) for value in values})

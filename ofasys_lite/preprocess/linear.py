@@ -22,7 +22,7 @@ import numpy as np
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Json
 from ofasys_lite.preprocess.plain import plain
-from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, Vocabulary
+from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 #: What numbers are made of.
 CHARACTERS = "0123456789+-.eE"
@@ -118,7 +118,7 @@ class Linear:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self.controls = {name: CONTROL_IDS[name] for name in NAMES}
+        self.controls = {name: vocabulary.control(name) for name in NAMES}
         self.digits = {c: vocabulary.encode(c)[0] for c in CHARACTERS}
         self._characters = {id: c for c, id in self.digits.items()}
 

@@ -14,7 +14,6 @@ from ofasys_lite.plan.constraints import Constraint, Free
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext
-from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 _PREFIX = "phone:"
 
@@ -49,7 +48,7 @@ class PhonePreprocess(Preprocess):
         if known.side == "target":
             if not ids:
                 raise DataError("PHONE writes phones; found none", help="leave the row out")
-            ids.append(CONTROL_IDS["close"])
+            ids.append(self.vocabulary.control("close"))
         return Piece.of_ids(ids)
 
     def _limit(self, options: Options) -> int:
@@ -59,11 +58,11 @@ class PhonePreprocess(Preprocess):
         """Any phones, then `<close>`."""
         least = int(str(option(options, "min_length") or 0))
         ids = tuple(sorted(self._rows.values()))
-        return Free(0, 0, least, self._limit(options), CONTROL_IDS["close"], ids)
+        return Free(0, 0, least, self._limit(options), self.vocabulary.control("close"), ids)
 
     def decode(self, ids: npt.NDArray[np.int64], options: Options, known: RowContext) -> str:
         """Phones separated by spaces."""
-        close = CONTROL_IDS["close"]
+        close = self.vocabulary.control("close")
         return " ".join(self.vocabulary.name(int(i))[len(_PREFIX) :] for i in ids if i != close)
 
     @classmethod

@@ -24,7 +24,6 @@ from ofasys_lite.preprocess.base import READ, Context, Piece, Preprocess, RowCon
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
 from ofasys_lite.preprocess.linear import as_struct, linear, read_struct, without_none
 from ofasys_lite.preprocess.schemas import AnyJson, Field, Grid, Record, Schema, read_schema, scalar_text
-from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 Ids = npt.NDArray[np.int64]
 #: Most ids of a number in a record.
@@ -76,7 +75,7 @@ class StructPreprocess(Preprocess):
         schema = _schema(options)
         if isinstance(schema, Grid):
             cells = [self._cell(v) for v in schema.values]
-            cells += [CONTROL_IDS["cell"]] if schema.blank else []
+            cells += [self.vocabulary.control("cell")] if schema.blank else []
             count = schema.rows * schema.columns
             return Placed(Series((OneOf(tuple((c,) for c in cells)),) * count), _places(schema))
         if isinstance(schema, Record):
@@ -160,14 +159,14 @@ class StructPreprocess(Preprocess):
             elif target and not grid.blank:
                 raise DataError("a cell of the target grid is blank", help="say so in the line: grid(...,blank=true)")
             else:
-                ids.append(CONTROL_IDS["cell"])
+                ids.append(self.vocabulary.control("cell"))
         return Piece.of_ids(ids, np.array(_places(grid), dtype=np.int64))
 
     def _read_grid(self, ids: Sequence[int], grid: Grid) -> list[list[Any]]:
         if len(ids) != grid.rows * grid.columns:
             raise DataError(f"STRUCT: {len(ids)} ids for a grid of {grid.rows} x {grid.columns}")
         values: dict[int, Any] = {self._cell(v): v for v in grid.values}
-        values[CONTROL_IDS["cell"]] = None
+        values[self.vocabulary.control("cell")] = None
         for id in ids:
             if id not in values:
                 raise DataError(f"STRUCT: {self.vocabulary.name(id)} is no cell of the grid")
@@ -187,7 +186,7 @@ class StructPreprocess(Preprocess):
         for field in schema.fields:
             present = field.key in record
             if field.optional:
-                ids.append(CONTROL_IDS["present" if present else "absent"])
+                ids.append(self.vocabulary.control("present" if present else "absent"))
                 learn.append(True)
             if present:
                 written = self._field_ids(record[field.key], field, most, target)
@@ -206,7 +205,7 @@ class StructPreprocess(Preprocess):
             ids = self.vocabulary.encode(value)
             if target:
                 _not_cut(len(ids), most, field.key)
-            return [*ids[:most], CONTROL_IDS["close"]]
+            return [*ids[:most], self.vocabulary.control("close")]
         ids = self._linear_ids(value, max(most, _NUMBER), field.key, target)
         if field.type == "number" and len(ids) > _NUMBER:
             raise DataError(f"`{field.key}` is a number of {len(ids) - 2} characters", help=f"at most {_NUMBER - 2}")
@@ -217,13 +216,17 @@ class StructPreprocess(Preprocess):
         if field.type == "closed":
             part = OneOf(closed_sequences(self.vocabulary, tuple(map(scalar_text, field.values))))
         elif field.type == "text":
-            part = Free(self.vocabulary.text_low, self.vocabulary.text_high, 0, most, CONTROL_IDS["close"])
+            part = Free(self.vocabulary.text_low, self.vocabulary.text_high, 0, most, self.vocabulary.control("close"))
         elif field.type == "flag":
-            part = OneOf(((CONTROL_IDS["true"],), (CONTROL_IDS["false"],)))
+            part = OneOf(((self.vocabulary.control("true"),), (self.vocabulary.control("false"),)))
         else:
             most = _NUMBER if field.type == "number" else max(most, _NUMBER)
             part = self.linear.constraint(most, self._depth(), _ONLY[field.type])
-        return Optional(part, CONTROL_IDS["present"], CONTROL_IDS["absent"]) if field.optional else part
+        return (
+            Optional(part, self.vocabulary.control("present"), self.vocabulary.control("absent"))
+            if field.optional
+            else part
+        )
 
     def _read_record(self, ids: Sequence[int], schema: Record) -> tuple[dict[str, Any], int]:
         record: dict[str, Any] = {}
@@ -231,7 +234,7 @@ class StructPreprocess(Preprocess):
         for field in schema.fields:
             if field.optional:
                 place += 1
-                if ids[place - 1 : place] == [CONTROL_IDS["absent"]]:
+                if ids[place - 1 : place] == [self.vocabulary.control("absent")]:
                     continue
             record[field.key], place = self._read_field(ids, place, field)
         return record, place
@@ -245,7 +248,7 @@ class StructPreprocess(Preprocess):
             raise DataError(f"STRUCT: the ids spell no value of `{field.key}`")
         if field.type != "text":
             return self.linear.read(ids, place)
-        close = CONTROL_IDS["close"]
+        close = self.vocabulary.control("close")
         end = next((i for i in range(place, len(ids)) if ids[i] == close), None)
         if end is None:
             raise DataError(f"STRUCT: the text of `{field.key}` has no end")

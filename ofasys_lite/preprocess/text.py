@@ -19,7 +19,6 @@ from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext, Size
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences, closed_value
 from ofasys_lite.preprocess.plain import plain
-from ofasys_lite.preprocess.vocabulary import CONTROL_IDS
 
 Ids = npt.NDArray[np.int64]
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -119,12 +118,12 @@ class TextPreprocess(Preprocess):
         limit = int(said.get("max_length") or self.settings.get("max_length", 512))
         ids = [id for part in parts for id in self.vocabulary.encode(part)][:limit]
         if target:
-            piece = Piece.of_ids([*ids, CONTROL_IDS["close"]])
+            piece = Piece.of_ids([*ids, self.vocabulary.control("close")])
             ratio = said.get("noise_ratio", 0.0)
             return self._disturbed(piece, ratio, known.rng) if ratio > 0 and known.train and known.rng else piece
         ratio = said.get("mask_ratio", 0.0)
         if ratio > 0 and known.rng is not None:
-            ids = mask_ids(ids, ratio, said.get("mask_style", "bart"), CONTROL_IDS["mask"], known.rng)
+            ids = mask_ids(ids, ratio, said.get("mask_style", "bart"), self.vocabulary.control("mask"), known.rng)
         return Piece.of_ids(ids)
 
     def _disturbed(self, piece: Piece, ratio: float, rng: np.random.Generator) -> Piece:
@@ -137,7 +136,7 @@ class TextPreprocess(Preprocess):
 
     def rest(self, piece: Piece, hidden: Piece, rng: np.random.Generator | None) -> Piece:
         """The text with loss on the span that the source hides (MASS)."""
-        return hidden_span(piece, hidden, CONTROL_IDS["mask"])
+        return hidden_span(piece, hidden, self.vocabulary.control("mask"))
 
     def constraint(self, options: Options, known: RowContext) -> Constraint:
         """Free text of `min_length` to `max_length` pieces, or one value of the closed set."""
@@ -148,13 +147,13 @@ class TextPreprocess(Preprocess):
             int(said.get("min_length") or 0),
             int(said.get("max_length") or self.settings.get("max_length", 512)),
         )
-        return Free(self.vocabulary.text_low, self.vocabulary.text_high, least, most, CONTROL_IDS["close"])
+        return Free(self.vocabulary.text_low, self.vocabulary.text_high, least, most, self.vocabulary.control("close"))
 
     def decode(self, ids: Ids, options: Options, known: RowContext) -> str:
         """The text that `ids` spell."""
         if known.closed is not None:
             return closed_value(self.vocabulary, ids, known.closed)
-        close = CONTROL_IDS["close"]
+        close = self.vocabulary.control("close")
         return self.vocabulary.decode(i for i in ids if i != close)
 
     def rows_of(self, size: Size, options: Options) -> int:
@@ -176,7 +175,7 @@ class TextPreprocess(Preprocess):
     def seen(self, piece: Piece) -> str:
         """The text with `<mask>` for each mask."""
         text, run = "", list[int]()
-        mask = CONTROL_IDS["mask"]
+        mask = self.vocabulary.control("mask")
         for id in piece.arrays["ids"].tolist():
             if id == mask:
                 text, run = f"{text}{self.vocabulary.decode(run)}<mask>", []

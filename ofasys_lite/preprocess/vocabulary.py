@@ -41,6 +41,9 @@ CONTROLS: tuple[str, ...] = (
     *(f"<reserved {i}>" for i in range(6)),
 )
 
+#: Ids that stand before and behind each run of a source's tokens.
+Around = tuple[tuple[int, ...], tuple[int, ...]]
+
 #: The declared row that ends each side of `<->`: the encoder's state at it is the side's vector.
 VECTOR = "<vector>"
 
@@ -63,6 +66,11 @@ class Vocabulary:
         model: Serialized SentencePiece model.
         declared: Names of the rows after the bins, in order.
     """
+
+    #: Nothing: sequences are opened and closed by the plan.
+    around: Around = ((), ())
+    text_low: int
+    text_high: int
 
     def __init__(self, model: bytes, bins: int = 1000, declared: Sequence[str] = ()) -> None:
         self.model = model
@@ -112,6 +120,14 @@ class Vocabulary:
         """The text of piece ids; broken UTF-8 (possible in free generation) becomes U+FFFD."""
         low = self.text_low
         return str(self._pieces.decode([int(i) - low for i in ids]))
+
+    def control(self, name: str) -> int:
+        """Id of a control row by its name without the angle brackets: `close`.
+
+        Raises:
+            CheckpointError: This vocabulary has no such row.
+        """
+        return CONTROL_IDS[name]
 
     def find(self, name: str) -> int | None:
         """Id of a declared row, or None."""

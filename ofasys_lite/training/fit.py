@@ -25,7 +25,7 @@ from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.trained import TaskEntry, read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig, onednn_is_faster, pick_device, probe_precision
-from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import RunTerms
@@ -245,7 +245,7 @@ def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console)
     vocabulary = run.start.vocabulary if run.start is not None else None
     # rank 0 has written the tokenizer before Lightning starts the others
     if resumed or (launched() and (folder.path / "tokenizer").exists()):
-        vocabulary = Vocabulary.load(folder.path / "tokenizer")
+        vocabulary = load_vocabulary(folder.path / "tokenizer")
     with console.status("reading data") as status:
         ready = make_ready(
             run.cards,

@@ -28,7 +28,7 @@ def test_what_is_left_out_is_filled_in() -> None:
     ("changes", "message"),
     [
         ({"norm": "layernrm"}, "did you mean `layernorm`"),
-        ({"mlp": "relu"}, "allowed: swiglu, gelu"),
+        ({"mlp": "maxout"}, "allowed: swiglu, gelu"),
         ({"width": 100, "heads": 8}, "multiple of 2 x heads = 16, for example 96"),
         ({"kv_heads": 3}, "allowed: 1, 2, 4, 8"),
         ({"rotary_sections": (1, 2, 3)}, "sum to half the head, 32"),

@@ -1,0 +1,68 @@
+"""Weights of another house -> a model here: which house it is, what was mapped, what was left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from ofasys_lite.errors import CheckpointError
+from ofasys_lite.interop.checkpoint_files import read_weights
+from ofasys_lite.interop.imported import Imported
+from ofasys_lite.interop.ofasys_weights import import_ofasys, is_ofasys
+
+_HELP = "name a .pt of OFASys or OFA beside its dict.txt"
+
+
+def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path | None = None) -> Imported:
+    """The model in a file of another house.
+
+    Args:
+        tokenizer: Folder of the text model, where it is not beside the weights.
+        dictionary: OFASys' dict.txt, where it is not beside the weights.
+
+    Raises:
+        CheckpointError: It is missing, damaged, unsafe to read, or of a house or an architecture that is not known.
+    """
+    if not source.exists():
+        raise CheckpointError(f"{source}: no such file or folder", help=_HELP)
+    if source.is_file():
+        weights = read_weights(source)
+        if not is_ofasys(weights.tensors):
+            first = ", ".join(list(weights.tensors)[:3])
+            raise CheckpointError(f"{source} is not of OFASys or OFA (it holds {first} ...)", help=_HELP)
+        return import_ofasys(weights, tokenizer, dictionary)
+    held = ", ".join(sorted(p.name for p in source.iterdir())[:8]) or "nothing"
+    raise CheckpointError(f"{source} is a folder (found: {held})", help=_HELP)
+
+
+def account(imported: Imported) -> Iterator[str]:
+    """What was mapped, what was left and why, what begins fresh, a line each."""
+    network = imported.generalist.network
+    numbers = sum(p.numel() for p in network.parameters())
+    yield f"{imported.house}: {len(imported.origins)} tensors mapped, {numbers:,} numbers"
+    groups = Counter((_head(theirs), _head(origin.ours)) for theirs, origin in imported.origins.items())
+    for (theirs, ours), count in groups.items():
+        yield f"  {theirs} -> {ours} ({count})"
+    if imported.left:
+        yield f"left: {len(imported.left)} tensors"
+        reasons: dict[str, list[str]] = {}
+        for name, why in imported.left.items():
+            reasons.setdefault(why, []).append(name)
+        for why, names in reasons.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"  {names[0]}{more}: {why}"
+    fresh = [name for name in imported.fresh if not name.endswith("num_batches_tracked")]
+    if fresh:
+        yield f"fresh, not in the weights: {', '.join(fresh)}"
+
+
+def _head(name: str) -> str:
+    """The parts of a name before its first number, at most three."""
+    parts = name.split(".")[:-1]
+    kept = []
+    for part in parts[:3]:
+        if part.isdigit():
+            break
+        kept.append(part)
+    return ".".join(kept) + (".*" if len(parts) > len(kept) else "")

@@ -1,0 +1,61 @@
+"""Text models of other houses as one file: `tokenizer.json`, SentencePiece, or GPT-2's two files made one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ofasys_lite.errors import CheckpointError
+
+
+def text_model_in(folder: Path, named: bool) -> tuple[str, bytes]:
+    """(kind, content) of the text model in a folder; (`none`, nothing) where there is none and none was named.
+
+    Raises:
+        CheckpointError: A folder was named and holds none, or it is damaged.
+    """
+    for name, kind in (("tokenizer.json", "tokenizers"), ("spiece.model", "sentencepiece")):
+        if (folder / name).is_file():
+            return kind, (folder / name).read_bytes()
+    for words, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
+        if (folder / words).is_file() and (folder / merges).is_file():
+            return "tokenizers", byte_pairs(folder / words, folder / merges)
+    if named:
+        help = "it holds tokenizer.json, spiece.model, or GPT-2's encoder.json and vocab.bpe"
+        raise CheckpointError(f"{folder} holds no text model", help=help)
+    return "none", b""
+
+
+def byte_pairs(words: Path, merges: Path) -> bytes:
+    """GPT-2's vocabulary and merges as one file of `tokenizers`: byte-level BPE without a space in front."""
+    try:
+        vocab = json.loads(words.read_text(encoding="utf-8"))
+        lines = merges.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{words.parent}: the text model cannot be read: {error}", help="copy it again") from None
+    pairs = [line for line in lines if line and not line.startswith("#version")]
+    if not isinstance(vocab, dict) or any(len(line.split(" ")) != 2 for line in pairs):
+        raise CheckpointError(f"{words.parent}: {words.name} and {merges.name} are no vocabulary and merges of GPT-2")
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    content: dict[str, Any] = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": level,
+        "post_processor": None,
+        "decoder": level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "vocab": vocab,
+            "merges": pairs,
+        },
+    }
+    return json.dumps(content, ensure_ascii=False).encode("utf-8")
