@@ -1,6 +1,6 @@
 """Values in continuous rows on the model side: read as they are, learned and written by taking noise away.
 
-A modality's adapter is a `DenoisingAdapter` (sound that is written, motion).
+A modality's adapter is a `DenoisingAdapter` (sound and clips that are written, motion).
 Shapes: P rows of a part, R rows learned, C numbers of a row, N samples of one length L, D width, B most rows.
 """
 
@@ -110,15 +110,16 @@ class Denoiser(nn.Module):
         return [found[i] for i in range(len(asked))]
 
     def _lengths(self, sources: Sources, asked: Sequence[ToWrite]) -> list[int]:
-        """Rows of each: the median of what the model believes, within what is allowed."""
+        """Rows of each: the median of what the model believes, within what is allowed; `unit` of them at a time."""
         what = asked[0].what
-        most = len(what.positions)
-        if not isinstance(what, Whole) or not dict(what.about).get("asked"):
-            return [most] * len(asked)
+        about = dict(what.about) if isinstance(what, Whole) else {}
+        if not about.get("asked"):
+            return [len(what.positions)] * len(asked)
+        unit, least = (int(str(about.get(key, 1))) for key in ("unit", "least"))
+        most = len(what.positions) // unit
         states_N1D = sources.passes([_cut(each, 1) for each in asked])(self.question.expand(len(asked), 1, -1))
         below_NB = self.length(states_N1D[:, 0]).float().softmax(-1).cumsum(-1) < 0.5
-        least = int(str(dict(what.about).get("least", 1)))
-        return [min(max(1 + n, least), most) for n in below_NB.sum(-1).tolist()]
+        return [unit * min(max(1 + n, least), most) for n in below_NB.sum(-1).tolist()]
 
     def _written(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Written]:
         """Values of one length."""

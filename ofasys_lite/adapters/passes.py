@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -97,13 +97,28 @@ class Written:
     score: float = 0.0
 
 
+class Ids(Protocol):
+    """How the model reads token ids and scores them."""
+
+    def lookup(self, ids_P: Tensor) -> Tensor:
+        """(P, D) vectors of ids."""
+
+    def scores(self, states_BD: Tensor, ids_W: Tensor | None = None) -> Tensor:
+        """Logits (B, V), or (B, W) of some ids only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The sources of a chunk of samples, as the encoder read them."""
+    """The sources of a chunk of samples, as the encoder read them.
+
+    Attributes:
+        ids: For those who write token ids.
+    """
 
     body: EncoderDecoder
     stream: Stream
     states_SD: Tensor
+    ids: Ids | None = None
 
     def spans(self, sequences: Sequence[int]) -> list[tuple[int, int]]:
         """(first row, rows) of some source sequences."""

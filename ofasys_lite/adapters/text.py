@@ -99,13 +99,9 @@ class TextAdapter(Adapter):
         return product(states_BX, weight_VX if ids_W is None else weight_VX[ids_W])
 
     def objectives(self) -> Mapping[str, Begin]:
-        """Cross entropy of ids, those that are written and those that the source hides, or of few names; CTC."""
-        return {
-            "cross_entropy": self._cross_entropy,
-            "mlm": self._cross_entropy,
-            "ctc": self._ctc,
-            "sampled_softmax": self._sampled,
-        }
+        """Cross entropy of ids, written one by one or together, hidden in the source, or of few names; CTC."""
+        every = dict.fromkeys(("cross_entropy", "masked_ids", "mlm"), self._cross_entropy)
+        return {**every, "ctc": self._ctc, "sampled_softmax": self._sampled}
 
     def work(self, parts: Sequence[Part]) -> tuple[Work, Work]:
         """A lookup costs nothing; the head's logits are kept, and the states that they are made of."""

@@ -35,14 +35,12 @@ class Way:
         what: What is written so: `token ids`, `codes`, or a modality.
         options: What it takes. Numbers of type `ints` or `floats` may be given for each depth of codes.
         together: All rows are written at once, in several passes; else from left to right.
-        later: A line may name it, but not be trained with it yet.
     """
 
     name: str
     what: str
     options: tuple[AttributeSpec, ...]
     together: bool = False
-    later: bool = False
 
     def option(self, key: str) -> AttributeSpec | None:
         """The option of that name, or None."""
@@ -59,6 +57,7 @@ _GUIDED = (
     AttributeSpec("cfg", "float", 0, 100, default=1.0),
     AttributeSpec("cfg_from", "float", 0, 1, default=0.0),
     AttributeSpec("cfg_until", "float", 0, 1, default=1.0),
+    AttributeSpec("negative", "str", default="", help="what guidance leads away from, not from an emptied source"),
 )
 _SEARCHED = (
     AttributeSpec("beam", "int", 1, default=1),
@@ -79,9 +78,13 @@ _ROUNDS = (
     AttributeSpec("candidates", "int", 1, default=1),
     AttributeSpec("patience", "int", 0, default=0),
 )
+_LENGTHS = (
+    AttributeSpec("steps", "int", 1, default=12),
+    AttributeSpec("lengths", "int", 1, 100, default=3, help="how many of the likeliest lengths are tried"),
+)
 _TOKENS = (
     *(Way(name, "token ids", _SEARCHED) for name in ("greedy", "beam", "sample")),
-    Way("mask_predict", "token ids", (), together=True, later=True),
+    Way("mask_predict", "token ids", (*_LENGTHS, *_GUIDED, _SEED), together=True),
 )
 _CODES = (
     Way("greedy", "codes", (*_GUIDED, _SEED)),

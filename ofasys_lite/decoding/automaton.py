@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ofasys_lite.decoding.allowed import Allowed
+from ofasys_lite.decoding.given_parts import GivenRepeatPart, ShownPart
 from ofasys_lite.decoding.json_part import JsonPart
 from ofasys_lite.decoding.nodes import END, AutomatonPart, Node, Owner, PlacedNode
 from ofasys_lite.decoding.parts import (
@@ -43,6 +44,7 @@ from ofasys_lite.plan.constraints import (
     Range,
     Repeat,
     Series,
+    Shown,
     Slotted,
     given_in,
 )
@@ -169,7 +171,7 @@ class Automaton:
             if owner is None:
                 continue
             del frames[owner.depth + 1 :]
-            if not owner.group or not isinstance(part, RepeatPart):
+            if not owner.group or not isinstance(part, (RepeatPart, GivenRepeatPart)):
                 frames[owner.depth].setdefault(owner, []).append(id)
                 continue
             elements = frames[owner.depth].setdefault(owner, [])
@@ -250,6 +252,8 @@ def _part(constraint: Constraint, owner: Owner | None, depth: int) -> AutomatonP
     match constraint:
         case Forced():
             return ForcedPart(owner, constraint)
+        case Shown():
+            return ShownPart(constraint)
         case Free():
             return FreePart(owner, constraint)
         case OneOf():
@@ -281,9 +285,12 @@ def _part(constraint: Constraint, owner: Owner | None, depth: int) -> AutomatonP
 
 def _repeat(group: Repeat, owner: Owner | None, depth: int) -> AutomatonPart:
     named = owner is not None and owner.group
-    if not named and any(_has_slot(a) for a in group.alternatives):
+    if not named and any(_has_slot(a) for a in (*group.alternatives, *(each for _, each in group.elements))):
         raise ShapeError("a group with slots has no name", help="write Slotted(key, Repeat(...))")
     inner = (None, depth + 1) if named else (owner, depth)
+    if group.given:
+        elements = tuple((number, _part(each, *inner)) for number, each in group.elements)
+        return GivenRepeatPart(owner, elements, group.openers, group.end)
     alternatives = tuple(_part(a, *inner) for a in group.alternatives)
     return RepeatPart(owner, alternatives, group.openers, group.end, (group.least, group.most))
 
@@ -296,6 +303,6 @@ def _has_slot(constraint: Constraint) -> bool:
             return any(map(_has_slot, parts))
         case Optional(part) | Placed(part):
             return _has_slot(part)
-        case Repeat(alternatives):
-            return any(map(_has_slot, alternatives))
+        case Repeat(alternatives, elements=elements):
+            return any(map(_has_slot, (*alternatives, *(each for _, each in elements))))
     return False

@@ -1,4 +1,5 @@
-"""Positions of codes with depth within one step of search: what rows are fed, what they write, what it cost.
+"""Positions of codes with depth, and rows that are shown, within one step of search: what rows are fed, what they
+write, what it cost.
 
 Shapes: R live rows that are fed or write codes, K depth.
 """
@@ -14,7 +15,7 @@ import torch
 
 from ofasys_lite.decoding.automaton import State
 from ofasys_lite.decoding.depth_sampling import RowChoice, RowsChoice
-from ofasys_lite.decoding.nodes import CodesNode
+from ofasys_lite.decoding.nodes import CodesNode, ShownNode
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.session import CodeStep
 from ofasys_lite.model import moved
@@ -23,9 +24,10 @@ from ofasys_lite.model import moved
 class Row(Protocol):
     """What a row of the search tells of itself."""
 
+    sample: int
     state: State
     ids: list[int]
-    wrote: CodesNode | None
+    wrote: CodesNode | ShownNode | None
 
 
 def row_choice(options: DecodeOptions, rng: np.random.Generator | None, depth: int, share: float) -> RowChoice:
@@ -55,7 +57,7 @@ class Coding:
         firsts: Sequence[int],
         device: torch.device | str,
     ) -> Coding | None:
-        """The codes that `rows` are fed and write, None where there are none.
+        """The codes that `rows` are fed and write, and what they are shown; None where there is nothing of it.
 
         Args:
             settings: Options and generator of each row's sample.
@@ -66,12 +68,15 @@ class Coding:
         if not any(row.wrote is not None or isinstance(row.state.node, CodesNode) for row in rows):
             return None
         fed: dict[str, list[tuple[int, tuple[int, ...], int]]] = {}
+        shown: list[tuple[int, int, int]] = []
         write: dict[str, list[tuple[int, CodesNode, RowChoice]]] = {}
         for number, (row, (options, rng)) in enumerate(zip(rows, settings, strict=True)):
             node = row.state.node
-            if row.wrote is not None:
+            live = range(firsts[number], firsts[number] + (2 if options.guided else 1))
+            if isinstance(row.wrote, ShownNode):
+                shown.extend((i, row.sample, row.wrote.row) for i in live)
+            elif row.wrote is not None:
                 codes = row.wrote.codes.unpack(row.ids[-1])
-                live = range(firsts[number], firsts[number] + (2 if options.guided else 1))
                 fed.setdefault(row.wrote.codes.adapter, []).extend((i, codes, row.wrote.place) for i in live)
             if isinstance(node, CodesNode):
                 choice = row_choice(options, rng, node.codes.depth, node.place / len(node.codes.positions))
@@ -83,6 +88,8 @@ class Coding:
         for name, found in fed.items():
             places, codes_RK, at = zip(*found, strict=True)
             coding.step.fed[name] = tuple(moved(torch.tensor(x), device) for x in (places, codes_RK, at))  # type: ignore[assignment]
+        if shown:
+            coding.step.shown = tuple(moved(torch.tensor(x), device) for x in zip(*shown, strict=True))  # type: ignore[assignment]
         for name, chosen in write.items():
             numbers, nodes, choices = (list(x) for x in zip(*chosen, strict=True))
             choose = RowsChoice(choices, device)

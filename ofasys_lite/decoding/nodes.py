@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from ofasys_lite.decoding.allowed import Allowed, allowed
 from ofasys_lite.errors import DataError
-from ofasys_lite.plan.constraints import Codes
+from ofasys_lite.plan.constraints import Codes, Shown
 
 
 class Arc(NamedTuple):
@@ -217,6 +217,22 @@ class CodesNode(LocalNode):
     def tail(self) -> tuple[int, ...] | None:
         """None: what is known of an image (infilling) is read by the positions that are not."""
         return None
+
+
+class ShownNode(LocalNode):
+    """A node whose element is a row that is given and no id: it is fed, and never scored; it stands at a given place.
+
+    Attributes:
+        row: Its number among the rows that the target shows.
+    """
+
+    __slots__ = ("advance", "relative", "row")
+
+    def __init__(self, part: AutomatonPart, place: int, then: Node, arc: Arc, shown: Shown, advance: int) -> None:
+        super().__init__(part, place, then, (arc,))
+        self.row = shown.first + place
+        self.relative = shown.positions[place]
+        self.advance = advance
 
 
 def illegal(node: Node, id: int) -> DataError:

@@ -19,8 +19,8 @@ class DecodeOptions:
     """Decoding of one sample; CardError if a value is of the wrong type or out of range.
 
     Attributes:
-        method: `greedy`, `beam` or `sample`; codes also by `mask_predict`, all positions together in a few rounds.
-            Else a writer of a modality's card.
+        method: `greedy`, `beam` or `sample`; or `mask_predict`, all positions together in a few rounds. Else a writer
+            of a modality's card.
         beam: Live hypotheses of `beam`; 1 is greedy.
         n_best: Hypotheses returned by `beam`, at most `beam`.
         length_penalty: alpha of score = sum of log probabilities / chosen ids ** alpha; 0 compares sums.
@@ -44,10 +44,12 @@ class DecodeOptions:
             guidance, arXiv 2207.12598); 1 is none.
         cfg_from: Share of the positions (of the rounds of `mask_predict`) from which on there is guidance.
         cfg_until: Share up to which there is guidance (a guidance interval, arXiv 2404.07724).
+        negative: What source slots of text with `drop=` hold for `u`; empty: nothing, and so do all others.
         steps: Rounds of `mask_predict`, at most.
         candidates: Fillings that `mask_predict` draws in a round, of which the model's judges keep one.
         patience: Rounds of `mask_predict` that may go by before a picture is done because its judges' best score has
             not risen; 0 waits for all rounds.
+        lengths: Of token ids written by `mask_predict`: how many of the likeliest lengths are tried.
         settings: Of a writer of a modality's card, all it takes, as (name, value) pairs; None for the package's ways.
     """
 
@@ -69,9 +71,11 @@ class DecodeOptions:
     cfg: float = 1.0
     cfg_from: float = 0.0
     cfg_until: float = 1.0
+    negative: str = ""
     steps: int = 12
     candidates: int = 1
     patience: int = 0
+    lengths: int = 3
     settings: tuple[tuple[str, Any], ...] | None = None
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ class ForcedPart(AutomatonPart):
 
     def follow(self, node: Node, id: int) -> Node:
         """The node behind `id`."""
-        place, then = _place(node)
+        place, then = place_of(node)
         if id != self.ids[place]:
             raise illegal(node, id)
         return self.node(place + 1, then) if place + 1 < len(self.ids) else then
@@ -57,7 +57,7 @@ class RangePart(AutomatonPart):
         ((low, high),) = self.ranges
         if not low <= id < high:
             raise illegal(node, id)
-        return _place(node)[1]
+        return place_of(node)[1]
 
 
 class CornersPart(AutomatonPart):
@@ -209,7 +209,7 @@ class OptionalPart(AutomatonPart):
 
     def follow(self, node: Node, id: int) -> Node:
         """The node behind `id`."""
-        then = _place(node)[1]
+        then = place_of(node)[1]
         if id == self.present:
             return self.part.enter(then)
         if id != self.absent:
@@ -252,7 +252,7 @@ class RepeatPart(AutomatonPart):
 
     def follow(self, node: Node, id: int) -> Node:
         """The node behind `id`."""
-        count, then = _place(node)
+        count, then = place_of(node)
         if id == self.end and count >= self.bounds[0]:
             return then
         if id not in self.openers or count >= self.bounds[1]:
@@ -318,13 +318,13 @@ class CodesPart(AutomatonPart):
 
     def follow(self, node: Node, id: int) -> Node:
         """The node behind the element `id`."""
-        place, then = _place(node)
+        place, then = place_of(node)
         if not 0 <= id < self.ranges[0][1]:
             raise illegal(node, id)
         return self.node(place + 1, then) if place + 1 < len(self.constraint.positions) else then
 
 
-def _place(node: Node) -> tuple[int, Node]:
+def place_of(node: Node) -> tuple[int, Node]:
     """The count that a node stands at, and what is behind its part."""
     if not isinstance(node, LocalNode) or node.then is None or not isinstance(node.local, int):
         raise ShapeError("a node was handed to a part that did not make it")

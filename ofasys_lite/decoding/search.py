@@ -20,7 +20,7 @@ from ofasys_lite.decoding.automaton import Automaton, State
 from ofasys_lite.decoding.coding import Coding
 from ofasys_lite.decoding.depth_sampling import at_depth
 from ofasys_lite.decoding.diverse import greedy_map, similarities
-from ofasys_lite.decoding.nodes import CodesNode
+from ofasys_lite.decoding.nodes import CodesNode, ShownNode
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.ranking import Asked, Ranker
 from ofasys_lite.decoding.session import Session
@@ -52,7 +52,7 @@ class Hypothesis:
 class _Row:
     """A live row: its sample, where it stands, what it said, sum of log probabilities, number of choices.
 
-    `wrote` is the node of the last element where that is a position of codes.
+    `wrote` is the node of the last element where that is no id: a position of codes, a row that is shown.
     """
 
     sample: int
@@ -60,7 +60,7 @@ class _Row:
     ids: list[int]
     total: float = 0.0
     chosen: int = 0
-    wrote: CodesNode | None = None
+    wrote: CodesNode | ShownNode | None = None
 
 
 @dataclass(slots=True)
@@ -277,7 +277,7 @@ def _grow(
             break
         old = rows[number]
         chosen = old.chosen + (number in choices)
-        wrote = old.state.node if isinstance(old.state.node, CodesNode) else None
+        wrote = old.state.node if isinstance(old.state.node, (CodesNode, ShownNode)) else None
         row = _Row(old.sample, automaton.step(old.state, id), [*old.ids, id], total, chosen, wrote)
         node = row.state.node
         tail = node.tail() if node.shortest == node.longest else None

@@ -18,11 +18,14 @@ class CodeStep:
 
     Attributes:
         fed: Live rows whose last element was a position of codes: (rows (R,), codes (R, K), its place (R,)).
+        shown: Live rows whose last element was a row that is shown: (rows (R,), numbers of their samples (R,), numbers
+            of what was fed among the rows that their targets show (R,)).
         write: Live rows that write a position in this step: (rows (R,), what draws the codes of one depth).
         written: What they wrote, (R, K); the session fills it.
     """
 
     fed: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+    shown: tuple[Tensor, Tensor, Tensor] | None = None
     write: dict[str, tuple[Tensor, Callable[[int, Tensor], Tensor]]] = field(default_factory=dict)
     written: dict[str, Tensor] = field(default_factory=dict)
 

@@ -15,7 +15,7 @@ from ofasys_lite.instruction import parse, unparse
 from ofasys_lite.instruction.syntax_tree import Attribute, Group, Instruction, ListValue, Node, Quoted, Sentence, Slot
 from ofasys_lite.plan import Plan, SlotSegment, WordsSegment
 from ofasys_lite.plan.decoding import held_for, option_names, wrong_for
-from ofasys_lite.plan.segments import Segment, walk
+from ofasys_lite.plan.segments import GroupSegment, Segment, walk
 
 #: Attributes that a closed set takes the place of.
 _CLOSED = "closed_set"
@@ -75,11 +75,23 @@ def _columns(segment: Segment, target: bool) -> list[ReadColumn]:
         if segment.closed is not None and segment.closed.kind == "candidates":
             found.append(ReadColumn(segment.closed.name, f"closed_set=@{segment.closed.name}"))
         return found
-    if target and any(s.learned for s in walk((segment,))):
-        return []
+    inner = walk((segment,))
+    if target and any(s.learned for s in inner):
+        given = any(not s.learned for s in inner)
+        sets = [s.closed.name for s in inner if s.closed is not None and s.closed.kind == "candidates"]
+        if not given and not sets:
+            return []
+        # candidates may stand in the row, or in the records of the group
+        offered = [ReadColumn(name, f"closed_set=@{name}", optional=True) for name in sets]
+        return [*offered, *(replace(each, optional=not given) for each in _lists(segment))]
+    return _lists(segment)
+
+
+def _lists(segment: GroupSegment) -> list[ReadColumn]:
+    """The columns of a group's records."""
     if segment.over is not None:
         return [ReadColumn(segment.over, f"<over={segment.over}>")]
-    inside = [c for alternative in segment.alternatives for inner in alternative for c in _columns(inner, target)]
+    inside = [c for alternative in segment.alternatives for inner in alternative for c in _columns(inner, False)]
     return [replace(column, preprocess="") for column in inside]
 
 

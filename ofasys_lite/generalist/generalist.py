@@ -24,7 +24,7 @@ from ofasys_lite.layout.ready import DataSettings, adapter_name, makers_for, set
 from ofasys_lite.model import ModelConfig, pick_precision
 from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, codec_of, codec_slots, with_codecs
-from ofasys_lite.plan.language import ALIGN_ADAPTER
+from ofasys_lite.plan.language import ALIGN_ADAPTER, ROUNDS_ADAPTER
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.vocabulary import WORDS, Vocabulary
 
@@ -101,6 +101,9 @@ class Generalist(Export):
         if plan.alignment is not None and ALIGN_ADAPTER not in self.network.adapters:
             help = "train it with such a task: [IMAGE:img] <-> a photo of [TEXT:cap]"
             raise CheckpointError("this model has learned no line with `<->`, and makes no vectors", help=help)
+        if any(slot.in_rounds for slot in plan.slots()) and ROUNDS_ADAPTER not in self.network.adapters:
+            help = "train it with such a task: [TEXT:question] -> [TEXT:answer,decode=mask_predict]"
+            raise CheckpointError("this model has learned to write token ids from left to right alone", help=help)
         for slot in plan.slots():
             if not self._reads(slot):
                 help = f"it was trained with: {', '.join(self.network.adapters)}"

@@ -22,6 +22,7 @@ from ofasys_lite.cards.classes import load_class
 from ofasys_lite.decoding.session import CodeStep
 from ofasys_lite.errors import CheckpointError, ShapeError
 from ofasys_lite.generalist.converters import Converter, check_plain
+from ofasys_lite.generalist.shown import ShownRows
 from ofasys_lite.layout.learned import LossKey, LossRows
 from ofasys_lite.layout.pack import Batch, Stream
 from ofasys_lite.layout.preference import Preference
@@ -304,12 +305,21 @@ class NetworkSession:
 
     Args:
         steps: Steps that are expected, if known: the cache is made for them.
+        shown: What targets show that is no ids.
     """
 
-    def __init__(self, network: Network, source: Stream, states_SD: Tensor, steps: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        source: Stream,
+        states_SD: Tensor,
+        steps: int | None = None,
+        shown: ShownRows | None = None,
+    ) -> None:
         self.network, self.text, self.steps = network, network.text, steps
         self.scores, self.vectors = self.text.scores, self.text.lookup
         self.cache = network.body.start(states_SD, source.positions_S3, source.lengths, steps, source.runs)
+        self.shown = shown
         self._scorers: dict[str, list[Score] | None] = {}
 
     def advance(self, ids_B: Tensor, positions_B3: Tensor, codes: CodeStep | None = None) -> Tensor:
@@ -320,6 +330,9 @@ class NetworkSession:
             return network.body.step(x_BD, positions_B3, self.cache)
         for name, (rows_R, codes_RK, places_R) in codes.fed.items():
             x_BD = x_BD.index_copy(0, rows_R, network.coder(name).fed(codes_RK, places_R).to(x_BD.dtype))
+        if codes.shown is not None and self.shown is not None:
+            rows_R, samples_R, numbers_R = codes.shown
+            x_BD = x_BD.index_copy(0, rows_R, self.shown.of(samples_R, numbers_R).to(x_BD.dtype))
         writers = {name: self._writer(name, *said) for name, said in codes.write.items()}
         taps = merge_taps([writer.taps for writer in writers.values()])
         writing = sum(len(rows_R) for rows_R, _ in codes.write.values())

@@ -24,6 +24,7 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import Network, NetworkSession
 from ofasys_lite.generalist.prediction import Prediction, Request
 from ofasys_lite.generalist.rendering import Rendering, codes_in, give, given_elements
+from ofasys_lite.generalist.shown import ShownRows, taken
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.generalist.value_files import tools_of
 from ofasys_lite.layout.collate import collate
@@ -34,6 +35,7 @@ from ofasys_lite.plan.constraints import Codes, Constraint, Whole, whole_in
 from ofasys_lite.plan.decoding import wrong_for
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.base import Piece
 
 #: Source rows decoded at once.
 _BUDGET = 16_384
@@ -114,6 +116,7 @@ class _Prepared:
 
     Attributes:
         examples: What the encoder reads; with guidance also the emptied source.
+        shown: Per target, the values that it shows and that are no ids.
     """
 
     number: int
@@ -121,6 +124,7 @@ class _Prepared:
     options: DecodeOptions
     examples: tuple[Example, ...]
     constraints: tuple[Constraint, ...]
+    shown: tuple[tuple[Piece, ...], ...]
 
 
 def _prepared(model: Generalist, number: int, request: Request, options: DecodeOptions) -> _Prepared:
@@ -131,14 +135,17 @@ def _prepared(model: Generalist, number: int, request: Request, options: DecodeO
     example = maker.source(request.row, request.id, rng, own_holes=holes)
     targets = range(len(model.entry(request.task).plan.templates[0].written))
     try:
-        constraints = tuple(maker.constraint(target, request.row, example.masked) for target in targets)
+        whole = [maker.constraint(target, request.row, example.masked) for target in targets]
     except DataError as error:
         raise DataError(f"task {request.task}, id {request.id}: {error.message}", help=error.help) from error
+    shown: list[list[Piece]] = [[] for _ in whole]
+    constraints = tuple(taken(each, own) for each, own in zip(whole, shown, strict=True))
     examples = [example]
     if options.guided:
         rng = sample_rng(0, request.task, request.id, 0)
-        examples.append(maker.source(request.row, request.id, rng, emptied=True, own_holes=holes))
-    return _Prepared(number, request, options, tuple(examples), constraints)
+        away = options.negative
+        examples.append(maker.source(request.row, request.id, rng, emptied=True, own_holes=holes, negative=away))
+    return _Prepared(number, request, options, tuple(examples), constraints, tuple(map(tuple, shown)))
 
 
 def _options(model: Generalist, task: str, given: DecodeOptions | None) -> DecodeOptions:
@@ -186,7 +193,7 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         # codes of what is given are made outside: they must be those of training
         with tensor_cores(model.device):
-            sources = Sources(network.body, batch.source, network.encode(batch.source))
+            sources = Sources(network.body, batch.source, network.encode(batch.source), network.text)
         for target in range(max(targets, default=0)):
             live = [i for i, count in enumerate(targets) if count > target]
             constraints = {i: prepared[i].constraints[target] for i in live}
@@ -197,7 +204,10 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
                     constraints[i] = give(constraints[i], known)
             # how long a picture is, is known beforehand
             steps = max((len(c.positions) for i in drawing for _, c in codes_in(constraints[i])), default=None)
-            asked = {i: _Asked(constraints[i], options[i], keys[i], range(first[i], first[i + 1])) for i in live}
+            asked = {
+                i: _Asked(constraints[i], options[i], keys[i], range(first[i], first[i + 1]), prepared[i].shown[target])
+                for i in live
+            }
             with tensor_cores(model.device):
                 start = model.vocabulary.control("start")
                 found = _written(network, sources, asked, None if bf16 else steps, start)
@@ -220,12 +230,13 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One target of a sample: what it may be, how it is decoded, its key, its source sequences."""
+    """One target of a sample: what it may be, how it is decoded, its key, its source sequences, what it shows."""
 
     constraint: Constraint
     options: DecodeOptions
     key: int
     sequences: range
+    shown: tuple[Piece, ...]
 
 
 #: What was written of a sample, by slot, and its score: the best one, then those of `n_best`.
@@ -274,7 +285,8 @@ def _walked(
 ) -> list[list[tuple[dict[str, Any], float]]]:
     """What is written from left to right, each sample under its automaton."""
     rows = [row for each in asked for row in each.sequences]
-    session = NetworkSession(network, sources.stream, sources.states_SD, steps)
+    shown = ShownRows.of_pieces(network.embed, [each.shown for each in asked], sources.states_SD.device)
+    session = NetworkSession(network, sources.stream, sources.states_SD, steps, shown)
     if len(rows) < len(sources.stream.lengths):
         session.select(torch.tensor(rows))
     automata = [compile(each.constraint) for each in asked]

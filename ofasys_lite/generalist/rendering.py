@@ -85,8 +85,8 @@ def codes_in(constraint: Constraint) -> Iterator[tuple[str, Codes]]:
         case Series(parts):
             for part in parts:
                 yield from codes_in(part)
-        case Repeat(alternatives):
-            for part in alternatives:
+        case Repeat(alternatives, elements=elements):
+            for part in (*alternatives, *(each for _, each in elements)):
                 yield from codes_in(part)
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ofasys_lite.data.fields import MISSING
+from ofasys_lite.data.fields import field as field_of
 from ofasys_lite.data.groups import candidates, group_columns, group_key
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.layout.learned import Learned, Objective, Term
@@ -218,6 +220,7 @@ class RowState:
         rng: The sample's generator; None where nothing may be random.
         frame: (width, height) in pixels that boxes of the row refer to.
         dropped: Slots with `drop=` are left out.
+        negative: Text that those of them read that hold text, in the place of being left out.
         objectives: What is learned is wanted.
         rejected: Of a preference pair the second column is laid out.
         own_holes: Transparent parts of masked pictures say what is hidden.
@@ -232,6 +235,7 @@ class RowState:
     frame: tuple[int, int] | None
     step: int | None = None
     dropped: bool = False
+    negative: str = ""
     objectives: bool = True
     rejected: bool = False
     own_holes: bool = False
@@ -250,6 +254,8 @@ class RowState:
         """What the row (`row`: a record of it within a group) and the moment know of a slot."""
         closed = None if slot.closed is None else slot.closed.values
         if slot.closed is not None and slot.closed.kind == "candidates":
-            closed = candidates(row, slot.closed.name)
+            # of a record of a group, its own; else those of the row serve all elements
+            own = row if field_of(row, slot.closed.name) is not MISSING else self.row
+            closed = candidates(own, slot.closed.name)
         side: Literal["source", "target"] = "target" if target and slot.learned else "source"
         return RowContext(side, self.rng, self.train, self.frame, closed, self.step, self.own_holes, self.row)

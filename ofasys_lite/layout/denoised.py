@@ -38,11 +38,13 @@ class Denoised(Objective):
         self.process = Process.of(name, dict(options))
 
     def further(self, piece: Piece) -> tuple[Piece, Arrays] | None:
-        """The row that asks for the number of rows, which is its label; None where all values have as many."""
+        """The row that asks for the number of rows (of moments, where they lie in a grid), which is its label; None
+        where all values have as many."""
         most = int(piece.arrays["most"][0])
         if not most:
             return None
-        return length_piece(piece.adapter, piece.arrays["values"].shape[1]), {"labels": np.array([piece.count])}
+        count = piece.count if piece.grid is None else piece.grid[0]
+        return length_piece(piece.adapter, piece.arrays["values"].shape[1]), {"labels": np.array([count])}
 
     def prepare(
         self, piece: Piece, read: Callable[[str], Piece], rng: np.random.Generator | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +15,7 @@ from ofasys_lite.data.groups import cut, empty_target, group_key, opener, record
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.bound import Binder, Bound, BoundGroup, BoundSlot, BoundWords, RowState
+from ofasys_lite.layout.constraining import Constraining, given_records
 from ofasys_lite.layout.costs import row_lengths
 from ofasys_lite.layout.framing import framed
 from ofasys_lite.layout.learned import Learned, Objective, Term
@@ -23,14 +23,11 @@ from ofasys_lite.layout.objectives import TOKENS, judged_targets
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
 from ofasys_lite.layout.preference import with_contents
 from ofasys_lite.plan.codecs import codec_of
-from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Slotted, Whole
+from ofasys_lite.plan.constraints import Constraint
 from ofasys_lite.plan.segments import LossSpec, Plan, SlotSegment, ToolKey, walk, written_together
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess
 from ofasys_lite.preprocess.media import naming
 from ofasys_lite.preprocess.vocabulary import Vocabulary
-
-#: Most elements of a group in decoding where the line gives no bound.
-_MOST = 64
 
 
 class ExampleMaker:
@@ -157,6 +154,7 @@ class ExampleMaker:
         emptied: bool = False,
         own_holes: bool = False,
         side: int | None = None,
+        negative: str = "",
     ) -> Example:
         """The Example without targets, for inference: target columns need not be there.
 
@@ -164,12 +162,13 @@ class ExampleMaker:
             rng: The sample's generator, for masking that defines the task.
             emptied: Leave out the slots with `drop=`, as training does now and then: what guidance compares with.
             own_holes: In pictures of slots with `mask_ratio`, transparent parts are hidden, where there are any.
+            negative: Where slots are left out, what those of text read instead (a negative prompt).
             side: Of a line with `<->` only the left (0) or the right (1) side, without columns of the other one.
         """
         try:
             state = RowState(row, rng, False, self.frame(row))
             state.objectives, state.own_holes = False, own_holes
-            state.dropped = emptied
+            state.dropped, state.negative = emptied, negative
             sides = self._read(state, only=side)
         except DataError as error:
             raise DataError(f"task {self.plan.task}, id {id}: {error.message}", help=error.help) from error
@@ -221,7 +220,9 @@ class ExampleMaker:
         if value is MISSING or value is None:
             raise missing(column, row)
         if state.dropped and slot.drop > 0:
-            return
+            if not state.negative or not part.tool.text:
+                return
+            value = state.negative
         try:
             piece = part.tool.encode(value, slot.options, state.context(slot, row, target))
             if row is state.row and target and slot.column in state.masked and slot.learned and slot.closed is None:
@@ -307,81 +308,36 @@ class ExampleMaker:
         """
         state = RowState(row, None, False, self.frame(row))
         state.masked = dict(masked)
-        return self._series(self._templates[0].targets[target], state)
-
-    def _series(self, parts: tuple[Bound, ...], state: RowState) -> Constraint:
-        return Series(tuple(self._part(part, state) for part in parts))
-
-    def _part(self, part: Bound, state: RowState) -> Constraint:
-        if isinstance(part, BoundWords):
-            return Forced(tuple(part.piece.arrays["ids"].tolist()))
-        if isinstance(part, BoundGroup):
-            return self._repeat(part, state)
-        slot = part.slot
-        if not slot.learned:
-            return self._forced(part, state)
-        own = field(state.row, slot.column, slot.exact)
-        known = replace(
-            state.context(slot, state.row, True),
-            value=None if own is MISSING else own,
-            hidden=state.masked.get(slot.column),
-        )
-        found: Constraint = part.tool.constraint(slot.options, known)
-        if isinstance(found, Whole):
-            found = replace(found, learned=tuple((loss.name, loss.options) for loss in slot.losses))
-        if slot.optional:
-            found = Optional(found, self.vocabulary.control("present"), self.vocabulary.control("absent"))
-        return Slotted(slot.key, found)
-
-    def _forced(self, part: BoundSlot | BoundGroup, state: RowState) -> Constraint:
-        """What a part that is given writes: its row's ids."""
-        given = RowState(state.row, None, False, state.frame)
-        self._lay(given, part, state.row)
-        if not all(p.tokens for p in given.pieces):
-            name = part.slot.modality if isinstance(part, BoundSlot) else f"group `{group_key(part.group)}`"
-            raise DataError(f"a forced {name} on the target side cannot be decoded yet")
-        return Forced(tuple(int(i) for p in given.pieces for i in p.arrays["ids"]))
-
-    def _repeat(self, part: BoundGroup, state: RowState) -> Constraint:
-        group = part.group
-        if part.term is None:
-            return self._forced(part, state)
-        bounds = [b for b in (group.most, group.cut) if b is not None]
-        repeat = Repeat(
-            alternatives=tuple(self._series(a, state) for a in part.alternatives),
-            openers=tuple(self.vocabulary.control(opener(group, i)) for i in range(len(group.alternatives))),
-            end=self.vocabulary.control("end"),
-            least=group.least,
-            most=max(group.least, min(bounds) if bounds else _MOST),
-        )
-        return Slotted(group_key(group), repeat)
+        return Constraining(self._lay, self.vocabulary).series(self._templates[0].targets[target], state, row)
 
     def values(self, target: int, split: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         """Column -> value of what `split` (ids by slot key, as the automaton gives them) spells."""
         state = RowState(row, None, False, self.frame(row))
-        return self._values(self._templates[0].targets[target], split, state)
+        return self._values(self._templates[0].targets[target], split, state, row)
 
-    def _values(self, parts: tuple[Bound, ...], split: Mapping[str, Any], state: RowState) -> dict[str, Any]:
+    def _values(self, parts: tuple[Bound, ...], split: Mapping[str, Any], state: RowState, row: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for part in parts:
             if isinstance(part, BoundSlot) and part.slot.learned:
-                found[part.slot.column] = self._value(part, split.get(part.slot.key), state)
+                found[part.slot.column] = self._value(part, split.get(part.slot.key), state, row)
             elif isinstance(part, BoundGroup) and group_key(part.group) in split:
-                found.update(self._group_values(part, split[group_key(part.group)], state))
+                found.update(self._group_values(part, split[group_key(part.group)], state, row))
         return found
 
-    def _value(self, part: BoundSlot, ids: Any, state: RowState) -> Any:
-        slot, known = part.slot, state.context(part.slot, state.row, True)
+    def _value(self, part: BoundSlot, ids: Any, state: RowState, row: Any) -> Any:
+        slot, known = part.slot, state.context(part.slot, row, True)
         if isinstance(ids, Rendered):
             return part.tool.decode(ids.array, slot.options, known)
         if ids is None or (slot.optional and len(ids) and ids[0] == self.vocabulary.control("absent")):
             return None
         return part.tool.decode(np.asarray(ids[int(slot.optional) :], dtype=np.int64), slot.options, known)
 
-    def _group_values(self, part: BoundGroup, elements: Any, state: RowState) -> dict[str, Any]:
+    def _group_values(self, part: BoundGroup, elements: Any, state: RowState, row: Any) -> dict[str, Any]:
         group, found = part.group, list[Any]()
-        for alternative, split in elements:
-            record = self._values(part.alternatives[alternative], split, state)
+        given = given_records(part, state, row)
+        for number, (alternative, split) in enumerate(elements):
+            own = row if given is None else given[number][1]
+            record = self._values(part.alternatives[alternative], split, state, own)
             if group.by is not None:
                 record[group.by] = next(name for name, index in group.spellings if index == alternative)
             found.append(record)

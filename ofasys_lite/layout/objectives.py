@@ -14,6 +14,7 @@ import numpy as np
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import DataError, ShapeError
+from ofasys_lite.layout.in_rounds import TokensInRounds
 from ofasys_lite.layout.learned import Arrays, Learned, LearnedPiece, LossRows, Objective, Term
 from ofasys_lite.layout.pack import Target
 from ofasys_lite.layout.preference import Preference
@@ -148,7 +149,7 @@ class Pairs(Objective):
 
 
 #: They have no options: one of each will do.
-TOKENS, CODES, JUDGES = Tokens(), DepthCodes(), Judges()
+TOKENS, CODES, JUDGES, IN_ROUNDS = Tokens(), DepthCodes(), Judges(), TokensInRounds()
 
 #: Objectives of a whole line with `<->`, by name.
 ALIGNED = {name: Pairs(name) for name in ALIGNMENTS}
@@ -157,6 +158,8 @@ ALIGNED = {name: Pairs(name) for name in ALIGNMENTS}
 def objective_of(slot: SlotSegment, loss: LossSpec, modalities: Mapping[str, ModalityCard]) -> Objective:
     """The objective that a plan calls `loss` on `slot`; CardError: the card names a class that is not there."""
     if loss.name == "cross_entropy":
+        if slot.in_rounds:
+            return IN_ROUNDS
         return CODES if codec_of(slot) is not None else TOKENS
     if loss.name in PREFERENCES:
         return Preference(loss.name, loss.options, CODES if codec_of(slot) is not None else TOKENS)

@@ -23,7 +23,7 @@ from ofasys_lite.layout.scan import Progress, Scan, pieces
 from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, adapter_suffix, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.decoding import uneven
-from ofasys_lite.plan.language import ALIGN_ADAPTER, ALIGN_PATH, TEXT_ADAPTER
+from ofasys_lite.plan.language import ALIGN_ADAPTER, ALIGN_PATH, ROUNDS_ADAPTER, ROUNDS_PATH, TEXT_ADAPTER
 from ofasys_lite.plan.segments import ToolKey
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER, Context, Preprocess
 from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
@@ -253,6 +253,8 @@ def adapters_of(
         if plan.alignment is not None:
             found[ALIGN_ADAPTER] = (ALIGN_PATH, {})
         for slot in plan.all_slots():
+            if slot.in_rounds:
+                found[ROUNDS_ADAPTER] = (ROUNDS_PATH, {})
             modality = modalities[slot.modality]
             own = settings_of(modality, settings)
             if codec_of(slot) is not None and slot.learned:

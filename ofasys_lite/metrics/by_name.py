@@ -30,6 +30,7 @@ from ofasys_lite.metrics import (
     sql,
     structures,
     texts,
+    videos,
 )
 from ofasys_lite.metrics.intervals import (
     Estimate,
@@ -46,7 +47,7 @@ from ofasys_lite.metrics.score import Margin, MetricFunction, Row, Score, Statis
 _FUNCTIONS: tuple[MetricFunction, ...] = (
     *(boxes.detection_f1, boxes.mean_iou, nearest_caption.caption_retrieval, nearest_caption.nearest_caption),
     *(nearest_caption.nearest_label, ocr.ocr_accuracy, ocr.ocr_cer, pictures.pixel_mse, sounds.mcd, sql.sql_execution),
-    *(motions.motion_error, rankings.recall_at_1, rankings.recall_at_5, rankings.recall_at_10),
+    *(motions.motion_error, videos.frame_mse, rankings.recall_at_1, rankings.recall_at_5, rankings.recall_at_10),
     *(rankings.mrr_at_10, rankings.ndcg_at_10, foretelling.bits_per_byte),
     *(structures.record_f1, structures.slot_f1, structures.struct_exact, structures.sudoku_solved, texts.accuracy),
     *(texts.bleu, texts.cer, texts.chrf, texts.exact_match, texts.macro_f1, texts.per, texts.token_accuracy, texts.wer),
@@ -61,7 +62,8 @@ PICTURE_METRICS = ("caption_retrieval", "nearest_caption", "nearest_label", "ocr
 SOUND_METRICS = ("mcd",)
 #: Metrics of clips of motion.
 MOTION_METRICS = ("motion_error",)
-
+#: Metrics of clips of moving pictures.
+VIDEO_METRICS = ("frame_mse",)
 
 #: Metrics of what a model pays for the reference, the first one that of a line that reads nothing.
 FORETELLING_METRICS = ("bits_per_byte",)

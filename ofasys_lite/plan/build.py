@@ -12,6 +12,7 @@ from ofasys_lite.instruction.syntax_tree import Group, Node, Sentence, Slot, Tem
 from ofasys_lite.plan.alignment import aligned_by, check_aligned
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.decoding import check_card_decoding, check_ways
+from ofasys_lite.plan.in_rounds import check_in_rounds
 from ofasys_lite.plan.language import GROUP
 from ofasys_lite.plan.segments import ClosedSet, GroupSegment, Plan, PlannedTemplate, Segment, WordsSegment, walk
 from ofasys_lite.plan.sense import (
@@ -49,6 +50,7 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
         check_guided(builder, template)
         check_ways(builder, template)
         check_masked(builder, template)
+        check_in_rounds(builder, template)
         check_targets(builder, template, node)
         check_aligned(builder, template)
         check_preference(builder, template, node)

@@ -25,6 +25,21 @@ class Given(Forced):
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A value that is given and is no token ids (a picture with `no_loss`): rows that are read, and not written.
+
+    Attributes:
+        positions: Relative (time, row, column) per row, as in `Piece.positions_P3`.
+        first: Number of its first row among all shown rows of the target.
+        piece: What the modality's Preprocess made of the value.
+    """
+
+    positions: tuple[tuple[int, int, int], ...]
+    first: int = 0
+    piece: Any = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Free:
     """Any ids of [low, high), between `least` and `most` of them, then `close`.
 
@@ -96,6 +111,8 @@ class Repeat:
     Attributes:
         openers: Control id that opens an element, one per alternative (all distinct).
         end: Control id that ends the group. Illegal before `least` elements; the only legal id after `most`.
+        given: The row has a part of each element beforehand: there are exactly `elements`.
+        elements: (alternative, constraint) of each; without `given` every element may be any of the alternatives.
     """
 
     alternatives: tuple[Constraint, ...]
@@ -103,6 +120,8 @@ class Repeat:
     end: int
     least: int
     most: int
+    elements: tuple[tuple[int, Constraint], ...] = ()
+    given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +277,7 @@ class Grammar:
 Constraint = (
     Forced
     | Given
+    | Shown
     | Free
     | OneOf
     | Range
@@ -287,9 +307,16 @@ def whole_in(constraint: Constraint) -> tuple[str, Whole | Codes] | None:
 
 
 def given_in(constraint: Constraint) -> int:
-    """Ids of a target that were given before it began to be written."""
-    if isinstance(constraint, Given):
-        return len(constraint.ids)
-    if isinstance(constraint, Slotted):
-        return given_in(constraint.part)
-    return sum(map(given_in, constraint.parts)) if isinstance(constraint, Series) else 0
+    """Elements of a target that are there before it is written, and count for no length."""
+    match constraint:
+        case Given(ids):
+            return len(ids)
+        case Shown(positions):
+            return len(positions)
+        case Slotted(_, part) | Optional(part):
+            return given_in(part)
+        case Series(parts):
+            return sum(map(given_in, parts))
+        case Repeat(elements=elements):
+            return sum(given_in(part) for _, part in elements)
+    return 0

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ofasys_lite.cards.classes import load_object
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard, TaskCard
 from ofasys_lite.cards.ways import BUILT_IN, KINDS, Way, allowed, holds, typed, ways_of
 from ofasys_lite.cards.yaml_nodes import plain, read_yaml
@@ -109,13 +110,10 @@ def planned_decode(
 
     Args:
         planning: Takes the mistakes: arguments that the way does not have or that cannot be (E106, E107, E108, E113,
-            E207), and ways of decoding that come later.
+            E207).
         codec: What the slot is written with, None for anything but codes.
     """
     way = next(way for way in ways_of(modality) if way.name == decode.name)
-    if way.later:
-        planning.not_yet(f"`decode={way.name}` of {way.what} is planned for a later version")
-        return decode
     keys = [spec.key for spec in way.options]
     before = len(planning.errors)
     if decode.positional:
@@ -143,7 +141,8 @@ def planned_decode(
             planning.error("E207", f"decode: {wrong[0]}", span, wrong[1].replace("method: beam", "decode=beam"))
     if way.name not in modality.writers:
         return decode
-    defaults = {spec.key: spec.default for spec in modality.writers[way.name]}
+    # an empty text says nothing, and plans of before are what they were
+    defaults = {spec.key: spec.default for spec in modality.writers[way.name] if spec.default != ""}
     return CallValue(way.name, (), tuple(sorted({**defaults, **options}.items(), key=lambda pair: pair[0])))
 
 
@@ -175,11 +174,11 @@ def misfit(plan: Plan, values: Mapping[str, Any]) -> tuple[str, str] | None:
     for slot in slots:
         way = slot.way(method)
         if way is None:
-            names = [way.name for way in slot.ways if not way.later]
+            names = [way.name for way in slot.ways]
             return f"`{method}` does not write {slot.ways[0].what}", f"decode={' or '.join(names)}"
         if way.together != written_together(slot.options):
             learned = "from left to right" if way.together else f"with {plan.decoding()['method']}"
-            names = [each.name for each in slot.ways if not each.later and each.together != way.together]
+            names = [each.name for each in slot.ways if each.together != way.together]
             return f"{method}: this line was learned {learned}", f"decode={' or '.join(names)}"
     if judged and any(codec.get("judges") is None for codec in map(codec_of, slots) if codec):
         help = "train it with codec=dnd(...,judges=0.1), or leave them out"
@@ -191,6 +190,19 @@ def misfit(plan: Plan, values: Mapping[str, Any]) -> tuple[str, str] | None:
         return idle
     if cfg != 1 and not any(s.drop > 0 for s in walk(plan.templates[0].source)):
         return "cfg compares with an emptied source, and this line has no slot with `drop=`", ""
+    return wrong_negative(plan.templates[0], values)
+
+
+def wrong_negative(template: PlannedTemplate, values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(message, help) of a negative prompt that nothing reads; None if it has its use, or is not given."""
+    if not values.get("negative"):
+        return None
+    if values.get("cfg", 1.0) == 1:
+        return "negative: guidance leads away from it, and there is none", "write cfg=2 beside it"
+    dropped = (load_object(s.preprocess, "preprocess") for s in walk(template.source) if s.drop > 0)
+    if not any(getattr(tool, "text", False) for tool in dropped):
+        help = "write drop=0.1 in the slot of the prompt: [TEXT:caption,drop=0.1]"
+        return "negative: no slot with `drop=` of this line reads text", help
     return None
 
 

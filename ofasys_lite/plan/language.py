@@ -59,6 +59,12 @@ ALIGNMENTS: Mapping[str, ObjectiveCard] = {
 ALIGN_ADAPTER = "align"
 ALIGN_PATH = "ofasys_lite.adapters.align.AlignAdapter"
 
+#: Name in the model of the adapter that says how many token ids there are where they are written together, and where
+#: it is; the most ids of such a target.
+ROUNDS_ADAPTER = "rounds"
+ROUNDS_PATH = "ofasys_lite.adapters.rounds.RoundsAdapter"
+LONGEST = 256
+
 #: Samples of a block where the line does not say.
 BLOCK = 32
 

@@ -120,7 +120,7 @@ class SlotSegment:
 
     def way(self, name: str) -> Way | None:
         """The way of that name in which it may be written, or None."""
-        return next((way for way in self.ways if way.name == name and not way.later), None)
+        return next((way for way in self.ways if way.name == name), None)
 
     @property
     def tool_key(self) -> ToolKey:
@@ -131,6 +131,11 @@ class SlotSegment:
     def tokens(self) -> bool:
         """Whether its elements are token ids of the vocabulary, where it is not written in codes."""
         return self.adapter == TEXT_ADAPTER
+
+    @property
+    def in_rounds(self) -> bool:
+        """Whether it is token ids that are written all together (`decode=mask_predict`)."""
+        return self.learned and self.tokens and written_together(self.options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from ofasys_lite.cards.classes import load_object
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.instruction.syntax_tree import Group, Slot, Span, Template
 from ofasys_lite.plan.attribute_values import CallValue
+from ofasys_lite.plan.decoding import wrong_negative
 from ofasys_lite.plan.language import RENAMED
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import (
@@ -160,11 +161,14 @@ def check_drops(planning: Planning, template: PlannedTemplate) -> None:
 
 def check_guided(planning: Planning, template: PlannedTemplate) -> None:
     """Notes guidance without a source slot that training empties (E207)."""
-    if any(s.drop > 0 for s in walk(template.source)):
-        return
+    dropped = any(s.drop > 0 for s in walk(template.source))
     for slot in (s for side in template.targets for s in walk(side)):
         decode = dict(slot.options).get("decode")
-        if isinstance(decode, CallValue) and decode.get("cfg", 1) != 1:
+        if not isinstance(decode, CallValue):
+            continue
+        if dropped and (wrong := wrong_negative(template, decode.options())) is not None:
+            planning.error("E207", f"decode: {wrong[0]}", slot.span, wrong[1])
+        elif not dropped and decode.get("cfg", 1) != 1:
             help = "write drop=0.1 in the source slots that guide: `[TEXT:caption,drop=0.1]`; or leave `cfg` out"
             message = "`cfg` compares with a source that is emptied, and training empties none"
             planning.error("E207", message, slot.span, help)
@@ -235,13 +239,9 @@ def _check_given(planning: Planning, side: tuple[Segment, ...]) -> None:
     """Notes `no_loss` slots of a target that training could read but decoding could not be given yet."""
     for segment in side:
         slots = [s for s in walk((segment,)) if not s.learned]
-        written = [s for s in walk((segment,)) if s.learned]
-        if isinstance(segment, GroupSegment) and slots and len(slots) < len(walk((segment,))):
+        texts = [s for s in slots if s.tokens]
+        if isinstance(segment, GroupSegment) and texts and len(slots) < len(walk((segment,))):
             planning.not_yet("`no_loss` within a group that is written is planned for a later version")
-        elif isinstance(segment, GroupSegment) and any(s.closed and s.closed.kind == "candidates" for s in written):
-            planning.not_yet("`closed_set=@column` within a group that is written is planned for a later version")
-        elif not all(s.tokens for s in slots):
-            planning.not_yet(f"{slots[0].modality} with `no_loss` right of `->` is planned for a later version")
 
 
 def _in_one_go(planning: Planning, slot: SlotSegment) -> bool:

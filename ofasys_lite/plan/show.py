@@ -65,7 +65,7 @@ def _allowed(spec: AttributeSpec, card: ModalityCard) -> str:
     if spec.key == "codec":
         return " ".join(f"{name}(...)" for name in card.codecs)
     if spec.key == "decode":
-        return ", ".join(_way(way, card) for way in ways_of(card) if not way.later)
+        return ", ".join(_way(way, card) for way in ways_of(card))
     named = {"preprocess": card.preprocess, "adapter": card.adapter}.get(spec.key)
     if named is not None:
         return ", ".join(named)

@@ -190,6 +190,8 @@ class Preprocess:
     most_rows: ClassVar[int | None] = 4096
     #: True if a target longer than `max_length` is cut; False if such a row is refused.
     cut_targets: ClassVar[bool] = True
+    #: Any of its ids may stand beside any other: they can be written all together (`decode=mask_predict`).
+    in_rounds: ClassVar[bool] = False
     #: Size of a value that nobody looked at, in what `measure` gives.
     typical: ClassVar[Size] = (60,)
     #: Rows of every value, where all have as many: then nothing is measured.

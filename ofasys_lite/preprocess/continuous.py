@@ -10,20 +10,26 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.preprocess.base import Piece, line_positions
+from ofasys_lite.preprocess.base import Grid, Piece, line_positions
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
 
 def value_piece(
-    adapter: str, values_PC: Floats, positions_P3: npt.NDArray[np.int64], known_P: Flags, most: int
+    adapter: str,
+    values_PC: Floats,
+    positions_P3: npt.NDArray[np.int64],
+    known_P: Flags,
+    most: int,
+    grid: Grid | None = None,
 ) -> Piece:
     """A value in continuous rows, as it is; `layout.denoised` puts noise on it where it is learned.
 
     Args:
         known_P: Rows that the model is told; all of them where the value is read.
-        most: The most rows that a value may have, where the model must learn how many it has; 0: it need not.
+        most: The most rows that a value may have, where the model must learn how many it has; 0: it need not. Of rows
+            in a grid, the most moments.
     """
     return Piece(
         adapter,
@@ -37,6 +43,7 @@ def value_piece(
             "mask": np.zeros(0, np.bool_),
         },
         learn_P=None if not known_P.any() or known_P.all() else ~known_P,
+        grid=grid,
     )
 
 

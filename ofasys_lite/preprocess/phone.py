@@ -30,6 +30,7 @@ class PhonePreprocess(Preprocess):
     """Phones <-> rows named `phone:X`, collected over the training data."""
 
     kind: ClassVar[str] = kinds.PHONE
+    in_rounds: ClassVar[bool] = True
 
     @cached_property
     def _rows(self) -> dict[str, int]:

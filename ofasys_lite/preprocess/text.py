@@ -104,6 +104,7 @@ class TextPreprocess(Preprocess):
     """Text <-> ids of the one vocabulary; closed sets cost one id a value where the run declared rows for them."""
 
     text: ClassVar[bool] = True
+    in_rounds: ClassVar[bool] = True
 
     def encode(self, value: Any, options: Options, known: RowContext) -> Piece:
         """Ids of the text; on the target side followed by `<close>`, unless the set is closed."""

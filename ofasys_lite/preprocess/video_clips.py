@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ofasys_lite.errors import DataError
 
@@ -42,6 +43,19 @@ class Header:
     def length(self) -> float:
         """Seconds, of frames without a rate their number: in what moments are counted."""
         return float(self.frames) if self.seconds is None else self.seconds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WrittenClip:
+    """A clip that a model wrote.
+
+    Attributes:
+        frames_FHW3: Pixels, uint8.
+        rate: Frames a second.
+    """
+
+    frames_FHW3: npt.NDArray[np.uint8]
+    rate: float
 
 
 class Clip:

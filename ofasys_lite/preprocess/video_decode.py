@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.media import Source, found, locate, read_bytes
 from ofasys_lite.preprocess.video_animation import Animation, shown_ms
-from ofasys_lite.preprocess.video_clips import Clip, Frames, Limits, held
+from ofasys_lite.preprocess.video_clips import Clip, Frames, Limits, WrittenClip, held
 from ofasys_lite.preprocess.video_film import Film
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def _head(source: Source, what: str) -> bytes:
 def _in_memory(value: Any, folder: str | None, limits: Limits) -> Clip:
     """Frames of an array, a list, a dictionary with their rate, or an animated PIL image."""
     rate = None
-    if isinstance(value, Mapping):
+    if isinstance(value, WrittenClip):
+        value, rate = value.frames_FHW3, value.rate
+    elif isinstance(value, Mapping):
         rate = next((value[key] for key in _FPS if value.get(key) is not None), None)
         value = next((value[key] for key in ("frames", "array") if value.get(key) is not None), value)
     elif isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], (int, float, np.number)):

@@ -24,6 +24,7 @@ from ofasys_lite.metrics import (
     PICTURE_METRICS,
     RANK_METRICS,
     SOUND_METRICS,
+    VIDEO_METRICS,
     baseline_kind,
     direction,
 )
@@ -44,6 +45,7 @@ _BLIND = {
     **dict.fromkeys(PICTURE_METRICS, frozenset(kinds.KINDS) - {kinds.PICTURE}),
     **dict.fromkeys(SOUND_METRICS, frozenset(kinds.KINDS) - {kinds.SOUND}),
     **dict.fromkeys(MOTION_METRICS, frozenset(kinds.KINDS) - {kinds.NUMBERS}),
+    **dict.fromkeys(VIDEO_METRICS, frozenset(kinds.KINDS) - {kinds.VIDEO}),
     **dict.fromkeys(RANK_METRICS, frozenset(kinds.KINDS) - {kinds.RANKING}),
 }
 _DEFAULT_BASELINES = {
@@ -52,6 +54,7 @@ _DEFAULT_BASELINES = {
     kinds.PICTURE: ("mean_image", "random_image", "common_image"),
     kinds.SOUND: ("random_target",),
     kinds.RANKING: ("most_popular",),
+    kinds.VIDEO: ("mean_frames", "random_target"),
 }
 #: Metrics of the sides of `<->` where the card names none.
 _RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10")
@@ -222,7 +225,7 @@ def judges(plan: Plan, card: TaskCard, modalities: Mapping[str, ModalityCard]) -
             continue
         kind = _kind(targets[column])
         # built-in metrics compare texts or numbers; the user's own may look at pictures and sounds
-        of_media = (*PICTURE_METRICS, *SOUND_METRICS, *MOTION_METRICS)
+        of_media = (*PICTURE_METRICS, *SOUND_METRICS, *MOTION_METRICS, *VIDEO_METRICS)
         blind = kind in kinds.MEDIA and metric.name in METRICS and metric.name not in of_media
         if blind or kind in _BLIND.get(metric.name, ()):
             raise CardError(

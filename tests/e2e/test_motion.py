@@ -17,13 +17,10 @@ from ofasys_lite.commands.app import main
 from ofasys_lite.data.check_tasks import check_tasks
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import Request, predict
-from ofasys_lite.generalist.tensors import to_device
-from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.preprocess.clips import read_clip
 from ofasys_lite.report.validation import Validator
 from ofasys_lite.run.run_folder import RunFolder
-from ofasys_lite.training.accounting import RunTerms, unit_weights
 
 #: Name -> (turns a clip, frames).
 SWINGS = {"slow": (1.0, 12), "quick": (2.0, 16), "still": (0.0, 8)}
@@ -149,23 +146,6 @@ def test_it_is_validated_exported_and_predicted_to_files(
     assert capsys.readouterr().out.splitlines()[0] == "<motion of 16 frames>"
 
 
-def step(model: Generalist, task: Any, packs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """Gradients of a step over some rows, in packs; the losses stand at `losses`."""
-    rng = [np.random.default_rng(i) for i in range(9)]
-    batches = [collate([task.maker.example(rows()[i], str(i), rng[i], True) for i in pack]) for pack in packs]
-    terms = RunTerms(task.maker.terms(), [task.card.name])
-    counts = terms.count(batches)
-    model.network.eval()
-    model.network.zero_grad(set_to_none=True)
-    found = []
-    for batch in batches:
-        losses = model.network(to_device(batch, torch.device("cpu")))
-        (losses.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share"))).sum().backward()
-        found.append(losses.values_U.detach().sort().values)
-    grads = {n: p.grad.clone() for n, p in model.network.named_parameters() if p.grad is not None}
-    return {**grads, "losses": torch.cat(found).sort().values}
-
-
 @pytest.mark.parametrize(
     "line", [WRITTEN, FILLED, OPEN, WRITTEN.replace("x0", "v"), WRITTEN.replace("x0", "eps"), READ]
 )
@@ -173,7 +153,7 @@ def test_packed_and_one_by_one_is_the_same(line: str) -> None:
     (task,) = prepared(line).tasks
     model = worlds.generalist(prepared(line))
     torch.nn.init.normal_(model.network.get_parameter("adapters.motion.denoiser.out.weight"))
-    one, many = step(model, task, [range(9)]), step(model, task, [[i] for i in range(9)])
+    one, many = (worlds.gradients(model, task, rows(), p) for p in ([range(9)], [[i] for i in range(9)]))
     assert one.keys() == many.keys()
     for name, value in one.items():
         torch.testing.assert_close(many[name], value, rtol=3e-4, atol=3e-6, msg=name)

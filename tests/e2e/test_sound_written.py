@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import Request, predict
-from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.metrics import evaluate_metric
@@ -26,7 +24,6 @@ from ofasys_lite.preprocess.audio_features import FrameSettings, log_mel
 from ofasys_lite.preprocess.vocoder import griffin_lim
 from ofasys_lite.report.validation import Validator
 from ofasys_lite.run.run_folder import RunFolder
-from ofasys_lite.training.accounting import RunTerms, unit_weights
 
 RATE = 8000
 #: Name -> (Hz, seconds).
@@ -133,29 +130,12 @@ def test_it_is_validated_and_exported(run: tuple[Generalist, Path]) -> None:
     assert len(samples) > 800
 
 
-def step(model: Generalist, task: Any, packs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """Gradients of a step over some rows, in packs; the losses stand at `losses`."""
-    rng = [np.random.default_rng(i) for i in range(9)]
-    batches = [collate([task.maker.example(rows()[i], str(i), rng[i], True) for i in pack]) for pack in packs]
-    terms = RunTerms(task.maker.terms(), [task.card.name])
-    counts = terms.count(batches)
-    model.network.eval()
-    model.network.zero_grad(set_to_none=True)
-    found = []
-    for batch in batches:
-        losses = model.network(to_device(batch, torch.device("cpu")))
-        (losses.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share"))).sum().backward()
-        found.append(losses.values_U.detach().sort().values)
-    grads = {n: p.grad.clone() for n, p in model.network.named_parameters() if p.grad is not None}
-    return {**grads, "losses": torch.cat(found).sort().values}
-
-
 @pytest.mark.parametrize("line", [FLOW, DIFFUSION.replace("target=v", "target=eps")])
 def test_packed_and_one_by_one_is_the_same(line: str) -> None:
     (task,) = prepared(line).tasks
     model = worlds.generalist(prepared(line))
     torch.nn.init.normal_(model.network.get_parameter("adapters.audio:audiowriter.denoiser.out.weight"))
-    one, many = step(model, task, [range(9)]), step(model, task, [[i] for i in range(9)])
+    one, many = (worlds.gradients(model, task, rows(), p) for p in ([range(9)], [[i] for i in range(9)]))
     assert one.keys() == many.keys()
     heads = [n for n in one if "denoiser" in n]
     assert all(one[n].abs().max() > 1e-7 for n in heads), heads

@@ -15,11 +15,14 @@ from ofasys_lite.cards import load_task_card, modalities
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.generalist.trained import TaskEntry
+from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Batch
-from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
+from ofasys_lite.layout.ready import DataSettings, Ready, ReadyTask, make_ready
 from ofasys_lite.model import ModelConfig
+from ofasys_lite.training.accounting import RunTerms, unit_weights
 from ofasys_lite.training.fit import TrainingRun, train
 from ofasys_lite.training.settings import TrainSettings
 
@@ -150,6 +153,26 @@ def run(cards: Sequence[TaskCard], folder: Path, **more: Any) -> Generalist:
     settings = {**settings, "progress": False, "log_every": 2, "warmup": 0.2, "lr": 5e-3, **more}
     what = TrainingRun(cards, cards_of_modalities, model, TrainSettings(**settings), folder, data, **own)
     return train(what, console, validate=validate)
+
+
+def gradients(
+    model: Generalist, task: ReadyTask, rows: Sequence[Any], packs: Sequence[Sequence[int]]
+) -> dict[str, torch.Tensor]:
+    """Gradients of a step over some rows, in packs, each row with its own generator; the losses stand at `losses`."""
+    batches = [
+        collate([task.maker.example(rows[i], str(i), np.random.default_rng(i), True) for i in pack]) for pack in packs
+    ]
+    terms = RunTerms(task.maker.terms(), [task.card.name])
+    counts = terms.count(batches)
+    model.network.eval()
+    model.network.zero_grad(set_to_none=True)
+    found = []
+    for batch in batches:
+        losses = model.network(to_device(batch, torch.device("cpu")))
+        (losses.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share"))).sum().backward()
+        found.append(losses.values_U.detach().sort().values)
+    grads = {n: p.grad.clone() for n, p in model.network.named_parameters() if p.grad is not None}
+    return {**grads, "losses": torch.cat(found).sort().values}
 
 
 def weights(model: Generalist) -> dict[str, torch.Tensor]:

@@ -204,7 +204,7 @@ def test_an_optional_picture_of_one_position_is_too(tmp_path: Path) -> None:
     [
         ("draw", {"method": "beam", "beam": 2}, "`beam` does not write codes"),
         ("name", {"cfg": 2.0}, "`cfg` does nothing: greedy of token ids has none"),
-        ("name", {"method": "mask_predict"}, "`mask_predict` does not write token ids"),
+        ("name", {"method": "mask_predict"}, "mask_predict: this line was learned from left to right"),
         ("pages", {"cfg": 2.0}, "cfg compares with an emptied source, and this line has no slot with `drop=`"),
     ],
 )

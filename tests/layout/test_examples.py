@@ -13,7 +13,7 @@ from random_walks import random_walk
 
 from ofasys_lite.cards import find_task, task_names
 from ofasys_lite.decoding.automaton import compile
-from ofasys_lite.errors import CardError, DataError
+from ofasys_lite.errors import DataError
 from ofasys_lite.layout.learned import Term
 from ofasys_lite.layout.ready import make_ready
 from ofasys_lite.plan.codecs import codec_of
@@ -196,9 +196,18 @@ def test_other_styles_of_masking_learn_the_whole_text_and_so_does_mass_where_not
         assert set(piece.arrays) == {"ids"}
 
 
-def test_labels_of_a_row_within_a_written_group_are_for_later() -> None:
-    with pytest.raises(CardError, match="cannot be trained yet: `closed_set=@column` within a group"):
-        maker_of("[TEXT:q] -> ([TEXT:a,closed_set=@c])*<over=o>", [{"q": "x", "o": [{"a": "y", "c": ["y"]}]}])
+def test_labels_within_a_written_group_are_the_record_s_own_else_the_row_s() -> None:
+    line = "[TEXT:q] -> ([TEXT:a,closed_set=@c])*<over=o>"
+    own = {"q": "x", "o": [{"a": "y", "c": ["y", "z"]}, {"a": "w", "c": ["w"]}]}
+    constraint = maker_of(line, [own]).constraint(0, own)
+    (group,) = constraint.parts  # type: ignore[union-attr]
+    assert group.part.given
+    assert [len(element.parts[0].part.sequences) for _, element in group.part.elements] == [2, 1]
+    row = {"q": "x", "c": ["y", "w"], "o": [{"a": "y"}, {"a": "w"}]}
+    (group,) = maker_of(line, [row]).constraint(0, {"q": "x", "c": ["y", "w"]}).parts  # type: ignore[union-attr]
+    assert not group.part.given
+    with pytest.raises(DataError, match="`v` is not in the closed set"):
+        maker_of(line, [row]).example({**row, "o": [{"a": "v"}]}, "0", None, False)
 
 
 def test_dropped_slots_of_a_line_go_together_and_only_in_training() -> None:

@@ -118,8 +118,8 @@ def test_the_command_exits_1_with_the_caret_under_the_mistake(capsys: pytest.Cap
 
 
 def test_what_cannot_be_trained_is_explained_and_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.main(["explain", "[TEXT:q] -> [VIDEO:video]"]) == 0
-    assert "cannot be trained yet: generating VIDEO" in capsys.readouterr().out
+    assert app.main(["explain", "[TEXT:q] -> ([TEXT:a,no_loss] [TEXT:b])*<over=c>"]) == 0
+    assert "cannot be trained yet: `no_loss` within a group" in capsys.readouterr().out
 
 
 def test_explaining_imports_no_torch() -> None:

@@ -19,6 +19,7 @@ from ofasys_lite.metrics.baselines import (
     next_names,
     picture_answers,
     textual,
+    videos,
 )
 from ofasys_lite.metrics.baselines.problem import Problem
 from ofasys_lite.metrics.baselines.rankings import RANKINGS
@@ -32,7 +33,7 @@ _FUNCTIONS: tuple[Baseline, ...] = (
     *(chosen.best_constant, chosen.copy, chosen.greedy_list, constant.best_box, constant.constant_list),
     *(constant.label_blind_box, constant.majority, constant.mean_box, constant.random_target, constant.unigram),
     *(picture_answers.common_image, picture_answers.mean_fill, picture_answers.mean_image),
-    *(motions.mean_clip, nearest.nearest_turn, textual.bigram_infill, textual.question_only),
+    *(motions.mean_clip, videos.mean_frames, nearest.nearest_turn, textual.bigram_infill, textual.question_only),
     *(byte_models.byte_trigram, byte_models.byte_unigram),
     *(next_names.most_popular, next_names.latest, next_names.next_of_last),
 )
@@ -48,6 +49,7 @@ _NEEDS_KIND = {
     **dict.fromkeys(("constant_list", "greedy_list"), kinds.DETECTION),
     "mean_clip": kinds.NUMBERS,
     **dict.fromkeys(("most_popular", "latest", "next_of_last", "item_knn"), kinds.RANKING),
+    "mean_frames": kinds.VIDEO,
 }
 #: What foretells texts, and answers nothing: its values are bits, and it looks at the targets of the test rows.
 FORETELLERS = ("byte_unigram", "byte_trigram", "byte_fivegram")
