@@ -96,9 +96,16 @@ def cut(elements: list[Any], most: int, keep: str, rng: np.random.Generator | No
     return elements[:most]
 
 
-def candidates(row: Any, column: str) -> tuple[str, ...]:
-    """The labels that a row itself offers (`closed_set=@column`), once each, empty ones left out."""
-    listed = field(row, column)
+def candidates(record: Any, column: str, row: Any = None) -> tuple[str, ...]:
+    """The labels that a row itself offers (`closed_set=@column`), once each, empty ones left out.
+
+    Args:
+        record: The row, or a record of it within a group: its own list goes before the row's.
+        row: The whole row, where `record` is not it.
+    """
+    listed = field(record, column)
+    listed = field(row, column) if listed is MISSING and row is not None else listed
+    row = record if row is None else row
     if listed is MISSING or listed is None:
         raise missing(column, row)
     return tuple(dict.fromkeys(read_text(value) for value in as_list(listed, column) if not is_empty(value)))

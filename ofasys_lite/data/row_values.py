@@ -35,6 +35,7 @@ _ELEMENTS = 20
 class _Known:
     """What is known of the row that is looked at: columns that are missing everywhere, folder of paths, frame."""
 
+    row: Any
     gone: set[str]
     folder: str | None
     frame: tuple[int, int] | None
@@ -76,7 +77,7 @@ class Looker:
         except DataError as error:
             tally.add("E304", None, error.message, error.help)
             return
-        known = _Known(gone, source.base or ".", self._frame(row, source.base or "."))
+        known = _Known(row, gone, source.base or ".", self._frame(row, source.base or "."))
         for segment, target in self.sides:
             self._segment(tally, segment, row, target, known)
 
@@ -132,6 +133,10 @@ class Looker:
         gone = known.gone
         for use in slot_uses(slot):
             value = field(row, use.column, use.exact)
+            # candidates of all elements of a group stand in the row
+            offered = slot.closed is not None and use.column == slot.closed.name
+            if offered and field(known.row, use.column) is not MISSING:
+                continue
             if value is MISSING and use.column not in gone and not use.optional:
                 _missing(tally, use.label, use.column, use.span, row)
         value = field(row, slot.column, slot.exact)
@@ -148,7 +153,7 @@ class Looker:
             return
         self._value(tally, slot, value, known, target and slot.learned)
         if slot.closed is not None:
-            self._label(tally, slot, value, row)
+            self._label(tally, slot, value, row, known.row)
 
     def _value(self, tally: Tally, slot: SlotSegment, value: Any, known: _Known, written: bool) -> None:
         tool = self.tools.get(slot.preprocess)
@@ -176,7 +181,7 @@ class Looker:
             counts[0] += sum(-(-len(word) // _PIECE) for text in texts for word in text.split()) > limit
             counts[1] += 1
 
-    def _label(self, tally: Tally, slot: SlotSegment, value: Any, row: Any) -> None:
+    def _label(self, tally: Tally, slot: SlotSegment, value: Any, record: Any, row: Any) -> None:
         if slot.closed is None:
             return
         values: tuple[str, ...] | frozenset[str] = slot.closed.values
@@ -185,10 +190,10 @@ class Looker:
             if not values:
                 return
         elif slot.closed.kind == "candidates":
-            if field(row, slot.closed.name) is MISSING:
+            if field(record, slot.closed.name) is MISSING and field(row, slot.closed.name) is MISSING:
                 return
             try:
-                values = candidates(row, slot.closed.name)
+                values = candidates(record, slot.closed.name, row)
             except DataError as error:
                 tally.add("E303", slot.span, error.message, error.help)
                 return

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ofasys_lite.data.fields import MISSING
-from ofasys_lite.data.fields import field as field_of
 from ofasys_lite.data.groups import candidates, group_columns, group_key
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.layout.learned import Learned, Objective, Term
@@ -254,8 +252,6 @@ class RowState:
         """What the row (`row`: a record of it within a group) and the moment know of a slot."""
         closed = None if slot.closed is None else slot.closed.values
         if slot.closed is not None and slot.closed.kind == "candidates":
-            # of a record of a group, its own; else those of the row serve all elements
-            own = row if field_of(row, slot.closed.name) is not MISSING else self.row
-            closed = candidates(own, slot.closed.name)
+            closed = candidates(row, slot.closed.name, self.row)
         side: Literal["source", "target"] = "target" if target and slot.learned else "source"
         return RowContext(side, self.rng, self.train, self.frame, closed, self.step, self.own_holes, self.row)
