@@ -124,7 +124,7 @@ def test_labels_of_valid_and_test_are_held_against_those_of_the_training_column(
 def test_all_mistakes_of_all_tasks_come_at_once() -> None:
     later = "[TEXT:q] -> ([TEXT:x,no_loss] [TEXT:a])*<over=c>"
     lines = {"a": "[TEXT:q,foo] -> [TEXT:a]", "b": "[TEXT:q] -> [TEXT:b]", "c": later}
-    rows = [{"q": "x", "a": "y"}]
+    rows = [{"q": "x", "a": "y", "c": []}]
     cards = [load_task_card({"instruction": text, "data": {"train": rows}}, name=n) for n, text in lines.items()]
     report = check_tasks(cards, CARDS)
     assert [e.code for e in report.errors] == ["E105", "E301", "E312"]

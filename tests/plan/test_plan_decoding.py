@@ -155,13 +155,13 @@ BAD_CARDS = [
         DRAW.format(",decode=greedy"),
         {"steps": 4},
         "`steps` does nothing: greedy of codes has none",
-        "it takes: cfg, cfg_from, cfg_until, method, seed",
+        "it takes: cfg, cfg_from, cfg_until, method, negative, seed",
     ),
     (
         DRAW.format(",decode=greedy"),
         {"max_length": 9},
         "`max_length` does nothing: greedy of codes has none",
-        "it takes: cfg, cfg_from, cfg_until, method, seed",
+        "it takes: cfg, cfg_from, cfg_until, method, negative, seed",
     ),
     (
         "[TEXT:t] -> [TEXT:a]",
