@@ -61,12 +61,18 @@ class BoundSlot:
 
 @dataclass(frozen=True, slots=True)
 class BoundGroup:
-    """A repeated group: its parts per alternative, and what its controls (another element? which?) count for."""
+    """A repeated group: its parts per alternative.
+
+    Attributes:
+        term: What its controls (another element? which?) count for; None where the row knows that beforehand.
+        written: It holds something that is learned.
+    """
 
     group: GroupSegment
     target: bool
     alternatives: tuple[tuple[Bound, ...], ...]
     term: Term | None
+    written: bool
 
 
 Bound = BoundWords | BoundSlot | BoundGroup
@@ -142,8 +148,11 @@ class Binder:
             return BoundWords(Piece.of_ids(self.vocabulary.encode(segment.text)), term)
         if isinstance(segment, GroupSegment):
             learned = target and any(slot.learned for slot in walk((segment,)))
-            term = self._term(f"{group_key(segment)}:next", "token") if learned else None
-            return BoundGroup(segment, target, tuple(self._side(side, target) for side in segment.alternatives), term)
+            # the row says how many elements there are, and of which kind, where it has a part of each beforehand
+            given = not all(slot.learned for slot in walk((segment,)))
+            term = self._term(f"{group_key(segment)}:next", "token") if learned and not given else None
+            sides = tuple(self._side(side, target) for side in segment.alternatives)
+            return BoundGroup(segment, target, sides, term, learned)
         key = segment.tool_key
         for loss in segment.losses:
             if self.objectives[key, loss].own_mask and self.vocabulary.control("mask") != CONTROL_IDS["mask"]:

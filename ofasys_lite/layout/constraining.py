@@ -66,7 +66,7 @@ class Constraining:
 
     def _repeat(self, part: BoundGroup, state: RowState, row: Any) -> Constraint:
         group = part.group
-        if part.term is None:
+        if not part.written:
             return self._forced(part, state, row)
         elements: tuple[tuple[int, Constraint], ...] = ()
         alternatives: tuple[Constraint, ...] = ()

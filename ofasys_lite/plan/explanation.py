@@ -9,7 +9,7 @@ from ofasys_lite.cards.classes import load_object
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.cost import ModelSize, flops
-from ofasys_lite.plan.segments import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment
+from ofasys_lite.plan.segments import GroupSegment, Options, Plan, Segment, SlotSegment, WordsSegment, walk
 
 #: Rows of the vocabulary in the cost estimate.
 VOCABULARY = 32_000
@@ -154,7 +154,8 @@ class _Writer:
                 yield self._slot(side, segment, depth, target)
             else:
                 what = f"over {segment.over}" if segment.over is not None else "lists walked together"
-                loss = "cross_entropy per token (next or end)" if target else "read"
+                given = not all(slot.learned for slot in walk((segment,)))
+                loss = ("forced" if given else "cross_entropy per token (next or end)") if target else "read"
                 words = constraint_of_group(segment)
                 yield Line(side, depth, "group", what, tokens=tokens, loss=loss, constraint=words)
                 for number, alternative in enumerate(segment.alternatives):

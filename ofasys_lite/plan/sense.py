@@ -202,7 +202,6 @@ def check_targets(planning: Planning, template: PlannedTemplate, node: Template)
         for name in dict.fromkeys(n for n in names if names.count(n) > 1 or n in slots):
             help = "put what belongs to one record into one group"
             planning.error("E205", f"`{name}` is written twice in one target", node.targets[number].span, help)
-        _check_given(planning, side)
     codecs = [s for side in template.written for s in _slots(side) if s.learned and dict(s.options).get("codec")]
     for slot in (s for s in codecs if dict(s.options)["codec"] != dict(codecs[0].options)["codec"]):
         help = "give all of them the same `codec`, or make two tasks of the line"
@@ -233,15 +232,6 @@ def check_preference(planning: Planning, template: PlannedTemplate, node: Templa
     elif _in_one_go(planning, pairs[0]):
         help = "write it from left to right: leave `decode=mask_predict` out"
         planning.error("E208", "a preference pair is written from left to right", node.span, help)
-
-
-def _check_given(planning: Planning, side: tuple[Segment, ...]) -> None:
-    """Notes `no_loss` slots of a target that training could read but decoding could not be given yet."""
-    for segment in side:
-        slots = [s for s in walk((segment,)) if not s.learned]
-        texts = [s for s in slots if s.tokens]
-        if isinstance(segment, GroupSegment) and texts and len(slots) < len(walk((segment,))):
-            planning.not_yet("`no_loss` within a group that is written is planned for a later version")
 
 
 def _in_one_go(planning: Planning, slot: SlotSegment) -> bool:

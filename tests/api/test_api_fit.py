@@ -168,7 +168,6 @@ def test_a_loaded_model_is_evaluated_on_rows_that_are_given(model: GeneralistMod
 
 
 Use = Callable[[], Any]
-LATER = "[TEXT:a] -> ([TEXT:x,no_loss] [TEXT:y])*<over=b>"
 MISTAKES: dict[str, tuple[Use, type[OfasysError], str]] = {
     "option": (lambda: fit(tiny(), reverse(), lerning_rate=1), CardError, "fit: unknown option `lerning_rate`"),
     "near": (lambda: fit(tiny(), reverse(), sample_per_step=1), CardError, "did you mean `samples_per_step`"),
@@ -190,11 +189,6 @@ MISTAKES: dict[str, tuple[Use, type[OfasysError], str]] = {
     "settings": (lambda: Trainer({"lr": 1}), CardError, "Trainer takes settings by name"),  # type: ignore[arg-type]
     "yaml": (lambda: Trainer.from_yaml("a.yaml"), CardError, "Trainer(lr=1e-3, steps=1000)"),
     "fresh": (lambda: evaluate(tiny()), CheckpointError, "not trained yet"),
-    "later": (
-        lambda: fit(tiny(), Task("a", LATER, data=[{"a": "x", "b": []}]), steps=1),
-        OfasysError,
-        "cannot be trained yet",
-    ),
 }
 
 

@@ -31,6 +31,8 @@ PAGES = " -> ([IMAGE:img,no_loss] [TEXT:cap,max_length=6])*<over=pages>"
 MIXED = "[TEXT:q] -> ([IMAGE:img,no_loss] | [TEXT:cap,max_length=6])*<over=parts,by=type>"
 OWN = "[TEXT:q] -> ([TEXT:label,closed_set=@choices])*<over=pages>"
 SHARED = "[TEXT:q] -> ([TEXT:label,closed_set=@labels])*<over=pages,max=4>"
+#: A conversation as a group: one of its alternatives is read, the other one written.
+TURNS = "[TEXT:q] -> ([TEXT:asked,no_loss] | [TEXT:said,max_length=6])*<over=turns,by=role(user=1,bot=2)>"
 LISTS = "[TEXT:q] -> ([IMAGE:imgs,no_loss] [TEXT:caps,max_length=6])*"
 
 
@@ -56,6 +58,11 @@ def rows(count: int = 12) -> list[dict[str, Any]]:
                 "parts": parts,
                 "labels": list(worlds.LABELS),
                 "imgs": pictures,
+                "turns": [
+                    t
+                    for p in pages
+                    for t in ({"role": "user", "asked": f"{p['cap']}?"}, {"role": "bot", "said": p["label"]})
+                ],
                 "caps": [p["cap"] for p in pages],
             }
         )
@@ -73,7 +80,7 @@ def written(model: Generalist, row: dict[str, Any], task: str = "t0", **options:
     return dict(found.values)
 
 
-@pytest.mark.parametrize("line", [BESIDE, PAGES, MIXED, LISTS, OWN, SHARED])
+@pytest.mark.parametrize("line", [BESIDE, PAGES, MIXED, LISTS, OWN, SHARED, TURNS])
 def test_packed_and_one_by_one_is_the_same(line: str) -> None:
     ready = prepared(line)
     model = worlds.generalist(ready)
@@ -81,6 +88,35 @@ def test_packed_and_one_by_one_is_the_same(line: str) -> None:
     assert one.keys() == many.keys()
     for name, value in one.items():
         torch.testing.assert_close(many[name], value, rtol=3e-4, atol=3e-6, msg=name)
+
+
+def test_of_a_group_that_the_row_gives_only_what_is_written_is_learned() -> None:
+    (task,) = prepared(TURNS).tasks
+    vocabulary, row = task.maker.vocabulary, rows()[2]
+    example = task.maker.example(row, "2", None, False)
+    wanted = list[int]()
+    for turn in row["turns"]:
+        wanted += [*vocabulary.encode(turn["said"]), CONTROL_IDS["close"]] if turn["role"] == "bot" else []
+    np.testing.assert_array_equal(worlds.labels(collate([example])), wanted)
+    ids = [int(i) for piece in example.targets[0].pieces for i in piece.arrays["ids"]]
+    automaton = compile(task.maker.constraint(0, row))
+    states = automaton.walk(ids)
+    assert automaton.accepts(ids)
+    # what is learned is what decoding may choose
+    chosen = [id for id, state in zip(ids, states, strict=False) if automaton.choices(state)]
+    assert chosen == wanted
+    found = task.maker.values(0, automaton.split(ids), row)["turns"]
+    assert [turn.get("said") for turn in found] == [turn.get("said") for turn in row["turns"]]
+    assert [turn["role"] for turn in found] == ["user", "bot"] * (len(found) // 2)
+
+
+def test_a_group_of_turns_is_written_behind_what_is_asked() -> None:
+    model = worlds.generalist(prepared(TURNS))
+    (row,) = rows(1)
+    asked = [turn if turn["role"] == "user" else {"role": "bot"} for turn in row["turns"]]
+    found = written(model, {**row, "turns": asked})["turns"]
+    assert [turn["role"] for turn in found] == [turn["role"] for turn in asked]
+    assert all("said" in turn for turn in found if turn["role"] == "bot")
 
 
 def test_the_decoder_reads_the_picture_and_nothing_of_it_is_learned() -> None:

@@ -22,11 +22,13 @@ SETS = {"labels": ["cat", "dog"], "items": ["a", "b", "c"]}
 MOLECULE = ModalityCard(
     "MOLECULE", {"default": "chem.Molecule"}, {"default": "chem.Adapter"}, writes="never", losses={"mae": "now"}
 )
+#: One that is written in a later version.
+SCENE = ModalityCard("SCENE", {"default": ""}, {"default": ""}, writes="later")
 
 
 def cards() -> dict[str, ModalityCard]:
-    """The project's modality cards and MOLECULE."""
-    return {**modalities(), "MOLECULE": MOLECULE}
+    """The project's modality cards, MOLECULE and SCENE."""
+    return {**modalities(), "MOLECULE": MOLECULE, "SCENE": SCENE}
 
 
 CARDS = cards()

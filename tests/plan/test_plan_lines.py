@@ -19,7 +19,7 @@ PLANS = [(line, text.rstrip("\n")) for line, _, text in (block.partition("\n") f
 
 #: What comes in a later version, and the sentence that says so.
 LATER = {
-    "[TEXT:q] -> ([TEXT:a,no_loss] [TEXT:b])*<over=c>": "`no_loss` within a group",
+    "[TEXT:q] -> [SCENE:i]": "generating SCENE",
 }
 
 
