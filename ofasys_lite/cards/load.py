@@ -347,6 +347,7 @@ def _attribute(fields: Fields, key: str, item: Item) -> AttributeSpec:
         help=inner.text("help").strip(),
         default=_default(inner, kind, choices),
         required=inner.flag("required"),
+        column=inner.flag("column"),
     )
 
 

@@ -27,6 +27,7 @@ class AttributeSpec:
         help: One sentence for explain and for error messages.
         default: Value used where the line gives none; None means absent.
         required: A target slot that is learned must give it.
+        column: Its value, or what its call is given, names columns that the row must have where the slot is written.
     """
 
     key: str
@@ -38,6 +39,7 @@ class AttributeSpec:
     help: str = ""
     default: Any = None
     required: bool = False
+    column: bool = False
 
 
 @dataclass(frozen=True, slots=True)

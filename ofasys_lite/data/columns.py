@@ -11,7 +11,7 @@ from ofasys_lite.data.groups import walked
 from ofasys_lite.data.source import RowSource, has_column
 from ofasys_lite.errors import DataError, few, nearest
 from ofasys_lite.instruction.syntax_tree import Span
-from ofasys_lite.plan.segments import Plan, Segment, SlotSegment, WordsSegment
+from ofasys_lite.plan.segments import Plan, Segment, SlotSegment, WordsSegment, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def uses(plan: Plan) -> tuple[Use, ...]:
         for side in (template.source, *template.targets):
             for segment in side:
                 found.update(dict.fromkeys(segment_uses(segment)))
+                found.update(dict.fromkeys(named_uses(segment)))
     return tuple(found)
 
 
@@ -75,6 +76,13 @@ def slot_uses(slot: SlotSegment) -> Iterator[Use]:
             yield Use(column, False, slot.span, f"loss=ctc of {label(slot)}", slot.optional)
     if slot.closed is not None and slot.closed.kind == "candidates":
         yield Use(slot.closed.name, False, slot.span, f"closed_set of {label(slot)}", slot.optional)
+
+
+def named_uses(segment: Segment) -> Iterator[Use]:
+    """The columns of the whole row that attributes of slots name, of those within a group too."""
+    for slot in walk((segment,)):
+        for column, said in slot.named:
+            yield Use(column, False, slot.span, f"`{said}` of {label(slot)}", slot.optional)
 
 
 def data_columns(card: TaskCard, plan: Plan) -> frozenset[str]:

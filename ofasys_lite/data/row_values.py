@@ -10,7 +10,7 @@ import numpy as np
 
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import preprocess_class
-from ofasys_lite.data.columns import label, slot_uses
+from ofasys_lite.data.columns import label, named_uses, slot_uses
 from ofasys_lite.data.fields import MISSING, as_list, column_help, field, is_empty, opened_text
 from ofasys_lite.data.findings import Remarks, Tally
 from ofasys_lite.data.groups import candidates, empty_target, raw_values, records, walked
@@ -33,12 +33,13 @@ _ELEMENTS = 20
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of the row that is looked at: columns that are missing everywhere, folder of paths, frame."""
+    """What is known of the row that is looked at: it, columns missing everywhere, folder of paths, frame."""
 
     row: Any
     gone: set[str]
     folder: str | None
     frame: tuple[int, int] | None
+    row: Any
 
 
 class Looker:
@@ -78,7 +79,11 @@ class Looker:
             tally.add("E304", None, error.message, error.help)
             return
         known = _Known(row, gone, source.base or ".", self._frame(row, source.base or "."))
+        known = _Known(gone, source.base or ".", self._frame(row, source.base or "."), row)
         for segment, target in self.sides:
+            for use in named_uses(segment):
+                if field(row, use.column) is MISSING and use.column not in gone and not use.optional:
+                    _missing(tally, use.label, use.column, use.span, row)
             self._segment(tally, segment, row, target, known)
 
     def _frame(self, row: Any, folder: str | None) -> tuple[int, int] | None:
@@ -160,7 +165,9 @@ class Looker:
         if tool is None:
             return
         settings = self._settings(slot, known.folder)
-        context = RowContext("target" if written else "source", frame=known.frame)
+        found = {column: field(known.row, column) for column, _ in slot.named}
+        named = {column: value for column, value in found.items() if value is not MISSING}
+        context = RowContext("target" if written else "source", frame=known.frame, row=known.row, named=named)
         if tool.framed and option(slot.options, "size") is None and not self._framed:
             says = f"[{slot.modality}:...,size=1]"
             help = f"put the IMAGE slot left of the arrow, or say {says} for boxes in fractions of the image"

@@ -82,12 +82,26 @@ class Node:
         arcs: Legal ids by how far they lead; empty at the end only.
         shortest: Fewest ids to the end.
         longest: Most ids to the end (an upper bound within `Json`).
+        reach: Ids within which the end can be reached whatever is chosen now.
+        spare: Ids for which there is room whatever is chosen now.
         text: Ids of free text written since the text opened; -1 outside of free text.
         advance: What an element adds to the running position.
         relative: Position of the element relative to the start of its placed part; None in a line.
     """
 
-    __slots__ = ("_allowed", "_tail", "_within", "arcs", "longest", "part", "shortest", "text", "then")
+    __slots__ = (
+        "_allowed",
+        "_tail",
+        "_within",
+        "arcs",
+        "longest",
+        "part",
+        "reach",
+        "shortest",
+        "spare",
+        "text",
+        "then",
+    )
 
     advance: int = 1
     relative: tuple[int, int, int] | None = None
@@ -99,6 +113,8 @@ class Node:
         self.text = text
         self.shortest: int = 1 + min(arc.least for arc in arcs) if arcs else 0
         self.longest: int = 1 + max(arc.most for arc in arcs) if arcs else 0
+        self.reach: int = 1 + max(arc.least for arc in arcs) if arcs else 0
+        self.spare: int = 1 + min(arc.most for arc in arcs) if arcs else 0
         self._allowed: Allowed | None = None
         self._tail: tuple[int, ...] | None = None
         self._within: dict[tuple[int, int], Allowed] | None = None
@@ -115,7 +131,7 @@ class Node:
 
         If there are none, those that come nearest: `high` is kept before `low`.
         """
-        if self.longest <= high and low <= self.shortest:
+        if self.reach <= high and low <= self.spare:
             return self.allowed
         if self._within is None:
             self._within = {}

@@ -146,6 +146,9 @@ class FreePart(AutomatonPart):
 class GrammarPart(AutomatonPart):
     """States and moves of a constraint from outside."""
 
+    #: Places that are kept: there may be as many as there are outputs.
+    _KEPT = 16_384
+
     def __init__(self, owner: Owner | None, constraint: Grammar) -> None:
         super().__init__(owner, constraint.least, constraint.most)
         if not 1 <= constraint.least <= constraint.most:
@@ -156,17 +159,26 @@ class GrammarPart(AutomatonPart):
 
     def make(self, local: Hashable, then: Node) -> Node:
         """The node of the state `local`."""
+        if len(self._nodes) >= self._KEPT:
+            self._nodes.clear()
+            self._moves.clear()
         moves = self._at(local)
         arcs = [Arc(m.ids, m.least + then.shortest, m.most + then.longest) for m in moves]
         return LocalNode(self, local, then, tuple(arcs))
 
     def follow(self, node: Node, id: int) -> Node:
         """The node behind `id`."""
-        if isinstance(node, LocalNode) and node.then is not None:
+        if not isinstance(node, LocalNode) or node.then is None:
+            raise illegal(node, id)
+        found = node.successors.get(id)
+        if found is None:
             for move in self._at(node.local):
                 if any(low <= id < high for low, high in move.ids):
-                    return node.then if move.to is None else self.node(move.to, node.then)
-        raise illegal(node, id)
+                    found = node.then if move.to is None else self.node(move.to, node.then)
+                    node.successors[id] = found
+                    return found
+            raise illegal(node, id)
+        return found
 
     def _at(self, state: Hashable) -> tuple[Move, ...]:
         found = self._moves.get(state)

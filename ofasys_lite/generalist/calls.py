@@ -89,10 +89,18 @@ def _columns(segment: Segment, target: bool) -> list[ReadColumn]:
 
 def _lists(segment: GroupSegment) -> list[ReadColumn]:
     """The columns of a group's records."""
+        return [*found, *_named(segment)]
+    if target and any(s.learned for s in walk((segment,))):
+        return _named(segment)
     if segment.over is not None:
         return [ReadColumn(segment.over, f"<over={segment.over}>")]
     inside = [c for alternative in segment.alternatives for inner in alternative for c in _columns(inner, False)]
     return [replace(column, preprocess="") for column in inside]
+
+
+def _named(segment: Segment) -> list[ReadColumn]:
+    """Columns that attributes of written slots name."""
+    return [ReadColumn(column, said) for slot in walk((segment,)) for column, said in slot.named]
 
 
 def learned_line(line: str, lines: Mapping[str, str], types: frozenset[str]) -> tuple[str, int] | None:

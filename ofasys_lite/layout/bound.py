@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ofasys_lite.data.fields import MISSING, missing
+from ofasys_lite.data.fields import field as data_field
 from ofasys_lite.data.groups import candidates, group_columns, group_key
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.layout.learned import Learned, Objective, Term
@@ -263,4 +265,14 @@ class RowState:
         if slot.closed is not None and slot.closed.kind == "candidates":
             closed = candidates(row, slot.closed.name, self.row)
         side: Literal["source", "target"] = "target" if target and slot.learned else "source"
-        return RowContext(side, self.rng, self.train, self.frame, closed, self.step, self.own_holes, self.row)
+        named = {column: _of_row(self.row, column) for column, _ in slot.named} if target else {}
+        about = (side, self.rng, self.train, self.frame, closed, self.step, self.own_holes, self.row)
+        return RowContext(*about, named=named)
+
+
+def _of_row(row: Any, column: str) -> Any:
+    """What the row has in a column that an attribute names; DataError if it has none."""
+    value = data_field(row, column)
+    if value is MISSING or value is None:
+        raise missing(column, row)
+    return value

@@ -49,7 +49,8 @@ _FUNCTIONS: tuple[MetricFunction, ...] = (
     *(nearest_caption.nearest_label, ocr.ocr_accuracy, ocr.ocr_cer, pictures.pixel_mse, sounds.mcd, sql.sql_execution),
     *(motions.motion_error, videos.frame_mse, rankings.recall_at_1, rankings.recall_at_5, rankings.recall_at_10),
     *(rankings.mrr_at_10, rankings.ndcg_at_10, foretelling.bits_per_byte),
-    *(structures.record_f1, structures.slot_f1, structures.struct_exact, structures.sudoku_solved, texts.accuracy),
+    *(structures.record_f1, structures.slot_f1, structures.struct_exact, structures.sudoku_solved),
+    *(structures.triplet_f1, texts.accuracy),
     *(texts.bleu, texts.cer, texts.chrf, texts.exact_match, texts.macro_f1, texts.per, texts.token_accuracy, texts.wer),
 )
 #: By their names, which but for one are those of the functions.

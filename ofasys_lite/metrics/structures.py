@@ -1,4 +1,4 @@
-"""Metrics of STRUCT values: slot_f1, record_f1, struct_exact, sudoku_solved."""
+"""Metrics of STRUCT values: slot_f1, record_f1, triplet_f1, struct_exact, sudoku_solved."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from ofasys_lite.errors import DataError
 from ofasys_lite.metrics.score import Row, Statistics, Value
 from ofasys_lite.metrics.values import as_text, canonical
-from ofasys_lite.preprocess.linear import as_struct
+from ofasys_lite.preprocess.flat import triplets
+from ofasys_lite.preprocess.linear import as_struct, read_struct
 
 
 def slot_f1(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
@@ -20,6 +22,12 @@ def slot_f1(predictions: Sequence[Value], references: Sequence[Value], rows: Seq
 def record_f1(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
     """Micro F1 over records (elements of a list, or key-value pairs of one record); a record is right as a whole."""
     return _multiset_f1([Counter(_records(p)) for p in predictions], [Counter(_records(r)) for r in references])
+
+
+def triplet_f1(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
+    """Micro F1 over the sets of triplets of each row: one written twice counts once, case and white space aside."""
+    sets = [[Counter(set(_triplets(value))) for value in values] for values in (predictions, references)]
+    return _multiset_f1(*sets)
 
 
 def struct_exact(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
@@ -41,6 +49,17 @@ def _multiset_f1(ours: Sequence[Counter[str]], theirs: Sequence[Counter[str]]) -
     extra = [a.total() - hit for a, hit in zip(ours, hits, strict=True)]
     missed = [b.total() - hit for b, hit in zip(theirs, hits, strict=True)]
     return Statistics.f1(hits, extra, missed)
+
+
+def _triplets(value: Value) -> Iterator[str]:
+    """Each triplet as one text; of what is none its text, which fits nothing."""
+    try:
+        found = triplets(read_struct(value))
+    except DataError:
+        yield from () if not as_text(value).strip() else (f"no triplets: {as_text(value)}",)
+        return
+    for parts in found:
+        yield "\x00".join(" ".join(part.casefold().split()) for part in parts)
 
 
 def _leaves(value: Value, path: str = "") -> Iterator[str]:

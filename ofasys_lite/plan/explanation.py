@@ -246,6 +246,9 @@ def constraint_in_words(slot: SlotSegment, tokens: Tokens | None = None) -> str:
     if codec is not None:
         return words + _codes_in_words(codec, tokens)
     options = dict(slot.options)
+    if slot.named:
+        columns = ", ".join(f"`{column}`" for column, _ in slot.named)
+        return f"{words}what {', '.join(dict.fromkeys(said for _, said in slot.named))} allows by the row's {columns}"
     least, most = options.get("min_length"), options.get("max_length")
     bounds = f" of {least or 0} to {most} tokens" if most else f" of at least {least} tokens" if least else ""
     behind = ", behind what the row has" if slot.preprocess and _goes_on(slot) else ""

@@ -98,6 +98,7 @@ class SlotSegment:
         drop: Probability with which the slot is emptied in training.
         column_span: Place of the column's name in the line (the slot's own where it has no name).
         ways: Ways in which it may be written, if it is learned.
+        named: (column, attribute) of further columns of the row that its attributes name, if it is learned.
     """
 
     key: str
@@ -117,6 +118,7 @@ class SlotSegment:
     span: Span
     column_span: Span = _NOWHERE
     ways: tuple[Way, ...] = ()
+    named: tuple[tuple[str, str], ...] = ()
 
     def way(self, name: str) -> Way | None:
         """The way of that name in which it may be written, or None."""
@@ -292,10 +294,10 @@ def walk(segments: tuple[Segment, ...]) -> tuple[SlotSegment, ...]:
 
 
 def _meaning(value: object) -> object:
-    """`value` with dataclasses as (name, fields) without places and ways, so that its repr is what it means."""
+    """`value` with dataclasses as (name, fields) without places and what follows from the rest, for its repr."""
     if isinstance(value, tuple):
         return tuple(_meaning(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        kept = (f.name for f in fields(value) if not f.name.endswith("span") and f.name != "ways")
+        kept = (f.name for f in fields(value) if not f.name.endswith("span") and f.name not in ("ways", "named"))
         return (type(value).__name__, *((name, _meaning(getattr(value, name))) for name in kept))
     return value

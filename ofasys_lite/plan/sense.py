@@ -24,9 +24,9 @@ from ofasys_lite.plan.segments import (
 )
 
 #: Attributes that say how a slot is learned or decoded; a slot with `no_loss` is neither.
-_LEARNING = ("weight", "loss", "closed_set", "decode", "codec")
+_LEARNING = ("weight", "loss", "closed_set", "decode", "codec", "grammar")
 #: Attributes of free text, which a closed set has not.
-_FREE = ("max_length", "min_length", "noise_ratio", "no_punctuation", "spelled", "uncased")
+_FREE = ("grammar", "max_length", "min_length", "noise_ratio", "no_punctuation", "spelled", "uncased")
 _CLOSED_HELP = "write closed_set (the values of the training column), closed_set=(a,b) or the name of a set of the card"
 #: Attributes that decide how a text is cut into tokens.
 _READING = ("max_length", "no_punctuation", "spelled", "uncased")

@@ -106,6 +106,7 @@ class Builder(Planning):
             span=slot.span,
             column_span=slot.column_span if slot.column is not None else slot.span,
             ways=ways_of(modality) if learned else (),
+            named=_named_columns(modality, values) if learned else (),
         )
 
     def _side(self, modality: ModalityCard, slot: Slot, target: bool) -> None:
@@ -306,6 +307,18 @@ def _opened(attributes: tuple[Attribute, ...]) -> tuple[Attribute, ...]:
         found.append(replace(attribute, value=Bare(call.name, call.span)))
         found += [Attribute(str(a.key), a.value, a.span, a.span) for a in call.arguments]
     return tuple(found)
+
+
+def _named_columns(modality: ModalityCard, values: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """(column, attribute) of what attributes of the slot name: a word, or what a call is given."""
+    found: list[tuple[str, str]] = []
+    for spec in (spec for spec in modality.attributes if spec.column and values.get(spec.key) is not None):
+        value = values[spec.key]
+        call = isinstance(value, CallValue)
+        named = (*value.positional, *(each for _, each in value.keyed)) if isinstance(value, CallValue) else (value,)
+        said = f"{spec.key}={value.name}(...)" if isinstance(value, CallValue) and call else f"{spec.key}={value}"
+        found += [(name, said) for name in named if isinstance(name, str)]
+    return tuple(dict.fromkeys(found))
 
 
 def _standard(modality: ModalityCard) -> LossSpec:

@@ -126,6 +126,7 @@ class RowContext:
         row: Raw values by column, as the source of the data has them; the whole row within a group too.
         value: Of what is to be written the row's own value, parts of which may be known already; None: it has none.
         hidden: The same value as the source reads it, where the source hides a part of it.
+        named: Values of the row's columns that attributes of the slot name (`column: true` in the modality's card).
     """
 
     side: Literal["source", "target"] = "source"
@@ -138,6 +139,7 @@ class RowContext:
     row: Row = field(default_factory=lambda: NO_ROW)
     value: Any = None
     hidden: Piece | None = None
+    named: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

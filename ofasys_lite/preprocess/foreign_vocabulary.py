@@ -104,6 +104,13 @@ class ForeignVocabulary(Vocabulary):
         found = self._text_model.decode(rows if self._ids is None else [self._ids[r] for r in rows if r in self._ids])
         return found.strip() if self.house["space"] else found
 
+    def spelling(self, id: int) -> bytes | None:
+        """CheckpointError: how the house spells its pieces is not known byte by byte."""
+        raise CheckpointError(
+            "a grammar is written in pieces that are known byte by byte, and those of these weights are not",
+            help="leave `grammar` out of the line, or train a model with a tokenizer of its own",
+        )
+
     @functools.cached_property
     def _text_model(self) -> _TextModel:
         if self.house["kind"] == "none":

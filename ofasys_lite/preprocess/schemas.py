@@ -1,4 +1,4 @@
-"""Schemas of STRUCT, read from the attribute: `schema=json`, `schema=grid(...)`, `schema=record(...)`."""
+"""Schemas of STRUCT, read from the attribute: `json`, `grid(...)`, `record(...)`, `triplets`, `table(by=row)`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Scalar = str | int | float
 FIELD_TYPES = ("text", "number", "flag", "list", "record", "json")
 _FORMS = (
     "schema=json (any value), schema=grid(rows=4,columns=4,values=(1,2,3,4)), "
-    "schema=record(intent=(on,off),name=text,level=number,optional=(level))"
+    "schema=record(intent=(on,off),name=text,level=number,optional=(level)), schema=triplets, "
+    "schema=table(by=row|column)"
 )
 _LARGEST = 128
 
@@ -56,7 +57,19 @@ class Record:
     fields: tuple[Field, ...]
 
 
-Schema = AnyJson | Grid | Record
+@dataclass(frozen=True, slots=True)
+class Triplets:
+    """Subject, relation and object, any number of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A head and rows, in one line `by` row or by column; it is read, not written."""
+
+    by: str = "row"
+
+
+Schema = AnyJson | Grid | Record | Triplets | Table
 
 
 def scalar_text(value: object) -> str:
@@ -74,11 +87,24 @@ def read_schema(value: CallValue | str | None) -> Schema:
     call = value if isinstance(value, CallValue) else CallValue(value)
     if call.name == "json" and not call.positional and not call.keyed:
         return AnyJson()
+    if call.name == "triplets" and not call.positional and not call.keyed:
+        return Triplets()
+    if call.name == "table":
+        return _table(call)
     if call.name == "grid":
         return _grid(call)
     if call.name == "record":
         return _record(call)
-    raise _error(f"schema `{call.name}` is not known" if call.name != "json" else "schema `json` takes no arguments")
+    bare = call.name in ("json", "triplets")
+    raise _error(f"schema `{call.name}` takes no arguments" if bare else f"schema `{call.name}` is not known")
+
+
+def _table(call: CallValue) -> Table:
+    given = dict(call.keyed)
+    by = given.pop("by", "row")
+    if call.positional or given or by not in ("row", "column"):
+        raise _error("table takes by=row or by=column", "write schema=table, schema=table(by=column)")
+    return Table(str(by))
 
 
 def _error(message: str, help: str = "") -> InstructionError:

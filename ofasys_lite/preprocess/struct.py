@@ -22,8 +22,26 @@ from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Context, Piece, Preprocess, RowContext, Size
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences
+from ofasys_lite.preprocess.flat import (
+    flat_ids,
+    read_triplets,
+    table,
+    table_written,
+    triplet_grammar,
+    triplet_ids,
+    triplets,
+)
 from ofasys_lite.preprocess.linear import as_struct, linear, read_struct, without_none
-from ofasys_lite.preprocess.schemas import AnyJson, Field, Grid, Record, Schema, read_schema, scalar_text
+from ofasys_lite.preprocess.schemas import (
+    Field,
+    Grid,
+    Record,
+    Schema,
+    Table,
+    Triplets,
+    read_schema,
+    scalar_text,
+)
 
 Ids = npt.NDArray[np.int64]
 #: Most ids of a number in a record.
@@ -68,6 +86,8 @@ class StructPreprocess(Preprocess):
             return self._grid_piece(found, schema, target)
         if isinstance(schema, Record):
             return self._record_piece(found, schema, self._most(options), target)
+        if isinstance(schema, (Triplets, Table)):
+            return Piece.of_ids(self._flat_ids(found, schema, self._most(options), target))
         return Piece.of_ids(self._linear_ids(found, self._most(options), "", target))
 
     def constraint(self, options: Options, known: RowContext) -> Constraint:
@@ -80,6 +100,10 @@ class StructPreprocess(Preprocess):
             return Placed(Series((OneOf(tuple((c,) for c in cells)),) * count), _places(schema))
         if isinstance(schema, Record):
             return Series(tuple(self._field_constraint(f, self._most(options)) for f in schema.fields))
+        if isinstance(schema, Triplets):
+            return triplet_grammar(self.vocabulary, self._most(options))
+        if isinstance(schema, Table):
+            raise table_written()
         return self.linear.constraint(self._most(options), self._depth())
 
     def decode(self, ids: Ids, options: Options, known: RowContext) -> Any:
@@ -88,6 +112,8 @@ class StructPreprocess(Preprocess):
         listed = [int(i) for i in ids]
         if isinstance(schema, Grid):
             return self._read_grid(listed, schema)
+        if isinstance(schema, Triplets):
+            return read_triplets(listed, self.vocabulary)
         if isinstance(schema, Record):
             found, place = self._read_record(listed, schema)
         else:
@@ -115,6 +141,12 @@ class StructPreprocess(Preprocess):
             for field in schema.fields:
                 if field.key in record:
                     checked_field(record[field.key], field)
+        elif isinstance(schema, Triplets):
+            triplets(found)
+        elif isinstance(schema, Table):
+            table(found)
+            if known.side == "target":
+                raise table_written()
 
     @classmethod
     def read(cls, value: Any, options: Options, folder: str | None = None) -> Any:
@@ -142,7 +174,7 @@ class StructPreprocess(Preprocess):
         if isinstance(schema, Grid):
             return schema.rows * schema.columns
         rows = 2 + size[0] // 3
-        return min(rows, self._most(options)) if isinstance(schema, AnyJson) else rows
+        return rows if isinstance(schema, Record) else min(rows, self._most(options))
 
     def _cell(self, value: object) -> int:
         row = self.vocabulary.find(f"cell:{scalar_text(value)}")
@@ -171,6 +203,16 @@ class StructPreprocess(Preprocess):
             if id not in values:
                 raise DataError(f"STRUCT: {self.vocabulary.name(id)} is no cell of the grid")
         return [[values[i] for i in ids[r : r + grid.columns]] for r in range(0, len(ids), grid.columns)]
+
+    def _flat_ids(self, value: Any, schema: Triplets | Table, most: int, target: bool) -> list[int]:
+        """The line of text that is read, as many whole triplets or rows as fit; a target is not cut."""
+        if not target:
+            return flat_ids(value, schema, self.vocabulary, most)
+        if isinstance(schema, Table):
+            raise table_written()
+        ids = triplet_ids(triplets(value), self.vocabulary)
+        _not_cut(len(ids), most, "")
+        return ids
 
     def _linear_ids(self, value: Any, most: int, key: str, target: bool) -> list[int]:
         """The linear form in at most `most` ids: a source is cut, a target that is longer raises DataError."""

@@ -19,6 +19,7 @@ from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext, Size
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences, closed_value
 from ofasys_lite.preprocess.plain import plain
+from ofasys_lite.preprocess.text_grammar import check_grammar, check_spelt, grammar_constraint, spelling_of
 
 Ids = npt.NDArray[np.int64]
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -114,10 +115,17 @@ class TextPreprocess(Preprocess):
             return Piece.of_ids(closed_ids(self.vocabulary, text, known.closed))
         said: dict[str, Any] = dict(options)
         text = normal_text(text, said)
+        spelling = spelling_of(options, known.named) if target and said.get("grammar") else None
+        if spelling is not None:
+            check_spelt(spelling, text)
         # spelled, every character by itself: sounds and digits follow from letters, not from pieces of several
         parts = text if said.get("spelled") else (text,)
         limit = int(said.get("max_length") or self.settings.get("max_length", 512))
-        ids = [id for part in parts for id in self.vocabulary.encode(part)][:limit]
+        ids = [id for part in parts for id in self.vocabulary.encode(part)]
+        if spelling is not None and len(ids) > limit:
+            help = "raise `max_length`: of a text with a grammar a part is none"
+            raise DataError(f"the text has {len(ids)} tokens, and max_length={limit}", help=help)
+        ids = ids[:limit]
         if target:
             piece = Piece.of_ids([*ids, self.vocabulary.control("close")])
             ratio = said.get("noise_ratio", 0.0)
@@ -140,7 +148,7 @@ class TextPreprocess(Preprocess):
         return hidden_span(piece, hidden, self.vocabulary.control("mask"))
 
     def constraint(self, options: Options, known: RowContext) -> Constraint:
-        """Free text of `min_length` to `max_length` pieces, or one value of the closed set."""
+        """Free text of `min_length` to `max_length` pieces, what the slot's grammar allows, one of the closed set."""
         if known.closed is not None:
             return OneOf(closed_sequences(self.vocabulary, known.closed))
         said: dict[str, Any] = dict(options)
@@ -148,6 +156,9 @@ class TextPreprocess(Preprocess):
             int(said.get("min_length") or 0),
             int(said.get("max_length") or self.settings.get("max_length", 512)),
         )
+        spelling = spelling_of(options, known.named)
+        if spelling is not None:
+            return grammar_constraint(spelling, self.vocabulary, most)
         return Free(self.vocabulary.text_low, self.vocabulary.text_high, least, most, self.vocabulary.control("close"))
 
     def decode(self, ids: Ids, options: Options, known: RowContext) -> str:
@@ -163,8 +174,16 @@ class TextPreprocess(Preprocess):
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
-        """Raises DataError if `value` is neither text nor a number."""
-        read_text(value)
+        """Raises DataError if `value` is neither text nor a number, or, written, not what the slot's grammar allows."""
+        text = read_text(value)
+        spelling = spelling_of(options, known.named) if known.side == "target" and known.closed is None else None
+        if spelling is not None:
+            check_spelt(spelling, normal_text(text, dict(options)))
+
+    @classmethod
+    def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
+        """Raises InstructionError if `grammar=` is not what a grammar takes."""
+        check_grammar(options)
 
     @classmethod
     def read(cls, value: Any, options: Options, folder: str | None = None) -> Any:

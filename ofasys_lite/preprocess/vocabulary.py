@@ -129,6 +129,14 @@ class Vocabulary:
         """
         return CONTROL_IDS[name]
 
+    def spelling(self, id: int) -> bytes | None:
+        """The bytes that a text piece stands for; None for the unknown piece, which no text is made of."""
+        number = id - self.text_low
+        piece = str(self._pieces.id_to_piece(number))
+        if self._pieces.is_byte(number):
+            return bytes([int(piece[3:-1], 16)])
+        return None if self._pieces.is_unknown(number) else piece.replace(_SPACE_MARK, " ").encode()
+
     def find(self, name: str) -> int | None:
         """Id of a declared row, or None."""
         place = self._index.get(name)
