@@ -52,11 +52,10 @@ def _multiset_f1(ours: Sequence[Counter[str]], theirs: Sequence[Counter[str]]) -
 
 
 def _triplets(value: Value) -> Iterator[str]:
-    """Each triplet as one text; of what is none its text, which fits nothing."""
+    """Each triplet as one text; nothing of what holds none."""
     try:
         found = triplets(read_struct(value))
     except DataError:
-        yield from () if not as_text(value).strip() else (f"no triplets: {as_text(value)}",)
         return
     for parts in found:
         yield "\x00".join(" ".join(part.casefold().split()) for part in parts)

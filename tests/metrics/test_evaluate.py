@@ -164,6 +164,7 @@ def test_empty_and_senseless_predictions_never_crash_and_earn_nothing(name, noth
         "detection_f1": [{"box": [0, 0, 5, 5], "label": "cat"}],
         "slot_f1": {"room": "kitchen"},
         "record_f1": [{"room": "kitchen"}],
+        "triplet_f1": [["Rome", "in", "Italy"]],
         "struct_exact": {"room": "kitchen"},
         "sudoku_solved": [[1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]],
     }
@@ -183,6 +184,7 @@ def test_a_prediction_equal_to_its_reference_earns_everything(name):
         "detection_f1": [{"box": [0, 0, 5, 5], "label": "cat"}, {"box": [1, 0, 5, 5], "label": "cat"}],
         "slot_f1": {"room": "kitchen", "lights": ["a", "b"]},
         "record_f1": [{"room": "kitchen"}],
+        "triplet_f1": [["Rome", "in", "Italy"], ["Rome", "near", "sea"]],
         "struct_exact": '{"room": "kitchen"}',
         "sudoku_solved": "1234\n3412\n2143\n4321",
         **{metric: ["r1", "r2"] for metric in RANK_METRICS},

@@ -10,12 +10,14 @@ import re
 import zipfile
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from ofasys_lite.metrics import evaluate_metric
 from ofasys_lite.recipes import (
     chitchat,
     digits,
@@ -26,6 +28,7 @@ from ofasys_lite.recipes import (
     moving_digits,
     scenes,
     sudoku,
+    sudoku9,
     translation,
     ui_translation,
 )
@@ -169,12 +172,13 @@ BUILDS = {
     "infilling": ui_translation.build_infilling,
     "ui_translation": build_ui,
     "sudoku": sudoku.build,
+    "sudoku9": sudoku9.build,
 }
 
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_two_builds_are_equal_and_no_group_crosses_a_split(wheels: Wheels, name: str) -> None:
-    limits = Limits(100_000, 1000, 1000) if name not in ("grounding", "detection", "sudoku") else SMALL
+    limits = Limits(100_000, 1000, 1000) if name not in ("grounding", "detection", "sudoku", "sudoku9") else SMALL
     built = BUILDS[name](wheels, limits)
     assert content_hash(built) == content_hash(BUILDS[name](wheels, limits))
     groups = [{row["group"] for row in built.splits[split]} for split in SPLITS]
@@ -332,16 +336,23 @@ def test_gettext_entries_without_plurals_fuzzy_and_obsolete_ones() -> None:
     assert list(parse_po(PO)) == [("Enter a valid value.", "{0} gültig, bitte.")]
 
 
-def test_sudoku_puzzles_have_one_solution_and_solutions_are_unseen() -> None:
-    assert len(sudoku.solution_grids()) == 288
-    built = sudoku.build(Wheels({}, Path()), SMALL)
+@pytest.mark.parametrize("kind", [sudoku, sudoku9])
+def test_sudoku_puzzles_have_one_solution_and_solutions_are_unseen(kind: ModuleType) -> None:
+    built = kind.build(Wheels({}, Path()), SMALL)
     for row in built.splits["test"]:
         puzzle = tuple(digit for line in row["puzzle"] for digit in line)
         solution = tuple(digit for line in row["solution"] for digit in line)
-        assert sudoku.unique(puzzle)
+        assert kind.unique(puzzle)
+        assert evaluate_metric("sudoku_solved", [row["solution"]], [row["solution"]]).value == 1
+        assert evaluate_metric("sudoku_solved", [row["puzzle"]], [row["solution"]]).value == 0
         assert all(given in (0, digit) for given, digit in zip(puzzle, solution, strict=True))
         assert row["solution_text"].replace(" / ", " ").split() == [str(digit) for digit in solution]
-    assert not sudoku.unique((0,) * 16)
+    assert not kind.unique((0,) * len(solution))
+    assert not kind.unique((1, 1) + (0,) * (len(solution) - 2))
+
+
+def test_the_small_sudoku_has_288_solutions() -> None:
+    assert len(sudoku.solution_grids()) == 288
 
 
 def test_translation_values_do_not_cross_splits() -> None:
