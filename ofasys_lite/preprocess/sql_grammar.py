@@ -17,47 +17,35 @@ query within a query has as many columns as its place needs; so every query of t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
+from ofasys_lite.preprocess.sql_parse import (
+    END,
+    NAME,
+    NUMBER,
+    TEXT,
+    WHOLE,
+    Moves,
+    Parse,
+    Symbol,
+    changed,
+    owing,
+    rank,
+    then,
+    words,
+)
 from ofasys_lite.preprocess.sql_schema import SqlSchema, lower, spellings
 from ofasys_lite.preprocess.sql_scope import MOST_ITEMS, Names, Scope, Source
 
-#: Tokens that stand for many; no character of a query is the null character.
-NUMBER, TEXT, WHOLE, END = "\x00number", "\x00text", "\x00whole", "\x00end"
 #: Deepest nesting of queries; most symbols that may be open.
 _DEEPEST, _OPEN = 3, 90
 _FUNCTIONS = ("abs", "length", "lower", "upper", "round")
 _AGGREGATES = ("count", "sum", "avg", "min", "max")
 _COMPARED = ("=", "<>", "!=", "<", "<=", ">", ">=")
-
-#: A symbol that is expected, and what it depends on: who may stand there (`own` columns, those of queries around it
-#: too: `outer`, the same before all tables are named: `on`, aggregates too: `whole`), how a table is joined, how many
-#: columns a result has.
-Symbol = tuple[str, str | int]
-
-
-class Parse(NamedTuple):
-    """Where a query stands: the symbols that are expected, the next one last, and its open SELECTs."""
-
-    stack: tuple[Symbol, ...]
-    scopes: tuple[Scope, ...] = ()
-
-
-START = Parse((("query", 0),))
-
-
-class Moves(dict[str, Parse]):
-    """Tokens and where they lead; `names`: names are wanted too, of which there are many."""
-
-    __slots__ = ("names",)
-
-    def __init__(self, names: bool = True) -> None:
-        super().__init__()
-        self.names = names
-
-
-def _words(*words: str) -> tuple[Symbol, ...]:
-    return tuple(("word", word) for word in words)
+_DISTINCT: Symbol = ("maybe", "distinct")
+_ITEM: Symbol = ("item", "")
+_FROM: Symbol = ("from", "")
+_CORE: Symbol = ("core", "")
+_GROUP: Symbol = ("group", "")
 
 
 class SqlGrammar:
@@ -89,7 +77,7 @@ class SqlGrammar:
         if symbol == "table":
             table = self.names.next_table(scope, self.names.joinable(scope, joined=how == "join"))
             rest = parse._replace(stack=parse.stack[:-1])
-            return self._spelt[table][0], _changed(rest, sources=(*scope.sources, Source(table, table)))
+            return self._spelt[table][0], changed(rest, sources=(*scope.sources, Source(table, table)))
         if symbol == "named":
             alias = self.names.next_alias(scope, self.names.aliases_of_newest(parse.scopes))
             if alias is not None:
@@ -98,9 +86,9 @@ class SqlGrammar:
         self._open(parse, found)
         if END in found:
             return END, parse
-        if all(_rank(token) >= _NAME for token in found):
+        if all(rank(token) >= NAME for token in found):
             found = self.moves(parse)
-        token = min(found, key=lambda token: (_rank(token), len(token), token))
+        token = min(found, key=lambda token: (rank(token), len(token), token))
         return token, found[token]
 
     def _open(self, parse: Parse, found: Moves) -> None:
@@ -113,32 +101,29 @@ class SqlGrammar:
         handler: Callable[[Parse, Symbol, Moves], None] = getattr(self, f"_{symbol}")
         handler(rest, (symbol, how), found)
 
-    def _skip(self, rest: Parse, found: Moves) -> None:
-        self._open(rest, found)
-
     def _query(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         opened = rest._replace(scopes=(*rest.scopes, Scope(wanted=int(symbol[1]))))
-        found["select"] = _then(opened, _DISTINCT, _ITEM, _FROM, _CORE, ("tail", "first"))
+        found["select"] = then(opened, _DISTINCT, _ITEM, _FROM, _CORE, ("tail", "first"))
 
     def _word(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         found[str(symbol[1])] = rest
 
     def _maybe(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         found[str(symbol[1])] = rest
-        self._skip(rest, found)
+        self._open(rest, found)
 
     def _item(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         scope = rest.scopes[-1]
         if not scope.items and not scope.wanted:
-            found["*"] = _changed(rest, items=-1)
-        self._open(_then(_changed(rest, items=scope.items + 1), ("value", "whole")), found)
+            found["*"] = changed(rest, items=-1)
+        self._open(then(changed(rest, items=scope.items + 1), ("value", "whole")), found)
 
     def _from(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         scope = rest.scopes[-1]
         if 0 < scope.items < (scope.wanted or MOST_ITEMS):
-            found[","] = _then(rest, _ITEM, symbol)
+            found[","] = then(rest, _ITEM, symbol)
         if scope.items < 0 or not scope.wanted or scope.items == scope.wanted:
-            found["from"] = _then(rest, *_table("first"), ("joins", ""))
+            found["from"] = then(rest, *_table("first"), ("joins", ""))
 
     def _table(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         scope = rest.scopes[-1]
@@ -146,7 +131,7 @@ class SqlGrammar:
             return
         used = {source.name for source in scope.sources}
         for table in self.names.joinable(scope, joined=symbol[1] == "join"):
-            named = _changed(rest, sources=(*scope.sources, Source(table, table)))
+            named = changed(rest, sources=(*scope.sources, Source(table, table)))
             if table not in used or self.names.aliases_of_newest(named.scopes):
                 self._spell(found, table, named)
 
@@ -154,23 +139,23 @@ class SqlGrammar:
         *before, newest = rest.scopes[-1].sources
         aliases = self.names.aliases_of_newest(rest.scopes) if found.names else []
         for alias in aliases:
-            found[alias] = _changed(rest, sources=(*before, newest._replace(name=alias)))
+            found[alias] = changed(rest, sources=(*before, newest._replace(name=alias)))
         if symbol[1] != "as":
             if aliases:
-                found["as"] = _then(rest, ("named", "as"))
+                found["as"] = then(rest, ("named", "as"))
             if all(source.name != newest.table for source in before):
-                self._skip(rest, found)
+                self._open(rest, found)
 
     def _joined(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         if symbol[1] in ("join", "left"):
             can, needed = self._merging(rest.scopes[-1])
             if can:
-                found["using"] = _then(rest, *_words("("), ("using", ""))
+                found["using"] = then(rest, *words("("), ("using", ""))
             if needed:
                 return
-            found["on"] = _then(rest, ("condition", "on"))
+            found["on"] = then(rest, ("condition", "on"))
         if symbol[1] != "left":
-            self._skip(rest, found)
+            self._open(rest, found)
 
     def _merging(self, scope: Scope) -> tuple[list[str], frozenset[str]]:
         """Columns that USING of the newest table may name yet, and those that it must."""
@@ -185,98 +170,95 @@ class SqlGrammar:
         *before, newest = scope.sources
         for column in self._merging(scope)[0]:
             merged = newest._replace(merged=newest.merged | {column})
-            after = _changed(rest, sources=(*before, merged))
-            self._spell(found, column, _then(after, ("using_more", "")))
+            after = changed(rest, sources=(*before, merged))
+            self._spell(found, column, then(after, ("using_more", "")))
 
     def _using_more(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         can, needed = self._merging(rest.scopes[-1])
         if can:
-            found[","] = _then(rest, ("using", ""))
+            found[","] = then(rest, ("using", ""))
         if not needed:
             found[")"] = rest
 
     def _joins(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         scope = rest.scopes[-1]
         if self.names.joinable(scope, joined=False):
-            found[","] = _then(rest, *_table("comma"), symbol)
-            found["cross"] = _then(rest, *_words("join"), *_table("cross"), symbol)
+            found[","] = then(rest, *_table("comma"), symbol)
+            found["cross"] = then(rest, *words("join"), *_table("cross"), symbol)
         if self.names.joinable(scope, joined=True):
-            found["join"] = _then(rest, *_table("join"), symbol)
-            found["inner"] = _then(rest, *_words("join"), *_table("join"), symbol)
-            found["left"] = _then(rest, ("maybe", "outer"), *_words("join"), *_table("join", "left"), symbol)
+            found["join"] = then(rest, *_table("join"), symbol)
+            found["inner"] = then(rest, *words("join"), *_table("join"), symbol)
+            found["left"] = then(rest, ("maybe", "outer"), *words("join"), *_table("join", "left"), symbol)
         if not self.names.uncovered(scope):
-            self._skip(_changed(rest, owed=frozenset()), found)
+            self._open(changed(rest, owed=frozenset()), found)
 
     def _core(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found["where"] = _then(rest, ("condition", "outer"), _GROUP)
-        self._open(_then(rest, _GROUP), found)
+        found["where"] = then(rest, ("condition", "outer"), _GROUP)
+        self._open(then(rest, _GROUP), found)
 
     def _group(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        grouped = _changed(rest, aggregated=True)
-        found["group"] = _then(grouped, *_words("by"), ("column", "own"), ("columns", ""), ("having", ""))
-        self._skip(rest, found)
+        grouped = changed(rest, aggregated=True)
+        found["group"] = then(grouped, *words("by"), ("column", "own"), ("columns", ""), ("having", ""))
+        self._open(rest, found)
 
     def _columns(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found[","] = _then(rest, ("column", "own"), symbol)
-        self._skip(rest, found)
+        found[","] = then(rest, ("column", "own"), symbol)
+        self._open(rest, found)
 
     def _having(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found["having"] = _then(rest, ("condition", "whole"))
-        self._skip(rest, found)
+        found["having"] = then(rest, ("condition", "whole"))
+        self._open(rest, found)
 
     def _tail(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         scope = rest.scopes[-1]
         if symbol[1] == "first":
-            found["order"] = _then(rest, *_words("by"), ("ordered", ""), ("more_ordered", ""), ("limit", ""))
+            found["order"] = then(rest, *words("by"), ("ordered", ""), ("more_ordered", ""), ("limit", ""))
         if scope.items > 0:
             for word in ("union", "intersect", "except"):
                 fresh = rest._replace(scopes=(*rest.scopes[:-1], Scope(wanted=scope.items)))
                 after = (_DISTINCT, _ITEM, _FROM, _CORE, ("tail", "compound"))
                 all_of_it = (("maybe", "all"),) if word == "union" else ()
-                found[word] = _then(fresh, *all_of_it, *_words("select"), *after)
+                found[word] = then(fresh, *all_of_it, *words("select"), *after)
         self._limit(rest, symbol, found)
 
     def _limit(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         over = rest._replace(scopes=rest.scopes[:-1])
-        found["limit"] = _then(over, ("whole", ""), ("offset", ""))
+        found["limit"] = then(over, ("word", WHOLE), ("offset", ""))
         self._ended(over, found)
 
     def _offset(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found["offset"] = _then(rest, ("whole", ""))
+        found["offset"] = then(rest, ("word", WHOLE))
         self._ended(rest, found)
 
     def _ended(self, over: Parse, found: Moves) -> None:
         """What follows a query that may be over; a semicolon where it is not within another one."""
         if not over.stack:
             found[";"] = over
-        self._skip(over, found)
-
-    def _whole(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found[WHOLE] = rest
+        self._open(over, found)
 
     def _ordered(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         # a number there would be the number of a column
         mode = "whole" if rest.scopes[-1].aggregated else "own"
-        after = _then(rest, ("direction", ""))
-        arithmetic = _then(after, ("more", mode))
+        after = then(rest, ("direction", ""))
+        arithmetic = then(after, ("more", mode))
         self._column(arithmetic, ("column", mode), found)
         self._call(arithmetic, mode, found)
 
     def _direction(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         found["asc"] = found["desc"] = rest
-        self._skip(rest, found)
+        self._open(rest, found)
 
     def _more_ordered(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found[","] = _then(rest, ("ordered", ""), symbol)
-        self._skip(rest, found)
+        found[","] = then(rest, ("ordered", ""), symbol)
+        self._open(rest, found)
 
     def _value(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        self._term(_then(rest, ("more", symbol[1])), symbol, found)
+        self._term(then(rest, ("more", symbol[1])), symbol, found)
 
     def _more(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         for mark in ("+", "-", "*", "/", "||"):
-            found[mark] = _then(rest, ("term", symbol[1]), symbol)
-        self._skip(rest, found)
+            found[mark] = then(rest, ("term", symbol[1]), symbol)
+        self._open(rest, found)
 
     def _term(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         mode = str(symbol[1])
@@ -284,7 +266,7 @@ class SqlGrammar:
         self._column(rest, ("column", mode), found)
         self._call(rest, mode, found)
         if mode != "own" and len(rest.stack) < _OPEN:
-            found["("] = _then(rest, ("inside", mode), *_words(")"))
+            found["("] = then(rest, ("inside", mode), *words(")"))
 
     def _inside(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         if len(rest.scopes) < _DEEPEST:
@@ -293,88 +275,82 @@ class SqlGrammar:
 
     def _literal(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         found[NUMBER] = found[TEXT] = rest
-        found["-"] = _then(rest, ("number", ""))
-
-    def _number(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found[NUMBER] = rest
-
-    def _text(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found[TEXT] = rest
+        found["-"] = then(rest, ("word", NUMBER))
 
     def _call(self, rest: Parse, mode: str, found: Moves) -> None:
         if len(rest.stack) >= _OPEN or not found.names:
             return
         for name in _FUNCTIONS:
             digits = (("digits", ""),) if name == "round" else ()
-            self._called(rest, name, (("value", mode), *digits, *_words(")")), found)
+            self._called(rest, name, (("value", mode), *digits, *words(")")), found)
         for name in _AGGREGATES if mode == "whole" else ():
             inside: tuple[Symbol, ...] = (("maybe", "distinct"), ("value", "own"))
             inside = (("counted", ""),) if name == "count" else inside
-            self._called(_changed(rest, aggregated=True), name, (*inside, *_words(")")), found)
+            self._called(changed(rest, aggregated=True), name, (*inside, *words(")")), found)
 
     def _called(self, rest: Parse, name: str, inside: tuple[Symbol, ...], found: Moves) -> None:
         for token in self._calls[name]:
-            found[token] = _then(rest, *(() if token.endswith("(") else _words("(")), *inside)
+            found[token] = then(rest, *(() if token.endswith("(") else words("(")), *inside)
 
     def _digits(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found[","] = _then(rest, ("whole", ""))
-        self._skip(rest, found)
+        found[","] = then(rest, ("word", WHOLE))
+        self._open(rest, found)
 
     def _counted(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         found["*"] = rest
-        found["distinct"] = _then(rest, ("value", "own"))
+        found["distinct"] = then(rest, ("value", "own"))
         self._value(rest, ("value", "own"), found)
 
     def _condition(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        self._predicate(_then(rest, ("connected", symbol[1])), symbol, found)
+        self._predicate(then(rest, ("connected", symbol[1])), symbol, found)
 
     def _connected(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found["and"] = found["or"] = _then(rest, ("predicate", symbol[1]), symbol)
-        self._skip(rest, found)
+        found["and"] = found["or"] = then(rest, ("predicate", symbol[1]), symbol)
+        self._open(rest, found)
 
     def _predicate(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found["not"] = _then(rest, ("affirmed", symbol[1]))
+        found["not"] = then(rest, ("affirmed", symbol[1]))
         self._affirmed(rest, symbol, found)
 
     def _affirmed(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         mode = symbol[1]
-        compared = _then(rest, ("more", mode), ("compared", mode))
+        compared = then(rest, ("more", mode), ("compared", mode))
         self._term(compared, symbol, found)
         # a parenthesis at the beginning is one around a condition, or around a query
         found.pop("(", None)
         if len(rest.stack) >= _OPEN:
             return
-        found["("] = _then(rest, ("grouped", mode))
+        found["("] = then(rest, ("grouped", mode))
         if len(rest.scopes) < _DEEPEST:
-            found["exists"] = _then(rest, *_words("("), ("query", 0), *_words(")"))
+            found["exists"] = then(rest, *words("("), ("query", 0), *words(")"))
 
     def _grouped(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         """Behind a parenthesis: a query of one value, which is compared then, or a condition."""
         mode = symbol[1]
         if len(rest.scopes) < _DEEPEST:
-            self._query(_then(rest, *_words(")"), ("more", mode), ("compared", mode)), ("query", 1), found)
-        self._condition(_then(rest, *_words(")")), ("condition", mode), found)
+            self._query(then(rest, *words(")"), ("more", mode), ("compared", mode)), ("query", 1), found)
+        self._condition(then(rest, *words(")")), ("condition", mode), found)
 
     def _compared(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         for mark in _COMPARED:
-            found[mark] = _then(rest, ("value", symbol[1]))
-        found["is"] = _then(rest, ("maybe", "not"), *_words("null"))
-        found["not"] = _then(rest, ("matched", symbol[1]))
+            found[mark] = then(rest, ("value", symbol[1]))
+        found["is"] = then(rest, ("maybe", "not"), *words("null"))
+        found["not"] = then(rest, ("matched", symbol[1]))
         self._matched(rest, symbol, found)
 
     def _matched(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         value: Symbol = ("value", symbol[1])
-        found["like"] = _then(rest, ("text", ""))
-        found["between"] = _then(rest, value, *_words("and"), value)
-        found["in"] = _then(rest, *_words("("), ("among", ""))
+        found["like"] = then(rest, ("word", TEXT))
+        found["between"] = then(rest, value, *words("and"), value)
+        found["in"] = then(rest, *words("("), ("among", ""))
 
     def _among(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         if len(rest.scopes) < _DEEPEST:
-            self._query(_then(rest, *_words(")")), ("query", 1), found)
-        self._literal(_then(rest, ("listed", "")), symbol, found)
+            self._query(then(rest, *words(")")), ("query", 1), found)
+        self._literal(then(rest, ("listed", "")), symbol, found)
 
     def _listed(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
-        found[","] = _then(rest, ("literal", ""), symbol)
+        found[","] = then(rest, ("literal", ""), symbol)
         found[")"] = rest
 
     def _column(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
@@ -384,20 +360,20 @@ class SqlGrammar:
             return
         if not scope.sources:
             for column in names.holders:
-                self._spell(found, column, _owing(rest, "", column))
+                self._spell(found, column, owing(rest, "", column))
             for qualifier in (*names.tables, *names.free_alias(rest.scopes)):
                 self._qualify(found, qualifier, rest)
             return
         for column in names.columns(scope):
             # SQLite looks at ON when all tables are known: none that follows may have the column a second time
-            self._spell(found, column, _owing(rest, "", column) if symbol[1] == "on" else rest)
+            self._spell(found, column, owing(rest, "", column) if symbol[1] == "on" else rest)
         known = rest.scopes if symbol[1] in ("outer", "on") else rest.scopes[-1:]
         for qualifier in dict.fromkeys(source.name for each in known for source in each.sources):
             self._qualify(found, qualifier, rest)
 
     def _qualify(self, found: Moves, qualifier: str, rest: Parse) -> None:
         for spelt in self._spelt.get(qualifier, (qualifier,)):
-            found[f"{spelt}."] = _then(rest, ("member", qualifier))
+            found[f"{spelt}."] = then(rest, ("member", qualifier))
 
     def _member(self, rest: Parse, symbol: Symbol, found: Moves) -> None:
         qualifier, scope, names = str(symbol[1]), rest.scopes[-1], self.names
@@ -406,7 +382,7 @@ class SqlGrammar:
                 wanted = names.group(scope, qualifier) | {column}
                 own = names.tables.get(qualifier)
                 if wanted <= own if own is not None else names.covers(wanted):
-                    self._spell(found, column, _owing(rest, qualifier, column))
+                    self._spell(found, column, owing(rest, qualifier, column))
             return
         # the innermost table of that name
         sources = (source for each in reversed(rest.scopes) for source in each.sources)
@@ -419,39 +395,6 @@ class SqlGrammar:
             found[spelt] = to
 
 
-#: What leads to an end comes before names, what goes on behind them.
-_NAME = 50
-_RANK = {token: rank for rank, token in enumerate((")", NUMBER, WHOLE, TEXT, "from", "join", "using", "=", "null"))}
-_RANK |= {token: 60 + rank for rank, token in enumerate(("and", ",", "by", "("))}
-_RANK |= dict.fromkeys(("+", "-", "*", "/", "||", "as", "not", "select", "or", "cross", "inner", "left", "on"), 80)
-
-
-def _rank(token: str) -> int:
-    return _RANK.get(token, _NAME + 5 if token.endswith(("(", ".")) else _NAME)
-
-
-_DISTINCT: Symbol = ("maybe", "distinct")
-_ITEM: Symbol = ("item", "")
-_FROM: Symbol = ("from", "")
-_CORE: Symbol = ("core", "")
-_GROUP: Symbol = ("group", "")
-
-
 def _table(how: str, joined: str = "") -> tuple[Symbol, ...]:
     """A table, its alias, how it is joined."""
     return ("table", how), ("named", ""), ("joined", joined or how)
-
-
-def _then(parse: Parse, *symbols: Symbol) -> Parse:
-    """`parse` with symbols expected before what it expects already."""
-    return Parse((*parse.stack, *reversed(symbols)), parse.scopes)
-
-
-def _changed(parse: Parse, **values: object) -> Parse:
-    """`parse` with the innermost SELECT changed."""
-    return Parse(parse.stack, (*parse.scopes[:-1], parse.scopes[-1]._replace(**values)))  # type: ignore[arg-type]
-
-
-def _owing(parse: Parse, qualifier: str, column: str) -> Parse:
-    scope = parse.scopes[-1]
-    return _changed(parse, owed=scope.owed | {(qualifier, column)})

@@ -7,7 +7,8 @@ import threading
 from bisect import bisect_left
 from typing import NamedTuple
 
-from ofasys_lite.preprocess.sql_grammar import END, NUMBER, START, TEXT, WHOLE, Parse, SqlGrammar
+from ofasys_lite.preprocess.sql_grammar import SqlGrammar
+from ofasys_lite.preprocess.sql_parse import END, NUMBER, START, TEXT, WHOLE, Parse
 from ofasys_lite.preprocess.sql_schema import SqlSchema
 
 _SPACE = " \n\t\r"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from ofasys_lite.recipes.fetch import Wheels
-from ofasys_lite.recipes.recipe import SPLITS, Built, Limits, Row, assemble, split_of
+from ofasys_lite.recipes.recipe import SPLITS, Built, Limits, Row, assemble, digest, split_of
 
 SIDE, BOX = 9, 3
 CELLS = SIDE * SIDE
@@ -101,13 +101,14 @@ def build(wheels: Wheels, limits: Limits) -> Built:
     while any(left.values()):
         puzzle, solution = draw(number)
         number += 1
-        split = split_of(_text(solution))
+        group = digest(_text(solution))[:16]
+        split = split_of(group)
         if not left[split]:
             continue
         left[split] -= 1
         rows.append(
             {
-                "group": _text(solution),
+                "group": group,
                 "puzzle": _rows(puzzle),
                 "solution": _rows(solution),
                 "puzzle_text": _text(puzzle),
