@@ -39,7 +39,6 @@ class _Known:
     gone: set[str]
     folder: str | None
     frame: tuple[int, int] | None
-    row: Any
 
 
 class Looker:
@@ -79,7 +78,6 @@ class Looker:
             tally.add("E304", None, error.message, error.help)
             return
         known = _Known(row, gone, source.base or ".", self._frame(row, source.base or "."))
-        known = _Known(gone, source.base or ".", self._frame(row, source.base or "."), row)
         for segment, target in self.sides:
             for use in named_uses(segment):
                 if field(row, use.column) is MISSING and use.column not in gone and not use.optional:

@@ -74,24 +74,21 @@ def _columns(segment: Segment, target: bool) -> list[ReadColumn]:
             found.append(ReadColumn(segment.column, place, segment.optional, segment.exact, segment.preprocess))
         if segment.closed is not None and segment.closed.kind == "candidates":
             found.append(ReadColumn(segment.closed.name, f"closed_set=@{segment.closed.name}"))
-        return found
+        return [*found, *_named(segment)]
     inner = walk((segment,))
     if target and any(s.learned for s in inner):
         given = any(not s.learned for s in inner)
         sets = [s.closed.name for s in inner if s.closed is not None and s.closed.kind == "candidates"]
         if not given and not sets:
-            return []
+            return _named(segment)
         # candidates may stand in the row, or in the records of the group
         offered = [ReadColumn(name, f"closed_set=@{name}", optional=True) for name in sets]
-        return [*offered, *(replace(each, optional=not given) for each in _lists(segment))]
+        return [*_named(segment), *offered, *(replace(each, optional=not given) for each in _lists(segment))]
     return _lists(segment)
 
 
 def _lists(segment: GroupSegment) -> list[ReadColumn]:
     """The columns of a group's records."""
-        return [*found, *_named(segment)]
-    if target and any(s.learned for s in walk((segment,))):
-        return _named(segment)
     if segment.over is not None:
         return [ReadColumn(segment.over, f"<over={segment.over}>")]
     inside = [c for alternative in segment.alternatives for inner in alternative for c in _columns(inner, False)]

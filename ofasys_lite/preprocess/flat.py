@@ -157,8 +157,8 @@ def table_written() -> DataError:
 
 def triplet_grammar(vocabulary: Vocabulary, most: int) -> TripletGrammar:
     """What triplets of at most `most` ids may be."""
-    controls = (vocabulary.control(name) for name in ("next", "close", "end"))
-    return TripletGrammar(vocabulary.text_low, vocabulary.text_high, *controls, most)
+    opener, close, end = (vocabulary.control(name) for name in ("next", "close", "end"))
+    return TripletGrammar(vocabulary.text_low, vocabulary.text_high, opener, close, end, most)
 
 
 def triplet_ids(found: Sequence[Triplet], vocabulary: Vocabulary) -> list[int]:
