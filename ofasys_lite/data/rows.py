@@ -191,7 +191,7 @@ def _open_file(path: str, asked: Spec, progress: Progress | None) -> RowSource:
     if os.path.exists(path) and not os.path.isfile(path):
         raise DataError(
             f"{path} is a pipe or a device",
-            help=f"rows are read more than once: write them to a file, or train on it as a stream: {{path: {path}, "
+            help=f"rows are read more than once: write them to a file first, or train on a stream: {{path: {path}, "
             "stream: true, format: jsonl}",
         )
     kind = file_format(path, asked)

@@ -62,4 +62,4 @@ def test_a_command_of_the_page_does_what_it_says(command: str, capsys: pytest.Ca
 
 
 def test_the_page_has_them_all() -> None:
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10

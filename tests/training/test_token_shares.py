@@ -97,7 +97,7 @@ def test_without_steps_it_is_told_when_it_comes_to_that_and_once() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"unit": "token"}, "unit is `token`"),
+        ({"unit": "token"}, "unit `token` is not known"),
         ({"units": "tokens"}, "unknown key `units`"),
         ({"repeats": -1}, "repeats is -1"),
         ({"repeats": "4"}, "repeats is '4'"),
