@@ -103,10 +103,14 @@ class Steps:
     def __getitem__(self, step: int) -> Share:
         refused: list[Refused] = []
         try:
-            drawn = self.streams.draw(step)
-            if drawn is None:
-                return Share(step, (), over=True, streams=self.streams.states())
-            draws, passing = drawn
+            passing: Mapping[int, StepRows] = {}
+            if self.streams.walkers:
+                drawn = self.streams.draw(step)
+                if drawn is None:
+                    return Share(step, (), over=True, streams=self.streams.states())
+                draws, passing = drawn
+            else:
+                draws = self.streams.mixture.draw(step)
             sizes = [self._lengths(draw, passing) for draw in draws]
             packs = deal(sizes, self.ranks, self.budgets)[self.rank]
             batches, tokens = list[Batch](), Counter[str]()
@@ -118,7 +122,8 @@ class Steps:
         except DataError as error:
             # carried, not raised: all ranks end together, and a worker's traceback would hide the message
             return Share(step, (), tuple(refused), error)
-        return Share(step, tuple(batches), tuple(refused), streams=self.streams.states(), tokens=dict(tokens))
+        states = self.streams.states() if self.streams.walkers else {}
+        return Share(step, tuple(batches), tuple(refused), streams=states, tokens=dict(tokens))
 
     def _lengths(self, draw: Draw, passing: Mapping[int, StepRows]) -> Sequence[int]:
         """(source, target) rows of a sample."""
