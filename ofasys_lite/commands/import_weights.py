@@ -1,4 +1,4 @@
-"""`ofasys-lite import SOURCE --to runs/x`: weights of OFASys and OFA become a run."""
+"""`ofasys-lite import SOURCE --to runs/x`: weights of OFASys, OFA or Hugging Face become a run."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = FlagParser("ofasys-lite import", description=__doc__)
-    parser.add_argument("source", type=Path, help="a .pt of OFASys or OFA, beside its dict.txt")
+    parser.add_argument("source", type=Path, help="a .pt of OFASys or OFA, or a folder of Hugging Face")
     parser.add_argument("--to", type=Path, required=True, help="folder of the run: runs/x")
     parser.add_argument(
         "--check",
         type=Path,
-        nargs="+",
+        nargs="*",
         metavar="FILE",
-        help="compare with stored references before anything is written",
+        help="compare before anything is written: with stored references, or, without FILE, with the live library",
     )
     parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="of the text model, if not beside the weights")
     parser.add_argument("--dictionary", type=Path, metavar="FILE", help="OFASys' dict.txt, if not beside the weights")
@@ -51,8 +51,16 @@ def _check(imported: Imported, source: Path, references: Sequence[Path]) -> None
     from ofasys_lite.interop.stored_cases import compare, read_case
 
     found: list[Difference] = []
-    for path in references:
-        found += compare(imported, read_case(path))
+    if references:
+        for path in references:
+            found += compare(imported, read_case(path))
+    elif source.is_file():
+        help = "name the stored reference: --check text2text.pt"
+        raise CheckpointError(f"{imported.house} cannot run beside this package, and no reference is named", help=help)
+    else:
+        from ofasys_lite.interop.live import compare_live
+
+        found = compare_live(imported, source)
     for each in found:
         mark = "ok  " if each.fits else "MORE"
         print(f"  {mark} {each.what}: {each.value:.3g} (limit {each.limit:g}; {each.about})")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from ofasys_lite.errors import CheckpointError
+from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.interop.checkpoint_files import read_weights
+from ofasys_lite.interop.hugging_face import HOUSES, import_hugging_face
 from ofasys_lite.interop.imported import Imported
 from ofasys_lite.interop.ofasys_weights import import_ofasys, is_ofasys
 
-_HELP = "name a .pt of OFASys or OFA beside its dict.txt"
+_HELP = "a .pt of OFASys or OFA beside its dict.txt, or a folder of Hugging Face (config.json and weights)"
 
 
 def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path | None = None) -> Imported:
-    """The model in a file of another house.
+    """The model in a file or a folder of another house.
 
     Args:
         tokenizer: Folder of the text model, where it is not beside the weights.
@@ -32,8 +35,31 @@ def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path |
             first = ", ".join(list(weights.tensors)[:3])
             raise CheckpointError(f"{source} is not of OFASys or OFA (it holds {first} ...)", help=_HELP)
         return import_ofasys(weights, tokenizer, dictionary)
-    held = ", ".join(sorted(p.name for p in source.iterdir())[:8]) or "nothing"
-    raise CheckpointError(f"{source} is a folder (found: {held})", help=_HELP)
+    config = read_config(source)
+    if dictionary is not None:
+        raise CheckpointError(f"a dictionary for {source}, which has a text model", help="leave dictionary= out")
+    kind = str(config.get("model_type"))
+    if kind not in HOUSES:
+        help = did_you_mean(kind, HOUSES, "these can be imported")
+        raise CheckpointError(f"{source}: a model of the type `{kind}` is not known", help=help)
+    return import_hugging_face(source, config, tokenizer)
+
+
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """config.json of a Hugging Face folder."""
+    path = folder / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise CheckpointError(f"{folder} holds no config.json (found: {held})", help=_HELP) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}", help="copy it again") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is damaged: it holds no mapping", help="copy it again")
+    if "ofasys_lite" in found:
+        raise CheckpointError(f"{folder} is a model of this package already", help="load it as it is")
+    return found
 
 
 def account(imported: Imported) -> Iterator[str]:

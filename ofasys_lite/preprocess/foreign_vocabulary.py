@@ -27,10 +27,11 @@ class ForeignVocabulary(Vocabulary):
     """Names and ids of the rows of a house, and its text model.
 
     Args:
-        house: What the house says of its rows, plain values that JSON takes: `names` (symbol of each row), `controls`
-            (control -> its row), `text` ([first, behind the last] row of text), `bins` (the same of boxes, or null),
-            `around` (controls before and behind source text), `kind` (one of KINDS), `space` (text is read behind one
-            space, without those around it), `rows` (id of the text model -> row where the ids differ, else null).
+        house: What the house says of its rows, plain values that JSON takes: `names` (symbol of each row, or how many
+            there are), `controls` (control -> its row), `text` ([first, behind the last] row of text), `bins` (the same
+            of boxes, or null), `around` (controls or rows before and behind source text), `kind` (one of KINDS),
+            `space` (text is read behind one space, without those around it), `rows` (id of the text model -> row where
+            the ids differ, else null), `unknown` (the row of ids without one).
         model: The text model's file.
         grown: Whether rows were appended.
     """
@@ -41,18 +42,20 @@ class ForeignVocabulary(Vocabulary):
         self.house, self.model, self.grown = dict(house), model, grown
         self.declared = tuple(declared)
         self._index = {name: i for i, name in enumerate(self.declared)}
-        self.names: tuple[str, ...] = tuple(house["names"])
+        names = house["names"]
+        self.names: tuple[str, ...] = () if isinstance(names, int) else tuple(names)
+        self._count = names if isinstance(names, int) else len(self.names)
         self.text_low, self.text_high = (int(n) for n in house["text"])
         known = {str(name): int(row) for name, row in house["controls"].items()}
         lacking = [name for name in CONTROL_IDS if name not in known]
-        self._controls = {**known, **{name: len(self.names) + i for i, name in enumerate(lacking)}}
+        self._controls = {**known, **{name: self._count + i for i, name in enumerate(lacking)}}
         self._lacking = frozenset(lacking)
-        behind = len(self.names) + len(lacking)
+        behind = self._count + len(lacking)
         low, high = house["bins"] or (behind, behind + _BINS)
         self.bins, self._box_low = int(high) - int(low), int(low)
         self._declared_low = behind if house["bins"] else behind + _BINS
         first, last = house["around"]
-        self.around = (tuple(known[name] for name in first), tuple(known[name] for name in last))
+        self.around = (tuple(known.get(name, name) for name in first), tuple(known.get(name, name) for name in last))
         rows = house["rows"]
         self._rows = None if rows is None else {int(id): int(row) for id, row in rows.items()}
         self._ids = None if self._rows is None else {row: id for id, row in self._rows.items()}
@@ -74,7 +77,7 @@ class ForeignVocabulary(Vocabulary):
         return self._declared_low
 
     def __len__(self) -> int:
-        return self.declared_low + len(self.declared) if self.grown else len(self.names)
+        return self.declared_low + len(self.declared) if self.grown else self._count
 
     def control(self, name: str) -> int:
         """Id of a control row; CheckpointError where the house has none and none was appended."""
@@ -123,8 +126,8 @@ class ForeignVocabulary(Vocabulary):
 
     def name(self, id: int) -> str:
         """Name of any row, for explain and error messages."""
-        if id < len(self.names):
-            return self.names[id]
+        if id < self._count:
+            return self.names[id] if self.names else f"<row {id}>"
         if id >= self.declared_low:
             return self.declared[id - self.declared_low]
         known = {row: name for name, row in self._controls.items()}

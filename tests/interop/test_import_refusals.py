@@ -132,8 +132,12 @@ def test_another_text_model_is_refused_when_text_is_read(tmp_path: Path) -> None
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file or folder"):
         import_model(tmp_path / "none.pt")
-    with pytest.raises(CheckpointError, match="is a folder"):
+    with pytest.raises(CheckpointError, match=r"holds no config\.json"):
         import_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bort"}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match="type `bort` is not known") as found:
+        import_model(tmp_path)
+    assert "bart" in str(found.value)
     (tmp_path / "notes.doc").write_text("x", encoding="utf-8")
     with pytest.raises(CheckpointError, match="no file of weights by its name"):
         import_model(tmp_path / "notes.doc")
