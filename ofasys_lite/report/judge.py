@@ -32,7 +32,7 @@ from ofasys_lite.plan import build_plan
 from ofasys_lite.plan.segments import GroupSegment, Plan, SlotSegment, walk
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.linear import without_none
-from ofasys_lite.report.foretelling import check_foretelling, may_be_foretold
+from ofasys_lite.report.foretellable import check_foretelling, may_be_foretold
 
 #: Metric of a group; a slot's is its modality's.
 _GROUP_METRICS = {kinds.DETECTION: "detection_f1", kinds.STRUCT: "struct_exact"}
