@@ -1,8 +1,10 @@
 """CATEGORY: what the loss of a step costs over all names and over drawn ones, forward and backward, in CPU time.
 
     python benchmarks/items.py [--names 10000 100000] [--rows 64] [--width 128]
+    python benchmarks/items.py --lists runs/next_name
 
-Prints milliseconds of CPU time (one thread; other programs do not count) and the largest table of logits, in MB.
+Prints milliseconds of CPU time (one thread; other programs do not count) and the largest table of logits, in MB; or of
+a model's lists of ten names, for test rows, by `diversity`: how many hold the right one, and the mean cosine of pairs.
 """
 
 from __future__ import annotations
@@ -16,6 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ofasys_lite.data.rows import open_source
+from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.predicting import Request, predict
 from ofasys_lite.layout.learned import LearnedPiece
 from ofasys_lite.layout.sampled import SampledSoftmax
 from ofasys_lite.model import head_loss, sampled_loss
@@ -33,14 +39,37 @@ def cpu_ms(run: Callable[[], Tensor], weight: Tensor, repeats: int = 5) -> float
     return float(np.median(taken))
 
 
+def lists(run: str, rows: int = 400) -> None:
+    """One line per `diversity`, of the best ten of 50 candidates."""
+    model = Generalist.from_pretrained(run, device="cpu")
+    source = open_source("code_names:test")
+    asked = [source.row(int(i)) for i in np.linspace(0, len(source) - 1, rows)]
+    with torch.no_grad():
+        table = F.normalize(model.network.text.table, dim=1)
+    for diversity in (0.0, 0.2, 0.4, 0.6, 0.8):
+        options = DecodeOptions("beam", beam=50, n_best=10, diversity=diversity)
+        found = predict(model, [Request("next_name", row, options=options) for row in asked])
+        hits, near = [], []
+        for row, answer in zip(asked, found, strict=True):
+            names = [each.value for each in answer.n_best] if answer is not None else []
+            hits.append(row["name"] in names)
+            vectors = table[[model.vocabulary.find(f"={name}") for name in names]]
+            near.append(float((vectors @ vectors.T).sum() - len(names)) / (len(names) * (len(names) - 1)))
+        print(f"diversity {diversity}: recall at 10 {np.mean(hits):.3f}, mean cosine {np.mean(near):.3f}")
+
+
 def main() -> None:
-    """One line per number of names and way."""
+    """One line per number of names and way, or per `diversity`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--lists", metavar="RUN")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.lists:
+        lists(given.lists)
+        return
     rng = np.random.default_rng(0)
     for names in given.names:
         weight = torch.randn(names, given.width, requires_grad=True)

@@ -268,17 +268,18 @@ def _try_metrics(opened: Split) -> None:
 
 
 def _against(opened: Split, seed: int) -> list[list[Answers]]:
-    """Per judge the answers of its baselines; of judges that look for one side they are made once."""
+    """Per judge the answers of its baselines; of judges of one ranking they are made once, whatever the metric is."""
     ranked: dict[tuple[object, ...], list[Answers]] = {}
     found = list[list[Answers]]()
     try:
         for judge in opened.judges:
-            if not isinstance(judge, RankJudge):
+            if judge.kind != kinds.RANKING:
                 found.append(answers(judge, opened.train, opened.rows, opened.numbers, seed))
                 continue
-            key = (judge.side, judge.metric.baselines, judge.metric.references)
+            key = (judge.column, judge.metric.baselines, judge.metric.references)
             if key not in ranked:
-                ranked[key] = ranked_answers(judge, opened.train, opened.rows, opened.numbers, seed)
+                make = ranked_answers if isinstance(judge, RankJudge) else answers
+                ranked[key] = make(judge, opened.train, opened.rows, opened.numbers, seed)  # type: ignore[arg-type]
             found.append(ranked[key])
         return found
     except OfasysError as error:
