@@ -21,7 +21,8 @@ _LOOKED, _FOLLOWERS = 10, 200
 
 def most_popular(problem: Problem) -> list[Value]:
     """The ten most frequent training targets, for every row."""
-    return [_popular(problem)[:_TOP] for _ in problem.test_rows]
+    popular = _popular(problem)[:_TOP]
+    return [list(popular) for _ in problem.test_rows]
 
 
 def latest(problem: Problem) -> list[Value]:
