@@ -29,7 +29,7 @@ from ofasys_lite.errors import ShapeError
 from ofasys_lite.model import moved
 from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, CONTROLS
 
-_START = CONTROL_IDS["start"]
+START = CONTROL_IDS["start"]
 GREEDY = DecodeOptions()
 
 
@@ -109,7 +109,7 @@ def decode(
     options: DecodeOptions | Sequence[DecodeOptions] = GREEDY,
     keys: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
-    start: int = _START,
+    start: int = START,
 ) -> list[Hypothesis]:
     """The best hypothesis of every sample, in order; each is legal and complete.
 

@@ -139,8 +139,9 @@ def refuse_checkpoint(path: str | Path) -> None:
             help="name the run's folder (runs/x), or resume the run: fit(..., name='x', resume=True)",
         )
     what = "is an address, and models are not fetched from addresses" if url else "is no folder of this package"
+    first = "download it, then make" if url else "make"
     raise CheckpointError(
-        f"{text} {what}; OFASys' own checkpoints do not fit this encoder-decoder",
-        help="name a run (runs/x), a folder written by save_pretrained, or a Hugging Face id; "
-        "to make one: ofasys-lite train experiment=quickstart",
+        f"{text} {what}",
+        help=f"{first} a run of a checkpoint of OFASys or OFA: ofasys-lite import FILE.pt --to runs/x; "
+        "or name a run (runs/x), a folder written by save_pretrained, or a Hugging Face id",
     )

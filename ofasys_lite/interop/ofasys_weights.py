@@ -112,6 +112,10 @@ def import_ofasys(weights: Weights, tokenizer: Path | None = None, dictionary: P
     network = empty_network(config, len(vocabulary), specs)
     _fill(taking, network, pictures)
     taking.check(HOUSE, never=("encoder.layers.", "decoder.layers."))
+    for name in ("decoder.adaptor.embed_tokens.weight", "decoder.output_projection.weight"):
+        if name in tensors and not (tensors[name].shape == table.shape and tensors[name].equal(table)):
+            help = "OFASys' published models have one table; other ones cannot be imported yet; nothing was written"
+            raise CheckpointError(f"{weights.path}: `{name}` is not the encoder's table", help=help)
     left = {name: _why(name) for name in taking.left()}
     return finished(HOUSE, network, taking, vocabulary, data, left, (f"adapters.{pictures}.mask",))
 
