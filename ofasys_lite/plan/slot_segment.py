@@ -313,10 +313,11 @@ def _named_columns(modality: ModalityCard, values: Mapping[str, object]) -> tupl
     """(column, attribute) of what attributes of the slot name: a word, or what a call is given."""
     found: list[tuple[str, str]] = []
     for spec in (spec for spec in modality.attributes if spec.column and values.get(spec.key) is not None):
-        value = values[spec.key]
-        call = isinstance(value, CallValue)
-        named = (*value.positional, *(each for _, each in value.keyed)) if isinstance(value, CallValue) else (value,)
-        said = f"{spec.key}={value.name}(...)" if isinstance(value, CallValue) and call else f"{spec.key}={value}"
+        value, named = values[spec.key], (values[spec.key],)
+        said = f"{spec.key}={value}"
+        if isinstance(value, CallValue):
+            named = (*value.positional, *(each for _, each in value.keyed))
+            said = f"{spec.key}={value.name}(...)"
         found += [(name, said) for name in named if isinstance(name, str)]
     return tuple(dict.fromkeys(found))
 
