@@ -6,7 +6,8 @@
     python benchmarks/sql_grammar.py runs/text_to_sql
 
 An early stage, at which the model still errs. It learned the line without a grammar; what is learned is the same with
-it. Also told: which share of all queries of the data the grammar accepts, how many predictions SQLite refuses, and what a written token costs.
+it. Also told: which share of all queries of the data the grammar accepts, how many predictions SQLite refuses, and what
+a written token costs.
 """
 
 from __future__ import annotations
