@@ -313,7 +313,8 @@ def _named_columns(modality: ModalityCard, values: Mapping[str, object]) -> tupl
     """(column, attribute) of what attributes of the slot name: a word, or what a call is given."""
     found: list[tuple[str, str]] = []
     for spec in (spec for spec in modality.attributes if spec.column and values.get(spec.key) is not None):
-        value, named = values[spec.key], (values[spec.key],)
+        value = values[spec.key]
+        named: tuple[object, ...] = (value,)
         said = f"{spec.key}={value}"
         if isinstance(value, CallValue):
             named = (*value.positional, *(each for _, each in value.keyed))
