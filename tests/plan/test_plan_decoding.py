@@ -135,7 +135,7 @@ BAD_CARDS = [
         {"cfg": 2},
         "`cfg` does nothing: greedy of token ids has none",
         "it takes: beam, diversity, exact, length_penalty, max_length, method, min_length, n_best, no_repeat,\n"
-        "        no_repeat_ngram, seed, temperature, top_k, top_p",
+        "        no_repeat_ngram, renormalize, seed, temperature, top_k, top_p",
     ),
     ("[TEXT:t] -> [TEXT:a]", {"beam": "4"}, "beam is '4'", "allowed: whole numbers from 1"),
     ("[TEXT:t] -> [TEXT:a,decode=sample]", {"beam": 4}, "beam 4 with method sample", "write method: beam"),
@@ -168,7 +168,7 @@ BAD_CARDS = [
         {"steps": 4},
         "`steps` does nothing: greedy of token ids has none",
         "it takes: beam, diversity, exact, length_penalty, max_length, method, min_length, n_best, no_repeat,\n"
-        "        no_repeat_ngram, seed, temperature, top_k, top_p",
+        "        no_repeat_ngram, renormalize, seed, temperature, top_k, top_p",
     ),
     (
         DRAW.format(",codec=dnd(depth=2),decode=sample"),
