@@ -95,7 +95,10 @@ class TextAdapter(Adapter):
 
     def scores(self, states_BD: Tensor, ids_W: Tensor | None = None) -> Tensor:
         """Logits (B, V), or (B, W) of some ids only."""
-        states_BX, weight_VX = self.judged(states_BD)
+        if self.bias is None and self.head is None and self.names is None:  # asked for every written token
+            states_BX, weight_VX = states_BD * self.logit_scale, self.embedding.weight
+        else:
+            states_BX, weight_VX = self.judged(states_BD)
         return product(states_BX, weight_VX if ids_W is None else weight_VX[ids_W])
 
     def objectives(self) -> Mapping[str, Begin]:

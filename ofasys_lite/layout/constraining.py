@@ -12,7 +12,7 @@ import numpy as np
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.data.groups import cut, group_key, opener, records
 from ofasys_lite.layout.bound import Bound, BoundGroup, BoundSlot, BoundWords, RowState
-from ofasys_lite.layout.in_rounds import in_rounds
+from ofasys_lite.layout.hidden_ids import in_rounds
 from ofasys_lite.plan.constraints import Constraint, Forced, Optional, Repeat, Series, Shown, Slotted, Whole
 from ofasys_lite.plan.segments import walk
 from ofasys_lite.preprocess.base import Piece

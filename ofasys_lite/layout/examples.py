@@ -57,6 +57,8 @@ class ExampleMaker:
         self._pairs = binder.pairs()
         self._terms = tuple(binder.terms)
         self._opening = vocabulary.control("start")
+        self._around = vocabulary.around
+        self._controls = dict[str, Piece]()
         self._judged = any(part.judged for side in self._templates[0].targets for part in _slots(side))
         self._preferring = any(slot.rejected is not None for slot in plan.target_slots())
         # boxes are bins of the image's own size; other lines need not look at it
@@ -132,7 +134,10 @@ class ExampleMaker:
                 if state.objectives:
                     state.learned.append(Learned(len(state.pieces), objective, (term,), content))
                 state.pieces.append(ending)
-            found.append(framed(state.pieces, state.learned, self.vocabulary.around))
+            if any(self._around):
+                found.append(framed(state.pieces, state.learned, self._around))
+            else:
+                found.append(Side(tuple(state.pieces), tuple(state.learned)))
         return tuple(found)
 
     def contents(self, row: Mapping[str, Any]) -> tuple[int, ...]:
@@ -201,7 +206,9 @@ class ExampleMaker:
             self._group(state, part, row)
 
     def _control(self, name: str) -> Piece:
-        return Piece.of_ids([self.vocabulary.control(name)])
+        if name not in self._controls:
+            self._controls[name] = Piece.of_ids([self.vocabulary.control(name)])
+        return self._controls[name]
 
     def _slot(self, state: RowState, part: BoundSlot, row: Any) -> None:
         slot, target = part.slot, part.target

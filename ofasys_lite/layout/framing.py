@@ -14,8 +14,6 @@ from ofasys_lite.preprocess.vocabulary import Around
 def framed(pieces: Sequence[Piece], learned: Sequence[Learned], around: Around) -> Side:
     """A source sequence, each run of neighbouring token ids between the controls of its vocabulary."""
     before, behind = around
-    if not before and not behind:
-        return Side(tuple(pieces), tuple(learned))
     laid, places = list[Piece](), list[int]()
     for number, piece in enumerate(pieces):
         held = piece.tokens and piece.count > 0

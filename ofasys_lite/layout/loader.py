@@ -115,10 +115,10 @@ class Steps:
             packs = deal(sizes, self.ranks, self.budgets)[self.rank]
             batches, tokens = list[Batch](), Counter[str]()
             for pack in packs:
-                examples = [self._example(draws[i], step, refused, passing) for i in pack]
-                batches.append(collate(examples))
-                for i, example in zip(pack, examples, strict=True):
-                    tokens[self.tasks[draws[i].task].card.name] += example.rows
+                batch = collate([self._example(draws[i], step, refused, passing) for i in pack])
+                batches.append(batch)
+                for (task, _), rows in zip(batch.samples, batch.cross, strict=True):
+                    tokens[task] += sum(rows)
         except DataError as error:
             # carried, not raised: all ranks end together, and a worker's traceback would hide the message
             return Share(step, (), tuple(refused), error)

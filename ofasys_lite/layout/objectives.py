@@ -14,7 +14,7 @@ import numpy as np
 from ofasys_lite.cards.classes import load_class
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.errors import DataError, ShapeError
-from ofasys_lite.layout.in_rounds import TokensInRounds
+from ofasys_lite.layout.hidden_ids import TokensInRounds
 from ofasys_lite.layout.learned import Arrays, Learned, LearnedPiece, LossRows, Objective, Term
 from ofasys_lite.layout.pack import Target
 from ofasys_lite.layout.preference import Preference

@@ -12,7 +12,6 @@ from ofasys_lite.instruction.syntax_tree import Group, Node, Sentence, Slot, Tem
 from ofasys_lite.plan.alignment import aligned_by, check_aligned
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.decoding import check_card_decoding, check_ways
-from ofasys_lite.plan.in_rounds import check_in_rounds
 from ofasys_lite.plan.language import GROUP
 from ofasys_lite.plan.segments import ClosedSet, GroupSegment, Plan, PlannedTemplate, Segment, WordsSegment, walk
 from ofasys_lite.plan.sense import (
@@ -27,6 +26,7 @@ from ofasys_lite.plan.sense import (
     note_near_group,
 )
 from ofasys_lite.plan.slot_segment import Builder, read_attributes
+from ofasys_lite.plan.written_together import check_in_rounds
 
 
 def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
