@@ -242,11 +242,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if asked.verb == "try":
         day = datetime.date.today().isoformat()
         row = {"what": asked.what, "commit": commit(HERE), "values": values, "machine": machine("torch")}
-        runs = [tried(asked.what, asked.steps, s, values, Path(f"speedrun-{os.getpid()}-{s}")) for s in asked.seeds]
-        now = ledger()  # another try may have ended meanwhile
-        name = f"{day}-{1 + sum(t['id'].startswith(day) for t in now['tries'])}"
-        now["tries"].append({"id": name, **row, "runs": runs})
-        write(now)
+        name = ""
+        for seed in asked.seeds:
+            run = tried(asked.what, asked.steps, seed, values, Path(f"speedrun-{os.getpid()}-{seed}"))
+            now = ledger()  # another try may have ended meanwhile
+            name = name or f"{day}-{1 + sum(t['id'].startswith(day) for t in now['tries'])}"
+            here = next((t for t in now["tries"] if t["id"] == name), None)
+            if here is None:
+                now["tries"].append(here := {"id": name, **row, "runs": []})
+            here["runs"].append(run)
+            write(now)  # each seed at once: what ends the next one loses nothing
         return
     if asked.verb != "page":
         each = next((t for t in found["tries"] if t["id"] == asked.id), None)
