@@ -175,10 +175,10 @@ class Prepared:
         self.name, self.columns = f"{name}:{split}", [column.name for column in describe(name).columns]
 
 
-def _opened(spec: Any) -> RowSource | Prepared:
+def _opened(spec: Any, **how: Any) -> RowSource | Prepared:
     name, _, split = str(spec).partition(":")
     if name not in recipe_names():
-        return open_source(spec)
+        return open_source(spec, **how)
     assert split in ("train", "valid", "test")
     return Prepared(name, split)
 

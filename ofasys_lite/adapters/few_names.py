@@ -30,7 +30,7 @@ def sampled(rows: LossRows, encoded: Encoded, weight_VD: Tensor, scale: float) -
             )
         )
     if encoded.smoothing:
-        help = "set label_smoothing=0, or give it as many negatives as there are names"
+        help = "set trainer.label_smoothing=0, or give it as many negatives as there are names"
         raise CardError("label smoothing gives every name a share, and sampled softmax looks at few", help=help)
     drawn_UK, expected_UK = rows.arrays["drawn"], rows.arrays["expected"]
     if rows.objective.whole_step:

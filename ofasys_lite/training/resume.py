@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -141,10 +141,12 @@ def same_facts(
     Raises:
         CheckpointError: The weights would not fit; or, unless `ignore`, other samples would be drawn.
     """
+    plain = {each.name: each.default for each in fields(ModelConfig)}
     for key, value in now["model"].items():
-        if before["model"].get(key) != value:
+        then = before["model"].get(key, plain.get(key))  # a run of before a choice was named has what was usual
+        if then != value:
             raise CheckpointError(
-                f"checkpoint {folder.path}: model.{key} was {before['model'].get(key)} and is now {value}",
+                f"checkpoint {folder.path}: model.{key} was {then} and is now {value}",
                 help="resume with the model it was started with, or start a new run under another name",
             )
     if before["vocabulary"] != now["vocabulary"]:

@@ -163,7 +163,7 @@ MISTAKES: dict[str, tuple[Use, type[OfasysError], str]] = {
     "task": (lambda m: m("color", img=1), CheckpointError, "did you mean `colour`"),
     "line": (lambda m: m("[TEXT:a] -> [TXT:b]"), InstructionError, "did you mean `TEXT`"),
     "adapter": (lambda m: m("[AUDIO:a] -> [TEXT:b]", a="x.wav"), CheckpointError, "no adapter for AUDIO"),
-    "later": (lambda m: m("[TEXT:a] -> [VIDEO:b]", a="x"), OfasysError, "cannot be used yet"),
+    "written": (lambda m: m("[TEXT:a] -> [VIDEO:b]", a="x"), CheckpointError, "no adapter for VIDEO"),
     "codes": (lambda m: m("[TEXT:a] -> [IMAGE:b]", a="x"), CheckpointError, "no learned task writes codes"),
     "set": (lambda m: m("[TEXT:a] -> [TEXT:b,closed_set]", a="x"), CheckpointError, "closed_set=(yes,no)"),
     "file": (lambda m: m("colour", img="no.png"), DataError, "no such file"),
@@ -189,7 +189,7 @@ MISTAKES: dict[str, tuple[Use, type[OfasysError], str]] = {
         "did you mean `patch`",
     ),
     "nothing": (lambda m: GeneralistModel.from_pretrained("runs/none"), CheckpointError, "no such folder"),
-    "pt": (lambda m: GeneralistModel.from_pretrained("a.pt"), CheckpointError, "OFASys' own checkpoints do not fit"),
+    "pt": (lambda m: GeneralistModel.from_pretrained("a.pt"), CheckpointError, "ofasys-lite import FILE.pt"),
 }
 
 

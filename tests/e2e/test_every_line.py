@@ -136,7 +136,9 @@ def test_every_line_is_used(run: tuple[Generalist, Path]) -> None:
             continue  # its sides become vectors: docs/alignment.md, tests of its own
         targets = model.entry(name).plan.target_slots()
         (row,) = rows(line, 1)
-        given = model.entry(name).options(**({"max_length": 6} if all(s.tokens for s in targets) and targets else {}))
+        # ids that are written all together have a length of their own
+        counted = targets and all(s.tokens and "decode=mask_predict" not in line for s in targets)
+        given = model.entry(name).options(**({"max_length": 6} if counted else {}))
         (found,) = predict(loaded, [Request(name, row, "0", given)])
         assert found is not None, line
         assert found.values or not any(slot.learned for slot in targets), line

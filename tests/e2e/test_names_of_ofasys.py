@@ -14,7 +14,7 @@ from ofasys_lite.plan import build_plan
 
 CARDS = modalities()
 SMALL = {
-    "IMAGE": {"patch": 4, "widths": [8, 8]},
+    "IMAGE": {"patch": 8, "widths": [8, 8, 8]},
     "VIDEO": {"written_size": 16},
     "AUDIO": {"channels": 16, "mels": 20, "sample_rate": 8000, "max_seconds": 1.0},
 }

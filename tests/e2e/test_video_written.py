@@ -30,7 +30,7 @@ from ofasys_lite.run.run_folder import RunFolder
 MOVES = {"red right": (2, 0, 4), "red left": (-2, 0, 6), "blue right": (2, 2, 6), "blue left": (-2, 2, 4)}
 TIMED = "film: [TEXT:name,drop=0.1] -> [VIDEO:clip,sample_rate=5]"
 FLOW = "show: [TEXT:name,drop=0.1] -> [VIDEO:clip,frames=4,fps=5,loss=flow]"
-FILLED = "[VIDEO:clip,frames=4,size=16,mask_ratio=0.5] is [TEXT:name] -> [VIDEO:clip,frames=4]"
+FILLED = "[VIDEO:clip,frames=4,size=16,mask_ratio=0.5] is [TEXT:name] -> [VIDEO:clip,frames=4,size=16]"
 READ = "[VIDEO:clip] what is seen? -> [TEXT:name,closed_set]"
 SETTINGS = {"written_size": 16, "most_frames": 8, "frames": 4}
 DATA = DataSettings(pieces=300, bins=32, modalities={"VIDEO": SETTINGS, "IMAGE": {"patch": 4, "widths": [8, 8]}})

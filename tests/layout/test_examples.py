@@ -109,6 +109,8 @@ def test_what_a_card_writes_is_read_back(name: str) -> None:
         pytest.skip("both of its sides are read, none is written")
     if any(codec_of(slot) is not None for slot in maker.plan.target_slots()):
         pytest.skip("its codec is trained by a run; pictures have their own round trip, tests/generalist")
+    if not all(slot.tokens for slot in maker.plan.target_slots()):
+        pytest.skip("its rows are written all at once; they have round trips of their own")
     rng = np.random.default_rng(0)
     for number in range(len(rows)):
         row = rows.row(number)

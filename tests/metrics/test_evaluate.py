@@ -20,6 +20,8 @@ from ofasys_lite.metrics import (
 )
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "it", "rains", "in", "spain"]
+#: What it judges is no text, but what a text costs.
+BITS = ("bits_per_byte",)
 
 
 def sentences(count, seed=0):
@@ -155,7 +157,7 @@ def test_a_margin_is_positive_for_the_better_side_of_an_error_rate():
     assert not worse.clear
 
 
-@pytest.mark.parametrize("name", [n for n in metric_names() if n not in {"sql_execution", *PICTURE_METRICS}])
+@pytest.mark.parametrize("name", [n for n in metric_names() if n not in {"sql_execution", *PICTURE_METRICS, *BITS}])
 @pytest.mark.parametrize("nothing", [None, "", [], {}, "%$#", [[1, 2], None], {"box": "x"}, 7, [1, 2, 3, math.nan]])
 def test_empty_and_senseless_predictions_never_crash_and_earn_nothing(name, nothing):
     references = {
@@ -173,7 +175,7 @@ def test_empty_and_senseless_predictions_never_crash_and_earn_nothing(name, noth
     assert normalised(score) == pytest.approx(0, abs=0.05 if name == "chrf" else 1e-9)  # chrF credits single letters
 
 
-_OF_FILES = {"sql_execution", "mcd", "motion_error", "frame_mse", *PICTURE_METRICS}
+_OF_FILES = {"sql_execution", "mcd", "motion_error", "frame_mse", *PICTURE_METRICS, *BITS}
 
 
 @pytest.mark.parametrize("name", [n for n in metric_names() if n not in _OF_FILES])

@@ -195,6 +195,6 @@ def test_a_type_is_explained_with_what_its_slots_take(capsys: pytest.CaptureFixt
     assert "xyxy, xywh" in box
     assert not any(f"│ {word} " in box for word in ("codec", "loss"))
     assert "greedy, sample, mask_predict" in image
-    assert "greedy, beam, sample " in box
+    assert "greedy, beam, sample, mask_predict" in box
     assert app.main(["explain", "IMGAE"]) == 1
     assert "did you mean `IMAGE`?" in capsys.readouterr().err

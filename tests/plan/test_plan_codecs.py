@@ -113,7 +113,7 @@ BAD = {
     ",decode=sample(candidates=4)": (
         "E113",
         "`decode=sample` has no `candidates`",
-        "sample takes: temperature, top_k, top_p, cfg, cfg_from, cfg_until, seed",
+        "sample takes: temperature, top_k, top_p, cfg, cfg_from, cfg_until, negative, seed",
     ),
     ",size=30,codec=dnd(factor=4)": ("E207", "`size=30` is not divisible by `factor=4`", "write size=32"),
     ",size=2,codec=dnd(factor=8)": ("E207", "`size=2` is not divisible by `factor=8`", "write size=8"),
@@ -126,7 +126,7 @@ BAD = {
     ",decode=sample(beam=3)": (
         "E113",
         "`decode=sample` has no `beam`",
-        "sample takes: temperature, top_k, top_p, cfg, cfg_from, cfg_until, seed",
+        "sample takes: temperature, top_k, top_p, cfg, cfg_from, cfg_until, negative, seed",
     ),
 }
 

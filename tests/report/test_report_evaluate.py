@@ -269,7 +269,7 @@ def test_a_card_that_cannot_be_judged_is_refused_before_anything_is_predicted(
     card = worlds.task("colour", {"train": rows, "valid": rows, "test": rows}, metrics=metrics,
                        line="[IMAGE:img] which colour? -> [TEXT:label,closed_set]")  # fmt: skip
     model = worlds.generalist(worlds.ready([card]))
-    monkeypatch.setattr("ofasys_lite.report.evaluate_model.predict", None)
+    monkeypatch.setattr("ofasys_lite.report.evaluate_model.told", None)
     with pytest.raises(CardError) as raised:
         evaluate(model)
     assert message in str(raised.value)
