@@ -20,13 +20,11 @@ from ofasys_lite.errors import OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import predict
 from ofasys_lite.generalist.prediction import Request
-from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.report.evaluate_model import evaluate
 from ofasys_lite.report.html import render_report
 from ofasys_lite.report.sample_sheet import sample_sheet
 from ofasys_lite.run.run_folder import RunFolder
-from ofasys_lite.training.accounting import RunTerms, unit_weights
 
 LINE = "-> [CHAT:messages]"
 COLOURS, THINGS = ("red", "blue", "green"), ("car", "hat", "cup", "pen")
@@ -142,22 +140,6 @@ def test_limits_of_decoding_count_the_answer_alone(run: tuple[Generalist, Path])
         assert len(model.vocabulary.encode(found.text)) <= length - 1
 
 
-def step(model: Generalist, task: Any, packs: Sequence[Sequence[int]], held: Sequence[Any]) -> dict[str, torch.Tensor]:
-    """Gradients of a step over some rows, in packs; the losses stand at `losses`."""
-    batches = [collate([task.maker.example(held[i], str(i), None, False) for i in pack]) for pack in packs]
-    terms = RunTerms(task.maker.terms(), [task.card.name])
-    counts = terms.count(batches)
-    model.network.eval()
-    model.network.zero_grad(set_to_none=True)
-    found = []
-    for batch in batches:
-        losses = model.network(to_device(batch, torch.device("cpu")))
-        (losses.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share"))).sum().backward()
-        found.append(losses.values_U.detach())
-    grads = {n: p.grad.clone() for n, p in model.network.named_parameters() if p.grad is not None}
-    return {**grads, "losses": torch.cat(found).sort().values}
-
-
 @pytest.mark.parametrize(
     "line",
     [LINE, "[IMAGE:img] -> [CHAT:messages,history=40]", "[CHAT:messages] -> [TEXT:cap]"],
@@ -166,7 +148,10 @@ def test_packed_and_one_by_one_is_the_same(line: str) -> None:
     held = [{**row, "messages": talk(i)} for i, row in enumerate(worlds.rows(9))]
     prepared = worlds.ready([worlds.task("t", held, line=line)])
     (task,), model = prepared.tasks, worlds.generalist(prepared)
-    one, many = step(model, task, [range(9)], held), step(model, task, [[i] for i in range(9)], held)
+    one, many = (
+        worlds.gradients(model, task, held, [range(9)]),
+        worlds.gradients(model, task, held, [[i] for i in range(9)]),
+    )
     assert one.keys() == many.keys()
     for name, value in one.items():
         torch.testing.assert_close(many[name], value, rtol=3e-4, atol=3e-6, msg=name)
