@@ -53,28 +53,32 @@ class RoundsAdapter(Adapter):
         return Reading(loss)
 
     def write(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Written]:
-        """Ids, closed by `<close>`: of the likeliest lengths (`lengths`) the one whose ids the model is surest of."""
-        found: list[list[Filling]] = [[] for _ in asked]
+        """Ids, closed by `<close>`: of the likeliest lengths (`lengths`) the one whose ids the model is surest of.
+
+        How likely the length is counts, too (mean log probability of the ids + log probability of their number): where
+        each id is sure by itself, a text without its end is as sure as the whole.
+        """
+        found: list[list[tuple[float, Filling]]] = [[] for _ in asked]
         lengths = self._lengths(sources, asked)
         for length in sorted({each for own in lengths for each in own}):
             members = [i for i, own in enumerate(lengths) if length in own]
             filled = self._filled(sources, [_cut(asked[i], length) for i in members])
             for i, filling in zip(members, filled, strict=True):
-                found[i].append(filling)
-        best = [max(own, key=lambda filling: filling.score) for own in found]
+                found[i].append((filling.score + lengths[i][length], filling))
+        best = [max(own, key=lambda one: one[0])[1] for own in found]
         close = int(str(_about(asked[0])["close"]))
         return [Written(np.array([*filling.ids, close]), filling.score) for filling in best]
 
-    def _lengths(self, sources: Sources, asked: Sequence[ToWrite]) -> list[list[int]]:
-        """The likeliest lengths of each that are allowed."""
+    def _lengths(self, sources: Sources, asked: Sequence[ToWrite]) -> list[dict[int, float]]:
+        """The likeliest lengths of each that are allowed, and the log of their probability."""
         about, most = _about(asked[0]), len(asked[0].what.positions)
         least = int(str(about["least"]))
         ids_N1 = torch.full((len(asked), 1), _START, device=sources.states_SD.device)
         states_N1D = sources.passes([_cut(each, 1) for each in asked])(_ids(sources).lookup(ids_N1))
-        logits_NB = self.length(states_N1D[:, 0]).float()[:, least - 1 : most]
-        count = min(asked[0].options.lengths, logits_NB.shape[1])
-        found: list[list[int]] = (logits_NB.topk(count).indices + least).tolist()
-        return found
+        log_NB = self.length(states_N1D[:, 0]).float()[:, least - 1 : most].log_softmax(-1)
+        best = log_NB.topk(min(asked[0].options.lengths, log_NB.shape[1]))
+        pairs = zip((best.indices + least).tolist(), best.values.tolist(), strict=True)
+        return [dict(zip(numbers, logs, strict=True)) for numbers, logs in pairs]
 
     def _filled(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Filling]:
         """Ids of one length each."""

