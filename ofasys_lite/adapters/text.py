@@ -119,7 +119,7 @@ class TextAdapter(Adapter):
     def _cross_entropy(self, rows: LossRows, encoded: Encoded) -> Reading:
         labels_L = rows.arrays["labels"]
         if self.bias is None and self.head is None:
-            weight, scale = self.table, self.logit_scale
+            weight, scale = self.embedding.weight if self.names is None else self.table, self.logit_scale
             return Reading(lambda x_XD: head_loss(x_XD[rows.rows_R] * scale, weight, labels_L, encoded.smoothing))
         return Reading(lambda x_XD: head_loss(*self.judged(x_XD[rows.rows_R]), labels_L, encoded.smoothing))
 
