@@ -53,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
         show_cost(outlook_of(composed(values, given.config_dir), _RANKS), Console(highlight=False, width=width(160)))
         return 0
     types = modalities(given.config_dir)
+    from ofasys_lite.data.attributes import wrong_attributes
+
     shown = [text for text in given.what if text in types]
     cards, errors = read_tasks([text for text in given.what if text not in types], given.config_dir, sorted(types))
     raise_all(errors)
@@ -66,7 +68,9 @@ def main(arguments: Sequence[str]) -> int:
         if given.analyze:
             _analyzed(card, types, sizes, given.rows, console)
         else:
-            show(explain_plan(_with_codecs(build_plan(card, types), card), sizes, _typical(types)), console)
+            plan = _with_codecs(build_plan(card, types), card)
+            raise_all(wrong_attributes(card, plan, {name: each.settings for name, each in types.items()}))
+            show(explain_plan(plan, sizes, _typical(types)), console)
             sizes_told = "60 bytes of text, 224 x 224 pixels, 3 s of sound, 10 s of video"
             console.print(f"~ guessed: {sizes_told}; --analyze with data measures")
     return 0

@@ -198,3 +198,10 @@ def test_a_type_is_explained_with_what_its_slots_take(capsys: pytest.CaptureFixt
     assert "greedy, beam, sample, mask_predict" in box
     assert app.main(["explain", "IMGAE"]) == 1
     assert "did you mean `IMAGE`?" in capsys.readouterr().err
+
+
+def test_what_a_value_could_never_be_read_by_is_refused_without_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["explain", "[TEXT:q] -> [TEXT:sql,grammar=sql(scheme=db)]"]) == 1
+    assert "grammar sql has no `scheme`" in capsys.readouterr().err
+    assert app.main(["explain", "[IMAGE:img,size=70] what? -> [TEXT:a]"]) == 1
+    assert "write `size=72`" in capsys.readouterr().err
