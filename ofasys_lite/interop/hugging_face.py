@@ -5,16 +5,14 @@ BART, arXiv 1910.13461; mBART, arXiv 2001.08210; Marian, arXiv 1804.00344; T5, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ofasys_lite.errors import CheckpointError
-from ofasys_lite.interop.checkpoint_files import Weights, read_weights
+from ofasys_lite.interop.hugging_face_folder import ACTIVATIONS, Said, folder_weights
 from ofasys_lite.interop.imported import Imported, empty_network, finished, text_spec
 from ofasys_lite.interop.taking import Taking
 from ofasys_lite.interop.text_models import text_model_in
@@ -25,14 +23,6 @@ from ofasys_lite.preprocess.foreign_vocabulary import ForeignVocabulary
 
 #: `model_type` of config.json -> what messages call it.
 HOUSES = {"bart": "BART", "mbart": "mBART", "marian": "Marian", "t5": "T5"}
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "swish": "silu",
-    "silu": "silu",
-}
 _GATED = {"gated-gelu": "geglu", "gated-relu": "reglu", "gated-silu": "swiglu", "relu": "relu", "gelu": "gelu"}
 _TABLES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
 
@@ -46,9 +36,9 @@ def import_hugging_face(folder: Path, config: Mapping[str, Any], tokenizer: Path
     """
     kind = str(config["model_type"])
     house = HOUSES[kind]
-    weights = _weights(folder)
+    weights = folder_weights(folder)
     tensors = {name.removeprefix("model."): tensor for name, tensor in weights.tensors.items()}
-    said = _Said(folder / "config.json", config)
+    said = Said(folder / "config.json", config)
     sizes, scale, logits = _t5_sizes(said) if kind == "t5" else _bart_sizes(said, kind)
     if "shared.weight" not in tensors:  # one table, stored under the name of one of its users
         other = next((name for name in _TABLES if name in tensors), None)
@@ -88,56 +78,7 @@ def _why(name: str) -> str:
     return "a formula makes it" if "embed_positions" in name else "nothing here reads it"
 
 
-def _weights(folder: Path) -> Weights:
-    """The weights, in one file or in several that an index names."""
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        index = folder / f"{name}.index.json"
-        if (folder / name).is_file():
-            return read_weights(folder / name)
-        if index.is_file():
-            try:
-                named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-                files = sorted({str(file) for file in named.values()})
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise CheckpointError(f"{index} is damaged: {error}", help="copy it again") from None
-            if any(Path(file).name != file for file in files):
-                raise CheckpointError(f"{index} names files outside of its folder", help="do not load it")
-            parts = [read_weights(folder / file) for file in files]
-            tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
-            return replace(parts[0], path=folder, tensors=tensors)
-    held = ", ".join(sorted(p.name for p in folder.iterdir())[:8])
-    raise CheckpointError(f"{folder} holds no weights (found: {held})", help="model.safetensors or pytorch_model.bin")
-
-
-class _Said:
-    """config.json, asked for one value after another."""
-
-    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
-        self.path, self.values = path, values
-
-    def number(self, key: str, default: int | None = None) -> int:
-        value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise CheckpointError(f"{self.path}: `{key}` is {value!r}", help="a whole number; nothing was written")
-        return value
-
-    def choice(self, key: str, known: Mapping[str, str], default: str) -> str:
-        value = str(self.values.get(key, default))
-        if value not in known:
-            help = f"known are {', '.join(known)}; nothing was written"
-            raise CheckpointError(f"{self.path}: `{key}` is {value}", help=help)
-        return known[value]
-
-    def same(self, one: str, two: str) -> int:
-        """A size that encoder and decoder share here."""
-        found = self.number(one), self.number(two)
-        if found[0] != found[1]:
-            help = "encoder and decoder are of one size here; nothing was written"
-            raise CheckpointError(f"{self.path}: {one} is {found[0]}, {two} is {found[1]}", help=help)
-        return found[0]
-
-
-def _bart_sizes(said: _Said, kind: str) -> tuple[ModelConfig, float, float]:
+def _bart_sizes(said: Said, kind: str) -> tuple[ModelConfig, float, float]:
     """Sizes, what rows read are scaled by, what states that are scored are scaled by."""
     width = said.number("d_model")
     after = kind != "mbart"
@@ -151,7 +92,7 @@ def _bart_sizes(said: _Said, kind: str) -> tuple[ModelConfig, float, float]:
         norm_epsilon=1e-5,
         norm_place="after" if after else "before",
         final_norm=not after,
-        mlp=said.choice("activation_function", _ACTIVATIONS, "gelu"),
+        mlp=said.choice("activation_function", ACTIVATIONS, "gelu"),
         bias=True,
         positions="sinusoidal" if kind == "marian" else "learned",
         places=said.number("max_position_embeddings", 1024),
@@ -160,7 +101,7 @@ def _bart_sizes(said: _Said, kind: str) -> tuple[ModelConfig, float, float]:
     return config, width**0.5 if said.values.get("scale_embedding", False) else 1.0, 1.0
 
 
-def _t5_sizes(said: _Said) -> tuple[ModelConfig, float, float]:
+def _t5_sizes(said: Said) -> tuple[ModelConfig, float, float]:
     width, heads, channels = said.number("d_model"), said.number("num_heads"), said.number("d_kv")
     if heads * channels != width:
         help = "heads that are not width / num_heads wide cannot be imported yet; nothing was written"
@@ -234,7 +175,7 @@ def _t5_side(taking: Taking, own: Mapping[str, Tensor], side: str, config: Model
         taking.layer(f"{ours}.mlp.out", own, f"{theirs}.{last}.DenseReluDense.wo")
 
 
-def _vocabulary(said: _Said, rows: int, folder: Path, tokenizer: Path | None) -> ForeignVocabulary:
+def _vocabulary(said: Said, rows: int, folder: Path, tokenizer: Path | None) -> ForeignVocabulary:
     """Their ids, and the text model beside the weights."""
     pad, close = said.number("pad_token_id"), said.number("eos_token_id")
     start = said.number("decoder_start_token_id")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.interop.checkpoint_files import read_weights
 from ofasys_lite.interop.hugging_face import HOUSES, import_hugging_face
+from ofasys_lite.interop.hugging_face_folder import FORMS, read_config
 from ofasys_lite.interop.imported import Imported
 from ofasys_lite.interop.ofasys_weights import import_ofasys, is_ofasys
-
-_HELP = "a .pt of OFASys or OFA beside its dict.txt, or a folder of Hugging Face (config.json and weights)"
 
 
 def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path | None = None) -> Imported:
@@ -28,12 +25,12 @@ def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path |
         CheckpointError: It is missing, damaged, unsafe to read, or of a house or an architecture that is not known.
     """
     if not source.exists():
-        raise CheckpointError(f"{source}: no such file or folder", help=_HELP)
+        raise CheckpointError(f"{source}: no such file or folder", help=FORMS)
     if source.is_file():
         weights = read_weights(source)
         if not is_ofasys(weights.tensors):
             first = ", ".join(list(weights.tensors)[:3])
-            raise CheckpointError(f"{source} is not of OFASys or OFA (it holds {first} ...)", help=_HELP)
+            raise CheckpointError(f"{source} is not of OFASys or OFA (it holds {first} ...)", help=FORMS)
         return import_ofasys(weights, tokenizer, dictionary)
     config = read_config(source)
     if dictionary is not None:
@@ -43,23 +40,6 @@ def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path |
         help = did_you_mean(kind, HOUSES, "these can be imported")
         raise CheckpointError(f"{source}: a model of the type `{kind}` is not known", help=help)
     return import_hugging_face(source, config, tokenizer)
-
-
-def read_config(folder: Path) -> Mapping[str, Any]:
-    """config.json of a Hugging Face folder."""
-    path = folder / "config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-        raise CheckpointError(f"{folder} holds no config.json (found: {held})", help=_HELP) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}", help="copy it again") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no mapping", help="copy it again")
-    if "ofasys_lite" in found:
-        raise CheckpointError(f"{folder} is a model of this package already", help="load it as it is")
-    return found
 
 
 def account(imported: Imported) -> Iterator[str]:
