@@ -70,13 +70,9 @@ class GridAdapter(Adapter):
         """
         if not part.counts:
             return self.mask.new_zeros(0, self.width) + self.touch()
-        shapes, frames = self._shapes(part)
+        shapes, frames = self.shapes(part)
         hidden = self._hidden(part, shapes) if any(part.sizes.get("mask", ())) else None
-        x_PE = self._cells(part, shapes, frames, hidden)
-        if any(count == 2 for count in frames):
-            x_PD = self._merged_pairs(x_PE, shapes, frames)
-        else:
-            x_PD = self.merged(x_PE)
+        x_PD = self.rows(part, shapes, frames, hidden)
         if hidden is not None:
             x_PD = torch.where(torch.cat(hidden).unsqueeze(1), self.mask.to(x_PD.dtype), x_PD)
         if self.place is not None:
@@ -87,6 +83,21 @@ class GridAdapter(Adapter):
         normed_PD: Tensor = self.norm(x_PD)
         unused = self.mask[:0].sum() if self.motion is None else self.mask[:0].sum() + self.motion.weight[:0].sum()
         return normed_PD + unused
+
+    def rows(
+        self, part: Part, shapes: Sequence[tuple[int, int]], frames: Sequence[int], hidden: Sequence[Tensor] | None
+    ) -> Tensor:
+        """(P, D) of the cells of all images and pairs of frames, before what masks and places add.
+
+        Args:
+            shapes: Lines and columns of cells of each.
+            frames: 1 or, of a pair, 2.
+            hidden: Which of its cells are masked; None where no image has such.
+        """
+        x_PE = self._cells(part, shapes, frames, hidden)
+        if any(count == 2 for count in frames):
+            return self._merged_pairs(x_PE, shapes, frames)
+        return self.merged(x_PE)
 
     def _cells(
         self, part: Part, shapes: Sequence[tuple[int, int]], frames: Sequence[int], hidden: Sequence[Tensor] | None
@@ -180,7 +191,7 @@ class GridAdapter(Adapter):
             x_NHWC = x_NHWC * enlarged(seen_NLC, self.cell)
         return self.features(x_NHWC.permute(0, 3, 1, 2), inside_NLC)
 
-    def _shapes(self, part: Part) -> tuple[list[tuple[int, int]], list[int]]:
+    def shapes(self, part: Part) -> tuple[list[tuple[int, int]], list[int]]:
         """(lines, columns) of cells and number of frames (of a pair 2) of each image or pair of frames.
 
         Raises:

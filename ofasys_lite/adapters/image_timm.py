@@ -6,15 +6,16 @@ Shapes: N images of one size, C channels of the backbone, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.image import GridAdapter
+from ofasys_lite.adapters.image_pixels import HALF, PixelScale
 from ofasys_lite.errors import CardError, did_you_mean, needed
 from ofasys_lite.model import make_linear
 
@@ -33,17 +34,13 @@ class TimmAdapter(GridAdapter):
         CardError: timm is missing, or does not know the backbone.
     """
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(self, settings: Mapping[str, Any], shared: Shared) -> None:
         super().__init__(settings, shared)
-        self.backbone, channels, mean, std = _backbone(settings)
-        self.project = make_linear(channels, shared.width)
+        backbone = timm_backbone(settings)
+        self.backbone = backbone.network
+        self.project = make_linear(backbone.channels, shared.width)
         self._pairs(shared.width)
-        self.register_buffer("scale", torch.tensor([0.5 / s for s in std])[:, None, None], persistent=False)
-        shift = torch.tensor([(0.5 - m) / s for m, s in zip(mean, std, strict=True)])[:, None, None]
-        self.register_buffer("shift", shift, persistent=False)
+        self.pixels = PixelScale(backbone.mean, backbone.deviation)
         self.train(self.training)
 
     @classmethod
@@ -62,7 +59,7 @@ class TimmAdapter(GridAdapter):
     def features(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
         """(N, L, C, D): the map averaged, or interpolated where it is coarser than the cells."""
         lines, columns = x_NCHW.shape[2] // self.cell, x_NCHW.shape[3] // self.cell
-        map_NCHW = self.backbone(x_NCHW * self.scale + self.shift)[-1]
+        map_NCHW = self.backbone(self.pixels(x_NCHW))[-1]
         high, wide = map_NCHW.shape[-2:]
         if (high, wide) != (lines, columns):
             if high >= lines and wide >= columns:
@@ -73,14 +70,45 @@ class TimmAdapter(GridAdapter):
         return x
 
 
-def _backbone(settings: Mapping[str, Any]) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
-    """The backbone, the channels of its last map, and the mean and deviation its pixels were normalised with."""
-    name = settings.get("backbone") or "resnet18"
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A backbone of timm.
+
+    Attributes:
+        network: (N, 3, h, w) -> [(N, C, h / stride, w / stride)].
+        channels: Of its last map, C.
+        stride: Pixels a place of the last map is wide and high.
+        mean: What its pixels were normalised with, of red, green and blue in 0 to 1.
+        deviation: Likewise.
+        licence: What timm says of its weights.
+    """
+
+    network: nn.Module
+    channels: int
+    stride: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    licence: str | None
+
+
+def check_backbone(name: str) -> Any:
+    """timm itself; CardError where it is missing or does not know the backbone."""
     timm = needed("timm", "the adapter `timm` of IMAGE", "image", kind=CardError)
-    plain = str(name).split(".", 1)[0]
+    plain = name.split(".", 1)[0]
     if not timm.is_model(plain) and "/" not in plain:
         known = [n for n in timm.list_models() if n[:3] == plain[:3]] or timm.list_models()
         raise CardError(f"setting `backbone` of IMAGE is {name!r}", help=did_you_mean(plain, known, "timm has"))
+    return timm
+
+
+def timm_backbone(settings: Mapping[str, Any]) -> Backbone:
+    """The backbone that the settings name, with the weights that they name.
+
+    Raises:
+        CardError: timm is missing, or does not know the backbone.
+    """
+    name = str(settings.get("backbone") or "resnet18")
+    timm = check_backbone(name)
     chosen: dict[str, Any] = {
         "pretrained": bool(settings.get("pretrained", False)),
         "checkpoint_path": settings.get("checkpoint") or "",
@@ -92,5 +120,7 @@ def _backbone(settings: Mapping[str, Any]) -> tuple[nn.Module, int, tuple[float,
     except TypeError:
         model = timm.create_model(name, **chosen)
     numbers = getattr(model, "default_cfg", None) or getattr(model, "pretrained_cfg", {})
-    half = (0.5, 0.5, 0.5)
-    return model, model.feature_info.channels()[-1], numbers.get("mean", half), numbers.get("std", half)
+    info = model.feature_info
+    mean, deviation = numbers.get("mean", HALF), numbers.get("std", HALF)
+    licence = numbers.get("license")
+    return Backbone(model, info.channels()[-1], info.reduction()[-1], mean, deviation, licence and str(licence))

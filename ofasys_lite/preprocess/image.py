@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.errors import CardError, DataError, InstructionError
+from ofasys_lite.errors import CardError, DataError, InstructionError, did_you_mean
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess.base import READ, Array, Context, Look, Piece, RowContext, Size
 from ofasys_lite.preprocess.image_values import ImageValues, header_check, look_at_image
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _MAX_RATIO = 200
 _GREY = 128  # of hidden cells, where a person looks at them
+#: Names of Pillow's filters.
+FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 _AUGMENT = {"light": 0.1, "strong": 0.3}
 
 
@@ -39,6 +41,9 @@ class ImageSettings:
         max_pixels: Larger images are reduced to about this many pixels.
         max_megapixels: Images above this size are refused by their header.
         size: Both sides in pixels of every image; None where each keeps its own proportions.
+        crop: Pixels of the shorter side of an image, of whose middle `size` is cut out; None: all of it is squeezed.
+        resample: Name of Pillow's filter, used in one step of all pixels, as other houses do it; None: bicubic, and
+            what is reduced much is averaged first, which is faster.
         augment: How much windows and colours change in training, as a share.
         mask_ratio: Share of the cells that is hidden.
         mask_style: Which cells are (`cell_mask`).
@@ -52,6 +57,8 @@ class ImageSettings:
     augment: float = 0.0
     mask_ratio: float = 0.0
     mask_style: str = "patches"
+    crop: int | None = None
+    resample: str | None = None
 
     @staticmethod
     def of(settings: Mapping[str, Any], options: Options = ()) -> ImageSettings:
@@ -69,16 +76,43 @@ class ImageSettings:
             least, most = (most, most) if "max_pixels" in slot else (least, least)
         if least > most:
             raise CardError(f"`min_pixels` is {least}, above `max_pixels`, {most}")
+        size, crop = said.get("size"), settings.get("crop")
+        if size is None and settings.get("size") is not None:
+            size = setting(settings, "size", side, side, 4096)
+            if size % side:
+                help = f"write {max(1, round(size / side)) * side}"
+                raise CardError(f"setting `size` is {size}, no multiple of {side}, the side of a cell", help=help)
+        if crop is not None:
+            crop = setting(settings, "crop", side, 1, 8192)
+            if not isinstance(size, int) or crop < size:
+                help = "the shorter side before `size` is cut out of the middle; null squeezes the whole picture"
+                raise CardError(f"setting `crop` is {crop}, and `size` is {size}", help=help)
+        if settings.get("resample") not in (None, *FILTERS):
+            help = did_you_mean(str(settings["resample"]), FILTERS)
+            raise CardError(f"setting `resample` is {settings['resample']!r}", help=help)
         return ImageSettings(
             side,
             least,
             most,
             setting(settings, "max_megapixels", 100.0, 1e-6),
-            said.get("size"),
+            size,
             _AUGMENT.get(str(said.get("augment")), 0.0),
             float(said.get("mask_ratio") or 0.0),
             str(said.get("mask_style", "patches")),
+            crop,
+            settings.get("resample"),
         )
+
+    def uncut(self, height: int, width: int, sized: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) that an image is resized to, of whose middle `sized` is kept: `sized` itself without `crop`.
+
+        The longer side is rounded down, as transformers and torchvision have it.
+        """
+        if self.crop is None:
+            return sized
+        if height < width:
+            return self.crop, int(self.crop * width / height)
+        return int(self.crop * height / width), self.crop
 
 
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -213,7 +247,7 @@ class ImagePreprocess(ImageValues):
         Raises:
             DataError: No image, broken, missing, too large, or far too long.
         """
-        from ofasys_lite.preprocess.image_decode import open_image, resized, transparent, turned
+        from ofasys_lite.preprocess.image_decode import middle, open_image, transparent, turned
 
         chosen = self.chosen(options)
         image = open_image(value, self.context.folder, chosen.max_megapixels)
@@ -222,7 +256,7 @@ class ImagePreprocess(ImageValues):
         high, wide = cell_size(height, width, chosen)
         drawn = known.rng if known.train and chosen.augment else None
         box = None if drawn is None else window_of(chosen.augment, drawn)
-        pixels = resized(image, high, wide, orientation, box, draft=image is not value)
+        pixels = as_read(image, (high, wide), chosen, orientation, box, draft=image is not value)
         if drawn is not None:
             pixels = recoloured(pixels, chosen.augment, drawn)
         lines, columns = high // chosen.cell, wide // chosen.cell
@@ -232,7 +266,8 @@ class ImagePreprocess(ImageValues):
                 raise TypeError("`mask_ratio` defines the task: encode needs a generator for it in every split")
             mask = cell_mask(lines, columns, chosen.mask_ratio, chosen.mask_style, known.rng)
             if known.own_holes:
-                own = transparent(image, lines, columns, orientation).reshape(-1)
+                whole = chosen.uncut(height, width, (high, wide))
+                own = transparent(middle(image, (high, wide), whole), lines, columns, orientation).reshape(-1)
                 mask = own if own.any() else mask
         arrays: dict[str, Array] = {"pixels": pixels.reshape(-1, 3), "mask": mask}
         return Piece(self.context.adapter, grid_positions(lines, columns), arrays, grid=(1, lines, columns))
@@ -293,6 +328,25 @@ class ImagePreprocess(ImageValues):
         side = chosen.size
         pixels = side * side if isinstance(side, int) else min(max(size[0], chosen.min_pixels), chosen.max_pixels)
         return max(1, pixels // chosen.cell**2)
+
+
+def as_read(
+    image: Image.Image,
+    sized: tuple[int, int],
+    chosen: ImageSettings,
+    orientation: int = 1,
+    box: tuple[float, float, float, float] | None = None,
+    draft: bool = True,
+) -> npt.NDArray[np.uint8]:
+    """(height, width, 3) pixels of `sized`: the image, or `box` of it, resized, and cut where the settings say so."""
+    from ofasys_lite.preprocess.image_decode import resized
+
+    width, height = image.size if orientation < 5 else image.size[::-1]
+    high, wide = chosen.uncut(height, width, sized)
+    exact = chosen.resample is not None
+    pixels = resized(image, high, wide, orientation, box, draft=draft and not exact, resample=chosen.resample)
+    top, left = (high - sized[0]) // 2, (wide - sized[1]) // 2
+    return pixels[top : top + sized[0], left : left + sized[1]]
 
 
 def window_of(most: float, rng: np.random.Generator) -> tuple[float, float, float, float]:

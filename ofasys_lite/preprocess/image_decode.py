@@ -123,8 +123,9 @@ def resized(
     orientation: int = 1,
     box: tuple[float, float, float, float] | None = None,
     draft: bool = True,
+    resample: str | None = None,
 ) -> Pixels:
-    """(height, width, 3) uint8: `image` upright, on white, cut to `box` and resized (bicubic, antialiased).
+    """(height, width, 3) uint8: `image` upright, on white, cut to `box` and resized, antialiased.
 
     Args:
         image: What `open_image` gave.
@@ -133,6 +134,8 @@ def resized(
         orientation: What `turned` gave.
         box: Part to keep as (left, top, right, bottom) in shares of the stored image, or None.
         draft: Let a JPEG decode at a smaller scale, which changes `image`: only for images opened here.
+        resample: Name of Pillow's filter, in one step of all pixels; None: bicubic, and what is reduced to a fourth or
+            less is averaged first, which is faster.
     """
     stored = (height, width) if orientation >= 5 else (width, height)
     with reading(image):
@@ -146,10 +149,21 @@ def resized(
         if box is not None:
             part = (box[0] * flat.width, box[1] * flat.height, box[2] * flat.width, box[3] * flat.height)
         if flat.size != stored or part is not None:
-            flat = flat.resize(stored, Image.Resampling.BICUBIC, box=part, reducing_gap=2.0)
+            filter = Image.Resampling[(resample or "bicubic").upper()]
+            flat = flat.resize(stored, filter, box=part, reducing_gap=2.0 if resample is None else None)
         if orientation in _TURNS:
             flat = flat.transpose(_TURNS[orientation])
     return np.asarray(flat)
+
+
+def middle(image: Image.Image, sized: tuple[int, int], whole: tuple[int, int]) -> Image.Image:
+    """The part of a stored image that is left where `sized` is cut out of the middle of `whole`, both upright."""
+    if sized == whole:
+        return image
+    shares = [kept / all for kept, all in zip(sized, whole, strict=True)]
+    down, across = shares if turned(image) < 5 else shares[::-1]
+    left, top = image.width * (1 - across) / 2, image.height * (1 - down) / 2
+    return image.crop((round(left), round(top), round(image.width - left), round(image.height - top)))
 
 
 def transparent(image: Image.Image, lines: int, columns: int, orientation: int = 1) -> npt.NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from ofasys_lite.errors import CardError, DataError, InstructionError
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Array, Context, Look, Piece, Preprocess, RowContext, Size
-from ofasys_lite.preprocess.image import ImageSettings, cell_mask, cell_size, recoloured, window_of
+from ofasys_lite.preprocess.image import ImageSettings, as_read, cell_mask, cell_size, recoloured, window_of
 from ofasys_lite.preprocess.kinds import Shown
 from ofasys_lite.preprocess.media import elsewhere, locate, setting
 from ofasys_lite.preprocess.video_clips import Header, Limits, moments
@@ -144,8 +144,6 @@ class VideoPreprocess(Preprocess):
         Raises:
             DataError: No clip, broken, missing, too large or too long; PyAV is missing.
         """
-        from ofasys_lite.preprocess.image_decode import resized
-
         chosen = self.chosen(options)
         drawn = known.rng if known.train else None
         part = (0.0, 1.0)
@@ -161,7 +159,7 @@ class VideoPreprocess(Preprocess):
             for image in clip.at(taken):
                 if not pixels:
                     high, wide = chosen.size(image.height, image.width, len(taken))
-                pixels.append(resized(image, high, wide, 1, box, draft=False))
+                pixels.append(as_read(image, (high, wide), chosen.image, 1, box, draft=False))
         pixels_FHW3 = np.stack(pixels)
         if drawn is not None and augment:
             pixels_FHW3 = recoloured(pixels_FHW3, augment, drawn)
