@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ofasys_lite.adapters.base import Adapter, Begin, Encoded, Reading, Section, Shared
 from ofasys_lite.adapters.passes import Sources, ToWrite, Written
+from ofasys_lite.adapters.row_after_row import follow
 from ofasys_lite.decoding.denoising import denoise, noise
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.layout.learned import LossRows
@@ -27,6 +28,8 @@ from ofasys_lite.plan.constraints import Whole
 
 #: Sines and cosines that tell the level.
 _WAVES = 32
+#: What telling how many rows there will be weighs beside a row, where both are learned at each row.
+LENGTH_SHARE = 0.1
 
 
 class Denoiser(nn.Module):
@@ -63,7 +66,11 @@ class Denoiser(nn.Module):
             )
         rows_PD = self.rows(values_PC, part.arrays["level"], part.arrays["known"])
         x_PD: Tensor = torch.where(part.arrays["asked"][:, None], self.question.to(rows_PD.dtype), rows_PD)
-        return x_PD
+        # of a value that is written row after row the last row is fed to nobody
+        counts, sizes = part.counts, part.sizes["values"]
+        if counts == sizes:
+            return x_PD
+        return torch.cat([x[:fed] for x, fed in zip(x_PD.split_with_sizes(list(sizes)), counts, strict=True)])
 
     def rows(self, values_PC: Tensor, level_P: Tensor, known_P: Tensor) -> Tensor:
         """(..., P, D) of numbers, their level of noise, and 1 where they are known."""
@@ -75,8 +82,8 @@ class Denoiser(nn.Module):
         return x_PD
 
     def objectives(self) -> Mapping[str, Begin]:
-        """`flow` and `diffusion`, one mean squared error a row, and `length`."""
-        return {"flow": self._goal, "diffusion": self._goal, "length": self._length}
+        """`flow` and `diffusion`, one mean squared error a row, `length`, and `frames`, which is both of each row."""
+        return {"flow": self._goal, "diffusion": self._goal, "length": self._length, "frames": self._next}
 
     def _goal(self, rows: LossRows, encoded: Encoded) -> Reading:
         def loss(states_TD: Tensor) -> Tensor:
@@ -93,15 +100,31 @@ class Denoiser(nn.Module):
 
         return Reading(loss)
 
+    def _next(self, rows: LossRows, encoded: Encoded) -> Reading:
+        def loss(states_TD: Tensor) -> Tensor:
+            states_RD = states_TD.index_select(0, rows.rows_R)
+            wrong_R: Tensor = (self.out(states_RD).float() - rows.arrays["goal"]).square().mean(-1)
+            logits_RB = self.length(states_RD).float()
+            return wrong_R + LENGTH_SHARE * F.cross_entropy(logits_RB, rows.arrays["labels"] - 1, reduction="none")
+
+        return Reading(loss)
+
     def sections(self) -> tuple[Section, ...]:
         """Its heads: values that are read, or of a fixed number of rows, do not move them."""
         return (
-            Section(tuple(self.out.parameters()), lambda a: a.learned("flow") + a.learned("diffusion")),
-            Section((*self.length.parameters(), self.question), lambda a: a.learned("length")),
+            Section(
+                tuple(self.out.parameters()),
+                lambda a: a.learned("flow") + a.learned("diffusion") + a.learned("frames"),
+            ),
+            Section(tuple(self.length.parameters()), lambda a: a.learned("length") + a.learned("frames")),
+            Section((self.question,), lambda a: a.learned("length")),
         )
 
     def write(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Written]:
         """Values (L, C), each of as many rows as the source is read to ask for (or as all have)."""
+        learned = asked[0].what.learned if isinstance(asked[0].what, Whole) else ()
+        if learned and learned[0][0] == "frames":
+            return follow(sources, asked, self._fed, self.out, self.length)
         found: dict[int, Written] = {}
         lengths = self._lengths(sources, asked)
         for length in dict.fromkeys(lengths):
@@ -120,6 +143,10 @@ class Denoiser(nn.Module):
         states_N1D = sources.passes([_cut(each, 1) for each in asked])(self.question.expand(len(asked), 1, -1))
         below_NB = self.length(states_N1D[:, 0]).float().softmax(-1).cumsum(-1) < 0.5
         return [unit * min(max(1 + n, least), most) for n in below_NB.sum(-1).tolist()]
+
+    def _fed(self, rows_BC: Tensor) -> Tensor:
+        """(B, D) of rows that were written."""
+        return self.rows(rows_BC, rows_BC.new_zeros(len(rows_BC)), rows_BC.new_ones(len(rows_BC)))
 
     def _written(self, sources: Sources, asked: Sequence[ToWrite]) -> list[Written]:
         """Values of one length."""

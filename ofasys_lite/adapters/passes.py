@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.layout.pack import Stream
-from ofasys_lite.model import EncoderDecoder, Taps, moved
+from ofasys_lite.model import DecodeCache, EncoderDecoder, Taps, moved
 from ofasys_lite.plan.constraints import Codes, Whole
 
 
@@ -107,18 +107,43 @@ class Ids(Protocol):
         """Logits (B, V), or (B, W) of some ids only."""
 
 
+class Walk:
+    """The decoder from left to right over some sources, a row each."""
+
+    def __init__(self, body: EncoderDecoder, cache: DecodeCache) -> None:
+        self._body, self._cache = body, cache
+
+    def __call__(self, x_BD: Tensor, positions_B3: Tensor) -> Tensor:
+        """(B, D) states behind one more element of every row."""
+        return self._body.step(x_BD, positions_B3, self._cache)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows go on, in this order."""
+        self._cache.keep(rows)
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """The sources of a chunk of samples, as the encoder read them.
 
     Attributes:
         ids: For those who write token ids.
+        start: The id that opens what is written from left to right.
     """
 
     body: EncoderDecoder
     stream: Stream
     states_SD: Tensor
     ids: Ids | None = None
+    start: int = 0
+
+    def session(self, sequences: Sequence[int]) -> Walk:
+        """The decoder from left to right, a row for each of these source sequences."""
+        spans = self.spans(sequences)
+        rows = np.concatenate([np.arange(first, first + count) for first, count in spans])
+        index = moved(rows.astype(np.int64), self.states_SD.device)
+        read = (self.states_SD.index_select(0, index), self.stream.positions_S3.index_select(0, index))
+        return Walk(self.body, self.body.start(*read, [count for _, count in spans]))
 
     def spans(self, sequences: Sequence[int]) -> list[tuple[int, int]]:
         """(first row, rows) of some source sequences."""

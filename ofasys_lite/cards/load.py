@@ -295,8 +295,19 @@ def _objectives(fields: Fields) -> dict[str, ObjectiveCard]:
             arguments=inner.texts("arguments"),
             standard=inner.flag("standard"),
             together=inner.flag("together"),
+            writer=_writer(fields, inner),
         )
     return found
+
+
+def _writer(fields: Fields, inner: Fields) -> str:
+    """Which of the card's writers writes what an objective learned."""
+    name, writers = inner.text("writer"), fields.get("writers")
+    known = [] if writers is None or writers.kind != "map" else [key.text for key, _ in writers.pairs()]
+    if name and name not in known:
+        help = did_you_mean(name, known, "its card has") if known else "list it under `writers`"
+        inner.wrong(inner.get("writer") or inner.item, f"the card has no writer `{name}`", help)
+    return name
 
 
 def _writers(fields: Fields) -> dict[str, tuple[AttributeSpec, ...]]:

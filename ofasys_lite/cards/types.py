@@ -53,6 +53,7 @@ class ObjectiveCard:
         arguments: What `loss=name(...)` takes beside `weight`.
         standard: A target slot without `loss=` is learned by it.
         together: Its targets are written in one go.
+        writer: Which of the card's `writers` writes what it learned; empty: the first one.
     """
 
     side: str
@@ -61,6 +62,7 @@ class ObjectiveCard:
     arguments: tuple[str, ...] = ()
     standard: bool = False
     together: bool = False
+    writer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

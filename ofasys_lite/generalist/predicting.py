@@ -193,7 +193,8 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         # codes of what is given are made outside: they must be those of training
         with tensor_cores(model.device):
-            sources = Sources(network.body, batch.source, network.encode(batch.source), network.text)
+            start = model.vocabulary.control("start")
+            sources = Sources(network.body, batch.source, network.encode(batch.source), network.text, start)
         for target in range(max(targets, default=0)):
             live = [i for i, count in enumerate(targets) if count > target]
             constraints = {i: prepared[i].constraints[target] for i in live}
@@ -209,7 +210,6 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
                 for i in live
             }
             with tensor_cores(model.device):
-                start = model.vocabulary.control("start")
                 found = _written(network, sources, asked, None if bf16 else steps, start)
             if drawing:
                 rendering = Rendering(network)

@@ -272,8 +272,10 @@ class ExampleMaker:
 
     def _together(self, slot: SlotSegment) -> bool:
         """Whether the slot is written in one go, all its rows seeing each other."""
-        objectives = (self.objectives[slot.tool_key, loss] for loss in slot.losses)
-        return slot.learned and (written_together(slot.options) or any(each.together for each in objectives))
+        objectives = [self.objectives[slot.tool_key, loss] for loss in slot.losses]
+        if not slot.learned or any(each.walked for each in objectives):
+            return False
+        return written_together(slot.options) or any(each.together for each in objectives)
 
     def frame(self, row: Mapping[str, Any], choice: int = 0) -> tuple[int, int] | None:
         """(width, height) in pixels of the row's picture that boxes refer to, None if there is none."""

@@ -133,6 +133,8 @@ class Objective:
     on_host: ClassVar[bool] = False
     #: It learns values of the slot's closed set, each a row of the vocabulary.
     over_set: ClassVar[bool] = False
+    #: Each row is learned from those before it, though it is a writer of the card that writes them.
+    walked: ClassVar[bool] = False
     #: What it draws is of training alone: elsewhere `prepare` is given no generator.
     of_training: ClassVar[bool] = False
     #: Gives the likelihood of answers that are compared with what frozen weights say of them (`layout/preference.py`).

@@ -180,6 +180,10 @@ def misfit(plan: Plan, values: Mapping[str, Any]) -> tuple[str, str] | None:
             learned = "from left to right" if way.together else f"with {plan.decoding()['method']}"
             names = [each.name for each in slot.ways if each.together != way.together]
             return f"{method}: this line was learned {learned}", f"decode={' or '.join(names)}"
+        own = option(slot.options, "decode")
+        if way.name not in BUILT_IN and isinstance(own, CallValue) and own.name != way.name:
+            learned = f"loss={slot.losses[0].name}" if slot.losses else "another objective"
+            return f"{method} cannot write what {learned} learned", f"method: {own.name}"
     if judged and any(codec.get("judges") is None for codec in map(codec_of, slots) if codec):
         help = "train it with codec=dnd(...,judges=0.1), or leave them out"
         return "candidates, patience: this line was learned without judges", help

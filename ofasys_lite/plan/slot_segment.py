@@ -72,11 +72,6 @@ class Builder(Planning):
         check_slot(self, slot, values, learned=learned, target=target, modality=modality)
         values.pop("no_loss", None)
         decode = values.get("decode")
-        if decode is None and learned and modality.writers and codec is None:
-            decode = CallValue(next(iter(modality.writers)))
-        if isinstance(decode, CallValue):
-            span = next((a.span for a in slot.attributes if a.key == "decode"), slot.span)
-            values["decode"] = planned_decode(self, span, decode, modality, codec)
         weight = values.pop("weight", 1.0)
         drop = values.pop("drop", 0.0)
         if slot.rejected is not None and not target:
@@ -84,6 +79,11 @@ class Builder(Planning):
         closed = self._closed(values.pop("closed_set", None), slot)
         expected = self._preferred(standard, modality, slot) if learned and slot.rejected is not None else standard
         losses = self._losses(values.pop("loss", None), modality, slot, (expected,) if learned else (), target)
+        span = next((a.span for a in slot.attributes if a.key == "decode"), slot.span)
+        if learned and modality.writers and codec is None:
+            decode = self._writer(decode, losses, modality, span)
+        if isinstance(decode, CallValue):
+            values["decode"] = planned_decode(self, span, decode, modality, codec)
         if codec is not None and learned and slot.rejected is None:
             # all codes of a position are one unit
             losses = tuple(replace(loss, unit="position") for loss in losses)
@@ -276,6 +276,21 @@ class Builder(Planning):
             weight = 1.0
         keyed = tuple(pair for pair in call.keyed if pair[0] != "weight")
         return (LossSpec(call.name, known.unit, float(weight), keyed),)
+
+    def _writer(self, decode: object, losses: tuple[LossSpec, ...], modality: ModalityCard, span: Span) -> object:
+        """`decode` of a target that a writer of its card writes: what the line says, else what its objective asks."""
+        first, *_ = modality.writers
+        learned = [
+            modality.objectives[loss.name].writer or first for loss in losses if loss.name in modality.objectives
+        ]
+        fits = learned[0] if learned else first
+        if not isinstance(decode, CallValue):
+            return CallValue(fits)
+        if decode.name in modality.writers and decode.name != fits:
+            objective = losses[0].name if losses else ""
+            message = f"`decode={decode.name}` cannot write what `loss={objective}` learned"
+            self.error("E207", message, span, f"leave it out, or write decode={fits}")
+        return decode
 
     def _preferred(self, standard: LossSpec, modality: ModalityCard, slot: Slot) -> LossSpec:
         """What a preference pair is learned by where its line names no objective."""
