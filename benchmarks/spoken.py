@@ -8,7 +8,8 @@
 
 Phrases of the test split, whose voices neither task was trained on: spoken by the model for several passes and
 guidance, the recordings, the recordings through the same vocoder (the ceiling), and what was spoken against shuffled
-phrases (the floor). A line with `loss=frames` is tried without passes. Intervals are over phrases. No recogniser of others that knows single words was found.
+phrases (the floor). A line with `loss=frames` is tried without passes. Intervals are over phrases. No recogniser of
+others that knows single words was found.
 """
 
 from __future__ import annotations
