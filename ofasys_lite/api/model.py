@@ -103,6 +103,10 @@ class GeneralistModel:
         self._generalist: Generalist | None = None
         cards = modality_cards(() if folder is None else (folder,))
         self._modalities = with_settings(with_settings(cards, settings), modalities or {})
+        own = {cards[name].name: values for name, values in (modalities or {}).items()}
+        #: What was asked for by itself, not by a preset: `model.width`, `modalities.IMAGE.patch`.
+        self.given = {f"model.{key}" for key in (values if isinstance(preset, ModelConfig) else sizes)}
+        self.given |= {f"modalities.{name}.{key}" for name, values in own.items() for key in values}
 
     @classmethod
     def from_pretrained(
@@ -122,7 +126,7 @@ class GeneralistModel:
 
         refuse_checkpoint(path)
         model = cls.__new__(cls)
-        model.run = None
+        model.run, model.given = None, set()
         model._hold(Generalist.from_pretrained(path, device, precision))
         return model
 

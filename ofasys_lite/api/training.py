@@ -17,6 +17,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted, preparing
+from ofasys_lite.training.begun_parts import Begun, begin_parts
 from ofasys_lite.training.settings import MODEL_SWITCHES
 from ofasys_lite.training.start import Start, replayed, unlearned
 from ofasys_lite.writing.plain_values import as_plain
@@ -67,6 +68,7 @@ def fit(
         overwrite: Replace the run that is there.
         start: The run or export whose weights, tokenizer and settings a fresh model of its sizes begins with, or a
             mapping (`path`, `replay`). Its tasks are measured before and after: `start.json` in the run's folder.
+            Or weights of others for parts of a fresh model, by modality: `{"text": "minilm/", "image": "clip/"}`.
         replay: Share of the samples that tasks it learned before get together, where their rows are found.
         preset: Trainer preset (cpu, gpu, ddp or your own); gpu where there is a CUDA device, else cpu.
         console: A rich Console for progress and notes; stderr if not given.
@@ -89,7 +91,7 @@ def fit(
         raise CardError(f"resume is {resume!r}", help="fit(..., name='x', resume=True) goes on with runs/x")
     if rows not in ("check", "changed"):
         raise CardError(f"rows is {rows!r}", help=did_you_mean(str(rows), ("check", "changed")))
-    begun = _begun(model, start, replay)
+    begun = _begun(model, start, replay, _tasks(tasks, model)[1])
     cards, modalities = _tasks(tasks, model)
     notes: tuple[str, ...] = ()
     if model.trained:
@@ -100,6 +102,9 @@ def fit(
     asked = _Asked.of(read_presets(trainer=preset or _preset()), options, steps, minutes)
     place = _folder([card.name for card in cards], name, folder, resume)
     _claim(RunFolder(place), resume, overwrite)
+    given = {*model.given, *(f"data.{key}" for key in asked.given)}
+    parts = begin_parts(begun, modalities, model.config, RunFolder(place), resume, given)
+    modalities = dict(parts.cards)
     from ofasys_lite.data.check_tasks import check_tasks
     from ofasys_lite.report.judge import wrong_judges
 
@@ -110,16 +115,16 @@ def fit(
     from ofasys_lite.training.fit import train
 
     run = replace(
-        _run(model, cards, modalities, asked, place, resume),
-        notes=(*notes, *report.notes),
+        _run(model, cards, parts, asked, place, resume),
+        notes=(*parts.notes, *notes, *report.notes),
         changed_rows=rows == "changed",
         overwrite=overwrite,
     )
     validate = _validator(run.settings, place)
-    before = measured(model.generalist) if start is not None else {}
+    before = measured(model.generalist) if begun.path else {}
     with _ending(place):
         model._hold(train(run, console, validate=validate))
-    if start is not None:
+    if begun.path:
         note(begun.path, before, model.generalist, place)
     model.run = place
     return model
@@ -139,16 +144,19 @@ def _ending(place: Path) -> Iterator[None]:
         raise
 
 
-def _begun(model: GeneralistModel, start: Any, replay: float) -> Start:
+def _begun(model: GeneralistModel, start: Any, replay: float, cards: Mapping[str, ModalityCard]) -> Start:
     """What the model begins with, its weights in it; CheckpointError: it is trained, or of other sizes or settings."""
-    said = Start.of(start)
+    said = Start.of(start, cards)
     begun = Start("", replay) if said is None else replace(said, replay=replay or said.replay)
     if said is None:
         return begun
     if model.trained:
+        what = begun.path or ", ".join(f"{key}: {source}" for key, source in begun.parts.items())
         raise CheckpointError(
-            f"start={begun.path}: this model has weights already", help="begin with a fresh GeneralistModel(...)"
+            f"start={what}: this model has weights already", help="begin with a fresh GeneralistModel(...)"
         )
+    if not begun.path:
+        return begun
     from ofasys_lite.generalist.generalist import Generalist
 
     found = Generalist.from_pretrained(begun.path, "cpu")
@@ -323,21 +331,24 @@ def _claim(place: RunFolder, resume: bool, overwrite: bool) -> None:
 def _run(
     model: GeneralistModel,
     cards: Sequence[TaskCard],
-    modalities: Mapping[str, ModalityCard],
+    begun: Begun,
     asked: _Asked,
     place: Path,
     resume: bool,
 ) -> TrainingRun:
     from ofasys_lite.training.fit import TrainingRun
 
-    config = replace(model.config, **asked.switches)
+    config, data = replace(begun.model, **asked.switches), _data(model, asked)
+    data = data if begun.bins is None else replace(data, bins=begun.bins)
+    parts = {"start": {name.lower(): part.source for name, part in begun.parts.items()}} if begun.parts else {}
     return TrainingRun(
         cards=cards,
-        modalities=modalities,
+        modalities=begun.cards,
         model=config,
         settings=asked.settings,
         folder=place,
-        data=_data(model, asked),
+        data=data,
+        parts=begun.parts,
         resume=resume,
         config={
             "name": place.name,
@@ -345,6 +356,7 @@ def _run(
             "trainer": asked.settings.to_dict(),
             "data": dict(asked.data),
             "tasks": {card.name: as_plain(asdict(replace(card, origin=None))) for card in cards},
+            **parts,
         },
         start=model.generalist if model.trained else None,
     )

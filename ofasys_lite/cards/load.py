@@ -219,6 +219,7 @@ def load_modality_card(source: str | Path | Mapping[str, Any] | Item, *, name: s
         writers=_writers(fields),
         adapter_name=fields.text("adapter_name"),
         like=fields.text("like"),
+        starts=_dotted(fields, "starts"),
         path=path,
     )
     if "now" in (card.reads, card.writes):
@@ -239,11 +240,24 @@ def _paths(fields: Fields, key: str) -> dict[str, str]:
     else:
         paths = fields.text_map(key)
     for name, path in paths.items():
-        parts = path.split(".")
-        if path and (len(parts) < 2 or not all(p.isidentifier() and not keyword.iskeyword(p) for p in parts)):
+        if path and not _is_dotted(path):
             place = item.get(name) if item.kind == "map" else item
             fields.wrong(place, f"{key} `{path}` is not a dotted path", "write package.module.Class")
     return {"default": "", **paths}
+
+
+def _is_dotted(path: str) -> bool:
+    parts = path.split(".")
+    return len(parts) > 1 and all(p.isidentifier() and not keyword.iskeyword(p) for p in parts)
+
+
+def _dotted(fields: Fields, key: str) -> str:
+    """The dotted path of a function; empty where none is named."""
+    path = fields.text(key)
+    if path and not _is_dotted(path):
+        fields.wrong(fields.get(key), f"{key} `{path}` is not a dotted path", "write package.module.function")
+        return ""
+    return path
 
 
 def _codecs(fields: Fields) -> dict[str, dict[str, str]]:

@@ -91,6 +91,8 @@ class ModalityCard:
         like: Modality whose adapter it shares, and whose settings it has where its card gives none: what a run changes
             there, changes here; empty for most.
         shared: Names of the settings that come from there.
+        starts: Dotted path of what reads weights of others for its part of the model: from a source (a folder, a file)
+            to a `Part` or a `Body` (generalist/parts.py); empty: it begins fresh.
         path: The file it came from.
     """
 
@@ -110,6 +112,7 @@ class ModalityCard:
     adapter_name: str = ""
     like: str = ""
     shared: tuple[str, ...] = ()
+    starts: str = ""
     path: str = ""
 
 

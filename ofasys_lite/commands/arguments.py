@@ -19,7 +19,7 @@ _LINE = re.compile(r"tasks\.[^.]+\.instruction")
 _SOURCE = re.compile(r"tasks\.[^.]+\.(data(\.\w+){0,2}|columns)")
 _TEXT = re.compile(r"tasks\.[^.]+\.(group|help|reference|columns\..+)")
 #: Keys of a run and of `evaluate` that hold a path or a name.
-_PLACES = frozenset(("name", "resume", "start.path", "run", "checkpoint", "output"))
+_PLACES = frozenset(("name", "resume", "run", "checkpoint", "output"))
 _PLACES_OF_DATA = frozenset(("data.root", "data.cache", "data.cards", "data.tokenizer"))
 #: What stays a value of its own where a place is asked for.
 _WORDS = frozenset(("null", "true", "false"))
@@ -63,7 +63,7 @@ def _literal(argument: str, many: bool) -> str:
             return f"++{key}={_several(argument, _values(text, many), many, _line)}"
         known = key.count(".") < 2 or key.split(".")[2] in TASK_KEYS
         return f"++{key}={text if known else _line(text)}"  # of others the card's reader says what they are called
-    if key in _PLACES:
+    if key in _PLACES or (key.startswith("start.") and key != "start.replay"):
         return f"{plus}{key}={_several(argument, _values(text, many), many, _place)}"
     if key in _PLACES_OF_DATA:
         return f"{plus}{key}={_several(argument, _values(text, many), many, _places)}"

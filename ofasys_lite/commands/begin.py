@@ -1,4 +1,7 @@
-"""`train start=runs/x`: a new run with the weights, the tokenizer and the settings of a trained model. No torch."""
+"""`train start=runs/x`: a new run with the weights, the tokenizer and the settings of a trained model. No torch.
+
+`train start.text=FOLDER`: a new run whose parts begin with weights of others.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from ofasys_lite.commands.run_config import RunConfig
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.run.find_run import find_run
+from ofasys_lite.run.run_folder import RunFolder
+from ofasys_lite.training.begun_parts import begin_parts
 from ofasys_lite.training.start import Start, replayed, unlearned
 from ofasys_lite.writing import current
 
@@ -36,9 +41,11 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
     start = Start.of(config.start)
     if start is None:
         return config, ()
+    if start.parts:
+        return _with_parts(config, start, _keys(given))
     found = find_run(start.path)
     stored = json.loads(current(found.export, "config.json").read_text(encoding="utf-8"))
-    keys = {each.partition("=")[0].lstrip("+") for each in given if "=" in each and each[0] != "-"}
+    keys = _keys(given)
     asked = config.settings.model.to_dict()
     _same_sizes(start.path, asked, stored["model"], keys)
     _same_data(start.path, config.data, stored["data"], keys)
@@ -66,6 +73,24 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
         data=data,
         resolved={**config.resolved, "model": model, "data": data},
     ), (*notes, *others, *unlearned(start.path, old, tasks, way))
+
+
+def _keys(given: Collection[str]) -> set[str]:
+    """Keys that stand on the command line."""
+    return {each.partition("=")[0].lstrip("+") for each in given if "=" in each and each[0] != "-"}
+
+
+def _with_parts(config: RunConfig, start: Start, keys: Collection[str]) -> tuple[RunConfig, tuple[str, ...]]:
+    """The run with the parts that it begins with, their sizes and settings in it; and what is to be said of them."""
+    folder = RunFolder(config.resume if isinstance(config.resume, str) else Path("runs") / config.name)
+    begun = begin_parts(start, config.modalities, config.settings.model, folder, bool(config.resume), keys)
+    settings, data = replace(config.settings, model=begun.model), config.data
+    if begun.bins is not None:
+        data = {**data, "bins": begun.bins, "tokenizer": None}
+        settings = replace(settings, data=replace(settings.data, bins=begun.bins, tokenizer=None))
+    resolved = {**config.resolved, "model": begun.model.stored(), "data": data}
+    new = replace(config, modalities=begun.cards, settings=settings, data=data, parts=begun.parts, resolved=resolved)
+    return new, begun.notes
 
 
 def measurable(folder: Path) -> tuple[str, ...]:

@@ -38,8 +38,9 @@ class RunConfig:
         seed: Seed of the mixture, the weights and dropout.
         resume: False, True (from runs/<name>) or the path of a run.
         folders: Users' folders of cards.
-        start: What the run begins with: None, or a mapping (`path`, `replay`).
+        start: What the run begins with: None, or a mapping (`path`, `replay`, sources by modality).
         resolved: The whole configuration as plain values, to be written into the run's folder.
+        parts: Weights of others that the parts of the model begin with, by modality, once they are read.
     """
 
     tasks: tuple[TaskCard, ...]
@@ -54,6 +55,7 @@ class RunConfig:
     folders: tuple[str, ...] = ()
     start: Any = None
     resolved: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: str | None = None) -> RunConfig:
@@ -80,7 +82,7 @@ def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: s
     noted(lambda: refuse_unknown({key: content[key] for key in content if key != "data"}, "train"), errors)
     noted(lambda: settings_of(chosen), errors)
     noted(lambda: _modalities(own, folders), errors)
-    noted(lambda: Start.of(content.get("start")), errors)
+    noted(lambda: Start.of(content.get("start"), modalities(folders)), errors)
     if not isinstance(content.get("resume"), (bool, str, type(None))):
         errors.append(CardError(f"`resume` is `{content['resume']}`", help="true, false or a run's folder: runs/x"))
     raise_all(errors)

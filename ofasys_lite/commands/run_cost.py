@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ofasys_lite.errors import CardError
 from ofasys_lite.preprocess.absence import home
 from ofasys_lite.run.run_folder import environment
+from ofasys_lite.training.start import Start
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,8 +57,11 @@ def composed(values: Sequence[str], folders: Sequence[str]) -> RunConfig:
     for key in ("evaluate", "plans", "rows", "overwrite"):
         content.pop(key, None)
     config = run_config(content, (*folders, *user_folders(list(values))))
-    if config.resume or (config.start or {}).get("path"):
-        raise CardError("a run that goes on is not estimated here", help="`train` says what it costs before it begins")
+    if config.resume or Start.of(config.start) is not None:
+        raise CardError(
+            "a run that goes on, or begins with weights that are there, is not estimated here",
+            help="`train` says what it costs before it begins",
+        )
     environment(config.data)
     return config
 

@@ -91,7 +91,7 @@ def _try(group: str, inner: str, types: Mapping[str, ModalityCard]) -> None:
     if group == "modalities":
         with_settings(types, nested)
     elif group == "start":
-        Start.of(nested)
+        Start.of(nested, types)
     else:
         settings_of({"steps": 1, group: nested})
 

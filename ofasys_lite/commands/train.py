@@ -144,17 +144,22 @@ def _run(
         if evaluate and _first_rank():
             with AtOnce():
                 device = "cpu" if config.settings.train.accelerator == "cpu" else "auto"
-                reached.lack = _evaluate(folder.path, device, config.start)
+                reached.lack = _evaluate(folder.path, device, _start(config))
 
 
-def _evaluate(folder: Path, device: str, begun: Any) -> str:
+def _start(config: RunConfig) -> Start:
+    """What the run begins with; without a path where that is nothing, or parts of others."""
+    return Start.of(config.start) or Start()
+
+
+def _evaluate(folder: Path, device: str, begun: Start) -> str:
     """Why there are no scores; empty where there are."""
     from ofasys_lite.commands.evaluate import EvaluateOptions, evaluate_run
     from ofasys_lite.report.evaluate_model import NoRows
 
     # old tasks, and runs that went on with changed rows, may have test rows that were trained on: told, not judged
     options = EvaluateOptions(device=device, seen="drop")
-    if Start.of(begun) is not None:
+    if begun.path:
         options = replace(options, tasks=measurable(folder), output=str(folder))
     try:
         evaluate_run(folder, options)
@@ -235,8 +240,8 @@ def _folder(config: RunConfig) -> tuple[Path, bool]:
 def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:
     from ofasys_lite.training.fit import TrainingRun
 
-    begun, model = Start.of(config.start), None
-    if begun is not None:
+    begun, model = _start(config), None
+    if begun.path:
         from ofasys_lite.generalist.generalist import Generalist
 
         model = Generalist.from_pretrained(find_run(begun.path).export, "cpu")
@@ -248,6 +253,7 @@ def _training_run(config: RunConfig, folder: Path, resume: bool) -> Any:
         folder=folder,
         data=config.settings.data if model is None else model.data,
         start=model,
+        parts=config.parts,
         resume=resume,
         config=config.resolved,
     )
@@ -266,10 +272,10 @@ def _train(run: Any, config: RunConfig) -> None:
     tasks = "1 task" if len(names) == 1 else f"{len(names)} tasks"
     console.print(f"training {tasks} into {run.folder}: {', '.join(names)}", markup=False, soft_wrap=True)
     validate = Validator(RunFolder(run.folder), run.settings.valid_samples)
-    begun = Start.of(config.start)
-    before = measured(run.start) if begun is not None and _first_rank() else {}
+    begun = _start(config)
+    before = measured(run.start) if begun.path and _first_rank() else {}
     model = train(run, console, _loggers(config, run.folder), validate)
-    if begun is not None and _first_rank():
+    if begun.path and _first_rank():
         for line in changes(note(begun.path, before, model, run.folder)):
             console.print(f"{begun.path}, {line}", highlight=False, markup=False)
     console.print(f"trained: {run.folder}/export", markup=False, soft_wrap=True)

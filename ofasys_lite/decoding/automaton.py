@@ -13,10 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ofasys_lite.decoding.allowed import Allowed
-from ofasys_lite.decoding.given_parts import GivenRepeatPart, ShownPart
-from ofasys_lite.decoding.json_part import JsonPart
-from ofasys_lite.decoding.nodes import END, AutomatonPart, Node, Owner, PlacedNode
-from ofasys_lite.decoding.parts import (
+from ofasys_lite.decoding.automaton_parts import (
     CodesPart,
     CornersPart,
     ForcedPart,
@@ -28,6 +25,9 @@ from ofasys_lite.decoding.parts import (
     RepeatPart,
     SeriesPart,
 )
+from ofasys_lite.decoding.given_parts import GivenRepeatPart, ShownPart
+from ofasys_lite.decoding.json_part import JsonPart
+from ofasys_lite.decoding.nodes import END, AutomatonPart, Node, Owner, PlacedNode
 from ofasys_lite.decoding.trie import OneOfPart
 from ofasys_lite.errors import DataError, ShapeError
 from ofasys_lite.plan.constraints import (

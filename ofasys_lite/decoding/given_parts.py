@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from ofasys_lite.decoding.automaton_parts import one, place_of
 from ofasys_lite.decoding.nodes import Arc, AutomatonPart, LocalNode, Node, Owner, ShownNode, illegal
-from ofasys_lite.decoding.parts import one, place_of
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import Shown
 from ofasys_lite.preprocess.vocabulary import CONTROL_IDS

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import NamedTuple
 
+from ofasys_lite.decoding.automaton_parts import one
 from ofasys_lite.decoding.nodes import Arc, AutomatonPart, LocalNode, Node, Owner, illegal
-from ofasys_lite.decoding.parts import one
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.plan.constraints import Json
 

@@ -1,6 +1,7 @@
 """Nodes of an automaton, and what its parts have in common.
 
-A node says which ids are legal, how far the end is, and which node follows an id; a part makes them (decoding/parts).
+A node says which ids are legal, how far the end is, and which node follows an id; a part makes them
+(decoding/automaton_parts).
 
 A node stands for a place in one part of the constraint and for all that comes behind it (`then`). Nodes are made on
 demand and once: equal places are the same object, so a state is compared and hashed by identity.

@@ -44,6 +44,7 @@ class Export:
         modalities: Modality cards by name and alias.
         data: Settings of preprocessors (box bins and the modalities' overrides).
         contents: Per task, which rows it was trained on, where that is known.
+        parts: By modality, what weights of others its part of the model began with: `house`, `source`, `licence`.
     """
 
     network: Network
@@ -52,6 +53,7 @@ class Export:
     modalities: Mapping[str, ModalityCard]
     data: DataSettings
     contents: dict[str, Contents] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def _source(source: Any) -> Any:
@@ -85,6 +87,7 @@ def _config(model: Export) -> dict[str, Any]:
         # where a type was declared says nothing to who loads it, and would tell of the author's machine
         "modalities": {n: {**as_plain(asdict(cards[n])), "path": Path(cards[n].path).name} for n in sorted(used)},
         "tasks": tasks,
+        **({"parts": as_plain(model.parts)} if model.parts else {}),
     }
 
 
@@ -207,7 +210,8 @@ def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Export:
     tasks = {name: _entry(name, value, modalities) for name, value in config["tasks"].items()}
     # lines may name modalities that the export does not use: those are today's
     known = {**all_modalities(), **modalities}
-    return Export(network, vocabulary, tasks, known, DataSettings(**config["data"]))
+    data = DataSettings(**config["data"])
+    return Export(network, vocabulary, tasks, known, data, parts=dict(config.get("parts", {})))
 
 
 def load_weights(network: Network, path: Path) -> None:

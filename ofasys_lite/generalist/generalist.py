@@ -201,7 +201,8 @@ class Generalist(Export):
         network.know(vocabulary)
         cards = {**self.modalities, **modalities}
         merged = replace(data, bins=vocabulary.bins, modalities={**self.data.modalities, **data.modalities})
-        return Generalist(network, vocabulary, {**self.tasks, **tasks}, cards, merged, dict(self.contents))
+        known_tasks = {**self.tasks, **tasks}
+        return Generalist(network, vocabulary, known_tasks, cards, merged, dict(self.contents), self.parts)
 
     def learns(self, contents: Mapping[str, Contents]) -> None:
         """Notes the rows of a training, beside those of earlier ones."""

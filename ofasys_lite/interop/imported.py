@@ -12,7 +12,8 @@ from ofasys_lite.cards import modalities
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
-from ofasys_lite.interop.taking import Origin, Taking
+from ofasys_lite.generalist.parts import Origin
+from ofasys_lite.interop.taking import Taking
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan.language import TEXT_ADAPTER

@@ -20,9 +20,9 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import Hypothesis, decode
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.network import Network, NetworkSession
+from ofasys_lite.generalist.parts import Origin
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.interop.imported import Imported
-from ofasys_lite.interop.taking import Origin
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.learned import Learned, Term
 from ofasys_lite.layout.objectives import TOKENS

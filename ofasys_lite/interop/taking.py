@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ofasys_lite.errors import CheckpointError
-
-
-class Origin(NamedTuple):
-    """Where a house's tensor went: ours, and which of its rows."""
-
-    ours: str
-    first: int
-    rows: int
+from ofasys_lite.generalist.parts import Origin
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ EXPORT = ("config.json", "model.safetensors", ROWS, "tokenizer.model", "vocabula
 #: What trainings and evaluations write into a run's folder.
 _WRITTEN = (
     *("config.yaml", "plans.json", "plans.txt", "closed_sets.json", "start.json", "metrics.jsonl", "quarantine.jsonl"),
-    "parameters.json",
+    *("parameters.json", "parts.json"),
     *("checkpoints", ROWS, "tokenizer", "export", "logs", "metrics.json", "evaluation.json", "report.html", "samples"),
 )
 
@@ -94,7 +94,7 @@ class RunFolder:
     def clear(self) -> None:
         """Takes away what earlier runs wrote into the folder; logs and files of others stay."""
         finish(self.export)
-        found = [self.last, self.best, self.reference, self.rows, self.metrics, self.quarantine]
+        found = [self.last, self.best, self.reference, self.rows, self.metrics, self.quarantine, self.parts]
         written = ("plans.json", "plans.txt", "closed_sets.json", "start.json", "config.yaml", "parameters.json")
         found += [self.path / name for name in written]
         found += [self.path / "tokenizer" / name for name in ("tokenizer.model", "vocabulary.json")]
@@ -130,6 +130,11 @@ class RunFolder:
     def rows(self) -> Path:
         """Which rows each task is trained on (`data/contents.py`)."""
         return self.path / ROWS
+
+    @property
+    def parts(self) -> Path:
+        """What weights of others it began with (`training/begun_parts.py`)."""
+        return self.path / "parts.json"
 
     @property
     def metrics(self) -> Path:

@@ -22,6 +22,7 @@ from ofasys_lite.data.quarantine import Quarantine
 from ofasys_lite.generalist.converters import make_converter
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import AdapterSpec, Network
+from ofasys_lite.generalist.parts import Body, Part, house_of, put
 from ofasys_lite.generalist.trained import TaskEntry, read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig, onednn_is_faster, pick_device, probe_precision
@@ -29,6 +30,7 @@ from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
 from ofasys_lite.training.accounting import RunTerms
+from ofasys_lite.training.begun_parts import body_of, keep_parts
 from ofasys_lite.training.expected import mixture_of, token_means
 from ofasys_lite.training.loop import callbacks_of, check_devices, learn
 from ofasys_lite.training.missing_codecs import CodecTrainer
@@ -66,6 +68,7 @@ class TrainingRun:
         resume: Go on from its last checkpoint.
         config: The resolved configuration, written to config.yaml.
         start: A trained generalist whose weights and vocabulary are the beginning, or None.
+        parts: By modality, weights of others that a fresh network begins with; `modalities` and `model` are theirs.
         ignore_plans: Accept a checkpoint whose lines differ.
         notes: What a check of the data told, to be printed before the first step.
         changed_rows: Accept a checkpoint that was trained on other rows.
@@ -81,6 +84,7 @@ class TrainingRun:
     resume: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     start: Generalist | None = None
+    parts: Mapping[str, Part | Body] = field(default_factory=dict)
     ignore_plans: bool = False
     notes: Sequence[str] = ()
     changed_rows: bool = False
@@ -242,7 +246,8 @@ def _device(settings: TrainSettings) -> torch.device:
 
 
 def _ready(run: TrainingRun, folder: RunFolder, resumed: bool, console: Console) -> Ready:
-    vocabulary = run.start.vocabulary if run.start is not None else None
+    begun = run.start if run.start is not None else body_of(run.parts)
+    vocabulary = begun.vocabulary if begun is not None else None
     # rank 0 has written the tokenizer before Lightning starts the others
     if resumed or (launched() and (folder.path / "tokenizer").exists()):
         vocabulary = load_vocabulary(folder.path / "tokenizer")
@@ -280,9 +285,23 @@ def _build(run: TrainingRun, ready: Ready, resumed: bool) -> Generalist:
         grown = run.start.extended(ready.vocabulary, specs, entries, ready.modalities, run.data, run.model)
         fill_codecs(grown.network.coder, {name: folder for name, folder in ready.codecs.items() if name not in known})
         return grown
-    network = Network(run.model, len(ready.vocabulary), specs)
+    network = _fresh(run, ready, specs)
     fill_codecs(network.coder, ready.codecs)
-    return Generalist(network, ready.vocabulary, entries, ready.modalities, run.data)
+    parts = {name: house_of(part) for name, part in run.parts.items()}
+    return Generalist(network, ready.vocabulary, entries, ready.modalities, run.data, parts=parts)
+
+
+def _fresh(run: TrainingRun, ready: Ready, specs: Mapping[str, AdapterSpec]) -> Network:
+    """A network as it is drawn, weights of others in the parts that they are for; a checkpoint fills it later."""
+    body = body_of(run.parts)
+    if body is None:
+        network = Network(run.model, len(ready.vocabulary), specs)
+    else:
+        network = body.network(run.model, ready.vocabulary, specs)
+    for name, part in run.parts.items():
+        if isinstance(part, Part):
+            put(network, part, ready.modalities[name])
+    return network
 
 
 @rank_zero_only
@@ -306,6 +325,7 @@ def _write_facts(
         folder.write_config(run.config)
     if before is None:
         ready.vocabulary.save(folder.path / "tokenizer")
+        keep_parts(run.parts, folder)
     plans = {t.card.name: {"line": t.plan.line, "hash": t.plan.hash} for t in ready.tasks}
     write_atomic(folder.path / "plans.json", json.dumps(plans, indent=1, ensure_ascii=False))
     write_atomic(folder.path / "plans.txt", "".join(f"{n}: {p['line']}  [{p['hash']}]\n" for n, p in plans.items()))
