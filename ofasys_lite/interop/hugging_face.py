@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.interop.giving import Naming
 from ofasys_lite.interop.hugging_face_folder import ACTIVATIONS, Said, folder_weights
 from ofasys_lite.interop.imported import Imported, empty_network, finished, text_spec
 from ofasys_lite.interop.taking import Taking
@@ -19,11 +20,14 @@ from ofasys_lite.interop.text_models import text_model_in
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
-from ofasys_lite.preprocess.foreign_vocabulary import ForeignVocabulary
+from ofasys_lite.preprocess.foreign_vocabulary import ForeignVocabulary, load_vocabulary
+from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 #: `model_type` of config.json -> what messages call it.
 HOUSES = {"bart": "BART", "mbart": "mBART", "marian": "Marian", "t5": "T5"}
-_GATED = {"gated-gelu": "geglu", "gated-relu": "reglu", "gated-silu": "swiglu", "relu": "relu", "gelu": "gelu"}
+GATED = {"gated-gelu": "geglu", "gated-relu": "reglu", "gated-silu": "swiglu", "relu": "relu", "gelu": "gelu"}
+#: Key of config.json of a folder that `ofasys-lite export` wrote; our vocabulary lies beside it.
+EXPORTED = "exported_by"
 _TABLES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
 
 
@@ -61,7 +65,7 @@ def import_hugging_face(folder: Path, config: Mapping[str, Any], tokenizer: Path
     if not tied:
         taking.put(f"{text}.head", own[f"{text}.head"], "lm_head.weight")
     for side in ("encoder", "decoder"):
-        (_t5_side if kind == "t5" else _bart_side)(taking, own, side, sizes)
+        (t5_side if kind == "t5" else bart_side)(taking, own, side, sizes)
     never = ("encoder.layers.", "decoder.layers.", "encoder.block.", "decoder.block.")
     tables = [name for name in _TABLES if name in taking.left()]
     for name in tables:
@@ -71,7 +75,7 @@ def import_hugging_face(folder: Path, config: Mapping[str, Any], tokenizer: Path
     unused = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias"
     taking.check(house, never=tuple(n for n in never if n != unused))
     left = {name: "the same table" if name in tables else _why(name) for name in taking.left()}
-    return finished(house, network, taking, vocabulary, DataSettings(), left)
+    return finished(house, network, taking, vocabulary, DataSettings(bins=vocabulary.bins), left)
 
 
 def _why(name: str) -> str:
@@ -115,7 +119,7 @@ def _t5_sizes(said: Said) -> tuple[ModelConfig, float, float]:
         ffn=said.number("d_ff"),
         norm="rmsnorm",
         norm_epsilon=float(said.values.get("layer_norm_epsilon", 1e-6)),
-        mlp=said.choice("feed_forward_proj", _GATED, "relu"),
+        mlp=said.choice("feed_forward_proj", GATED, "relu"),
         bias=False,
         positions="none",
         query_gain=channels**0.5,
@@ -128,7 +132,8 @@ def _t5_sizes(said: Said) -> tuple[ModelConfig, float, float]:
     return config, 1.0, width**-0.5 if scaled else 1.0
 
 
-def _bart_side(taking: Taking, own: Mapping[str, Tensor], side: str, config: ModelConfig) -> None:
+def bart_side(taking: Naming, own: Mapping[str, Tensor], side: str, config: ModelConfig) -> None:
+    """Names a side of BART, mBART or Marian; `own`: our tensors."""
     places = f"body.{side}_places"
     if config.positions == "learned":  # the first two rows belong to padding
         name = f"{places}.tables.line.weight"
@@ -153,7 +158,8 @@ def _bart_side(taking: Taking, own: Mapping[str, Tensor], side: str, config: Mod
         taking.layer(f"{ours}.mlp.out", own, f"{theirs}.fc2")
 
 
-def _t5_side(taking: Taking, own: Mapping[str, Tensor], side: str, config: ModelConfig) -> None:
+def t5_side(taking: Naming, own: Mapping[str, Tensor], side: str, config: ModelConfig) -> None:
+    """Names a side of T5."""
     relative = f"body.{side}_places.relative.line.0.weight"
     taking.put(relative, own[relative], f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
     taking.layer(f"body.{side}_norm", own, f"{side}.final_layer_norm")
@@ -175,8 +181,14 @@ def _t5_side(taking: Taking, own: Mapping[str, Tensor], side: str, config: Model
         taking.layer(f"{ours}.mlp.out", own, f"{theirs}.{last}.DenseReluDense.wo")
 
 
-def _vocabulary(said: Said, rows: int, folder: Path, tokenizer: Path | None) -> ForeignVocabulary:
-    """Their ids, and the text model beside the weights."""
+def _vocabulary(said: Said, rows: int, folder: Path, tokenizer: Path | None) -> Vocabulary:
+    """Their ids, and the text model beside the weights; of a folder that we wrote the vocabulary as it was."""
+    if EXPORTED in said.values:
+        own = load_vocabulary(folder)
+        if len(own) != rows:
+            help = "do not mix files of two exports; nothing was written"
+            raise CheckpointError(f"{folder}: a vocabulary of {len(own)} rows, the weights have {rows}", help=help)
+        return own
     pad, close = said.number("pad_token_id"), said.number("eos_token_id")
     start = said.number("decoder_start_token_id")
     bos = said.values.get("bos_token_id")

@@ -18,7 +18,7 @@ from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.plan.language import TEXT_ADAPTER
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
-from ofasys_lite.preprocess.foreign_vocabulary import ForeignVocabulary
+from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def empty_network(config: ModelConfig, rows: int, adapters: Mapping[str, Adapter
     return Network(config, rows, adapters).eval()
 
 
-def text_spec(vocabulary: ForeignVocabulary, **settings: Any) -> dict[str, AdapterSpec]:
+def text_spec(vocabulary: Vocabulary, **settings: Any) -> dict[str, AdapterSpec]:
     """The adapter of token ids with the settings of a house."""
     blank = vocabulary.row_of("blank")
     return {TOKEN_ADAPTER: AdapterSpec(TEXT_ADAPTER, {"blank": blank, **settings})}
@@ -54,7 +54,7 @@ def finished(
     house: str,
     network: Network,
     taking: Taking,
-    vocabulary: ForeignVocabulary,
+    vocabulary: Vocabulary,
     data: DataSettings,
     left: Mapping[str, str],
     may_be_fresh: tuple[str, ...] = (),

@@ -129,6 +129,10 @@ class Vocabulary:
         """
         return CONTROL_IDS[name]
 
+    def row_of(self, name: str) -> int:
+        """Row of a control, or the row that it will have once it is appended."""
+        return CONTROL_IDS[name]
+
     def spelling(self, id: int) -> bytes | None:
         """The bytes that a text piece stands for; None for the unknown piece, which no text is made of."""
         number = id - self.text_low
@@ -136,6 +140,12 @@ class Vocabulary:
         if self._pieces.is_byte(number):
             return bytes([int(piece[3:-1], 16)])
         return None if self._pieces.is_unknown(number) else piece.replace(_SPACE_MARK, " ").encode()
+
+    def piece_scores(self) -> list[float | None]:
+        """Log probability of each text piece, by which SentencePiece cuts a text; None of bytes and the unknown one."""
+        found = self._pieces
+        letters = (not (found.is_byte(i) or found.is_unknown(i)) for i in range(self.text_high - self.text_low))
+        return [float(found.get_score(i)) if plain else None for i, plain in enumerate(letters)]
 
     def find(self, name: str) -> int | None:
         """Id of a declared row, or None."""

@@ -1,0 +1,46 @@
+"""A model here -> files that others read: which targets there are, where they go, what was done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ofasys_lite.errors import CheckpointError, WriteError, did_you_mean
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.interop.export_hugging_face import write_hugging_face
+from ofasys_lite.interop.hugging_face import EXPORTED
+from ofasys_lite.writing import claim_folder, current, staged
+
+#: Target -> what writes its files into an empty folder and says, a line each, what it did.
+TARGETS: Mapping[str, Callable[[Generalist, Path], list[str]]] = {"hf": write_hugging_face}
+
+
+def export_model(model: Generalist, target: str, folder: Path, overwrite: bool = False) -> list[str]:
+    """Writes the model as a target into `folder`, whose other files stay; what was done, a line each.
+
+    Args:
+        overwrite: Replaces an older export of ours; what others wrote is never replaced.
+
+    Raises:
+        CheckpointError: The target has no counterpart of something that the model has; nothing is written.
+        WriteError: The folder holds an export already, or files of others with names of ours.
+    """
+    if target not in TARGETS:
+        raise CheckpointError(f"`{target}` is no target", help=did_you_mean(target, TARGETS, "targets"))
+    with staged(folder) as stage:
+        lines = TARGETS[target](model, stage)
+        names = sorted(path.name for path in stage.iterdir())
+        help = "name another folder (--out FOLDER), or replace what we wrote there: --overwrite"
+        if _ours(folder) and not overwrite:
+            raise WriteError(f"{folder} already holds an export", help=help)
+        claim_folder(folder, _ours, "an export of ours", help, names)
+    return lines
+
+
+def _ours(folder: Path) -> bool:
+    """Whether an export of ours lies in the folder."""
+    try:
+        return EXPORTED in json.loads(current(folder, "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
