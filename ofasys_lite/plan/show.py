@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ofasys_lite.cards.classes import load_object
 from ofasys_lite.cards.types import AttributeSpec, ModalityCard
 from ofasys_lite.cards.ways import Way, ways_of
 from ofasys_lite.plan.explanation import VOCABULARY, Explanation, Line
@@ -65,7 +66,7 @@ def _allowed(spec: AttributeSpec, card: ModalityCard) -> str:
     if spec.key == "codec":
         return " ".join(f"{name}(...)" for name in card.codecs)
     if spec.key == "decode":
-        return ", ".join(_way(way, card) for way in ways_of(card))
+        return ", ".join(_way(way, card) for way in ways_of(card) if _writes(way, card))
     named = {"preprocess": card.preprocess, "adapter": card.adapter}.get(spec.key)
     if named is not None:
         return ", ".join(named)
@@ -80,6 +81,13 @@ def _allowed(spec: AttributeSpec, card: ModalityCard) -> str:
     low = "" if spec.low is None else f"{spec.low:g}"
     bounds = f"{low} to {spec.high:g}" if spec.high is not None else f"from {low}"
     return f"whole numbers {bounds}" if spec.type == "int" else bounds
+
+
+def _writes(way: Way, card: ModalityCard) -> bool:
+    """Whether a way is for the type: ids that depend on each other are not written in rounds."""
+    if not way.together or way.what != "token ids":
+        return True
+    return any(getattr(load_object(path, "preprocess"), "in_rounds", False) for path in card.preprocess.values())
 
 
 def _way(way: Way, card: ModalityCard) -> str:

@@ -185,6 +185,15 @@ def test_explain_shows_the_sizes_of_a_codec_that_is_named(tmp_path: Path, capsys
         main(["[TEXT:a] -> [IMAGE:b,codec=dnd(nowhere)]"])
 
 
+@pytest.mark.parametrize(("name", "rounds"), [("TEXT", True), ("PHONE", True), ("BOX", False), ("STRUCT", False)])
+def test_ways_of_writing_are_those_that_a_line_may_ask_for(
+    capsys: pytest.CaptureFixture[str], name: str, rounds: bool
+) -> None:
+    assert app.main(["explain", name]) == 0
+    assert ("mask_predict" in capsys.readouterr().out) is rounds
+    assert app.main(["explain", f"[TEXT:a] -> [{name}:b,decode=mask_predict]"]) == (0 if rounds else 1)
+
+
 def test_a_type_is_explained_with_what_its_slots_take(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(["explain", "IMAGE", "BOUNDING_BOX"]) == 0
     image, box = capsys.readouterr().out.split("BOX: read yes, written yes")
@@ -195,7 +204,7 @@ def test_a_type_is_explained_with_what_its_slots_take(capsys: pytest.CaptureFixt
     assert "xyxy, xywh" in box
     assert not any(f"│ {word} " in box for word in ("codec", "loss"))
     assert "greedy, sample, mask_predict" in image
-    assert "greedy, beam, sample, mask_predict" in box
+    assert "greedy, beam, sample" in box
     assert app.main(["explain", "IMGAE"]) == 1
     assert "did you mean `IMAGE`?" in capsys.readouterr().err
 
