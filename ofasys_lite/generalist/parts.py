@@ -41,6 +41,7 @@ class Part:
         choice: Name under `adapter` of the modality's card (and under `preprocess`, where it has one of its own): what
             a run takes where a line names none.
         settings: Settings of the modality's card that belong to the weights (sizes, mean and deviation of pixels ...).
+        free: Names of those that a user may choose otherwise (how large pictures are): what he writes himself is taken.
         state: The adapter's weights, by the names of its own parameters and stored buffers.
         origins: Per name of the house, where the tensor went.
         left: Per name of the house that went nowhere, why.
@@ -57,6 +58,7 @@ class Part:
     left: Mapping[str, str] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     licence: str | None = None
+    free: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def stored_part(part: Part | Body) -> dict[str, Any]:
     facts: dict[str, Any] = {"house": part.house, "source": part.source, "licence": part.licence}
     facts["settings"] = dict(part.settings)
     if isinstance(part, Part):
-        return {**facts, "choice": part.choice}
+        return {**facts, "choice": part.choice, "free": list(part.free)}
     return {**facts, "model": part.config.stored(), "free": list(part.free)}
 
 
@@ -193,6 +195,7 @@ def part_from(stored: Mapping[str, Any]) -> Part | Body:
     """A part without weights, of what `stored_part` gave; KeyError, TypeError or CardError where it is damaged."""
     who = (str(stored["house"]), str(stored["source"]))
     if "choice" in stored:
-        return Part(*who, str(stored["choice"]), dict(stored["settings"]), {}, licence=stored["licence"])
+        free = tuple(map(str, stored.get("free", ())))
+        return Part(*who, str(stored["choice"]), dict(stored["settings"]), {}, licence=stored["licence"], free=free)
     config = ModelConfig.from_dict(stored["model"])
     return Body(*who, config, tuple(stored["free"]), dict(stored["settings"]), None, {}, licence=stored["licence"])

@@ -47,10 +47,23 @@ def folder_weights(folder: Path) -> Weights:
     Raises:
         CheckpointError: There are none, or they are cut or damaged.
     """
+    parts = [read_weights(file) for file in folder_files(folder)]
+    if len(parts) == 1:
+        return parts[0]
+    tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+    return replace(parts[0], path=folder, tensors=tensors)
+
+
+def folder_files(folder: Path) -> list[Path]:
+    """The files that the weights lie in: one, or several that an index names.
+
+    Raises:
+        CheckpointError: There are none, or the index is damaged or names files elsewhere.
+    """
     for name in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{name}.index.json"
         if (folder / name).is_file():
-            return read_weights(folder / name)
+            return [folder / name]
         if index.is_file():
             try:
                 named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
@@ -59,9 +72,7 @@ def folder_weights(folder: Path) -> Weights:
                 raise CheckpointError(f"{index} is damaged: {error}", help="copy it again") from None
             if any(Path(file).name != file for file in files):
                 raise CheckpointError(f"{index} names files outside of its folder", help="do not load it")
-            parts = [read_weights(folder / file) for file in files]
-            tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
-            return replace(parts[0], path=folder, tensors=tensors)
+            return [folder / file for file in files]
     held = ", ".join(sorted(p.name for p in folder.iterdir())[:8])
     raise CheckpointError(f"{folder} holds no weights (found: {held})", help="model.safetensors or pytorch_model.bin")
 

