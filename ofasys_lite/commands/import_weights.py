@@ -1,4 +1,4 @@
-"""`ofasys-lite import SOURCE --to runs/x`: weights of OFASys, OFA or Hugging Face become a run."""
+"""`ofasys-lite import SOURCE --to runs/x`: weights of OFASys, OFA, fairseq or Hugging Face become a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = FlagParser("ofasys-lite import", description=__doc__)
-    parser.add_argument("source", type=Path, help="a .pt of OFASys or OFA, or a folder of Hugging Face")
+    parser.add_argument("source", type=Path, help="a .pt of OFASys, OFA or fairseq, or a folder of Hugging Face")
     parser.add_argument("--to", type=Path, required=True, help="folder of the run: runs/x")
     parser.add_argument(
         "--check",
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         help="compare before anything is written: with stored references, or, without FILE, with the live library",
     )
     parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="of the text model, if not beside the weights")
-    parser.add_argument("--dictionary", type=Path, metavar="FILE", help="OFASys' dict.txt, if not beside the weights")
+    parser.add_argument("--dictionary", type=Path, metavar="FILE", help="dict.txt, if not beside the weights")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that the run holds")
     return parser
 

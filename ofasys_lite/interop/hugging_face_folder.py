@@ -12,7 +12,7 @@ from ofasys_lite.errors import CheckpointError
 from ofasys_lite.interop.checkpoint_files import Weights, read_weights
 
 #: What a model can be imported from.
-FORMS = "a .pt of OFASys or OFA beside its dict.txt, or a folder of Hugging Face (config.json and weights)"
+FORMS = "a .pt of OFASys, OFA or fairseq beside its dict.txt, or a folder of Hugging Face (config.json and weights)"
 #: Activations by their names there -> ours.
 ACTIVATIONS = {
     "gelu": "gelu",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.interop.checkpoint_files import read_weights
+from ofasys_lite.interop.fairseq_weights import import_fairseq, is_fairseq
 from ofasys_lite.interop.hugging_face import HOUSES, import_hugging_face
 from ofasys_lite.interop.hugging_face_folder import FORMS, read_config
 from ofasys_lite.interop.imported import Imported
@@ -19,7 +20,7 @@ def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path |
 
     Args:
         tokenizer: Folder of the text model, where it is not beside the weights.
-        dictionary: OFASys' dict.txt, where it is not beside the weights.
+        dictionary: OFASys' or fairseq's dict.txt, where it is not beside the weights.
 
     Raises:
         CheckpointError: It is missing, damaged, unsafe to read, or of a house or an architecture that is not known.
@@ -28,10 +29,12 @@ def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path |
         raise CheckpointError(f"{source}: no such file or folder", help=FORMS)
     if source.is_file():
         weights = read_weights(source)
-        if not is_ofasys(weights.tensors):
-            first = ", ".join(list(weights.tensors)[:3])
-            raise CheckpointError(f"{source} is not of OFASys or OFA (it holds {first} ...)", help=FORMS)
-        return import_ofasys(weights, tokenizer, dictionary)
+        if is_ofasys(weights.tensors):
+            return import_ofasys(weights, tokenizer, dictionary)
+        if is_fairseq(weights.tensors):
+            return import_fairseq(weights, tokenizer, dictionary)
+        first = ", ".join(list(weights.tensors)[:3])
+        raise CheckpointError(f"{source} is not of OFASys, OFA or fairseq (it holds {first} ...)", help=FORMS)
     config = read_config(source)
     if dictionary is not None:
         raise CheckpointError(f"a dictionary for {source}, which has a text model", help="leave dictionary= out")

@@ -8,6 +8,9 @@ from typing import Any
 
 from ofasys_lite.errors import CheckpointError
 
+#: Files that are a text model by themselves: tokenizers', T5's and two names of fairseq's.
+_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "sentence.bpe.model")
+
 
 def text_model_in(folder: Path, named: bool) -> tuple[str, bytes]:
     """(kind, content) of the text model in a folder; (`none`, nothing) where there is none and none was named.
@@ -15,9 +18,9 @@ def text_model_in(folder: Path, named: bool) -> tuple[str, bytes]:
     Raises:
         CheckpointError: A folder was named and holds none, or it is damaged.
     """
-    for name, kind in (("tokenizer.json", "tokenizers"), ("spiece.model", "sentencepiece")):
+    for name in _FILES:
         if (folder / name).is_file():
-            return kind, (folder / name).read_bytes()
+            return "tokenizers" if name.endswith(".json") else "sentencepiece", (folder / name).read_bytes()
     for words, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
         if (folder / words).is_file() and (folder / merges).is_file():
             return "tokenizers", byte_pairs(folder / words, folder / merges)
@@ -59,3 +62,23 @@ def byte_pairs(words: Path, merges: Path) -> bytes:
         },
     }
     return json.dumps(content, ensure_ascii=False).encode("utf-8")
+
+
+def pieces_of(kind: str, model: bytes) -> dict[str, int]:
+    """Piece -> its id in a text model, of `tokenizers` with what was added to it.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    try:
+        if kind == "sentencepiece":
+            import sentencepiece
+
+            held = sentencepiece.SentencePieceProcessor(model_proto=model)
+            return {str(held.id_to_piece(id)): id for id in range(held.get_piece_size())}
+        content = json.loads(model.decode("utf-8"))
+        vocab = content["model"]["vocab"]
+        pieces = dict(vocab) if isinstance(vocab, dict) else {pair[0]: id for id, pair in enumerate(vocab)}
+        return {**pieces, **{each["content"]: each["id"] for each in content.get("added_tokens", [])}}
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"the text model is damaged: {error}", help="copy it again") from None

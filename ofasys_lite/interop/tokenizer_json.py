@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.interop.text_models import pieces_of
 from ofasys_lite.preprocess.foreign_vocabulary import ForeignVocabulary
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
@@ -51,7 +52,7 @@ def _special(vocabulary: Vocabulary) -> dict[str, str]:
 
 def _spelled(vocabulary: Vocabulary, row: int) -> str:
     if isinstance(vocabulary, ForeignVocabulary) and vocabulary.house["kind"] == "tokenizers":
-        return {id: name for name, id in _known(_read(vocabulary)).items()}.get(row, f"<row {row}>")
+        return {id: name for name, id in pieces_of("tokenizers", vocabulary.model).items()}.get(row, f"<row {row}>")
     return vocabulary.name(row)
 
 
@@ -89,9 +90,9 @@ def _unigram(vocabulary: Vocabulary) -> dict[str, Any]:
 
 def _appended(vocabulary: ForeignVocabulary) -> dict[str, Any]:
     """The house's file with a name for each row that it has none for; their ids follow one another."""
-    content = _read(vocabulary)
-    known = set(_known(content).values())
-    taken = set(_known(content))
+    pieces = pieces_of("tokenizers", vocabulary.model)
+    content = json.loads(vocabulary.model.decode("utf-8"))
+    known, taken = set(pieces.values()), set(pieces)
     rows = [row for row in range(len(vocabulary)) if row not in known]
     if rows and rows != list(range(rows[0], len(vocabulary))):
         help = "ids of a tokenizer follow one another; export the weights alone by an import without the text model"
@@ -119,21 +120,3 @@ def _distinct(names: list[str]) -> list[str]:
             name += "_"
         found[name] = None
     return list(found)
-
-
-def _read(vocabulary: ForeignVocabulary) -> dict[str, Any]:
-    try:
-        found = json.loads(vocabulary.model.decode("utf-8"))
-        _known(found)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"the text model of these weights is damaged: {error}", help="import them again"
-        ) from None
-    return dict(found)
-
-
-def _known(content: Mapping[str, Any]) -> dict[str, int]:
-    """Piece -> its id, added ones included."""
-    held = content["model"]["vocab"]
-    pieces = dict(held) if isinstance(held, dict) else {pair[0]: id for id, pair in enumerate(held)}
-    return {**pieces, **{each["content"]: each["id"] for each in content.get("added_tokens", [])}}

@@ -13,7 +13,9 @@ NORM_PLACES = ("before", "after")
 #: a linear layer.
 GATED = ("swiglu", "geglu", "reglu")
 MLPS = ("swiglu", "gelu", "gelu_tanh", "relu", "silu", "geglu", "reglu")
-POSITIONS = ("rotary", "learned", "sinusoidal", "untied", "none")
+POSITIONS = ("rotary", "learned", "sinusoidal", "sinusoidal_t2t", "untied", "none")
+#: Rows that a formula makes.
+WAVES = ("sinusoidal", "sinusoidal_t2t")
 RELATIVES = ("none", "log", "t5")
 ENTRIES = ("plain", "norm", "kinds")
 LAYOUTS = ("interleaved", "blocks", "axial")
@@ -52,7 +54,8 @@ class ModelConfig:
         bias: Whether linear layers and LayerNorms have biases.
         dropout: Probability with which what a sublayer adds is dropped in training.
         query_gain: Factor of queries beside 1 / sqrt(channels); T5 has sqrt(channels).
-        positions: How rows know where they are: `rotary`; `learned` or `sinusoidal` rows added to what is embedded;
+        positions: How rows know where they are: `rotary`; `learned` or `sinusoidal` rows added to what is embedded
+            (`sinusoidal_t2t`: the waves of tensor2tensor and fairseq, counted from 2);
             `untied`: learned rows whose products are added to the scores of all layers (TUPE, arXiv 2006.15595;
             OFASys); `none`. All but `rotary` count from the start of each run of tokens, or of each grid.
         places: Rows of the table of positions, and so the longest run of tokens.
@@ -147,7 +150,7 @@ class ModelConfig:
 
     def _check_places(self) -> None:
         """Tables need sizes, and sizes without a table would be ignored."""
-        tables = self.positions in ("learned", "sinusoidal", "untied")
+        tables = self.positions in ("learned", "untied", *WAVES)
         needed = {
             "places": (tables, f"positions: {self.positions}"),
             "relative_buckets": (self.relative != "none", f"relative: {self.relative}"),

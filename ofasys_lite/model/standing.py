@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.errors import ShapeError
-from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.model.config import WAVES, ModelConfig
 from ofasys_lite.model.fast_linear import make_linear
 from ofasys_lite.model.rotary import Rotation
 from ofasys_lite.model.transfer import moved
@@ -67,8 +67,9 @@ class Places(nn.Module):
             self.tables = nn.ModuleDict({kind: nn.Embedding(self._rows(kind), width) for kind in kinds})
             for table in self.tables.values():
                 nn.init.normal_(table.weight, std=0.02)  # type: ignore[arg-type]
-        elif config.positions == "sinusoidal":
-            self.register_buffer("waves", sinusoids(config.places, width), persistent=False)
+        elif config.positions in WAVES:
+            made = sinusoids if config.positions == "sinusoidal" else sinusoids_t2t
+            self.register_buffer("waves", made(config.places, width), persistent=False)
         if config.entry != "plain":
             named = kinds if config.entry == "kinds" else _KINDS[:1]
             self.norms = nn.ModuleDict({kind: _norm(config) for kind in named})
@@ -96,7 +97,7 @@ class Places(nn.Module):
         """(what the first block reads (R, D), what rows know of their places (R, D) where that is kept apart)."""
         where = _Where(self.config, runs, self.side, x_RD.device)
         config, places_RD = self.config, self._known(where)
-        if config.positions in ("learned", "sinusoidal"):
+        if config.positions in ("learned", *WAVES):
             x_RD = x_RD + self._looked_up(where)
         if config.entry == "kinds":
             if not self.causal:
@@ -118,7 +119,7 @@ class Places(nn.Module):
         return self._by_kind(self._looked_up(where), where, self.place_norms)
 
     def _looked_up(self, where: _Where) -> Tensor:
-        if self.config.positions == "sinusoidal":
+        if self.config.positions in WAVES:
             waves: Tensor = self.waves.index_select(0, where.rows_R)  # type: ignore[operator]
             return waves
         if not self.side:
@@ -208,7 +209,7 @@ class Places(nn.Module):
             )
         elif config.positions == "learned":
             x_BD = x_BD + self.tables["line"].weight[place]  # type: ignore[index]
-        elif config.positions == "sinusoidal":
+        elif config.positions in WAVES:
             x_BD = x_BD + self.waves[place]  # type: ignore[index]
         if config.entry != "plain":
             x_BD = self.norms["line"](x_BD)
@@ -310,6 +311,17 @@ def sinusoids(rows: int, width: int) -> Tensor:
         2 * torch.arange(half, dtype=torch.float64) / width
     )
     return torch.cat([angle.sin(), angle.cos()[:, : width - half]], dim=1).float()
+
+
+def sinusoids_t2t(rows: int, width: int) -> Tensor:
+    """(N, D) sines and cosines in two halves whose slowest wave is 10000 times the fastest, from row 2 on.
+
+    As tensor2tensor and fairseq have it, whose rows 0 and 1 belong to padding.
+    """
+    half = width // 2
+    speeds = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000) / max(1, half - 1)))
+    angle = torch.arange(2, rows + 2, dtype=torch.float32).unsqueeze(1) * speeds
+    return torch.cat([angle.sin(), angle.cos(), torch.zeros(rows, width - 2 * half)], dim=1)
 
 
 def _grid_buckets(grid: tuple[int, int, int], side: int) -> Tensor:

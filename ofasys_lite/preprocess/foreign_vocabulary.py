@@ -18,8 +18,8 @@ from ofasys_lite.errors import CheckpointError, needed
 from ofasys_lite.preprocess.vocabulary import CONTROL_IDS, CONTROLS, Vocabulary
 from ofasys_lite.writing import current, write_atomic
 
-#: Text models: none, a file of `tokenizers`, a SentencePiece file.
-KINDS = ("none", "tokenizers", "sentencepiece")
+#: Text models: none, a file of `tokenizers`, a SentencePiece file; `symbols`: names of rows between spaces.
+KINDS = ("none", "tokenizers", "sentencepiece", "symbols")
 _BINS = 1000
 
 
@@ -115,13 +115,15 @@ class ForeignVocabulary(Vocabulary):
         )
 
     @functools.cached_property
-    def _text_model(self) -> _TextModel:
+    def _text_model(self) -> _TextModel | _Symbols:
         if self.house["kind"] == "none":
             raise CheckpointError(
                 "these weights were imported without their text model, and read no text",
                 help="import them again with its files: tokenizer=FOLDER (encoder.json and vocab.bpe, tokenizer.json, "
                 "or a SentencePiece .model)",
             )
+        if self.house["kind"] == "symbols":
+            return _Symbols(self.names, range(self.text_low, self.text_high), int(self.house["unknown"]))
         return _TextModel(self.house["kind"], self.model)
 
     def name(self, id: int) -> str:
@@ -186,6 +188,20 @@ def load_vocabulary(folder: Path) -> Vocabulary:
     if isinstance(content, dict) and "house" in content:
         return ForeignVocabulary.stored(folder, content, model)
     return Vocabulary.load(folder)
+
+
+class _Symbols:
+    """Text as symbols between spaces: what cuts it stands before this package, as it stands before fairseq."""
+
+    def __init__(self, names: Sequence[str], rows: range, unknown: int) -> None:
+        self._names, self._unknown = names, unknown
+        self._rows = {names[row]: row for row in rows}
+
+    def encode(self, text: str) -> list[int]:
+        return [self._rows.get(symbol, self._unknown) for symbol in text.split()]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return " ".join(self._names[id] for id in ids)
 
 
 class _TextModel:

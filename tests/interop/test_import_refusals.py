@@ -88,7 +88,7 @@ def _changed(name: str, value: Any) -> dict[str, Any]:
             lambda: worlds.state() | {"encoder.layers.0.moe.gate": torch.ones(2)},
             r"OFASys has not: `encoder\.layers\.0\.moe",
         ),
-        (lambda: {"bert.embeddings.weight": torch.ones(2, 2)}, "is not of OFASys or OFA"),
+        (lambda: {"bert.embeddings.weight": torch.ones(2, 2)}, "is not of OFASys, OFA or fairseq"),
         (
             lambda: worlds.state() | {"decoder.output_projection.weight": torch.ones(1336, 64)},
             r"`decoder\.output_projection\.weight` is not the encoder's table",

@@ -44,6 +44,7 @@ CHOICES = {
         "mlp": "reglu",
     },
     "marian": {"positions": "sinusoidal", "places": 12, "norm_place": "after", "final_norm": False, "mlp": "silu"},
+    "fairseq": {"positions": "sinusoidal_t2t", "places": 12, "entry": "norm"},
     "grouped": {"relative": "t5", "relative_buckets": 8, "relative_span": 16, "kv_heads": 1, "mlp": "geglu"},
 }
 RUNS = [(3, None), (4, (1, 2, 2)), (2, None), (5, None)]
