@@ -247,3 +247,46 @@ def test_transformers_itself_agrees_on_pictures_and_clips_of_qwen(tmp_path: Path
     for piece, each in zip(pieces, wanted, strict=True):
         assert far(model.seen(pack([piece]))[0], each) < LIMIT
     assert far(model.seen(pack(pieces))[0], torch.cat(wanted)) < LIMIT
+
+
+def test_towers_within_larger_models_are_found_and_only_they_are_read(tmp_path: Path, references: Any) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes, text = references.SIZES, {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text |= {"intermediate_size": 16, "vocab_size": 50}
+    vision = {"depth": 1, "embed_dim": 32, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 2}
+    rope = {"rope_type": "default", "type": "default", "mrope_section": [1, 1, 2]}
+    whole = {
+        "vit": transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, num_labels=3)),
+        "clip": transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=sizes)),
+        "siglip": transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=sizes)),
+        "qwen2_vl": transformers.Qwen2VLForConditionalGeneration(
+            transformers.Qwen2VLConfig(
+                text_config={
+                    **text,
+                    "num_key_value_heads": 2,
+                    "rope_scaling": rope,
+                    "bos_token_id": 1,
+                    "eos_token_id": 2,
+                },
+                vision_config=vision,
+            )
+        ),
+    }
+    for name, model in whole.items():
+        model.save_pretrained(tmp_path / name)
+        part = image_part(str(tmp_path / name))
+        adapter(part)
+        assert part.house == {"vit": "ViT", "clip": "CLIP", "siglip": "SigLIP", "qwen2_vl": "Qwen2-VL"}[name]
+        others = [key for key, why in part.left.items() if why == "not of the vision tower"]
+        assert others
+        assert not [key for key in others if "vision" in key or "visual." in key]
+
+
+def test_a_tower_in_bf16_is_near_the_tower_in_fp32(qwen: tuple[PartOfOthers, list[Piece], list[Tensor]]) -> None:
+    for part in (qwen[0], image_part(str(FIXTURES / "clip"))):
+        model = adapter(part)
+        read = tool(part, min_pixels=56 * 56, max_pixels=28 * 28 * 64)
+        piece = read.encode(np.random.default_rng(0).integers(0, 256, (56, 84, 3)).astype(np.uint8), (), RowContext())
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model.embed(pack([piece])).float()
+        assert far(found, model.embed(pack([piece])).detach()) < 0.2
