@@ -28,8 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--to",
         required=True,
-        choices=("hf",),
-        help="hf: a folder that transformers loads (BART, mBART, Marian or T5)",
+        choices=("hf", "fairseq"),
+        help="hf: a folder that transformers loads (BART, mBART, Marian or T5); fairseq: model.pt and dict.txt",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where it goes; else RUN/TARGET")
     parser.add_argument("--overwrite", action="store_true", help="replace an older export of ours")

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from ofasys_lite.errors import CheckpointError, WriteError, did_you_mean
 from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.interop.export_fairseq import write_fairseq
 from ofasys_lite.interop.export_hugging_face import write_hugging_face
+from ofasys_lite.interop.fairseq_weights import EXPORT_MARK
 from ofasys_lite.interop.hugging_face import EXPORTED
+from ofasys_lite.version import __version__
 from ofasys_lite.writing import claim_folder, current, staged
 
 #: Target -> what writes its files into an empty folder and says, a line each, what it did.
-TARGETS: Mapping[str, Callable[[Generalist, Path], list[str]]] = {"hf": write_hugging_face}
+TARGETS: Mapping[str, Callable[[Generalist, Path], list[str]]] = {"hf": write_hugging_face, "fairseq": write_fairseq}
 
 
 def export_model(model: Generalist, target: str, folder: Path, overwrite: bool = False) -> list[str]:
@@ -30,6 +33,7 @@ def export_model(model: Generalist, target: str, folder: Path, overwrite: bool =
         raise CheckpointError(f"`{target}` is no target", help=did_you_mean(target, TARGETS, "targets"))
     with staged(folder) as stage:
         lines = TARGETS[target](model, stage)
+        _mark(stage, target)
         names = sorted(path.name for path in stage.iterdir())
         help = "name another folder (--out FOLDER), or replace what we wrote there: --overwrite"
         if _ours(folder) and not overwrite:
@@ -38,9 +42,16 @@ def export_model(model: Generalist, target: str, folder: Path, overwrite: bool =
     return lines
 
 
+def _mark(stage: Path, target: str) -> None:
+    """Writes beside the files what they are, and keeps what the target has to say there."""
+    place = stage / EXPORT_MARK
+    held = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+    place.write_text(json.dumps({EXPORTED: f"ofasys_lite {__version__}", "target": target, **held}), encoding="utf-8")
+
+
 def _ours(folder: Path) -> bool:
     """Whether an export of ours lies in the folder."""
     try:
-        return EXPORTED in json.loads(current(folder, "config.json").read_text(encoding="utf-8"))
+        return EXPORTED in json.loads(current(folder, EXPORT_MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False

@@ -53,7 +53,7 @@ def distinct_symbols(names: Sequence[str]) -> list[str]:
     """The names as dict.txt can hold them: on one line, none empty, none twice."""
     found = dict.fromkeys(CONTROLS)
     for row, name in enumerate(names):
-        symbol = re.sub(r"\s", "_", name) or f"<row_{row}>"
+        symbol = re.sub(r"[\r\n]", "_", name) or f"<row_{row}>"
         while symbol in found:
             symbol += "_"
         found[symbol] = None

@@ -6,6 +6,7 @@ enter. Its parts have the names that Hugging Face's BART took over.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,15 +25,18 @@ from ofasys_lite.interop.text_models import pieces_of, text_model_in
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
-from ofasys_lite.preprocess.foreign_vocabulary import ForeignVocabulary
+from ofasys_lite.preprocess.foreign_vocabulary import ForeignVocabulary, load_vocabulary
+from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 HOUSE = "fairseq"
-_ACTIVATIONS = {
+#: File beside what `ofasys-lite export` wrote: which of our rows each of theirs is.
+EXPORT_MARK = "ofasys_export.json"
+#: fairseq's names of activations -> ours; its `swish` gives a class, not numbers, and nothing was trained with it.
+ACTIVATIONS = {
     "relu": "relu",
     "gelu": "gelu",
     "gelu_accurate": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
-    "swish": "silu",
 }
 _OLD_NORMS = {
     "encoder": ("self_attn_layer_norm", "final_layer_norm"),
@@ -46,6 +50,7 @@ _LEFT = {
     r"decoder\.(embed_tokens|output_projection)\.weight": "the same table as the encoder's",
     r"(en|de)coder\.layer_norm\..*": "checkpoints of this version do not use it",
 }
+_TABLES = (("encoder", "embed_tokens"), ("decoder", "embed_tokens"), ("decoder", "output_projection"))
 #: Settings that change what is computed and have no counterpart here.
 _REFUSED = ("adaptive_softmax_cutoff", "cross_self_attention", "no_cross_attention", "adaptive_input", "char_inputs")
 
@@ -84,10 +89,11 @@ def import_fairseq(weights: Weights, tokenizer: Path | None = None, dictionary: 
             or a setting has no counterpart here.
     """
     tensors = current_names(weights.tensors)
+    ours = None if dictionary else _exported(weights.path, tensors)
     taking = Taking(str(weights.path), tensors)
     config, scale = _config(taking, weights.settings)
     table_VD = tensors["encoder.embed_tokens.weight"]
-    vocabulary = _vocabulary(weights, len(table_VD), tokenizer, dictionary)
+    vocabulary = ours or _vocabulary(weights, len(table_VD), tokenizer, dictionary)
     other = tensors.get("decoder.embed_tokens.weight")
     if other is not None and not (other.shape == table_VD.shape and other.equal(table_VD)):
         help = "tables of source and target that differ cannot be imported yet; nothing was written"
@@ -110,6 +116,27 @@ def import_fairseq(weights: Weights, tokenizer: Path | None = None, dictionary: 
     return finished(HOUSE, network, taking, vocabulary, DataSettings(bins=vocabulary.bins), left)
 
 
+def _exported(path: Path, tensors: dict[str, Tensor]) -> Vocabulary | None:
+    """Our own vocabulary, where we wrote the checkpoint, and its tables in the order of its rows; None: we did not."""
+    mark = path.parent / EXPORT_MARK
+    if not mark.is_file():
+        return None
+    help = "do not mix files of two exports, or name a dictionary: --dictionary FILE; nothing was written"
+    vocabulary = load_vocabulary(path.parent)
+    try:
+        rows = [int(row) for row in json.loads(mark.read_text(encoding="utf-8"))["rows"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{mark} is damaged: {error}", help=help) from None
+    tables = [f"{side}.{name}.weight" for side, name in _TABLES if f"{side}.{name}.weight" in tensors]
+    sizes = {tensors[name].shape[0] if tensors[name].ndim else 0 for name in tables}
+    if sorted(rows) != list(range(len(vocabulary))) or sizes != {len(rows)}:
+        said = f"{mark} has {len(rows)} rows, the vocabulary {len(vocabulary)}, the weights {sorted(sizes)}"
+        raise CheckpointError(said, help=help)
+    back = torch.tensor(rows).argsort()
+    tensors.update({name: tensors[name][back] for name in tables})
+    return vocabulary
+
+
 def _why(name: str) -> str:
     return next((why for pattern, why in _LEFT.items() if re.fullmatch(pattern, name)), "nothing here reads it")
 
@@ -126,8 +153,8 @@ def _config(taking: Taking, said: Mapping[str, Any]) -> tuple[ModelConfig, float
         help = "fairseq's checkpoints say so in `args` or `cfg`; encoder and decoder are of one size here"
         raise CheckpointError(f"{where}: heads of encoder and decoder are {heads[0]} and {heads[1]}", help=help)
     activation = str(said.get("activation_fn", "relu"))
-    if activation not in _ACTIVATIONS:
-        help = f"known are {', '.join(_ACTIVATIONS)}; nothing was written"
+    if activation not in ACTIVATIONS:
+        help = f"known are {', '.join(ACTIVATIONS)}; nothing was written"
         raise CheckpointError(f"{where}: activation_fn is {activation}", help=help)
     width, inner = _shape(taking, "encoder.embed_tokens.weight")[1], _shape(taking, "encoder.layers.0.fc1.weight")[0]
     learned = "encoder.embed_positions.weight" in tensors
@@ -148,7 +175,7 @@ def _config(taking: Taking, said: Mapping[str, Any]) -> tuple[ModelConfig, float
         norm_epsilon=1e-5,
         norm_place="before" if before["encoder"] else "after",
         final_norm=final["encoder"],
-        mlp=_ACTIVATIONS[activation],
+        mlp=ACTIVATIONS[activation],
         bias=True,
         positions=positions,
         places=0 if positions == "none" else _places(taking, said, learned),

@@ -7,48 +7,17 @@ from typing import Any
 import pytest
 import tiny_worlds as worlds
 import torch
+from own_stacks import BART, LINE, STACKS, logits, own, same_weights
 
 from ofasys_lite import GeneralistModel
 from ofasys_lite.commands.app import main
 from ofasys_lite.errors import CheckpointError, WriteError
-from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.interop.exporting import export_model
 from ofasys_lite.interop.imported import Imported
 from ofasys_lite.interop.importing import import_model
 from ofasys_lite.preprocess.foreign_vocabulary import ForeignVocabulary
 
 STORED = Path(__file__).resolve().parents[1] / "fixtures" / "hugging_face"
-LINE = "say [TEXT:text] -> [TEXT:cap]"
-BART: dict[str, Any] = {
-    "positions": "learned", "places": 64, "entry": "norm", "norm_epsilon": 1e-5, "norm_place": "after",
-    "final_norm": False, "bias": True,
-}  # fmt: skip
-#: Stacks of each architecture, as a training of ours would choose them.
-STACKS: dict[str, dict[str, Any]] = {
-    "BART": BART,
-    "mBART": {**BART, "norm_place": "before", "final_norm": True, "mlp": "relu"},
-    "Marian": {**BART, "positions": "sinusoidal", "entry": "plain", "mlp": "silu"},
-    "T5": {
-        "positions": "none", "relative": "t5", "relative_buckets": 8, "relative_span": 20, "norm": "rmsnorm",
-        "mlp": "geglu", "query_gain": 4.0,
-    },
-}  # fmt: skip
-
-
-def own(house: str, **more: Any) -> Generalist:
-    """A model of ours with the stack of a house, its weights drawn wide enough to be seen."""
-    model = worlds.generalist(worlds.ready([worlds.task("say", line=LINE)]), **{**STACKS[house], **more})
-    model.network.eval()
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-def same_weights(one: Generalist, two: Generalist) -> bool:
-    a, b = one.network.plain_weights(), two.network.plain_weights()
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("name", ["bart", "marian", "t5"])
@@ -69,23 +38,12 @@ def test_what_was_imported_goes_out_and_comes_back_bit_for_bit(tmp_path: Path, n
 
 @pytest.mark.parametrize("house", STACKS)
 def test_a_model_of_ours_scores_the_same_behind_an_export_and_an_import(tmp_path: Path, house: str) -> None:
-    from ofasys_lite.generalist.tensors import to_device
-    from ofasys_lite.layout.collate import collate
-    from ofasys_lite.layout.pack import Example, Side, Target
-    from ofasys_lite.preprocess.base import Piece
-
     model = own(house)
     assert export_model(model, "hf", tmp_path)[0].startswith(f"{house}: ")
     back = import_model(tmp_path).generalist
     assert back.vocabulary.hash == model.vocabulary.hash
     source, target = model.vocabulary.encode("say moon"), model.vocabulary.encode("a red moon")
-    example = Example("row", "0", (Side((Piece.of_ids(source),)),), (Target((Piece.of_ids(target),), (), True, 1),))
-    batch = to_device(collate([example, example]), torch.device("cpu"))
-    with torch.no_grad():
-        found = [
-            each.network.text.scores(each.network.decode(batch, each.network.encode(batch.source)))
-            for each in (model, back)
-        ]
+    found = [logits(each, source, target) for each in (model, back)]
     assert (found[0] - found[1]).abs().max() < 1e-5
     assert found[0].std() > 0.1
 

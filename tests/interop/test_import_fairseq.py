@@ -100,7 +100,7 @@ def test_waves_are_fairseqs() -> None:
 
 def test_symbols_of_a_dictionary_are_one_a_line(tmp_path: Path) -> None:
     names = distinct_symbols(["a", "b c", "a", ""])
-    assert names == ["<s>", "<pad>", "</s>", "<unk>", "a", "b_c", "a_", "<row_3>"]
+    assert names == ["<s>", "<pad>", "</s>", "<unk>", "a", "b c", "a_", "<row_3>"]
     (tmp_path / "d.txt").write_text(symbols_text(names), encoding="utf-8")
     assert read_symbols(tmp_path / "d.txt") == names
 
