@@ -4,6 +4,7 @@
     python benchmarks/pretrained_images.py --weights lite0/*/models/*.pth --data emoji
     python benchmarks/pretrained_images.py --weights lite0/*/models/*.pth --data stamps --stamps FOLDER
     python benchmarks/pretrained_images.py --report        # results/pretrained_images.json, a table
+    python benchmarks/pretrained_images.py --weights lite0/*/models/*.pth --photos *.jpg   # ImageNet's classes
 
 Stamps: `apt-get download tuxpaint-stamps-default`, unpacked by `dpkg -x`. One run is a generalist of the preset `tiny`
 and one task, `[IMAGE:image] what kind is it? -> [TEXT:label,closed_set]`; the arms differ in the image's adapter alone.
@@ -35,6 +36,7 @@ from torch.nn import functional as F
 from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.adapters.image_efficientnet import EfficientNetLite
 from ofasys_lite.adapters.image_pixels import PixelScale
+from ofasys_lite.interop.checkpoint_files import read_weights
 from ofasys_lite.interop.image_parts import image_part
 from ofasys_lite.metrics.intervals import difference, from_sums, interval, partition
 from ofasys_lite.metrics.score import Statistics
@@ -89,6 +91,25 @@ def trained(arm: str, seed: int, rows: picture_sets.Rows, weights: str, folder: 
     for row in rows["test"]:
         answers.append(str(found("kind", image=row["image"]).text))
     return answers
+
+
+@torch.no_grad()
+def photos(files: Sequence[Path], weights: str) -> None:
+    """Prints ImageNet's class of each photograph by its number, told by the adapter's network and the house's head."""
+    part, head = image_part(weights), read_weights(Path(weights)).tensors
+    network = EfficientNetLite(int(part.settings["lite"])).eval()
+    network.load_state_dict({name.removeprefix("backbone."): x for name, x in part.state.items()})
+    scale = PixelScale.of(part.settings)
+    for file in files:
+        image = Image.open(file).convert("RGB")
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        square = image.resize((224, 224), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+        x = torch.from_numpy(np.asarray(square, np.float32) / 127.5 - 1).permute(2, 0, 1).unsqueeze(0)
+        told = F.linear(network(scale(x)).mean((2, 3)), head["_fc.weight"], head["_fc.bias"]).softmax(1)[0]
+        best = told.topk(3)
+        listed = ", ".join(f"{int(i)} ({float(p):.2f})" for p, i in zip(*best, strict=True))
+        print(f"{file.name}: {listed}")
 
 
 # what needs no training of a network
@@ -234,10 +255,13 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", choices=tuple(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--photos", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--report", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if given.report:
+    if given.photos:
+        photos(given.photos, given.weights)
+    elif given.report:
         report(given.runs)
     else:
         run(given)

@@ -47,7 +47,7 @@ def efficientnet_part(source: str, weights: Weights, stages: int | None) -> Part
         told = f"{where} is an EfficientNet with squeeze-and-excitation (`{squeezed}`)"
         raise CheckpointError(told, help="the lite ones (0 to 4) are read, which have none; timm:NAME reads others")
     if stages is not None and stages > 7:
-        raise CheckpointError(f"{source}: `stages` is {stages}", help="an EfficientNet has 7")
+        raise CheckpointError(f"`stages` is {stages}", help="an EfficientNet has 7")
     theirs = _STEMS[0] in tensors
     number = _number(where, tensors, theirs)
     with torch.device("meta"):

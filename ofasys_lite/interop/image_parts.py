@@ -40,12 +40,12 @@ def image_part(source: str) -> Part:
     if not path.exists():
         raise CheckpointError(f"{place}: no such file or folder", help=HELP)
     if path.is_dir():
-        return tower_part(source, path, read_config(path), _only(options, "layers", source))
+        return tower_part(source, path, read_config(path), _only(options, "layers"))
     if (config := stored_config(path)) is not None:
-        return tower_part(source, path, config, _only(options, "layers", source))
+        return tower_part(source, path, config, _only(options, "layers"))
     weights = read_weights(path)
     if is_efficientnet(weights.tensors):
-        return efficientnet_part(source, weights, _only(options, "stages", source))
+        return efficientnet_part(source, weights, _only(options, "stages"))
     first = ", ".join(list(weights.tensors)[:3])
     raise CheckpointError(f"{path} holds no EfficientNet (it holds {first} ...)", help=HELP)
 
@@ -59,16 +59,16 @@ def _with_options(source: str) -> tuple[str, dict[str, int]]:
     for each in said.split("&"):
         key, _, value = each.partition("=")
         if key not in _OPTIONS:
-            raise CheckpointError(f"{source}: `{key}` is not known", help=did_you_mean(key, _OPTIONS))
+            raise CheckpointError(f"`{key}` is not known", help=did_you_mean(key, _OPTIONS))
         if not value.isdecimal() or not int(value):
-            raise CheckpointError(f"{source}: `{key}` is {value!r}", help="a whole number from 1 on")
+            raise CheckpointError(f"`{key}` is {value!r}", help="a whole number from 1 on")
         found[key] = int(value)
     return place, found
 
 
-def _only(options: dict[str, int], key: str, source: str) -> int | None:
+def _only(options: dict[str, int], key: str) -> int | None:
     """What is said of `key`; CheckpointError for what the house has not."""
     for other in options:
         if other != key:
-            raise CheckpointError(f"{source}: `{other}` is not of this house", help=f"it has `{key}`")
+            raise CheckpointError(f"`{other}` is not of this house", help=f"it has `{key}`")
     return options.get(key)

@@ -172,7 +172,7 @@ def tower_part(source: str, path: Path, config: Mapping[str, Any], layers: int |
             help = (
                 "all of them: its merger belongs behind the last one" if sizes.merge > 1 else f"it has {depth} blocks"
             )
-            raise CheckpointError(f"{source}: `layers` is {layers}", help=help)
+            raise CheckpointError(f"`layers` is {layers}", help=help)
         norm = sizes.final_norm if layers == depth else "none"
         sizes = TowerSizes(**{**asdict(sizes), "depth": layers, "final_norm": norm})
     with torch.device("meta"):

@@ -13,8 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ofasys_lite import GeneralistModel, Task, fit
+from ofasys_lite.adapters.image_efficientnet import EfficientNetLite
 from ofasys_lite.adapters.image_tower import TowerAdapter
+from ofasys_lite.commands.train import main as train_command
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.interop.image_networks import house_names
 
 TOWERS = Path(__file__).parents[1] / "fixtures" / "vision_tower"
 FROZEN = [{"match": "adapters.image.tower.*", "train": False}]
@@ -79,6 +83,20 @@ def test_pictures_and_clips_share_what_they_begin_with(tmp_path: Path) -> None:
         assert model("moves", clip=noise(2, 16, 16)).text in ("yes", "no")
 
 
+def test_an_efficientnet_needs_neither_its_file_nor_timm_once_it_is_trained(tmp_path: Path) -> None:
+    network = EfficientNetLite(0)
+    names = dict(house_names(network, theirs=True))
+    state = {f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": x for key, x in network.state_dict().items()}
+    torch.save(state, tmp_path / "lite0.pth")
+    start = {"image": f"{tmp_path / 'lite0.pth'}?stages=2"}
+    model = fit(small(), [pictures()], start=start, folder=tmp_path / "run", **OPTIONS)
+    (tmp_path / "lite0.pth").unlink()
+    again = GeneralistModel.from_pretrained(str(tmp_path / "run"), device="cpu")
+    picture = Image.fromarray(noise(16, 24))
+    assert again("colour", img=picture).score == pytest.approx(model("colour", img=picture).score, abs=1e-6)
+    assert again.generalist.network.specs["image"].path.endswith("EfficientNetAdapter")
+
+
 def test_how_pictures_come_may_be_chosen_and_what_the_weights_say_may_not(tmp_path: Path) -> None:
     chosen = small(size=16, crop=None)
     model = fit(chosen, [pictures()], start={"image": TOWERS / "clip"}, folder=tmp_path / "run", **OPTIONS)
@@ -100,3 +118,30 @@ def test_a_run_goes_on_without_the_folder(tmp_path: Path) -> None:
     model = fit(small(), [pictures()], start=start, folder=tmp_path / "run", resume=True, **longer)
     assert image_adapter(model).tower.sizes.width == 24
     assert before
+
+
+def test_the_command_takes_a_source_with_its_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(TOWERS / "clip", tmp_path / "clip")
+    (tmp_path / "clip" / "README.md").write_text("---\nlicense: mit\n---\n")
+    for name in ("red", "blue"):
+        Image.new("RGB", (20, 16), name).save(f"{name}.png")
+    lines = "\n".join(f"{name}.png,{name}" for name in ("red", "blue") * 12)
+    (tmp_path / "rows.csv").write_text(f"img,label\n{lines}\n")
+    words = [
+        *("name=x", "steps=1", "model=tiny", "evaluate=false"),
+        *("trainer.workers=0", "trainer.samples_per_step=4", "data.pieces=320"),
+        "+tasks.mine.instruction=[IMAGE:img] which colour? -> [TEXT:label,closed_set]",
+        "+tasks.mine.data.train=rows.csv",
+    ]
+    train_command([*words, "start.image=clip?layers=1", "modalities.IMAGE.size=16", "modalities.IMAGE.crop=null"])
+    told = " ".join("".join(capfd.readouterr()).split())
+    assert "IMAGE begins with CLIP (clip?layers=1)" in told
+    assert "licence: mit" in told
+    model = Generalist.from_pretrained("runs/x", "cpu")
+    assert len(model.network.adapters["image"].tower.blocks) == 1  # type: ignore[union-attr, arg-type]
+    assert model.modalities["IMAGE"].settings["size"] == 16
+    with pytest.raises(CheckpointError, match=r"(?s)start\.image=clip\?layers=3: `layers` is 3.*it has 2 blocks"):
+        train_command([*words[1:], "name=y", "start.image=clip?layers=3"])
