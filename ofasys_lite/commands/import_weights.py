@@ -25,7 +25,10 @@ def main(arguments: Sequence[str]) -> int:
     if given.check is not None:
         _check(imported, given.source, given.check)
     place = imported.generalist.save_pretrained(given.to / "export", overwrite=given.overwrite)
-    print(f"written to {place}; use it: ofasys-lite predict {given.to} '[TEXT:src] -> [TEXT:tgt]' ...")
+    use = f"use it: ofasys-lite predict {given.to} '[TEXT:src] -> [TEXT:tgt]' ..."
+    if not imported.generalist.network.config.decoder_layers:
+        use = f"it writes nothing; a training gives it a decoder: ofasys-lite train start.text={given.source} ..."
+    print(f"written to {place}; {use}")
     return 0
 
 

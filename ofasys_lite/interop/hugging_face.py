@@ -1,5 +1,7 @@
 """Encoder-decoders of text in Hugging Face's format: BART, mBART, Marian, T5. transformers itself is not needed.
 
+Encoders alone are read by interop/encoders.py.
+
 BART, arXiv 1910.13461; mBART, arXiv 2001.08210; Marian, arXiv 1804.00344; T5, arXiv 1910.10683.
 """
 
@@ -12,11 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.interop.encoders import ENCODERS, import_encoder
 from ofasys_lite.interop.giving import Naming
 from ofasys_lite.interop.hugging_face_folder import ACTIVATIONS, Said, folder_weights
 from ofasys_lite.interop.imported import Imported, empty_network, finished, text_spec
 from ofasys_lite.interop.taking import Taking
-from ofasys_lite.interop.text_models import text_model_in
+from ofasys_lite.interop.text_models import check_text_model, text_model_in
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
@@ -24,7 +27,7 @@ from ofasys_lite.preprocess.foreign_vocabulary import ForeignVocabulary, load_vo
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 #: `model_type` of config.json -> what messages call it.
-HOUSES = {"bart": "BART", "mbart": "mBART", "marian": "Marian", "t5": "T5"}
+HOUSES = {"bart": "BART", "mbart": "mBART", "marian": "Marian", "t5": "T5", **ENCODERS}
 GATED = {"gated-gelu": "geglu", "gated-relu": "reglu", "gated-silu": "swiglu", "relu": "relu", "gelu": "gelu"}
 #: Key of config.json of a folder that `ofasys-lite export` wrote; our vocabulary lies beside it.
 EXPORTED = "exported_by"
@@ -39,6 +42,8 @@ def import_hugging_face(folder: Path, config: Mapping[str, Any], tokenizer: Path
             choice covers.
     """
     kind = str(config["model_type"])
+    if kind in ENCODERS:
+        return import_encoder(folder, config, tokenizer)
     house = HOUSES[kind]
     weights = folder_weights(folder)
     tensors = {name.removeprefix("model."): tensor for name, tensor in weights.tensors.items()}
@@ -196,6 +201,7 @@ def _vocabulary(said: Said, rows: int, folder: Path, tokenizer: Path | None) -> 
     if not all(0 <= id < rows for id in special):
         raise CheckpointError(f"{said.path}: special ids {sorted(special)} of {rows} rows", help="nothing was written")
     kind, model = text_model_in(tokenizer or folder, named=tokenizer is not None)
+    check_text_model(kind, model, rows, tokenizer or folder)
     behind = [id for id in special if id >= rows // 2]
     house = {
         "house": HOUSES[said.values["model_type"]],

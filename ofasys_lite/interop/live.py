@@ -28,6 +28,8 @@ _WRITTEN = 10
 def compare_live(imported: Imported, folder: Path) -> list[Difference]:
     """Differences on four drawn rows, as one pack and one by one, and whether greedy output is the same."""
     transformers = needed("transformers", f"the comparison with {imported.house}", "hf", kind=CheckpointError)
+    if not imported.generalist.network.config.decoder_layers:
+        return list(_encoder(imported, transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()))
     theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
     vocabulary = imported.generalist.vocabulary
     rng = torch.Generator().manual_seed(0)
@@ -46,6 +48,24 @@ def compare_live(imported: Imported, folder: Path) -> list[Difference]:
     found += _states(imported, [[each] for each in examples], wanted, "one by one")
     found += _greedy(imported, theirs, examples, rows)
     return found
+
+
+@torch.no_grad()
+def _encoder(imported: Imported, theirs: Any) -> Iterator[Difference]:
+    """Of an encoder alone the states of drawn rows, as one pack and one by one."""
+    network, vocabulary = imported.generalist.network, imported.generalist.vocabulary
+    rng = torch.Generator().manual_seed(0)
+    low, high = vocabulary.text_low, vocabulary.text_high
+    rows = [torch.randint(low, high, (length,), generator=rng).tolist() for length, _ in _LENGTHS]
+    wanted = [theirs(input_ids=torch.tensor([row])).last_hidden_state[0] for row in rows]
+    examples = [Example("live", str(i), (Side((Piece.of_ids(row),)),), ()) for i, row in enumerate(rows)]
+    for how, packs in (("packed", [examples]), ("one by one", [[each] for each in examples])):
+        own = list[Tensor]()
+        for pack in packs:
+            batch = to_device(collate(pack), torch.device("cpu"))
+            own += network.encode(batch.source).split_with_sizes(list(batch.source.lengths))
+        most = max(float((a - b).abs().max()) for a, b in zip(own, wanted, strict=True))
+        yield Difference(f"encoder states, {how}", most, LIMIT, f"{len(rows)} rows")
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from ofasys_lite.errors import CardError, OfasysError, raise_all
 from ofasys_lite.layout.examples import ExampleMaker
 from ofasys_lite.layout.objectives import objective_of
 from ofasys_lite.layout.scan import Progress, Scan, pieces
+from ofasys_lite.layout.written_back import notes_of, refuse_lossy
 from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, adapter_suffix, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.decoding import uneven
@@ -187,10 +188,12 @@ def make_ready(
         vocabulary = Vocabulary(model, settings.bins, tuple(declared))
     else:
         vocabulary = vocabulary.extended(declared)
+    refuse_lossy(plans, modalities, vocabulary)
     tasks = []
     for card, plan, source, note, scan in zip(cards, plans, sources, notes, scans, strict=True):
         folder = source["train"].base or None
         maker = makers_for(plan, card, modalities, vocabulary, settings, folder, scan.counts)
+        note = (*note, *notes_of(plan, maker, source["train"], vocabulary))
         tasks.append(ReadyTask(card, plan, source, maker, note))
     adapters = adapters_of(plans, modalities, settings)
     words = vocabulary.words_of_names()

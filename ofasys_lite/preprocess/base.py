@@ -335,6 +335,11 @@ class Preprocess:
         return ()
 
     @classmethod
+    def spells(cls, options: Options) -> bool:
+        """Whether a value that is written without a closed set is spelt in pieces of text."""
+        return cls.text
+
+    @classmethod
     def rows_of_slot(cls, options: Options) -> tuple[str, ...]:
         """Names of vocabulary rows that a slot needs whatever its values are."""
         return ()

@@ -132,6 +132,11 @@ class BoxPreprocess(Preprocess):
                     bins[high] = bins[low] + 1
         return Piece.of_ids(self.vocabulary.box_low + bin for bin in bins)
 
+    @classmethod
+    def spells(cls, options: Options) -> bool:
+        """True of boxes that are written as text."""
+        return _as_text(options)
+
     def constraint(self, options: Options, known: RowContext) -> Constraint:
         """Four bins of a box that has an area; or any text of its length."""
         if _as_text(options):

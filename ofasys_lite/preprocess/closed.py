@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from ofasys_lite.errors import DataError, did_you_mean
@@ -54,4 +54,16 @@ def _table(vocabulary: Vocabulary, values: tuple[str, ...]) -> MappingProxyType[
     if None not in rows:
         return MappingProxyType({v: (r,) for v, r in zip(values, rows, strict=True) if r is not None})
     close = vocabulary.control("close")
-    return MappingProxyType({value: (*vocabulary.encode(value), close) for value in values})
+    table = {value: (*vocabulary.encode(value), close) for value in values}
+    _told_apart(table)
+    return MappingProxyType(table)
+
+
+def _told_apart(table: Mapping[str, tuple[int, ...]]) -> None:
+    """DataError if two values are spelt alike, as pieces that lose case spell `Red` and `red`."""
+    seen: dict[tuple[int, ...], str] = {}
+    for value, ids in table.items():
+        if ids in seen:
+            help = "the text model tells them not apart; write them otherwise, or make the set smaller"
+            raise DataError(f"`{seen[ids]}` and `{value}` of the closed set are written alike", help=help)
+        seen[ids] = value

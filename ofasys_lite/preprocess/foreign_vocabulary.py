@@ -36,6 +36,8 @@ class ForeignVocabulary(Vocabulary):
         grown: Whether rows were appended.
     """
 
+    exact = False
+
     def __init__(
         self, house: Mapping[str, Any], model: bytes = b"", declared: Sequence[str] = (), grown: bool = False
     ) -> None:
@@ -65,6 +67,17 @@ class ForeignVocabulary(Vocabulary):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         ForeignVocabulary.__init__(self, state["house"], state["model"], state["declared"], state["grown"])
+
+    @functools.cached_property
+    def loses(self) -> str:  # type: ignore[override]
+        """What word pieces lose of a text: case, where they are in lower case, and how marks are spaced."""
+        if self.house["kind"] != "tokenizers":
+            return ""
+        content = json.loads(self.model)
+        if content["model"].get("type") != "WordPiece":
+            return ""
+        lower = (content.get("normalizer") or {}).get("lowercase", False)
+        return f"{'case, accents and ' if lower else ''}the spaces around marks"
 
     @property
     def box_low(self) -> int:
@@ -217,6 +230,9 @@ class _TextModel:
             else:
                 tokenizers = needed("tokenizers", "the text model of these weights", "hf", kind=CheckpointError)
                 self._model = tokenizers.Tokenizer.from_str(model.decode("utf-8"))
+                # some files ask for texts of one length
+                self._model.no_padding()
+                self._model.no_truncation()
         except CheckpointError:
             raise
         except Exception as error:  # tokenizers raises Exception itself

@@ -69,6 +69,10 @@ class Vocabulary:
 
     #: Nothing: sequences are opened and closed by the plan.
     around: Around = ((), ())
+    #: What a text has no more once it was cut into pieces, in words; empty: nothing, or not known to lose anything.
+    loses: str = ""
+    #: Whether decode(encode(x)) = x for every string.
+    exact = True
     text_low: int
     text_high: int
 

@@ -1,0 +1,60 @@
+"""`start.text=FOLDER`: an encoder-decoder of text, or an encoder, becomes the body of a run, with its vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ofasys_lite.errors import CheckpointError
+from ofasys_lite.generalist.parts import Body
+from ofasys_lite.interop.hugging_face import HOUSES
+from ofasys_lite.interop.hugging_face_folder import licence_of, read_config
+from ofasys_lite.interop.importing import import_model
+from ofasys_lite.preprocess.base import TOKEN_ADAPTER
+
+#: Names of a network that an encoder alone does not fill.
+_DECODER = ("body.decoder",)
+
+
+def text_part(source: str) -> Body:
+    """The model in a folder of Hugging Face (`interop/hugging_face.py`, `interop/encoders.py`).
+
+    Its sizes are those of the run; of an encoder alone the decoder begins fresh, with as many layers as the preset has.
+
+    Raises:
+        CheckpointError: There is no such folder, it is of another house, lacks its text model, or does not fit.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        what = "a file, and a folder is read here" if folder.exists() else "no such folder; nothing is fetched here"
+        raise CheckpointError(
+            f"{source}: {what}",
+            help="a folder of save_pretrained (config.json, weights, text model) of "
+            f"{', '.join(dict.fromkeys(HOUSES.values()))}; where there is a network: "
+            f"hf download {source if source.count('/') == 1 else 'NAME'} --local-dir FOLDER",
+        )
+    read_config(folder)
+    imported = import_model(folder)
+    network, vocabulary = imported.generalist.network, imported.generalist.vocabulary
+    if vocabulary.model == b"":
+        raise CheckpointError(
+            f"{source} holds no text model, and without it its ids mean nothing",
+            help="copy it beside the weights: tokenizer.json, spiece.model, or vocab.json and merges.txt, or vocab.txt",
+        )
+    alone = not network.config.decoder_layers
+    notes = []
+    if network.config.places:
+        notes.append(f"neighbouring words and texts of a line are read up to {network.config.places} tokens together")
+    return Body(
+        house=imported.house,
+        source=source,
+        config=network.config,
+        free=("dropout", *(("decoder_layers",) if alone else ())),
+        settings=network.specs[TOKEN_ADAPTER].settings,
+        vocabulary=vocabulary,
+        state=network.plain_weights(),
+        origins=imported.origins,
+        left=imported.left,
+        fresh=_DECODER if alone else (),
+        licence=licence_of(folder),
+        notes=tuple(notes),
+    )
