@@ -59,17 +59,17 @@ class AudioAdapter(Adapter):
         frames_FM = part.arrays["frames"]
         device, dtype = frames_FM.device, self.first.weight.dtype
         starts, total = _layout(lengths)
-        places_F = moved(_ranges(starts, lengths), device)
+        places_F = moved(ranges(starts, lengths), device)
         x_FM = torch.zeros(total, self.mels, dtype=dtype, device=device)
         x_FM = x_FM.index_copy(0, places_F, frames_FM.to(dtype))
         halves = [-(-n // 2) for n in lengths]
         inside = torch.zeros(total // 2, dtype=torch.bool)
-        inside[_ranges([s // 2 for s in starts], halves)] = True
+        inside[ranges([s // 2 for s in starts], halves)] = True
         x_CF = F.gelu(self.first(x_FM.T[None]))[0]
         # what the bias made of the frames between is put back to zero: every sound ends in zeros, as if alone
         x_CF = x_CF * moved(inside, device).to(x_CF.dtype)
         x_CF = F.gelu(self.second(x_CF[None]))[0]
-        rows_P = moved(_ranges([s // 4 for s in starts], part.counts), device)
+        rows_P = moved(ranges([s // 4 for s in starts], part.counts), device)
         x_PD: Tensor = self.norm(self.project(x_CF.T[rows_P]))
         return x_PD
 
@@ -95,8 +95,8 @@ def _layout(lengths: Sequence[int]) -> tuple[list[int], int]:
     return starts, total
 
 
-def _ranges(starts: Sequence[int], lengths: Sequence[int]) -> Tensor:
-    """start, start + 1, ... for each start, its length many."""
+def ranges(starts: Sequence[int], lengths: Sequence[int]) -> Tensor:
+    """(sum of lengths,) start, start + 1, ... for each start, its length many; there is at least one."""
     sizes = torch.tensor(lengths)
     ends = sizes.cumsum(0)
     return torch.arange(int(ends[-1])) + (torch.tensor(starts) - ends + sizes).repeat_interleave(sizes)

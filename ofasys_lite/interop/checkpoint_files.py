@@ -22,8 +22,8 @@ from torch import Tensor
 from ofasys_lite.errors import CheckpointError
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
-#: Where fairseq, OFA and OFASys, and others keep the weights within a checkpoint.
-_WEIGHTS = ("model", "state_dict", "ema_model")
+#: Where fairseq, OFA and OFASys, Whisper's authors, and others keep the weights within a checkpoint.
+_WEIGHTS = ("model", "state_dict", "model_state_dict", "ema_model")
 _TRUNCATED = "copy it again: compare its size with the one at its source"
 
 
@@ -34,7 +34,7 @@ class Weights:
     Attributes:
         path: Where it was read.
         tensors: By name.
-        settings: What it says of the model, plain values; of fairseq its `args` or `cfg.model`.
+        settings: What it says of the model, plain values; of fairseq its `args` or `cfg.model`, of Whisper its `dims`.
         left: Names of what else it holds (the optimizer's state and the like).
     """
 
@@ -96,10 +96,10 @@ def _weights_in(path: Path, content: Any) -> Weights:
 
 
 def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What fairseq's `args` (older) or `cfg` says of the model."""
+    """What fairseq's `args` (older) or `cfg`, or Whisper's `dims` says of the model."""
     args, cfg = content.get("args"), content.get("cfg")
     model = cfg.get("model") if isinstance(cfg, Mapping) else None
-    for found in (model, args):
+    for found in (model, args, content.get("dims")):
         if isinstance(found, argparse.Namespace):
             return dict(vars(found))
         if isinstance(found, Mapping):

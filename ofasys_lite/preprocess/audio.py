@@ -160,7 +160,7 @@ class AudioPreprocess(Preprocess):
             DataError: No sound, broken, empty, not a number, too short for one frame, or too long.
         """
         drawn = known.rng if known.train else None
-        frames = _frames(value, options, self.settings, self.context.folder, drawn)
+        frames = self.frames_of(value, options, self.settings, self.context.folder, drawn)
         masks = option(options, "specaugment", option(options, "use_mask", self.settings.get("specaugment", True)))
         if drawn is not None and masks:
             frames = specaugment(frames, drawn)
@@ -168,17 +168,64 @@ class AudioPreprocess(Preprocess):
         return Piece(self.context.adapter, positions, {"frames": frames.astype(np.float16)})
 
     @classmethod
+    def wanted(cls, options: Options, settings: Mapping[str, Any]) -> FrameSettings:
+        """How its frames are cut and measured."""
+        return wanted_frames(settings, options)
+
+    @classmethod
+    def measured(cls, signal: Floats, wanted: FrameSettings, settings: Mapping[str, Any], most: int | None) -> Floats:
+        """(F, M) normalised frames of a signal (n,) at the wanted rate, the first `most` of them."""
+        return normalised(log_mel(signal, wanted)[:most])
+
+    @classmethod
+    def frames_of(
+        cls,
+        value: Any,
+        options: Options,
+        settings: Mapping[str, Any],
+        folder: str | None,
+        rng: np.random.Generator | None,
+    ) -> Floats:
+        """(F, M) normalised frames of a sound, its speed drawn where `rng` is given."""
+        wanted = cls.wanted(options, settings)
+        signal = resampled_signal(value, options, settings, folder, rng)
+        long_enough(wanted.frames(len(signal)), len(signal), options, wanted)
+        most = option(options, "max_length")
+        return cls.measured(signal, wanted, settings, most if isinstance(most, int) else None)
+
+    @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
         """Raises DataError if `value` can hold no sound, or a file's header is broken or says too long.
 
         Relative paths are looked up in `settings["folder"]`, and passed over if that is not given.
         """
-        _header(value, options, settings)
+        cls._header(value, options, settings)
+
+    @classmethod
+    def _header(cls, value: Any, options: Options, settings: Mapping[str, Any]) -> tuple[int, int] | None:
+        """(samples, rate) by the header, None where that needs a folder, a network, a decoder; DataError: not fit."""
+        if elsewhere(value, settings) or hasattr(value, "get_all_samples"):
+            return None
+        source = locate(value, settings.get("folder"), "audio", BASE64_HEADS)
+        longest = limit_seconds(settings, options)
+        if source is None:
+            bare = option(options, "sample_rate")
+            array, rate = _given(value, bare if isinstance(bare, int) else None)
+            samples = max(array.shape, default=0)
+        else:
+            samples, rate = _header_of(source)
+        if not samples:
+            raise DataError("cannot read audio: it has no samples", help="leave the row out")
+        _not_too_long(samples / rate, longest)
+        wanted = cls.wanted(options, settings)
+        at_rate = round(samples * wanted.rate / rate)
+        long_enough(wanted.frames(at_rate), at_rate, options, wanted)
+        return samples, rate
 
     @classmethod
     def check_options(cls, options: Options, settings: Mapping[str, Any]) -> None:
         """Raises CardError for numbers of the card that cannot be."""
-        wanted_frames(settings, options)
+        cls.wanted(options, settings)
         limit_seconds(settings, options)
 
     @classmethod
@@ -186,11 +233,11 @@ class AudioPreprocess(Preprocess):
         cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ, whole: bool = False
     ) -> Look:
         """Whether it is resampled and cut; `whole` reads its samples and makes frames of them."""
-        found = _header(value, options, settings)
+        found = cls._header(value, options, settings)
         if found is None:
             return Look()
         samples, rate = found
-        wanted, most = wanted_frames(settings, options), option(options, "max_length")
+        wanted, most = cls.wanted(options, settings), option(options, "max_length")
         remarks = []
         if rate != wanted.rate:
             remarks.append((f"sample_rate={wanted.rate} resamples", f"{rate} Hz"))
@@ -198,12 +245,12 @@ class AudioPreprocess(Preprocess):
         if isinstance(most, int) and count > most:
             remarks.append((f"max_length={most} cuts", f"{count} frames"))
         if whole:
-            _frames(value, options, settings, settings.get("folder"), None)
+            cls.frames_of(value, options, settings, settings.get("folder"), None)
         return Look(work=samples, remarks=tuple(remarks))
 
     def rows_of(self, size: Size, options: Options) -> int:
         """Rows of a sound of that many samples at 16 kHz."""
-        wanted = wanted_frames(self.settings, options)
+        wanted = self.wanted(options, self.settings)
         frames = wanted.frames(round(size[0] * wanted.rate / 16_000))
         most = option(options, "max_length")
         return max(1, rows_of_frames(min(frames, most) if isinstance(most, int) else frames))
@@ -254,18 +301,6 @@ class AudioPreprocess(Preprocess):
         return file.getvalue()
 
 
-def _frames(
-    value: Any, options: Options, settings: Mapping[str, Any], folder: str | None, rng: np.random.Generator | None
-) -> Floats:
-    """(F, M) normalised frames of a sound, its speed drawn where `rng` is given."""
-    wanted = wanted_frames(settings, options)
-    signal = resampled_signal(value, options, settings, folder, rng)
-    frames = log_mel(signal, wanted)
-    long_enough(len(frames), len(signal), options, wanted)
-    most = option(options, "max_length")
-    return normalised(frames[: most if isinstance(most, int) else None])
-
-
 def resampled_signal(
     value: Any, options: Options, settings: Mapping[str, Any], folder: str | None, rng: np.random.Generator | None
 ) -> Floats:
@@ -311,27 +346,6 @@ def _resampled(signal: Floats, rate: int, wanted: int, options: Options, rng: np
     import soxr  # type: ignore[import-untyped]
 
     return np.asarray(soxr.resample(signal, played, wanted, quality="HQ"), dtype=np.float32)
-
-
-def _header(value: Any, options: Options, settings: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(samples, rate) by the header, None where that needs a folder, a network, a decoder; DataError: no fit sound."""
-    if elsewhere(value, settings) or hasattr(value, "get_all_samples"):
-        return None
-    source = locate(value, settings.get("folder"), "audio", BASE64_HEADS)
-    longest = limit_seconds(settings, options)
-    if source is None:
-        bare = option(options, "sample_rate")
-        array, rate = _given(value, bare if isinstance(bare, int) else None)
-        samples = max(array.shape, default=0)
-    else:
-        samples, rate = _header_of(source)
-    if not samples:
-        raise DataError("cannot read audio: it has no samples", help="leave the row out")
-    _not_too_long(samples / rate, longest)
-    wanted = wanted_frames(settings, options)
-    at_rate = round(samples * wanted.rate / rate)
-    long_enough(wanted.frames(at_rate), at_rate, options, wanted)
-    return samples, rate
 
 
 def _header_of(source: Source) -> tuple[int, int]:
