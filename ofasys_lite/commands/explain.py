@@ -106,6 +106,7 @@ def model_sizes(names: Sequence[str] = ()) -> dict[str, ModelSize]:
             kv_heads=values.get("kv_heads") or 0,
             ffn=values.get("ffn") or 0,
             gated=values.get("mlp") == "swiglu",
+            prefix=values.get("source") == "prefix",
         )
     return dict(sorted(found.items(), key=lambda pair: (pair[1].width, pair[1].encoder_layers, pair[0])))
 

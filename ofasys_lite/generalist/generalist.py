@@ -14,7 +14,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import preprocess_class
 from ofasys_lite.data.codec_facts import named_codec
 from ofasys_lite.data.contents import Contents
-from ofasys_lite.errors import CheckpointError, OfasysError, did_you_mean
+from ofasys_lite.errors import CardError, CheckpointError, OfasysError, did_you_mean
 from ofasys_lite.generalist.calls import learned_line
 from ofasys_lite.generalist.export import Export, load, save, save_weights
 from ofasys_lite.generalist.network import AdapterSpec, Network
@@ -25,6 +25,7 @@ from ofasys_lite.model import ModelConfig, pick_precision
 from ofasys_lite.plan import Plan, SlotSegment, build_plan, freeze
 from ofasys_lite.plan.codecs import adapter_facts, codec_of, codec_slots, with_codecs
 from ofasys_lite.plan.language import ALIGN_ADAPTER, ROUNDS_ADAPTER
+from ofasys_lite.plan.prefixes import wrong_with_prefix
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.vocabulary import WORDS, Vocabulary
 
@@ -39,6 +40,14 @@ class Generalist(Export):
         self._makers: dict[str, ExampleMaker] = {}
         #: Of its predictions, `fp32` or `bf16`.
         self.precision = "fp32"
+        for name, entry in self.tasks.items():
+            wrong = self._unreadable(entry.plan)
+            if wrong is not None:
+                raise CardError(f"task {name}: {wrong[0]}", help=wrong[1])
+
+    def _unreadable(self, plan: Plan) -> tuple[str, str] | None:
+        """(message, help) of why this model cannot read or write as the line says; None where it can."""
+        return wrong_with_prefix(plan, self.modalities) if self.network.config.source == "prefix" else None
 
     @property
     def device(self) -> torch.device:
@@ -98,6 +107,9 @@ class Generalist(Export):
         if plan.cannot_train:
             raise OfasysError(f"this line cannot be used yet: {'; '.join(plan.cannot_train)}")
         plan = self._borrow_codecs(card, self._borrow_sets(plan))
+        wrong = self._unreadable(plan)
+        if wrong is not None:
+            raise CheckpointError(wrong[0], help=wrong[1])
         if plan.alignment is not None and ALIGN_ADAPTER not in self.network.adapters:
             help = "train it with such a task: [IMAGE:img] <-> a photo of [TEXT:cap]"
             raise CheckpointError("this model has learned no line with `<->`, and makes no vectors", help=help)

@@ -18,6 +18,7 @@ POSITIONS = ("rotary", "learned", "sinusoidal", "sinusoidal_t2t", "untied", "non
 WAVES = ("sinusoidal", "sinusoidal_t2t")
 RELATIVES = ("none", "log", "t5")
 ENTRIES = ("plain", "norm", "kinds")
+SOURCES = ("encoder", "prefix")
 LAYOUTS = ("interleaved", "blocks", "axial")
 _CHOICES = {
     "norm": NORMS,
@@ -27,6 +28,7 @@ _CHOICES = {
     "relative": RELATIVES,
     "entry": ENTRIES,
     "rotary_layout": LAYOUTS,
+    "source": SOURCES,
 }
 #: How, not what, a model computes: choices of a training, which belong to no export and may change on resume.
 SWITCHES = ("gradient_checkpointing", "compile_blocks")
@@ -40,6 +42,8 @@ class ModelConfig:
         width: Channels D of the residual stream.
         encoder_layers: Blocks that read the source; 0 makes a decoder-only model.
         decoder_layers: Blocks that write the target; 0 makes an encoder-only model.
+        source: Who reads the source: the `encoder`, or the decoder itself, in front of each target as one causal stream
+            (`prefix`, of a model without encoder).
         heads: Query heads H; each has width / heads channels.
         kv_heads: Key and value heads G, a divisor of `heads` (grouped queries, arXiv 2305.13245); None means `heads`.
         ffn: Channels inside the feed-forward layer; None means 4 x width for gelu and 8/3 x width (to 64) for swiglu.
@@ -52,6 +56,7 @@ class ModelConfig:
         mlp: `swiglu`, `gelu` (about 1.3 times faster on a CPU), or what weights of others need: `geglu` (with tanh),
             `reglu`, `gelu_tanh`, `relu`, `silu`.
         bias: Whether linear layers and LayerNorms have biases.
+        qkv_bias: Whether queries, keys and values have, where `bias` is false (Qwen2, arXiv 2407.10671).
         dropout: Probability with which what a sublayer adds is dropped in training.
         query_gain: Factor of queries beside 1 / sqrt(channels); T5 has sqrt(channels).
         positions: How rows know where they are: `rotary`; `learned` or `sinusoidal` rows added to what is embedded
@@ -83,6 +88,7 @@ class ModelConfig:
     width: int = 512
     encoder_layers: int = 6
     decoder_layers: int = 6
+    source: str = "encoder"
     heads: int = 8
     kv_heads: int | None = None
     ffn: int | None = None
@@ -93,6 +99,7 @@ class ModelConfig:
     sublayer_norms: bool = False
     mlp: str = "swiglu"
     bias: bool = False
+    qkv_bias: bool = False
     dropout: float = 0.0
     query_gain: float = 1.0
     positions: str = "rotary"
@@ -117,6 +124,7 @@ class ModelConfig:
         for name, allowed in _CHOICES.items():
             check_choice("model", name, getattr(self, name), allowed)
         self._check_places()
+        self._check_prefix()
         if not 0.0 <= self.dropout < 1.0:
             raise CardError(f"model: dropout is {self.dropout}", help="write a number from 0 to below 1")
         if self.norm_epsilon <= 0.0:
@@ -168,6 +176,24 @@ class ModelConfig:
             raise CardError(f"model: query_gain is {self.query_gain}", help="write a number above 0, often 1")
         if self.norm_place == "after" and self.sublayer_norms:
             raise CardError("model: sublayer_norms with norm_place `after`", help="they go with norm_place `before`")
+
+    def _check_prefix(self) -> None:
+        """A prefix is read by the decoder, and its rows turn as those behind it do."""
+        if self.source != "prefix":
+            return
+        if self.encoder_layers or not self.decoder_layers:
+            raise CardError(
+                f"model: source is `prefix`, with {self.encoder_layers} + {self.decoder_layers} layers",
+                help="the decoder reads a prefix: encoder_layers=0, decoder_layers above 0",
+            )
+        if self.positions not in ("rotary", "none") or self.relative != "none" or self.entry != "plain":
+            other = next(
+                f for f in ("positions", "relative", "entry") if getattr(self, f) not in ("rotary", "none", "plain")
+            )
+            raise CardError(
+                f"model: source is `prefix`, and {other} is `{getattr(self, other)}`",
+                help="a prefix goes with positions `rotary` or `none`, relative `none`, entry `plain`",
+            )
 
     def _fill_in(self) -> None:
         """Replaces what was left to the default by its value, so that a stored config says everything."""

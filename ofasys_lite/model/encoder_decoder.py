@@ -20,6 +20,7 @@ from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.few_rows import StepRotation, hooked, lay_out
 from ofasys_lite.model.kv_cache import DecodeCache
 from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, Source, Where, initialise, make_norm
+from ofasys_lite.model.prefix import Joint, Prefill, behind
 from ofasys_lite.model.rotary import rotary_table
 from ofasys_lite.model.standing import Biases, Places, Run, Runs, Standing
 
@@ -47,6 +48,8 @@ class EncoderDecoder(nn.Module):
         self.decoder_norm = _last_norm(config) if config.decoder_layers else None
         #: Whether blocks are told rotations only, as this package's own are.
         self.own = config.own
+        #: Whether the decoder reads the source in front of each target.
+        self.prefixed = config.source == "prefix"
         placed = not (config.positions == "rotary" and config.relative == "none" and config.entry == "plain")
         self.encoder_places = Places(config, config.encoder_layers, False) if placed and config.encoder_layers else None
         self.decoder_places = Places(config, config.decoder_layers, True) if placed and config.decoder_layers else None
@@ -57,7 +60,7 @@ class EncoderDecoder(nn.Module):
                 block.compile(dynamic=True)  # rows are other ones in each pack
 
     def encode(self, x_SD: Tensor, positions_S3: Tensor, lengths: Sequence[int], runs: Runs | None = None) -> Tensor:
-        """States (S, D) of all source rows, each seeing the whole of its own sequence.
+        """States (S, D) of all source rows, each seeing the whole of its own sequence; a prefix is left as it is.
 
         Args:
             x_SD: Embedded source rows, sequences end to end.
@@ -68,8 +71,9 @@ class EncoderDecoder(nn.Module):
         """
         self._check("source", x_SD, positions_S3, lengths)
         if self.encoder_norm is None:
-            if x_SD.shape[0]:
-                raise ShapeError("this model has no encoder and got source rows", help="set encoder_layers above 0")
+            if x_SD.shape[0] and not self.prefixed:
+                help = "set encoder_layers above 0, or have the decoder read it: source=prefix"
+                raise ShapeError("this model has no encoder and got source rows", help=help)
             return x_SD
         places = self.encoder_places
         where: Where = rotary_table(positions_S3, self.config) if self.own else self._where(positions_S3)
@@ -104,7 +108,7 @@ class EncoderDecoder(nn.Module):
         Args:
             x_TD: Embedded target rows, sequences end to end, the causal ones first.
             positions_T3: Time, row and column of each row.
-            states_SD: What `encode` gave; None in a decoder-only model.
+            states_SD: What `encode` gave; None in a decoder-only model that reads no prefix.
             lengths: Rows of each target sequence.
             cross_lengths: Per encoding, in order: its target rows (all its target sequences) and its source rows.
             causal_rows: Leading rows whose sequences are causal; None means all.
@@ -127,6 +131,15 @@ class EncoderDecoder(nn.Module):
             cross_lengths = cross_lengths or [(x_TD.shape[0], 0)]
         if source_positions_S3 is None:
             raise ShapeError("decode got source states without their positions")
+        if self.prefixed and len(states_SD):
+            if causal_rows not in (None, sum(lengths)):
+                help = "targets that are written all at once need an encoder: encoder_layers above 0"
+                raise ShapeError("a prefix is followed by targets whose rows see each other", help=help)
+            joint = Joint(lengths, cross_lengths)
+            positions_J3 = joint.positions(source_positions_S3, positions_T3)
+            joint_taps = {layer: joint.tap(tap) for layer, tap in (taps or {}).items()}
+            x_JD = joint.rows(states_SD, x_TD)
+            return joint.targets(self.decode(x_JD, positions_J3, lengths=joint.lengths, taps=joint_taps or None))
         source_lengths = [s for _, s in cross_lengths]
         where: Where
         if self.own:
@@ -176,6 +189,12 @@ class EncoderDecoder(nn.Module):
         blocks = lay_out(self.decoder, room) if self.own else None
         cache = DecodeCache(memories, source_lengths, rotation, blocks, room)
         cache.entries = [_entry(block) for block in self.decoder]
+        if self.prefixed and states_SD is not None and source_positions_S3 is not None and len(states_SD):
+            cache.expect(source_lengths, behind(source_positions_S3, source_lengths))
+            filling = Prefill(cache, source_lengths, self.backend)
+            where = self._where(source_positions_S3)
+            for layer, entry in enumerate(cache.entries):
+                states_SD = entry(states_SD, where, cache=filling, layer=layer)
         return cache
 
     def _memories(
@@ -214,7 +233,7 @@ class EncoderDecoder(nn.Module):
             self._check("live", x_BD, positions_B3, [1] * rows)
         if taps:
             self._check_taps(taps)
-        turned = cache.rotation(positions_B3)
+        turned = cache.rotation(cache.placed(positions_B3))
         rotation: Where = turned
         if self.decoder_places is not None:
             x_BD, standing = self.decoder_places.step(x_BD, cache.place)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ofasys_lite.errors import ShapeError
@@ -73,6 +74,42 @@ class DecodeCache:
         self._lines: dict[int, _Lines] = {}
         #: Per layer what is added to the scores of this step, by head and place (H, P); None where nothing is.
         self.biases: list[Tensor] | None = None
+        #: Of prefixes: rows of each source, the position behind each, places before the shorter ones.
+        self._prefix: tuple[int, ...] = ()
+        self._behind_N: Tensor | None = None
+        self._behind_B1: Tensor | None = None
+        self._gaps: _Gaps | None = None
+
+    def expect(self, lengths: Sequence[int], behind_N: Tensor) -> None:
+        """Prefixes of that many rows are about to be filled in, one a source, all ending at one place.
+
+        Args:
+            behind_N: The position behind each.
+        """
+        longest = max(lengths)
+        self._prefix, self._behind_N = tuple(lengths), behind_N
+        self._places, self.lengths = longest, list(lengths)
+        self._first += longest
+        if min(lengths) < longest:
+            self._gaps = _Gaps(lengths, behind_N.device)
+
+    def fill(self, layer: int, k_SGC: Tensor, v_SGC: Tensor) -> None:
+        """Puts keys and values of all prefixes, end to end."""
+        longest, count = self._places, len(self._prefix)
+        rows = [torch.arange(n) + (place + 1) * longest - n for place, n in enumerate(self._prefix)]
+        index_S = moved(torch.cat(rows), k_SGC.device)
+        for buffer, x_SGC in zip(self._room(layer, k_SGC, longest), (k_SGC, v_SGC), strict=True):
+            flat = x_SGC.new_zeros(count * longest, *x_SGC.shape[1:]).index_copy(0, index_S, x_SGC)
+            buffer[:, :, :longest, 0] = flat.unflatten(0, (count, longest)).transpose(1, 2)  # type: ignore[no-untyped-call]
+
+    def placed(self, positions_B3: Tensor) -> Tensor:
+        """(B, 3) positions of live rows behind those of their prefixes."""
+        if self._behind_N is None:
+            return positions_B3
+        if self._behind_B1 is None:
+            index_B = moved(torch.tensor(self.source_B, dtype=torch.long), self._behind_N.device)
+            self._behind_B1 = self._behind_N.index_select(0, index_B).unsqueeze(1)
+        return positions_B3 + self._behind_B1
 
     @property
     def place(self) -> int:
@@ -115,8 +152,9 @@ class DecodeCache:
         """Prepares the next place of every row, once for all layers of a step."""
         beams, places = self._layout.beams, self._places + 1
         self._alone = beams == 1 and self._layout.whole
+        gap_NP = None if self._gaps is None else self._gaps.before(self._layout, places)
         if beams == 1:  # every history lies in the one slot there is
-            self._mask = None
+            self._mask = None if gap_NP is None else gap_NP.unsqueeze(1)
             return
         history_BP = self._history(device, places)
         history_BP[:, self._places] = self._layout.slots_of_rows(device)
@@ -124,6 +162,8 @@ class DecodeCache:
         hidden_BPJ = history_BP[:, :places].unsqueeze(2) != slots_J
         mask_BX = torch.zeros(hidden_BPJ.shape, device=device).masked_fill_(hidden_BPJ, float("-inf")).flatten(1)
         self._mask = self._layout.grid(mask_BX)
+        if gap_NP is not None:
+            self._mask = self._mask + gap_NP.repeat_interleave(beams, 1).unsqueeze(1)
 
     def write(self, layer: int, k_BGC: Tensor, v_BGC: Tensor) -> None:
         """Puts one new key and value per row at the place that `begin` prepared."""
@@ -152,7 +192,7 @@ class DecodeCache:
         if self._alone:
             lines = self._lines[layer]
             keys, values = lines.keys_XPC.narrow(1, 0, places), lines.values_XPC.narrow(1, 0, places)
-            added = None
+            added = None if self._mask is None else self._mask[:, None]
             if self.biases is not None:
                 added = self.biases[layer].view(groups, 1, -1, places).repeat(count, 1, 1, 1)
             return attend_grid(q_BHC.reshape(len(keys), -1, channels), keys, values, added).view(q_BHC.shape)
@@ -208,7 +248,7 @@ class DecodeCache:
         order = list(old.sources[: len(order)])
         for place, source in zip(into, tail, strict=True):
             order[place] = source
-        self.source_B, self._cross = sources, None
+        self.source_B, self._cross, self._behind_B1 = sources, None, None
         self._lines.clear()
         beams = max(old.beams, max((sources.count(s) for s in live), default=1))
         self._layout = _Layout(sources, order, beams)
@@ -268,6 +308,27 @@ class _Lines:
         self.room = buffers[0].shape[2]
         self.keys_NGPC, self.values_NGPC = (x[:rows].squeeze(3) for x in buffers)
         self.keys_XPC, self.values_XPC = self.keys_NGPC.flatten(0, 1), self.values_NGPC.flatten(0, 1)
+
+
+class _Gaps:
+    """Places before the shorter ones of several prefixes, which end at one place and are hidden from their rows.
+
+    Args:
+        lengths: Rows of each source's prefix.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        hidden_NP = torch.arange(max(lengths)) < max(lengths) - torch.tensor(list(lengths)).unsqueeze(1)
+        self._all_NP = moved(torch.zeros(hidden_NP.shape).masked_fill_(hidden_NP, float("-inf")), device)
+        self._layout: _Layout | None = None
+        self._own_NP = self._all_NP
+
+    def before(self, layout: _Layout, places: int) -> Tensor:
+        """(N, P) minus infinity at gaps, 0 elsewhere, of the physical sources."""
+        if layout is not self._layout:
+            index_N = moved(torch.tensor(layout.sources, dtype=torch.long), self._all_NP.device)
+            self._own_NP, self._layout = self._all_NP.index_select(0, index_N), layout
+        return F.pad(self._own_NP, (0, places - self._own_NP.shape[1]))
 
 
 class _Layout:

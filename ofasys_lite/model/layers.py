@@ -175,7 +175,9 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads, self.groups, self.channels = config.heads, config.kv_groups, config.head_width
         self.gain = config.query_gain
-        self.qkv = make_linear(config.width, (self.heads + 2 * self.groups) * self.channels, config.bias)
+        self.qkv = make_linear(
+            config.width, (self.heads + 2 * self.groups) * self.channels, config.bias or config.qkv_bias
+        )
         self.out = make_out(config)
         self.q_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
         self.k_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
@@ -217,8 +219,8 @@ class CrossAttention(nn.Module):
         self.heads, self.groups, self.channels = config.heads, config.kv_groups, config.head_width
         self.gain = config.query_gain
         self.rotary = config.cross_rotary
-        self.q = make_linear(config.width, self.heads * self.channels, config.bias)
-        self.kv = make_linear(config.width, 2 * self.groups * self.channels, config.bias)
+        self.q = make_linear(config.width, self.heads * self.channels, config.bias or config.qkv_bias)
+        self.kv = make_linear(config.width, 2 * self.groups * self.channels, config.bias or config.qkv_bias)
         self.out = make_out(config)
         self.q_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None
         self.k_norm = HeadNorm(self.channels, eps=config.norm_epsilon) if config.qk_norm else None

@@ -66,7 +66,7 @@ def probe_speed(
 
     few = products(64, torch.float32)
     # forward and backward a row of a block costs about so many operations
-    row = body_work(replace(config, encoder_layers=1, decoder_layers=0), [1], [], []).flops
+    row = body_work(replace(config, encoder_layers=1, decoder_layers=0, source="encoder"), [1], [], []).flops
     count = max(64, min(max(rows, 64), int(0.5 * _SECONDS / 2 * few / row)))
     length = max(1, min(length, count))
     fp32 = products(count, torch.float32)

@@ -63,7 +63,8 @@ def flops(
     total = 0
     for source, target in zip(source_lengths, target_lengths, strict=True):
         total += config.encoder_layers * (2 * source * own + 4 * source * source * width)
-        layer = 2 * target * own + 2 * target * target * width
+        rows = source + target if config.source == "prefix" else target
+        layer = 2 * rows * own + 2 * rows * rows * width
         if cross:
             layer += 4 * target * width * width + 4 * source * width * keys + 4 * source * target * width
         total += config.decoder_layers * layer + 2 * target * width * vocabulary
@@ -84,6 +85,8 @@ def body_work(
         targets: Rows of each target sequence.
         cross: (target rows, source rows) per encoding.
     """
+    if config.source == "prefix":
+        sources, targets = (), _joint(targets, cross)
     read, written, pairs = sum(sources), sum(targets), sum(t * s for t, s in cross)
     forward = flops(config, sources, [0] * len(sources), 0) + flops(config, [0] * len(targets), targets, 0)
     if config.encoder_layers:
@@ -107,6 +110,16 @@ def body_work(
     kept = config.encoder_layers * encoder + config.decoder_layers * decoder + norm * (read + written)
     stream = (2 * config.encoder_layers + 1) * read + (3 * config.decoder_layers + 1) * written
     return Work(3.0 * forward, float(kept), float(wide * stream))
+
+
+def _joint(targets: Sequence[int], cross: Sequence[tuple[int, int]]) -> list[int]:
+    """Rows of each target and the source before it."""
+    found, rest = list[int](), list(targets)
+    for written, source in cross:
+        while written > 0 and rest:
+            found.append(source + rest[0])
+            written -= rest.pop(0)
+    return found
 
 
 def parameters(config: ModelConfig) -> int:
