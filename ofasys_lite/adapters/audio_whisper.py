@@ -79,7 +79,7 @@ class WhisperEncoder(nn.Module):
 class WhisperAdapter(Adapter):
     """Whisper's encoder, its states joined where asked, projected to the width, and a LayerNorm.
 
-    Settings: `whisper`, a mapping: `mels`, `places`, `padded`, `join` as the preprocess has them, and `width` (384),
+    Settings: `padded`, `join`, and `whisper`, a mapping: `mels` and `places` as the preprocess has them, `width` (384),
     `layers` (4), `heads` (6), `ffn` (4 x width), `mlp` (gelu).
 
     Raises:

@@ -139,6 +139,7 @@ def _part(found: _Found) -> Part:
         origins={name: Origin(*origin) for name, origin in taking.origins.items() if name not in silent},
         left=dict.fromkeys(taking.left(), "the decoder is not read"),
         fresh=("project.", "norm."),
+        free=("max_seconds",),
         licence=found.licence,
     )
 

@@ -22,12 +22,13 @@ def wrong_with_prefix(plan: Plan, modalities: Mapping[str, ModalityCard]) -> tup
                     return f"{told}, and this model reads its source as a prefix", _HELP
         for side in template.written:
             for slot in walk(side):
-                if slot.learned and _together(slot, modalities[slot.modality]):
-                    told = f"`{slot.column}` is written all at once, its rows seeing each other"
+                if slot.learned and _by_writer(slot, modalities[slot.modality]):
+                    told = f"`{slot.column}` is written by a writer of its own, which reads states of an encoder"
                     return f"{told}, and this model reads its source as a prefix", _HELP
     return None
 
 
-def _together(slot: SlotSegment, modality: ModalityCard) -> bool:
-    own = modality.objectives
-    return written_together(slot.options) or any(loss.name in own and own[loss.name].together for loss in slot.losses)
+def _by_writer(slot: SlotSegment, modality: ModalityCard) -> bool:
+    """Whether its rows see each other, or are no ids and no codes."""
+    own = [modality.objectives[loss.name] for loss in slot.losses if loss.name in modality.objectives]
+    return written_together(slot.options) or any(each.together or each.writer for each in own)

@@ -39,7 +39,7 @@ class WhisperFrames(FrameSettings):
 
 @dataclass(frozen=True, slots=True)
 class WhisperSettings:
-    """What of AUDIO's setting `whisper` both sides need.
+    """What of AUDIO's settings both sides need.
 
     Attributes:
         mels: Mel bands per frame, 80 or 128.
@@ -65,23 +65,23 @@ class WhisperSettings:
 
 
 def whisper_settings(settings: Mapping[str, Any]) -> WhisperSettings:
-    """The setting `whisper` of AUDIO, Whisper's own values where it is silent; CardError for what cannot be."""
+    """AUDIO's settings `whisper`, `padded` and `join`, defaults where they are silent; CardError: what cannot be."""
     own: Mapping[str, Any] = settings.get("whisper") or {}
-    padded = own.get("padded")
+    padded = settings.get("padded")
     if not isinstance(padded, (bool, type(None))):
-        raise CardError(f"setting `whisper.padded` is {padded!r}", help="write true or false; the default is false")
+        raise CardError(f"setting `padded` is {padded!r}", help="write true or false; the default is false")
     return WhisperSettings(
         mels=setting(own, "mels", 80, 8, 256),
         places=setting(own, "places", 1500, 2, 65_536),
         padded=bool(padded),
-        join=setting(own, "join", 1, 1, 64),
+        join=setting(settings, "join", 1, 1, 64),
     )
 
 
 class WhisperAudio(AudioPreprocess):
     """Sound for Whisper's encoder; the piece holds `frames` (F, M) float32.
 
-    Rows are half of the frames, 50 a second, or fewer where `whisper.join` joins neighbours. What is longer than the
+    Rows are half of the frames, 50 a second, or fewer where `join` joins neighbours. What is longer than the
     table of positions is refused; what a drawn `speed` makes longer is cut.
     """
 
@@ -133,7 +133,7 @@ class WhisperAudio(AudioPreprocess):
             )
         if own.padded and option(options, "max_length") is not None:
             help = "leave one of them out"
-            raise InstructionError("`max_length` cuts frames, and `whisper.padded` fills them up again", help=help)
+            raise InstructionError("`max_length` cuts frames, and `padded` fills them up again", help=help)
 
     def rows_of(self, size: Size, options: Options) -> int:
         """Rows of a sound of that many samples at 16 kHz."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,19 @@ import tiny_worlds as worlds
 import torch
 
 from ofasys_lite import GeneralistModel
+from ofasys_lite.decoding.automaton import compile
 from ofasys_lite.decoding.options import DecodeOptions
+from ofasys_lite.decoding.search import decode
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.generalist.network import NetworkSession
 from ofasys_lite.generalist.predicting import predict
 from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.pack import Target
+from ofasys_lite.plan.constraints import Free
+from ofasys_lite.preprocess.base import Piece
 
 SIZES = {"encoder_layers": 0, "decoder_layers": 2, "source": "prefix"}
 #: All that reads words, pictures, boxes, records and groups, and writes them from left to right; several targets.
@@ -94,23 +101,24 @@ def test_answers_do_not_depend_on_what_they_are_batched_with(random: Generalist,
 
 
 def test_what_is_written_greedily_is_what_a_whole_pass_finds_largest(random: Generalist) -> None:
-    model = random
-    row = seen(3, 9)[2]
-    (found,) = predict(model, [Request("both", row, "a")])
-    assert found is not None
-    example = model.maker("both", None).example({**row, **found.values}, "a", None, False)
-    batch = to_device(collate([example]), torch.device("cpu"))
-    model.network.eval()
-    with torch.no_grad():
-        states = model.network.decode(batch, model.network.encode(batch.source))
-        scores = model.network.text.scores(states).log_softmax(-1)
-    labels = torch.tensor(worlds.labels(batch))
-    close = int(labels[-1])
-    legal = torch.tensor(sorted({*range(model.vocabulary.text_low, model.vocabulary.text_high), close}))
-    chosen = legal[scores[torch.tensor(worlds.token_rows(batch))][:, legal].argmax(-1)]
-    free = labels != close  # which `max_length` forces
-    assert free.sum() >= 8
-    assert chosen[free].tolist() == labels[free].tolist()
+    network, vocabulary = random.network.eval(), random.vocabulary
+    read = [random.maker("both", None).source(row, row["id"]) for row in seen(5, 9)]
+    low, high, close = vocabulary.text_low, vocabulary.text_high, vocabulary.control("close")
+    automaton = compile(Free(low, high, 0, 7, close))
+    with torch.inference_mode():
+        batch = to_device(collate(read), torch.device("cpu"))
+        session = NetworkSession(network, batch.source, network.encode(batch.source), 8)
+        found = decode(session, [automaton] * len(read))
+        written = [[id for id in each.ids if id != close] for each in found]
+        targets = [(Target((Piece.of_ids([*ids, close]),)),) for ids in written]
+        batch = to_device(
+            collate([replace(e, targets=t) for e, t in zip(read, targets, strict=True)]), torch.device("cpu")
+        )
+        scores = network.text.scores(network.decode(batch, network.encode(batch.source)))[:, low:high]
+    for each, ids in zip(scores.split(list(batch.target.lengths)), written, strict=True):
+        assert ids
+        assert (each[: len(ids)].argmax(-1) + low).tolist() == ids
+    assert len({tuple(ids) for ids in written}) > 1
 
 
 def test_it_is_saved_loaded_and_used_with_lines_of_its_own(random: Generalist, tmp_path: Path) -> None:
@@ -128,7 +136,8 @@ def test_it_is_saved_loaded_and_used_with_lines_of_its_own(random: Generalist, t
     [
         ("[TEXT:text] <-> [TEXT:label]", "`<->` compares states of an encoder"),
         (worlds.LINES["speech"], "`loss=ctc` of `wav` learns states of an encoder"),
-        ("[TEXT:text] -> [TEXT:label,decode=mask_predict]", "`label` is written all at once"),
+        ("[TEXT:text] -> [AUDIO:wav,loss=frames]", "`wav` is written by a writer of its own"),
+        ("[TEXT:text] -> [TEXT:label,decode=mask_predict]", "`label` is written by a writer of its own"),
     ],
 )
 def test_a_line_that_needs_an_encoder_is_refused_before_training(tmp_path: Path, line: str, message: str) -> None:

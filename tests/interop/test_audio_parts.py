@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from audio_references import FIXTURES, signals, whisper, whisper_states
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.adapters.audio_whisper import WhisperAdapter
 from ofasys_lite.adapters.base import Shared
 from ofasys_lite.errors import CardError, CheckpointError, InstructionError
@@ -33,7 +36,7 @@ WHISPER = FIXTURES / "whisper"
 def adapter(part: Part, **more: Any) -> WhisperAdapter:
     """An adapter with the part's weights, what it lacks as drawn."""
     torch.manual_seed(0)
-    settings = {**part.settings, "whisper": {**part.settings["whisper"], **more}}
+    settings = {**part.settings, **more}
     made = WhisperAdapter(settings, Shared(D, nn.Embedding(4, D)))
     missing, further = made.load_state_dict(dict(part.state), strict=False)
     assert not further
@@ -42,7 +45,7 @@ def adapter(part: Part, **more: Any) -> WhisperAdapter:
 
 
 def pieces(part: Part, **more: Any) -> list[Piece]:
-    settings = {**part.settings, "whisper": {**part.settings["whisper"], **more}}
+    settings = {**part.settings, **more}
     preprocess = WhisperAudio(Context(settings, None, adapter="audio"))  # type: ignore[arg-type]
     return [preprocess.encode((signal, 16_000), (), READ) for signal in signals()]
 
@@ -257,10 +260,30 @@ def test_what_the_encoder_cannot_hear_is_refused_before_training() -> None:
         WhisperAudio.check_options((("sample_rate", 8000),), settings)
     with pytest.raises(CardError, match="setting `sample_rate` of AUDIO is 8000"):
         WhisperAudio.check_options((), {**settings, "sample_rate": 8000})
-    with pytest.raises(CardError, match=r"setting `whisper\.padded` is 'yes'"):
-        WhisperAudio.check_options((), {**settings, "whisper": {"padded": "yes"}})
-    padded = {**settings, "whisper": {**settings["whisper"], "padded": True}}
+    with pytest.raises(CardError, match="setting `padded` is 'yes'"):
+        WhisperAudio.check_options((), {**settings, "padded": "yes"})
+    padded = {**settings, "padded": True}
     with pytest.raises(InstructionError, match=r"fills them up again"):
         WhisperAudio.check_options((("max_length", 10),), padded)
     with pytest.raises(CardError, match="no head beside Whisper's encoder"):
         WhisperAdapter({**settings, "objectives": ["mae"]}, Shared(D, nn.Embedding(4, D)))
+
+
+@pytest.mark.slow
+def test_a_run_begins_with_whisper_learns_further_and_its_export_needs_nothing_else(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(WHISPER, tmp_path / "w"))
+    rng, line = np.random.default_rng(0), "[AUDIO:wav,loss=ctc(text,weight=0.3)] what is said? -> [TEXT:text]"
+    sounds = [rng.normal(0, 0.1, 9000 + 400 * i).astype(np.float32) for i in range(6)]
+    rows = [{"wav": {"array": s, "rate": 16_000}, "text": ("sun", "moon")[i % 2]} for i, s in enumerate(sounds)]
+    task = Task("speech", line, data={"train": rows, "valid": rows[:2], "test": rows[:2]})
+    model = GeneralistModel("tiny", width=32, encoder_layers=1, decoder_layers=1, heads=2, kv_heads=2, ffn=32)
+    said = {"folder": tmp_path / "run", "console": Console(file=io.StringIO()), "workers": 0, "pieces": 300}
+    fit(model, [task], steps=3, start={"audio": str(folder)}, precision="fp32", **said)
+    begun = audio_part(str(folder)).state["encoder.blocks.1.mlp.into.weight"]
+    own = model.generalist.network.adapters["audio"].encoder.blocks[1].mlp.into.weight
+    assert 0 < (own - begun).abs().max() < 0.1
+    shutil.rmtree(folder)
+    again = GeneralistModel.from_pretrained(tmp_path / "run", device="cpu")
+    assert again.generalist.network.specs["audio"].path.endswith("WhisperAdapter")
+    first, second = (m(line, wav=rows[0]["wav"], max_length=4).text for m in (model, again))
+    assert first == second
