@@ -23,8 +23,8 @@ from ofasys_lite.model import ModelConfig, make_linear, moved
 from ofasys_lite.model.borders import Parts
 from ofasys_lite.model.layers import EncoderBlock, initialise
 from ofasys_lite.model.standing import Standing
-from ofasys_lite.preprocess.audio_whisper import whisper_settings
 from ofasys_lite.preprocess.media import setting
+from ofasys_lite.preprocess.whisper_frames import whisper_settings
 
 
 class WhisperEncoder(nn.Module):

@@ -26,8 +26,8 @@ from ofasys_lite.interop.audio_parts import audio_part
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example, Side
 from ofasys_lite.layout.pack import Part as Pieces
-from ofasys_lite.preprocess.audio_whisper import WhisperAudio
 from ofasys_lite.preprocess.base import READ, Context, Piece, RowContext
+from ofasys_lite.preprocess.whisper_frames import WhisperAudio
 
 LIMIT, D = 1e-4, 12
 WHISPER = FIXTURES / "whisper"
