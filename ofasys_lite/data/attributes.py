@@ -31,13 +31,20 @@ def overrides(tool: type[Preprocess], name: str) -> bool:
 
 
 def wrong_attributes(card: TaskCard, plan: Plan, settings: Mapping[str, Mapping[str, Any]]) -> list[InstructionError]:
-    """Every slot of the plan whose attributes its preprocessor refuses: `size=70`, a schema of no known form."""
+    """Every slot of the plan whose attributes its preprocessor refuses: `size=70`, a schema of no known form.
+
+    A picture that a setting cuts is refused beside boxes, which would not follow.
+    """
     found: dict[str, InstructionError] = {}
-    for slot in plan.all_slots():
-        if not slot.preprocess:
-            continue
+    slots = [slot for slot in plan.all_slots() if slot.preprocess]
+    framed = any(preprocess_class(slot.preprocess).framed for slot in slots)
+    for slot in slots:
+        tool, own = preprocess_class(slot.preprocess), settings[slot.modality]
         try:
-            preprocess_class(slot.preprocess).check_options(slot.options, settings[slot.modality])
+            tool.check_options(slot.options, own)
+            if framed and (cut := tool.cut_by(own)):
+                told = f"`{cut}` of {slot.modality} is {own[cut]}: it cuts pictures, and boxes would not follow"
+                raise InstructionError(told, help=f"set modalities.{slot.modality}.{cut}=null")
         except OfasysError as error:
             place = place_of(card.instruction, _span(card.instruction, slot, error.message), card.origin)
             message = f"task {card.name}: {error.message}"

@@ -240,6 +240,11 @@ class Preprocess:
         """Raises InstructionError or CardError if a slot's attributes cannot be, whatever its values are."""
 
     @classmethod
+    def cut_by(cls, settings: Mapping[str, Any]) -> str:
+        """Name of the setting by which a picture loses its margins, so that places in it lie elsewhere; else empty."""
+        return ""
+
+    @classmethod
     def look(
         cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ, whole: bool = False
     ) -> Look:

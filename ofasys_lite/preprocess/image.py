@@ -281,6 +281,11 @@ class ImagePreprocess(ImageValues):
             raise InstructionError("`queries` is of the resampler", help="write adapter=resampler(queries=16)")
 
     @classmethod
+    def cut_by(cls, settings: Mapping[str, Any]) -> str:
+        """`crop`, where it is set."""
+        return "crop" if settings.get("crop") is not None else ""
+
+    @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
         """Raises DataError if `value` holds no image or one that is too large; reads headers only.
 

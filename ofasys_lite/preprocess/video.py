@@ -197,6 +197,11 @@ class VideoPreprocess(Preprocess):
                 raise kind(error.message.removeprefix("cannot read video: "), help=error.help) from None
 
     @classmethod
+    def cut_by(cls, settings: Mapping[str, Any]) -> str:
+        """`crop`, where it is set."""
+        return "crop" if settings.get("crop") is not None else ""
+
+    @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
         """Raises DataError if `value` holds no clip, or one that is too large or too long; reads headers only.
 

@@ -16,7 +16,7 @@ from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.adapters.image_efficientnet import EfficientNetLite
 from ofasys_lite.adapters.image_tower import TowerAdapter
 from ofasys_lite.commands.train import main as train_command
-from ofasys_lite.errors import CheckpointError
+from ofasys_lite.errors import CheckpointError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.interop.image_networks import house_names
 
@@ -105,6 +105,17 @@ def test_how_pictures_come_may_be_chosen_and_what_the_weights_say_may_not(tmp_pa
     for key, value in (("patch", 8), ("pixel_mean", [0.5, 0.5, 0.5])):
         with pytest.raises(CheckpointError, match=f"modalities.IMAGE.{key} is .* and .* is asked for"):
             fit(small(**{key: value}), [pictures()], start={"image": TOWERS / "clip"}, folder=tmp_path / key, **OPTIONS)
+
+
+def test_boxes_are_refused_in_pictures_that_are_cut(tmp_path: Path) -> None:
+    task = Task("where", "[IMAGE:img] where is it? -> [BOX:box]")
+    task.add_dataset([{"img": Image.new("RGB", (40, 32)), "box": [0, 0, 8, 8]}] * 12)
+    options = {"start": {"image": TOWERS / "clip"}, "folder": tmp_path / "run", **OPTIONS}
+    with pytest.raises(
+        OfasysError, match=r"(?s)`crop` of IMAGE is 32.*boxes would not follow.*modalities.IMAGE.crop=null"
+    ):
+        fit(small(), [task], **options)
+    fit(small(crop=None), [task], **options)
 
 
 def test_a_run_goes_on_without_the_folder(tmp_path: Path) -> None:
