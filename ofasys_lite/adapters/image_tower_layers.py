@@ -40,7 +40,8 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
 }
 _CHOICES = {"activation": ACTIVATIONS, "positions": ("table", "rotary"), "final_norm": ("all", "class", "none")}
-_THETA = 10_000.0
+#: Of rotary positions.
+THETA = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,7 @@ class Tower(nn.Module):
         columns, each on a ladder of its own."""
         pairs = self.sizes.width // self.sizes.heads // 4
         places_Q2 = torch.cat([_places(*shape, self.sizes.merge) for shape in shapes])
-        ladder = _THETA ** (-torch.arange(pairs, dtype=torch.float32) / pairs)
+        ladder = THETA ** (-torch.arange(pairs, dtype=torch.float32) / pairs)
         angles_QC = (places_Q2.to(torch.float32).unsqueeze(2) * ladder).flatten(1)
         return moved(angles_QC.cos(), device), moved(angles_QC.sin(), device)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ofasys_lite.adapters.image_tower_layers import Tower, TowerSizes
+from ofasys_lite.adapters.image_tower_layers import THETA, Tower, TowerSizes
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.generalist.parts import Part
 from ofasys_lite.interop.hugging_face_folder import ACTIVATIONS, Said, licence_of
@@ -142,6 +142,7 @@ TOWERS: Mapping[str, House] = {
     "siglip": _SIGLIP,
     "siglip_vision_model": _SIGLIP,
     "qwen2_vl": _QWEN,
+    "qwen2_vl_vision": _QWEN,
 }
 
 
@@ -226,6 +227,9 @@ def _sizes(house: House, path: Path, said: Mapping[str, Any]) -> tuple[TowerSize
         )
     if said.get("num_channels", said.get("in_channels", said.get("in_chans", 3))) != 3:
         raise CheckpointError(f"{path}: pictures there have not three colours", help="nothing here reads such")
+    rope = said.get("rope_parameters") or {}
+    if isinstance(rope, Mapping) and rope.get("rope_theta", THETA) != THETA:
+        raise CheckpointError(f"{path}: `rope_theta` is {rope['rope_theta']}", help=f"towers here have {THETA:g}")
     if said.get("qkv_bias", True) is not True:
         raise CheckpointError(f"{path}: `qkv_bias` is false", help="towers here have biases; nothing was read")
     side, pixels = asked.number("patch_size", 14 if "merge" in house.keys else 16), None

@@ -213,6 +213,10 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "heads": (lambda f: with_config(f, num_attention_heads=5), "a width of 24 and 5 heads"),
     "a size": (lambda f: with_config(f, hidden_size="24"), "`hidden_size` is '24'"),
     "an odd patch": (lambda f: with_config(f, patch_size=7), "patches of 7 pixels"),
+    "other positions": (
+        lambda f: with_config(f, rope_parameters={"rope_theta": 1e6}),
+        "`rope_theta` is 1000000.0",
+    ),
     "grey pictures": (lambda f: with_config(f, num_channels=1), "have not three colours"),
 }
 

@@ -229,9 +229,10 @@ def test_transformers_itself_agrees_on_pictures_and_clips_of_qwen(tmp_path: Path
     torch.manual_seed(0)
     theirs = kind(config).eval()
     theirs.save_pretrained(tmp_path)
+    part = image_part(str(tmp_path))
     said = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl", "vision_config": said}))
-    part = image_part(str(tmp_path))
+    assert image_part(str(tmp_path)).settings == part.settings
     assert (part.settings["min_pixels"], part.settings["max_pixels"]) == (56 * 56, 28 * 28 * 1280)
     rng = np.random.default_rng(0)
     values = [rng.integers(0, 256, (*shape, 3)).astype(np.uint8) for shape in ((1, 84, 56), (5, 56, 112), (4, 56, 56))]
