@@ -43,7 +43,8 @@ def text_part(source: str) -> Body:
     alone = not network.config.decoder_layers
     notes = []
     if network.config.places:
-        notes.append(f"neighbouring words and texts of a line are read up to {network.config.places} tokens together")
+        most = network.config.places
+        notes.append(f"{most} rows at most stand beside each other: words and texts of a line, one picture, one sound")
     return Body(
         house=imported.house,
         source=source,

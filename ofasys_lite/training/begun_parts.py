@@ -172,8 +172,12 @@ def _with_parts(parts: Parts, cards: Mapping[str, ModalityCard], given: Collecti
 
     changed: dict[str, ModalityCard] = {}
     for name, part in parts.items():
+        card = cards[name]
+        most = 0 if isinstance(part, Part) else part.config.places - 2
+        if 0 < most < card.settings.get("max_length", 0):
+            # longer ones would be written, or read between their marks, beyond the last place
+            changed[name] = replace(card, settings={**card.settings, "max_length": most})
         if isinstance(part, Part):
-            card = cards[name]
             if part.choice not in card.adapter:
                 help = did_you_mean(part.choice, card.adapter, "it declares")
                 raise CardError(f"modality {name} declares no adapter `{part.choice}` for {part.house}", help=help)
