@@ -159,18 +159,19 @@ class GeneralistModel:
         """Modality cards by name and alias, with the settings this model has."""
         return dict(self._modalities)
 
-    def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Writes a self-contained folder (config.json, model.safetensors, tokenizer); returns it.
+    def save_pretrained(self, folder: str | Path, overwrite: bool = False, licence: str | None = None) -> Path:
+        """Writes a self-contained folder (config.json, model.safetensors, tokenizer, a model card); returns it.
 
         Args:
             folder: Made where it is missing; other files in it stay.
-            overwrite: A model that the folder holds is replaced.
+            overwrite: A model that the folder holds is replaced; a README.md of yours, or that you changed, never.
+            licence: Under which the model may be used, for the card; None: as it is known, else unknown.
 
         Raises:
             WriteError: The folder holds a model, or files of those names, and `overwrite` is not said; it is a file;
                 it cannot be written.
         """
-        return self.generalist.save_pretrained(folder, overwrite)
+        return self.generalist.save_pretrained(folder, overwrite, licence)
 
     def to(self: Self, device: Any) -> Self:
         """This model, its weights moved to a device (`"auto"`, `"cuda"`, `"cpu"`, a torch.device)."""

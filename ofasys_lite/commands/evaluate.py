@@ -214,6 +214,8 @@ def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions, out
         print(f"note: {note}", file=sys.stderr)
     for path in _write(results, output, options.report, tail):
         print(path)
+    if output == found.folder and not tail and weights is None and _whole(output / "metrics.json"):
+        _tell_card(results, found.export)
     sys.stdout.flush()
     return results
 
@@ -272,6 +274,16 @@ def _with_run(results: RunResults, found: Found, checkpoint: str) -> RunResults:
         facts["weights"] = "best validation" if checkpoint == "best" else checkpoint
     name = found.folder.name if found.folder.name != "export" else found.folder.resolve().parent.name
     return replace(results, name=name, history=history, facts=facts)
+
+
+def _tell_card(results: RunResults, export: Path) -> None:
+    """Puts the results into the export and its model card."""
+    from ofasys_lite.generalist.export import add_results
+    from ofasys_lite.report import metrics_json
+
+    told = metrics_json(results)
+    written = add_results(export, {key: told[key] for key in ("split", "facts", "tasks")})
+    print(export / "README.md" if written else f"{export / 'README.md'} was changed by somebody, and stays as it is")
 
 
 def _write(results: RunResults, folder: Path, report: bool, tail: str) -> list[Path]:

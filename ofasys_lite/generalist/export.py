@@ -18,6 +18,7 @@ from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.contents import Contents
 from ofasys_lite.data.spec import is_paths
 from ofasys_lite.errors import CheckpointError, OfasysError, WriteError
+from ofasys_lite.generalist.model_card import may_write_card, model_card, write_card
 from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.trained import TaskEntry, read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings
@@ -45,6 +46,8 @@ class Export:
         data: Settings of preprocessors (box bins and the modalities' overrides).
         contents: Per task, which rows it was trained on, where that is known.
         parts: By modality, what weights of others its part of the model began with: `house`, `source`, `licence`.
+        results: What an evaluation of all rows said of these weights: `split`, `facts`, `tasks`, as in metrics.json.
+        licence: Under which the model may be used, as its author says; empty where nobody said.
     """
 
     network: Network
@@ -54,6 +57,8 @@ class Export:
     data: DataSettings
     contents: dict[str, Contents] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
 
 
 def _source(source: Any) -> Any:
@@ -88,6 +93,8 @@ def _config(model: Export) -> dict[str, Any]:
         "modalities": {n: {**as_plain(asdict(cards[n])), "path": Path(cards[n].path).name} for n in sorted(used)},
         "tasks": tasks,
         **({"parts": as_plain(model.parts)} if model.parts else {}),
+        **({"results": as_plain(model.results)} if model.results else {}),
+        **({"licence": model.licence} if model.licence else {}),
     }
 
 
@@ -110,12 +117,41 @@ def save(model: Export, folder: Path, overwrite: bool = False) -> Path:
         raise WriteError(f"{folder} already holds a model", help=help)
     claim_folder(folder, lambda _: overwrite, "a model of ours", help, EXPORT)
     text = json.dumps(_config(model), indent=1, ensure_ascii=False)
+    card = may_write_card(folder)
     with staged(folder) as stage:
         save_weights(model.network, stage / "model.safetensors")
         model.vocabulary.save(stage)
         write_contents(model.contents, stage / ROWS)
         write_atomic(stage / "config.json", text)
+        if card:
+            write_card(_card_text(model, folder), stage)
     return folder
+
+
+def add_results(folder: Path, results: Mapping[str, Any]) -> bool:
+    """Puts the results of an evaluation into an export's config.json and card; whether the card was written.
+
+    Args:
+        results: `split`, `facts` and `tasks` of metrics.json.
+
+    Raises:
+        CheckpointError: The export is damaged.
+    """
+    model = load(folder, "cpu")
+    model.results = results
+    place = current(folder, "config.json")
+    content = {**json.loads(place.read_text(encoding="utf-8")), "results": as_plain(results)}
+    write_atomic(place, json.dumps(content, indent=1, ensure_ascii=False))
+    return write_card(_card_text(model, folder), folder)
+
+
+def _card_text(model: Export, folder: Path) -> str:
+    """The model card; a run's export is called as the run."""
+    place = folder.resolve()
+    name = place.parent.name if place.name == "export" else place.name
+    return model_card(
+        name, model.network, model.tasks, model.parts, model.results, model.licence, model.vocabulary.reads_text
+    )
 
 
 def _ours(folder: Path) -> bool:
@@ -211,7 +247,8 @@ def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Export:
     # lines may name modalities that the export does not use: those are today's
     known = {**all_modalities(), **modalities}
     data = DataSettings(**config["data"])
-    return Export(network, vocabulary, tasks, known, data, parts=dict(config.get("parts", {})))
+    more = {key: dict(config.get(key, {})) for key in ("parts", "results")}
+    return Export(network, vocabulary, tasks, known, data, **more, licence=str(config.get("licence", "")))
 
 
 def load_weights(network: Network, path: Path) -> None:

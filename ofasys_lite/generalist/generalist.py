@@ -222,11 +222,13 @@ class Generalist(Export):
             old = self.contents.get(task)
             self.contents[task] = held if old is None else held.after(old)
 
-    def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
+    def save_pretrained(self, folder: str | Path, overwrite: bool = False, licence: str | None = None) -> Path:
         """Writes a self-contained export: config.json, model.safetensors, tokenizer; returns the folder.
 
         Other files in the folder stay; a model that it holds is replaced if `overwrite` says so.
         """
+        if licence is not None:
+            self.licence = licence
         return save(self, Path(folder).expanduser(), overwrite)
 
     def save_weights(self, path: str | Path) -> None:

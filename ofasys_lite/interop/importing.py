@@ -10,13 +10,16 @@ from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.interop.checkpoint_files import read_weights
 from ofasys_lite.interop.fairseq_weights import import_fairseq, is_fairseq
 from ofasys_lite.interop.hugging_face import HOUSES, import_hugging_face
-from ofasys_lite.interop.hugging_face_folder import FORMS, read_config
+from ofasys_lite.interop.hugging_face_folder import FORMS, licence_of, read_config
 from ofasys_lite.interop.imported import Imported
 from ofasys_lite.interop.ofasys_weights import import_ofasys, is_ofasys
 
+#: Name of the part of a model that is all of it.
+WHOLE = "MODEL"
+
 
 def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path | None = None) -> Imported:
-    """The model in a file or a folder of another house.
+    """The model in a file or a folder of another house; whose it is stays with it.
 
     Args:
         tokenizer: Folder of the text model, where it is not beside the weights.
@@ -25,6 +28,15 @@ def import_model(source: Path, tokenizer: Path | None = None, dictionary: Path |
     Raises:
         CheckpointError: It is missing, damaged, unsafe to read, or of a house or an architecture that is not known.
     """
+    imported = _imported(source, tokenizer, dictionary)
+    licence = licence_of(source if source.is_dir() else source.parent)
+    # an absolute path would tell of the machine
+    name = source.name if source.is_absolute() else str(source)
+    imported.generalist.parts = {WHOLE: {"house": imported.house, "source": name, "licence": licence}}
+    return imported
+
+
+def _imported(source: Path, tokenizer: Path | None, dictionary: Path | None) -> Imported:
     if not source.exists():
         raise CheckpointError(f"{source}: no such file or folder", help=FORMS)
     if source.is_file():

@@ -46,6 +46,7 @@ class ForeignVocabulary(Vocabulary):
         self._index = {name: i for i, name in enumerate(self.declared)}
         names = house["names"]
         self.names: tuple[str, ...] = () if isinstance(names, int) else tuple(names)
+        self.reads_text = house["kind"] != "none"
         self._count = names if isinstance(names, int) else len(self.names)
         self.text_low, self.text_high = (int(n) for n in house["text"])
         known = {str(name): int(row) for name, row in house["controls"].items()}

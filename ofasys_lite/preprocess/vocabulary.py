@@ -75,6 +75,8 @@ class Vocabulary:
     exact = True
     text_low: int
     text_high: int
+    #: Whether there is a text model.
+    reads_text = True
 
     def __init__(self, model: bytes, bins: int = 1000, declared: Sequence[str] = ()) -> None:
         self.model = model

@@ -21,6 +21,7 @@ from ofasys_lite.errors import CheckpointError, WriteError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import predict
 from ofasys_lite.generalist.prediction import Request
+from ofasys_lite.run.run_folder import EXPORT
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_saving_into_a_folder_leaves_other_files_alone(trained: tuple[Generalist
     for name in ("precious.txt", "old/precious.txt", ".hidden"):
         assert (models / name).read_text() == "precious"
     Generalist.from_pretrained(models)
-    files = {"config.json", "model.safetensors", "rows.safetensors", "vocabulary.json", "tokenizer.model"}
+    files = {"README.md", *EXPORT}
     assert {p.name for p in models.iterdir()} == files | {"precious.txt", "old", ".hidden"}
 
 
@@ -163,7 +164,7 @@ def test_an_export_loads_where_pickle_and_hydra_are_forbidden(trained: tuple[Gen
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == str(len(worlds.LINES)), done.stderr
     files = {p.name for p in (trained[1] / "export").iterdir()}
-    assert files == {"config.json", "model.safetensors", "rows.safetensors", "vocabulary.json", "tokenizer.model"}
+    assert files == {"README.md", *EXPORT}
 
 
 def drop_key(text: bytes, key: str) -> bytes:

@@ -219,6 +219,7 @@ def test_a_run_leaves_the_files_that_its_design_names(tmp_path: Path) -> None:
         "checkpoints/last.ckpt",
         "closed_sets.json",
         "config.yaml",
+        "export/README.md",
         "export/config.json",
         "export/model.safetensors",
         "export/rows.safetensors",
