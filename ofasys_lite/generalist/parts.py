@@ -47,6 +47,7 @@ class Part:
         left: Per name of the house that went nowhere, why.
         fresh: Beginnings of names of the adapter that the house has not; they begin as they are drawn.
         licence: What their folder says of it, None where it says nothing.
+        sometimes: Beginnings of names that only some runs have (of clips, of masks); they begin fresh, too.
     """
 
     house: str
@@ -59,6 +60,7 @@ class Part:
     fresh: tuple[str, ...] = ()
     licence: str | None = None
     free: tuple[str, ...] = ()
+    sometimes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def put(network: Network, part: Part, card: ModalityCard) -> None:
             help=f"train a task with {card.name}, without `adapter=`; or leave start.{card.name.lower()} out",
         )
     if part.state:
-        fill(network.adapters[name], part, part.state, part.fresh)
+        fill(network.adapters[name], part, part.state, (*part.fresh, *part.sometimes))
 
 
 def begun_with(name: str, part: Part | Body) -> str:

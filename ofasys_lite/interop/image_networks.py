@@ -16,6 +16,7 @@ from ofasys_lite.adapters.image_efficientnet import EfficientNetLite
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.parts import Part
 from ofasys_lite.interop.checkpoint_files import Weights
+from ofasys_lite.interop.image_processors import FRESH, SOMETIMES
 from ofasys_lite.interop.taking import Taking
 
 #: What pixels of 0 to 1 were normalised with: (x - 127) / 128 of bytes, as TensorFlow's EfficientNet-lite does it.
@@ -23,7 +24,6 @@ _MEAN, _DEVIATION = 127 / 255, 128 / 255
 _STEMS = ("_conv_stem.weight", "conv_stem.weight")
 #: Blocks and channels before the last convolution, by which the five sizes are told apart.
 _KNOWN = {(16, 320): 0, (21, 320): 1, (21, 352): 2, (24, 384): 3, (30, 448): 4}
-_FRESH = ("mask", "place.", "norm.", "project.", "motion.", "rebuilder.")
 
 
 def is_efficientnet(tensors: Mapping[str, Tensor]) -> bool:
@@ -79,7 +79,8 @@ def efficientnet_part(source: str, weights: Weights, stages: int | None) -> Part
         taking.state,
         taking.origins,
         left,
-        _FRESH,
+        FRESH,
+        sometimes=SOMETIMES,
     )
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from ofasys_lite.errors import CheckpointError
 
+#: What no house brings of an image adapter: rows of hidden cells, where cells lie, the last norm, the map to the
+#: model's width; and what only runs with clips, or with `loss=mae`, have.
+FRESH, SOMETIMES = ("mask", "place.", "norm.", "project."), ("motion.", "rebuilder.")
 #: Pillow's numbers.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 

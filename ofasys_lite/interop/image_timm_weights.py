@@ -12,9 +12,8 @@ from ofasys_lite.adapters.image_timm import check_backbone, timm_backbone
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.parts import Part
 from ofasys_lite.interop.checkpoint_files import read_weights
+from ofasys_lite.interop.image_processors import FRESH, SOMETIMES
 from ofasys_lite.interop.taking import Taking
-
-_FRESH = ("mask", "place.", "norm.", "project.", "motion.", "rebuilder.")
 
 
 def timm_part(source: str, name: str, file: Path | None) -> Part:
@@ -40,7 +39,9 @@ def timm_part(source: str, name: str, file: Path | None) -> Part:
     settings = {"backbone": name, "pretrained": False, "checkpoint": None, "patch": max(1, backbone.stride // 2)}
     left = dict.fromkeys(taking.left(), "behind the last map")
     licence = backbone.licence if file is None else None
-    return Part(f"timm's {name}", source, "timm", settings, taking.state, taking.origins, left, _FRESH, licence)
+    return Part(
+        f"timm's {name}", source, "timm", settings, taking.state, taking.origins, left, FRESH, licence, (), SOMETIMES
+    )
 
 
 def _spelled(key: str, tensors: Mapping[str, Tensor]) -> str:

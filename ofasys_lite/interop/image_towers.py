@@ -18,14 +18,13 @@ from ofasys_lite.adapters.image_tower_layers import THETA, Tower, TowerSizes
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
 from ofasys_lite.generalist.parts import Part
 from ofasys_lite.interop.hugging_face_folder import ACTIVATIONS, Said, licence_of
-from ofasys_lite.interop.image_processors import Pictures, pictures_of
+from ofasys_lite.interop.image_processors import FRESH, SOMETIMES, Pictures, pictures_of
 from ofasys_lite.interop.taking import Taking
 from ofasys_lite.interop.tower_files import tensors_in
 
 _ACTIVATIONS = {**ACTIVATIONS, "quick_gelu": "quick_gelu"}
 #: How pictures are brought to a tower is its own way; another size or cut is the user's business.
 FREE = ("size", "crop", "resample", "min_pixels", "max_pixels")
-_FRESH = ("mask", "place.", "norm.", "project.", "whole.", "motion.", "rebuilder.")
 _HALF, _CLIP = (0.5, 0.5, 0.5), ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
@@ -191,7 +190,20 @@ def tower_part(source: str, path: Path, config: Mapping[str, Any], layers: int |
         "tower": asdict(sizes),
         **pictures_of(path, house.pictures, pixels, cell, sizes.positions == "table"),
     }
-    return Part(house.name, source, "tower", settings, taking.state, origins, left, _FRESH, licence_of(path), FREE)
+    fresh = (*FRESH, "whole.") if sizes.class_token else FRESH
+    return Part(
+        house.name,
+        source,
+        "tower",
+        settings,
+        taking.state,
+        origins,
+        left,
+        fresh,
+        licence_of(path),
+        FREE,
+        SOMETIMES,
+    )
 
 
 def stored_config(path: Path) -> Mapping[str, Any] | None:

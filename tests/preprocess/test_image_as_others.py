@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 from test_image_preprocess import encoded, gradient, read, reader
 
+from ofasys_lite.cards import modalities
 from ofasys_lite.errors import CardError
-from ofasys_lite.preprocess.base import RowContext
+from ofasys_lite.preprocess.base import Context, RowContext
 from ofasys_lite.preprocess.image import picture
+from ofasys_lite.preprocess.video import VideoPreprocess
 
 
 def noise(height: int, width: int) -> Image.Image:
@@ -76,3 +78,12 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, object], messag
     with pytest.raises(CardError) as error:
         read(noise(32, 32), **settings)
     assert message in str(error.value)
+
+
+def test_frames_of_a_clip_are_resized_and_cut_as_pictures_are() -> None:
+    settings = {**modalities()["VIDEO"].settings, "resample": "bilinear", "size": 32, "crop": 40}
+    tool = VideoPreprocess(Context(settings, None, adapter="image"))  # type: ignore[arg-type]
+    frames = np.random.default_rng(0).integers(0, 256, (2, 300, 400, 3)).astype(np.uint8)
+    piece = tool.encode(frames, (), RowContext())
+    alone = [picture(read(Image.fromarray(each), resample="bilinear", size=32, crop=40)) for each in frames]
+    assert np.array_equal(piece.arrays["pixels"].reshape(2, 32, 32, 3), np.stack(alone))
