@@ -9,7 +9,7 @@ their maintainers. One run learns two tasks together:
     section  which of 16 sections of the archive a package is in, by its line
     pair     whether two lines are of packages of one section (half are)
 
-A package's group is its source: groups are split by sha1, <80 train, else test. 4,000 training rows and 1,000 test rows
+A package's group is its source: groups are split by sha1, <80 train, else test. 4,000 training rows and 600 test rows
 of each task are drawn by sha1. Every arm has the same rows, steps, samples a step and blocks of the same sizes (6 + 2
 layers of width 384, 12 heads):
 
@@ -49,7 +49,7 @@ from safetensors.torch import load_file, save_file
 
 STORE = RESULTS / "pretrained_text.json"
 SECTIONS = 16
-ROWS = {"train": 4000, "test": 1000}
+ROWS = {"train": 4000, "test": 600}
 LINES = {
     "section": "[TEXT:line,max_length=32] which section? -> [TEXT:section,closed_set]",
     "pair": "[TEXT:one,max_length=32] and [TEXT:two,max_length=32] the same section? -> [TEXT:same,closed_set]",
@@ -272,7 +272,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--arms", nargs="*", default=ARMS, choices=ARMS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--rates", type=float, nargs="*", default=[1e-3], help="what each arm chooses from")
     parser.add_argument("--store", type=Path, default=STORE)

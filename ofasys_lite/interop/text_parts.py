@@ -7,7 +7,7 @@ from pathlib import Path
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.parts import Body
 from ofasys_lite.interop.hugging_face import HOUSES
-from ofasys_lite.interop.hugging_face_folder import licence_of, read_config
+from ofasys_lite.interop.hugging_face_folder import licence_of
 from ofasys_lite.interop.importing import import_model
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
 
@@ -16,7 +16,7 @@ _DECODER = ("body.decoder",)
 
 
 def text_part(source: str) -> Body:
-    """The model in a folder of Hugging Face (`interop/hugging_face.py`, `interop/encoders.py`).
+    """The model in a folder of Hugging Face (`interop/hugging_face.py`, `interop/encoders.py`), or in a file of fairseq.
 
     Its sizes are those of the run; of an encoder alone the decoder begins fresh, with as many layers as the preset has.
 
@@ -24,17 +24,21 @@ def text_part(source: str) -> Body:
         CheckpointError: There is no such folder, it is of another house, lacks its text model, or does not fit.
     """
     folder = Path(source).expanduser()
-    if not folder.is_dir():
-        what = "a file, and a folder is read here" if folder.exists() else "no such folder; nothing is fetched here"
+    if not folder.exists():
         raise CheckpointError(
-            f"{source}: {what}",
+            f"{source}: no such folder; nothing is fetched here",
             help="a folder of save_pretrained (config.json, weights, text model) of "
-            f"{', '.join(dict.fromkeys(HOUSES.values()))}; where there is a network: "
+            f"{', '.join(dict.fromkeys(HOUSES.values()))}, or a file of fairseq; where there is a network: "
             f"hf download {source if source.count('/') == 1 else 'NAME'} --local-dir FOLDER",
         )
-    read_config(folder)
     imported = import_model(folder)
     network, vocabulary = imported.generalist.network, imported.generalist.vocabulary
+    further = [name for name in network.adapters if name != TOKEN_ADAPTER]
+    if further:
+        raise CheckpointError(
+            f"{source}: {imported.house} brings more than text: {', '.join(further)}",
+            help="import it as a whole, and begin with that: ofasys-lite import ... --to runs/x; start=runs/x",
+        )
     if vocabulary.model == b"":
         raise CheckpointError(
             f"{source} holds no text model, and without it its ids mean nothing",
@@ -56,6 +60,6 @@ def text_part(source: str) -> Body:
         origins=imported.origins,
         left=imported.left,
         fresh=_DECODER if alone else (),
-        licence=licence_of(folder),
+        licence=licence_of(folder if folder.is_dir() else folder.parent),
         notes=tuple(notes),
     )
