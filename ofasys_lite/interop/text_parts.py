@@ -16,7 +16,7 @@ _DECODER = ("body.decoder",)
 
 
 def text_part(source: str) -> Body:
-    """The model in a folder of Hugging Face (`interop/hugging_face.py`, `interop/encoders.py`), or in a file of fairseq.
+    """The model in a folder of Hugging Face (`interop/hugging_face.py`, `interop/encoders.py`) or a file of fairseq.
 
     Its sizes are those of the run; of an encoder alone the decoder begins fresh, with as many layers as the preset has.
 

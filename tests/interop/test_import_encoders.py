@@ -153,7 +153,7 @@ def test_half_a_file_missing_weights_and_another_tokenizer_are_refused(tmp_path:
     [
         ("sentence-transformers/all-MiniLM-L6-v2", "nothing is fetched here.*hf download sentence-transformers/all-M"),
         ("nowhere", "no such folder.*hf download NAME --local-dir"),
-        (__file__, "is not|cannot be read|no checkpoint|damaged"),
+        (__file__, "is no file of weights by its name"),
         (str(Path(__file__).parent), "holds no config.json"),
     ],
 )
