@@ -5,9 +5,9 @@
         trainer.samples_per_step=16 data.pieces=2000 evaluate=false
     python benchmarks/sql_grammar.py runs/text_to_sql
 
-An early stage, at which the model still errs. It learned the line without a grammar; what is learned is the same with
-it. Also told: which share of all queries of the data the grammar accepts, how many predictions SQLite refuses, and what
-a written token costs.
+An early stage, at which the model still errs; `--name sql_grammar_learned` for another. It learned the line without a
+grammar; what is learned is the same with it. Also told: which share of all queries of the data the grammar accepts, how
+many predictions SQLite refuses, and what a written token costs.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--name", default="sql_grammar", help="of the JSON in benchmarks/results")
     given = parser.parse_args()
     model = GeneralistModel.from_pretrained(given.run)
     card = model.generalist.entry("text_to_sql").card
@@ -87,7 +88,7 @@ def main() -> None:
     print(json.dumps(gold))
     found_all = {"benchmark": "sql_grammar", "commit": commit(), "machine": machine(), "rows": len(rows)}
     text = json.dumps({**found_all, "table": table, "data": gold}, indent=1)
-    (RESULTS / "sql_grammar.json").write_text(text + "\n", encoding="utf-8")
+    (RESULTS / f"{given.name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
