@@ -33,7 +33,7 @@ from ofasys_lite.report.task_rows import open_task
 
 #: (passes of the decoder, guidance); of a line that writes row after row guidance alone
 TRIED = ((4, 1.0), (16, 1.0), (4, 2.0), (8, 2.0), (16, 2.0), (32, 2.0), (16, 3.0))
-FOLLOWED = ((None, 1.0), (None, 2.0), (None, 3.0))
+FOLLOWED = ((None, 3.0), (None, 2.0), (None, 1.0))
 
 
 def phrases(model: GeneralistModel, limit: int) -> list[dict[str, Any]]:
