@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from ofasys_lite.adapters.passes import Sources, ToWrite, Written
@@ -217,10 +218,14 @@ def counted(module: _Module, run: Callable[[_Module], Sequence[Tensor]], rows: i
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             found = [x for x in run(bare) if x.requires_grad]
+        forward = counter.get_total_flops()
         if found:
             torch.autograd.backward(found, [torch.empty_like(x) for x in found])
     numbers = sum(size for key, size in kept.items() if key not in own) / 4
-    embedded = Work(float(counter.get_total_flops()), numbers) * (1 / max(1, rows))
+    # torch's counter takes the way back through a convolution of groups for one of all channels with all
+    grouped = any(isinstance(each, _ConvNd) and each.groups > 1 for each in bare.modules())
+    flops = 3 * forward if grouped else counter.get_total_flops()
+    embedded = Work(float(flops), numbers) * (1 / max(1, rows))
     return embedded, _once([p for p in _matrices(bare) if p.grad is None])
 
 

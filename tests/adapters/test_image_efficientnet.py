@@ -111,6 +111,14 @@ def test_drawn_weights_keep_the_scale_of_what_passes_through() -> None:
     assert 0.1 < found.std() < 5
 
 
+def test_what_a_row_costs_is_three_times_its_way_forward() -> None:
+    part = pack([(224, 224)], torch.zeros(224 * 224, 3, dtype=torch.uint8))
+    part.arrays.update({name: tensor.to("meta") for name, tensor in part.arrays.items()})
+    cost, _ = adapter().work([part])
+    # 0.39 G products are the paper's count of EfficientNet-B0, which lite0 is without squeezing
+    assert cost.flops * 49 == pytest.approx(3 * 2 * 0.4e9, rel=0.1)
+
+
 def test_fewer_stages_are_finer_cells() -> None:
     model = adapter(stages=5, patch=8)
     assert model.project.in_features == 112
