@@ -109,7 +109,7 @@ def decode(
     options: DecodeOptions | Sequence[DecodeOptions] = GREEDY,
     keys: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
-    start: int = START,
+    start: int | Sequence[Sequence[int]] = START,
 ) -> list[Hypothesis]:
     """The best hypothesis of every sample, in order; each is legal and complete.
 
@@ -120,12 +120,13 @@ def decode(
         keys: A number per sample that its draws depend on, beside the seed (its place if None): the draws of a sample
             do not depend on what it is batched with.
         device: Where ids and positions are made.
-        start: The id that every row is fed first.
+        start: The id that every row is fed first; or of each sample the ids of its live rows.
 
     Raises:
         ShapeError: Samples, options and keys do not agree in number.
     """
     samples = _samples(automata, options, keys)
+    starts = [(start,) * s.live for s in samples] if isinstance(start, int) else list(start)
     rows, first, place = list[_Row](), list[int](), 0
     for number, sample_ in enumerate(samples):
         row = _Row(number, sample_.automaton.start, [])
@@ -140,7 +141,7 @@ def decode(
         session.select(torch.tensor(first))
     ranker = Ranker(session)
     while rows:
-        rows = _step(session, ranker, samples, rows, device, start)
+        rows = _step(session, ranker, samples, rows, device, starts)
     return [_best(session, s, device) for s in samples]
 
 
@@ -160,7 +161,12 @@ def _samples(
 
 
 def _step(
-    session: Session, ranker: Ranker, samples: list[_Sample], rows: list[_Row], device: torch.device | str, start: int
+    session: Session,
+    ranker: Ranker,
+    samples: list[_Sample],
+    rows: list[_Row],
+    device: torch.device | str,
+    starts: Sequence[Sequence[int]],
 ) -> list[_Row]:
     """Feeds every live row once; the rows that live on."""
     firsts, fed = list[int](), list[tuple[int, int, int, int]]()
@@ -169,7 +175,10 @@ def _step(
         sample_, (node, offset) = samples[row.sample], row.state
         firsts.append(len(fed))
         at = (offset, offset, offset) if node.relative is None else sample_.automaton.position(row.state)
-        fed += [(row.ids[-1] if row.ids and row.wrote is None else start, *at)] * sample_.live
+        if row.ids and row.wrote is None:
+            fed += [(row.ids[-1], *at)] * sample_.live
+        else:
+            fed += [(id, *at) for id in starts[row.sample]]
         coded = coded or row.wrote is not None or isinstance(node, CodesNode)
     number_of = {first: number for number, first in enumerate(firsts)}
     fed_B4 = torch.tensor(fed)

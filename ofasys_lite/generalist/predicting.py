@@ -206,11 +206,18 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
             # how long a picture is, is known beforehand
             steps = max((len(c.positions) for i in drawing for _, c in codes_in(constraints[i])), default=None)
             asked = {
-                i: _Asked(constraints[i], options[i], keys[i], range(first[i], first[i + 1]), prepared[i].shown[target])
+                i: _Asked(
+                    constraints[i],
+                    options[i],
+                    keys[i],
+                    range(first[i], first[i + 1]),
+                    prepared[i].shown[target],
+                    tuple(each.opening for each in examples[i]),
+                )
                 for i in live
             }
             with tensor_cores(model.device):
-                found = _written(network, sources, asked, None if bf16 else steps, start)
+                found = _written(network, sources, asked, None if bf16 else steps)
             if drawing:
                 rendering = Rendering(network)
                 for i in drawing:
@@ -230,22 +237,22 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One target of a sample: what it may be, how it is decoded, its key, its source sequences, what it shows."""
+    """One target of a sample: what it may be, how it is decoded, its key, its source sequences, what it shows, and what
+    opens it behind each of the sequences."""
 
     constraint: Constraint
     options: DecodeOptions
     key: int
     sequences: range
     shown: tuple[Piece, ...]
+    openings: tuple[int, ...]
 
 
 #: What was written of a sample, by slot, and its score: the best one, then those of `n_best`.
 _Found = list[tuple[dict[str, Any], float]]
 
 
-def _written(
-    network: Network, sources: Sources, asked: Mapping[int, _Asked], steps: int | None, start: int
-) -> dict[int, _Found]:
+def _written(network: Network, sources: Sources, asked: Mapping[int, _Asked], steps: int | None) -> dict[int, _Found]:
     """What is written of every sample: from left to right, or all at once by the adapter that its constraint names.
 
     Args:
@@ -264,7 +271,7 @@ def _written(
         alike = replace(what, given=()) if isinstance(what, Codes) else what
         together.setdefault((key, alike, replace(each.options, seed=0)), []).append(i)
     if walked:
-        found.update(zip(walked, _walked(network, sources, [asked[i] for i in walked], steps, start), strict=True))
+        found.update(zip(walked, _walked(network, sources, [asked[i] for i in walked], steps), strict=True))
     for (key, what, _), members in together.items():
         given = [whole for i in members if (whole := whole_in(asked[i].constraint)) is not None]
         wanted = [
@@ -281,7 +288,7 @@ def _written(
 
 
 def _walked(
-    network: Network, sources: Sources, asked: Sequence[_Asked], steps: int | None, start: int
+    network: Network, sources: Sources, asked: Sequence[_Asked], steps: int | None
 ) -> list[list[tuple[dict[str, Any], float]]]:
     """What is written from left to right, each sample under its automaton."""
     rows = [row for each in asked for row in each.sequences]
@@ -291,7 +298,7 @@ def _walked(
         session.select(torch.tensor(rows))
     automata = [compile(each.constraint) for each in asked]
     options, keys = [each.options for each in asked], [each.key for each in asked]
-    done = decode(session, automata, options, keys, sources.states_SD.device, start)
+    done = decode(session, automata, options, keys, sources.states_SD.device, [each.openings for each in asked])
     return [
         # with `n_best` the first of them is the hypothesis itself
         [(automaton.split(h.ids), h.score) for h in (hypothesis, *hypothesis.n_best)]

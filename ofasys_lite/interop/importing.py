@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.interop.checkpoint_files import read_weights
+from ofasys_lite.interop.decoder_weights import DECODERS, import_decoder
 from ofasys_lite.interop.fairseq_weights import import_fairseq, is_fairseq
 from ofasys_lite.interop.hugging_face import HOUSES, import_hugging_face
 from ofasys_lite.interop.hugging_face_folder import FORMS, licence_of, read_config
@@ -51,8 +52,10 @@ def _imported(source: Path, tokenizer: Path | None, dictionary: Path | None) -> 
     if dictionary is not None:
         raise CheckpointError(f"a dictionary for {source}, which has a text model", help="leave dictionary= out")
     kind = str(config.get("model_type"))
+    if kind in DECODERS:
+        return import_decoder(source, config, tokenizer)
     if kind not in HOUSES:
-        help = did_you_mean(kind, HOUSES, "these can be imported")
+        help = did_you_mean(kind, [*HOUSES, *DECODERS], "these can be imported")
         raise CheckpointError(f"{source}: a model of the type `{kind}` is not known", help=help)
     return import_hugging_face(source, config, tokenizer)
 

@@ -15,6 +15,7 @@ from ofasys_lite.errors import CheckpointError, needed
 from ofasys_lite.generalist.network import NetworkSession
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.interop.imported import Imported
+from ofasys_lite.interop.live_decoder import compare_decoder
 from ofasys_lite.interop.stored_cases import LIMIT, Difference
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example, Side, Target
@@ -30,6 +31,9 @@ def compare_live(imported: Imported, folder: Path) -> list[Difference]:
     transformers = needed("transformers", f"the comparison with {imported.house}", "hf", kind=CheckpointError)
     if not imported.generalist.network.config.decoder_layers:
         return list(_encoder(imported, transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()))
+    if imported.generalist.network.config.source == "prefix":
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        return compare_decoder(imported, theirs)
     theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
     vocabulary = imported.generalist.vocabulary
     rng = torch.Generator().manual_seed(0)

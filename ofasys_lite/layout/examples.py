@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -95,7 +96,7 @@ class ExampleMaker:
             frame = self.frame(row, choice) if self._boxes else None
             source = RowState(row, rng, train, frame)
             source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
-            sides = self._read(source, choice)
+            sides, opening = self._opened(self._read(source, choice))
             targets, further = list[Target](), list[Target]()
             for side, causal in zip(template.targets, self._causal[choice], strict=True):
                 for rejected in (False, True) if self._preferring else (False,):
@@ -103,7 +104,7 @@ class ExampleMaker:
                     state.masked = source.masked
                     for part in side:
                         self._lay(state, part, row)
-                    targets.append(Target(tuple(state.pieces), tuple(state.learned), causal, self._opening))
+                    targets.append(Target(tuple(state.pieces), tuple(state.learned), causal, opening))
                     further += state.further
             if self._preferring:
                 targets = with_contents([piece for side in sides for piece in side.pieces], targets)
@@ -114,7 +115,17 @@ class ExampleMaker:
         except DataError as error:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
-        return Example(self.plan.task, id, sides, (*targets, *further), source.masked)
+        return Example(self.plan.task, id, sides, (*targets, *further), source.masked, opening)
+
+    def _opened(self, sides: tuple[Side, ...]) -> tuple[tuple[Side, ...], int]:
+        """The source, and what opens its targets: `<start>`, or its own last id where a target simply goes on."""
+        pieces = sides[-1].pieces if sides else ()
+        if not self.vocabulary.seamless or not pieces or not pieces[-1].tokens or not pieces[-1].count:
+            return sides, self._opening
+        ids = pieces[-1].arrays["ids"]
+        last = Piece.of_ids(ids[:-1].tolist(), pieces[-1].positions_P3[:-1])
+        kept = replace(sides[-1], pieces=(*pieces[:-1], *([last] if last.count else [])))
+        return (*sides[:-1], kept), int(ids[-1])
 
     def _read(self, state: RowState, choice: int = 0, only: int | None = None) -> tuple[Side, ...]:
         """What the encoder reads of the row in `state`, a sequence each; `only`: of the sides of `<->` that one.
@@ -174,10 +185,10 @@ class ExampleMaker:
             state = RowState(row, rng, False, self.frame(row))
             state.objectives, state.own_holes = False, own_holes
             state.dropped, state.negative = emptied, negative
-            sides = self._read(state, only=side)
+            sides, opening = self._opened(self._read(state, only=side))
         except DataError as error:
             raise DataError(f"task {self.plan.task}, id {id}: {error.message}", help=error.help) from error
-        return Example(self.plan.task, id, sides, (), masked=state.masked)
+        return Example(self.plan.task, id, sides, (), state.masked, opening)
 
     def known(self, target: int, row: Mapping[str, Any], masked: Mapping[str, Piece]) -> dict[str, Piece]:
         """Slot key -> the row's own picture, for slots of which the source hides a part: the rest is given.

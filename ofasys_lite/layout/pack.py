@@ -58,6 +58,7 @@ class Example:
         sources: Source sequences (one; two for `<->`).
         targets: Target sequences (`;;`: one each).
         masked: Source pieces by column of which a part is hidden: what a target of the same column is to write.
+        opening: The id that the first row of each causal target is fed.
     """
 
     task: str
@@ -65,6 +66,7 @@ class Example:
     sources: tuple[Side, ...]
     targets: tuple[Target, ...]
     masked: Mapping[str, Piece] = field(default_factory=dict)
+    opening: int = CONTROL_IDS["start"]
 
     @property
     def rows(self) -> int:

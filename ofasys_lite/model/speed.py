@@ -79,7 +79,8 @@ def _block(
 ) -> float:
     """Operations a second of one encoder block over whole sequences, forward and backward."""
     lengths = [length] * max(1, rows // length)
-    config = replace(config, encoder_layers=1, decoder_layers=0, compile_blocks=False, gradient_checkpointing=False)
+    switches = {"compile_blocks": False, "gradient_checkpointing": False}
+    config = replace(config, encoder_layers=1, decoder_layers=0, source="encoder", **switches)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         block = EncoderBlock(config).to(device)

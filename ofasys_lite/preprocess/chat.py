@@ -2,7 +2,8 @@
 
 A turn is `<|im_start|>role`, a line break, its words, `<|im_end|>`, a line break (OpenAI's ChatML). What opens a turn
 of a role, and what ends a turn, is one row of the vocabulary each, which words cannot spell: a user who types
-`<|im_end|>` ends nothing. Loss is on the words of the answering role and on the row that ends them.
+`<|im_end|>` ends nothing. Weights of others that know ChatML keep their own rows (`<|im_start|>`, the role's name, a
+line break). Loss is on the words of the answering role and on the row that ends them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class ChatPreprocess(Preprocess):
         if known.side != "target":
             return Piece.of_ids(self._ids(turns, options)[0])
         ids, learn = self._ids(_learned(turns, options), options)
+        kept = max(place for place, learned in enumerate(learn) if learned) + 1
+        ids, learn = ids[:kept], learn[:kept]
         return replace(Piece.of_ids(ids), learn_P=np.array(learn, dtype=np.bool_))
 
     def constraint(self, options: Options, known: RowContext) -> Constraint:
@@ -55,16 +58,16 @@ class ChatPreprocess(Preprocess):
             raise DataError("there is no conversation to answer", help=f"give {EXAMPLE}")
         said = _said(read_turns(known.value, options), options)
         opened = self._open(answering(options))
-        ids = [*self._ids(said, options)[0], opened]
+        ids = [*self._ids(said, options)[0], *opened]
         most = self._most(options, "max_length")
-        free = Free(self.vocabulary.text_low, self.vocabulary.text_high, 1, most, self._row(self._close()))
+        free = Free(self.vocabulary.text_low, self.vocabulary.text_high, 1, most, self._rows(self._close())[0])
         return Series((Given(tuple(ids)), free))
 
     def decode(self, ids: Ids, options: Options, known: RowContext) -> str:
         """The words of the last turn."""
-        opened = self._open(answering(options))
-        place = max((place for place, id in enumerate(ids.tolist()) if id == opened), default=-1)
-        return self.vocabulary.decode(ids[place + 1 : -1])
+        opened, held = self._open(answering(options)), tuple(ids.tolist())
+        places = [place for place in range(len(held)) if held[place : place + len(opened)] == opened]
+        return self.vocabulary.decode(ids[places[-1] + len(opened) if places else 0 : -1])
 
     @classmethod
     def check(cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ) -> None:
@@ -140,24 +143,27 @@ class ChatPreprocess(Preprocess):
     def _close(self) -> str:
         return str(self.settings["close"])
 
-    def _open(self, role: str) -> int:
-        return self._row(_opening(self.settings, role))
+    def _open(self, role: str) -> tuple[int, ...]:
+        return self._rows(_opening(self.settings, role))
 
-    def _row(self, name: str) -> int:
-        found = self.vocabulary.find(name)
-        if found is None:
+    def _rows(self, name: str) -> tuple[int, ...]:
+        """The one row of a name, or what the vocabulary of others spells it by."""
+        found = self.vocabulary.spelled(name)
+        if not found:
             message = f"this vocabulary has no row {name.strip()!r}"
             raise DataError(message, help="it has one where a line with CHAT of these roles was trained")
         return found
 
     def _ids(self, turns: Sequence[Turn], options: Options) -> tuple[list[int], list[bool]]:
         """(ids, which carry loss as a target) of turns, without the oldest ones that `history` has no room for."""
-        answers, end = answering(options), self._row(self._close())
+        answers, end = answering(options), self._rows(self._close())
         laid = []
         for turn in turns:
             words = self._words(turn, self._most(options, "max_length"))
             learned = turn.role == answers and turn.learned
-            laid.append(([self._open(turn.role), *words, end], [False] + [learned] * (len(words) + 1)))
+            opened = self._open(turn.role)
+            learn = [False] * len(opened) + [learned] * (len(words) + 1) + [False] * (len(end) - 1)
+            laid.append(([*opened, *words, *end], learn))
         first = 1 if len(turns) > 1 and turns[0].role != answers and turns[0].role == roles_of(options)[0] else 0
         room = self._most(options, "history") - sum(len(ids) for ids, _ in laid[:first])
         kept = len(laid)
@@ -171,7 +177,7 @@ class ChatPreprocess(Preprocess):
     def _words(self, turn: Turn, most: int) -> list[int]:
         found: list[int] = []
         for part in turn.parts:
-            found += [self._row(_mark(part.name))] if isinstance(part, Mark) else self.vocabulary.encode(part)
+            found += self._rows(_mark(part.name)) if isinstance(part, Mark) else self.vocabulary.encode(part)
         return found[:most]
 
 

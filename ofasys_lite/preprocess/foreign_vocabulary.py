@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ class ForeignVocabulary(Vocabulary):
             there are), `controls` (control -> its row), `text` ([first, behind the last] row of text), `bins` (the same
             of boxes, or null), `around` (controls or rows before and behind source text), `kind` (one of KINDS),
             `space` (text is read behind one space, without those around it), `rows` (id of the text model -> row where
-            the ids differ, else null), `unknown` (the row of ids without one).
+            the ids differ, else null), `unknown` (the row of ids without one); `seamless` (a target goes on behind the
+            last row of its source, nothing between them), absent: false; `marks` (text -> row that words never spell:
+            `<|im_start|>`), absent: none.
         model: The text model's file.
         grown: Whether rows were appended.
     """
@@ -62,6 +65,8 @@ class ForeignVocabulary(Vocabulary):
         rows = house["rows"]
         self._rows = None if rows is None else {int(id): int(row) for id, row in rows.items()}
         self._ids = None if self._rows is None else {row: id for id, row in self._rows.items()}
+        self.seamless = bool(house.get("seamless", False))
+        self._marks = {str(name): int(row) for name, row in house.get("marks", {}).items()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"house": self.house, "model": self.model, "declared": self.declared, "grown": self.grown}
@@ -138,7 +143,7 @@ class ForeignVocabulary(Vocabulary):
             )
         if self.house["kind"] == "symbols":
             return _Symbols(self.names, range(self.text_low, self.text_high), int(self.house["unknown"]))
-        return _TextModel(self.house["kind"], self.model)
+        return _TextModel(self.house["kind"], self.model, bool(self._marks))
 
     def name(self, id: int) -> str:
         """Name of any row, for explain and error messages."""
@@ -149,9 +154,24 @@ class ForeignVocabulary(Vocabulary):
         known = {row: name for name, row in self._controls.items()}
         return f"<{known[id]}>" if id in known else f"<bin {id - self.box_low}>"
 
+    def spelled(self, name: str) -> tuple[int, ...]:
+        """Ids that stand for a declared name: rows of the house's marks with the words between them, else its row."""
+        found = self._cut(name)
+        if not any(part in self._marks for part in found):
+            return super().spelled(name)
+        return tuple(id for p in found for id in ([self._marks[p]] if p in self._marks else self.encode(p)))
+
+    def _cut(self, name: str) -> list[str]:
+        """Marks, and what stands between them."""
+        if not self._marks:
+            return [name]
+        marks = sorted(self._marks, key=len, reverse=True)
+        return [part for part in re.split(f"({'|'.join(map(re.escape, marks))})", name) if part]
+
     def extended(self, names: Iterable[str]) -> Vocabulary:
         """This vocabulary with the rows that a further training needs; existing ids never move."""
-        fresh = [n for n in dict.fromkeys(names) if n not in self._index]
+        wanted = (n for n in dict.fromkeys(names) if not any(part in self._marks for part in self._cut(n)))
+        fresh = [n for n in wanted if n not in self._index]
         if self.grown and not fresh:
             return self
         return ForeignVocabulary(self.house, self.model, (*self.declared, *fresh), True)
@@ -221,7 +241,8 @@ class _Symbols:
 class _TextModel:
     """A text model's file, as its library reads it."""
 
-    def __init__(self, kind: str, model: bytes) -> None:
+    def __init__(self, kind: str, model: bytes, plain: bool = False) -> None:
+        """`plain`: what looks like a mark of the house within a text is text."""
         self.kind = kind
         try:
             if kind == "sentencepiece":
@@ -234,6 +255,7 @@ class _TextModel:
                 # some files ask for texts of one length
                 self._model.no_padding()
                 self._model.no_truncation()
+                self._model.encode_special_tokens = plain
         except CheckpointError:
             raise
         except Exception as error:  # tokenizers raises Exception itself

@@ -78,6 +78,9 @@ class Vocabulary:
     #: Whether there is a text model.
     reads_text = True
 
+    #: Whether the last id of a source opens its target, instead of `<start>` between them.
+    seamless: bool = False
+
     def __init__(self, model: bytes, bins: int = 1000, declared: Sequence[str] = ()) -> None:
         self.model = model
         self.bins = bins
@@ -167,6 +170,11 @@ class Vocabulary:
         if id < self.declared_low:
             return f"<bin {id - self.box_low}>"
         return self.declared[id - self.declared_low]
+
+    def spelled(self, name: str) -> tuple[int, ...]:
+        """Ids that stand for a declared name: its row; none where there is none."""
+        found = self.find(name)
+        return () if found is None else (found,)
 
     def extended(self, names: Iterable[str]) -> Vocabulary:
         """This vocabulary with the `names` it lacks appended; existing ids never move."""
