@@ -79,8 +79,8 @@ def _block(
 ) -> float:
     """Operations a second of one encoder block over whole sequences, forward and backward."""
     lengths = [length] * max(1, rows // length)
-    switches = {"compile_blocks": False, "gradient_checkpointing": False}
-    config = replace(config, encoder_layers=1, decoder_layers=0, source="encoder", **switches)
+    config = replace(config, encoder_layers=1, decoder_layers=0, source="encoder")
+    config = replace(config, compile_blocks=False, gradient_checkpointing=False)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         block = EncoderBlock(config).to(device)
