@@ -9,9 +9,9 @@ their maintainers. One run learns two tasks together:
     section  which of 16 sections of the archive a package is in, by its line
     pair     whether two lines are of packages of one section (half are)
 
-A package's group is its source: groups are split by sha1, <80 train, else test. 4,000 training rows and 600 test rows
-of each task are drawn by sha1. Every arm has the same rows, steps, samples a step and blocks of the same sizes (6 + 2
-layers of width 384, 12 heads):
+A package's group is its source: groups are split by sha1, <80 train, else test. 1,200 training rows and 600 test rows
+of each task are drawn by sha1, and every arm sees every training row once: 150 steps of 16 samples. Blocks are of the
+same sizes (6 + 2 layers of width 384, 12 heads):
 
     own      this package's own network and tokenizer, from scratch
     drawn    the pretrained one's network and vocabulary, all weights drawn anew
@@ -19,8 +19,8 @@ layers of width 384, 12 heads):
     tuned    begun with the weights, encoder and token table at a fifth of the rate
     lora     begun with the weights, low-rank updates of the encoder
 
-Beside them TF-IDF with a logistic regression, its strength chosen on a fifth of the training groups; of a pair: of the
-product and the difference of both, and the section's regression asked for both lines (do its probabilities agree?);
+Beside them TF-IDF with a logistic regression, its strength chosen on a fifth of the training groups, of the same rows and
+of 4,000; of a pair: of the product and the difference of both, and the section's regression asked for both lines (do its probabilities agree?);
 and the nearest training row by TF-IDF. With several `--rates` each arm takes the one that is better on that fifth.
 """
 
@@ -49,7 +49,8 @@ from safetensors.torch import load_file, save_file
 
 STORE = RESULTS / "pretrained_text.json"
 SECTIONS = 16
-ROWS = {"train": 4000, "test": 600}
+ROWS = {"train": 1200, "test": 600}
+MANY = {**ROWS, "train": 4000}
 LINES = {
     "section": "[TEXT:line,max_length=32] which section? -> [TEXT:section,closed_set]",
     "pair": "[TEXT:one,max_length=32] and [TEXT:two,max_length=32] the same section? -> [TEXT:same,closed_set]",
@@ -75,7 +76,7 @@ def packages() -> Iterator[dict[str, str]]:
             yield {"name": said["Package"], "group": source, "section": section, "line": said["Description"].strip()}
 
 
-def splits() -> dict[str, dict[str, Rows]]:
+def splits(counts: Mapping[str, int]) -> dict[str, dict[str, Rows]]:
     """Task -> split -> rows; a line of several packages counts once, with its first package."""
     first: dict[str, dict[str, str]] = {}
     for each in packages():
@@ -83,7 +84,7 @@ def splits() -> dict[str, dict[str, Rows]]:
     common = [name for name, _ in Counter(each["section"] for each in first.values()).most_common(SECTIONS)]
     held = sorted((e for e in first.values() if e["section"] in common), key=lambda e: unit(e["name"]))
     found: dict[str, dict[str, Rows]] = {"section": {}, "pair": {}}
-    for split, count in ROWS.items():
+    for split, count in counts.items():
         own = [e for e in held if (unit(f"group {e['group']}") < 0.8) == (split == "train")]
         rows = [{k: e[k] for k in ("line", "section", "group")} for e in own[:count]]
         found["section"][split] = rows
@@ -273,16 +274,16 @@ def main() -> int:
     parser.add_argument("--arms", nargs="*", default=ARMS, choices=ARMS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--rates", type=float, nargs="*", default=[1e-3], help="what each arm chooses from")
     parser.add_argument("--store", type=Path, default=STORE)
     given = parser.parse_args()
-    rows = splits()
+    rows = splits(ROWS)
     told = json.loads(given.store.read_text()) if given.store.exists() else {"runs": [], "choices": []}
     told |= {"machine": machine("torch"), "commit": commit(), "steps": given.steps, "samples": given.samples}
     told["rows"] = {name: {split: len(held) for split, held in each.items()} for name, each in rows.items()}
     if "simple" not in told:
-        told["simple"] = simple(rows)
+        told["simple"] = {"the same rows": simple(rows), "4,000 rows": simple(splits(MANY))}
     print(json.dumps(told["simple"], indent=1), flush=True)
     choice = {n: dict(zip(("train", "test"), parted(held["train"]), strict=True)) for n, held in rows.items()}
     for seed in given.seeds:
