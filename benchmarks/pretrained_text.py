@@ -19,9 +19,10 @@ same sizes (6 + 2 layers of width 384, 12 heads):
     tuned    begun with the weights, encoder and token table at a fifth of the rate
     lora     begun with the weights, low-rank updates of the encoder
 
-Beside them TF-IDF with a logistic regression, its strength chosen on a fifth of the training groups, of the same rows and
-of 4,000; of a pair: of the product and the difference of both, and the section's regression asked for both lines (do its probabilities agree?);
-and the nearest training row by TF-IDF. With several `--rates` each arm takes the one that is better on that fifth.
+Beside them TF-IDF with a logistic regression, its strength chosen on a fifth of the training groups: of the same rows,
+and of 4,000. For pairs there are two: of the product and the difference of both lines, and the section's regression
+asked for both (do its probabilities agree?). `nearest` is the nearest training row. With several `--rates` each arm
+takes the one that is better on that fifth.
 """
 
 from __future__ import annotations

@@ -123,7 +123,8 @@ def test_free_text_in_word_pieces_is_refused_or_accepted_and_counted(
     ("words", "message"),
     [
         (["start.text=bert", "start.path=runs/x"], r"path \(runs/x\) and text \(bert\) are both given"),
-        (["start.txt=bert"], "start: unknown key `txt`|unknown key `start.txt`"),
+        (["start.txt=bert"], "unknown key `start.txt`.*did you mean `text`"),
+        (["start.imge=clip"], "unknown key `start.imge`.*did you mean `image`"),
         (["start.text=bert", "model.width=64"], "model.width is 32 there, and 64 is asked for.*model.decoder_layers"),
         (["start.text=bert", "data.pieces=300"], "data.pieces cannot be chosen: it brings its own vocabulary"),
         (["start.text=none-such"], "start.text=none-such: none-such: no such folder"),
@@ -142,6 +143,11 @@ def test_fit_takes_it_and_refuses_sizes_that_the_user_gave_himself(here: Path) -
     model = fit(GeneralistModel("tiny"), task, folder="run", start={"text": "bert"}, **options)
     assert model.config.width == 32
     assert model.generalist.parts["TEXT"]["house"] == "BERT"
+    shutil.rmtree("bert")
+    again = {**options, "steps": 2}
+    model = fit(GeneralistModel("tiny"), task, folder="run", start={"text": "bert"}, resume=True, **again)
+    assert model.generalist.parts["TEXT"]["house"] == "BERT"
+    shutil.copytree(FIXTURES / "bert", "bert")
     with pytest.raises(CheckpointError, match=r"model\.width is 32 there, and 64 is asked for"):
         fit(GeneralistModel("tiny", width=64), task, folder="run2", start={"text": "bert"}, **options)
     with pytest.raises(CheckpointError, match=r"data\.pieces cannot be chosen"):
