@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ofasys_lite.errors import CheckpointError
 from ofasys_lite.generalist.parts import Body
+from ofasys_lite.interop.decoder_weights import DECODERS
 from ofasys_lite.interop.hugging_face import HOUSES
 from ofasys_lite.interop.hugging_face_folder import licence_of
 from ofasys_lite.interop.importing import import_model
@@ -28,7 +29,7 @@ def text_part(source: str) -> Body:
         raise CheckpointError(
             f"{source}: no such folder; nothing is fetched here",
             help="a folder of save_pretrained (config.json, weights, text model) of "
-            f"{', '.join(dict.fromkeys(HOUSES.values()))}, or a file of fairseq; where there is a network: "
+            f"{', '.join(dict.fromkeys((*HOUSES.values(), *DECODERS.values())))}, or a file of fairseq; where there is a network: "
             f"hf download {source if source.count('/') == 1 else 'NAME'} --local-dir FOLDER",
         )
     imported = import_model(folder)

@@ -105,6 +105,20 @@ def test_an_encoder_decoder_brings_its_decoder_too(here: Path) -> None:
         train("y", "start.text=bart", "model.decoder_layers=5")
 
 
+def test_a_decoder_that_reads_its_source_as_a_prefix_begins_a_run_too(here: Path) -> None:
+    shutil.copytree(FIXTURES / "qwen2", "qwen2")
+    signs = ["\u0120", *map(chr, range(97, 123)), *"0123456789-?", *map(chr, range(65, 83))]
+    words = {sign: row for row, sign in enumerate(signs[:57])}
+    Path("qwen2/vocab.json").write_text(json.dumps(words), encoding="utf-8")
+    Path("qwen2/merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    train("x", "start.text=qwen2", *STILL, line=FREE.format(""))
+    model = Generalist.from_pretrained("runs/x", "cpu")
+    held = load_file("qwen2/model.safetensors")
+    own = model.network.state_dict()["body.decoder.2.mlp.out.weight"]
+    assert (own - held["model.layers.2.mlp.down_proj.weight"]).abs().max() < 1e-6
+    assert (model.network.config.encoder_layers, model.parts["TEXT"]["house"]) == (0, "Qwen2")
+
+
 def test_free_text_in_word_pieces_is_refused_or_accepted_and_counted(
     here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
