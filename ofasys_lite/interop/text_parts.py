@@ -26,11 +26,11 @@ def text_part(source: str) -> Body:
     """
     folder = Path(source).expanduser()
     if not folder.exists():
+        houses = ", ".join(dict.fromkeys((*HOUSES.values(), *DECODERS.values())))
         raise CheckpointError(
             f"{source}: no such folder; nothing is fetched here",
-            help="a folder of save_pretrained (config.json, weights, text model) of "
-            f"{', '.join(dict.fromkeys((*HOUSES.values(), *DECODERS.values())))}, or a file of fairseq; where there is a network: "
-            f"hf download {source if source.count('/') == 1 else 'NAME'} --local-dir FOLDER",
+            help=f"a folder of save_pretrained (config.json, weights, text model) of {houses}, or a file of fairseq; "
+            f"where there is a network: hf download {source if source.count('/') == 1 else 'NAME'} --local-dir FOLDER",
         )
     imported = import_model(folder)
     network, vocabulary = imported.generalist.network, imported.generalist.vocabulary
