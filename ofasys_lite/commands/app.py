@@ -25,7 +25,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "report": ("ofasys_lite.commands.report", "write report.html once more"),
         "codec": ("ofasys_lite.commands.codec", "train an image codec, write its codes, look at its pictures"),
         "import": ("ofasys_lite.commands.import_weights", "make a run of weights of OFASys, fairseq or Hugging Face"),
-        "export": ("ofasys_lite.commands.export_run", "write a model as files of Hugging Face or fairseq"),
+        "export": ("ofasys_lite.commands.export_run", "write a model as files of Hugging Face, fairseq or ONNX"),
         "data": ("ofasys_lite.commands.data", "list, prepare and show the data sets of the quickstart"),
     }
 )

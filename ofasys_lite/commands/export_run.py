@@ -28,8 +28,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--to",
         required=True,
-        choices=("hf", "fairseq"),
-        help="hf: a folder that transformers loads (BART, mBART, Marian or T5); fairseq: model.pt and dict.txt",
+        choices=("hf", "fairseq", "onnx"),
+        help="hf: a folder that transformers loads (BART, mBART, Marian or T5); fairseq: model.pt and dict.txt; "
+        "onnx: graphs of one sample",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where it goes; else RUN/TARGET")
     parser.add_argument("--overwrite", action="store_true", help="replace an older export of ours")

@@ -10,13 +10,18 @@ from ofasys_lite.errors import CheckpointError, WriteError, did_you_mean
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.interop.export_fairseq import write_fairseq
 from ofasys_lite.interop.export_hugging_face import write_hugging_face
+from ofasys_lite.interop.export_onnx import write_onnx
 from ofasys_lite.interop.fairseq_weights import EXPORT_MARK
 from ofasys_lite.interop.hugging_face import EXPORTED
 from ofasys_lite.version import __version__
 from ofasys_lite.writing import claim_folder, current, staged
 
 #: Target -> what writes its files into an empty folder and says, a line each, what it did.
-TARGETS: Mapping[str, Callable[[Generalist, Path], list[str]]] = {"hf": write_hugging_face, "fairseq": write_fairseq}
+TARGETS: Mapping[str, Callable[[Generalist, Path], list[str]]] = {
+    "hf": write_hugging_face,
+    "fairseq": write_fairseq,
+    "onnx": write_onnx,
+}
 
 
 def export_model(model: Generalist, target: str, folder: Path, overwrite: bool = False) -> list[str]:
