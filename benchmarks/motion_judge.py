@@ -1,8 +1,11 @@
-"""What a classifier of real clips sees in clips that a model wrote: `python benchmarks/motion_judge.py runs/motion`.
+"""What a classifier of real clips sees in clips that a model wrote.
+
+    python benchmarks/motion_judge.py runs/motion
+    python benchmarks/motion_judge.py runs/mocap --task text_to_motion --data mocap --label text
 
 The judge is a logistic regression (gradient descent, no library) on simple features of a clip: mean, deviation and mean
-absolute change of each channel, and where its strongest frequency lies. It learns the real training recordings of
-`basic_motions` and is asked about the real test recordings, about as many clips that the model wrote for their labels,
+absolute change of each channel, and where its strongest frequency lies. It learns the real training recordings of a
+data set and is asked about the real test recordings, about as many clips that the model wrote for their labels,
 and about those against shuffled labels. Intervals: 95 %, from 10,000 draws of clips again.
 """
 
@@ -71,6 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--task", default="motion_writing")
+    parser.add_argument("--data", default="basic_motions", help="the data set, prepared")
+    parser.add_argument("--label", default="label", help="its column of what is done, which the task reads")
     parser.add_argument("--steps", type=int, nargs="+", default=[25])
     parser.add_argument("--cfg", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -79,11 +84,11 @@ def main() -> None:
     root = os.environ.get("OFASYS_DATA", "data")
     real = {}
     for split in ("train", "valid", "test"):
-        source = open_source(f"{root}/basic_motions/{split}.parquet")
+        source = open_source(f"{root}/{given.data}/{split}.parquet")
         real[split] = [source.row(i) for i in range(len(source))]
     learned = real["train"] + real["valid"]
-    judge = Judge([row["clip"] for row in learned], [row["label"] for row in learned])
-    labels = [row["label"] for row in real["test"]]
+    judge = Judge([row["clip"] for row in learned], [row[given.label] for row in learned])
+    labels = [row[given.label] for row in real["test"]]
     clips = [row["clip"] for row in real["test"]]
     found: dict[str, Any] = {"real test clips": accuracy(judge.says(clips), labels)}
     model = Generalist.from_pretrained(given.run, "cpu")
@@ -91,7 +96,7 @@ def main() -> None:
     for steps in given.steps:
         options = model.entry(given.task).options(steps=steps, cfg=given.cfg, seed=given.seed)
         begin = time.process_time()
-        asked = [Request(given.task, {"label": label}, f"{n}", options) for n, label in enumerate(labels)]
+        asked = [Request(given.task, {given.label: label}, f"{n}", options) for n, label in enumerate(labels)]
         written = [each.values["clip"] for each in predict(model, asked) if each is not None]
         seconds = time.process_time() - begin
         own = [clip.frames_TC for clip in written]
