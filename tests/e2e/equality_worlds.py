@@ -51,6 +51,7 @@ class World:
         data: DataSettings, None for `tiny_worlds.small_data`.
         quick: Part of the unmarked test.
         evaluated: Judged on every metric and baseline, too, and the report's file compared.
+        trains: A codec is trained before: its codes, and all that is learned of them, are this machine's own.
     """
 
     cards: Callable[[Path], Sequence[TaskCard]]
@@ -60,6 +61,7 @@ class World:
     data: Any = None
     quick: bool = False
     evaluated: bool = False
+    trains: bool = False
 
 
 # ---------------------------------------------------------------------- token ids
@@ -236,7 +238,7 @@ WORLDS: Mapping[str, World] = {
     "recomputed": _coded("draw", "judged", model={"gradient_checkpointing": True, "dropout": 0.1}),
     "codes-scalar": _coded("draw", "filled", scalar=True),
     "codes-shared": _coded("draw", "judged", sizes={"shared": True}),
-    "codes-trained": World(_trained_codec, {"own": CODES}, {"decoder_layers": 2}, data=code_worlds.DATA),
+    "codes-trained": World(_trained_codec, {"own": CODES}, {"decoder_layers": 2}, data=code_worlds.DATA, trains=True),
     "decoder-only": _text("nothing", model={"encoder_layers": 0}),
 }
 

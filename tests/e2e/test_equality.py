@@ -20,6 +20,8 @@ def held() -> dict[str, Any]:
 
 def check(name: str) -> None:
     exact = held()["machine"] == equality.machine()
+    if WORLDS[name].trains and not exact:
+        pytest.skip("a codec that is trained first has other codes on another machine")
     found = equality.compare(name, held()["worlds"][name], equality.measure(name), exact)
     told = "\n".join(str(difference) for difference in found[:5])
     assert not found, (
