@@ -1,11 +1,14 @@
 """What the encoder's objectives teach it: a linear probe on its states, against the same network untrained.
 
     OMP_NUM_THREADS=1 python benchmarks/probe.py --steps 300 --seeds 0 1 2
+    OMP_NUM_THREADS=1 python benchmarks/probe.py --steps 1000 --lines order
 
 One run learns `mae` on digits and `mlm` on spoken commands' texts, labels unseen. Then ridge regression to the labels
 on the mean of the encoder's states, fitted on training rows (where they are few, on each part of them by itself, and
 the mean is told), its strength chosen on the validation rows, judged on the test rows: digits among ten, intents among
-all. Beside it the most frequent label.
+all. Beside it the most frequent label. `order` asks of the same texts whether two neighbouring words have changed
+places, as in half of the rows they have (the probing task BShift of arXiv 1805.01070): which words there are does not
+tell it.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from ofasys_lite.report.task_rows import open_task
 LINES = {
     "pictures": ("[IMAGE:image,loss=mae(ratio=0.6)] ->", "digits", "label"),
     "texts": ("[TEXT:text,loss=mlm(ratio=0.25)] ->", "intents", "intent"),
+    "order": ("[TEXT:text,loss=mlm(ratio=0.25)] ->", "intents", "shifted"),
 }
 #: Training rows that are looked at.
 ROWS = 2000
@@ -57,6 +61,19 @@ def train(names: Sequence[str], steps: int, seed: int, folder: Path) -> Path:
     return Path("runs") / folder.name / "export"
 
 
+def shifted(row: Mapping[str, Any], number: int) -> dict[str, Any] | None:
+    """The row as it is, or with two neighbouring words of its text exchanged, by its number; None of too few words."""
+    words = str(row["text"]).split(" ")
+    rng = np.random.default_rng([7, number])
+    places = [i for i in range(len(words) - 1) if words[i] != words[i + 1]]
+    if len(words) < 4 or not places:
+        return None
+    place, change = places[int(rng.integers(len(places)))], bool(rng.integers(2))
+    if change:
+        words[place : place + 2] = words[place + 1], words[place]
+    return {**row, "text": " ".join(words), "shifted": str(change)}
+
+
 def states(model: GeneralistModel, task: str, split: str, count: int, label: str) -> tuple[Any, list[str]]:
     """((N, D) means of the encoder's states, labels) of rows spread over a split."""
     generalist, rows = model.generalist, open_task(model.generalist.entry(task).card, None)[split]
@@ -64,6 +81,9 @@ def states(model: GeneralistModel, task: str, split: str, count: int, label: str
     vectors, labels = [], []
     for start in range(0, len(chosen), 64):
         held = [rows.row(i) for i in chosen[start : start + 64]]
+        if label == "shifted":
+            found_rows = (shifted(row, i) for row, i in zip(held, chosen[start : start + 64], strict=True))
+            held = [row for row in found_rows if row is not None]
         batch = to_device(collate([generalist.maker(task).source(row, "0") for row in held]), torch.device("cpu"))
         with torch.inference_mode():
             found = generalist.network.encode(batch.source)
