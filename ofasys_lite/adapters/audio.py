@@ -100,3 +100,11 @@ def ranges(starts: Sequence[int], lengths: Sequence[int]) -> Tensor:
     sizes = torch.tensor(lengths)
     ends = sizes.cumsum(0)
     return torch.arange(int(ends[-1])) + (torch.tensor(starts) - ends + sizes).repeat_interleave(sizes)
+
+
+def joined(states_RE: Tensor, counts: Sequence[int], join: int) -> Tensor:
+    """(P, join * E): neighbouring states of each sound side by side, what the last ones lack is zero."""
+    if join == 1:
+        return states_RE
+    each = [F.pad(x, (0, 0, 0, -len(x) % join)) for x in states_RE.split_with_sizes(list(counts))]
+    return torch.cat(each).reshape(-1, join * states_RE.shape[1])

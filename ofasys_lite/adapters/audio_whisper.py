@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ofasys_lite.adapters.audio import ranges
+from ofasys_lite.adapters.audio import joined, ranges
 from ofasys_lite.adapters.base import Adapter, Shared
 from ofasys_lite.errors import CardError, ShapeError
 from ofasys_lite.layout.pack import Part
@@ -123,16 +123,8 @@ class WhisperAdapter(Adapter):
         lengths = part.sizes["frames"]
         self._fits(part, lengths)
         states_RE = self.encoder(part.arrays["frames"], lengths)
-        x_PD: Tensor = self.norm(self.project(self._joined(states_RE, [-(-n // 2) for n in lengths])))
+        x_PD: Tensor = self.norm(self.project(joined(states_RE, [-(-n // 2) for n in lengths], self.heard.join)))
         return x_PD
-
-    def _joined(self, states_RE: Tensor, counts: Sequence[int]) -> Tensor:
-        """(P, join * E): neighbouring states side by side, what the last ones lack is zero."""
-        join = self.heard.join
-        if join == 1:
-            return states_RE
-        each = [F.pad(x, (0, 0, 0, -len(x) % join)) for x in states_RE.split_with_sizes(list(counts))]
-        return torch.cat(each).reshape(-1, join * states_RE.shape[1])
 
     def _fits(self, part: Part, lengths: Sequence[int]) -> None:
         bands = part.arrays["frames"].shape[1]

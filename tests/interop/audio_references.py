@@ -36,6 +36,32 @@ WHISPER = {
 }
 
 
+WAVE = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "conv_dim": [8] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "vocab_size": 12,
+}
+#: Name -> class of transformers, what is other than in WAVE.
+WAVES: dict[str, tuple[str, dict[str, Any]]] = {
+    "wav2vec2": ("Wav2Vec2", {}),
+    "wav2vec2, large": (
+        "Wav2Vec2",
+        {
+            "feat_extract_norm": "layer",
+            "do_stable_layer_norm": True,
+            "conv_bias": True,
+            "conv_dim": [8, 6, 6, 6, 6, 6, 7],
+        },
+    ),
+    "hubert": ("Hubert", {}),
+}
+
+
 def signals() -> list[np.ndarray[Any, Any]]:
     """Sounds (n,) of 16 kHz, up to a second, in -1 to 1: tones in noise, and silence."""
     rng = np.random.default_rng(0)
@@ -106,6 +132,35 @@ def _odd(encoder: Any, frames_MF: Tensor) -> Tensor:
     return states
 
 
+def wave(folder: Path, name: str) -> Any:
+    """A random model of WAVES, saved; the model itself."""
+    import transformers
+
+    kind, own = WAVES[name]
+    torch.manual_seed(0)
+    model = shaken(getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**{**WAVE, **own})))
+    model.save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    return model
+
+
+@torch.no_grad()
+def wave_states(model: Any) -> list[Tensor]:
+    """(R, E) of each of `signals()`, each alone."""
+    import transformers
+
+    extract = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    given = [extract(signal, sampling_rate=16_000, return_tensors="pt").input_values for signal in signals()]
+    return [model(values).last_hidden_state[0].clone() for values in given]
+
+
+def _write_wave() -> None:
+    folder = FIXTURES / "wav2vec2"
+    shutil.rmtree(folder, ignore_errors=True)
+    states = wave_states(wave(folder, "wav2vec2"))
+    save_file({str(i): each for i, each in enumerate(states)}, folder / "reference.safetensors")
+
+
 def _write_whisper() -> None:
     folder = FIXTURES / "whisper"
     shutil.rmtree(folder, ignore_errors=True)
@@ -127,3 +182,4 @@ def _write_whisper() -> None:
 
 if __name__ == "__main__":
     _write_whisper()
+    _write_wave()
