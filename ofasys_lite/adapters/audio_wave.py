@@ -54,7 +54,7 @@ class WaveConvolutions(nn.Module):
         # the last sound is followed by nothing: zeros, so that every window within it is there
         line = samples.new_zeros(starts[-1] + sum(self.frames.kernels) * step)
         line = line.index_copy(0, moved(ranges(starts[:-1], lengths), device), samples)
-        x_CT, counts = line[None].to(self.layers[0].weight.dtype), [self.frames.lengths(n) for n in lengths]
+        x_CT, counts = line[None].to(next(self.parameters()).dtype), [self.frames.lengths(n) for n in lengths]
         starts = starts[:-1]
         for number, layer in enumerate(self.layers):
             x_CT = layer(x_CT[None])[0]
