@@ -8,11 +8,12 @@ from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.generalist.parts import Part
 from ofasys_lite.interop.checkpoint_files import read_weights
 from ofasys_lite.interop.hugging_face_folder import read_config
-from ofasys_lite.interop.wave_weights import wave_in_folder
+from ofasys_lite.interop.wave_weights import WAVE_HOUSES, wave_in_folder
 from ofasys_lite.interop.whisper_weights import is_whisper_file, whisper_in_file, whisper_in_folder
 
 _FORMS = "a folder of Hugging Face with Whisper, wav2vec 2.0 or HuBERT (config.json and weights), or Whisper's own .pt"
-_READERS = {"whisper": whisper_in_folder, "wav2vec2": wave_in_folder, "hubert": wave_in_folder}
+#: By `model_type` of config.json.
+_READERS = {"whisper": whisper_in_folder, **dict.fromkeys(WAVE_HOUSES, wave_in_folder)}
 
 
 def audio_part(source: str) -> Part:

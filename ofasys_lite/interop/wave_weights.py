@@ -17,7 +17,8 @@ from ofasys_lite.generalist.parts import Origin, Part
 from ofasys_lite.interop.hugging_face_folder import ACTIVATIONS, Said, folder_weights, licence_of
 from ofasys_lite.interop.taking import Taking
 
-_HOUSES = {"wav2vec2": "wav2vec 2.0", "hubert": "HuBERT"}
+#: `model_type` of config.json -> what messages call it.
+WAVE_HOUSES = {"wav2vec2": "wav2vec 2.0", "hubert": "HuBERT"}
 #: Our name within a block -> theirs.
 _BLOCK = {
     "attention.qkv": "attention.q_proj attention.k_proj attention.v_proj",
@@ -43,7 +44,7 @@ def wave_in_folder(source: str, config: Mapping[str, Any]) -> Part:
             (adapters of languages, norms of batches).
     """
     folder = Path(source)
-    said, house = Said(folder / "config.json", config), _HOUSES[str(config["model_type"])]
+    said, house = Said(folder / "config.json", config), WAVE_HOUSES[str(config["model_type"])]
     settings = {"wav2vec2": _settings(said, folder / "preprocessor_config.json")}
     weights = folder_weights(folder)
     first = str(config["model_type"]) + "."
