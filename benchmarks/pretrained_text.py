@@ -10,8 +10,8 @@ their maintainers. Two tasks, each trained alone:
     pair     whether two lines are of packages made of one source; the others are of one section, of two sources
 
 A package's group is its source: groups are split by sha1, <80 train, else test; both lines of a pair are of one side.
-2,400 training rows and 600 test rows of each task are drawn by sha1, and every arm sees every training row once: 150
-steps of 16 samples. Blocks are of the same sizes (6 + 2 layers of width 384, 12 heads):
+1,200 training rows and 600 test rows of each task are drawn by sha1, and every arm sees every training row once: 150
+steps of 8 samples. Blocks are of the same sizes (6 + 2 layers of width 384, 12 heads):
 
     own      this package's own network and tokenizer, from scratch
     drawn    the pretrained one's network and vocabulary, all weights drawn anew
@@ -50,7 +50,7 @@ from safetensors.torch import load_file, save_file
 
 STORE = RESULTS / "pretrained_text.json"
 SECTIONS = 16
-ROWS = {"train": 2400, "test": 600}
+ROWS = {"train": 1200, "test": 600}
 MANY = {**ROWS, "train": 4000}
 LINES = {
     "section": "[TEXT:line,max_length=32] which section? -> [TEXT:section,closed_set]",
@@ -261,18 +261,46 @@ def simple(rows: Mapping[str, Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def page(told: Mapping[str, Any]) -> str:
+    """The table of docs/pretrained_text.md: means over seeds, the least and the most of them."""
+    lines = ["| begun as | section | pair | CPU seconds of a run |", "|---|---|---|---|"]
+    for arm in ARMS:
+        cells, seconds = [], []
+        for name in LINES:
+            runs = [r for r in told["runs"] if (r["task"], r["arm"]) == (name, arm)]
+            scores = [r["accuracy"] for r in runs]
+            seconds += [r["cpu_seconds"] for r in runs]
+            span = f" ({min(scores):.3f} to {max(scores):.3f}, {len(scores)} seeds)" if len(scores) > 1 else " (1 seed)"
+            cells.append(f"{sum(scores) / len(scores):.3f}{span}" if scores else "not run")
+        if seconds:
+            lines.append(f"| {arm} | {' | '.join(cells)} | {sum(seconds) / len(seconds):.0f} |")
+    for kind, found in told["simple"].items():
+        pair = max(found["pair"]["logistic"], found["pair"]["cosine"])
+        lines.append(f"| TF-IDF, {kind} | {found['section']['logistic']:.3f} | {pair:.3f} | |")
+    first = told["simple"]["the same rows"]
+    lines.append(
+        f"| nearest row; the larger class | {first['section']['nearest']:.3f}; {first['section']['majority']:.3f} |"
+    )
+    lines[-1] += f" {first['pair']['majority']:.3f} | |"
+    return "\n".join(lines)
+
+
 def main() -> int:
     """0; results stand in benchmarks/results/pretrained_text.json, run by run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
+    parser.add_argument("--weights", type=Path, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--tasks", nargs="*", default=list(LINES), choices=list(LINES))
     parser.add_argument("--arms", nargs="*", default=ARMS, choices=ARMS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--rates", type=float, nargs="*", default=[1e-3], help="what each arm chooses from")
     parser.add_argument("--store", type=Path, default=STORE)
+    parser.add_argument("--page", action="store_true", help="print the table of docs, train nothing")
     given = parser.parse_args()
+    if given.page:
+        print(page(json.loads(given.store.read_text())))
+        return 0
     rows = splits(ROWS)
     told = json.loads(given.store.read_text()) if given.store.exists() else {"runs": [], "choices": []}
     told |= {"machine": machine("torch"), "commit": commit(), "steps": given.steps, "samples": given.samples}
