@@ -165,6 +165,33 @@ def test_it_learns_further_with_pictures_and_conversations(tmp_path: Path) -> No
     assert again("[IMAGE:img] [TEXT:q] -> [TEXT:a]", img=pixels[0], q="what is it", max_length=4).text is not None
 
 
+@pytest.mark.slow
+def test_one_run_begins_with_a_decoder_of_text_and_an_encoder_of_sound(tmp_path: Path) -> None:
+    folder = tmp_path / "qwen"
+    chat(folder)
+    rng = np.random.default_rng(0)
+    heard = [{"wav": {"array": rng.normal(0, 0.1, 9000).astype(np.float32), "rate": 16_000}, "a": "the cat"}] * 3
+    data = {"train": heard, "valid": heard[:1], "test": heard[:1]}
+    said = {
+        "workers": 0,
+        "precision": "fp32",
+        "steps": 2,
+        "folder": tmp_path / "run",
+        "console": Console(file=io.StringIO()),
+    }
+    start = {"text": str(folder), "audio": str(FIXTURE.parents[1] / "audio" / "whisper")}
+    fit(GeneralistModel("tiny"), [Task("hear", "[AUDIO:wav] says what? -> [TEXT:a]", data=data)], start=start, **said)
+    shutil.rmtree(folder)
+    again = GeneralistModel.from_pretrained(tmp_path / "run", device="cpu")
+    assert again.config.source == "prefix"
+    assert again.generalist.network.specs["audio"].path.endswith("WhisperAdapter")
+    assert {name: each["house"] for name, each in again.generalist.parts.items()} == {
+        "TEXT": "Qwen2",
+        "AUDIO": "Whisper",
+    }
+    assert again("[AUDIO:wav] says what? -> [TEXT:a]", wav=heard[0]["wav"], max_length=4).text is not None
+
+
 def copied(folder: Path, changes: dict[str, Any]) -> Path:
     shutil.copytree(FIXTURE, folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -88,6 +88,31 @@ def test_gradients_of_a_pack_are_those_of_its_samples() -> None:
         torch.testing.assert_close(packed[name], parameter.grad, rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_blocks_that_are_computed_again_give_the_same_gradients() -> None:
+    found = []
+    for again in (False, True):
+        model, held = made(gradient_checkpointing=again).train(), pack()
+        held.run(model).square().sum().backward()
+        found.append({name: p.grad for name, p in model.named_parameters()})
+    for name, grad in found[0].items():
+        torch.testing.assert_close(grad, found[1][name], msg=name)
+
+
+@torch.no_grad()
+def test_steps_in_half_precision_follow_those_in_full() -> None:
+    model, held = made(kv_heads=2), pack()
+    exact, half = started(model, held, None), None
+    with torch.autocast("cpu", torch.bfloat16):
+        half = started(model, held, None)
+    rows = torch.randn(4, 48, generator=torch.Generator().manual_seed(3))
+    for place in range(3):
+        at_B3 = torch.full((4, 3), place)
+        wanted = model.step(rows, at_B3, exact)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = model.step(rows, at_B3, half)
+        torch.testing.assert_close(got.float(), wanted, rtol=0.1, atol=0.1)
+
+
 def started(model: EncoderDecoder, held: Pack, room: int | None) -> DecodeCache:
     states = model.encode(held.x_SD, held.positions_S3, SOURCES)
     assert states is held.x_SD
