@@ -20,7 +20,7 @@ from ofasys_lite.adapters.base import Adapter, Encoded, Reading, Section, Shared
 from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.layout.learned import LossRows
 from ofasys_lite.layout.pack import Part
-from ofasys_lite.model import Work
+from ofasys_lite.model import Work, exact_types
 
 #: Where the factor on similarities (one over the temperature) begins, by loss, and the range it is kept in (CLIP's).
 _FIRST = {"clip": 1 / 0.07, "siglip": 10.0}
@@ -102,7 +102,7 @@ class AlignAdapter(Adapter):
             return self.vectors(states_XD[rows.rows_R]).reshape(len(rows.terms_U), -1)
 
         def of_all(seen_GF: Tensor) -> Tensor:
-            with torch.autocast(seen_GF.device.type, enabled=False):
+            with exact_types(seen_GF.device):
                 left_GE, right_GE = seen_GF.chunk(2, dim=1)
                 return losses(left_GE, right_GE, rivals(step, seen_GF.device))
 

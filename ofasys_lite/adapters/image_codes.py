@@ -16,7 +16,7 @@ from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.codes import CodesAdapter
 from ofasys_lite.codec.image_codec import CodecConfig, ImageCodec
 from ofasys_lite.layout.pack import Part
-from ofasys_lite.model import moved
+from ofasys_lite.model import exact_types, moved
 
 
 class ImageCodesAdapter(CodesAdapter):
@@ -44,13 +44,13 @@ class ImageCodesAdapter(CodesAdapter):
         """(N, L, C) of the pictures, or of the `chosen` ones, before quantization, in fp32."""
         pixels = part.arrays["pixels"]
         pixels = pixels if chosen is None else pixels[moved(torch.tensor(chosen), pixels.device)]
-        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
+        with torch.no_grad(), exact_types(pixels.device):
             latents: Tensor = self.codec.latents(pixels).flatten(1, 2)
         return latents
 
     def quantize(self, latents_NLC: Tensor) -> Tensor:
         """(N, L, K) codes of latents."""
-        with torch.no_grad(), torch.autocast(latents_NLC.device.type, enabled=False):
+        with torch.no_grad(), exact_types(latents_NLC.device):
             codes: Tensor = self.codec.quantizer(latents_NLC).codes
         return codes
 
@@ -72,7 +72,7 @@ class ImageCodesAdapter(CodesAdapter):
 
     def render(self, codes_NLK: Tensor) -> Tensor:
         """(N, S, S, 3) uint8 pictures of codes."""
-        with torch.autocast(codes_NLK.device.type, enabled=False):
+        with exact_types(codes_NLK.device):
             return self.codec.decode(codes_NLK)
 
 

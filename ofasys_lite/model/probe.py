@@ -116,6 +116,11 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def exact_types(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """No autocast inside; on torch's `meta` device, which knows none, nothing."""
+    return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
 @contextlib.contextmanager
 def tensor_cores(device: torch.device) -> Iterator[None]:
     """Products in fp32 on a CUDA device take TF32 meanwhile (10 bits behind the point, sums in fp32); others do not."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import code_worlds
 import pytest
 import tiny_worlds as worlds
 import torch
@@ -118,6 +119,17 @@ def test_an_adapter_that_cannot_be_counted_makes_an_estimate_rougher_and_is_name
     said = " ".join(" ".join(shown).split())
     assert "note: rougher for the adapter image: what it computes could not be counted (ValueError: asks for" in said
     assert all(len(line) <= 80 for line in shown)
+
+
+def test_what_codes_cost_is_counted(tmp_path: Path) -> None:
+    card = code_worlds.task("draw", code_worlds.codec(tmp_path / "codec"))
+    ready = make_ready([card], modalities(), code_worlds.DATA)
+    network, (task,) = network_of(ready, worlds.tiny(decoder_layers=2)), ready.tasks
+    works, rough = row_works(
+        network, [task.maker.example(task.sources["train"].row(i), "0", None, True) for i in (0, 1)]
+    )
+    assert rough == {}
+    assert all(works[name][0].flops > 0 for name in works if "dnd" in name)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
