@@ -281,7 +281,7 @@ def _grow(
         ranked.sort(key=lambda c: -c[0])
     automaton, width = sample_.automaton, sample_.width
     live: list[tuple[int, _Row]] = []
-    for total, number, id in ranked:
+    for rank, (total, number, id) in enumerate(ranked):
         if len(live) == width:
             break
         old = rows[number]
@@ -294,6 +294,8 @@ def _grow(
             tail = None
         if tail is None:
             live.append((number, row))
+        elif not sample_.options.renormalize and rank >= width > 1:
+            continue  # as fairseq and transformers have it, an end counts among the best candidates only
         else:
             sample_.add(row, tail)
             if width == 1:
