@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import code_worlds
 import numpy as np
 import pytest
 import tiny_worlds as worlds
@@ -25,6 +26,7 @@ from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Target
 from ofasys_lite.plan.constraints import Free
 from ofasys_lite.preprocess.base import Piece
+from ofasys_lite.run.run_folder import RunFolder
 
 SIZES = {"encoder_layers": 0, "decoder_layers": 2, "source": "prefix"}
 #: All that reads words, pictures, boxes, records and groups, and writes them from left to right; several targets.
@@ -83,6 +85,27 @@ def test_it_learns_what_the_prefix_says_of_words_and_pictures(tmp_path: Path) ->
     found = [each for each in predict(model, [Request("both", row, row["id"]) for row in held]) if each]
     right = [(f.values["label"] == r["label"], f.values["text"] == r["text"]) for f, r in zip(found, held, strict=True)]
     assert np.mean(right, axis=0).min() > 0.7  # chance: one of three, one of six
+
+
+@pytest.mark.slow
+def test_pictures_as_codes_are_learned_and_drawn_behind_a_prefix_with_guidance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFASYS_CACHE", str(tmp_path / "cache"))
+    line = "draw [TEXT:cap,drop=0.2] -> [IMAGE:img,size=8,codec=dnd(depth=2,factor=2,codes=8,steps=3)]"
+    cards = [code_worlds.task("draw", Path(), line)]
+    said = {"steps": 30, "samples_per_step": 8, "log_every": 10, "lr": 5e-3, "data": code_worlds.DATA, "model": SIZES}
+    model = worlds.run(cards, tmp_path / "run", **said)
+    logged = [row for row in RunFolder(tmp_path / "run").history() if row.get("task") == "draw"]
+    assert logged[-1]["loss"] < 0.8 * logged[0]["loss"]
+    for options in (DecodeOptions(), DecodeOptions(cfg=2.0)):
+        asked = [
+            Request("draw", {"cap": words}, words, options=options) for words in ("a red square", "a blue disc here")
+        ]
+        together = [each.codes["img"] for each in predict(model, asked) if each]
+        alone = [each.codes["img"] for request in asked for each in predict(model, [request]) if each]
+        for one, two in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("options", [DecodeOptions(), DecodeOptions(method="beam", beam=3)])
