@@ -19,7 +19,7 @@ from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.attribute_values import CallValue
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.planning import Planning
-from ofasys_lite.plan.segments import Plan, PlannedTemplate, SlotSegment, option, walk, written_together
+from ofasys_lite.plan.segments import LossSpec, Plan, PlannedTemplate, SlotSegment, option, walk, written_together
 
 
 def option_names(ways: Mapping[str, Way] = BUILT_IN) -> tuple[str, ...]:
@@ -101,6 +101,26 @@ def _depths(values: Mapping[str, Any], way: Way, codec: CallValue | None) -> tup
                 what = "a flat sequence, which has depth 1" if flat else f"codes of depth {depth}"
                 return f"{len(value)} values of `{key}` for {what}", "give one value, or one for each depth"
     return None
+
+
+def written_by(
+    planning: Planning, span: Span, decode: object, losses: tuple[LossSpec, ...], modality: ModalityCard
+) -> object:
+    """`decode` of a target that a writer of its card writes: what the line says, else what its objective asks.
+
+    Args:
+        planning: Takes the mistake: a writer that cannot write what was learned (E207).
+    """
+    first, *_ = modality.writers
+    learned = [modality.objectives[loss.name].writer or first for loss in losses if loss.name in modality.objectives]
+    fits = learned[0] if learned else first
+    if not isinstance(decode, CallValue):
+        return CallValue(fits)
+    if decode.name in modality.writers and decode.name != fits:
+        objective = losses[0].name if losses else ""
+        message = f"`decode={decode.name}` cannot write what `loss={objective}` learned"
+        planning.error("E207", message, span, f"leave it out, or write decode={fits}")
+    return decode
 
 
 def planned_decode(

@@ -13,7 +13,7 @@ from ofasys_lite.instruction.syntax_tree import Attribute, Bare, Call, ListValue
 from ofasys_lite.plan.alignment import ALIGNED, BESIDE_ALIGNMENT, note_alignment
 from ofasys_lite.plan.attribute_values import CallValue, plain, scalar_text, typed
 from ofasys_lite.plan.codecs import given_codec
-from ofasys_lite.plan.decoding import planned_decode
+from ofasys_lite.plan.decoding import planned_decode, written_by
 from ofasys_lite.plan.language import (
     ALIGNMENTS,
     LANGUAGE,
@@ -27,6 +27,7 @@ from ofasys_lite.plan.language import (
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import ClosedSet, LossSpec, Options, SlotSegment
 from ofasys_lite.plan.sense import check_slot
+from ofasys_lite.plan.written_together import only_reads
 
 _PAIRED = f"it is learned by {', '.join(PREFERENCES)}: loss={PREFERENCES[0]}(beta=0.1)"
 #: What of a card's table serves a slot that names nothing, the first that is there; by whether the slot is written.
@@ -81,7 +82,7 @@ class Builder(Planning):
         losses = self._losses(values.pop("loss", None), modality, slot, (expected,) if learned else (), target)
         span = next((a.span for a in slot.attributes if a.key == "decode"), slot.span)
         if learned and modality.writers and codec is None:
-            decode = self._writer(decode, losses, modality, span)
+            decode = written_by(self, span, decode, losses, modality)
         if isinstance(decode, CallValue):
             values["decode"] = planned_decode(self, span, decode, modality, codec)
         if codec is not None and learned and slot.rejected is None:
@@ -158,6 +159,9 @@ class Builder(Planning):
         span = next((a.span for a in slot.attributes if RENAMED.get(a.key, (a.key,))[0] == key), slot.span)
         if name in table and not learned and name not in _UNNAMED[True] and table[name] == table.get(_UNNAMED[True][0]):
             self.error("E110", f"{key} `{name}` is for {modality.name} that is written", span, f"leave `{key}` out")
+        if key == "adapter" and learned and only_reads(name, modality):
+            help = "leave `adapter` out; one that writes has a preprocess of the same name in its card"
+            self.error("E110", f"adapter `{name}` reads {modality.name} and writes nothing", span, help)
         if name in table:
             # another name of the default is the default of slots that are written, too
             return standard if table[name] == table["default"] else table[name]
@@ -276,21 +280,6 @@ class Builder(Planning):
             weight = 1.0
         keyed = tuple(pair for pair in call.keyed if pair[0] != "weight")
         return (LossSpec(call.name, known.unit, float(weight), keyed),)
-
-    def _writer(self, decode: object, losses: tuple[LossSpec, ...], modality: ModalityCard, span: Span) -> object:
-        """`decode` of a target that a writer of its card writes: what the line says, else what its objective asks."""
-        first, *_ = modality.writers
-        learned = [
-            modality.objectives[loss.name].writer or first for loss in losses if loss.name in modality.objectives
-        ]
-        fits = learned[0] if learned else first
-        if not isinstance(decode, CallValue):
-            return CallValue(fits)
-        if decode.name in modality.writers and decode.name != fits:
-            objective = losses[0].name if losses else ""
-            message = f"`decode={decode.name}` cannot write what `loss={objective}` learned"
-            self.error("E207", message, span, f"leave it out, or write decode={fits}")
-        return decode
 
     def _preferred(self, standard: LossSpec, modality: ModalityCard, slot: Slot) -> LossSpec:
         """What a preference pair is learned by where its line names no objective."""

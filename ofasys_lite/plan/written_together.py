@@ -1,8 +1,9 @@
-"""Token ids that are written all together (`decode=mask_predict`): which slots can be."""
+"""What can be written at all, and which token ids all together (`decode=mask_predict`)."""
 
 from __future__ import annotations
 
 from ofasys_lite.cards.classes import load_object
+from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.plan.language import LONGEST
 from ofasys_lite.plan.planning import Planning
 from ofasys_lite.plan.segments import GroupSegment, PlannedTemplate, SlotSegment, option, walk
@@ -44,3 +45,14 @@ def _wrong(slot: SlotSegment, grouped: bool, hidden: bool) -> tuple[str, str] | 
         if isinstance(value, int) and value > LONGEST:
             return f"`{key}={value}`: rounds write {LONGEST} ids at most", f"write `{key}={LONGEST}`, or {_HELP}"
     return None
+
+
+def only_reads(name: str, modality: ModalityCard) -> bool:
+    """Whether an adapter is another one than that of written slots, and brings no preprocess that can write."""
+    table = modality.adapter
+    writer = table.get("written")
+    if writer is None or table.get(name, writer) in (writer, table.get("default")):
+        return False
+    own = modality.preprocess.get(name)
+    # what can be written says what it may be; the base class of all of them only refuses
+    return own is None or sum("constraint" in vars(k) for k in load_object(own, "preprocess").__mro__) < 2

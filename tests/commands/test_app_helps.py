@@ -43,6 +43,7 @@ KEYS_ELSEWHERE = {"key": "stands for any key, `key=value`"}
 #: Flags of other programs: the program that must be named before them.
 FLAGS_ELSEWHERE = {
     "--sort": "tar",
+    "--local-dir": "hf download",
     "--no-deps": "pip",
     "--only-binary": "pip",
     "--dest": "pip",

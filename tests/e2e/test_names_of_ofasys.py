@@ -18,7 +18,12 @@ SMALL = {
     "VIDEO": {"written_size": 16},
     "AUDIO": {"channels": 16, "mels": 20, "sample_rate": 8000, "max_seconds": 1.0},
 }
-DATA = DataSettings(pieces=300, bins=32, modalities=SMALL)
+#: Networks of other houses have sizes, rates and cells of their own.
+OTHERS = {
+    "efficientnet": {"IMAGE": {"patch": 16}},
+    "whisper": {"AUDIO": {"max_seconds": 1.0}},
+    "wav2vec2": {"AUDIO": {"max_seconds": 1.0}},
+}
 #: Names that are no one's to write: what stands where a slot names nothing.
 UNNAMED = {"default", "written"}
 #: What a name of OFASys' documents must mean, so that none of them is lost.
@@ -68,6 +73,15 @@ def _plans(line: str) -> bool:
     return True
 
 
+@pytest.mark.parametrize(
+    ("modality", "name"),
+    [("VIDEO", "tower"), ("VIDEO", "efficientnet"), ("VIDEO", "timm"), ("AUDIO", "whisper"), ("AUDIO", "wav2vec2")],
+)
+def test_an_adapter_that_only_reads_is_refused_where_a_slot_is_written(modality: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"adapter `{name}` reads {modality} and writes nothing"):
+        build_plan(load_task_card({"instruction": f"[TEXT:t] -> [{modality}:x,adapter={name}]"}, name="t"), CARDS)
+
+
 def test_no_name_of_ofasys_is_lost() -> None:
     found = {modality: {name for m, _, name in names() if m == modality} for modality in KNOWN}
     assert all(KNOWN[modality] <= found[modality] for modality in KNOWN)
@@ -83,7 +97,8 @@ def test_a_line_with_the_name_trains_a_step(modality: str, key: str, name: str) 
     assert found
     rows = [{"id": str(i), "t": worlds.WORDS[i % 6], "x": value(modality, i)} for i in range(6)]
     for line in found:
-        ready = make_ready([worlds.task("t", rows, line=line)], CARDS, DATA)
+        data = DataSettings(pieces=300, bins=32, modalities={**SMALL, **OTHERS.get(name, {})})
+        ready = make_ready([worlds.task("t", rows, line=line)], CARDS, data)
         grads = worlds.gradients(worlds.generalist(ready), ready.tasks[0], rows, [range(3)])
         assert np.isfinite(grads["losses"].numpy()).all()
         assert any(modality.lower() in n or "image" in n for n in grads if n.startswith("adapters."))
