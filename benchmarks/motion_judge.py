@@ -116,13 +116,16 @@ def main() -> None:
 
 
 def distance(written: list[Any], train: list[Any], test: list[Any]) -> dict[str, float]:
-    """Mean distance to the nearest training clip, of written clips and of real test clips: a copy would have 0."""
-    scale = np.concatenate([np.asarray(clip) for clip in train]).std(0)
+    """Mean distance to the nearest training clip, of written clips and of real test clips: a copy would have 0.
+
+    Clips are compared from their first frames on, as far as both go.
+    """
+    scale = np.concatenate([np.asarray(clip) for clip in train]).std(0) + 1e-6
 
     def nearest(clip: Any) -> float:
         own = np.asarray(clip)[:100] / scale
-        far = [np.abs(own - np.asarray(other)[: len(own)] / scale).mean() for other in train]
-        return float(min(far))
+        others = [np.asarray(other)[: len(own)] / scale for other in train]
+        return float(min(np.abs(own[: len(other)] - other).mean() for other in others))
 
     return {
         "written to training": float(np.mean([nearest(clip) for clip in written])),
