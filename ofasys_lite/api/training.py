@@ -103,7 +103,7 @@ def fit(
     place = _folder([card.name for card in cards], name, folder, resume)
     _claim(RunFolder(place), resume, overwrite)
     given = {*model.given, *(f"data.{key}" for key in asked.given)}
-    parts = begin_parts(begun, modalities, model.config, RunFolder(place), resume, given)
+    parts = begin_parts(begun, modalities, model.config, RunFolder(place), resume and not model.trained, given)
     modalities = dict(parts.cards)
     from ofasys_lite.data.check_tasks import check_tasks
     from ofasys_lite.report.judge import wrong_judges

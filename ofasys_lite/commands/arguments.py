@@ -34,7 +34,8 @@ _OPEN, _SHUT, _QUOTES = tuple("([{"), tuple(")]}"), ("'", '"')
 def literal(arguments: Sequence[str], many: bool) -> list[str]:
     """The arguments in Hydra's grammar: lines, sources, paths and names quoted, so that every character is text.
 
-    Keys of tasks need no `+`: the card's own reader knows which keys there are, and offers the near name.
+    Keys of tasks, and of what parts begin with, need no `+`: their own readers know which there are, and offer the
+    near name.
 
     Args:
         many: Whether this is a multirun, where a comma between values asks for one run each.
@@ -63,6 +64,8 @@ def _literal(argument: str, many: bool) -> str:
             return f"++{key}={_several(argument, _values(text, many), many, _line)}"
         known = key.count(".") < 2 or key.split(".")[2] in TASK_KEYS
         return f"++{key}={text if known else _line(text)}"  # of others the card's reader says what they are called
+    if key.startswith("start.") and key not in ("start.path", "start.replay"):
+        plus = "++"  # which modalities can begin with weights of others their cards say, and the run's own reader asks
     if key in _PLACES or (key.startswith("start.") and key != "start.replay"):
         return f"{plus}{key}={_several(argument, _values(text, many), many, _place)}"
     if key in _PLACES_OF_DATA:

@@ -38,10 +38,8 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
     Raises:
         CheckpointError: There is no such model, or its sizes, tokenizer or settings are not those that were asked for.
     """
-    start = Start.of(config.start)
-    if start is None:
-        return config, ()
-    if start.parts:
+    start = Start.of(config.start) or Start()
+    if not start.path:
         return _with_parts(config, start, _keys(given))
     found = find_run(start.path)
     stored = json.loads(current(found.export, "config.json").read_text(encoding="utf-8"))
@@ -84,6 +82,8 @@ def _with_parts(config: RunConfig, start: Start, keys: Collection[str]) -> tuple
     """The run with the parts that it begins with, their sizes and settings in it; and what is to be said of them."""
     folder = RunFolder(config.resume if isinstance(config.resume, str) else Path("runs") / config.name)
     begun = begin_parts(start, config.modalities, config.settings.model, folder, bool(config.resume), keys)
+    if not begun.parts:
+        return config, ()
     settings, data = replace(config.settings, model=begun.model), config.data
     if begun.bins is not None:
         data = {**data, "bins": begun.bins, "tokenizer": None}

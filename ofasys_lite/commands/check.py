@@ -13,8 +13,9 @@ from ofasys_lite.cards.find import find_task, modalities, own_task_names, task_n
 from ofasys_lite.cards.load import load_task_card
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
+from ofasys_lite.commands.begin import begin_with
 from ofasys_lite.commands.flags import FlagParser
-from ofasys_lite.commands.run_cost import composed, outlook_of, say_cost, values_of
+from ofasys_lite.commands.run_cost import composed, has_weights, outlook_of, say_cost, values_of
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.preprocess.absence import home
@@ -37,9 +38,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(list(arguments))
     if given.rows < 1:
         parser.error("--rows is at least 1")
-    run = None
+    run, begun = None, tuple[str, ...]()
     if values := values_of(given.what):
-        run = composed(values, given.config_dir)
+        run, begun = begin_with(composed(values, given.config_dir), values)
         cards, errors, types = list(run.tasks), list[OfasysError](), run.modalities
     else:
         names = own_task_names(given.config_dir) if given.config_dir else task_names()
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         from ofasys_lite.report.judge import wrong_judges
 
         errors += wrong_judges(cards, types)
-    for note in report.notes:
+    for note in (*begun, *report.notes):
         print(f"note: {note}")
     if errors:
         print("\n\n".join(error.render() for error in errors), file=sys.stderr)
@@ -67,7 +68,9 @@ def main(arguments: Sequence[str]) -> int:
         print(
             f"task {card.name}: " + (f"{count} {rows} looked at{read}, nothing wrong" if count else "its line is right")
         )
-    if run is not None:
+    if run is not None and has_weights(run):
+        print("what it costs `train` says before it begins, since weights are there")
+    elif run is not None:
         from rich.console import Console
 
         say_cost(outlook_of(run), Console())

@@ -49,7 +49,7 @@ def _there(word: str) -> bool:
 
 
 def composed(values: Sequence[str], folders: Sequence[str]) -> RunConfig:
-    """The run that `train` would begin with these values; CardError as there, and for runs that go on."""
+    """The run that `train` would begin with these values; CardError as there."""
     from ofasys_lite.commands.compose import compose, user_folders
     from ofasys_lite.commands.run_config import run_config
 
@@ -57,13 +57,13 @@ def composed(values: Sequence[str], folders: Sequence[str]) -> RunConfig:
     for key in ("evaluate", "plans", "rows", "overwrite"):
         content.pop(key, None)
     config = run_config(content, (*folders, *user_folders(list(values))))
-    if config.resume or Start.of(config.start) is not None:
-        raise CardError(
-            "a run that goes on, or begins with weights that are there, is not estimated here",
-            help="`train` says what it costs before it begins",
-        )
     environment(config.data)
     return config
+
+
+def has_weights(config: RunConfig) -> bool:
+    """Whether the run goes on, or begins with weights that are there, so that its cost is not estimated here."""
+    return bool(config.resume) or Start.of(config.start) is not None
 
 
 def outlook_of(config: RunConfig, beside: Sequence[int] = ()) -> Outlook:
@@ -72,7 +72,15 @@ def outlook_of(config: RunConfig, beside: Sequence[int] = ()) -> Outlook:
     Args:
         config: The run.
         beside: Other numbers of processes for which memory is asked.
+
+    Raises:
+        CardError: It goes on, or begins with weights that are there.
     """
+    if has_weights(config):
+        raise CardError(
+            "a run that goes on, or begins with weights that are there, is not estimated here",
+            help="`train` says what it costs before it begins",
+        )
     import torch
     from rich.console import Console
 

@@ -33,10 +33,12 @@ def _walked(value: Any, tools: Tools, by: Callable[[str, Any, Preprocess], Any],
     if isinstance(value, Mapping):
         inner = ((key, each, f"{name}-{key}" if name else str(key)) for key, each in value.items())
         return {key: _walked(each, tools, by, way, tools.get(str(key), tool)) for key, each, way in inner}
-    if isinstance(value, (list, tuple)):
+    own = tool is not None and bool(tool.ending)
+    # a tuple is a value of its own where files hold such values: (samples, rate) of a sound
+    if isinstance(value, list) or (isinstance(value, tuple) and not own):
         ways = (f"{name}-{number}" if name else str(number) for number in range(len(value)))
         return [_walked(each, tools, by, way, tool) for each, way in zip(value, ways, strict=True)]
-    return by(name, value, tool) if value is not None and tool is not None and tool.ending else value
+    return by(name, value, tool) if value is not None and own else value
 
 
 def replaced(values: Any, tools: Tools, by: Callable[[str, Any, Preprocess], str]) -> Any:

@@ -60,11 +60,12 @@ def begin_parts(
         CheckpointError: Weights that are not there, damaged, of another house or shape; a run that began with others;
             sizes, settings or a tokenizer that were asked for and are not theirs.
     """
-    if not start.parts:
+    resumed = resume and folder.last.exists()
+    if not start.parts and not (resumed and folder.parts.exists()):
         return Begun({}, cards, model, None, ())
     from ofasys_lite.generalist.parts import begun_with
 
-    parts = _read(start, cards, folder, resume)
+    parts = _read(start, cards, folder, resumed)
     config, notes = _sized(parts, model, given)
     told = tuple(begun_with(name, part) for name, part in parts.items() if part.state)
     body, bins = body_of(parts), None
@@ -80,10 +81,10 @@ def begin_parts(
     return Begun(parts, _with_parts(parts, cards, given), config, bins, (*told, *notes))
 
 
-def _read(start: Start, cards: Mapping[str, ModalityCard], folder: RunFolder, resume: bool) -> Parts:
+def _read(start: Start, cards: Mapping[str, ModalityCard], folder: RunFolder, resumed: bool) -> Parts:
     """The parts; of a run that goes on what it kept of them, without weights."""
     Start.of(start.parts, cards)
-    if resume and folder.last.exists():
+    if resumed:
         return _kept(start, cards, folder)
     found: dict[str, Part | Body] = {}
     for name, source in start.parts.items():
@@ -100,8 +101,10 @@ def _read(start: Start, cards: Mapping[str, ModalityCard], folder: RunFolder, re
 
 
 def keep_parts(parts: Parts, folder: RunFolder) -> None:
-    """Writes what a run that goes on must know of its parts."""
-    if parts:
+    """Writes what a run that goes on must know of its parts; takes away what an earlier one, cut short, has left."""
+    if not parts:
+        folder.parts.unlink(missing_ok=True)
+    else:
         from ofasys_lite.generalist.parts import stored_part
 
         stored = {name: stored_part(part) for name, part in parts.items()}

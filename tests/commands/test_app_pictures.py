@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import code_worlds as worlds
+import numpy as np
 import pytest
 from PIL import Image
 
 from ofasys_lite.commands.app import main
 from ofasys_lite.errors import DataError, WriteError
 from ofasys_lite.generalist.prediction import Prediction
+from ofasys_lite.preprocess.audio import AudioPreprocess
 from ofasys_lite.preprocess.base import Context
 from ofasys_lite.preprocess.image import ImagePreprocess
 
@@ -138,3 +140,15 @@ def test_a_prediction_is_saved_over_another_file_only_when_told(tmp_path: Path) 
     assert not (tmp_path / "d.json").exists()
     with pytest.raises(WriteError, match="it is a folder"):
         Prediction("t", "0", {"a": "text"}, 0.0).save(tmp_path)
+
+
+def test_a_sound_is_one_value_of_a_prediction_though_it_is_a_pair(tmp_path: Path) -> None:
+    """(samples, rate) is no list of two values: it is said and written whole, alone and within a group."""
+    sound = (np.zeros(8000, np.float32), 16000)
+    tools = {"wav": AudioPreprocess(Context({}, cast(Any, None), adapter="audio"))}
+    one = Prediction("t", "0", {"wav": sound}, 0.0, tools=tools)
+    assert one.text == "<audio 0.5 s>"
+    assert one.save(tmp_path / "one.wav").read_bytes()[:4] == b"RIFF"
+    assert one.save(tmp_path / "one.json").read_text() == '{\n "wav": "one.wav"\n}\n'
+    several = Prediction("t", "0", {"wavs": [{"wav": sound}, {"wav": sound}]}, 0.0, tools=tools)
+    assert json.loads(several.text) == [{"wav": "<audio 0.5 s>"}] * 2

@@ -54,8 +54,20 @@ def test_check_says_that_minutes_are_too_short(answers: list[str], capsys: pytes
 def test_a_wrong_value_is_refused_as_train_refuses_it(answers: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(["check", *answers, "trainer.lrr=1"]) == 1
     assert "did you mean `lr`" in capsys.readouterr().err
-    assert app.main(["check", *answers, "resume=true"]) == 1
+    assert app.main(["explain", *answers, "resume=true"]) == 1
     assert "`train` says what it costs" in capsys.readouterr().err
+
+
+def test_check_holds_a_run_with_weights_against_its_data_without_its_cost(
+    answers: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(["check", *answers, "resume=true"]) == 0
+    out = capsys.readouterr().out
+    assert "task mine: 60 rows looked at, nothing wrong" in out
+    assert "`train` says before it begins" in out
+    for start, message in (("start.text=gone", "gone: no such folder"), ("start=runs/gone", "no such run")):
+        assert app.main(["check", *answers, start]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_explain_shows_parts_tasks_and_ranks_of_a_run(answers: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,7 +103,7 @@ def train(name: str, *more: str, steps: int = 2) -> None:
 def test_a_run_begins_with_the_weights_says_so_and_its_export_keeps_them(
     here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    train("x", "+start.colour=palette.json", *STILL)
+    train("x", "start.colour=palette.json", *STILL)
     told = " ".join("".join(capfd.readouterr()).split())
     assert "COLOUR begins with Palette (palette.json), 16 numbers; fresh: project; licence: MIT" in told
     model = Generalist.from_pretrained("runs/x", "cpu")
@@ -128,6 +128,10 @@ def test_a_run_goes_on_bit_for_bit_without_the_weights_of_others(here: Path) -> 
         assert value.equal(cut.network.state_dict()[name]), name
     assert cut.parts == whole.parts
     with pytest.raises(
+        CheckpointError, match=r"began with start\.colour=palette\.json, .*go on with no part of others"
+    ):
+        train("cut", "resume=true", steps=6)
+    with pytest.raises(
         CheckpointError, match=r"began with start\.colour=palette\.json, and is to go on with start\.colour=o"
     ):
         train("cut", "+start.colour=other.json", "resume=true", steps=6)
@@ -151,7 +155,7 @@ def test_fit_begins_with_them_too(here: Path) -> None:
     ("words", "changes", "message"),
     [
         (["+start.colur=palette.json"], {}, "start: unknown key `colur`.*did you mean `colour`"),
-        (["+start.box=palette.json"], {}, "start.box: BOX has no part that begins with weights of others.*colour"),
+        (["start.box=palette.json"], {}, "start.box: BOX has no part that begins with weights of others.*colour"),
         (
             ["+start.colour=palette.json", "start.path=runs/x"],
             {},

@@ -177,6 +177,9 @@ def test_an_older_export_is_replaced_only_if_told_and_files_of_others_never(
     assert main(["export", str(run), "--to", "hf"]) == 1
     assert "already holds an export" in capsys.readouterr().err
     assert main(["export", str(run), "--to", "hf", "--overwrite"]) == 0
+    assert main(["export", str(run), "--to", "hf", "--out", str(run)]) == 1
+    assert "holds a run" in capsys.readouterr().err
+    assert main(["export", str(run), "--to", "hf", "--overwrite"]) == 0  # the run is still found
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(WriteError, match=r"files that are not of an export of ours: config\.json"):
