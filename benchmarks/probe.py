@@ -114,7 +114,7 @@ def probed(parts: Mapping[str, tuple[Any, list[str]]]) -> float:
 def few(parts: Mapping[str, tuple[Any, list[str]]], fitted: int) -> float:
     """`probed` by `fitted` of the training rows at a time: the mean over parts that share no row."""
     x_ND, labels = parts["train"]
-    count = len(labels) // fitted
+    count = max(1, len(labels) // fitted)
     return statistics.fmean(probed({**parts, "train": (x_ND[k::count], labels[k::count])}) for k in range(count))
 
 
