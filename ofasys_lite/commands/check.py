@@ -13,7 +13,6 @@ from ofasys_lite.cards.find import find_task, modalities, own_task_names, task_n
 from ofasys_lite.cards.load import load_task_card
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
-from ofasys_lite.commands.begin import begin_with
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.commands.run_cost import composed, has_weights, outlook_of, say_cost, values_of
 from ofasys_lite.errors import CardError, OfasysError, did_you_mean
@@ -40,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--rows is at least 1")
     run, begun = None, tuple[str, ...]()
     if values := values_of(given.what):
+        from ofasys_lite.commands.begin import begin_with  # brings Hydra
+
         run, begun = begin_with(composed(values, given.config_dir), values)
         cards, errors, types = list(run.tasks), list[OfasysError](), run.modalities
     else:

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from ofasys_lite.cards.classes import load_object
 from ofasys_lite.errors import CardError, nearest
+from ofasys_lite.model import exact_types
 
 
 class Converter:
@@ -103,7 +104,7 @@ class LowRank(nn.Module):
 
     def forward(self, weight_OI: Tensor) -> Tensor:
         """(O, I), in the weight's type: what is trained is what is exported."""
-        with torch.autocast(weight_OI.device.type, enabled=False):
+        with exact_types(weight_OI.device):
             return torch.addmm(weight_OI, self.up_OR, self.down_RI, alpha=self.scale)
 
 

@@ -28,6 +28,7 @@ from ofasys_lite.plan import build_plan, freeze
 from ofasys_lite.plan.codecs import MODEL_KEYS, adapter_facts, codec_slots, with_codecs
 from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
 from ofasys_lite.preprocess.vocabulary import Vocabulary
+from ofasys_lite.run.find_run import begin_with_others
 from ofasys_lite.run.run_folder import EXPORT, ROWS
 from ofasys_lite.version import __version__
 from ofasys_lite.writing import atomic, claim_folder, current, staged, write_atomic
@@ -227,6 +228,8 @@ def _read_config(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path} is not JSON: {error}") from None
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
+        if isinstance(config, dict) and "model_type" in config:
+            raise CheckpointError(f"{path} is of Hugging Face, no export of ours", help=begin_with_others(path.parent))
         raise CheckpointError(
             f"{path} has format {found!r}; this version reads {_FORMAT}",
             help="is it an ofasys_lite export?" if found is None else "load it with the version that wrote it",

@@ -6,6 +6,7 @@ Flat packs have no counterpart: their borders are plain numbers of the host. One
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,8 @@ def write_onnx(model: Generalist, folder: Path) -> list[str]:
     lines.append(_checked(network, graphs, folder))
     others = [name for name in network.adapters if name != TOKEN_ADAPTER]
     if others:
-        why = "their rows are laid out by sizes that a graph does not see; give the encoder their rows from here"
+        reader = "encoder" if "encoder" in graphs else "step"
+        why = f"their rows are laid out by sizes that a graph does not see; give the {reader} their rows from here"
         lines.append(f"left: adapters {', '.join(others)}: {why}")
     model.vocabulary.save(folder)
     known = model.vocabulary
@@ -151,6 +153,7 @@ def _write(graph: nn.Module, sizes: Sizes, path: Path) -> None:
     bytes_ = sum(t.numel() * t.element_size() for t in (*graph.parameters(), *graph.buffers()))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's advice on its own exporter
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of each library that it does not find
         torch.onnx.export(
             graph.eval(),
             tuple(drawn.values()),

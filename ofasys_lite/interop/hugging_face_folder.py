@@ -37,7 +37,9 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} is damaged: it holds no mapping", help="copy it again")
     if "ofasys_lite" in found:
-        raise CheckpointError(f"{folder} is a model of this package already", help="load it as it is")
+        raise CheckpointError(
+            f"{folder} is a model of this package already", help=f"it needs no import: start={folder}"
+        )
     return found
 
 

@@ -207,12 +207,14 @@ def check_targets(planning: Planning, template: PlannedTemplate, node: Template)
         help = "give all of them the same `codec`, or make two tasks of the line"
         planning.error("E207", "one line is written with one codec", slot.span, help)
     for side, sentence in zip(template.written, () if template.align else node.targets, strict=True):
-        if any(_in_one_go(planning, s) for s in _slots(side)) and len(side) > 1:
-            help = "leave the slot alone right of `->`, put it behind `;;`, or write it from left to right"
-            planning.error("E208", "what is written in one go stands beside something else", sentence.span, help)
-        for slot in (s for s in _slots(side) if s.optional and _in_one_go(planning, s)):
-            help = "leave `?` out, or write it from left to right"
-            planning.error("E208", "what is written in one go is always there", slot.span, help)
+        apart = [s for s in _slots(side) if _in_one_go(planning, s)]
+        if apart and len(side) > 1:
+            what, other = _apart(planning, apart[0])
+            help = f"leave the slot alone right of `->`, or put it behind `;;`{other}"
+            planning.error("E208", f"what is written {what} stands beside something else", sentence.span, help)
+        for slot in (s for s in apart if s.optional):
+            what, other = _apart(planning, slot)
+            planning.error("E208", f"what is written {what} is always there", slot.span, f"leave `?` out{other}")
     ways = {_in_one_go(planning, s) for side in template.written for s in _slots(side) if s.learned}
     if len(ways) > 1:
         help = "make two tasks of it: all targets of one encoding are written from left to right, or none is"
@@ -238,6 +240,14 @@ def _in_one_go(planning: Planning, slot: SlotSegment) -> bool:
     """True for what is not written from left to right: diffusion, mask-predict, what a card says of its objective."""
     own = planning.modalities[slot.modality].objectives
     return written_together(slot.options) or any(loss.name in own and own[loss.name].together for loss in slot.losses)
+
+
+def _apart(planning: Planning, slot: SlotSegment) -> tuple[str, str]:
+    """How a slot that stands alone is written, in words; what else there is to do about it."""
+    own = planning.modalities[slot.modality].objectives
+    if any(loss.name in own and not own[loss.name].together for loss in slot.losses):
+        return "by a writer of its own", ""
+    return "in one go", ", or write it from left to right"
 
 
 def _slots(segments: tuple[Segment, ...]) -> Iterator[SlotSegment]:

@@ -93,4 +93,14 @@ def find_run(text: str) -> Found:
         content = json.loads(path.read_text(encoding="utf-8"))
         return Found(folder, export, content["tasks"], stored_modalities(content["modalities"]))
     except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is no export of a model", help="name a folder under runs/") from None
+        of_others = b'"model_type"' in path.read_bytes()
+        help = begin_with_others(path.parent) if of_others else "name a folder under runs/"
+        raise CheckpointError(f"{path} is no export of a model", help=help) from None
+
+
+def begin_with_others(folder: Path) -> str:
+    """What to do with a folder of another house."""
+    return (
+        f"weights of others: start.text={folder} (start.image=, start.audio=), or "
+        f"ofasys-lite import {folder} --to runs/x"
+    )

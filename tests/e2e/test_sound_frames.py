@@ -140,7 +140,8 @@ def test_noise_is_of_training_and_a_function_of_the_sample_alone() -> None:
         ("[TEXT:name] -> [AUDIO:wav,loss=frames(noise=-1)]", "`noise` of frames"),
         ("[TEXT:name] -> [AUDIO:wav,loss=frames(noise=much)]", "`noise` of frames"),
         ("[TEXT:name] -> [AUDIO:wav,loss=frames(noises=1)]", "did you mean `noise`"),
-        ("[TEXT:name] -> [AUDIO:wav,loss=frames] and [TEXT:name]", "AUDIO"),
+        ("[TEXT:name] -> [AUDIO:wav,loss=frames] and [TEXT:name]", "written by a writer of its own stands beside"),
+        ("[TEXT:name] -> [AUDIO:wav?,loss=frames]", "written by a writer of its own is always there"),
     ],
 )
 def test_what_a_line_cannot_ask_for(line: str, told: str) -> None:
@@ -175,3 +176,13 @@ def test_a_card_names_writers_that_it_has(tmp_path: Path) -> None:
     )
     with pytest.raises(CardError, match=r"(?s)no writer `slowy`.*slowly"):
         load_modality_card(path)
+
+
+def test_bf16_writes_a_tone_of_the_same_pitch_and_length(run: tuple[Generalist, Path]) -> None:
+    model, _ = run
+    asked = [Request("t0", {"name": name}, name) for name in TONES]
+    for exact, half in zip(predict(model, asked), predict(model, asked, bf16=True), strict=True):
+        assert exact is not None
+        assert half is not None
+        assert pitch(half.values["wav"]) == pitch(exact.values["wav"])
+        assert abs(len(half.values["wav"][0]) - len(exact.values["wav"][0])) <= 0.05 * 8000
