@@ -24,11 +24,24 @@ _SHOWN = 60
 def refuse_lossy(plans: Sequence[Plan], modalities: Mapping[str, ModalityCard], vocabulary: Vocabulary) -> None:
     """Raises CardError where free text is to be written in pieces that lose a part of it, and the line accepts nothing.
 
-    Closed sets, boxes in bins and all that has rows of its own is written exactly with any text model.
+    Closed sets, boxes in bins and all that has rows of its own is written exactly with any text model. A grammar is
+    written with our own alone: it walks over the bytes of pieces, and how others spell theirs is not known.
     """
-    if not vocabulary.loses:
-        return
     errors = []
+    if not vocabulary.exact:
+        help = "leave `grammar` out of the line, or begin with no text of others"
+        errors += [
+            CardError(
+                f"task {plan.task}: `{slot.column}` has a grammar, and pieces of others are not known byte by byte",
+                help=help,
+            )
+            for plan in plans
+            for slot in _spelt(plan)
+            if option(slot.options, "grammar") is not None
+        ]
+    if not vocabulary.loses:
+        raise_all(errors)
+        return
     for plan in plans:
         for slot in _spelt(plan):
             able = any(each.key == _ACCEPTS for each in modalities[slot.modality].attributes)

@@ -126,6 +126,10 @@ def test_free_text_in_word_pieces_is_refused_or_accepted_and_counted(
         train("x", "start.text=bert", line=FREE.format(""))
     with pytest.raises(CardError, match="which lose case"):
         train("x", "start.text=bert", line="[TEXT:q] -> [STRUCT:a]")
+    Path("s.jsonl").write_text(json.dumps({"q": "how many?", "s": {"t": ["a"]}, "a": "SELECT a FROM t"}) + "\n")
+    grammar = "[TEXT:q] -> [TEXT:a,grammar=sql(s),uncased]"
+    with pytest.raises(CardError, match="`a` has a grammar, and pieces of others are not known byte by byte"):
+        train("x", "start.text=bert", "+tasks.t.data.train=s.jsonl", line=grammar)
     train("x", "start.text=bert", *STILL, line=FREE.format(",uncased"))
     told = " ".join("".join(capfd.readouterr()).split())
     assert "values of `q` are not written as they stand: 'i saw a plum-0' as 'i saw a plum - 0'" in told
