@@ -15,7 +15,7 @@ from ofasys_lite.cards.overrides import given_settings
 from ofasys_lite.cards.stored import stored_card
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.commands.run_config import RunConfig
-from ofasys_lite.errors import CheckpointError
+from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.run.find_run import find_run
 from ofasys_lite.run.run_folder import RunFolder
@@ -25,7 +25,15 @@ from ofasys_lite.writing import current
 
 
 def start_named(arguments: Collection[str]) -> list[str]:
-    """The arguments with `start=runs/x` written as the key of the mapping that it is: `start.path=runs/x`."""
+    """The arguments with `start=runs/x` written as the key of the mapping that it is: `start.path=runs/x`.
+
+    Raises:
+        CardError: A mapping, whose keys are written one by one.
+    """
+    for each in arguments:
+        if each.startswith("start={"):
+            help = "a run: start=runs/x; or parts, each by itself: start.text=FOLDER start.image=FOLDER"
+            raise CardError(f"`start` is `{each[6:]}`", help=help)
     return [f"start.path={each[6:]}" if each.startswith("start=") else each for each in arguments]
 
 

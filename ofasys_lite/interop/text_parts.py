@@ -32,6 +32,8 @@ def text_part(source: str) -> Body:
             help=f"a folder of save_pretrained (config.json, weights, text model) of {houses}, or a file of fairseq; "
             f"where there is a network: hf download {source if source.count('/') == 1 else 'NAME'} --local-dir FOLDER",
         )
+    if (folder / "export" / "config.json").is_file():
+        raise CheckpointError(f"{source} is a run of this package", help=f"begin with the whole of it: start={source}")
     imported = import_model(folder)
     network, vocabulary = imported.generalist.network, imported.generalist.vocabulary
     further = [name for name in network.adapters if name != TOKEN_ADAPTER]

@@ -133,6 +133,8 @@ def test_free_text_in_word_pieces_is_refused_or_accepted_and_counted(
     train("x", "start.text=bert", *STILL, line=FREE.format(",uncased"))
     told = " ".join("".join(capfd.readouterr()).split())
     assert "values of `q` are not written as they stand: 'i saw a plum-0' as 'i saw a plum - 0'" in told
+    with pytest.raises(CheckpointError, match=r"(?s)runs/x is a run of this package.*start=runs/x"):
+        train("y", "start.text=runs/x")
     train("y", "start.text=bert", "model.decoder_layers=1", "model.dropout=0.1", *STILL)
     assert Generalist.from_pretrained("runs/y", "cpu").network.config.decoder_layers == 1
 
@@ -141,10 +143,12 @@ def test_free_text_in_word_pieces_is_refused_or_accepted_and_counted(
     ("words", "message"),
     [
         (["start.text=bert", "start.path=runs/x"], r"path \(runs/x\) and text \(bert\) are both given"),
-        (["start.txt=bert"], "unknown key `start.txt`.*did you mean `text`"),
-        (["start.imge=clip"], "unknown key `start.imge`.*did you mean `image`"),
+        (["start.txt=bert"], "start: unknown key `txt`.*did you mean `text`"),
+        (["start.imge=clip"], "start: unknown key `imge`.*did you mean `image`"),
         (["start.text=bert", "model.width=64"], "model.width is 32 there, and 64 is asked for.*model.decoder_layers"),
         (["start.text=bert", "data.pieces=300"], "data.pieces cannot be chosen: it brings its own vocabulary"),
+        (["start={text: bert}"], "`start` is `{text: bert}`.*start.text=FOLDER"),
+        (["start=bert"], "no export of a model.*start.text=bert"),
         (["start.text=none-such"], "start.text=none-such: none-such: no such folder"),
         (["start.text=bert", "start.box=bert"], "start.box"),
     ],
