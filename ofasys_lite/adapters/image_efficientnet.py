@@ -13,10 +13,9 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ofasys_lite.adapters.base import Shared
-from ofasys_lite.adapters.image import GridAdapter
+from ofasys_lite.adapters.image_backbone import ProjectedBackbone
 from ofasys_lite.adapters.image_pixels import PixelScale
 from ofasys_lite.errors import CardError
 from ofasys_lite.model import make_linear
@@ -104,7 +103,7 @@ class EfficientNetLite(nn.Module):
         return x if self.last is None else F.relu6(self.last(x))
 
 
-class EfficientNetAdapter(GridAdapter):
+class EfficientNetAdapter(ProjectedBackbone):
     """A cell is what EfficientNet-lite makes of it, projected to the width.
 
     BatchNorm keeps its statistics (those of the weights it begins with; 0 and 1 without), also in training: samples of
@@ -131,19 +130,6 @@ class EfficientNetAdapter(GridAdapter):
         self.project = make_linear(self.backbone.channels, shared.width)
         self._pairs(self.backbone.channels)
         self.train(self.training)
-
-    def train(self, mode: bool = True) -> EfficientNetAdapter:
-        """Sets training mode everywhere but in BatchNorm."""
-        super().train(mode)
-        for module in self.backbone.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
-        return self
-
-    def merged(self, x_PE: Tensor) -> Tensor:
-        """(P, D), one product for all images of a pack."""
-        x_PD: Tensor = self.project(x_PE)
-        return x_PD
 
     def features(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
         """(N, L, K, C) of images in -1 to 1."""

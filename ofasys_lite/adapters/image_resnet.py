@@ -11,10 +11,9 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ofasys_lite.adapters.base import Shared
-from ofasys_lite.adapters.image import GridAdapter
+from ofasys_lite.adapters.image_backbone import ProjectedBackbone
 from ofasys_lite.errors import CardError
 from ofasys_lite.model import make_linear
 
@@ -65,7 +64,7 @@ class ResNet(nn.Module):
         return x
 
 
-class ResNetAdapter(GridAdapter):
+class ResNetAdapter(ProjectedBackbone):
     """A cell of 16 x 16 pixels is what a ResNet's third stage makes of it, projected to the width.
 
     BatchNorm keeps its statistics, also in training: samples of a pack must not see each other. What norms the rows,
@@ -86,19 +85,6 @@ class ResNetAdapter(GridAdapter):
         self.norm = nn.Identity()  # type: ignore[assignment]
         self._pairs(self.backbone.channels)
         self.train(self.training)
-
-    def train(self, mode: bool = True) -> ResNetAdapter:
-        """Sets training mode everywhere but in BatchNorm."""
-        super().train(mode)
-        for module in self.backbone.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
-        return self
-
-    def merged(self, x_PE: Tensor) -> Tensor:
-        """(P, D), one product for all images of a pack."""
-        x_PD: Tensor = self.project(x_PE)
-        return x_PD
 
     def features(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
         """(N, L, K, C) of normalised images."""

@@ -11,16 +11,15 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ofasys_lite.adapters.base import Shared
-from ofasys_lite.adapters.image import GridAdapter
+from ofasys_lite.adapters.image_backbone import BackboneAdapter
 from ofasys_lite.adapters.image_pixels import HALF, PixelScale
 from ofasys_lite.errors import CardError, did_you_mean, needed
 from ofasys_lite.model import make_linear
 
 
-class TimmAdapter(GridAdapter):
+class TimmAdapter(BackboneAdapter):
     """The last feature map of a timm backbone, brought to the grid of cells and projected to the width.
 
     BatchNorm keeps its statistics (those of the checkpoint; 0 and 1 without one), also in training: samples of a pack
@@ -47,14 +46,6 @@ class TimmAdapter(GridAdapter):
     def stored(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings without the weights that the backbone began with: an export holds its own."""
         return {**settings, "pretrained": False, "checkpoint": None}
-
-    def train(self, mode: bool = True) -> TimmAdapter:
-        """Sets training mode everywhere but in BatchNorm."""
-        super().train(mode)
-        for module in self.backbone.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
-        return self
 
     def features(self, x_NCHW: Tensor, inside_NLC: Tensor | None = None) -> Tensor:
         """(N, L, C, D): the map averaged, or interpolated where it is coarser than the cells."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ofasys_lite.errors import DataError
+from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, log_mel, normalised, specaugment
@@ -320,6 +320,14 @@ def long_enough(frames: int, samples: int, options: Options, wanted: FrameSettin
             f"{wanted.window_ms:g} ms, at least {least} needed",
             help="leave the row out",
         )
+
+
+def only_rate(settings: Mapping[str, Any], rate: int, adapter: str) -> None:
+    """Raises CardError for another rate in the settings than that which an encoder of others hears, in Hz."""
+    said = settings.get("sample_rate", rate)
+    if said != rate:
+        help = f"its encoder hears {rate} Hz; every sound is resampled to it: leave the setting out"
+        raise CardError(f"setting `sample_rate` of AUDIO is {said!r}, with `adapter={adapter}`", help=help)
 
 
 def wanted_frames(settings: Mapping[str, Any], options: Options) -> FrameSettings:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ofasys_lite.errors import CardError, InstructionError
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.audio import AudioPreprocess
+from ofasys_lite.preprocess.audio import AudioPreprocess, only_rate
 from ofasys_lite.preprocess.audio_features import Floats, FrameSettings
 from ofasys_lite.preprocess.base import Piece, RowContext, Size, line_positions
 from ofasys_lite.preprocess.media import setting
@@ -87,10 +87,7 @@ class WaveAudio(AudioPreprocess):
     @classmethod
     def wanted(cls, options: Options, settings: Mapping[str, Any]) -> FrameSettings:
         """Its states; CardError for another rate."""
-        said = settings.get("sample_rate", RATE)
-        if said != RATE:
-            help = f"the encoder hears {RATE} Hz; every sound is resampled to it: leave the setting out"
-            raise CardError(f"setting `sample_rate` of AUDIO is {said!r}, with `adapter=wav2vec2`", help=help)
+        only_rate(settings, RATE, "wav2vec2")
         return wave_frames(settings)
 
     @classmethod

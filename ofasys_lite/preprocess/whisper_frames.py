@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import CardError, InstructionError
 from ofasys_lite.plan.segments import Options, option
-from ofasys_lite.preprocess.audio import AudioPreprocess, limit_seconds
+from ofasys_lite.preprocess.audio import AudioPreprocess, limit_seconds, only_rate
 from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, specaugment
 from ofasys_lite.preprocess.base import Piece, RowContext, Size, line_positions
 from ofasys_lite.preprocess.media import setting
@@ -103,10 +103,7 @@ class WhisperAudio(AudioPreprocess):
     @classmethod
     def wanted(cls, options: Options, settings: Mapping[str, Any]) -> FrameSettings:
         """Whisper's frames; CardError for another rate."""
-        said = settings.get("sample_rate", RATE)
-        if said != RATE:
-            help = f"Whisper hears {RATE} Hz; every sound is resampled to it: leave the setting out"
-            raise CardError(f"setting `sample_rate` of AUDIO is {said!r}, with `adapter=whisper`", help=help)
+        only_rate(settings, RATE, "whisper")
         return WhisperFrames(RATE, whisper_settings(settings).mels)
 
     @classmethod
