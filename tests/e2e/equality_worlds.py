@@ -51,7 +51,7 @@ class World:
         data: DataSettings, None for `tiny_worlds.small_data`.
         quick: Part of the unmarked test.
         evaluated: Judged on every metric and baseline, too, and the report's file compared.
-        trains: A codec is trained before: its codes, and all that is learned of them, are this machine's own.
+        trains: A codec is trained before, whose hash is this machine's own.
     """
 
     cards: Callable[[Path], Sequence[TaskCard]]
