@@ -128,8 +128,9 @@ def test_commands_that_are_named_exist(page: Path) -> None:
 
 
 def test_the_page_of_commands_shows_the_helps_of_today() -> None:
-    made: str = runpy.run_path(str(DOCS / "make_commands.py"))["page"]()
-    assert made.split() == (DOCS / "commands.md").read_text(encoding="utf-8").split()
+    # in a process of its own: fairseq, once imported by a test, stays in Hydra's store, which `train --help` lists
+    done = subprocess.run([sys.executable, str(DOCS / "make_commands.py"), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_page_of_files_has_the_files_of_today() -> None:

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ofasys_lite.commands.flags import FlagParser
+from ofasys_lite.run.find_run import find_run
 
 
 def main(arguments: Sequence[str]) -> int:
     """0 when the files were written; what has no counterpart there is refused, with the reason."""
     given = _parser().parse_args(list(arguments))
+    found = find_run(given.run)
     from ofasys_lite.generalist.generalist import Generalist
     from ofasys_lite.interop.exporting import export_model
 
-    folder: Path = given.out or given.run / given.to
-    model = Generalist.from_pretrained(given.run, device="cpu")
+    folder: Path = given.out or found.folder / given.to
+    model = Generalist.from_pretrained(found.export, device="cpu")
     lines = export_model(model, given.to, folder, given.overwrite)
     print("\n".join([*lines, f"written to {folder}"]))
     return 0
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = FlagParser("ofasys-lite export", description=__doc__)
-    parser.add_argument("run", type=Path, help="a run (runs/x), or a folder written by save_pretrained")
+    parser.add_argument("run", help="a run (runs/x), or a folder written by save_pretrained")
     parser.add_argument(
         "--to",
         required=True,

@@ -203,3 +203,14 @@ def test_an_export_of_two_models_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_target_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="`fh` is no target"):
         export_model(import_model(STORED / "t5").generalist, "fh", tmp_path)
+
+
+def test_a_run_that_is_not_there_is_told_with_the_near_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    import_model(STORED / "t5").generalist.save_pretrained(Path("runs/mine/export"))
+    assert main(["export", "runs/mne", "--to", "hf"]) == 1
+    assert "did you mean `runs/mine`" in " ".join(capsys.readouterr().err.split())
+    assert main(["export", "mine", "--to", "hf"]) == 0
+    assert Path("runs/mine/hf/config.json").is_file()
