@@ -14,6 +14,7 @@ from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.groups import group_columns, raw_values, records
 from ofasys_lite.data.source import RowSource, combined
 from ofasys_lite.errors import DataError
+from ofasys_lite.plan.language import MISMATCHED
 from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, ToolKey, WordsSegment, option, walk
 from ofasys_lite.preprocess.base import Preprocess, Size
 
@@ -98,7 +99,9 @@ def _segment(segment: Segment, tools: Tools, source: RowSource, index: int) -> i
     columns = (segment.column,) if segment.rejected is None else (segment.column, segment.rejected)
     fixed = _fixed(segment, tool) is not None
     sizes = [None if fixed else size_hint(source, index, column, type(tool)) for column in columns]
-    return sum(_rows(segment, tool, size or _nothing(tool)) for size in sizes)
+    rows = sum(_rows(segment, tool, size or _nothing(tool)) for size in sizes)
+    # and where one of another row stands beside, it is taken to be as long as they are
+    return rows + rows // 2 if any(loss.name in MISMATCHED for loss in segment.losses) else rows
 
 
 def _nothing(tool: Preprocess | type[Preprocess]) -> Size:

@@ -22,7 +22,7 @@ from ofasys_lite.layout.framing import framed
 from ofasys_lite.layout.learned import Learned, Objective, Term
 from ofasys_lite.layout.objectives import TOKENS, judged_targets
 from ofasys_lite.layout.pack import Example, Rendered, Side, Target
-from ofasys_lite.layout.preference import with_contents
+from ofasys_lite.layout.preference import OtherAnswer, with_contents
 from ofasys_lite.plan.codecs import codec_of
 from ofasys_lite.plan.constraints import Constraint
 from ofasys_lite.plan.segments import LossSpec, Plan, SlotSegment, ToolKey, walk, written_together
@@ -61,6 +61,8 @@ class ExampleMaker:
         self._around = vocabulary.around
         self._controls = dict[str, Piece]()
         self._judged = any(part.judged for side in self._templates[0].targets for part in _slots(side))
+        #: Whether a sample of training wants an answer of another row (`example`).
+        self.mismatched = any(objective.mismatched for objective in objectives.values())
         self._preferring = any(slot.rejected is not None for slot in plan.target_slots())
         # boxes are bins of the image's own size; other lines need not look at it
         self._boxes = any(tool.framed for tool in preprocess.values())
@@ -80,6 +82,7 @@ class ExampleMaker:
         rng: np.random.Generator | None,
         train: bool,
         step: int | None = None,
+        other: OtherAnswer | None = None,
     ) -> Example:
         """The Example of `row`; DataError names the task, the id and the column if something cannot be read.
 
@@ -87,6 +90,7 @@ class ExampleMaker:
             rng: The sample's generator (paraphrase, masking, augmentation); None where nothing may be random.
             train: Augmentation, paraphrases, `drop` and noise apply.
             step: Number of the training step, for what changes in the course of a run.
+            other: An answer of another row, which stands behind this row's source, too (`mismatched`).
         """
         templates = self._templates
         choice = int(rng.integers(len(templates))) if train and rng is not None and len(templates) > 1 else 0
@@ -102,10 +106,17 @@ class ExampleMaker:
                 for rejected in (False, True) if self._preferring else (False,):
                     state = RowState(row, rng, train, frame, step, rejected=rejected)
                     state.masked = source.masked
-                    for part in side:
-                        self._lay(state, part, row)
+                    self._written(state, side)
                     targets.append(Target(tuple(state.pieces), tuple(state.learned), causal, opening))
                     further += state.further
+            if other is not None:
+                state = RowState(other.row, rng, train, self.frame(other.row), step, rejected=other.rejected)
+                try:
+                    self._written(state, template.targets[0])
+                except DataError as error:
+                    message = f"the answer of {other.id}, which its own are compared with: {error.message}"
+                    raise DataError(message, code=error.code, help=error.help) from error
+                targets.append(Target(tuple(state.pieces), tuple(state.learned), targets[0].causal, opening))
             if self._preferring:
                 targets = with_contents([piece for side in sides for piece in side.pieces], targets)
             if self._judged and train and rng is not None:
@@ -116,6 +127,11 @@ class ExampleMaker:
             message = f"task {self.plan.task}, id {id}: {error.message}"
             raise DataError(message, code=error.code, help=error.help) from error
         return Example(self.plan.task, id, sides, (*targets, *further), source.masked, opening)
+
+    def _written(self, state: RowState, parts: tuple[Bound, ...]) -> None:
+        """Lays out a target of the row in `state`."""
+        for part in parts:
+            self._lay(state, part, state.row)
 
     def _opened(self, sides: tuple[Side, ...]) -> tuple[tuple[Side, ...], int]:
         """The source, and what opens its targets: `<start>`, or its own last id where a target simply goes on."""

@@ -139,6 +139,8 @@ class Objective:
     of_training: ClassVar[bool] = False
     #: Gives the likelihood of answers that are compared with what frozen weights say of them (`layout/preference.py`).
     base: Objective | None = None
+    #: In training a sample has an answer of another row behind its own source, too (`layout/preference.py`).
+    mismatched: ClassVar[bool] = False
     #: What learns the further target sequence that stands beside the piece's (`further`); None where there is none.
     beside: ClassVar[Objective | None] = None
     #: Weight of what is learned so, times the slot's.

@@ -20,6 +20,7 @@ from ofasys_lite.data.stream_draws import States, StreamDraws, Walker
 from ofasys_lite.errors import DataError
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Batch, Example
+from ofasys_lite.layout.preference import other_answer
 from ofasys_lite.layout.ready import ReadyTask
 
 #: Spare rows tried before a task counts as unreadable.
@@ -149,7 +150,11 @@ class Steps:
                 row = source.row(index)
                 id = source.ids(index, row)
                 rng = sample_rng(self.seed, task.card.name, id, draw.epoch)
-                return task.maker.example(row, id, rng, train=True, step=step)
+                other = None
+                if task.maker.mismatched:
+                    # the same one in every epoch, so that frozen weights are asked for it once
+                    other = other_answer(train, index, sample_rng(self.seed, task.card.name, f"{id} another", 0))
+                return task.maker.example(row, id, rng, train=True, step=step, other=other)
             except DataError as error:
                 id = source.ids(index)
                 reason = error.message.removeprefix(f"task {task.card.name}, id {id}: ")

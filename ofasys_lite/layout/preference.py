@@ -1,20 +1,22 @@
 """Preference pairs: what a sample's two answers are learned by, their half that runs where rows are read.
 
-Shapes: R rows that are learned, J pieces, U pairs.
+Shapes: R rows that are learned, J pieces, U pairs, A answers of a sample (2, or 3 with one of another row).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError
 from ofasys_lite.layout.learned import Arrays, Learned, LearnedPiece, LossRows, Objective
 from ofasys_lite.layout.pack import Target
+from ofasys_lite.plan.language import MISMATCHED
 from ofasys_lite.plan.segments import Options
 from ofasys_lite.preprocess.base import Piece
 
@@ -26,8 +28,9 @@ DEFAULTS = {"beta": 0.1, "sft": 0.0}
 class Preference(Objective):
     """Two answers to one source, the first preferred: `dpo`, `ipo` or `kto` (`adapters/pair_losses.py`).
 
-    Each piece is learned by the objective that gives its likelihood, row by row; pieces stand in pairs, the preferred
-    one first. A loss value is a pair's.
+    Each piece is learned by the objective that gives its likelihood, row by row; those of a sample stand together, the
+    preferred one first; behind the other one stands that of another row, where there is one (`OtherAnswer`). A loss
+    value is a sample's.
 
     Args:
         base: Gives the likelihood.
@@ -45,7 +48,8 @@ class Preference(Objective):
         # the head that learns it, and whether it looks on in the decoder, are the base's
         self.head = base.head  # type: ignore[misc]
         self.tapped = base.tapped  # type: ignore[misc]
-        self.whole_step = name == "kto"  # type: ignore[misc]
+        # what it subtracts is a mean over the step
+        self.whole_step = self.mismatched = name in MISMATCHED  # type: ignore[misc]
 
     def number(self, key: str) -> float:
         """`beta` or `sft`."""
@@ -58,14 +62,16 @@ class Preference(Objective):
         return self.answered.prepare(piece, read, rng)
 
     def rows(self, pieces: Sequence[LearnedPiece]) -> LossRows:
-        """The rows of all pieces as the base has them; values, terms and `content` (on the host) are of pairs.
+        """The rows of all pieces as the base has them; values, terms and `content` (on the host) are of samples.
 
-        `content` is what an answer and its source hold: equal ones have the same likelihood under frozen weights.
+        `content` (U, A) is what an answer and its source hold: equal ones have the same likelihood under frozen
+        weights.
         """
-        content = np.array([int(p.arrays["content"]) for p in pieces], dtype=np.int64).reshape(-1, 2)
+        answers = len(pieces) // len({p.sample for p in pieces})
+        content = np.array([int(p.arrays["content"]) for p in pieces], dtype=np.int64).reshape(-1, answers)
         bare = [replace(p, arrays={k: v for k, v in p.arrays.items() if k != "content"}) for p in pieces]
         found = self.answered.rows(bare)
-        first = pieces[::2]
+        first = pieces[::answers]
         return replace(
             found,
             objective=self,
@@ -74,6 +80,22 @@ class Preference(Objective):
             units_U=np.ones(len(first), dtype=np.int64),
             host={"content": content},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OtherAnswer:
+    """An answer that was given to another source: the row it is of, and which of the row's two it is."""
+
+    row: Mapping[str, Any]
+    id: str
+    rejected: bool
+
+
+def other_answer(source: RowSource, index: int, rng: np.random.Generator) -> OtherAnswer:
+    """Of a row other than row `index`, where there is another; each row, and each of its answers, alike likely."""
+    other = (index + 1 + int(rng.integers(max(1, len(source) - 1)))) % len(source)
+    row = source.row(other)
+    return OtherAnswer(row, source.ids(other, row), bool(rng.integers(2)))
 
 
 def with_contents(source: Sequence[Piece], targets: Iterable[Target]) -> list[Target]:

@@ -39,6 +39,8 @@ REFUSED = {"is_label": "a target slot is learned unless it says `no_loss`; leave
 
 #: Objectives of a slot with two columns, of which the first is preferred; without `loss=` it is learned by the first.
 PREFERENCES = ("dpo", "ipo", "kto")
+#: Those that compare with answers to other sources: in training a sample has a third answer, of another row.
+MISMATCHED = ("kto",)
 
 #: Objectives of the package: its side of the arrow (empty: it may stand on both), its unit, what it takes beside
 #: `weight`; ctc takes a column.

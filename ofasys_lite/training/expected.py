@@ -20,6 +20,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.loader import deal
 from ofasys_lite.layout.pack import Example
+from ofasys_lite.layout.preference import other_answer
 from ofasys_lite.layout.ready import ReadyTask
 from ofasys_lite.model import Work, body_work
 from ofasys_lite.training.muon import ITERATIONS, update_flops
@@ -254,7 +255,8 @@ def examples_of(task: ReadyTask, seed: int, rows: int = ROWS) -> list[Example]:
         try:
             row = source.row(index)
             rng = np.random.default_rng((seed, index))
-            found.append(task.maker.example(row, source.ids(index, row), rng, train=True, step=0))
+            other = other_answer(source, index, rng) if task.maker.mismatched else None
+            found.append(task.maker.example(row, source.ids(index, row), rng, train=True, step=0, other=other))
         except DataError:
             continue
     return found

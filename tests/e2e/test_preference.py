@@ -15,11 +15,14 @@ import torch
 
 from ofasys_lite.adapters.pair_losses import losses
 from ofasys_lite.cards import load_task_card, modalities
+from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.errors import CheckpointError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
+from ofasys_lite.layout.loader import Steps
+from ofasys_lite.layout.preference import OtherAnswer, other_answer
 from ofasys_lite.layout.ready import make_ready
 from ofasys_lite.report.validation import Validator
 from ofasys_lite.run.run_folder import RunFolder
@@ -70,17 +73,22 @@ def test_losses_are_those_of_the_papers() -> None:
     dpo, ipo, kto = (losses(name, ratios, 0.2).tolist() for name in ("dpo", "ipo", "kto"))
     assert dpo == pytest.approx([math.log(1 + math.exp(-0.3)), math.log(1 + math.exp(1.0))])
     assert ipo == pytest.approx([(1.5 - 2.5) ** 2, (-5.0 - 2.5) ** 2])
-    z = (1.0 - 0.5 - 2.0 + 3.0) / 4
 
     def sigmoid(x: float) -> float:
         return 1 / (1 + math.exp(-x))
 
-    wanted = [1 - (sigmoid(0.2 * (a - z)) + sigmoid(0.2 * (z - b))) / 2 for a, b in ratios.tolist()]
-    assert kto == pytest.approx(wanted)
-    # where answers have become less likely on the whole, z is 0
-    assert losses("kto", -ratios.abs(), 0.2)[0].item() == pytest.approx(
-        1 - (sigmoid(0.2 * -1.0) + sigmoid(0.2 * 0.5)) / 2
-    )
+    def wanted(z: float) -> list[float]:
+        return [1 - (sigmoid(0.2 * (a - z)) + sigmoid(0.2 * (z - b))) / 2 for a, b in ratios.tolist()]
+
+    # without answers to other sources z is 0
+    assert kto == pytest.approx(wanted(0.0))
+    for others, z in (((2.5, -1.0), 0.75), ((2.5, -4.0), 0.0)):
+        three = torch.cat([ratios, torch.tensor(others)[:, None]], 1).requires_grad_()
+        found = losses("kto", three, 0.2)
+        assert found.tolist() == pytest.approx(wanted(z))
+        (gradient,) = torch.autograd.grad(found.sum(), three)
+        assert gradient[:, :2].abs().min() > 0
+        assert not gradient[:, 2].any()
 
 
 @pytest.mark.parametrize("loss", NAMES)
@@ -88,33 +96,55 @@ def test_a_pair_costs_what_its_answers_by_themselves_say(loss: str) -> None:
     task, model = world(loss)
     torch.manual_seed(3)
     other = worlds.generalist(worlds.ready(cards(loss)), seed=5)
-    held = rows(5)
-    batch = collate([task.maker.example(row, row["id"], None, False) for row in held])
+    batch = collate([trained(task, number) for number in range(5)])
     reference = Reference(other.network)
     frozen = reference(batch, torch.device("cpu"))
     (found,) = batch.losses
-    assert found.counts == tuple(len(p.arrays["ids"]) for p in _pieces(task, held))
+    assert found.counts == tuple(len(p.arrays["ids"]) for p in _pieces([trained(task, n) for n in range(5)]))
     values = model.network(to_device(batch, torch.device("cpu")), 0.1, {}, frozen).values_U.tolist()
     name, _, options = loss.partition("(")
     said = dict(pair.split("=") for pair in options.rstrip(")").split(",") if pair)
     beta, sft = float(said.get("beta", 0.1)), float(said.get("sft", 0))
-    own = [[answer(model.network, task, row, column) for column in ("good", "bad")] for row in held]
-    theirs = [[answer(other.network, task, row, column) for column in ("good", "bad")] for row in held]
+    own, theirs = (
+        [_answers(network, task, number) for number in range(5)] for network in (model.network, other.network)
+    )
     ratios = torch.tensor(own) - torch.tensor(theirs)
     wanted = losses(name, ratios, beta)
-    wanted -= sft * torch.tensor([x for x, _ in own]) / torch.tensor(found.counts[::2])
+    wanted -= sft * torch.tensor([each[0] for each in own]) / torch.tensor(found.counts[:: ratios.shape[1]])
     assert values == pytest.approx(wanted.tolist(), abs=1e-4)
+    if name == "kto":
+        # what answers to other sources say counts
+        assert abs(ratios[:, 2].mean()) > 0.1
+        assert ratios.shape == (5, 3)
 
 
-def _pieces(task: Any, held: Sequence[dict[str, Any]]) -> list[Any]:
-    examples = [task.maker.example(row, row["id"], None, False) for row in held]
+def trained(task: Any, number: int) -> Any:
+    """A row as training lays it out, but without anything random of its own."""
+    other = (
+        other_answer(task.sources["train"], number, np.random.default_rng(number)) if task.maker.mismatched else None
+    )
+    return task.maker.example(rows()[number], str(number), None, False, other=other)
+
+
+def _answers(network: Network, task: Any, number: int) -> list[float]:
+    """Log probabilities of a row's answers, and of the other row's to its source."""
+    row = rows()[number]
+    found = [answer(network, task, row, column) for column in ("good", "bad")]
+    if task.maker.mismatched:
+        other = other_answer(task.sources["train"], number, np.random.default_rng(number))
+        assert other.row["id"] != row["id"]
+        found.append(answer(network, task, {**other.row, "q": row["q"]}, "bad" if other.rejected else "good"))
+    return found
+
+
+def _pieces(examples: Sequence[Any]) -> list[Any]:
     return [target.pieces[target.learned[0].piece] for example in examples for target in example.targets]
 
 
 def step(model: Generalist, task: Any, packs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
     """Gradients of a step over some rows, in packs; the losses stand at `losses`."""
     host = torch.device("cpu")
-    batches = [collate([task.maker.example(rows()[i], str(i), None, False) for i in pack]) for pack in packs]
+    batches = [collate([trained(task, i) for i in pack]) for pack in packs]
     terms = RunTerms(task.maker.terms(), [task.card.name])
     counts = terms.count(batches)
     reference = Reference(worlds.generalist(worlds.ready(cards()), seed=5).network)
@@ -201,15 +231,44 @@ def test_frozen_weights_are_asked_once_for_what_they_have_seen() -> None:
     assert reference.passes == 3
 
 
-def test_a_resumed_run_goes_on_against_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_a_resumed_run_goes_on_against_the_same_weights(loss: str, tmp_path: Path) -> None:
     more: dict[str, Any] = {"samples_per_step": 6, "warmup": 0.0, "schedule": "constant"}
-    whole = worlds.run(cards(), tmp_path / "whole", steps=8, **more)
-    worlds.run(cards(), tmp_path / "parts", steps=4, **more)
-    parts = worlds.run(cards(), tmp_path / "parts", steps=8, resume=True, **more)
+    whole = worlds.run(cards(loss), tmp_path / "whole", steps=8, **more)
+    worlds.run(cards(loss), tmp_path / "parts", steps=4, **more)
+    parts = worlds.run(cards(loss), tmp_path / "parts", steps=8, resume=True, **more)
     assert worlds.equal(worlds.weights(whole), worlds.weights(parts))
     RunFolder(tmp_path / "parts").reference.unlink()
     with pytest.raises(CheckpointError, match="compared with the weights that the run began with"):
-        worlds.run(cards(), tmp_path / "parts", steps=10, resume=True, **more)
+        worlds.run(cards(loss), tmp_path / "parts", steps=10, resume=True, **more)
+
+
+def test_a_sample_keeps_the_answer_of_another_row() -> None:
+    task, model = world("kto")
+    steps = Steps([task], Mixture([MixtureTask("pair", 48)], 0, 48), 0, budgets=(100, 60))
+    assert task.maker.lengths(task.sources["train"], 0)[1] > world("dpo")[0].maker.lengths(task.sources["train"], 0)[1]
+    met: dict[str, list[Any]] = {}
+    reference = Reference(model.network)
+    for number in (0, 1):  # both epochs
+        packs = steps[number].packs
+        assert len(packs) > 3
+        for pack in packs:
+            (found,) = pack.losses
+            reference(pack, torch.device("cpu"))
+            for (_, id), contents in zip(pack.samples, found.host["content"].tolist(), strict=True):
+                met.setdefault(id, []).append(contents)
+    assert len(met) == 48
+    assert all(len(first) == 3 and first == second for first, second in met.values())
+    # asked once, however the second epoch is packed
+    assert reference.passes == len(steps[0].packs)
+    assert len({contents[2] for contents, _ in met.values()}) > 40
+
+
+def test_an_answer_of_another_row_that_cannot_be_read_is_told() -> None:
+    task, _ = world("kto")
+    other = OtherAnswer({"id": "7", "good": None, "bad": "x"}, "7", False)
+    with pytest.raises(OfasysError, match=r"id 0: the answer of 7, which its own are compared with: .*good"):
+        task.maker.example(rows()[0], "0", np.random.default_rng(0), True, other=other)
 
 
 def test_pictures_in_codes_are_preferred(tmp_path: Path) -> None:
