@@ -50,7 +50,7 @@ _FUNCTIONS: tuple[MetricFunction, ...] = (
     *(motions.motion_error, videos.frame_mse, rankings.recall_at_1, rankings.recall_at_5, rankings.recall_at_10),
     *(rankings.mrr_at_10, rankings.ndcg_at_10, foretelling.bits_per_byte),
     *(structures.record_f1, structures.slot_f1, structures.struct_exact, structures.sudoku_solved),
-    *(structures.triplet_f1, texts.accuracy),
+    *(structures.triplet_f1, structures.grid_cells, texts.accuracy),
     *(texts.bleu, texts.cer, texts.chrf, texts.exact_match, texts.macro_f1, texts.per, texts.token_accuracy, texts.wer),
 )
 #: By their names, which but for one are those of the functions.

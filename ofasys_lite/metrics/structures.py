@@ -1,4 +1,4 @@
-"""Metrics of STRUCT values: slot_f1, record_f1, triplet_f1, struct_exact, sudoku_solved."""
+"""Metrics of STRUCT values: slot_f1, record_f1, triplet_f1, struct_exact, sudoku_solved, grid_cells."""
 
 from __future__ import annotations
 
@@ -92,6 +92,19 @@ def sudoku_solved(predictions: Sequence[Value], references: Sequence[Value], row
         flat = [a == b for x, y in zip(ours or [], theirs or [], strict=False) for a, b in zip(x, y, strict=False)]
         cells.append(sum(flat) / max(1, len(theirs or []) ** 2))
     return Statistics.mean(solved, details={"right_cells": sum(cells) / max(1, len(cells))})
+
+
+def grid_cells(predictions: Sequence[Value], references: Sequence[Value], rows: Sequence[Row]) -> Statistics:
+    """Share of cells of square grids that are as in the reference, those that a puzzle gives among them."""
+    right, counted = [], []
+    for prediction, reference in zip(predictions, references, strict=True):
+        ours, theirs = as_grid(prediction) or [], as_grid(reference) or []
+        alike = len(ours) == len(theirs)
+        right.append(
+            sum(a == b for x, y in zip(ours, theirs, strict=False) for a, b in zip(x, y, strict=False)) * alike
+        )
+        counted.append(len(theirs) ** 2)
+    return Statistics.ratio(right, counted)
 
 
 def as_grid(value: Value) -> list[list[int]] | None:

@@ -269,3 +269,19 @@ def test_the_common_image_is_one_picture_of_the_commonest_text():
 def test_of_several_accepted_texts_the_first_is_the_answer():
     train = rows("q", "abc", "a", [["yes", "yeah"], ["yes", "yeah"], ["no"]])
     assert fit_predict("majority", train, [{"q": "x"}], ["q"], "a", "text") == ["yes"]
+
+
+def test_an_empty_cell_gets_the_most_frequent_digit_that_no_clue_forbids():
+    solved = [[1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]]
+    train = [{"p": None, "s": solved}] * 3
+    puzzle = [[0, 2, 3, 4], [0, 0, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]]
+    (found,) = fit_predict("legal_digit", train, [{"p": puzzle}], ["p"], "s", "struct")
+    assert found[0] == [1, 2, 3, 4]
+    # at (1, 1) training has 4, which nothing there forbids; at (1, 2) 3 and 4 stand in the box, and 1 is in training
+    assert found[1][1:3] == [4, 1]
+    assert found[2][0] == 2
+    other = [{"p": None, "s": [[1] * 4] * 4}]
+    (found,) = fit_predict("legal_digit", other, [{"p": puzzle}], ["p"], "s", "struct")
+    # 1 wherever it is legal
+    assert [row[3] for row in found] == [4, 1, 1, 1]
+    assert fit_predict("legal_digit", train, [{"p": "no grid"}], ["p"], "s", "struct") == [None]

@@ -86,3 +86,10 @@ def test_a_grid_that_breaks_the_rules_is_not_solved_even_if_the_reference_does_t
     found = score("sudoku_solved", [almost], [GRID])
     assert found.value == 0.0
     assert found.details["right_cells"] == pytest.approx(15 / 16)
+
+
+def test_cells_are_counted_over_all_grids():
+    almost = [[2, *GRID[0][1:]], *GRID[1:]]
+    assert score("grid_cells", [almost, GRID], [GRID, GRID]).value == pytest.approx(31 / 32)
+    # a grid of another size has no cell in its place
+    assert score("grid_cells", [[[1] * 3] * 3], [GRID]).value == 0

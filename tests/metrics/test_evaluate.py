@@ -168,7 +168,8 @@ def test_empty_and_senseless_predictions_never_crash_and_earn_nothing(name, noth
         "record_f1": [{"room": "kitchen"}],
         "triplet_f1": [["Rome", "in", "Italy"]],
         "struct_exact": {"room": "kitchen"},
-        "sudoku_solved": [[1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]],
+        "sudoku_solved": (grid := [[1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]]),
+        "grid_cells": grid,
     }
     reference = references.get(name, "the quick fox")
     score = evaluate_metric(name, [nothing] * 3, [reference] * 3, samples=20)
@@ -188,7 +189,7 @@ def test_a_prediction_equal_to_its_reference_earns_everything(name):
         "record_f1": [{"room": "kitchen"}],
         "triplet_f1": [["Rome", "in", "Italy"], ["Rome", "near", "sea"]],
         "struct_exact": '{"room": "kitchen"}',
-        "sudoku_solved": "1234\n3412\n2143\n4321",
+        **dict.fromkeys(("sudoku_solved", "grid_cells"), "1234\n3412\n2143\n4321"),
         **{metric: ["r1", "r2"] for metric in RANK_METRICS},
     }
     reference = references.get(name, "the quick brown fox jumps")

@@ -14,6 +14,7 @@ from ofasys_lite.metrics.baselines import (
     byte_models,
     chosen,
     constant,
+    grids,
     motions,
     nearest,
     next_names,
@@ -35,7 +36,7 @@ _FUNCTIONS: tuple[Baseline, ...] = (
     *(picture_answers.common_image, picture_answers.mean_fill, picture_answers.mean_image),
     *(motions.mean_clip, videos.mean_frames, nearest.nearest_turn, textual.bigram_infill, textual.question_only),
     *(byte_models.byte_trigram, byte_models.byte_unigram),
-    *(next_names.most_popular, next_names.latest, next_names.next_of_last),
+    *(next_names.most_popular, next_names.latest, next_names.next_of_last, grids.legal_digit),
 )
 _CLASSICAL: tuple[Baseline, ...] = (
     *(nearest.nearest_audio, nearest.nearest_pixels, nearest.nearest_tfidf, textual.letter_phones),
