@@ -45,5 +45,5 @@ def _filled(puzzle: list[list[int]] | None, counts: Counter[tuple[int, int, int]
             seen = {*puzzle[y], *(row[x] for row in puzzle)}
             seen |= {digit for row in puzzle[top : top + box] for digit in row[left : left + box]}
             free = [digit for digit in range(1, side + 1) if digit not in seen]
-            found[y][x] = max(free, key=lambda digit, at=(y, x): counts[(*at, digit)], default=1)  # type: ignore[misc]
+            found[y][x] = max(free, key=lambda digit, y=y, x=x: counts[y, x, digit], default=1)  # type: ignore[misc]
     return found
