@@ -153,7 +153,8 @@ def _parts(content: Any) -> Iterator[str | Mark]:
         elif kind != "text":
             help = (
                 "words are {type: text, text: ...}; {type: image} marks a place, and the picture stands in a column of "
-                "its own: [IMAGE:image] -> [CHAT:messages]"
+                "its own: [IMAGE:image] -> [CHAT:messages]; pictures among the words are read by a group of parts "
+                "(docs/chat.md)"
             )
             shown = f" with `{held[0]}`" if held else ""
             raise DataError(f"a part of type `{kind}`{shown} is not read", help=help)
