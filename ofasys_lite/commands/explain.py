@@ -50,7 +50,12 @@ def main(arguments: Sequence[str]) -> int:
     if values := values_of(given.what):
         from rich.console import Console
 
-        show_cost(outlook_of(composed(values, given.config_dir), _RANKS), Console(highlight=False, width=width(160)))
+        from ofasys_lite.commands.begin import begin_with  # brings Hydra
+
+        run, notes = begin_with(composed(values, given.config_dir), values)
+        for note in notes:
+            print(f"note: {note}")
+        show_cost(outlook_of(run, _RANKS), Console(highlight=False, width=width(160)))
         return 0
     types = modalities(given.config_dir)
     from ofasys_lite.data.attributes import wrong_attributes

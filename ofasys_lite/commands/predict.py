@@ -98,10 +98,10 @@ def main(arguments: Sequence[str]) -> int:
         candidates = candidates_of(plan, through, given.top, columns, values, source)
         inputs = candidates.asking
     _check(plan, inputs, values, source, columns, given.data == "-")
+    options = decode_options(plan, card.get("decoding", {}), decoding)
     if given.out is not None:
         given.out = given.out.expanduser()
     _check_out(plan, given, [*local_files(spec), *map(str, values.values())])
-    options = decode_options(plan, card.get("decoding", {}), decoding)
     asked = _Asked(task, line, columns, values, inputs, options, candidates)
 
     from ofasys_lite.generalist.generalist import Generalist

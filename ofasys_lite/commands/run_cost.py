@@ -62,23 +62,23 @@ def composed(values: Sequence[str], folders: Sequence[str]) -> RunConfig:
 
 
 def has_weights(config: RunConfig) -> bool:
-    """Whether the run goes on, or begins with weights that are there, so that its cost is not estimated here."""
-    return bool(config.resume) or Start.of(config.start) is not None
+    """Whether the run goes on, or begins with a trained model, so that its cost is not estimated here."""
+    return bool(config.resume) or bool((Start.of(config.start) or Start()).path)
 
 
 def outlook_of(config: RunConfig, beside: Sequence[int] = ()) -> Outlook:
     """What the run will cost, its tasks checked and their data prepared; no weights are made, no codec is trained.
 
     Args:
-        config: The run.
+        config: The run, with the parts of others that it begins with (`begin_with`).
         beside: Other numbers of processes for which memory is asked.
 
     Raises:
-        CardError: It goes on, or begins with weights that are there.
+        CardError: It goes on, or begins with a trained model.
     """
     if has_weights(config):
         raise CardError(
-            "a run that goes on, or begins with weights that are there, is not estimated here",
+            "a run that goes on, or begins with a trained model, is not estimated here",
             help="`train` says what it costs before it begins",
         )
     import torch
@@ -88,6 +88,7 @@ def outlook_of(config: RunConfig, beside: Sequence[int] = ()) -> Outlook:
     from ofasys_lite.generalist.network import AdapterSpec, Network
     from ofasys_lite.layout.ready import make_ready
     from ofasys_lite.model import pick_device, probe_precision
+    from ofasys_lite.training.begun_parts import body_of
     from ofasys_lite.training.expected import mixture_of, token_means
     from ofasys_lite.training.missing_codecs import CodecTrainer
     from ofasys_lite.training.outlook import outlook
@@ -98,9 +99,12 @@ def outlook_of(config: RunConfig, beside: Sequence[int] = ()) -> Outlook:
         config.modalities, config.settings.data, config.seed, model.decoder_layers, Console(quiet=True), _no, _no
     )
     found = replace(codecs, trains=False).find
-    ready = make_ready(config.tasks, config.modalities, config.settings.data, find_codec=found)
+    body = body_of(config.parts)
+    vocabulary = None if body is None else body.vocabulary
+    ready = make_ready(config.tasks, config.modalities, config.settings.data, vocabulary, find_codec=found)
     with torch.device("meta"):
         specs = {name: AdapterSpec(path, dict(values)).stored() for name, (path, values) in ready.adapters.items()}
+        specs = specs if body is None else body.specs(specs)
         network = Network(replace(model, compile_blocks=False), len(ready.vocabulary), specs)
         for spec in settings.converters:
             make_converter(spec.path, spec.options).convert(network)

@@ -100,17 +100,20 @@ class Body:
         own = {key: value for key, value in self.config.stored().items() if key not in self.free}
         return ModelConfig.from_dict({**asked.to_dict(), **own})
 
+    def specs(self, adapters: Mapping[str, AdapterSpec]) -> dict[str, AdapterSpec]:
+        """The adapters of a network with this body: its own of token ids, and the others."""
+        return {**adapters, TOKEN_ADAPTER: AdapterSpec(TEXT_ADAPTER, dict(self.settings))}
+
     def network(self, config: ModelConfig, vocabulary: Vocabulary, adapters: Mapping[str, AdapterSpec]) -> Network:
         """A network of these weights, rows of the vocabulary that they lack appended, further adapters fresh.
 
         Without weights (a run that goes on, whose checkpoint holds them) all of it is as it is drawn.
 
         Raises:
-            CheckpointError: They do not fill the body, or have other shapes or numbers that are not finite.
+            CheckpointError: They do not fill the body, or have other shapes.
         """
         rows = len(self.state["embedding.weight"]) if self.state else len(vocabulary)
-        specs = {**adapters, TOKEN_ADAPTER: AdapterSpec(TEXT_ADAPTER, dict(self.settings))}
-        network = Network(config, rows, specs)
+        network = Network(config, rows, self.specs(adapters))
         if self.state:
             rest = tuple(f"adapters.{name}." for name in network.adapters if name != TOKEN_ADAPTER)
             fill(network, self, self.state, (*self.fresh, *rest))
@@ -127,7 +130,7 @@ def fill(module: nn.Module, part: Part | Body, state: Mapping[str, Tensor], fres
         fresh: Beginnings of names that the part need not have.
 
     Raises:
-        CheckpointError: A weight is missing, unknown, of another shape, or not finite.
+        CheckpointError: A weight is missing, unknown, or of another shape.
     """
     own = dict(module.state_dict(keep_vars=True))
     needed = {n for n, _ in module.named_parameters()} | {n for n, _ in module.named_buffers() if n in own}
@@ -142,9 +145,14 @@ def fill(module: nn.Module, part: Part | Body, state: Mapping[str, Tensor], fres
         if own[name].shape != tensor.shape:
             found, wanted = list(tensor.shape), list(own[name].shape)
             raise CheckpointError(f"{where}: `{name}` has the shape {found}, wanted is {wanted}", help=help)
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{where}: `{name}` holds numbers that are not finite", help="copy the file again")
     module.load_state_dict(dict(state), strict=False)
+
+
+def check_finite(part: Part | Body) -> None:
+    """CheckpointError where weights of a part hold numbers that are not finite, whether a task reads them or not."""
+    for name, tensor in part.state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"`{name}` would hold numbers that are not finite", help="copy the file again")
 
 
 def put(network: Network, part: Part, card: ModalityCard) -> None:

@@ -8,6 +8,7 @@ from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.generalist.parts import Part
 from ofasys_lite.interop.checkpoint_files import read_weights
 from ofasys_lite.interop.hugging_face_folder import read_config
+from ofasys_lite.interop.other_parts import other_file, other_kind
 from ofasys_lite.interop.wave_weights import WAVE_HOUSES, wave_in_folder
 from ofasys_lite.interop.whisper_weights import is_whisper_file, whisper_in_file, whisper_in_folder
 
@@ -29,11 +30,12 @@ def audio_part(source: str) -> Part:
         weights = read_weights(path)
         if not is_whisper_file(weights):
             first = ", ".join(list(weights.tensors)[:3])
-            raise CheckpointError(f"{source} is no encoder of sound that is known (it holds {first} ...)", help=_FORMS)
+            help = other_file(weights) or _FORMS
+            raise CheckpointError(f"{source} is no encoder of sound that is known (it holds {first} ...)", help=help)
         return whisper_in_file(source, weights)
     config = read_config(path)
     kind = str(config.get("model_type"))
     if kind not in _READERS:
-        help = did_you_mean(kind, _READERS, "sound is read by")
+        help = other_kind(kind) or did_you_mean(kind, _READERS, "sound is read by")
         raise CheckpointError(f"{source}: a model of the type `{kind}` reads no sound here", help=help)
     return _READERS[kind](source, config)

@@ -13,7 +13,7 @@ from ofasys_lite.interop.export_hugging_face import write_hugging_face
 from ofasys_lite.interop.export_onnx import write_onnx
 from ofasys_lite.interop.fairseq_weights import EXPORT_MARK
 from ofasys_lite.interop.hugging_face import EXPORTED
-from ofasys_lite.run.run_folder import RunFolder
+from ofasys_lite.run.run_folder import RunFolder, run_holding
 from ofasys_lite.version import __version__
 from ofasys_lite.writing import claim_folder, current, staged
 
@@ -33,7 +33,8 @@ def export_model(model: Generalist, target: str, folder: Path, overwrite: bool =
 
     Raises:
         CheckpointError: The target has no counterpart of something that the model has; nothing is written.
-        WriteError: The folder holds an export already, a run, or files of others with names of ours.
+        WriteError: The folder holds an export already, a run, or files of others with names of ours, or is one that a
+            run keeps for itself.
     """
     if target not in TARGETS:
         raise CheckpointError(f"`{target}` is no target", help=did_you_mean(target, TARGETS, "targets"))
@@ -41,6 +42,12 @@ def export_model(model: Generalist, target: str, folder: Path, overwrite: bool =
         raise WriteError(
             f"{folder} holds a run, which could not be found beside an export's config.json",
             help=f"a folder of its own: --out {folder / target}",
+        )
+    run = run_holding(folder)
+    if run is not None:
+        raise WriteError(
+            f"{folder} is what the run {run.name} keeps for itself",
+            help=f"a folder beside it: --out {run / target}",
         )
     with staged(folder) as stage:
         lines = TARGETS[target](model, stage)

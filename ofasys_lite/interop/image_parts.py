@@ -10,7 +10,8 @@ from ofasys_lite.interop.checkpoint_files import read_weights
 from ofasys_lite.interop.hugging_face_folder import read_config
 from ofasys_lite.interop.image_networks import efficientnet_part, is_efficientnet
 from ofasys_lite.interop.image_timm_weights import timm_part
-from ofasys_lite.interop.image_towers import stored_config, tower_part
+from ofasys_lite.interop.image_towers import TOWERS, stored_config, tower_part
+from ofasys_lite.interop.other_parts import other_file, other_kind
 
 _TIMM = "timm:"
 #: What can stand behind a source, and where.
@@ -40,14 +41,19 @@ def image_part(source: str) -> Part:
     if not path.exists():
         raise CheckpointError(f"{place}: no such file or folder", help=HELP)
     if path.is_dir():
-        return tower_part(source, path, read_config(path), _only(options, "layers"))
+        config = read_config(path)
+        kind = str(config.get("model_type"))
+        if kind not in TOWERS:
+            help = other_kind(kind) or did_you_mean(kind, TOWERS, "vision towers are read of")
+            raise CheckpointError(f"{path}: a model of the type `{kind}` is no vision tower that is known", help=help)
+        return tower_part(source, path, config, _only(options, "layers"))
     if (config := stored_config(path)) is not None:
         return tower_part(source, path, config, _only(options, "layers"))
     weights = read_weights(path)
     if is_efficientnet(weights.tensors):
         return efficientnet_part(source, weights, _only(options, "stages"))
     first = ", ".join(list(weights.tensors)[:3])
-    raise CheckpointError(f"{path} holds no EfficientNet (it holds {first} ...)", help=HELP)
+    raise CheckpointError(f"{path} holds no EfficientNet (it holds {first} ...)", help=other_file(weights) or HELP)
 
 
 def _with_options(source: str) -> tuple[str, dict[str, int]]:

@@ -14,6 +14,7 @@ from ofasys_lite.interop.hugging_face import HOUSES, import_hugging_face
 from ofasys_lite.interop.hugging_face_folder import FORMS, licence_of, read_config
 from ofasys_lite.interop.imported import Imported
 from ofasys_lite.interop.ofasys_weights import import_ofasys, is_ofasys
+from ofasys_lite.interop.other_parts import other_file, other_kind
 
 #: Name of the part of a model that is all of it.
 WHOLE = "MODEL"
@@ -47,7 +48,9 @@ def _imported(source: Path, tokenizer: Path | None, dictionary: Path | None) -> 
         if is_fairseq(weights.tensors):
             return import_fairseq(weights, tokenizer, dictionary)
         first = ", ".join(list(weights.tensors)[:3])
-        raise CheckpointError(f"{source} is not of OFASys, OFA or fairseq (it holds {first} ...)", help=FORMS)
+        raise CheckpointError(
+            f"{source} is not of OFASys, OFA or fairseq (it holds {first} ...)", help=other_file(weights) or FORMS
+        )
     config = read_config(source)
     if dictionary is not None:
         raise CheckpointError(f"a dictionary for {source}, which has a text model", help="leave dictionary= out")
@@ -55,7 +58,7 @@ def _imported(source: Path, tokenizer: Path | None, dictionary: Path | None) -> 
     if kind in DECODERS:
         return import_decoder(source, config, tokenizer)
     if kind not in HOUSES:
-        help = did_you_mean(kind, [*HOUSES, *DECODERS], "these can be imported")
+        help = other_kind(kind) or did_you_mean(kind, [*HOUSES, *DECODERS], "these can be imported")
         raise CheckpointError(f"{source}: a model of the type `{kind}` is not known", help=help)
     return import_hugging_face(source, config, tokenizer)
 

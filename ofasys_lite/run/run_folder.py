@@ -42,6 +42,16 @@ def _ours(folder: Path) -> bool:
     return begun_by_us(folder) or (folder / "plans.json").is_file()
 
 
+def run_holding(folder: Path) -> Path | None:
+    """The run in one of whose own folders (`checkpoints`, `export` ...) this one is or lies; None where there is none.
+
+    What stands beside them in the run's folder is the user's.
+    """
+    place = folder.resolve()
+    found = (above for above in place.parents if RunFolder(above).trained())
+    return next((run for run in found if place.relative_to(run).parts[0] in _WRITTEN), None)
+
+
 class RunFolder:
     """Paths of runs/<name>/ and the rows of its metrics.jsonl.
 

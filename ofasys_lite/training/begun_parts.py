@@ -74,7 +74,7 @@ def begin_parts(
             if f"data.{key}" in given:
                 raise CheckpointError(
                     f"{body.house} ({body.source}): data.{key} cannot be chosen: it brings its own vocabulary",
-                    help="leave it out",
+                    help=f"leave data.{key} out (in Python: {key}=)",
                 )
         bins = None if body.vocabulary is None else body.vocabulary.bins
         notes = (*notes, *body.notes)
@@ -86,12 +86,15 @@ def _read(start: Start, cards: Mapping[str, ModalityCard], folder: RunFolder, re
     Start.of(start.parts, cards)
     if resumed:
         return _kept(start, cards, folder)
+    from ofasys_lite.generalist.parts import check_finite
+
     found: dict[str, Part | Body] = {}
     for name, source in start.parts.items():
         card = cards[name.upper()]
         read = load_function(card.starts, f"modality {card.name}: starts", "a function: source -> Part or Body")
         try:
-            found[card.name] = read(source)
+            found[card.name] = part = read(source)
+            check_finite(part)
         except OfasysError as error:
             told = f"start.{name}={source}: {error.message}"
             raise type(error)(told, code=error.code, place=error.place, help=error.help) from error

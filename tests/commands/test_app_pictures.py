@@ -99,6 +99,13 @@ def test_a_file_that_is_missing_or_of_no_use_is_told(
     assert said in capsys.readouterr().err
 
 
+def test_a_wrong_option_is_told_before_a_missing_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "runs/draws", "draw", "cap=a red square", "beam=3"]) == 1
+    told = capsys.readouterr().err
+    assert "`beam` does not write codes" in told
+    assert "no file is named" not in told
+
+
 def test_evaluate_writes_sheets_and_the_pictures_of_samples(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "run=runs/draws", "tasks=[draw]", "samples=2", "bootstrap=5", "output=seen"]) == 0
     assert str(Path("seen/samples/draw.png")) in capsys.readouterr().out

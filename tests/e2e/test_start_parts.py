@@ -12,6 +12,7 @@ import torch
 from users_folder import users_folder
 
 from ofasys_lite import GeneralistModel, Task, fit
+from ofasys_lite.commands.explain import main as explain
 from ofasys_lite.commands.train import main
 from ofasys_lite.errors import CheckpointError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
@@ -188,3 +189,24 @@ def test_mistakes_are_told(here: Path, words: list[str], changes: dict[str, Any]
     palette(here, **changes)
     with pytest.raises(OfasysError, match=f"(?s){message}"):
         train("x", *words)
+
+
+def test_what_is_not_finite_is_told_before_a_run_begins(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    palette(here, state={**STATE, "tower.bias": [float("nan")] * 4})
+    with pytest.raises(CheckpointError, match=r"start\.colour=palette\.json: `tower\.bias` would hold numbers"):
+        train("x", "+start.colour=palette.json", "tasks.hue.instruction=[TEXT:c] which? -> [TEXT:a,closed_set]")
+    assert "training" not in "".join(capfd.readouterr())
+    assert not (here / "runs").exists()
+
+
+def test_what_it_costs_is_told_with_the_parts_of_others(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = [*SMALL, *TASK, "steps=2", "trainer.precision=fp32"]
+    said = []
+    for start in ([], ["+start.colour=palette.json"]):
+        assert explain([*run, *start, "--config-dir", "mine"]) == 0
+        said.append(capfd.readouterr().out)
+    # Plain projects 3 numbers to the width of 128; Hue's tower has 16, and projects 4
+    numbers = [line.split()[2] for out in said for line in out.splitlines() if line.startswith("adapter colour")]
+    assert numbers == [f"{3 * 128 + 128}", f"{16 + 4 * 128 + 128}"]
+    assert "COLOUR begins with Palette" in said[1]
+    assert not (here / "runs").exists()

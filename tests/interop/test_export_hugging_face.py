@@ -179,6 +179,12 @@ def test_an_older_export_is_replaced_only_if_told_and_files_of_others_never(
     assert main(["export", str(run), "--to", "hf", "--overwrite"]) == 0
     assert main(["export", str(run), "--to", "hf", "--out", str(run)]) == 1
     assert "holds a run" in capsys.readouterr().err
+    before = sorted(run.rglob("*"))
+    for within in ("export", "export/hf", "checkpoints"):
+        assert main(["export", str(run), "--to", "hf", "--out", str(run / within), "--overwrite"]) == 1
+        assert "is what the run x keeps for itself" in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == before
+    assert main(["export", str(run), "--to", "hf", "--out", str(run / "for" / "others")]) == 0
     assert main(["export", str(run), "--to", "hf", "--overwrite"]) == 0  # the run is still found
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "config.json").write_text("{}", encoding="utf-8")

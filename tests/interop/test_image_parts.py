@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.image_efficientnet import EfficientNetAdapter, EfficientNetLite
 from ofasys_lite.errors import CardError, CheckpointError
-from ofasys_lite.generalist.parts import fill
+from ofasys_lite.generalist.parts import check_finite, fill
 from ofasys_lite.interop.image_networks import house_names
 from ofasys_lite.interop.image_parts import image_part
 
@@ -206,7 +206,8 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "more blocks": (lambda f: with_tensors(f, of_more), "holds what CLIP's vision tower has not"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
     "no config": (lambda f: (f / "config.json").unlink(), "holds no config.json"),
-    "a text model": (lambda f: with_config(f, model_type="bert", vocab_size=9), "begins with start.text=FOLDER"),
+    "a text model": (lambda f: with_config(f, model_type="bert", vocab_size=9), "begins with it: start.text=SOURCE"),
+    "a model of sound": (lambda f: with_config(f, model_type="whisper"), "begins with it: start.audio=SOURCE"),
     "a house that is not known": (lambda f: with_config(f, model_type="dinov2"), "vision towers are read of"),
     "a near house": (lambda f: with_config(f, model_type="clipp"), "did you mean `clip`"),
     "an activation": (lambda f: with_config(f, hidden_act="mish"), "`hidden_act` is mish"),
@@ -250,12 +251,12 @@ def test_a_processor_that_no_setting_covers_is_refused(said: str, message: str, 
     assert message in str(error.value)
 
 
-def test_numbers_that_are_not_finite_are_refused_where_they_are_put(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     _, state = spelled(0, True)
     state["_bn0.running_mean"][3] = float("nan")
     torch.save(state, tmp_path / "lite0.pth")
     with pytest.raises(CheckpointError, match="not finite"):
-        adapter(image_part(str(tmp_path / "lite0.pth")))
+        check_finite(image_part(str(tmp_path / "lite0.pth")))
 
 
 def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -293,5 +294,5 @@ def test_layers_that_a_tower_has_not_are_refused() -> None:
 
 
 def test_a_text_model_of_ours_or_others_is_told_where_it_belongs() -> None:
-    with pytest.raises(CheckpointError, match=r"a model of text begins with start\.text=FOLDER"):
+    with pytest.raises(CheckpointError, match=r"begins with it: start\.text=SOURCE"):
         image_part(str(FIXTURES / "hugging_face" / "bart"))

@@ -1,7 +1,9 @@
 """Hostile and broken checkpoints: refused with what, where and what to do; nothing of them runs."""
 
+import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,13 @@ import pytest
 import torch
 
 from ofasys_lite.errors import CheckpointError
+from ofasys_lite.interop.audio_parts import audio_part
+from ofasys_lite.interop.image_parts import image_part
 from ofasys_lite.interop.importing import import_model
+from ofasys_lite.interop.text_parts import text_part
+
+#: What Whisper's authors say of a model, by their names.
+WHISPER_DIMS = dict.fromkeys(("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer"), 2)
 
 
 class Evil:
@@ -145,3 +153,41 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     (tmp_path / "notes.doc").write_text("x", encoding="utf-8")
     with pytest.raises(CheckpointError, match="no file of weights by its name"):
         import_model(tmp_path / "notes.doc")
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "part"),
+    [
+        ("clip", text_part, "image"),
+        ("qwen2_vl", text_part, "image"),
+        ("whisper", text_part, "audio"),
+        ("wav2vec2", image_part, "audio"),
+        ("t5", image_part, "text"),
+        ("qwen2", audio_part, "text"),
+        ("siglip", audio_part, "image"),
+    ],
+)
+def test_weights_of_another_part_are_told_where_they_belong(
+    tmp_path: Path, kind: str, read: Callable[[str], Any], part: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=f"`{kind}`") as found:
+        read(str(tmp_path))
+    assert f"begins with it: start.{part}=SOURCE" in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("held", "read", "part"),
+    [
+        ({"model": {"encoder.conv1.weight": torch.ones(2)}, "dims": WHISPER_DIMS}, text_part, "audio"),
+        ({"model": {"encoder.conv1.weight": torch.ones(2)}, "dims": WHISPER_DIMS}, image_part, "audio"),
+        ({"_conv_stem.weight": torch.ones(2)}, text_part, "image"),
+        ({"_conv_stem.weight": torch.ones(2)}, audio_part, "image"),
+    ],
+)
+def test_a_file_of_another_part_is_told_where_it_belongs(
+    tmp_path: Path, held: dict[str, Any], read: Callable[[str], Any], part: str
+) -> None:
+    torch.save(held, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=f"begins with it: start.{part}=SOURCE"):
+        read(str(tmp_path / "a.pt"))
