@@ -40,14 +40,12 @@ def image_part(source: str) -> Part:
     path = Path(place).expanduser()
     if not path.exists():
         raise CheckpointError(f"{place}: no such file or folder", help=HELP)
-    if path.is_dir():
-        config = read_config(path)
+    config = read_config(path) if path.is_dir() else stored_config(path)
+    if config is not None:
         kind = str(config.get("model_type"))
         if kind not in TOWERS:
             help = other_kind(kind) or did_you_mean(kind, TOWERS, "vision towers are read of")
             raise CheckpointError(f"{path}: a model of the type `{kind}` is no vision tower that is known", help=help)
-        return tower_part(source, path, config, _only(options, "layers"))
-    if (config := stored_config(path)) is not None:
         return tower_part(source, path, config, _only(options, "layers"))
     weights = read_weights(path)
     if is_efficientnet(weights.tensors):
