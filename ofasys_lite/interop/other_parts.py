@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from ofasys_lite.interop.checkpoint_files import Weights
 from ofasys_lite.interop.decoder_weights import DECODERS
@@ -13,29 +14,27 @@ from ofasys_lite.interop.image_towers import TOWERS
 from ofasys_lite.interop.wave_weights import WAVE_HOUSES
 from ofasys_lite.interop.whisper_weights import is_whisper_file
 
-#: Part -> values of `model_type` in config.json that it begins with.
-KINDS: Mapping[str, Collection[str]] = {
-    "text": (*HOUSES, *DECODERS),
-    "image": (*TOWERS,),
-    "audio": ("whisper", *WAVE_HOUSES),
-}
-_READS = {"text": "text", "image": "pictures", "audio": "sound"}
+
+class _Reader(NamedTuple):
+    """Attributes: how it is asked for; `model_type` in config.json; whether a file is one of its houses."""
+
+    asked: str
+    kinds: Collection[str]
+    is_it: Callable[[Weights], bool]
+
+
+_READERS = (
+    _Reader("it reads text: start.text=SOURCE", (*HOUSES, *DECODERS), lambda each: is_fairseq(each.tensors)),
+    _Reader("it reads pictures: start.image=SOURCE", (*TOWERS,), lambda each: is_efficientnet(each.tensors)),
+    _Reader("it reads sound: start.audio=SOURCE", ("whisper", *WAVE_HOUSES), is_whisper_file),
+)
 
 
 def other_kind(kind: str) -> str:
     """Help where a folder's `model_type` is refused: the part that begins with it; empty where none does."""
-    return next((_told(part) for part, kinds in KINDS.items() if kind in kinds), "")
+    return next((each.asked for each in _READERS if kind in each.kinds), "")
 
 
 def other_file(weights: Weights) -> str:
     """The same for a file that is refused, by what it holds."""
-    found = {
-        "image": is_efficientnet(weights.tensors),
-        "audio": is_whisper_file(weights),
-        "text": is_fairseq(weights.tensors),
-    }
-    return next((_told(part) for part, is_it in found.items() if is_it), "")
-
-
-def _told(part: str) -> str:
-    return f"it reads {_READS[part]}, which begins with it: start.{part}=SOURCE"
+    return next((each.asked for each in _READERS if each.is_it(weights)), "")

@@ -206,8 +206,8 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "more blocks": (lambda f: with_tensors(f, of_more), "holds what CLIP's vision tower has not"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
     "no config": (lambda f: (f / "config.json").unlink(), "holds no config.json"),
-    "a text model": (lambda f: with_config(f, model_type="bert", vocab_size=9), "begins with it: start.text=SOURCE"),
-    "a model of sound": (lambda f: with_config(f, model_type="whisper"), "begins with it: start.audio=SOURCE"),
+    "a text model": (lambda f: with_config(f, model_type="bert", vocab_size=9), "it reads text: start.text=SOURCE"),
+    "a model of sound": (lambda f: with_config(f, model_type="whisper"), "it reads sound: start.audio=SOURCE"),
     "a house that is not known": (lambda f: with_config(f, model_type="dinov2"), "vision towers are read of"),
     "a near house": (lambda f: with_config(f, model_type="clipp"), "did you mean `clip`"),
     "an activation": (lambda f: with_config(f, hidden_act="mish"), "`hidden_act` is mish"),
@@ -294,5 +294,5 @@ def test_layers_that_a_tower_has_not_are_refused() -> None:
 
 
 def test_a_text_model_of_ours_or_others_is_told_where_it_belongs() -> None:
-    with pytest.raises(CheckpointError, match=r"begins with it: start\.text=SOURCE"):
+    with pytest.raises(CheckpointError, match=r"it reads text: start\.text=SOURCE"):
         image_part(str(FIXTURES / "hugging_face" / "bart"))
