@@ -59,7 +59,7 @@ def test_without_training_rows_every_baseline_answers_nothing(name):
         "greedy_list": "detection",
     }
     kinds["mean_clip"] = "numbers"
-    kinds |= dict.fromkeys(("most_popular", "latest", "next_of_last", "item_knn"), "ranking")
+    kinds |= dict.fromkeys(("most_popular", "latest", "next_of_last", "item_knn", "ngram_cache"), "ranking")
     kinds["mean_frames"] = "video"
     kinds |= dict.fromkeys(("common_image", "mean_fill", "mean_image", "random_image"), "image")
     assert len(fit_predict(name, [], [{"q": "a"}, {"q": "b"}], ["q"], "a", kinds.get(name, "text"))) == 2

@@ -57,6 +57,8 @@ def test_baselines_rank_by_what_came_before() -> None:
     # b was followed by c twice and by a once
     assert said("next_of_last") == [["c", "a", "b"], ["c", "b"], ["c", "b"]]
     assert said("item_knn") == [["c", "b"], ["c", "b"], ["c", "b"]]
+    # after (c, b) nothing is known; after b c twice and a once; b itself and c are the latest
+    assert said("ngram_cache") == [["c", "a", "b"], ["zz", "c", "b"], ["c", "b"]]
     # a list of targets, records as history
     lists = [{"h": [{"t": "t1", "n": "a"}, {"t": "t2", "n": "b"}], "y": ["c", "d"]}]
     found = fit_predict("next_of_last", lists, [{"h": [{"t": "t9", "n": "c"}]}], ["h"], "y", "ranking")

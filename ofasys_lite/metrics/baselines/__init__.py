@@ -40,7 +40,7 @@ _FUNCTIONS: tuple[Baseline, ...] = (
 )
 _CLASSICAL: tuple[Baseline, ...] = (
     *(nearest.nearest_audio, nearest.nearest_pixels, nearest.nearest_tfidf, textual.letter_phones),
-    *(byte_models.byte_fivegram, next_names.item_knn),
+    *(byte_models.byte_fivegram, next_names.item_knn, next_names.ngram_cache),
 )
 _TRIVIAL = {"random_image": constant.random_target, **{each.__name__: each for each in _FUNCTIONS}}
 _REFERENCE = {each.__name__: each for each in _CLASSICAL}
@@ -49,7 +49,7 @@ _NEEDS_KIND = {
     **dict.fromkeys(("common_image", "mean_image", "mean_fill", "random_image"), kinds.PICTURE),
     **dict.fromkeys(("constant_list", "greedy_list"), kinds.DETECTION),
     "mean_clip": kinds.NUMBERS,
-    **dict.fromkeys(("most_popular", "latest", "next_of_last", "item_knn"), kinds.RANKING),
+    **dict.fromkeys(("most_popular", "latest", "next_of_last", "item_knn", "ngram_cache"), kinds.RANKING),
     "mean_frames": kinds.VIDEO,
 }
 #: What foretells texts, and answers nothing: its values are bits, and it looks at the targets of the test rows.
