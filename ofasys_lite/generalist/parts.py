@@ -6,7 +6,7 @@ Shapes: V rows of a vocabulary, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,7 +71,8 @@ class Body:
         house: Its name (`BERT`).
         source: Where they lie, as the user wrote it.
         config: Sizes and choices that belong to the weights.
-        free: Fields of `config` that do not: the run's own are taken (dropout; layers of a decoder that begins fresh).
+        free: Fields of `config` that do not: the run's own are taken (layers of a decoder that begins fresh).
+        advised: Fields of `config` that a user may choose otherwise (dropout): what he writes himself is taken.
         settings: Of the adapter of token ids (scales, deviation of fresh rows).
         vocabulary: Its ids keep their meaning, what a run needs is appended. None where a run goes on, which has it.
         state: Weights by the names of a network's parameters; the first rows of `embedding.weight`, (V, D), are theirs.
@@ -94,10 +95,16 @@ class Body:
     fresh: tuple[str, ...] = ()
     licence: str | None = None
     notes: tuple[str, ...] = ()
+    advised: tuple[str, ...] = ()
 
-    def sizes(self, asked: ModelConfig) -> ModelConfig:
-        """The weights' own sizes, with what is free, and the switches, as it is asked for."""
-        own = {key: value for key, value in self.config.stored().items() if key not in self.free}
+    def sizes(self, asked: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
+        """The weights' own sizes, with what is free, and the switches, as it is asked for.
+
+        Args:
+            chosen: Fields that the user wrote himself.
+        """
+        given = {*self.free, *(key for key in self.advised if key in chosen)}
+        own = {key: value for key, value in self.config.stored().items() if key not in given}
         return ModelConfig.from_dict({**asked.to_dict(), **own})
 
     def specs(self, adapters: Mapping[str, AdapterSpec]) -> dict[str, AdapterSpec]:
@@ -198,7 +205,7 @@ def stored_part(part: Part | Body) -> dict[str, Any]:
     facts["settings"] = dict(part.settings)
     if isinstance(part, Part):
         return {**facts, "choice": part.choice, "free": list(part.free)}
-    return {**facts, "model": part.config.stored(), "free": list(part.free)}
+    return {**facts, "model": part.config.stored(), "free": list(part.free), "advised": list(part.advised)}
 
 
 def part_from(stored: Mapping[str, Any]) -> Part | Body:
@@ -208,4 +215,5 @@ def part_from(stored: Mapping[str, Any]) -> Part | Body:
         free = tuple(map(str, stored.get("free", ())))
         return Part(*who, str(stored["choice"]), dict(stored["settings"]), {}, licence=stored["licence"], free=free)
     config = ModelConfig.from_dict(stored["model"])
-    return Body(*who, config, tuple(stored["free"]), dict(stored["settings"]), None, {}, licence=stored["licence"])
+    named = {"licence": stored["licence"], "advised": tuple(stored.get("advised", ()))}
+    return Body(*who, config, tuple(stored["free"]), dict(stored["settings"]), None, {}, **named)

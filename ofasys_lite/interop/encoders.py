@@ -111,6 +111,7 @@ def _sizes(said: Said, skip: int) -> ModelConfig:
         final_norm=False,
         mlp=said.choice("hidden_act", ACTIVATIONS, "gelu"),
         bias=True,
+        dropout=said.share("hidden_dropout_prob", 0.1),
         positions="learned",
         places=said.number("max_position_embeddings") - skip,
         entry="norm",

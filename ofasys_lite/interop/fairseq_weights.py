@@ -19,6 +19,7 @@ from ofasys_lite.errors import CheckpointError
 from ofasys_lite.interop.checkpoint_files import Weights
 from ofasys_lite.interop.fairseq_dictionary import CONTROLS, read_symbols
 from ofasys_lite.interop.hugging_face import bart_side
+from ofasys_lite.interop.hugging_face_folder import Said
 from ofasys_lite.interop.imported import Imported, empty_network, finished, text_spec
 from ofasys_lite.interop.taking import Taking
 from ofasys_lite.interop.text_models import pieces_of, text_model_in
@@ -177,6 +178,7 @@ def _config(taking: Taking, said: Mapping[str, Any]) -> tuple[ModelConfig, float
         final_norm=final["encoder"],
         mlp=ACTIVATIONS[activation],
         bias=True,
+        dropout=Said(Path(where), said).share("dropout", 0.1),
         positions=positions,
         places=0 if positions == "none" else _places(taking, said, learned),
         entry="norm" if "encoder.layernorm_embedding.weight" in tensors else "plain",

@@ -109,6 +109,14 @@ class Said:
             raise CheckpointError(f"{self.path}: `{key}` is {value!r}", help="a whole number; nothing was written")
         return value
 
+    def share(self, key: str, default: float) -> float:
+        """The share from 0 to below 1 at `key`."""
+        value = self.values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+            help = "a number from 0 to below 1; nothing was written"
+            raise CheckpointError(f"{self.path}: `{key}` is {value!r}", help=help)
+        return float(value)
+
     def choice(self, key: str, known: Mapping[str, str], default: str) -> str:
         """What we call the choice at `key`."""
         value = str(self.values.get(key, default))

@@ -67,6 +67,7 @@ def begin_parts(
 
     parts = _read(start, cards, folder, resumed)
     config, notes = _sized(parts, model, given)
+    parts = {name: _advised(part, config) for name, part in parts.items()}
     told = tuple(begun_with(name, part) for name, part in parts.items() if part.state)
     body, bins = body_of(parts), None
     if body is not None:
@@ -154,7 +155,7 @@ def _sized(parts: Parts, asked: ModelConfig, given: Collection[str]) -> tuple[Mo
     if body is None:
         return asked, ()
     try:
-        config = body.sizes(asked)
+        config = body.sizes(asked, [key.removeprefix("model.") for key in given])
     except CardError as error:
         raise CheckpointError(f"{body.house} ({body.source}): {error.message}", help=error.help) from None
     before, after = asked.stored(), config.stored()
@@ -164,12 +165,18 @@ def _sized(parts: Parts, asked: ModelConfig, given: Collection[str]) -> tuple[Mo
             raise CheckpointError(
                 f"{body.house} ({body.source}): model.{key} is {value} there, and {before[key]} is asked for",
                 help="leave it out: sizes come with the weights; free are "
-                + ", ".join(f"model.{name}" for name in body.free),
+                + ", ".join(f"model.{name}" for name in (*body.free, *body.advised)),
             )
     if not changed:
         return config, ()
     told = ", ".join(f"{key} {value} (not {before[key]})" for key, value in changed.items())
     return config, (f"sizes come with the weights of {body.house}: {told}",)
+
+
+def _advised(part: Part | Body, config: ModelConfig) -> Part | Body:
+    """The part with what the run has of its advice, so that a run that goes on has it, too."""
+    found = {key: getattr(config, key) for key in getattr(part, "advised", ())}
+    return replace(part, config=replace(part.config, **found)) if found else part
 
 
 def _with_parts(parts: Parts, cards: Mapping[str, ModalityCard], given: Collection[str]) -> dict[str, ModalityCard]:

@@ -94,6 +94,19 @@ def test_a_run_goes_on_bit_for_bit_when_the_folder_is_gone(here: Path) -> None:
         assert value.equal(cut.network.state_dict()[name]), name
 
 
+def test_dropout_is_what_the_weights_were_trained_with_unless_the_user_says_otherwise(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train("theirs", "start.text=bert")
+    assert "dropout 0.1 (not 0.0)" in " ".join("".join(capfd.readouterr()).split())
+    train("mine", "start.text=bert", "model.dropout=0.3")
+    assert "dropout" not in "".join(capfd.readouterr())
+    shutil.rmtree("bert")
+    for name, dropout in (("theirs", 0.1), ("mine", 0.3)):
+        assert main([f"resume=runs/{name}", "steps=4"]) == 0
+        assert Generalist.from_pretrained(f"runs/{name}", "cpu").network.config.dropout == dropout
+
+
 def test_an_encoder_decoder_brings_its_decoder_too(here: Path) -> None:
     bart(here / "bart")
     train("x", "start.text=bart", *STILL, line=FREE.format(""))

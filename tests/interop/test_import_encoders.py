@@ -86,8 +86,10 @@ def test_text_stands_between_their_marks_and_files_that_pad_are_read_without_pad
 
 def test_a_body_has_the_sizes_of_the_weights_and_the_decoder_of_the_run() -> None:
     body = text_part(str(folders.FIXTURE))
-    config = body.sizes(ModelConfig(width=64, decoder_layers=3, dropout=0.2, kv_heads=2, qk_norm=True))
-    assert (config.width, config.encoder_layers, config.decoder_layers, config.dropout) == (32, 2, 3, 0.2)
+    asked = ModelConfig(width=64, decoder_layers=3, dropout=0.2, kv_heads=2, qk_norm=True)
+    config = body.sizes(asked)
+    assert (config.width, config.encoder_layers, config.decoder_layers, config.dropout) == (32, 2, 3, 0.1)
+    assert body.sizes(asked, ["dropout"]).dropout == 0.2
     assert (config.kv_heads, config.qk_norm, config.norm_place) == (4, False, "after")
     assert body.vocabulary is not None
     vocabulary = body.vocabulary.extended(["=yes", "=no"])
@@ -116,6 +118,7 @@ def stand_in(folder: Path, **changes: Any) -> Path:
         ({"position_embedding_type": "relative_key"}, "`position_embedding_type` is relative_key"),
         ({"model_type": "electra"}, "a model of the type `electra` is not known"),
         ({"num_attention_heads": 5}, "does not split into 5 heads"),
+        ({"hidden_dropout_prob": "much"}, "`hidden_dropout_prob` is 'much'"),
     ],
 )
 def test_other_architectures_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
