@@ -175,8 +175,11 @@ def _sized(parts: Parts, asked: ModelConfig, given: Collection[str]) -> tuple[Mo
 
 def _advised(part: Part | Body, config: ModelConfig) -> Part | Body:
     """The part with what the run has of its advice, so that a run that goes on has it, too."""
-    found = {key: getattr(config, key) for key in getattr(part, "advised", ())}
-    return replace(part, config=replace(part.config, **found)) if found else part
+    from ofasys_lite.generalist.parts import Body
+
+    if not isinstance(part, Body):
+        return part
+    return replace(part, config=replace(part.config, **{key: getattr(config, key) for key in part.advised}))
 
 
 def _with_parts(parts: Parts, cards: Mapping[str, ModalityCard], given: Collection[str]) -> dict[str, ModalityCard]:
