@@ -10,19 +10,21 @@ their maintainers. Two tasks, each trained alone:
     pair     whether two lines are of packages made of one source; the others are of one section, of two sources
 
 A package's group is its source: groups are split by sha1, <80 train, else test; both lines of a pair are of one side.
-1,200 training rows and 600 test rows of each task are drawn by sha1, and every arm sees every training row once: 150
-steps of 8 samples. Blocks are of the same sizes (6 + 2 layers of width 384, 12 heads):
+4,000 training rows and 1,500 test rows of each task are drawn by sha1; every arm makes the same number of steps of 32
+samples. Blocks are of the same sizes (6 + 2 layers of width 384, 12 heads):
 
     own      this package's own network and tokenizer, from scratch
     drawn    the pretrained one's network and vocabulary, all weights drawn anew
     frozen   begun with the weights, encoder and token table never trained
-    tuned    begun with the weights, encoder and token table at a fifth of the rate
+    tuned    begun with the weights, encoder and token table at a share of the rate (`--share`)
     lora     begun with the weights, low-rank updates of the encoder
 
-Beside them TF-IDF with a logistic regression, its strength chosen on a fifth of the training groups: of the same rows,
-and of 4,000. For pairs there are two: of the product and the difference of both lines, and the cosine of both with a
-border chosen on the training rows. `nearest` is the nearest training row. With several `--rates` each arm takes the one
-that is better on that fifth.
+Beside them TF-IDF with a logistic regression, its strength chosen on a fifth of the training groups. For pairs there
+are two: of the product and the difference of both lines, and the cosine of both with a border chosen on the training
+rows. `nearest` is the nearest training row. `--choose` trains on four fifths of the training groups and judges on the
+rest, instead: what is to be chosen is chosen there.
+
+Intervals leave out whole sources; an arm's answers are those of all its seeds.
 """
 
 from __future__ import annotations
@@ -48,10 +50,12 @@ import torch
 from common import RESULTS, commit, machine
 from safetensors.torch import load_file, save_file
 
+from ofasys_lite.metrics.intervals import difference, from_sums, interval, partition
+from ofasys_lite.metrics.score import Statistics
+
 STORE = RESULTS / "pretrained_text.json"
 SECTIONS = 16
-ROWS = {"train": 1200, "test": 600}
-MANY = {**ROWS, "train": 4000}
+ROWS = {"train": 4000, "test": 1500}
 LINES = {
     "section": "[TEXT:line,max_length=32] which section? -> [TEXT:section,closed_set]",
     "pair": "[TEXT:one,max_length=32] and [TEXT:two,max_length=32] one source? -> [TEXT:same,closed_set]",
@@ -139,13 +143,13 @@ def redrawn(folder: Path, weights: Path, seed: int) -> Path:
     return folder
 
 
-def options(arm: str, rate: float) -> dict[str, Any]:
-    """What an arm asks of `fit`."""
+def options(arm: str, rate: float, share: float) -> dict[str, Any]:
+    """What an arm asks of `fit`; `share` of the rate is what `tuned` gives to what it began with."""
     encoder = ["body.encoder*", "embedding.weight"]
     if arm == "frozen":
         return {"lr": rate, "parameters": [{"match": encoder, "train": False}]}
     if arm == "tuned":
-        return {"lr": rate, "parameters": [{"match": encoder, "lr": 0.2}]}
+        return {"lr": rate, "parameters": [{"match": encoder, "lr": share}]}
     if arm == "lora":
         rules = [{"match": encoder, "train": False}, {"match": "*.parametrizations.*", "train": True}]
         converter = {"path": "lora", "match": "body.encoder.*", "rank": 8, "alpha": 16}
@@ -153,8 +157,8 @@ def options(arm: str, rate: float) -> dict[str, Any]:
     return {"lr": rate}
 
 
-def run(arm: str, name: str, held: Mapping[str, Rows], seed: int, rate: float, given: Any) -> dict[str, Any]:
-    """Accuracy of a task on its test rows, and what the run cost."""
+def run(arm: str, name: str, held: Mapping[str, Rows], seed: int, given: Any) -> dict[str, Any]:
+    """Accuracy of a task on its test rows, which of them are right, and what the run cost."""
     from ofasys_lite import GeneralistModel, Task, fit
 
     with tempfile.TemporaryDirectory() as folder:
@@ -185,19 +189,27 @@ def run(arm: str, name: str, held: Mapping[str, Rows], seed: int, rate: float, g
             steps=given.steps,
             samples_per_step=given.samples,
             seed=seed,
-            ema=0,
+            ema=given.ema,
             valid_every=0,
             workers=0,
             threads=1,
             checkpoint_every=1000,
-            precision="fp32",
-            **options(arm, rate),
+            precision=given.precision,
+            warmup=0.1,
+            **options(arm, given.rate, given.share),
         )
         cost = {"cpu_seconds": time.process_time() - begin, "seconds": time.monotonic() - wall}
         asked = [{k: v for k, v in row.items() if k not in (ANSWER[name], "group")} for row in held["test"]]
         said = [p.text for p in model.predict(name, asked)]
         right = [a == row[ANSWER[name]] for a, row in zip(said, held["test"], strict=True)]
-        return {"task": name, "arm": arm, "seed": seed, "lr": rate, "accuracy": float(np.mean(right)), **cost}
+        asked_for = {key: getattr(given, key) for key in ("steps", "samples", "rate", "share", "ema", "precision")}
+        facts = {"task": name, "arm": arm, "seed": seed, **asked_for, "accuracy": float(np.mean(right)), **cost}
+        return {**facts, "right": marked(right)}
+
+
+def marked(right: Sequence[bool]) -> str:
+    """`1` for each row that is right, else `0`."""
+    return "".join("01"[bool(each)] for each in right)
 
 
 def cosines(of: Any, held: Rows) -> Any:
@@ -233,56 +245,73 @@ def simple(rows: Mapping[str, Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, held in rows.items():
         answer = ANSWER[name]
+        train, test = ([row[answer] for row in held[split]] for split in ("train", "test"))
         kept, rest = parted(held["train"])
         scores = {}
         of = features(name, kept)
-        for strength in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0):
-            judge = LogisticRegression(C=strength, max_iter=300).fit(of(kept), [r[answer] for r in kept])
-            scores[strength] = float(judge.score(of(rest), [r[answer] for r in rest]))
+        seen, asked = of(kept), of(rest)
+        for strength in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0):
+            judge = LogisticRegression(C=strength, max_iter=300).fit(seen, [r[answer] for r in kept])
+            scores[strength] = float(judge.score(asked, [r[answer] for r in rest]))
         best = max(scores, key=lambda s: scores[s])
         of = features(name, held["train"])
-        judge = LogisticRegression(C=best, max_iter=300).fit(of(held["train"]), [r[answer] for r in held["train"]])
+        judge = LogisticRegression(C=best, max_iter=300).fit(of(held["train"]), train)
         found[name] = {
-            "logistic": float(judge.score(of(held["test"]), [r[answer] for r in held["test"]])),
-            "strength": best,
-            "majority": max(Counter(r[answer] for r in held["test"]).values()) / len(held["test"]),
+            "logistic": marked(judge.predict(of(held["test"])) == np.array(test)),
+            "chosen": scores,
+            "majority": max(Counter(test).values()) / len(test),
         }
         if name == "pair":
             alike = [cosines(of, held[split]) for split in ("train", "test")]
-            truth = [np.array([r[answer] == "yes" for r in held[split]]) for split in ("train", "test")]
+            truth = [np.array(each) == "yes" for each in (train, test)]
             borders = np.quantile(alike[0], np.linspace(0, 1, 101))
             border = max(borders, key=lambda b: np.mean((alike[0] > b) == truth[0]))
-            found[name]["cosine"] = float(np.mean((alike[1] > border) == truth[1]))
+            found[name]["cosine"] = marked((alike[1] > border) == truth[1])
         if name == "section":
-            train, test = of(held["train"]), of(held["test"])
-            near = np.asarray((test @ train.T).argmax(axis=1)).ravel()
-            pairs_ = zip(near, held["test"], strict=True)
-            found[name]["nearest"] = float(np.mean([held["train"][int(n)][answer] == r[answer] for n, r in pairs_]))
+            near = np.asarray((of(held["test"]) @ of(held["train"]).T).argmax(axis=1)).ravel()
+            found[name]["nearest"] = float(np.mean(np.array(train)[near] == np.array(test)))
     return found
 
 
 def page(told: Mapping[str, Any]) -> str:
-    """The table of docs/pretrained_text.md: means over seeds, the least and the most of them."""
+    """The tables of docs/pretrained_text.md: means over seeds with intervals, each seed, the margin over TF-IDF."""
     lines = ["| begun as | section | pair | CPU seconds of a run |", "|---|---|---|---|"]
-    for arm in ARMS:
-        cells, seconds = [], []
-        for name in LINES:
+    cells: dict[str, list[str]] = {arm: [] for arm in (*ARMS, "TF-IDF")}
+    seconds: dict[str, list[str]] = {arm: [] for arm in ARMS}
+    for name in LINES:
+        simple_ = told["simple"].get(name)
+        if simple_ is None:
+            continue
+        groups = told["groups"][name].split()
+        ways = partition(groups, len(groups), 0, 200)
+        base = max((simple_[each] for each in ("logistic", "cosine") if each in simple_), key=lambda r: r.count("1"))
+        best = from_sums(Statistics.mean(shares([base])), ways)
+        low, high = interval(best, ways, "share", True)
+        cells["TF-IDF"].append(f"{best.value:.3f} ({low:.3f} to {high:.3f})")
+        for arm in ARMS:
             runs = [r for r in told["runs"] if (r["task"], r["arm"]) == (name, arm)]
-            scores = [r["accuracy"] for r in runs]
-            seconds += [r["cpu_seconds"] for r in runs]
-            span = f" ({min(scores):.3f} to {max(scores):.3f}, {len(scores)} seeds)" if len(scores) > 1 else " (1 seed)"
-            cells.append(f"{sum(scores) / len(scores):.3f}{span}" if scores else "not run")
-        if seconds:
-            lines.append(f"| {arm} | {' | '.join(cells)} | {sum(seconds) / len(seconds):.0f} |")
-    for kind, found in told["simple"].items():
-        pair = max(found["pair"]["logistic"], found["pair"]["cosine"])
-        lines.append(f"| TF-IDF, {kind} | {found['section']['logistic']:.3f} | {pair:.3f} | |")
-    first = told["simple"]["the same rows"]
-    lines.append(
-        f"| nearest row; the larger class | {first['section']['nearest']:.3f}; {first['section']['majority']:.3f} |"
-    )
-    lines[-1] += f" {first['pair']['majority']:.3f} | |"
+            if not runs:
+                cells[arm].append("not run")
+                continue
+            found = from_sums(Statistics.mean(shares([r["right"] for r in runs])), ways)
+            low, high = interval(found, ways, "share", True)
+            ends = difference(found, best, ways, "share", True)
+            seeds = ", ".join(f"{r['accuracy']:.3f}" for r in runs)
+            over = f"{found.value - best.value:+.3f} ({ends[0]:+.3f} to {ends[1]:+.3f}) over TF-IDF"
+            cells[arm].append(f"{found.value:.3f} ({low:.3f} to {high:.3f}); seeds {seeds}; {over}")
+            seconds[arm].append(f"{np.mean([r['cpu_seconds'] for r in runs]):.0f}")
+    for arm in ARMS:
+        if seconds[arm]:
+            lines.append(f"| {arm} | {' | '.join(cells[arm])} | {', '.join(seconds[arm])} |")
+    lines.append(f"| TF-IDF | {' | '.join(cells['TF-IDF'])} | |")
+    near, common = (told["simple"]["section"][each] for each in ("nearest", "majority"))
+    lines.append(f"| nearest row; the larger class | {near:.3f}; {common:.3f} | 0.500 | |")
     return "\n".join(lines)
+
+
+def shares(right: Sequence[str]) -> Any:
+    """(N,) in how many of the runs each row is right."""
+    return np.mean([[letter == "1" for letter in each] for each in right], axis=0)
 
 
 def main() -> int:
@@ -292,9 +321,13 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="*", default=list(LINES), choices=list(LINES))
     parser.add_argument("--arms", nargs="*", default=ARMS, choices=ARMS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--rates", type=float, nargs="*", default=[1e-3], help="what each arm chooses from")
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--share", type=float, default=0.1, help="of the rate, for what `tuned` began with")
+    parser.add_argument("--ema", type=float, default=0.0)
+    parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16"))
+    parser.add_argument("--choose", action="store_true", help="judge on a fifth of the training groups")
     parser.add_argument("--store", type=Path, default=STORE)
     parser.add_argument("--page", action="store_true", help="print the table of docs, train nothing")
     given = parser.parse_args()
@@ -302,33 +335,24 @@ def main() -> int:
         print(page(json.loads(given.store.read_text())))
         return 0
     rows = splits(ROWS)
-    told = json.loads(given.store.read_text()) if given.store.exists() else {"runs": [], "choices": []}
-    told |= {"machine": machine("torch"), "commit": commit(), "steps": given.steps, "samples": given.samples}
-    told["rows"] = {name: {split: len(held) for split, held in each.items()} for name, each in rows.items()}
-    if "simple" not in told:
-        told["simple"] = {"the same rows": simple(rows), "4,000 rows": simple(splits(MANY))}
-    print(json.dumps(told["simple"], indent=1), flush=True)
-    for name, seed, arm in itertools.product(given.tasks, given.seeds, given.arms):
-        chosen = [c for c in told["choices"] if (c["task"], c["arm"]) == (name, arm)]
-        choice = dict(zip(("train", "test"), parted(rows[name]["train"]), strict=True))
-        for rate in given.rates if len(given.rates) > 1 else []:
-            if all(c["lr"] != rate for c in chosen):
-                chosen.append(run(arm, name, choice, 100, rate, given))
-                told["choices"].append(chosen[-1])
-                keep(given.store, told)
-        scores = {c["lr"]: c["accuracy"] for c in chosen}
-        rate = max(scores, key=lambda lr: scores[lr]) if scores else given.rates[0]
-        if not any((r["task"], r["arm"], r["seed"]) == (name, arm, seed) for r in told["runs"]):
-            told["runs"].append(run(arm, name, rows[name], seed, rate, given))
-            keep(given.store, told)
+    empty: dict[str, Any] = {"runs": [], "choices": [], "simple": {}, "groups": {}}
+    told = json.loads(given.store.read_text()) if given.store.exists() else empty
+    told |= {"machine": machine("torch"), "rows": ROWS}
+    if not told["simple"]:
+        told["simple"] = simple(rows)
+        for name, held in rows.items():
+            numbers = {group: str(n) for n, group in enumerate(dict.fromkeys(r["group"] for r in held["test"]))}
+            told["groups"][name] = " ".join(numbers[r["group"]] for r in held["test"])
+    for seed, name, arm in itertools.product(given.seeds, given.tasks, given.arms):
+        held, to = rows[name], told["choices" if given.choose else "runs"]
+        if given.choose:
+            held = dict(zip(("train", "test"), parted(held["train"]), strict=True))
+        elif any((r["task"], r["arm"], r["seed"]) == (name, arm, seed) for r in to):
+            continue
+        to.append({"commit": commit(), **run(arm, name, held, seed, given)})
+        given.store.write_text(json.dumps(told, indent=1) + "\n")
+        print(json.dumps({k: v for k, v in to[-1].items() if k != "right"}), file=sys.stderr, flush=True)
     return 0
-
-
-def keep(path: Path, told: Mapping[str, Any]) -> None:
-    """Writes the results, and shows the newest."""
-    path.write_text(json.dumps(told, indent=1) + "\n")
-    last = [*told["choices"][-1:], *told["runs"][-1:]]
-    print(json.dumps(last), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
