@@ -250,7 +250,7 @@ def simple(rows: Mapping[str, Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
         scores = {}
         of = features(name, kept)
         seen, asked = of(kept), of(rest)
-        for strength in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0):
+        for strength in (1.0, 3.0, 10.0, 30.0, 100.0):
             judge = LogisticRegression(C=strength, max_iter=300).fit(seen, [r[answer] for r in kept])
             scores[strength] = float(judge.score(asked, [r[answer] for r in rest]))
         best = max(scores, key=lambda s: scores[s])
@@ -338,11 +338,6 @@ def main() -> int:
     empty: dict[str, Any] = {"runs": [], "choices": [], "simple": {}, "groups": {}}
     told = json.loads(given.store.read_text()) if given.store.exists() else empty
     told |= {"machine": machine("torch"), "rows": ROWS}
-    if not told["simple"]:
-        told["simple"] = simple(rows)
-        for name, held in rows.items():
-            numbers = {group: str(n) for n, group in enumerate(dict.fromkeys(r["group"] for r in held["test"]))}
-            told["groups"][name] = " ".join(numbers[r["group"]] for r in held["test"])
     for seed, name, arm in itertools.product(given.seeds, given.tasks, given.arms):
         held, to = rows[name], told["choices" if given.choose else "runs"]
         if given.choose:
@@ -352,6 +347,13 @@ def main() -> int:
         to.append({"commit": commit(), **run(arm, name, held, seed, given)})
         given.store.write_text(json.dumps(told, indent=1) + "\n")
         print(json.dumps({k: v for k, v in to[-1].items() if k != "right"}), file=sys.stderr, flush=True)
+    for name in given.tasks:
+        if name not in told["simple"]:
+            told["simple"] |= simple({name: rows[name]})
+            groups = [row["group"] for row in rows[name]["test"]]
+            numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(groups))}
+            told["groups"][name] = " ".join(numbers[group] for group in groups)
+            given.store.write_text(json.dumps(told, indent=1) + "\n")
     return 0
 
 
