@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from contextvars import copy_context
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -54,10 +56,21 @@ def network(sizes: Sizes) -> Network:
     return Network(config, sizes.vocabulary, {}).eval()
 
 
-def ours(made: Network, precision: str) -> Side:
-    """What `predict` does once rows are ids, and until ids become values."""
+def ours(made: Network, precision: str, open_calls: ExitStack) -> Side:
+    """What `predict` does once rows are ids, and until ids become values: one call, whose rows come batch by batch.
 
-    def side(batch: Sequence[Sample], beam: int, lengths: Sequence[int]) -> list[list[int]]:
+    Args:
+        open_calls: Ends the call. Until then its weights stay laid out, as CTranslate2's do; nobody else sees them.
+    """
+    bf16, call = precision == "bf16", copy_context()
+    laid_out = products(torch.device("cpu"), bf16)
+    call.run(laid_out.__enter__)
+    open_calls.callback(call.run, laid_out.__exit__, None, None, None)
+
+    def write(batch: Sequence[Sample], beam: int, lengths: Sequence[int]) -> list[list[int]]:
+        # `predict` puts rows in order of length, too
+        order = sorted(range(len(batch)), key=lambda n: len(batch[n].source))
+        batch, lengths = [batch[n] for n in order], [lengths[n] for n in order]
         counts = tuple(len(s.source) for s in batch)
         ids_S = torch.tensor([i for s in batch for i in s.source])
         positions_S3 = torch.cat([torch.arange(n) for n in counts]).unsqueeze(1).expand(-1, 3)
@@ -68,11 +81,14 @@ def ours(made: Network, precision: str) -> Side:
         options = [
             DecodeOptions("beam" if beam > 1 else "greedy", beam, min_length=n + 1, max_length=n + 1) for n in lengths
         ]
-        bf16 = precision == "bf16"
-        with products(torch.device("cpu"), bf16), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, bf16):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, bf16):
             sources = Sources(made.body, stream, made.encode(stream))
             session = NetworkSession(made, sources.stream, sources.states_SD)
-            return [list(h.ids[:-1]) for h in decode(session, [line] * len(batch), options)]
+            found = [list(h.ids[:-1]) for h in decode(session, [line] * len(batch), options)]
+        return [found[order.index(n)] for n in range(len(order))]
+
+    def side(batch: Sequence[Sample], beam: int, lengths: Sequence[int]) -> list[list[int]]:
+        return call.run(write, batch, beam, lengths)
 
     return side
 
@@ -162,15 +178,15 @@ def ctranslate(model: Any, compute_type: str) -> Side:
     return side
 
 
-def sides(sizes: Sizes, names: Sequence[str]) -> dict[str, Side]:
-    """The named sides; models are made once."""
+def sides(sizes: Sizes, names: Sequence[str], open_calls: ExitStack) -> dict[str, Side]:
+    """The named sides; models are made once. `open_calls` ends ours."""
     made = network(sizes)
     theirs = bart(sizes) if any(not name.startswith("ours") for name in names) else None
     half = [name for name in names if name.startswith("HF bf16")]
     theirs_half = bart(sizes).to(torch.bfloat16) if half else None
     known: dict[str, Callable[[], Side]] = {
-        "ours fp32": lambda: ours(made, "fp32"),
-        "ours bf16": lambda: ours(made, "bf16"),
+        "ours fp32": lambda: ours(made, "fp32", open_calls),
+        "ours bf16": lambda: ours(made, "bf16", open_calls),
         "HF fp32": lambda: hugging_face(theirs, "dynamic"),
         "HF bf16": lambda: hugging_face(theirs_half, "dynamic"),
         "HF fp32 static": lambda: hugging_face(theirs, "static"),

@@ -15,14 +15,16 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import Spread, interleave, machine, peak_flops, spread, table, write_row
-from decoders import Sizes, parameters, sides
+from common import Spread, interleave, machine, peak_flops, spread, table, top_operators, write_row
+from decoders import Side, Sizes, parameters, sides
 from ragged import Sample, bucket, deal, draw
 
 SIDES = ("ours fp32", "ours bf16", "HF fp32", "HF bf16", "CTranslate2 fp32", "CTranslate2 int8")
@@ -84,6 +86,22 @@ def report(results: dict[str, Any]) -> str:
     return table(rows)
 
 
+def _named(plan: str, beam: int) -> str:
+    return f"{plan}, {'greedy' if beam == 1 else f'beam {beam}'}"
+
+
+def profile(own: dict[str, Side], beams: Sequence[int], vocabulary: int) -> dict[str, Any]:
+    """Where ours spend their time on a batch of the plan `drawn`."""
+    batch, lengths = work("drawn", 64, 1, vocabulary)[0]
+    rows: list[list[Any]] = []
+    for name, side in own.items():
+        for beam in beams:
+            found = top_operators(partial(side, batch, beam, lengths), 6)
+            rows += [[name, _named("drawn", beam), *each] for each in found]
+    what = "a batch of ours, encoding included, torch's operators by their own time"
+    return {"what": what, "head": ["side", "plan", "operator", "share", "calls"], "rows": rows}
+
+
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
@@ -111,16 +129,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "results": {},
     }
     print({k: v for k, v in row.items() if k != "results"}, flush=True)
-    held = sides(sizes, args.sides)
-    for plan in args.plans:
-        for beam in args.beams:
-            # CTranslate2 cannot end single samples of a beam search
-            able = {n: s for n, s in held.items() if not (n.startswith("CT") and plan == "stops" and beam > 1)}
-            result = measure(plan, beam, able, repetitions, sizes.vocabulary)
-            result["ratios"] = {pair: found.to_dict() for pair, found in ratios(result["rates"]).items()}
-            name = f"{plan}, {'greedy' if beam == 1 else f'beam {beam}'}"
-            row["results"][name] = result
-            print(report({name: result}), flush=True)
+    with ExitStack() as open_calls:
+        held = sides(sizes, args.sides, open_calls)
+        for plan in args.plans:
+            for beam in args.beams:
+                # CTranslate2 cannot end single samples of a beam search
+                able = {n: s for n, s in held.items() if not (n.startswith("CT") and plan == "stops" and beam > 1)}
+                result = measure(plan, beam, able, repetitions, sizes.vocabulary)
+                result["ratios"] = {pair: found.to_dict() for pair, found in ratios(result["rates"]).items()}
+                row["results"][_named(plan, beam)] = result
+                print(report({_named(plan, beam): result}), flush=True)
+        row["profile"] = profile({n: s for n, s in held.items() if n.startswith("ours")}, args.beams, sizes.vocabulary)
     print(report(row["results"]))
     print("stored in", write_row("decoding_smoke" if args.smoke else "decoding", row, args.out))
     return row

@@ -1,10 +1,10 @@
 """Products of rows with weights on a CPU: oneDNN's, where a probe finds them faster than torch's own.
 
-torch's products in fp32 on a CPU are MKL's, which on some AMD processors give away half: there oneDNN's take 0.4 of the
-time, and what a row gets does not depend on the rows beside it. On others both are alike where rows are many, and a
-weight that is laid out for few rows is read in half of the time. A training takes them forward and backward
-(`learned_products`). Where nothing is learned (`products`), weights are laid out once where many steps of few rows are
-written; copies live as long as `products`, in which no weight may change, so they are never stale.
+torch's products in fp32 on a CPU are MKL's, which on AMD give away a tenth (Zen 4) or half (Zen 5); what a row gets
+from oneDNN's does not depend on the rows beside it. On others both are alike where rows are many, and a weight that is
+laid out is read for few rows in half of the time. A training takes them forward and backward (`learned_products`).
+Where nothing is learned (`products`), weights are laid out once they are used again, which is worth another twentieth
+where rows are many; copies live as long as `products`, in which no weight may change, so they are never stale.
 
 Shape suffixes: R rows, I inputs, O outputs of a product.
 """
@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ofasys_lite.model.pages import keep_freed
+
 #: Weights of fewer numbers go the plain way: there calls cost more than products. In a training, where rows are many,
 #: and in steps that write.
 SMALL_LEARNED, SMALL = 2**15, 2**16
@@ -30,8 +32,11 @@ SMALL_LEARNED, SMALL = 2**15, 2**16
 FEW = 128
 #: Behind so many of them a copy is laid out: that costs what about two of them gain, and most outputs are longer.
 WORTH = 2
-#: How much faster oneDNN has to be, and by how much it may differ, relative to the largest number.
-FASTER, NEAR = 1.15, 1e-5
+#: Rows that stand for many.
+MANY = 256
+#: How much faster oneDNN has to be, with weights as they are and laid out, and by how much it may differ, relative to
+#: the largest number.
+FASTER, FASTER_LAID_OUT, NEAR = 1.15, 1.05, 1e-5
 
 
 class FastLinear(nn.Linear):
@@ -77,8 +82,10 @@ def products(device: torch.device, bf16: bool = False) -> Iterator[None]:
         device: Where the weights are. They must not change meanwhile, and nothing is learned.
         bf16: Products in bfloat16, as under autocast, which has to be on for all else.
     """
-    many = device.type == "cpu" and (bf16 or onednn_is_faster())
-    few = many or (device.type == "cpu" and laid_out_is_faster())
+    if device.type == "cpu":
+        keep_freed()
+    many = device.type == "cpu" and (bf16 or laid_out_is_faster(MANY))
+    few = many or (device.type == "cpu" and laid_out_is_faster(FEW // 8))
     token = _NOW.set(_Products(bf16, many) if few else None)
     try:
         yield
@@ -164,12 +171,12 @@ class _Held:
         self.laid_out = False
 
     def __call__(self, x_RI: Tensor, bias_O: Tensor | None) -> Tensor:
-        few = len(x_RI) <= FEW
-        if few and not self.laid_out:
+        taken = self.many or len(x_RI) <= FEW
+        if taken and not self.laid_out:
             self.left -= 1
             if self.left < 0:
                 self.weight, self.laid_out = torch.ops.mkldnn._reorder_linear_weight(self.weight, None), True
-        if not (self.many or (few and self.laid_out)):
+        if not (self.many or (taken and self.laid_out)):
             return F.linear(x_RI, self.own_OI, bias_O)
         bias_O = None if bias_O is None else bias_O.to(self.dtype)
         return _multiply(x_RI.to(self.dtype), self.weight, bias_O)
@@ -182,43 +189,54 @@ def _multiply(x_RI: Tensor, weight: Tensor, bias_O: Tensor | None) -> Tensor:
 
 @lru_cache(maxsize=1)
 def onednn_is_faster() -> bool:
-    """Whether products in fp32 are clearly faster by oneDNN, and the same; a few milliseconds, once per process."""
-    return _faster(64, laid_out=False)
+    """Whether products of many rows in fp32 are clearly faster by oneDNN, and the same; asked once per process."""
+    return _faster(64, laid_out=False, least=FASTER)
 
 
-@lru_cache(maxsize=1)
-def laid_out_is_faster() -> bool:
-    """The same for few rows and a weight that is laid out for them, as in steps that write.
+@lru_cache(maxsize=2)
+def laid_out_is_faster(rows: int) -> bool:
+    """The same for a weight that is laid out, and so many rows: few, as in steps that write, or many.
 
     A processor on which torch's own products of many rows are as fast may still read a weight for a few rows at half
     the speed.
     """
-    return _faster(16, laid_out=True)
+    return _faster(rows, laid_out=True, least=FASTER_LAID_OUT)
 
 
-def _faster(rows: int, laid_out: bool) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    x_RI, weight_OI = (torch.randn(n, 512, generator=generator) for n in (rows, 1024))
+def _faster(rows: int, laid_out: bool, least: float) -> bool:
     try:
-        with torch.inference_mode():
-            weight = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None) if laid_out else weight_OI
-            plain, other = F.linear(x_RI, weight_OI), _multiply(x_RI, weight, None)
-            if float((plain - other).abs().max()) > NEAR * float(plain.abs().max()):
-                return False
-            by_torch = best_seconds(lambda: F.linear(x_RI, weight_OI))
-            return by_torch > FASTER * best_seconds(lambda: _multiply(x_RI, weight, None))
+        return _ratio(rows, laid_out) > least
     except (RuntimeError, AttributeError):  # a torch without it
         return False
 
 
+@torch.inference_mode()
+def _ratio(rows: int, laid_out: bool) -> float:
+    """Time of a product by torch over that by oneDNN; 0 where they differ."""
+    generator = torch.Generator().manual_seed(0)
+    x_RI, weight_OI = (torch.randn(n, 512, generator=generator) for n in (rows, 1024))
+    weight = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None) if laid_out else weight_OI
+    plain, other = F.linear(x_RI, weight_OI), _multiply(x_RI, weight, None)
+    if float((plain - other).abs().max()) > NEAR * float(plain.abs().max()):
+        return 0.0
+    # in turns and by this thread's own time: others may use the machine
+    by_torch, by_onednn = list[float](), list[float]()
+    for _ in range(8):
+        by_torch.append(seconds(lambda: F.linear(x_RI, weight_OI)))
+        by_onednn.append(seconds(lambda: _multiply(x_RI, weight, None)))
+    return min(by_torch) / min(by_onednn)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Seconds that this thread takes for one call; others that it has help wait with it."""
+    begin = time.thread_time()
+    work()
+    return time.thread_time() - begin
+
+
 def best_seconds(work: Callable[[], object], times: int = 8) -> float:
     """Seconds of the best of a few repetitions."""
-    found = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - begin)
-    return min(found)
+    return min(seconds(work) for _ in range(times))
 
 
 _NOW: ContextVar[_Products | _Learning | None] = ContextVar("products", default=None)

@@ -275,3 +275,13 @@ def test_the_top_of_a_large_vocabulary_is_the_plain_top(width: int) -> None:
     values, columns = _top(x_RW, 4)
     torch.testing.assert_close(values, x_RW.topk(4, dim=-1).values)
     torch.testing.assert_close(x_RW.gather(1, columns), values)
+
+
+@pytest.mark.parametrize("width", [7, 640, 5001])
+def test_of_equal_scores_the_first_is_the_best(width: int) -> None:
+    x_RW = torch.randint(0, 3, (40, width), generator=torch.Generator().manual_seed(width)).float()
+    x_RW[:, : width // 2] -= torch.arange(40).unsqueeze(1) % 4  # the best ones are not all at the beginning
+    values, columns = _top(x_RW, 1)
+    expected = x_RW.max(-1, keepdim=True)
+    assert torch.equal(values, expected.values)
+    assert torch.equal(columns, expected.indices)

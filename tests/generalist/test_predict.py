@@ -60,8 +60,11 @@ def test_predictions_by_the_fast_products_are_those_of_the_plain_ones(
     line, rows = "read [TEXT:cap] -> [TEXT:label]", [{"cap": "a red sun"}, {"cap": "b" * 40}]
     found = []
     for many, few in ((False, False), (True, True), (False, True)):
-        monkeypatch.setattr(fast_linear, "onednn_is_faster", lambda many=many: many)
-        monkeypatch.setattr(fast_linear, "laid_out_is_faster", lambda few=few: few)
+        monkeypatch.setattr(
+            fast_linear,
+            "laid_out_is_faster",
+            lambda rows, many=many, few=few: few if rows <= fast_linear.FEW else many,
+        )
         asked = [
             Request(model.task_of_line(line), row, options=DecodeOptions(min_length=24, max_length=24)) for row in rows
         ]

@@ -27,7 +27,7 @@ def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return real(*given)
 
     monkeypatch.setattr(fast_linear, "_multiply", counting)
-    monkeypatch.setattr(fast_linear, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(fast_linear, "laid_out_is_faster", lambda rows: True)
     return counted
 
 
@@ -52,12 +52,11 @@ def test_products_are_those_of_torch_before_and_after_weights_are_laid_out(shape
 def test_where_only_few_rows_are_faster_only_they_take_the_weight_that_is_laid_out(
     monkeypatch: pytest.MonkeyPatch, by_onednn: list[int]
 ) -> None:
-    monkeypatch.setattr(fast_linear, "onednn_is_faster", lambda: False)
     layer, few, many = _layer(), torch.randn(5, 256), torch.randn(FEW + 1, 256)
     expected = layer(few), layer(many)
     for found, taken in ((True, [5, 5, 5]), (False, [])):
         by_onednn.clear()
-        monkeypatch.setattr(fast_linear, "laid_out_is_faster", lambda found=found: found)
+        monkeypatch.setattr(fast_linear, "laid_out_is_faster", lambda rows, found=found: found and rows <= FEW)
         with products(CPU):
             for _ in range(WORTH + 3):
                 torch.testing.assert_close(layer(few), expected[0], rtol=1e-5, atol=1e-5)
