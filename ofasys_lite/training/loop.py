@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from rich.console import Console
@@ -55,6 +57,35 @@ class _Unmeasured(PassThroughProfiler):
 
     def profile(self, action_name: str) -> contextlib.AbstractContextManager[str]:  # type: ignore[override]
         return self.nothing
+
+
+class _Steps(_TrainingEpochLoop):
+    """Lightning's loop over steps with what a step of ours needs: a share, the module's step, the callbacks around it.
+
+    Left out is what nothing here asks for and every step would pay: schedulers, validation within the epoch, values by
+    `self.log`, signatures looked up anew. Its state is Lightning's own, and so are checkpoints.
+    """
+
+    def advance(self, data_fetcher: Any) -> None:
+        """One step; StopIteration where there is none."""
+        given, number = next(data_fetcher)[0], self.batch_idx + 1
+        self.batch_progress.is_last_batch = data_fetcher.done
+        trainer, module = self.trainer, self.trainer.lightning_module
+        share = self.trainer.datamodule.transfer_batch_to_device(given, module.device, 0)
+        self.batch_progress.increment_ready()
+        for callback in trainer.callbacks:
+            callback.on_train_batch_start(trainer, module, share, number)
+        self.batch_progress.increment_started()
+        self.manual_optimization.run(OrderedDict(batch=share, batch_idx=number))
+        self.batch_progress.increment_processed()
+        for callback in trainer.callbacks:
+            callback.on_train_batch_end(trainer, module, None, share, number)
+        self.batch_progress.increment_completed()
+
+    def on_advance_end(self, data_fetcher: Any) -> None:
+        """Counts the step for loggers; has them write where the run ends."""
+        self._batches_that_stepped += 1
+        self._save_loggers_on_train_batch_end()
 
 
 class Progressing(L.Callback):
@@ -191,13 +222,14 @@ def callbacks_of(
 def _trainer(
     settings: TrainSettings, callbacks: list[L.Callback], loggers: Sequence[Logger], folder: RunFolder
 ) -> L.Trainer:
-    return L.Trainer(
+    steps = -1 if settings.steps is None else settings.steps
+    trainer = L.Trainer(
         accelerator="gpu" if settings.accelerator == "cuda" else settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.nodes,
         strategy=settings.strategy,
         max_epochs=-1,
-        max_steps=-1 if settings.steps is None else settings.steps,
+        max_steps=steps,
         callbacks=callbacks,
         plugins=[WholeFiles(), _Bare()],
         profiler=_Unmeasured(),
@@ -210,6 +242,8 @@ def _trainer(
         use_distributed_sampler=False,
         default_root_dir=folder.path,
     )
+    trainer.fit_loop.epoch_loop = _Steps(trainer, max_steps=steps)
+    return trainer
 
 
 def check_devices(settings: TrainSettings) -> None:
@@ -263,13 +297,10 @@ def quiet() -> Iterator[None]:
 def deaf(trainer: L.Trainer) -> None:
     """Keeps Lightning's hands off signals.
 
-    Its handler of SIGTERM speaks to the other ranks from wherever the program is, which can wait for ever, and each
-    step of several ranks begins with a broadcast of whether it was called. Under SLURM it also puts the job back in the
-    queue, which is the job script's business.
+    Its handler of SIGTERM speaks to the other ranks from wherever the program is, which can wait for ever. Under SLURM
+    it also puts the job back in the queue, which is the job script's business.
     """
-    connector, loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
-    connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
-    loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
 
 
 def _nothing() -> None:

@@ -199,8 +199,14 @@ class TrainingModule(L.LightningModule):
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast_bf16):
+        with self._precision():
             yield
+
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        """What a forward pass computes in; autocast that is off would cost as much as one that is on."""
+        if not self.autocast_bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _look(self, share: Share) -> tuple[dict[LossKey, WholeStep], ...]:
         """What objectives over the whole step are to know, per pack."""
@@ -216,7 +222,7 @@ class TrainingModule(L.LightningModule):
         """What frozen weights say of the pack's answers."""
         if self.reference is None:
             return {}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast_bf16):
+        with self._precision():
             return self.reference(pack, self.device)
 
     def _backward(
@@ -231,7 +237,8 @@ class TrainingModule(L.LightningModule):
         loss = (losses.values_U * weights_U).sum() + losses.touch
         if loss.requires_grad:
             # gradients are averaged over ranks, the counts are sums over them
-            self.manual_backward(loss * self.trainer.world_size)
+            ranks = self.trainer.world_size
+            self.manual_backward(loss if ranks == 1 else loss * ranks)
         self._note(pack, losses.values_U.detach())
 
     def _agree(self, share: Share, counts: StepCounts) -> tuple[StepCounts, list[int], bool]:
@@ -252,14 +259,15 @@ class TrainingModule(L.LightningModule):
         alone = self.ranks.count == len(share.packs) == 1
         told = [*(int(self.stop.number == number) for number in SIGNALS), 0 if alone else asking(share.packs)]
         told += [len(share.refused), share.failure is not None, clock]
-        own = (counts.units, counts.samples, through, np.array(told))
-        summed = self.ranks.total(np.concatenate(own))
-        units, samples, through, told_of_all = np.split(summed, np.cumsum([len(part) for part in own[:-1]]))
-        *asked, looking, refused, failed, milliseconds = told_of_all.tolist()
+        if self.ranks.count > 1:
+            own = (counts.units, counts.samples, through, np.array(told))
+            parts = np.split(self.ranks.total(np.concatenate(own)), np.cumsum([len(part) for part in own[:-1]]))
+            counts, through, told = StepCounts(parts[0], parts[1]), parts[2], parts[3].tolist()
+        *asked, looking, refused, failed, milliseconds = told
         if any(asked):
             self.interrupt(asked)
         self.refused, self.failed, self.clock = refused, failed, milliseconds / 1000
-        return StepCounts(units, samples), through.tolist(), bool(looking)
+        return counts, through.tolist(), bool(looking)
 
     def _note(self, pack: Batch, values_U: Tensor) -> None:
         # nothing here waits for the device
