@@ -15,6 +15,9 @@ def moved(x: Tensor | npt.NDArray[Any], device: torch.device | str) -> Tensor:
     To CUDA it goes from page-locked memory, so that the host does not wait for what runs there.
     """
     x = x if isinstance(x, Tensor) else torch.from_numpy(x)
-    if torch.device(device).type != "cuda" or x.device.type != "cpu":
+    device = device if isinstance(device, torch.device) else torch.device(device)
+    if device.type == "cpu" and x.is_cpu:
+        return x
+    if device.type != "cuda" or x.device.type != "cpu":
         return x.to(device)
     return (x if x.is_pinned() else x.pin_memory()).to(device, non_blocking=True)

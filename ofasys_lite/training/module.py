@@ -234,7 +234,7 @@ class TrainingModule(L.LightningModule):
         with self._drawing(step, number):
             losses = self.network(batch, self.settings.label_smoothing, steps, frozen)
         weights_U = moved(weights, self.device)
-        loss = (losses.values_U * weights_U).sum() + losses.touch
+        loss = torch.dot(losses.values_U, weights_U) + losses.touch
         if loss.requires_grad:
             # gradients are averaged over ranks, the counts are sums over them
             ranks = self.trainer.world_size
