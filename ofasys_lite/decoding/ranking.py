@@ -24,6 +24,8 @@ NARROW = 1024
 #: Unions kept.
 _UNIONS = 64
 _BLOCK = 64
+#: From so many columns on a single best is looked for in blocks: `max` over a whole row takes three times as long.
+_WIDE = 4096
 _ILLEGAL = float("-inf")
 
 
@@ -161,7 +163,8 @@ def _choose(scores_RW: Tensor, group: Sequence[Asked], ids: Ids | None, sums_R1:
     wanted = min(max(a.best for a in group), log_RW.shape[1])
     found: Ranked = [[] for _ in group]
     if wanted:
-        top = _top(log_RW, wanted)
+        narrow = wanted == 1 and log_RW.shape[1] < _WIDE
+        top = log_RW.max(-1, keepdim=True) if narrow else _top(log_RW, wanted)
         values, columns = top[0].tolist(), top[1].tolist()
         for row, a in enumerate(group):
             count = min(a.best, a.legal.count - len(a.banned))
@@ -182,25 +185,23 @@ def _choose(scores_RW: Tensor, group: Sequence[Asked], ids: Ids | None, sums_R1:
 def _top(x_RW: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each row and their columns: they stand in the k blocks with the largest maxima.
 
-    Of equal ones the single best is the first; `max` over a whole row takes three times as long.
+    Of equal ones the single best is the first.
     """
-    width = x_RW.shape[1]
+    width, one = x_RW.shape[1], k == 1
     blocks = width // _BLOCK
     if blocks <= 4 * k:
-        return _best(x_RW, k)
+        values, columns = x_RW.max(-1, keepdim=True) if one else x_RW.topk(k, dim=-1)
+        return values, columns
     whole = blocks * _BLOCK
-    best_RK = _best(x_RW[:, :whole].reshape(-1, blocks, _BLOCK).amax(-1), k)[1]
+    most_RX = x_RW[:, :whole].reshape(-1, blocks, _BLOCK).amax(-1)
+    best_RK = (most_RX.max(-1, keepdim=True) if one else most_RX.topk(k, dim=-1)).indices
     inside = torch.arange(_BLOCK, device=x_RW.device)
     columns_RX = (best_RK.unsqueeze(-1) * _BLOCK + inside).flatten(1)
     rest_RX = torch.arange(whole, width, device=x_RW.device).expand(len(x_RW), -1)
     columns_RX = torch.cat([columns_RX, rest_RX], dim=1)
-    values, places = _best(x_RW.gather(1, columns_RX), k)
+    values_RX = x_RW.gather(1, columns_RX)
+    values, places = values_RX.max(-1, keepdim=True) if one else values_RX.topk(k, dim=-1)
     return values, columns_RX.gather(1, places)
-
-
-def _best(x_RW: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    values, columns = x_RW.max(-1, keepdim=True) if k == 1 else x_RW.topk(k, dim=-1)
-    return values, columns
 
 
 def draw(scores_RW: Tensor, top_k: int, top_p: float, draws_R: Tensor) -> Tensor:

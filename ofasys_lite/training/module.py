@@ -199,14 +199,10 @@ class TrainingModule(L.LightningModule):
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        with self._precision():
+        # autocast that is off costs as much as one that is on
+        half = torch.autocast(self.device.type, torch.bfloat16) if self.autocast_bf16 else contextlib.nullcontext()
+        with half:
             yield
-
-    def _precision(self) -> contextlib.AbstractContextManager[object]:
-        """What a forward pass computes in; autocast that is off would cost as much as one that is on."""
-        if not self.autocast_bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _look(self, share: Share) -> tuple[dict[LossKey, WholeStep], ...]:
         """What objectives over the whole step are to know, per pack."""
@@ -222,7 +218,7 @@ class TrainingModule(L.LightningModule):
         """What frozen weights say of the pack's answers."""
         if self.reference is None:
             return {}
-        with self._precision():
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast_bf16):
             return self.reference(pack, self.device)
 
     def _backward(
