@@ -100,19 +100,23 @@ class ExampleMaker:
             frame = self.frame(row, choice) if self._boxes else None
             source = RowState(row, rng, train, frame)
             source.dropped = bool(train and drop > 0 and rng is not None and rng.random() < drop)
-            sides, opening = self._opened(self._read(source, choice))
+            sides, opening = self._read(source, choice), self._opening
+            if self.vocabulary.seamless:
+                sides, opening = self._opened(sides)
             targets, further = list[Target](), list[Target]()
             for side, causal in zip(template.targets, self._causal[choice], strict=True):
                 for rejected in (False, True) if self._preferring else (False,):
                     state = RowState(row, rng, train, frame, step, rejected=rejected)
                     state.masked = source.masked
-                    self._written(state, side)
+                    for part in side:
+                        self._lay(state, part, row)
                     targets.append(Target(tuple(state.pieces), tuple(state.learned), causal, opening))
                     further += state.further
             if other is not None:
                 state = RowState(other.row, rng, train, self.frame(other.row), step, rejected=other.rejected)
                 try:
-                    self._written(state, template.targets[0])
+                    for part in template.targets[0]:
+                        self._lay(state, part, other.row)
                 except DataError as error:
                     message = f"the answer of {other.id}, which its own are compared with: {error.message}"
                     raise DataError(message, code=error.code, help=error.help) from error
@@ -128,15 +132,10 @@ class ExampleMaker:
             raise DataError(message, code=error.code, help=error.help) from error
         return Example(self.plan.task, id, sides, (*targets, *further), source.masked, opening)
 
-    def _written(self, state: RowState, parts: tuple[Bound, ...]) -> None:
-        """Lays out a target of the row in `state`."""
-        for part in parts:
-            self._lay(state, part, state.row)
-
     def _opened(self, sides: tuple[Side, ...]) -> tuple[tuple[Side, ...], int]:
-        """The source, and what opens its targets: `<start>`, or its own last id where a target simply goes on."""
+        """The source, and what opens its targets where they simply go on: its own last id, or `<start>` without one."""
         pieces = sides[-1].pieces if sides else ()
-        if not self.vocabulary.seamless or not pieces or not pieces[-1].tokens or not pieces[-1].count:
+        if not pieces or not pieces[-1].tokens or not pieces[-1].count:
             return sides, self._opening
         ids = pieces[-1].arrays["ids"]
         last = Piece.of_ids(ids[:-1].tolist(), pieces[-1].positions_P3[:-1])
@@ -201,7 +200,9 @@ class ExampleMaker:
             state = RowState(row, rng, False, self.frame(row))
             state.objectives, state.own_holes = False, own_holes
             state.dropped, state.negative = emptied, negative
-            sides, opening = self._opened(self._read(state, only=side))
+            sides, opening = self._read(state, only=side), self._opening
+            if self.vocabulary.seamless:
+                sides, opening = self._opened(sides)
         except DataError as error:
             raise DataError(f"task {self.plan.task}, id {id}: {error.message}", help=error.help) from error
         return Example(self.plan.task, id, sides, (), state.masked, opening)

@@ -347,7 +347,7 @@ def as_read(
     from ofasys_lite.preprocess.image_decode import resized
 
     width, height = image.size if orientation < 5 else image.size[::-1]
-    high, wide = chosen.uncut(height, width, sized)
+    high, wide = sized if chosen.crop is None else chosen.uncut(height, width, sized)
     exact = chosen.resample is not None
     pixels = resized(image, high, wide, orientation, box, draft=draft and not exact, resample=chosen.resample)
     top, left = (high - sized[0]) // 2, (wide - sized[1]) // 2

@@ -226,7 +226,7 @@ class TrainingModule(L.LightningModule):
     ) -> None:
         weights = unit_weights(pack, self.ledger, counts, self.settings.accounting)
         batch = to_device(pack, self.device)
-        frozen = self._frozen(pack)
+        frozen = self._frozen(pack) if self.reference else {}
         with self._drawing(step, number):
             losses = self.network(batch, self.settings.label_smoothing, steps, frozen)
         weights_U = moved(weights, self.device)
