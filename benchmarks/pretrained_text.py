@@ -50,7 +50,7 @@ import torch
 from common import RESULTS, commit, machine
 from safetensors.torch import load_file, save_file
 
-from ofasys_lite.metrics.intervals import difference, from_sums, interval, partition
+from ofasys_lite.metrics.intervals import Estimate, Parts, difference, from_sums, interval, partition
 from ofasys_lite.metrics.score import Statistics
 
 STORE = RESULTS / "pretrained_text.json"
@@ -274,39 +274,36 @@ def simple(rows: Mapping[str, Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
 
 
 def page(told: Mapping[str, Any]) -> str:
-    """The tables of docs/pretrained_text.md: means over seeds with intervals, each seed, the margin over TF-IDF."""
-    lines = ["| begun as | section | pair | CPU seconds of a run |", "|---|---|---|---|"]
-    cells: dict[str, list[str]] = {arm: [] for arm in (*ARMS, "TF-IDF")}
-    seconds: dict[str, list[str]] = {arm: [] for arm in ARMS}
-    for name in LINES:
-        simple_ = told["simple"].get(name)
-        if simple_ is None:
-            continue
+    """The table of docs/pretrained_text.md: means over seeds with intervals, each seed, the margin over TF-IDF."""
+    lines = [
+        "| task | begun as | accuracy | 95 % | seeds | over TF-IDF | CPU seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, simple_ in told["simple"].items():
         groups = told["groups"][name].split()
         ways = partition(groups, len(groups), 0, 200)
         base = max((simple_[each] for each in ("logistic", "cosine") if each in simple_), key=lambda r: r.count("1"))
         best = from_sums(Statistics.mean(shares([base])), ways)
-        low, high = interval(best, ways, "share", True)
-        cells["TF-IDF"].append(f"{best.value:.3f} ({low:.3f} to {high:.3f})")
         for arm in ARMS:
             runs = [r for r in told["runs"] if (r["task"], r["arm"]) == (name, arm)]
-            if not runs:
-                cells[arm].append("not run")
-                continue
-            found = from_sums(Statistics.mean(shares([r["right"] for r in runs])), ways)
-            low, high = interval(found, ways, "share", True)
-            ends = difference(found, best, ways, "share", True)
-            seeds = ", ".join(f"{r['accuracy']:.3f}" for r in runs)
-            over = f"{found.value - best.value:+.3f} ({ends[0]:+.3f} to {ends[1]:+.3f}) over TF-IDF"
-            cells[arm].append(f"{found.value:.3f} ({low:.3f} to {high:.3f}); seeds {seeds}; {over}")
-            seconds[arm].append(f"{np.mean([r['cpu_seconds'] for r in runs]):.0f}")
-    for arm in ARMS:
-        if seconds[arm]:
-            lines.append(f"| {arm} | {' | '.join(cells[arm])} | {', '.join(seconds[arm])} |")
-    lines.append(f"| TF-IDF | {' | '.join(cells['TF-IDF'])} | |")
-    near, common = (told["simple"]["section"][each] for each in ("nearest", "majority"))
-    lines.append(f"| nearest row; the larger class | {near:.3f}; {common:.3f} | 0.500 | |")
+            if runs:
+                found = from_sums(Statistics.mean(shares([r["right"] for r in runs])), ways)
+                low, high = difference(found, best, ways, "share", True)
+                over = f"{found.value - best.value:+.3f} ({low:+.3f} to {high:+.3f})"
+                seeds = ", ".join(f"{r['accuracy']:.3f}" for r in runs)
+                seconds = f"{np.mean([r['cpu_seconds'] for r in runs]):.0f}"
+                lines.append(f"| {name} | {arm} | {spanned(found, ways)} | {seeds} | {over} | {seconds} |")
+        lines.append(f"| {name} | TF-IDF | {spanned(best, ways)} | | | |")
+        if "nearest" in simple_:
+            lines.append(f"| {name} | nearest row by TF-IDF | {simple_['nearest']:.3f} | | | | |")
+        lines.append(f"| {name} | the commonest class | {simple_['majority']:.3f} | | | | |")
     return "\n".join(lines)
+
+
+def spanned(found: Estimate, ways: Sequence[Parts]) -> str:
+    """Two cells of a table: the value, its interval."""
+    low, high = interval(found, ways, "share", True)
+    return f"{found.value:.3f} | {low:.3f} to {high:.3f}"
 
 
 def shares(right: Sequence[str]) -> Any:
