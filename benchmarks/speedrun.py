@@ -239,7 +239,21 @@ def page(found: Mapping[str, Any]) -> str:
             held = [run["course"][-1]["scores"] for run in each["runs"]]
             scores = [f"{statistics.median(s.get(n, 0.0) for s in held):.3f}" for n in names]
             lines.append(f"| {each['id']} | " + " | ".join(scores) + " |")
-    return "\n".join([*lines, *tests(found)]) + "\n"
+    return "\n".join([*lines, *tests(found), *screenings(found)]) + "\n"
+
+
+def screenings(found: Mapping[str, Any]) -> list[str]:
+    """The table of ideas that were tried on one task alone."""
+    lines = [
+        "\n## Screened on one task alone\n",
+        "`model=quick`, the quickstart's settings, one seed; nats of a number of a box, mean of steps 321 to 380.\n",
+        "| date, commit | task | what | steps x samples | loss | kept |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found.get("screenings", ()):
+        cells = [f"{row['date']}, {row['commit']}", row["task"], row["what"], f"{row['steps']} x {row['samples']}"]
+        lines.append(f"| {' | '.join(cells)} | {row['loss']:.2f} | {row['kept']} |")
+    return lines
 
 
 def tests(found: Mapping[str, Any]) -> list[str]:
