@@ -246,12 +246,17 @@ def screenings(found: Mapping[str, Any]) -> list[str]:
     """The table of ideas that were tried on one task alone."""
     lines = [
         "\n## Screened on one task alone\n",
-        "`model=quick`, the quickstart's settings, one seed; nats of a number of a box, mean of steps 321 to 380.\n",
-        "| date, commit | task | what | steps x samples | loss | kept |",
+        "`model=quick`, the quickstart's settings; nats of a number of a box, mean of steps 181 to 240.\n",
+        "| date, commit | task | what | steps x samples, seed | loss | kept |",
         "|---|---|---|---|---|---|",
     ]
     for row in found.get("screenings", ()):
-        cells = [f"{row['date']}, {row['commit']}", row["task"], row["what"], f"{row['steps']} x {row['samples']}"]
+        cells = [
+            f"{row['date']}, {row['commit']}",
+            row["task"],
+            row["what"],
+            f"{row['steps']} x {row['samples']}, {row['seed']}",
+        ]
         lines.append(f"| {' | '.join(cells)} | {row['loss']:.2f} | {row['kept']} |")
     return lines
 

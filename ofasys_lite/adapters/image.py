@@ -38,9 +38,9 @@ class GridAdapter(Adapter):
 
     Settings: `patch`, and `coordinates` (default true): a learned map of each cell's place in the image, in shares of
     its sides, is added. Rotary positions are relative; boxes, which are shares of the sides, need this.
-    `coordinates_deviation` (default 0.02): of that map's fresh weights. A cell begins as what it shows, and where it lies
-    is a small part of it: with AdamW and the usual scale of a linear layer, digits left chance later (loss 2.0 against
-    1.6 after 3,400 samples of each). With 0.15 boxes are learned sooner (docs/speedrun.md).
+    `coordinates_deviation` (default 0.02): of that map's fresh weights. A cell begins as what it shows, and where it
+    lies is a small part of it: with AdamW and the usual scale of a linear layer, digits left chance later (loss 2.0
+    against 1.6 after 3,400 samples of each). With Muon and 0.15 boxes are learned sooner (docs/speedrun.md).
     `temporal_patch` (default 1): 2 where clips are read, whose rows are two frames deep.
     """
 
