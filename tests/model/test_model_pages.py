@@ -17,7 +17,8 @@ import resource, torch
 from ofasys_lite.model import keep_freed
 torch.set_num_threads(1)
 kept = keep_freed()
-torch.ones(2**24)
+for _ in range(24):  # until a block lies where it fits: three to nine times, by where the system laid the heap
+    torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(8):
     torch.ones(2**24)
@@ -37,7 +38,7 @@ def test_a_block_that_is_freed_is_used_again() -> None:
     kept, faults = _faults()
     if not kept:
         pytest.skip("this C library has no such limits")
-    assert faults < 3 * 16_384  # once or twice, not eight times
+    assert faults < 16_384  # not once, where it would be eight times
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
