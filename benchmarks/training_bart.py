@@ -28,7 +28,6 @@ from ofasys_lite.model import (
     ModelConfig,
     flops,
     head_loss,
-    keep_freed,
     learned_products,
     onednn_is_faster,
     probe_precision,
@@ -260,7 +259,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     sizes = Sizes(per_repetition=args.batches, repetitions=args.repetitions)
     if args.smoke:
         sizes = Sizes(32, 1, 2, 64, 200, batches=8, per_repetition=1, repetitions=2)
-    keep_freed()  # as a training does; BART is better off by it, too
     probe = probe_precision("cpu")
     side = 256 if args.smoke else 2048
     peaks = {"fp32": peak_flops("float32", side), "bf16": peak_flops("bfloat16", side)}

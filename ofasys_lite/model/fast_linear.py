@@ -23,8 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ofasys_lite.model.pages import keep_freed
-
 #: Weights of fewer numbers go the plain way: there calls cost more than products. In a training, where rows are many,
 #: and in steps that write.
 SMALL_LEARNED, SMALL = 2**15, 2**16
@@ -82,8 +80,6 @@ def products(device: torch.device, bf16: bool = False) -> Iterator[None]:
         device: Where the weights are. They must not change meanwhile, and nothing is learned.
         bf16: Products in bfloat16, as under autocast, which has to be on for all else.
     """
-    if device.type == "cpu":
-        keep_freed()
     many = device.type == "cpu" and (bf16 or laid_out_is_faster(MANY))
     few = many or (device.type == "cpu" and laid_out_is_faster(FEW // 8))
     token = _NOW.set(_Products(bf16, many) if few else None)
