@@ -20,8 +20,10 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +45,79 @@ from ofasys_lite.metrics.score import Statistics
 
 LINE = "[IMAGE:image{said}] what kind is it? -> [TEXT:label,closed_set]"
 STEPS, SAMPLES = 150, 32
-_FROZEN = [{"match": "adapters.image*.backbone.*", "train": False}]
-#: Arm -> attributes of the slot, settings of IMAGE, begins with weights, options of the training.
-ARMS: Mapping[str, tuple[str, dict[str, Any], bool, dict[str, Any]]] = {
-    "lite0, frozen": (",size=96", {}, True, {"parameters": _FROZEN}),
-    "lite0, tuned": (",size=96", {}, True, {}),
-    "lite0, from scratch": (",size=96,adapter=efficientnet", {"patch": 16}, False, {}),
-    "conv stem, the same cells": (",size=96", {"patch": 16}, False, {}),
-    "conv stem, the card's own": (",size=32", {}, False, {}),
+_BACKBONE = "adapters.image*.backbone.*"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is chosen for an arm on the valid split.
+
+    Attributes:
+        rate: The trainer's learning rate.
+        share: Of the rate, for what came with the weights.
+        augment: The attribute of the slot: `none` or `light`.
+    """
+
+    rate: float = 1e-3
+    share: float = 1.0
+    augment: str = "none"
+
+    @property
+    def name(self) -> str:
+        """For files and tables."""
+        return f"rate {self.rate:g}, share {self.share:g}, augment {self.augment}"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to begin, and to train what it began with.
+
+    Attributes:
+        said: Attributes of the slot.
+        settings: Of IMAGE.
+        begins: With the weights; `frozen`, `tuned` or `lora` is what becomes of them, empty begins from scratch.
+        tried: What is tried on the valid split; of equal scores the first is taken.
+        like: The arm whose recipe it takes, if it has none of its own.
+    """
+
+    said: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    begins: str = ""
+    tried: tuple[Recipe, ...] = ()
+    like: str = ""
+
+    def options(self, recipe: Recipe) -> dict[str, Any]:
+        """What is asked of `fit`."""
+        rules: list[dict[str, Any]] = []
+        converters: list[dict[str, Any]] = []
+        if self.begins == "tuned" and recipe.share != 1:
+            rules = [{"match": _BACKBONE, "lr": recipe.share}]
+        elif self.begins in ("frozen", "lora"):
+            rules = [{"match": _BACKBONE, "train": False}]
+        if self.begins == "lora":
+            converters = [{"path": "lora", "match": _BACKBONE, "rank": 8, "alpha": 16}]
+            rules.append({"match": "*.parametrizations.*", "train": True, "lr": recipe.share})
+        return {"lr": recipe.rate, "parameters": rules, "converters": converters}
+
+
+_RATES = tuple(Recipe(rate) for rate in (1e-3, 3e-4, 3e-3))
+_SHARES = tuple(Recipe(rate, share) for rate, share in ((1e-3, 0.1), (1e-3, 0.3), (3e-3, 0.1), (3e-3, 0.03)))
+ARMS: Mapping[str, Arm] = {
+    "lite0, frozen": Arm(",size=96", begins="frozen", tried=_RATES),
+    "lite0, tuned": Arm(",size=96", begins="tuned", tried=(*_RATES, *_SHARES)),
+    "lite0, low-rank": Arm(",size=96", begins="lora", tried=_RATES),
+    "lite0, from scratch": Arm(",size=96,adapter=efficientnet", {"patch": 16}, tried=_RATES),
+    "conv stem, the same cells": Arm(",size=96", {"patch": 16}, tried=_RATES),
+    "conv stem, the card's own": Arm(",size=32", tried=_RATES),
+    "lite0, frozen, 224": Arm(",size=224", begins="frozen", like="lite0, frozen"),
+    "lite0, tuned, 224": Arm(",size=224", begins="tuned", like="lite0, tuned"),
+    "lite0, low-rank, 224": Arm(",size=224", begins="lora", like="lite0, low-rank"),
 }
 REFERENCES = ("nearest pixels", "nearest features, 96", "logistic regression, 96", "logistic regression, 224")
 #: What begins with weights is held against these, on the same pictures.
 BASES = ("lite0, from scratch", "conv stem, the same cells")
+#: What is said of each picture of a split.
+Said = dict[str, list[str]]
 _DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -67,32 +130,27 @@ def rows_of(data: str, stamps: Path | None) -> picture_sets.Rows:
     return picture_sets.stamps(stamps)
 
 
-def trained(arm: str, seed: int, rows: picture_sets.Rows, weights: str, folder: Path, steps: int) -> list[str]:
-    """What a model of the arm says of each test picture."""
-    said, settings, begins, options = ARMS[arm]
-    task = Task("kind", LINE.format(said=said), group="group")
+def trained(arm: Arm, recipe: Recipe, seed: int, rows: picture_sets.Rows, given: argparse.Namespace) -> Said:
+    """What a model of the arm says of each valid and each test picture."""
+    task = Task("kind", LINE.format(said=arm.said + f",augment={recipe.augment}"), group="group")
     for split, each in rows.items():
         task.add_dataset(each, split=split)
-    model = GeneralistModel("tiny", modalities={"IMAGE": settings} if settings else {})
-    start = {"image": weights} if begins else None
-    found = fit(
-        model,
-        [task],
-        steps=steps,
-        samples_per_step=SAMPLES,
-        folder=folder,
-        overwrite=True,
-        seed=seed,
-        start=start,
-        workers=0,
-        threads=1,
-        valid_every=0,
-        **options,
-    )
-    answers = list[str]()
-    for row in rows["test"]:
-        answers.append(str(found("kind", image=row["image"]).text))
-    return answers
+    with tempfile.TemporaryDirectory() as folder:
+        found = fit(
+            GeneralistModel("tiny", modalities={"IMAGE": dict(arm.settings)} if arm.settings else {}),
+            [task],
+            steps=given.steps,
+            samples_per_step=SAMPLES,
+            folder=Path(folder) / "run",
+            seed=seed,
+            start={"image": given.weights} if arm.begins else None,
+            workers=0,
+            threads=1,
+            valid_every=0,
+            **arm.options(recipe),
+        )
+    asked = {split: [{"image": row["image"]} for row in rows[split]] for split in ("valid", "test")}
+    return {split: [each.text for each in found.predict("kind", held)] for split, held in asked.items()}
 
 
 @torch.no_grad()
@@ -158,97 +216,156 @@ def regression(train_NC: Tensor, labels: Sequence[str], decay: float) -> tuple[T
     return weight.detach(), bias.detach(), classes
 
 
-def regressed(rows: picture_sets.Rows, weights: str, side: int) -> list[str]:
+def regressed(rows: picture_sets.Rows, weights: str, side: int) -> Said:
     """What the logistic regression says, its decay chosen on the valid split; features normed by the training's."""
     sets = {split: features_of(each, weights, side) for split, each in rows.items()}
     mean, deviation = sets["train"].mean(0), sets["train"].std(0) + 1e-3
     sets = {split: (x - mean) / deviation for split, x in sets.items()}
     labels = [row["label"] for row in rows["train"]]
-    best: tuple[float, list[str]] = (-1.0, [])
+    best: tuple[float, Said] = (-1.0, {})
     for decay in _DECAYS:
         weight, bias, classes = regression(sets["train"], labels, decay)
         said = {k: [classes[int(i)] for i in F.linear(sets[k], weight, bias).argmax(1)] for k in ("valid", "test")}
         score = float(np.mean([a == row["label"] for a, row in zip(said["valid"], rows["valid"], strict=True)]))
         print(f"  {side} pixels, decay {decay:g}: valid {score:.3f}", flush=True)
-        best = max(best, (score, said["test"]), key=lambda pair: pair[0])
+        best = max(best, (score, said), key=lambda pair: pair[0])
     return best[1]
 
 
-def referred(name: str, rows: picture_sets.Rows, weights: str) -> list[str]:
-    """What a reference says of each test picture."""
+def referred(name: str, rows: picture_sets.Rows, weights: str) -> Said:
+    """What a reference says of each test picture, some also of each valid one."""
     side = int(name.rpartition(" ")[2]) if name[-1].isdigit() else 0
     if name.startswith("logistic"):
         return regressed(rows, weights, side)
     labels = [row["label"] for row in rows["train"]]
     if side:
-        return nearest(features_of(rows["train"], weights, side), labels, features_of(rows["test"], weights, side))
+        near, far = (features_of(rows[split], weights, side) for split in ("train", "test"))
+        return {"test": nearest(near, labels, far)}
     near, far = (pixels_of(rows[split], 32).flatten(1) for split in ("train", "test"))
-    return [labels[int(i)] for i in torch.cdist(far, near).argmin(1)]
+    return {"test": [labels[int(i)] for i in torch.cdist(far, near).argmin(1)]}
 
 
 # results
 
 
+def chosen(arm: str, data: str, runs: Path) -> Recipe:
+    """The best of what was tried, on the valid split; SystemExit where something is not tried yet."""
+    arm = ARMS[arm].like or arm
+    scores = list[float]()
+    for recipe in ARMS[arm].tried:
+        file = _file(runs, data, arm, 0, recipe)
+        if not file.exists():
+            raise SystemExit(f"{data}, {arm}: {recipe.name} is not tried yet; run with --choose first")
+        scores.append(float(np.mean(json.loads(file.read_text(encoding="utf-8"))["valid"])))
+    return ARMS[arm].tried[int(np.argmax(scores))]
+
+
+def _file(runs: Path, data: str, name: str, seed: int, recipe: Recipe | None = None) -> Path:
+    called = " ".join((data, name, *((recipe.name,) if recipe else ()), str(seed)))
+    return runs / f"{called.replace(', ', '-').replace(' ', '_').replace(chr(39), '')}.json"
+
+
 def run(given: argparse.Namespace) -> None:
-    """Every arm, seed and reference of a data set that is not there yet, a file each."""
+    """Every reference, and every arm and seed (or what is tried of every arm), that is not there yet; a file each."""
     rows = rows_of(given.data, given.stamps)
     print(given.data, {split: len(each) for split, each in rows.items()})
     given.runs.mkdir(parents=True, exist_ok=True)
-    wanted = [(name, seed) for seed in given.seeds for name in ARMS if not given.arms or name in given.arms]
-    for name, seed in [*((name, 0) for name in REFERENCES), *wanted]:
-        file = given.runs / f"{given.data}-{name.replace(', ', '-').replace(' ', '_').replace(chr(39), '')}-{seed}.json"
-        if file.exists():
-            continue
-        began = time.perf_counter()
-        if name in REFERENCES:
-            answers = referred(name, rows, given.weights)
-        else:
-            answers = trained(name, seed, rows, given.weights, given.runs / file.stem, given.steps)
-        right = [a == row["label"] for a, row in zip(answers, rows["test"], strict=True)]
-        seconds = time.perf_counter() - began
-        print(f"{given.data} {name}, seed {seed}: {np.mean(right):.3f} of {len(right)} ({seconds:.0f} s)", flush=True)
-        facts = {"data": given.data, "name": name, "seed": seed, "seconds": round(seconds), "steps": given.steps}
-        groups = [row["group"] for row in rows["test"]]
-        sizes = {split: len(each) for split, each in rows.items()}
-        labels = [row["label"] for row in rows["test"]]
-        common = max(set(labels), key=labels.count)
-        facts |= {"right": right, "groups": groups, "sizes": sizes, "majority": labels.count(common) / len(labels)}
-        file.write_text(json.dumps(facts), encoding="utf-8")
+    for name in REFERENCES:
+        keep(given, rows, name, 0)
+    arms = given.arms or [name for name in ARMS if ARMS[name].tried]
+    if given.choose:
+        for name in arms:
+            for recipe in ARMS[name].tried:
+                keep(given, rows, name, 0, recipe)
+    else:
+        for seed, name in ((seed, name) for seed in given.seeds for name in arms):
+            keep(given, rows, name, seed, chosen(name, given.data, given.runs))
+
+
+def keep(
+    given: argparse.Namespace, rows: picture_sets.Rows, name: str, seed: int, recipe: Recipe | None = None
+) -> None:
+    """Trains or refers, and writes the file, unless it is there."""
+    file = _file(given.runs, given.data, name, seed, recipe)
+    if file.exists():
+        return
+    began = time.process_time()
+    if recipe is None:
+        said = referred(name, rows, given.weights)
+    else:
+        said = trained(ARMS[name], recipe, seed, rows, given)
+    seconds = time.process_time() - began
+    right = {k: [a == row["label"] for a, row in zip(said[k], rows[k], strict=True)] for k in said}
+    shown = ", ".join(f"{split} {np.mean(each):.3f}" for split, each in right.items())
+    print(f"{given.data} {name}, {recipe.name if recipe else ''}, seed {seed}: {shown} ({seconds:.0f} s)", flush=True)
+    facts = {"data": given.data, "name": name, "seed": seed, "seconds": round(seconds), "steps": given.steps}
+    labels = [row["label"] for row in rows["test"]]
+    facts |= {
+        **right,
+        "recipe": asdict(recipe) if recipe else None,
+        "groups": [row["group"] for row in rows["test"]],
+        "sizes": {split: len(each) for split, each in rows.items()},
+        "majority": max(map(labels.count, set(labels))) / len(labels),
+    }
+    file.write_text(json.dumps(facts), encoding="utf-8")
 
 
 def report(runs: Path) -> None:
     """The table of all files, and results/pretrained_images.json."""
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(runs.glob("*-[0-9].json"))]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(runs.glob("*.json"))]
     lines = [["data", "arm", "accuracy", "95 %", "seeds"]]
     kept = dict[str, Any]()
     for data in dict.fromkeys(each["data"] for each in found):
         of_data = [each for each in found if each["data"] == data]
-        ways = partition(of_data[0]["groups"], len(of_data[0]["groups"]), 0, 200)
-        names = [name for name in (*REFERENCES, *ARMS) if any(each["name"] == name for each in of_data)]
-        means = {n: np.mean([each["right"] for each in of_data if each["name"] == n], axis=0) for n in names}
-        steps = sorted({each["steps"] for each in of_data if each["name"] in ARMS})
-        kept[data] = {"sizes": of_data[0]["sizes"], "majority": of_data[0]["majority"], "steps": steps}
-        for name, right_N in means.items():
-            estimate = from_sums(Statistics.mean(right_N), ways)
-            low, high = interval(estimate, ways, "share", True)
-            each = [round(float(np.mean(e["right"])), 3) for e in of_data if e["name"] == name]
-            kept[data][name] = {
-                "accuracy": round(estimate.value, 3),
-                "interval": [round(low, 3), round(high, 3)],
-                "seeds": each,
-                "seconds": [e["seconds"] for e in of_data if e["name"] == name],
-            }
-            for base in (b for b in BASES if b in means and name in ARMS and b != name):
-                other = from_sums(Statistics.mean(means[base]), ways)
-                ends = difference(estimate, other, ways, "share", True)
-                kept[data][name][f"above {base}"] = [
-                    round(estimate.value - other.value, 3),
-                    *(round(e, 3) for e in ends),
-                ]
-            spread = f"{min(each):.3f} to {max(each):.3f}" if len(each) > 1 else ""
-            lines.append([data, name, f"{estimate.value:.3f}", f"{low:.3f} to {high:.3f}", spread])
+        taken = {name: _taken(name, of_data, data, runs) for name in (*REFERENCES, *ARMS)}
+        kept[data] = _table({name: each for name, each in taken.items() if each})
+        kept[data]["tried"] = {name: _tried(name, of_data) for name in ARMS if _tried(name, of_data)}
+        for name in (name for name in taken if taken[name]):
+            row = kept[data][name]
+            low, high = row["interval"]
+            seeds = ", ".join(f"{each:.3f}" for each in row["seeds"])
+            lines.append([data, name, f"{row['accuracy']:.3f}", f"{low:.3f} to {high:.3f}", seeds])
     print(table(lines))
     write_row("pretrained_images", {"machine": machine("torch"), **kept})
+
+
+def _taken(name: str, of_data: Sequence[Mapping[str, Any]], data: str, runs: Path) -> list[Mapping[str, Any]]:
+    """The runs that count: a reference's, or those by the chosen recipe."""
+    found = [each for each in of_data if each["name"] == name]
+    if name in REFERENCES or not found:
+        return found
+    recipe = asdict(chosen(name, data, runs))
+    return [each for each in found if each["recipe"] == recipe]
+
+
+def _tried(name: str, of_data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was tried for an arm, with its accuracy on the valid split."""
+    found = [each for each in of_data if each["name"] == name and each["seed"] == 0 and not ARMS[name].like]
+    return [{**each["recipe"], "valid": round(float(np.mean(each["valid"])), 3)} for each in found]
+
+
+def _table(taken: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """By name: accuracy on test, its interval, that of seeds, and of the difference to each base and reference."""
+    first = next(each for runs in taken.values() for each in runs)
+    ways = partition(first["groups"], len(first["groups"]), 0, 200)
+    means = {name: np.mean([each["test"] for each in runs], axis=0) for name, runs in taken.items()}
+    steps = sorted({each["steps"] for runs in taken.values() for each in runs if each["recipe"]})
+    kept: dict[str, Any] = {"sizes": first["sizes"], "majority": first["majority"], "steps": steps}
+    for name, right_N in means.items():
+        estimate = from_sums(Statistics.mean(right_N), ways)
+        kept[name] = {
+            "accuracy": round(estimate.value, 3),
+            "interval": [round(end, 3) for end in interval(estimate, ways, "share", True)],
+            "seeds": [round(float(np.mean(each["test"])), 3) for each in taken[name]],
+            "seconds": [each["seconds"] for each in taken[name]],
+        }
+        if name in ARMS:
+            kept[name]["recipe"] = taken[name][0]["recipe"]
+        for base in (b for b in (*BASES, *REFERENCES) if b in means and name in ARMS and b != name):
+            other = from_sums(Statistics.mean(means[base]), ways)
+            ends = difference(estimate, other, ways, "share", True)
+            kept[name][f"above {base}"] = [round(x, 3) for x in (estimate.value - other.value, *ends)]
+    return kept
 
 
 def main() -> None:
@@ -261,6 +378,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", choices=tuple(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--choose", action="store_true", help="try what each arm may be trained by, on the valid split")
     parser.add_argument("--photos", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--report", action="store_true")
     given = parser.parse_args()
