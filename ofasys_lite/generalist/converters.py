@@ -88,32 +88,44 @@ def _first(what: str, names: Sequence[str]) -> str:
 
 
 class LowRank(nn.Module):
-    """(O, I) -> (O, I): a weight and its update, which is zero at first.
+    """(O, ...) -> (O, ...): a weight and its update, which is zero at first.
+
+    A convolution's kernel (O, C, k, ...), C channels of a group, is the matrix (O, I), I = C * k * ..., which is what
+    one convolution to R channels and a 1 x 1 one back add up to where there is one group.
 
     Args:
-        rank: R.
+        weight: (O, ...).
+        rank: R; matrices with a side below it have that side's.
         scale: Factor of the update.
     """
 
-    def __init__(self, weight_OI: Tensor, rank: int, scale: float) -> None:
+    def __init__(self, weight: Tensor, rank: int, scale: float) -> None:
         super().__init__()
-        outputs, inputs = weight_OI.shape
-        self.scale = scale
-        self.down_RI = nn.Parameter(weight_OI.new_empty(rank, inputs).normal_(0.0, inputs**-0.5))
-        self.up_OR = nn.Parameter(weight_OI.new_zeros(outputs, rank))
+        outputs, inputs = weight.flatten(1).shape
+        self.scale, rank = scale, min(rank, outputs, inputs)
+        self.down_RI = nn.Parameter(weight.new_empty(rank, inputs).normal_(0.0, inputs**-0.5))
+        self.up_OR = nn.Parameter(weight.new_zeros(outputs, rank))
 
-    def forward(self, weight_OI: Tensor) -> Tensor:
-        """(O, I), in the weight's type: what is trained is what is exported."""
-        with exact_types(weight_OI.device):
-            return torch.addmm(weight_OI, self.up_OR, self.down_RI, alpha=self.scale)
+    def forward(self, weight: Tensor) -> Tensor:
+        """(O, ...), in the weight's type: what is trained is what is exported."""
+        with exact_types(weight.device):
+            return torch.addmm(weight.flatten(1), self.up_OR, self.down_RI, alpha=self.scale).view(weight.shape)
+
+
+#: Layers that `lora` takes. Transposed convolutions have inputs and outputs the other way round.
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Lora:
-    """The converter `lora`: linear layers whose weight's name matches learn an update of low rank, and rest otherwise.
+    """The converter `lora`: layers whose weight's name matches learn an update of low rank, and rest otherwise.
 
-    What does not match is trained as before; rules of `trainer.parameters` let it rest.
+    Linear layers (arXiv 2106.09685) and convolutions, depthwise ones too, whose kernels are matrices (O, I) as
+    `LowRank` has them. What does not match is trained as before, biases and norms too; rules of `trainer.parameters`
+    let it rest.
 
     Args:
+        match: Patterns of names.
+        rank: R; a matrix with a side below it has that side's.
         alpha: The update counts alpha / rank.
 
     Raises:
@@ -132,25 +144,25 @@ class Lora:
         self.names: list[str] = []
 
     def convert(self, network: nn.Module) -> None:
-        """Puts an update on every linear layer that matches; its own weight and no other rests from then on."""
-        linear = {f"{name}.weight": module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+        """Puts an update on every layer that matches; its own weight and no other rests from then on."""
+        layers = {f"{name}.weight": module for name, module in network.named_modules() if isinstance(module, _LAYERS)}
         tables = [id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)]
         for pattern in self.match:
-            found = [name for name in linear if fnmatchcase(name, pattern)]
+            found = [name for name in layers if fnmatchcase(name, pattern)]
             if not found:
-                near = nearest(pattern.rstrip(".*"), {n.rsplit(".", k)[0] for n in linear for k in range(5)})
+                near = nearest(pattern.rstrip(".*"), {n.rsplit(".", k)[0] for n in layers for k in range(5)})
                 said = "" if near is None else f"did you mean `{near}.*`? "
                 raise CardError(
-                    f"trainer: converter lora: `{pattern}` matches no linear layer",
-                    help=f"{said}names as in parameters.json, for example {next(iter(linear), 'none')}",
+                    f"trainer: converter lora: `{pattern}` matches no linear layer or convolution",
+                    help=f"{said}names as in parameters.json, for example {next(iter(layers), 'none')}",
                 )
-            self.names += [name for name in found if name not in self.names and id(linear[name].weight) not in tables]
+            self.names += [name for name in found if name not in self.names and id(layers[name].weight) not in tables]
         for name in self.names:
-            module = linear[name]
+            module = layers[name]
             if parametrize.is_parametrized(module, "weight"):
                 raise CardError(f"trainer: converter lora: {name} is converted already", help="one converter a weight")
             module.weight.requires_grad_(False)
-            update = LowRank(module.weight.detach(), min(self.rank, *module.weight.shape), self.scale)
+            update = LowRank(module.weight.detach(), self.rank, self.scale)
             parametrize.register_parametrization(module, "weight", update)
 
     def after_step(self, network: nn.Module, step: int) -> None:

@@ -183,10 +183,12 @@ def same_optimizers(folder: RunFolder, before: Beginning, now: Sequence[Mapping[
         "; ".join(f"{g['optimizer']}: {g['tensors']} of {g['group']}" for g in groups)
         for groups in (then or [{"optimizer": "adamw", "tensors": sum(map(sum, before.sizes)), "group": "all"}], now)
     )
+    # converters are compared by what was asked of them, not by what they took: lora took linear layers alone at first
+    layers = "; lora takes convolutions too, which it did not then" if before.facts.get("converters") else ""
     raise CheckpointError(
         f"checkpoint {folder.path}: its optimizers hold other groups of parameters ({was}) than are asked for ({is_})",
         help="resume with trainer.optimizer and trainer.parameters as in its config.yaml (rates, decay and steps may "
-        f"change), or begin a new run with these weights: start={folder.path}",
+        f"change{layers}), or begin a new run with these weights: start={folder.path}",
     )
 
 

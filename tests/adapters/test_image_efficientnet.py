@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ofasys_lite.adapters.base import Shared
 from ofasys_lite.adapters.image_efficientnet import EfficientNetAdapter, EfficientNetLite
 from ofasys_lite.errors import CardError
+from ofasys_lite.generalist.converters import Lora
 
 #: Kernel, stride, expansion, channels and repeats of the paper's table 1.
 PAPER = [
@@ -94,6 +95,20 @@ def test_packed_images_equal_images_one_by_one_in_training() -> None:
     assert packed.shape == (sum(rows) // CELL**2, D)
     packed.square().sum().backward()
     assert [key for key, value in model.named_parameters() if value.grad is None] == []
+
+
+def test_packed_pictures_equal_pictures_one_by_one_with_updates_in_place() -> None:
+    model = adapter(stages=None).train()
+    drawn(model.backbone)
+    Lora("backbone.*", rank=2).convert(model)
+    for name, value in model.named_parameters():
+        if name.endswith("up_OR"):
+            nn.init.normal_(value, std=0.01, generator=torch.Generator().manual_seed(1))
+    rows = [h * w for h, w in SIZES]
+    pixels = torch.randint(0, 256, (sum(rows), 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    packed = model.embed(pack(SIZES, pixels))
+    alone = torch.cat([model.embed(pack([s], x)) for s, x in zip(SIZES, pixels.split(rows), strict=True)])
+    torch.testing.assert_close(packed, alone, rtol=1e-3, atol=1e-4)
 
 
 def test_batch_norm_keeps_its_statistics_in_training() -> None:
