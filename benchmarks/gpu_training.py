@@ -24,7 +24,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig, flops
 from ofasys_lite.training.settings import TrainSettings
-from ofasys_lite.training.steps import StepsModule
+from ofasys_lite.training.steps import StepsModule, unpacked
 
 __all__ = ["SIZES", "Load", "measure", "peak", "prepare", "use"]
 
@@ -202,7 +202,7 @@ def measure(ready: Ready, load: Load, device: torch.device, compiled: bool, peak
             _settle(device)
             waited, tokens, work, packs, begin = 0.0, 0.0, 0, 0.0, time.perf_counter()
         asked = time.perf_counter()
-        share = data.transfer_batch_to_device(next(shares), device, 0)
+        share = unpacked(next(shares))
         waited += time.perf_counter() - asked
         optimizer.zero_grad(set_to_none=True)
         for pack in share.packs:

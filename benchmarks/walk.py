@@ -119,7 +119,6 @@ def _changes(names: list[str]) -> int:
 
 def _trained(place: Path, package: str) -> tuple[Any, list[Call], list[Call]]:
     """A model after a few steps of one sample, and the calls of the last step: to its pack, and to its loss."""
-    import lightning as L
     import numpy as np
     from lightning.pytorch.strategies.strategy import Strategy
     from PIL import Image
@@ -127,6 +126,7 @@ def _trained(place: Path, package: str) -> tuple[Any, list[Call], list[Call]]:
     from torch.utils.data._utils.fetch import _MapDatasetFetcher as Fetcher
 
     from ofasys_lite import GeneralistModel, Task, fit
+    from ofasys_lite.training.module import TrainingModule
 
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(place / "a.png")
@@ -157,7 +157,7 @@ def _trained(place: Path, package: str) -> tuple[Any, list[Call], list[Call]]:
     with (
         mock.patch.object(Fetcher, "fetch", noted(Fetcher.fetch, packs)),
         mock.patch.object(Strategy, "training_step", noted(Strategy.training_step, losses)),
-        mock.patch.object(L.LightningModule, "manual_backward", silent(L.LightningModule.manual_backward)),
+        mock.patch.object(TrainingModule, "manual_backward", silent(TrainingModule.manual_backward)),
     ):
         options: dict[str, Any] = {"steps": WARM + 1, "samples_per_step": 1, "workers": 0, "threads": 1, "pieces": 300}
         options |= {"precision": "fp32", "valid_every": 0, "progress": False, "console": Console(file=io.StringIO())}

@@ -21,6 +21,7 @@ class Watch:
     Attributes:
         begins: Seconds of a clock at which steps began.
         ends: And ended.
+        own: Seconds of each step that the watching itself took behind it.
         rows: Rows of each step: read, and learned.
         held: Rows of all samples' sources and targets.
         computed: Rows that went through encoder and decoder.
@@ -28,13 +29,15 @@ class Watch:
 
     begins: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
+    own: list[float] = field(default_factory=list)
     rows: list[tuple[int, int]] = field(default_factory=list)
     held: list[int] = field(default_factory=lambda: [0, 0])
     computed: list[int] = field(default_factory=lambda: [0, 0])
 
     def steps(self, first: int = 0) -> list[float]:
         """From the begin of each step to that of the next: loader, callbacks and Lightning are in it."""
-        return [b - a for a, b in zip(self.begins[first:], self.begins[first + 1 :], strict=False)]
+        spans = zip(self.begins[first:], self.begins[first + 1 :], self.own[first:], strict=False)
+        return [b - a - own for a, b, own in spans]
 
     def padding(self) -> list[float]:
         """Share of the encoder's and the decoder's rows that no sample has."""
@@ -67,6 +70,7 @@ def watching(
         watch.rows.append((read, sum(len(rows.terms_U) for pack in share.packs for rows in pack.losses)))
         watch.held[0] += read
         watch.held[1] += sum(sum(pack.target.lengths) for pack in share.packs)
+        watch.own.append(clock() - watch.ends[-1])
 
     def counted(self: Any, x_PD: Any, *given: Any, of: Callable[..., Any], side: int, **more: Any) -> Any:
         if self.training:

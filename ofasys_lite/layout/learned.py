@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,8 @@ StreamSide = Literal["source", "target"]
 LossKey = tuple[StreamSide, str, str, Options]
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One loss term: (task, slot).
+class Term(NamedTuple):
+    """One loss term: (task, slot). Each step looks all of its terms up: the hash of a tuple is not made in Python.
 
     Attributes:
         slot: Slot key, with `:ctc` and the like for an objective on a source slot.

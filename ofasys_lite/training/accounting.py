@@ -74,13 +74,12 @@ def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) 
     """(U,) weight of each loss value of a pack; `mode`: `share`, `token` or `sample`."""
     if mode == "sample":
         return _per_sample(batch, counts)
-    index = ledger.term_index(batch)
     if mode == "token":
-        per_term = ledger.weights[index] / max(1, int(counts.units.sum()))
+        per_term = ledger.weights / max(1, int(counts.units.sum()))
     else:
-        share = counts.samples[ledger.task_of_term[index]] / max(1, int(counts.samples.sum()))
-        per_term = share * ledger.weights[index] / np.maximum(1, counts.units[index])
-    return per_term[batch.terms_U].astype(np.float32)
+        share = counts.samples[ledger.task_of_term] / max(1, int(counts.samples.sum()))
+        per_term = share * ledger.weights / np.maximum(1, counts.units)
+    return per_term.astype(np.float32)[ledger.term_index(batch)[batch.terms_U]]
 
 
 def _per_sample(batch: Batch, counts: StepCounts) -> Floats:

@@ -64,12 +64,13 @@ class Ending(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Compares the run's progress, on which all ranks agree, with its end."""
-        if isinstance(module, TrainingModule) and module.over:
+        if isinstance(module, TrainingModule) and module.state.over:
             trainer.should_stop = True
             if trainer.is_global_zero:
+                rate = learning_rate(module.settings, trainer.global_step, module.state.clock, module.given)
                 self.console.print(
                     f"note: every task has ended: training ends after {trainer.global_step:,} steps, at a learning "
-                    f"rate of {learning_rate(module.settings, trainer.global_step, module.clock, module.given):.2g}; "
+                    f"rate of {rate:.2g}; "
                     f"steps={trainer.global_step} fits the schedule to it, more `epochs` go through streams again",
                     highlight=False, markup=False, soft_wrap=True,
                 )  # fmt: skip
@@ -78,7 +79,7 @@ class Ending(L.Callback):
             trainer.should_stop = True
             settings, step = module.settings, trainer.global_step
             if settings.steps is not None and step < settings.steps and module.given and trainer.is_global_zero:
-                rate, last = (learning_rate(settings, n, module.clock) for n in (step, settings.steps))
+                rate, last = (learning_rate(settings, n, module.state.clock) for n in (step, settings.steps))
                 self.console.print(
                     f"note: minutes={settings.minutes:g} ended the run after {step:,} of its {settings.steps:,} steps: "
                     f"its schedule was cut short at a learning rate of {rate:.2g}, where the last step has {last:.2g}; "
@@ -118,7 +119,7 @@ class Checkpoints(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Writes if it is time by the clock of rank 0."""
-        if isinstance(module, TrainingModule) and self.every.due(module.clock):
+        if isinstance(module, TrainingModule) and self.every.due(module.state.clock):
             save_checkpoint(trainer, self.folder)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -130,7 +131,7 @@ class Checkpoints(L.Callback):
         together = isinstance(exception, Interrupted) or (
             isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1
         )
-        if together and isinstance(module, TrainingModule) and module.whole and trainer.global_step > 0:
+        if together and isinstance(module, TrainingModule) and module.state.whole and trainer.global_step > 0:
             save_checkpoint(trainer, self.folder)
 
 
@@ -160,7 +161,7 @@ class Logs(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Flushes what the module gathered, every n steps."""
-        if isinstance(module, TrainingModule) and trainer.global_step % self.every == 0 and not module.over:
+        if isinstance(module, TrainingModule) and trainer.global_step % self.every == 0 and not module.state.over:
             self.flush(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -177,11 +178,11 @@ class Logs(L.Callback):
                 raise _diverged(trainer, f"loss of task {term.task}, slot {term.slot} is")
         self.speed = float(found.rows.sum()) / max(1e-9, span)
         step, seconds = trainer.global_step, module.seconds()
-        lr = learning_rate(module.settings, step, module.clock, module.given)
+        lr = learning_rate(module.settings, step, module.state.clock, module.given)
         if not trainer.is_global_zero:
             return
         self.latest, self.tasks = {}, {}
-        epochs = self._epochs(step, module.streams)
+        epochs = self._epochs(step, module.state.streams)
         if module.settings.steps is None:
             self._tell_repeats(step, module.settings.mixture.repeats)
         total, tokens = max(1.0, float(found.samples.sum())), max(1.0, float(found.tokens.sum()))
@@ -240,10 +241,10 @@ class Quarantining(L.Callback):
         Raises:
             DataError: Too many rows cannot be read, or a share could not be filled at all.
         """
-        if not isinstance(module, TrainingModule) or not (module.refused or module.failed):
+        if not isinstance(module, TrainingModule) or not (module.state.refused or module.state.failed):
             return
         refused, failure = list(batch.refused), batch.failure
-        for task, state in module.streams.items():
+        for task, state in module.state.streams.items():
             self.ledger.grow(task, int(state["begun"]))
         if trainer.world_size > 1:
             parts: list[Any] = [None] * trainer.world_size
@@ -285,7 +286,7 @@ class Validating(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         """Validates with the averaged weights when it is time by the clock of rank 0, which computes."""
-        if isinstance(module, TrainingModule) and self.every.due(module.clock):
+        if isinstance(module, TrainingModule) and self.every.due(module.state.clock):
             self.validate(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,10 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
-from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
-from torch import Tensor
 
 from ofasys_lite.data.mixture import Mixture
 from ofasys_lite.data.quarantine import Quarantine
@@ -33,21 +30,7 @@ from ofasys_lite.training.callbacks import Checkpoints, Ending, Logs, Quarantini
 from ofasys_lite.training.module import TrainingModule
 from ofasys_lite.training.resume import Beginning
 from ofasys_lite.training.settings import TrainSettings, progress
-from ofasys_lite.training.steps import StepsModule
-
-
-class _Bare(Precision):
-    """Backward and update as torch does them: nothing here waits for Lightning's hooks around them."""
-
-    def pre_backward(self, tensor: Tensor, module: L.LightningModule) -> Tensor:  # type: ignore[override]
-        return tensor
-
-    def post_backward(self, tensor: Tensor, module: L.LightningModule) -> Tensor:  # type: ignore[override]
-        return tensor.detach()
-
-    def optimizer_step(self, optimizer: Any, model: Any, closure: Any, **options: Any) -> Any:  # type: ignore[override]
-        # an update that is asked for by hand has no closure to wait for
-        return optimizer.step(**options)
+from ofasys_lite.training.steps import StepsModule, unpacked
 
 
 class _Unmeasured(PassThroughProfiler):
@@ -71,16 +54,24 @@ class _Steps(_TrainingEpochLoop):
         given, number = next(data_fetcher)[0], self.batch_idx + 1
         self.batch_progress.is_last_batch = data_fetcher.done
         trainer, module = self.trainer, self.trainer.lightning_module
-        share = self.trainer.datamodule.transfer_batch_to_device(given, module.device, 0)
+        share = unpacked(given)
         self.batch_progress.increment_ready()
         for callback in trainer.callbacks:
             callback.on_train_batch_start(trainer, module, share, number)
         self.batch_progress.increment_started()
-        self.manual_optimization.run(OrderedDict(batch=share, batch_idx=number))
+        trainer.strategy.training_step(share, number)
+        if not (module.state.failed or module.state.over):
+            self.manual_optimization.optim_step_progress.increment_by(1)
+            module.state.whole = True
         self.batch_progress.increment_processed()
         for callback in trainer.callbacks:
             callback.on_train_batch_end(trainer, module, None, share, number)
         self.batch_progress.increment_completed()
+
+    @property
+    def global_step(self) -> int:
+        """Steps done."""
+        return self.manual_optimization.optim_step_progress.total.completed
 
     def on_advance_end(self, data_fetcher: Any) -> None:
         """Counts the step for loggers; has them write where the run ends."""
@@ -231,7 +222,7 @@ def _trainer(
         max_epochs=-1,
         max_steps=steps,
         callbacks=callbacks,
-        plugins=[WholeFiles(), _Bare()],
+        plugins=[WholeFiles()],
         profiler=_Unmeasured(),
         logger=list(loggers) or False,
         enable_checkpointing=False,

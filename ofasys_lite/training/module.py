@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ofasys_lite.adapters.whole_step import WholeStep
-from ofasys_lite.data.stream_draws import States
 from ofasys_lite.generalist.network import Network
 from ofasys_lite.generalist.sections import sections_of, used
 from ofasys_lite.generalist.tensors import to_device
@@ -30,6 +29,7 @@ from ofasys_lite.training.optimizers import Optimization, fill, followed
 from ofasys_lite.training.parameter_groups import groups_of
 from ofasys_lite.training.ranks import Ranks, asking, looked
 from ofasys_lite.training.reference import Reference
+from ofasys_lite.training.run_state import RunState
 from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
 
 
@@ -66,12 +66,13 @@ class TrainingModule(L.LightningModule):
         #: Whether a user gave the steps; else they are what the tasks' epochs hold.
         self.given = True
         self.sections = sections_of(network)
+        #: As the network has them: walking through its modules anew in each step would cost more than their update.
+        self.parameters_in_order = tuple(network.parameters())
         self.optimization = Optimization(groups_of(network, settings), settings)
         self.average: dict[str, Tensor] = {}
         #: What a resume must find unchanged; goes into checkpoints.
         self.facts: dict[str, Any] = {}
-        self.elapsed = 0.0
-        self.since: float | None = None
+        self.state = RunState()
         self.autocast_bf16 = False
         #: Products by oneDNN, where they are in fp32 on a CPU.
         self.onednn = False
@@ -81,22 +82,8 @@ class TrainingModule(L.LightningModule):
         self.samples = np.zeros(len(ledger.tasks), dtype=np.int64)
         self.rows = np.zeros(2, dtype=np.int64)
         self.tokens = np.zeros(len(ledger.tasks), dtype=np.int64)
-        #: Training time at the begin of the step as rank 0 measured it: what all ranks decide by.
-        self.clock = 0.0
-        #: Rows that the ranks together could not read in this step.
-        self.refused = 0
-        #: Ranks that could not fill their share of this step.
-        self.failed = 0
-        #: Whether every task has ended before this step.
-        self.over = False
-        #: Task -> where its stream stands behind the last step.
-        self.streams: States = {}
-        #: False within a step: what is then in memory belongs to no step.
-        self.whole = True
         #: What preference pairs are compared with; no part of this module.
         self.reference: Reference | None = None
-        #: Until the first step of this session is through.
-        self.first = True
         #: Notes the signals that ask this rank to end.
         self.stop = Patient()
         self.ranks = Ranks()
@@ -105,11 +92,11 @@ class TrainingModule(L.LightningModule):
 
     def seconds(self) -> float:
         """Training time so far in seconds, earlier sessions of a resumed run included."""
-        return self.elapsed + (0.0 if self.since is None else time.monotonic() - self.since)
+        return self.state.seconds()
 
     def progress_share(self) -> float:
         """How much of the run is done (0 to 1), alike on all ranks: the larger share of `steps` and `minutes`."""
-        return progress(self.settings, self.global_step, self.clock)
+        return progress(self.settings, self.global_step, self.state.clock)
 
     # ------------------------------------------------------------------ ranks
 
@@ -130,24 +117,27 @@ class TrainingModule(L.LightningModule):
     # ------------------------------------------------------------------ one step
 
     def training_step(self, share: Share, batch_idx: int) -> None:
-        """One optimizer update from all packs of the step."""
+        """One optimizer update from all packs of the step; none where a rank has failed, or every task has ended."""
         with learned_products(self.onednn):
-            if self.since is None:
-                self.since = time.monotonic()
+            state = self.state
+            if state.since is None:
+                state.since = time.monotonic()
             own = self.ledger.count(share.packs)
             counts, through, looking = self._agree(share, own)
-            if self.failed:
+            if state.failed:
                 # the quarantine tells why and ends the run
                 return
             if share.over:
-                self.over = True
+                state.over = True
                 return
-            self.whole = False
+            state.whole = False
             step = self.global_step
             lone = self.trainer.world_size == 1
-            self.optimization.begin(step, learning_rate(self.settings, step, self.clock, self.given), lone)
+            for parameter in self.parameters_in_order:
+                parameter.grad = None
+            self.optimization.begin(step, learning_rate(self.settings, step, state.clock, self.given), lone)
             # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
-            with self.stop.interruptible() if self.first and lone else contextlib.nullcontext():
+            with self.stop.interruptible() if state.first and lone else contextlib.nullcontext():
                 steps = self._look(share) if looking else ()
                 alone = contextlib.nullcontext
                 apart = getattr(self.trainer.strategy, "block_backward_sync", alone)
@@ -163,10 +153,9 @@ class TrainingModule(L.LightningModule):
                 self.rows[:] += (sum(pack.source.lengths), written)
             for task, count in share.tokens.items():
                 self.tokens[self.ledger.task_number[task]] += count
-            self.first = False
+            state.first = False
             self._update(step, through)
-            self.streams = share.streams
-            self.whole = True
+            state.streams = share.streams
 
     def _update(self, step: int, through: list[int]) -> None:
         """Moves the weights by the gradients of step number `step`."""
@@ -177,21 +166,17 @@ class TrainingModule(L.LightningModule):
                     parameter.grad = None
         self.optimization.drop_frozen(step)
         if self.settings.clip > 0:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        optimizers = self.optimizers()
-        first, *others = optimizers if isinstance(optimizers, list) else [optimizers]
-        for other in others:
-            other.optimizer.step()  # Lightning would count its steps as steps of the run
-        first.step()
+            nn.utils.clip_grad_norm_(self.parameters_in_order, self.settings.clip)
+        for optimizer in self.optimization.optimizers:
+            optimizer.step()
         with torch.no_grad():
             for converter in self.network.converters:
                 converter.after_step(self.network, step)
         if self.settings.ema > 0:
-            self.average = followed(self.average, self.network, self.settings.ema, self.global_step)
+            self.average = followed(self.average, self.network, self.settings.ema, step + 1)
 
-    @contextlib.contextmanager
-    def _drawing(self, step: int, number: int) -> Iterator[None]:
-        """A forward pass over a pack: every pass over it has the same dropout and the same draws."""
+    def _drawing(self, step: int, number: int) -> contextlib.AbstractContextManager[Any]:
+        """What a forward pass over a pack runs in: every pass over it has the same dropout and the same draws."""
         # they follow from (seed, step, pack, rank): nothing of them is stored
         place = repr((self.settings.seed, step, number, self.global_rank)).encode()
         seed = int.from_bytes(hashlib.sha256(place).digest()[:8], "big") >> 1
@@ -200,9 +185,7 @@ class TrainingModule(L.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
         # autocast that is off costs as much as one that is on
-        half = torch.autocast(self.device.type, torch.bfloat16) if self.autocast_bf16 else contextlib.nullcontext()
-        with half:
-            yield
+        return torch.autocast(self.device.type, torch.bfloat16) if self.autocast_bf16 else contextlib.nullcontext()
 
     def _look(self, share: Share) -> tuple[dict[LossKey, WholeStep], ...]:
         """What objectives over the whole step are to know, per pack."""
@@ -237,6 +220,11 @@ class TrainingModule(L.LightningModule):
             self.manual_backward(loss if ranks == 1 else loss * ranks)
         self._note(pack, losses.values_U.detach())
 
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's, without the hooks of a precision plugin: DDP is told of the graph, and that is all."""
+        self.trainer.strategy.pre_backward(loss)
+        loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
+
     def _agree(self, share: Share, counts: StepCounts) -> tuple[StepCounts, list[int], bool]:
         """Counts of the step, how much goes through each section, and whether all packs are to be looked at first.
 
@@ -248,22 +236,22 @@ class TrainingModule(L.LightningModule):
         Raises:
             Interrupted: A signal has asked a rank to end: all of them end here, before the step.
         """
-        packs = np.array([used(self.sections, pack) for pack in share.packs], np.int64)
-        through = packs.reshape(-1, len(self.sections)).sum(0)
+        packs = [used(self.sections, pack) for pack in share.packs]
+        through = [sum(counts) for counts in zip(*packs, strict=True)] or [0] * len(self.sections)
         clock = int(1000 * self.seconds()) if self.ranks.number == 0 else 0
         # a lone pack sees the whole step anyway
         alone = self.ranks.count == len(share.packs) == 1
         told = [*(int(self.stop.number == number) for number in SIGNALS), 0 if alone else asking(share.packs)]
         told += [len(share.refused), share.failure is not None, clock]
         if self.ranks.count > 1:
-            own = (counts.units, counts.samples, through, np.array(told))
+            own = (counts.units, counts.samples, np.array(through, np.int64), np.array(told))
             parts = np.split(self.ranks.total(np.concatenate(own)), np.cumsum([len(part) for part in own[:-1]]))
-            counts, through, told = StepCounts(parts[0], parts[1]), parts[2], parts[3].tolist()
+            counts, through, told = StepCounts(parts[0], parts[1]), parts[2].tolist(), parts[3].tolist()
         *asked, looking, refused, failed, milliseconds = told
         if any(asked):
             self.interrupt(asked)
-        self.refused, self.failed, self.clock = refused, failed, milliseconds / 1000
-        return counts, through.tolist(), bool(looking)
+        self.state.refused, self.state.failed, self.state.clock = refused, failed, milliseconds / 1000
+        return counts, through, bool(looking)
 
     def _note(self, pack: Batch, values_U: Tensor) -> None:
         # nothing here waits for the device
@@ -317,16 +305,16 @@ class TrainingModule(L.LightningModule):
             "log": log,
             "facts": self.facts,
             "rate": self.optimization.rate,
-            "streams": {task: dict(state) for task, state in self.streams.items()},
+            "streams": {task: dict(state) for task, state in self.state.streams.items()},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back the averages, the time spent and what is not logged yet."""
-        state = checkpoint["ofasys"]
-        self.average = dict(state["average"])
-        self.elapsed = self.clock = float(state["seconds"])
-        self.streams = state.get("streams", {})
-        log = state["log"]
+        kept = checkpoint["ofasys"]
+        self.average = dict(kept["average"])
+        self.state.elapsed = self.state.clock = float(kept["seconds"])
+        self.state.streams = kept.get("streams", {})
+        log = kept["log"]
         if self.global_rank > 0:
             return  # they are sums over all ranks, and the first goes on with them
         if len(log["sums"]) == len(self.sums) and len(log["samples"]) == len(self.samples):

@@ -54,7 +54,7 @@ class Optimization:
         return self.optimizers
 
     def begin(self, step: int, rate: float, alone: bool) -> None:
-        """Makes ready for step number `step`: no gradients, rates and decay, and none computed for what it leaves.
+        """Makes ready for step number `step`: rates and decay, and no gradients computed for what it leaves.
 
         Args:
             step: From 0.
@@ -64,7 +64,6 @@ class Optimization:
         """
         self.rate = rate
         for optimizer, held in zip(self.optimizers, self.held, strict=True):
-            optimizer.zero_grad(set_to_none=True)
             for values, group in zip(optimizer.param_groups, held, strict=True):
                 values["lr"] = rate * group.lr
                 if "weight_decay" in values:

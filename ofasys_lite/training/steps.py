@@ -58,10 +58,6 @@ class StepsModule(L.LightningDataModule):
         self.settings = settings
         self.first = first
 
-    def transfer_batch_to_device(self, batch: Share | Parcel, device: torch.device, dataloader_idx: int) -> Share:
-        """The share, on the host: packs move one at a time, right before they are needed."""
-        return batch.share() if isinstance(batch, Parcel) else batch
-
     def train_dataloader(self) -> DataLoader[Share | Parcel]:
         """Item k is the share of step k, as a parcel where it comes from another process.
 
@@ -85,6 +81,11 @@ class StepsModule(L.LightningDataModule):
             collate_fn=parcelled if workers else None,  # type: ignore[arg-type]
             pin_memory=workers > 0 and cuda,
         )
+
+
+def unpacked(item: Share | Parcel) -> Share:
+    """The share of an item, on the host: packs move to the device one at a time, right before they are needed."""
+    return item.share() if isinstance(item, Parcel) else item
 
 
 def read_once(tasks: Sequence[ReadyTask], settings: TrainSettings) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from ofasys_lite.layout.learned import Objective
 from ofasys_lite.layout.loader import Share, Steps
 from ofasys_lite.training import steps
 from ofasys_lite.training.settings import TrainSettings
-from ofasys_lite.training.steps import Parcel, StepsModule, parcelled
+from ofasys_lite.training.steps import Parcel, StepsModule, parcelled, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -106,4 +106,4 @@ def test_loader_processes_give_the_shares_of_none(
     wanted = Steps(module.ready.tasks, module.mixture, 0, 0, 1, (150, 150))
     for step, item in enumerate(module.train_dataloader()):
         assert isinstance(item, Parcel) == free
-        assert same(module.transfer_batch_to_device(item, torch.device("cpu"), 0), wanted[step])
+        assert same(unpacked(item), wanted[step])
