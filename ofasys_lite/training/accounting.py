@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ofasys_lite.layout.learned import Term
-from ofasys_lite.layout.pack import Batch
+from ofasys_lite.layout.pack import Batch, Ints
 
 MODES = ("share", "token", "sample")
 Floats = npt.NDArray[np.float32]
@@ -50,12 +50,16 @@ class RunTerms:
         self._asked: tuple[Term, ...] = ()
         self._index = np.zeros(0, dtype=np.int64)
 
-    def term_index(self, batch: Batch) -> npt.NDArray[np.int64]:
+    def term_index(self, batch: Batch) -> Ints:
         """Number in the run of each of the pack's terms."""
         if batch.terms is not self._asked:
             self._asked = batch.terms
             self._index = np.array([self._term[t] for t in batch.terms], dtype=np.int64)
         return self._index
+
+    def terms_U(self, batch: Batch) -> Ints:
+        """(U,) number in the run of the term of each of the pack's loss values."""
+        return self.term_index(batch)[batch.terms_U]
 
     def count(self, packs: Sequence[Batch]) -> StepCounts:
         """Counts over the packs of one rank."""
@@ -70,21 +74,24 @@ class RunTerms:
         return StepCounts(units, samples)
 
 
-def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) -> Floats:
-    """(U,) weight of each loss value of a pack; `mode`: `share`, `token` or `sample`."""
+def unit_weights(batch: Batch, terms_U: Ints, ledger: RunTerms, counts: StepCounts, mode: str) -> Floats:
+    """(U,) weight of each loss value of a pack.
+
+    Args:
+        terms_U: Their terms (`RunTerms.terms_U`).
+        mode: `share`, `token` or `sample`.
+    """
     if mode == "sample":
-        return _per_sample(batch, counts)
+        return _per_sample(batch, terms_U, ledger, counts)
     if mode == "token":
         per_term = ledger.weights / max(1, int(counts.units.sum()))
     else:
         share = counts.samples[ledger.task_of_term] / max(1, int(counts.samples.sum()))
         per_term = share * ledger.weights / np.maximum(1, counts.units)
-    return per_term.astype(np.float32)[ledger.term_index(batch)[batch.terms_U]]
+    return per_term.astype(np.float32)[terms_U]
 
 
-def _per_sample(batch: Batch, counts: StepCounts) -> Floats:
-    terms_U = batch.terms_U
-    _, inverse = np.unique(batch.samples_U * len(batch.terms) + terms_U, return_inverse=True)
+def _per_sample(batch: Batch, terms_U: Ints, ledger: RunTerms, counts: StepCounts) -> Floats:
+    _, inverse = np.unique(batch.samples_U * len(ledger.terms) + terms_U, return_inverse=True)
     units = np.bincount(inverse, weights=batch.units_U)
-    weights = np.array([t.weight for t in batch.terms])
-    return (weights[terms_U] / (units[inverse] * max(1, int(counts.samples.sum())))).astype(np.float32)
+    return (ledger.weights[terms_U] / (units[inverse] * max(1, int(counts.samples.sum())))).astype(np.float32)

@@ -13,7 +13,7 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.generalist.network import Network
@@ -25,7 +25,7 @@ from ofasys_lite.layout.pack import Batch
 from ofasys_lite.model import learned_products, moved
 from ofasys_lite.signals import SIGNALS, Interrupted, Patient
 from ofasys_lite.training.accounting import RunTerms, StepCounts, unit_weights
-from ofasys_lite.training.optimizers import Optimization, fill, followed
+from ofasys_lite.training.optimizers import Optimization, clip, fill, followed
 from ofasys_lite.training.parameter_groups import groups_of
 from ofasys_lite.training.ranks import Ranks, asking, looked
 from ofasys_lite.training.reference import Reference
@@ -166,7 +166,7 @@ class TrainingModule(L.LightningModule):
                     parameter.grad = None
         self.optimization.drop_frozen(step)
         if self.settings.clip > 0:
-            nn.utils.clip_grad_norm_(self.parameters_in_order, self.settings.clip)
+            clip(self.parameters_in_order, self.settings.clip)
         for optimizer in self.optimization.optimizers:
             optimizer.step()
         with torch.no_grad():
@@ -207,18 +207,22 @@ class TrainingModule(L.LightningModule):
     def _backward(
         self, pack: Batch, counts: StepCounts, step: int, number: int, steps: Mapping[LossKey, WholeStep]
     ) -> None:
-        weights = unit_weights(pack, self.ledger, counts, self.settings.accounting)
+        terms = self.ledger.terms_U(pack)
+        weights = unit_weights(pack, terms, self.ledger, counts, self.settings.accounting)
+        weights_U, terms_U = moved(weights, self.device), moved(terms, self.device)
         batch = to_device(pack, self.device)
         frozen = self._frozen(pack) if self.reference else {}
         with self._drawing(step, number):
             losses = self.network(batch, self.settings.label_smoothing, steps, frozen)
-        weights_U = moved(weights, self.device)
         loss = torch.dot(losses.values_U, weights_U) + losses.touch
         if loss.requires_grad:
             # gradients are averaged over ranks, the counts are sums over them
             ranks = self.trainer.world_size
             self.manual_backward(loss if ranks == 1 else loss * ranks)
-        self._note(pack, losses.values_U.detach())
+        # nothing here waits for the device
+        if self.sums.device != losses.values_U.device:
+            self.sums = self.sums.to(losses.values_U.device)
+        self.sums.index_add_(0, terms_U, losses.values_U.detach())
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """As Lightning's, without the hooks of a precision plugin: DDP is told of the graph, and that is all."""
@@ -252,14 +256,6 @@ class TrainingModule(L.LightningModule):
             self.interrupt(asked)
         self.state.refused, self.state.failed, self.state.clock = refused, failed, milliseconds / 1000
         return counts, through, bool(looking)
-
-    def _note(self, pack: Batch, values_U: Tensor) -> None:
-        # nothing here waits for the device
-        if self.sums.device != values_U.device:
-            self.sums = self.sums.to(values_U.device)
-        if pack.losses:
-            terms_U = self.ledger.term_index(pack)[pack.terms_U]
-            self.sums.index_add_(0, moved(terms_U, values_U.device), values_U.float())
 
     def gathered(self) -> Gathered:
         """Losses, units, samples and rows since the last call, summed over ranks; begins anew."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -135,6 +135,18 @@ def _builder(spec: OptimizerSpec) -> Callable[..., Any]:
     return (
         load_function(spec.path, "optimizer", "build(groups, lr=..., ...)") if isinstance(spec.path, str) else spec.path
     )
+
+
+@torch.no_grad()
+def clip(parameters: Iterable[nn.Parameter], norm: float) -> None:
+    """Shrinks the gradients together where they are longer than `norm`, bit for bit as `clip_grad_norm_` does.
+
+    That one sorts them by device and type first, and asks each length for its device: a third of its time.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients:
+        found = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, (norm / (found + 1e-6)).clamp(max=1.0))
 
 
 def followed(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> dict[str, Tensor]:

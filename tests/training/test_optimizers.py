@@ -15,6 +15,7 @@ from test_training_steps import recorded
 
 from ofasys_lite.errors import CardError, CheckpointError
 from ofasys_lite.generalist.network import Network
+from ofasys_lite.training.optimizers import clip
 from ofasys_lite.training.parameter_groups import Group, groups_of, table
 from ofasys_lite.training.settings import TrainSettings
 
@@ -185,3 +186,19 @@ def test_a_checkpoint_from_before_there_was_a_choice_is_read(tmp_path: Path) -> 
         worlds.run(cards, tmp_path / "run", steps=2, optimizer="muon", resume=True)
     worlds.run(cards, tmp_path / "run", steps=2, resume=True)
     assert checkpoint(tmp_path / "run")["global_step"] == 2
+
+
+@pytest.mark.parametrize("norm", [0.5, 1e6])
+def test_gradients_are_clipped_bit_for_bit_as_torch_does(norm: float) -> None:
+    shapes = [(7, 5), (3,), (), (11, 2, 3), (64,)]
+    draw = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(shape, generator=draw) for shape in shapes]
+    ours, theirs = ([torch.nn.Parameter(torch.zeros(shape)) for shape in (*shapes, (2,))] for _ in range(2))
+    for parameters in (ours, theirs):
+        for parameter, gradient in zip(parameters, gradients, strict=False):
+            parameter.grad = gradient.clone()
+    clip(ours, norm)
+    torch.nn.utils.clip_grad_norm_(theirs, norm)
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(ours[:-1], theirs[:-1], strict=True))  # type: ignore[arg-type]
+    assert ours[-1].grad is None
+    clip([], norm)
