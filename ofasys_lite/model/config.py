@@ -57,6 +57,8 @@ class ModelConfig:
             `reglu`, `gelu_tanh`, `relu`, `silu`.
         bias: Whether linear layers and LayerNorms have biases.
         qkv_bias: Whether queries, keys and values have, where `bias` is false (Qwen2, arXiv 2407.10671).
+        near_bias: Score of a key at its query's own place that fresh biases of queries and keys give; the farther away,
+            the less. 0: biases begin at 0, and heads know nothing of places until they are learned.
         dropout: Probability with which what a sublayer adds is dropped in training.
         query_gain: Factor of queries beside 1 / sqrt(channels); T5 has sqrt(channels).
         positions: How rows know where they are: `rotary`; `learned` or `sinusoidal` rows added to what is embedded
@@ -100,6 +102,7 @@ class ModelConfig:
     mlp: str = "swiglu"
     bias: bool = False
     qkv_bias: bool = False
+    near_bias: float = 0.0
     dropout: float = 0.0
     query_gain: float = 1.0
     positions: str = "rotary"
@@ -129,9 +132,19 @@ class ModelConfig:
             raise CardError(f"model: dropout is {self.dropout}", help="write a number from 0 to below 1")
         if self.norm_epsilon <= 0.0:
             raise CardError(f"model: norm_epsilon is {self.norm_epsilon}", help="write a small number above 0, as 1e-6")
+        self._check_near_bias()
         if self.rotary_theta <= 1.0:
             raise CardError(f"model: rotary_theta is {self.rotary_theta}", help="write a number above 1, often 10000")
         self._fill_in()
+
+    def _check_near_bias(self) -> None:
+        if not 0.0 <= self.near_bias < float("inf"):
+            raise CardError(f"model: near_bias is {self.near_bias}", help="a score: 0 for none, often 8")
+        if self.near_bias and not (self.bias or self.qkv_bias):
+            raise CardError("model: near_bias without biases", help="write qkv_bias: true, or leave near_bias out")
+        if self.near_bias and (self.positions != "rotary" or self.qk_norm):
+            other = "qk_norm" if self.qk_norm else f"positions `{self.positions}`"
+            raise CardError(f"model: near_bias with {other}", help="it goes with positions `rotary`, without qk_norm")
 
     def _check_sizes(self) -> None:
         for name in ("width", "heads"):

@@ -19,7 +19,15 @@ from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import ModelConfig
 from ofasys_lite.model.few_rows import StepRotation, hooked, lay_out
 from ofasys_lite.model.kv_cache import DecodeCache
-from ofasys_lite.model.layers import DecoderBlock, EncoderBlock, Source, Where, initialise, make_norm
+from ofasys_lite.model.layers import (
+    DecoderBlock,
+    EncoderBlock,
+    Source,
+    Where,
+    draw_near_biases,
+    initialise,
+    make_norm,
+)
 from ofasys_lite.model.prefix import Joint, Prefill, behind
 from ofasys_lite.model.rotary import rotary_table
 from ofasys_lite.model.standing import Biases, Places, Run, Runs, Standing
@@ -55,6 +63,8 @@ class EncoderDecoder(nn.Module):
         self.decoder_places = Places(config, config.decoder_layers, True) if placed and config.decoder_layers else None
         initialise(self.encoder, depth=2 * max(1, config.encoder_layers))
         initialise(self.decoder, depth=(3 if config.encoder_layers else 2) * max(1, config.decoder_layers))
+        if config.near_bias:
+            draw_near_biases(self, config.near_bias)
         if config.compile_blocks:
             for block in (*self.encoder, *self.decoder):
                 block.compile(dynamic=True)  # rows are other ones in each pack

@@ -358,3 +358,25 @@ def initialise(module: nn.Module, depth: int) -> None:
             part.weight.normal_(0.0, scale * part.in_features**-0.5)
             if part.bias is not None:
                 part.bias.zero_()
+
+
+@torch.no_grad()
+def draw_near_biases(module: nn.Module, score: float) -> None:
+    """Gives queries and keys of all attention in `module` equal random biases of such a size that they score `score`.
+
+    Turned by rotary positions, what they score is largest at distance 0 and falls with the distance on each axis, so
+    that heads begin with what lies near, whatever it is. Cross-attention that is not turned is left alone: there they
+    would add the same to all keys.
+    """
+    for part in module.modules():
+        if not isinstance(part, (SelfAttention, CrossAttention)) or (
+            isinstance(part, CrossAttention) and not part.rotary
+        ):
+            continue
+        drawn_GC = torch.randn(part.groups, part.channels)
+        drawn_GC *= (score * part.channels**0.5) ** 0.5 / drawn_GC.norm(dim=1, keepdim=True)
+        queries = drawn_GC.repeat_interleave(part.heads // part.groups, 0).flatten() / part.gain
+        into, keys = (part.qkv, part.qkv) if isinstance(part, SelfAttention) else (part.q, part.kv)
+        first = len(queries) if isinstance(part, SelfAttention) else 0
+        into.bias[: len(queries)].copy_(queries)
+        keys.bias[first : first + drawn_GC.numel()].copy_(drawn_GC.flatten())

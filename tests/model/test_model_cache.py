@@ -44,7 +44,15 @@ def _at(rows: list[Tensor]) -> Tensor:
     return torch.tensor([[len(row) - 1] * 3 for row in rows])
 
 
-@pytest.mark.parametrize("changes", [{}, {"kv_heads": 2, "qk_norm": True}, {"cross_rotary": False, "bias": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"kv_heads": 2, "qk_norm": True},
+        {"cross_rotary": False, "bias": True},
+        {"qkv_bias": True, "near_bias": 8.0, "kv_heads": 2},
+    ],
+)
 @torch.no_grad()
 def test_steps_with_reorder_and_keep_equal_whole_passes(changes: dict[str, object]) -> None:
     model = build(**changes).eval()

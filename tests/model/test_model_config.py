@@ -41,6 +41,10 @@ def test_what_is_left_out_is_filled_in() -> None:
         ({"dropout": "no"}, "dropout is a number"),
         ({"rotary_theta": 1.0}, "above 1"),
         ({"ffn": 0}, "often 4 x width"),
+        ({"near_bias": -1.0, "qkv_bias": True}, "0 for none"),
+        ({"near_bias": 8.0}, "qkv_bias: true"),
+        ({"near_bias": 8.0, "qkv_bias": True, "qk_norm": True}, "without qk_norm"),
+        ({"near_bias": 8.0, "bias": True, "positions": "none"}, "near_bias with positions `none`"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(changes: dict[str, object], message: str) -> None:

@@ -14,6 +14,7 @@ VARIANTS = {
     "plain": {},
     "cpu preset": {"norm": "layernorm", "mlp": "gelu", "bias": True},
     "grouped": {"kv_heads": 2, "qk_norm": True},
+    "near": {"qkv_bias": True, "near_bias": 8.0, "kv_heads": 2},
     "one key head": {"kv_heads": 1, "cross_rotary": False},
     "no encoder": {"encoder_layers": 0},
 }
