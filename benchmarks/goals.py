@@ -179,9 +179,9 @@ def _step_why(found: Found) -> str:
     inside = part["of_it_in_the_step_ms"]
     return (
         f"a step takes {part['lightning_ms']:.1f} ms beside {part['bare_ms']:.1f} of a bare loop; {inside:.1f} of the "
-        f"difference are spent within the training step itself (accounting of 20 losses, weights of units, groups of "
-        f"parameters, Lightning's wrapper of the optimizer), {part['difference_ms'] - inside:.1f} by Lightning's loop "
-        "and the callbacks around it"
+        f"difference are spent within the training step itself (accounting of 20 losses, weights of units, seeds, two "
+        f"groups of parameters; clipping costs less than torch's), {part['difference_ms'] - inside:.1f} by Lightning's "
+        "loop and the callbacks around it"
     )
 
 
