@@ -267,8 +267,8 @@ def together(found: Mapping[str, Any]) -> list[str]:
     names = list(rows[0]["losses"]) if rows else []
     return [
         "\n## Screened on the tasks with plateaus together\n",
-        "sudoku 2.2, detection 2.4, easy-vqa 2.0 and speech 1.7, `model=quick`, Muon x3, coordinates_deviation .15, 480 steps",
-        "of 24 samples; nats, mean of steps 401 to 480. Seeds differ much (the base's two), so small differences say nothing.\n",
+        "sudoku 2.2, detection 2.4, easy-vqa 2.0 and speech 1.7, `model=quick`, Muon x3, coordinates_deviation .15,",
+        "480 steps of 24 samples; nats, mean of steps 401 to 480. Seeds of the base differ as much as most rows.\n",
         "| date, commit | what | seed | " + " | ".join(names) + " | kept |",
         "|---|---|---|" + "---|" * len(names) + "---|",
         *(
