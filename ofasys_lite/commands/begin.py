@@ -16,7 +16,7 @@ from ofasys_lite.cards.stored import stored_card
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.commands.run_config import RunConfig
 from ofasys_lite.errors import CardError, CheckpointError
-from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.model.config import SWITCHES, ModelConfig
 from ofasys_lite.run.find_run import find_run
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.begun_parts import begin_parts
@@ -53,7 +53,10 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
     stored = json.loads(current(found.export, "config.json").read_text(encoding="utf-8"))
     keys = _keys(given)
     asked = config.settings.model.to_dict()
-    _same_sizes(start.path, asked, stored["model"], keys)
+    # as loading has them: an export of before a choice was named has what was usual, whatever a preset asks for now
+    sizes = {key: value for key, value in stored["model"].items() if key not in SWITCHES}
+    model = ModelConfig.from_dict(sizes).stored()
+    _same_sizes(start.path, asked, model, keys)
     _same_data(start.path, config.data, stored["data"], keys)
     _same_modalities(start.path, config.modalities, found.modalities, keys)
     old = {name: stored_card(value["card"]) for name, value in found.tasks.items()}
@@ -64,7 +67,6 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
         for card in config.tasks
         if card.name in old and old[card.name].instruction != card.instruction
     ]
-    model = {key: value for key, value in stored["model"].items() if key in asked}
     data = {**config.data, "bins": stored["data"]["bins"]}
     settings = replace(
         config.settings,

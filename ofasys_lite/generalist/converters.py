@@ -159,8 +159,13 @@ class Lora:
             self.names += [name for name in found if name not in self.names and id(layers[name].weight) not in tables]
         for name in self.names:
             module = layers[name]
-            if parametrize.is_parametrized(module, "weight"):
+            if any(isinstance(each, LowRank) for each in module.modules()):
                 raise CardError(f"trainer: converter lora: {name} is converted already", help="one converter a weight")
+            if "weight" not in module._parameters:
+                raise CardError(
+                    f"trainer: converter lora: {name} is computed from other tensors (weight_norm and the like)",
+                    help="one converter a weight; name the layers that `match` is to take, without this one",
+                )
             module.weight.requires_grad_(False)
             update = LowRank(module.weight.detach(), self.rank, self.scale)
             parametrize.register_parametrization(module, "weight", update)

@@ -40,6 +40,7 @@ def shapes(config: ModelConfig) -> tuple[Shape, ...]:
         "query_gain": (1.0,),
         "kv_heads": (config.heads,),
         "qk_norm": (False,),
+        "near_bias": (0.0,),
         "sublayer_norms": (False,),
     }
     behind = {**common, "norm_place": ("after",), "final_norm": (False,)}

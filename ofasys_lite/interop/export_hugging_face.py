@@ -34,7 +34,8 @@ _FEED_FORWARD = {own: theirs for theirs, own in GATED.items()}
 
 def shapes(config: ModelConfig) -> tuple[Shape, ...]:
     """The architectures, as a model of these sizes would have them."""
-    heads = {"kv_heads": (config.heads,), "qk_norm": (False,), "sublayer_norms": (False,)}
+    # their places do not turn, where fresh biases could not score what lies near: the advice must say so
+    heads = {"kv_heads": (config.heads,), "qk_norm": (False,), "sublayer_norms": (False,), "near_bias": (0.0,)}
     bart = {
         "positions": ("learned",), "relative": ("none",), "entry": ("norm",), "norm": ("layernorm",),
         "norm_epsilon": (1e-5,), "norm_place": ("after",), "final_norm": (False,), "bias": (True,),
@@ -42,8 +43,8 @@ def shapes(config: ModelConfig) -> tuple[Shape, ...]:
     }  # fmt: skip
     t5 = {
         "positions": ("none",), "relative": ("t5",), "entry": ("plain",), "norm": ("rmsnorm",),
-        "norm_place": ("before",), "final_norm": (True,), "bias": (False,), "mlp": tuple(GATED.values()),
-        "query_gain": (config.head_width**0.5,), **heads,
+        "norm_place": ("before",), "final_norm": (True,), "bias": (False,), "qkv_bias": (False,),
+        "mlp": tuple(GATED.values()), "query_gain": (config.head_width**0.5,), **heads,
     }  # fmt: skip
     return (
         Shape("bart", "BART", bart),

@@ -141,10 +141,10 @@ class ModelConfig:
         if not 0.0 <= self.near_bias < float("inf"):
             raise CardError(f"model: near_bias is {self.near_bias}", help="a score: 0 for none, often 8")
         if self.near_bias and not (self.bias or self.qkv_bias):
-            raise CardError("model: near_bias without biases", help="write qkv_bias: true, or leave near_bias out")
+            raise CardError("model: near_bias without biases", help="write qkv_bias: true, or near_bias: 0")
         if self.near_bias and (self.positions != "rotary" or self.qk_norm):
             other = "qk_norm" if self.qk_norm else f"positions `{self.positions}`"
-            raise CardError(f"model: near_bias with {other}", help="it goes with positions `rotary`, without qk_norm")
+            raise CardError(f"model: near_bias with {other}", help="rotary positions, no qk_norm; or near_bias: 0")
 
     def _check_sizes(self) -> None:
         for name in ("width", "heads"):

@@ -183,8 +183,9 @@ def same_optimizers(folder: RunFolder, before: Beginning, now: Sequence[Mapping[
         "; ".join(f"{g['optimizer']}: {g['tensors']} of {g['group']}" for g in groups)
         for groups in (then or [{"optimizer": "adamw", "tensors": sum(map(sum, before.sizes)), "group": "all"}], now)
     )
-    # converters are compared by what was asked of them, not by what they took: lora took linear layers alone at first
-    layers = "; lora takes convolutions too, which it did not then" if before.facts.get("converters") else ""
+    # converters are compared by what was asked of them, not by what they took
+    taken = [each if isinstance(each, str) else each.get("path") for each in before.facts.get("converters", ())]
+    layers = "; lora took linear layers alone at first, and takes convolutions too" if "lora" in taken else ""
     raise CheckpointError(
         f"checkpoint {folder.path}: its optimizers hold other groups of parameters ({was}) than are asked for ({is_})",
         help="resume with trainer.optimizer and trainer.parameters as in its config.yaml (rates, decay and steps may "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import yaml
 
 from ofasys_lite import GeneralistModel, Task, fit
 from ofasys_lite.cards import modalities
+from ofasys_lite.commands.begin import begin_with
+from ofasys_lite.commands.run_cost import composed
 from ofasys_lite.commands.train import main
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
@@ -109,6 +112,25 @@ def test_what_does_not_go_with_a_start_is_refused(here: Path, more: list[str], m
     with pytest.raises(OfasysError, match=message):
         begin("wrong", *more)
     assert not (here / "runs" / "wrong" / "checkpoints").exists()
+
+
+def test_what_an_older_export_does_not_name_is_what_was_usual_whatever_a_preset_says(here: Path) -> None:
+    config = here / "runs" / "old" / "export" / "config.json"
+    text = config.read_text(encoding="utf-8")
+    content = json.loads(text)
+    del content["model"]["near_bias"]
+    config.write_text(json.dumps(content), encoding="utf-8")
+    try:
+        asked = composed(["experiment=quickstart"], ())
+        assert asked.settings.model.near_bias == 8.0
+        run, _ = begin_with(
+            replace(asked, start={"path": "runs/old"}), ["experiment=quickstart", "start.path=runs/old"]
+        )
+        assert run.settings.model == Generalist.from_pretrained(here / "runs" / "old").network.config
+        with pytest.raises(CheckpointError, match=r"model.near_bias is 0.0 there, and 8.0 is asked for"):
+            begin_with(replace(asked, start={"path": "runs/old"}), ["model.near_bias=8"])
+    finally:
+        config.write_text(text, encoding="utf-8")
 
 
 def test_tasks_whose_data_are_gone_are_told_and_neither_replayed_nor_evaluated(

@@ -129,13 +129,14 @@ def test_an_appended_tokenizer_names_every_row(tmp_path: Path) -> None:
 
 
 def test_a_stack_of_our_own_is_refused_with_the_settings_that_would_do(tmp_path: Path) -> None:
-    model = worlds.generalist(worlds.ready([worlds.task("say", line=LINE)]))
+    near = {"qkv_bias": True, "near_bias": 8.0}
+    model = worlds.generalist(worlds.ready([worlds.task("say", line=LINE)]), **near)
     with pytest.raises(CheckpointError, match=r"positions is rotary \(mBART: learned\)") as found:
         export_model(model, "hf", tmp_path / "out")
     advice = str(found.value.help).partition("trained with ")[2].partition(" can be")[0].split()
     settings = dict(pair.removeprefix("model.").split("=") for pair in advice)
     typed = {k: json.loads(v) if v[0] in "tf0123456789" else v for k, v in settings.items()}
-    done = worlds.generalist(worlds.ready([worlds.task("say", line=LINE)]), **typed)
+    done = worlds.generalist(worlds.ready([worlds.task("say", line=LINE)]), **{**near, **typed})
     assert export_model(done, "hf", tmp_path / "out")[0].startswith("mBART: ")
 
 
@@ -152,6 +153,7 @@ def test_pictures_have_no_counterpart_and_nothing_is_written(tmp_path: Path) -> 
     [
         ("BART", {"qk_norm": True}, "qk_norm is True"),
         ("T5", {"query_gain": 2.0}, "query_gain is 2.0"),
+        ("T5", {"qkv_bias": True}, "qkv_bias is True"),
         ("BART", {"encoder_layers": 0}, "this model has 0 and 1 layers"),
     ],
 )

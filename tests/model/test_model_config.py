@@ -43,7 +43,7 @@ def test_what_is_left_out_is_filled_in() -> None:
         ({"ffn": 0}, "often 4 x width"),
         ({"near_bias": -1.0, "qkv_bias": True}, "0 for none"),
         ({"near_bias": 8.0}, "qkv_bias: true"),
-        ({"near_bias": 8.0, "qkv_bias": True, "qk_norm": True}, "without qk_norm"),
+        ({"near_bias": 8.0, "qkv_bias": True, "qk_norm": True}, "no qk_norm"),
         ({"near_bias": 8.0, "bias": True, "positions": "none"}, "near_bias with positions `none`"),
     ],
 )

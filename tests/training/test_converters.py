@@ -13,6 +13,7 @@ import torch
 from test_training_resume import same_state, stop_after
 from test_training_steps import recorded
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from ofasys_lite.adapters.image_efficientnet import SameConv
 from ofasys_lite.errors import CardError, CheckpointError
@@ -94,7 +95,7 @@ def test_a_run_whose_converter_took_fewer_layers_then_says_why_it_cannot_go_on(t
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(converters, "_LAYERS", (nn.Linear,))
         worlds.run(cards, tmp_path / "run", steps=2, **more)
-    with pytest.raises(CheckpointError, match=r"(?s)hold other groups.*lora takes convolutions too.*start="):
+    with pytest.raises(CheckpointError, match=r"(?s)hold other groups.*lora took linear layers alone at first.*start="):
         worlds.run(cards, tmp_path / "run", steps=4, resume=True, **more)
     model = worlds.run(
         cards, tmp_path / "next", steps=1, start=Generalist.from_pretrained(tmp_path / "run"), converters=[LORA]
@@ -152,6 +153,14 @@ def test_the_rank_of_a_kernel_is_at_most_its_smaller_side_and_transposed_ones_ar
         "wide.parametrizations.weight.0.up_OR": (32, 12),
         "narrow.parametrizations.weight.0.up_OR": (4, 4),
     }
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm, weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_weight_that_others_make_is_refused(norm: Any) -> None:
+    network = nn.ModuleDict({"a": norm(nn.Conv1d(4, 4, 3))})
+    with pytest.raises(CardError, match=r"a\.weight is computed from other tensors"):
+        Lora("a.*").convert(network)
 
 
 @pytest.mark.parametrize(
