@@ -364,9 +364,9 @@ def initialise(module: nn.Module, depth: int) -> None:
 def draw_near_biases(module: nn.Module, score: float) -> None:
     """Gives queries and keys of all attention in `module` equal random biases of such a size that they score `score`.
 
-    Turned by rotary positions, what they score is largest at distance 0 and falls with the distance on each axis, so
-    that heads begin with what lies near, whatever it is. Cross-attention that is not turned is left alone: there they
-    would add the same to all keys.
+    Turned by rotary positions, what they score is largest at distance 0 and, on average over heads, falls with the
+    distance on each axis (that of one head wavers: it is a sum of few cosines), so that heads begin with what lies
+    near, whatever it is. Cross-attention that is not turned is left alone: there they would add the same to all keys.
     """
     for part in module.modules():
         if not isinstance(part, (SelfAttention, CrossAttention)) or (

@@ -13,7 +13,7 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ofasys_lite.adapters.whole_step import WholeStep
 from ofasys_lite.generalist.network import Network
@@ -66,8 +66,8 @@ class TrainingModule(L.LightningModule):
         #: Whether a user gave the steps; else they are what the tasks' epochs hold.
         self.given = True
         self.sections = sections_of(network)
-        #: As the network has them: walking through its modules anew in each step would cost more than their update.
-        self.parameters_in_order = tuple(network.parameters())
+        #: By name. Walking through the network's modules anew in each step would cost more than their update.
+        self.weights: dict[str, nn.Parameter] = dict(network.named_parameters())
         self.optimization = Optimization(groups_of(network, settings), settings)
         self.average: dict[str, Tensor] = {}
         #: What a resume must find unchanged; goes into checkpoints.
@@ -133,7 +133,7 @@ class TrainingModule(L.LightningModule):
             state.whole = False
             step = self.global_step
             lone = self.trainer.world_size == 1
-            for parameter in self.parameters_in_order:
+            for parameter in self.weights.values():
                 parameter.grad = None
             self.optimization.begin(step, learning_rate(self.settings, step, state.clock, self.given), lone)
             # the first step, which may compile for minutes, has nothing to lose: a run of one leaves it at once
@@ -166,14 +166,16 @@ class TrainingModule(L.LightningModule):
                     parameter.grad = None
         self.optimization.drop_frozen(step)
         if self.settings.clip > 0:
-            clip(self.parameters_in_order, self.settings.clip)
+            clip(self.weights.values(), self.settings.clip)
         for optimizer in self.optimization.optimizers:
             optimizer.step()
         with torch.no_grad():
             for converter in self.network.converters:
                 converter.after_step(self.network, step)
         if self.settings.ema > 0:
-            self.average = followed(self.average, self.network, self.settings.ema, step + 1)
+            average = followed(self.average, self.weights, self.settings.ema, step + 1)
+            if average is not self.average:
+                self.average = average
 
     def _drawing(self, step: int, number: int) -> contextlib.AbstractContextManager[Any]:
         """What a forward pass over a pack runs in: every pass over it has the same dropout and the same draws."""
