@@ -59,7 +59,7 @@ def test_cross_attention_that_is_not_turned_begins_without() -> None:
         assert (scores(part, model).abs().sum() > 0) == isinstance(part, SelfAttention)
 
 
-def test_all_else_is_drawn_as_without() -> None:
+def test_all_else_of_the_body_is_drawn_as_without() -> None:
     made = []
     for config in (build(qkv_bias=True, near_bias=8.0).config, build(qkv_bias=True).config):
         torch.manual_seed(5)
