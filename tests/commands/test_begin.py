@@ -121,7 +121,8 @@ def test_what_an_older_export_does_not_name_is_what_was_usual_whatever_a_preset_
     del content["model"]["near_bias"]
     config.write_text(json.dumps(content), encoding="utf-8")
     try:
-        asked = composed(["experiment=quickstart"], ())
+        # as a preset would say it
+        asked = composed(["experiment=quickstart", "+model.qkv_bias=true", "+model.near_bias=8.0"], ())
         assert asked.settings.model.near_bias == 8.0
         run, _ = begin_with(
             replace(asked, start={"path": "runs/old"}), ["experiment=quickstart", "start.path=runs/old"]
