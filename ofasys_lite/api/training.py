@@ -161,7 +161,7 @@ def _begun(model: GeneralistModel, start: Any, replay: float, cards: Mapping[str
 
     found = Generalist.from_pretrained(begun.path, "cpu")
     for key, value in found.network.config.stored().items():
-        if model.config.stored()[key] != value:
+        if key != "near_bias" and model.config.stored()[key] != value:  # which fresh weights alone are drawn by
             raise CheckpointError(
                 f"start={begun.path}: {key} is {value} there, and {model.config.stored()[key]} in this model",
                 help="its sizes come with its weights: fit(GeneralistModel.from_pretrained(path), ...) takes them",

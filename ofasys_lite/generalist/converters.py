@@ -112,6 +112,16 @@ class LowRank(nn.Module):
             return torch.addmm(weight.flatten(1), self.up_OR, self.down_RI, alpha=self.scale).view(weight.shape)
 
 
+def _holders(every: Sequence[tuple[str, nn.Module]]) -> dict[int, list[str]]:
+    """Names of each parameter that modules hold by themselves, by the parameter's id."""
+    found: dict[int, list[str]] = {}
+    for name, module in every:
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                found.setdefault(id(parameter), []).append(f"{name}.{key}" if name else key)
+    return found
+
+
 #: Layers that `lora` takes. Transposed convolutions have inputs and outputs the other way round.
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -144,8 +154,13 @@ class Lora:
         self.names: list[str] = []
 
     def convert(self, network: nn.Module) -> None:
-        """Puts an update on every layer that matches; its own weight and no other rests from then on."""
-        layers = {f"{name}.weight": module for name, module in network.named_modules() if isinstance(module, _LAYERS)}
+        """Puts an update on every layer that matches; its own weight and no other rests from then on.
+
+        Layers that share a weight share its update too, whether `match` names one of them or all: they stay one weight.
+        """
+        every = list(network.named_modules(remove_duplicate=False))
+        layers = {f"{name}.weight": module for name, module in every if isinstance(module, _LAYERS)}
+        holders = _holders(every)
         tables = [id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)]
         for pattern in self.match:
             found = [name for name in layers if fnmatchcase(name, pattern)]
@@ -156,9 +171,24 @@ class Lora:
                     f"trainer: converter lora: `{pattern}` matches no linear layer or convolution",
                     help=f"{said}names as in parameters.json, for example {next(iter(layers), 'none')}",
                 )
-            self.names += [name for name in found if name not in self.names and id(layers[name].weight) not in tables]
+            for name in found:
+                weight = layers[name]._parameters.get("weight")
+                if id(weight) not in tables:
+                    sharing = [name] if weight is None else holders[id(weight)]
+                    self.names += [each for each in sharing if each not in self.names]
+        updates: dict[int, LowRank] = {}
+        done: set[int] = set()
         for name in self.names:
+            if name not in layers:
+                raise CardError(
+                    f"trainer: converter lora: {name} shares its weight with a layer that matches, and is no linear "
+                    "layer or convolution",
+                    help="name the layers that `match` is to take, without those of this weight",
+                )
             module = layers[name]
+            if id(module) in done:  # one layer under two names
+                continue
+            done.add(id(module))
             if any(isinstance(each, LowRank) for each in module.modules()):
                 raise CardError(f"trainer: converter lora: {name} is converted already", help="one converter a weight")
             if "weight" not in module._parameters:
@@ -166,9 +196,10 @@ class Lora:
                     f"trainer: converter lora: {name} is computed from other tensors (weight_norm and the like)",
                     help="one converter a weight; name the layers that `match` is to take, without this one",
                 )
-            module.weight.requires_grad_(False)
-            update = LowRank(module.weight.detach(), self.rank, self.scale)
-            parametrize.register_parametrization(module, "weight", update)
+            own = module.weight.requires_grad_(False)
+            if id(own) not in updates:
+                updates[id(own)] = LowRank(own.detach(), self.rank, self.scale)
+            parametrize.register_parametrization(module, "weight", updates[id(own)])
 
     def after_step(self, network: nn.Module, step: int) -> None:
         """Nothing."""

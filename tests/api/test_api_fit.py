@@ -81,6 +81,15 @@ def test_a_signal_leaves_a_run_that_fit_goes_on_with(
     fit(tiny(), reverse(), steps=4, folder=f"runs/{name}", resume=True, **SMALL, **QUICK)
 
 
+def test_what_fresh_weights_are_drawn_by_does_not_hinder_a_start() -> None:
+    sizes, options = {"width": 32, "heads": 2, "bias": True}, {**QUICK, "steps": 1}
+    old = fit(GeneralistModel("tiny", **sizes), reverse(), name="old", **SMALL, **options)
+    near = fit(GeneralistModel("tiny", **sizes, near_bias=8.0), reverse(), start=old.run, name="near", **options)
+    assert near.config.near_bias == 0.0
+    with pytest.raises(CheckpointError, match="qkv_bias is False there, and True in this model"):
+        fit(GeneralistModel("tiny", **sizes, qkv_bias=True), reverse(), start=old.run, name="other", **options)
+
+
 def test_a_run_that_is_resumed_goes_on_from_its_checkpoint() -> None:
     first = fit(tiny(), reverse(), steps=2, name="parts", **SMALL, **QUICK)
     again = fit(tiny(), reverse(), steps=2, name="parts", resume=True, **SMALL, **QUICK)

@@ -66,3 +66,23 @@ def test_all_else_of_the_body_is_drawn_as_without() -> None:
         made.append(EncoderDecoder(config))
     for (name, a), b in zip(made[0].named_parameters(), made[1].parameters(), strict=True):
         assert torch.equal(a, b) != name.endswith(("qkv.bias", "q.bias", "kv.bias")), name
+
+
+def test_what_is_drawn_behind_the_body_is_what_it_is_without() -> None:
+    behind = []
+    for config in (build(qkv_bias=True, near_bias=8.0).config, build(qkv_bias=True).config):
+        torch.manual_seed(5)
+        EncoderDecoder(config)
+        behind.append(torch.randn(7))
+    assert torch.equal(*behind)
+
+
+def test_another_seed_draws_other_near_biases() -> None:
+    drawn = []
+    config = build(qkv_bias=True, near_bias=8.0).config
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        model = EncoderDecoder(config)
+        drawn.append(torch.cat([each.flatten() for name, each in model.named_parameters() if name.endswith("v.bias")]))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])

@@ -155,6 +155,40 @@ def test_the_rank_of_a_kernel_is_at_most_its_smaller_side_and_transposed_ones_ar
     }
 
 
+@pytest.mark.parametrize("match", ["*", "one.*", "two.*"])
+def test_layers_that_share_a_weight_share_its_update(match: str) -> None:
+    network = nn.ModuleDict({"one": nn.Linear(6, 4), "two": nn.Linear(6, 4), "three": nn.Linear(6, 4)})
+    network["two"].weight = network["one"].weight
+    names = set(network.state_dict())
+    lora = Lora(match, rank=2)
+    lora.convert(network)
+    one, two = (network[name].parametrizations.weight for name in ("one", "two"))
+    assert one[0] is two[0]
+    assert one.original is two.original
+    nn.init.normal_(one[0].up_OR)
+    merged = lora.plain(network, dict(network.state_dict()))
+    assert set(merged) == names
+    assert torch.equal(merged["one.weight"], merged["two.weight"])
+    assert torch.equal(network["one"].weight, merged["one.weight"])
+
+
+def test_one_layer_under_two_names_has_one_update_and_is_plain_under_both() -> None:
+    layer = nn.Linear(6, 4)
+    network = nn.ModuleDict({"one": layer, "two": layer})
+    names = set(network.state_dict())
+    lora = Lora("two.*", rank=2)
+    lora.convert(network)
+    assert len(layer.parametrizations.weight) == 1
+    assert set(lora.plain(network, dict(network.state_dict()))) == names
+
+
+def test_a_weight_that_is_shared_with_another_kind_of_layer_is_refused() -> None:
+    network = nn.ModuleDict({"one": nn.Conv2d(4, 4, 3), "back": nn.ConvTranspose2d(4, 4, 3)})
+    network["back"].weight = network["one"].weight
+    with pytest.raises(CardError, match=r"back.weight shares its weight with a layer that matches"):
+        Lora("one.*").convert(network)
+
+
 @pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm, weight_norm])
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
 def test_a_weight_that_others_make_is_refused(norm: Any) -> None:
