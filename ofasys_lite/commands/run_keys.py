@@ -15,6 +15,7 @@ from ofasys_lite.cards.yaml_nodes import plain, read_yaml
 from ofasys_lite.errors import CardError, OfasysError, check_keys, did_you_mean, raise_all
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.training.rules import OPTIMIZERS
 from ofasys_lite.training.settings import MODEL_SWITCHES, TrainSettings
 from ofasys_lite.training.shares import MixtureSettings
 from ofasys_lite.training.start import Start
@@ -68,7 +69,12 @@ def unknown_key(key: str, verb: str, types: Mapping[str, ModalityCard]) -> CardE
             return CardError(
                 f"unknown key `{key}`", help=f"the preset of {group} leaves it out, so it is added: +{key}=..."
             )
-        if inner.partition(".")[0] in _INSIDE.get(group, ()):
+        first, _, rest = inner.partition(".")
+        if (group, first) == ("trainer", "optimizer"):
+            return CardError(f"unknown key `{key}`", help=_optimizer_help(rest))
+        if rest and first in _top_keys(verb):
+            return CardError(f"unknown key `{key}`", help=f"{first} stands at the top: {inner}=...")
+        if first in _INSIDE.get(group, ()):
             return single
         try:
             _try(group, inner, types)
@@ -81,6 +87,15 @@ def unknown_key(key: str, verb: str, types: Mapping[str, ModalityCard]) -> CardE
     if inside is not None:
         return CardError(f"unknown key `{key}`", help=f"it is a key of {inside}: {inside}.{key}=...")
     return CardError(f"unknown key `{key}`", help=did_you_mean(group, sorted(known), "keys"))
+
+
+def _optimizer_help(option: str) -> str:
+    """Where an option of the optimizer stands; the near name of one that no short name has."""
+    having = [name for name, options in OPTIMIZERS.items() if option in options or option == "lr"]
+    if not having:
+        return did_you_mean(option, sorted({"lr", *(each for options in OPTIMIZERS.values() for each in options)}))
+    written = f"trainer.optimizer={{path: {having[-1]}, {option}: ...}}"
+    return f"it is written as {written}; +trainer.optimizer.{option}=... where such a mapping stands already"
 
 
 def _try(group: str, inner: str, types: Mapping[str, ModalityCard]) -> None:

@@ -43,9 +43,11 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "accounting": MODES,
     "precision": ("auto", "fp32", "bf16"),
     "accelerator": ("auto", "cpu", "cuda"),
-    "schedule": ("cosine", "constant"),
+    "schedule": ("cosine", "linear", "wsd", "constant"),
     "strategy": ("auto", "ddp"),
 }
+#: Share of a run in which the rate of `wsd` falls; a fifth and more were as good as a cosine (arXiv 2405.18392).
+COOLDOWN = 0.4
 _HELP = {"devices": "how many, -1 for all; which of them is chosen by CUDA_VISIBLE_DEVICES=0,1"}
 
 
@@ -69,8 +71,10 @@ class TrainSettings:
         converters: What is put into the network for the training: `lora`, or classes of yours by dotted path.
         parameters: Rules for some of the parameters: rate, decay, steps, optimizer. Later rules win, key by key.
         warmup: Share of the run (0 to 1) with rising learning rate.
-        final: Learning rate at the end, as a share of the peak (cosine in between).
-        schedule: `cosine`, or `constant`: the rate stays at `lr` after the warm-up, as for going on with a run.
+        final: Learning rate at the end, as a share of the peak.
+        schedule: How it falls after the warm-up: `cosine`; `linear`; `wsd` (warm-up, stable, decay: arXiv 2404.06395):
+            not at all, then in a straight line over the last `cooldown`; `constant`: never, as for going on with a run.
+        cooldown: Share of the run (0 to 1) in which the rate of `wsd` falls.
         clip: Largest gradient norm; 0 does not clip.
         label_smoothing: Of target slots.
         ema: Decay of the averaged weights that are evaluated and exported; 0 keeps none.
@@ -106,6 +110,7 @@ class TrainSettings:
     warmup: float = 0.05
     final: float = 0.02
     schedule: str = "cosine"
+    cooldown: float = COOLDOWN
     clip: float = 1.0
     label_smoothing: float = 0.0
     ema: float = 0.0
@@ -147,7 +152,7 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise CardError(f"trainer: {name} is {value}", help=f"{name} is above 0")
-        for name in ("warmup", "final", "label_smoothing", "ema", "quarantine"):
+        for name in ("warmup", "final", "cooldown", "label_smoothing", "ema", "quarantine"):
             if not 0 <= getattr(self, name) <= 1:
                 raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is a share from 0 to 1")
         for name in ("workers", "threads", "weight_decay", "clip", "valid_every", "valid_samples"):
@@ -155,6 +160,16 @@ class TrainSettings:
                 raise CardError(f"trainer: {name} is {getattr(self, name)}", help=f"{name} is 0 or more")
         for name, allowed in _CHOICES.items():
             check_choice("trainer", name, getattr(self, name), allowed)
+        if self.schedule != "wsd" and self.cooldown != COOLDOWN:
+            raise CardError(
+                f"trainer: cooldown is {self.cooldown}, and the schedule is `{self.schedule}`",
+                help="cooldown is of schedule=wsd alone: set that, or leave cooldown out",
+            )
+        if self.schedule == "wsd" and self.warmup + self.cooldown > 1:
+            raise CardError(
+                f"trainer: warmup {self.warmup} and cooldown {self.cooldown} are more than the whole run",
+                help="together they are 1 at most: what is between them keeps the rate",
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise CardError(f"trainer: betas is {list(self.betas)}", help="two numbers from 0 to below 1")
 
@@ -203,7 +218,7 @@ def _spelt(key: str, value: object) -> object:
 
 
 def learning_rate(settings: TrainSettings, step: int, seconds: float, given: bool = True) -> float:
-    """Learning rate after `step` steps: linear warm-up, then a cosine down to `final` of the peak, or constant.
+    """Learning rate after `step` steps: linear warm-up, then what `schedule` says down to `final` of the peak.
 
     Where a user gave the steps it follows them alone: a slow machine then trains as a quick one does, only longer, and
     `minutes` are a cap that stops it.
@@ -219,8 +234,10 @@ def learning_rate(settings: TrainSettings, step: int, seconds: float, given: boo
         return settings.lr * max(done / settings.warmup, 1e-3)
     if settings.schedule == "constant":
         return settings.lr
-    share = (done - settings.warmup) / max(1e-9, 1 - settings.warmup)
-    return settings.lr * (settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * share)))
+    begins = 1 - settings.cooldown if settings.schedule == "wsd" else settings.warmup
+    share = max(0.0, (done - begins) / max(1e-9, 1 - begins))
+    left = 0.5 * (1 + math.cos(math.pi * share)) if settings.schedule == "cosine" else 1 - share
+    return settings.lr * (settings.final + (1 - settings.final) * left)
 
 
 def progress(settings: TrainSettings, step: int, seconds: float) -> float:

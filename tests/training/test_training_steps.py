@@ -129,6 +129,14 @@ def test_the_rate_warms_up_and_falls_and_never_leaves_its_bounds() -> None:
     assert rates[10:100] == sorted(rates[10:100], reverse=True)
 
 
+def test_a_straight_line_falls_from_the_warm_up_or_from_where_the_cooldown_begins() -> None:
+    line = TrainSettings(steps=100, lr=1.0, warmup=0.1, final=0.0, schedule="linear")
+    assert [learning_rate(line, step, 0.0) for step in (5, 10, 55, 100)] == pytest.approx([0.5, 1.0, 0.5, 0.0])
+    late = TrainSettings(steps=100, lr=1.0, warmup=0.1, final=0.1, schedule="wsd", cooldown=0.2)
+    assert {learning_rate(late, step, 0.0) for step in range(10, 81)} == {1.0}
+    assert [learning_rate(late, step, 0.0) for step in (85, 90, 100, 130)] == pytest.approx([0.775, 0.55, 0.1, 0.1])
+
+
 def test_a_constant_rate_warms_up_and_stays() -> None:
     settings = TrainSettings(steps=100, lr=1.0, warmup=0.1, schedule="constant")
     assert learning_rate(settings, 5, 0.0) == pytest.approx(0.5)
@@ -184,7 +192,9 @@ def test_a_run_that_comes_to_its_last_step_says_nothing_of_a_cut(tmp_path: Path)
         ({"steps": 5, "strategy": "dpp"}, "strategy `dpp` is not known"),
         ({"steps": 5, "betas": [0.9, 1.5]}, "betas"),
         ({"steps": 5, "betas": ["a", "b"]}, "betas is"),
-        ({"steps": 5, "schedule": "linear"}, "schedule `linear` is not known"),
+        ({"steps": 5, "schedule": "liner"}, "schedule `liner` is not known"),
+        ({"steps": 5, "cooldown": 0.3}, "cooldown is 0.3, and the schedule is `cosine`"),
+        ({"steps": 5, "schedule": "wsd", "warmup": 0.7}, "warmup 0.7 and cooldown 0.4 are more than the whole run"),
         ({"steps": 5, "lr": float("nan")}, "lr is nan"),
         ({"steps": 5, "clip": float("inf")}, "clip is inf"),
         ({"steps": 5, "minutes": float("inf")}, "minutes is inf"),
