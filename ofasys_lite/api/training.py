@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -276,11 +276,12 @@ class _Asked:
 
 
 def _tasks(tasks: Tasks, model: GeneralistModel) -> tuple[list[TaskCard], dict[str, ModalityCard]]:
+    help = "fit(model, [Task(...)]), or a card's name: fit(model, ['vqa'])"
+    if isinstance(tasks, Mapping) or not isinstance(tasks, (Task, TaskCard, str, Iterable)):
+        raise CardError(f"tasks is {type(tasks).__name__}, not a list of tasks", help=help)
     several = [tasks] if isinstance(tasks, (Task, TaskCard, str)) else list(tasks)
     if not several:
-        raise CardError(
-            "there is no task to train", help="fit(model, [Task(...)]), or a card's name: fit(model, ['vqa'])"
-        )
+        raise CardError("there is no task to train", help=help)
     found = [task if isinstance(task, Task) else Task.from_card(task) for task in several]
     names = [task.name for task in found]
     for name in names:

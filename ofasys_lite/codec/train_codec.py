@@ -34,6 +34,7 @@ from ofasys_lite.model import pick_device
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 from ofasys_lite.signals import Patient
 from ofasys_lite.writing import (
+    as_utf8,
     atomic,
     begun_by_us,
     cache_folder,
@@ -350,7 +351,7 @@ def cached_codes(
     The name holds the hashes of codec and rows, so codes of another codec or of changed rows are never mixed up.
     Images that cannot be read have no row. Progress is drawn on `console`, if one is given.
     """
-    key = hashlib.sha256(f"{codec_hash(folder)}/{media_key(source, (column,))}/{column}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(as_utf8(f"{codec_hash(folder)}/{media_key(source, (column,))}/{column}")).hexdigest()[:24]
     path = cache_folder() / "codes" / f"{key}.npz"
     if path.exists():
         return path

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import DataError, did_you_mean, needed
 from ofasys_lite.generalist.calls import slot_columns
 from ofasys_lite.generalist.value_files import files_in, written
-from ofasys_lite.writing import atomic, behind, special
+from ofasys_lite.writing import as_utf8, atomic, behind, special
 
 if TYPE_CHECKING:
     from ofasys_lite.data.source import RowSource
@@ -215,7 +215,7 @@ def writing_rows(out: Path | None) -> Iterator[Callable[[Sequence[Mapping[str, A
     kind, gathered = kind_of(out), list[Mapping[str, Any]]()
     with atomic(behind(out)) as partial:
         if kind == ".jsonl":
-            with partial.open("w", encoding="utf-8") as file:
+            with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 yield lambda rows: file.writelines(map(_line, rows))
             return
         yield gathered.extend
@@ -223,7 +223,7 @@ def writing_rows(out: Path | None) -> Iterator[Callable[[Sequence[Mapping[str, A
         if kind == ".parquet":
             _write_parquet(rows, partial)
         else:
-            partial.write_text(_table(rows, "\t" if kind == ".tsv" else ","), encoding="utf-8", newline="")
+            partial.write_bytes(as_utf8(_table(rows, "\t" if kind == ".tsv" else ",")))
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -231,8 +231,14 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:
-    sys.stdout.writelines(map(_line, rows))
+    sys.stdout.writelines(f"{printed(row)}\n" for row in rows)
     sys.stdout.flush()
+
+
+def printed(value: Any, stream: TextIO | None = None) -> str:
+    """`value` as one line of JSON that `stream` (stdout) can write: in ASCII where it is no UTF-8."""
+    stream = sys.stdout if stream is None else stream
+    return json.dumps(value, ensure_ascii=not (stream.encoding or "").lower().replace("-", "").startswith("utf"))
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +281,7 @@ def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     arrays = {}
     for name in _columns(rows):
-        values = [row.get(name) for row in rows]
+        values = [_in_utf8(row.get(name)) for row in rows]
         try:
             arrays[name] = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):  # of several types: as JSON
@@ -283,6 +289,15 @@ def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         if pa.types.is_null(arrays[name].type) or pa.types.is_struct(arrays[name].type):
             arrays[name] = pa.array([None if value is None else _cell(value) for value in values], pa.string())
     pq.write_table(pa.table(arrays), path)
+
+
+def _in_utf8(value: Any) -> Any:
+    """`value` with halves of surrogate pairs spelled out, which Arrow's texts cannot hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else as_utf8(value).decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_in_utf8(key): _in_utf8(each) for key, each in value.items()}
+    return [_in_utf8(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def local_files(spec: Any) -> list[str]:

@@ -296,6 +296,7 @@ def _task(model: Generalist, asked: _Asked) -> str:
 
 def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> None:
     from ofasys_lite.commands.answers import as_json as shown
+    from ofasys_lite.commands.answers import printed
     from ofasys_lite.generalist.predicting import predict
     from ofasys_lite.generalist.prediction import Request
 
@@ -304,7 +305,7 @@ def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> N
         index = asked.candidates.index(model, task)
         (matches,) = index.nearest([Request(task, asked.values)], asked.candidates.top)
         found = asked.candidates.as_json(matches)
-        print(*([json.dumps(found, ensure_ascii=False)] if as_json else asked.candidates.as_lines(matches)), sep="\n")
+        print(*([printed(found)] if as_json else asked.candidates.as_lines(matches)), sep="\n")
         if out is not None:
             print(write_file(json.dumps(found, ensure_ascii=False, indent=1) + "\n", out, True), file=sys.stderr)
         return
@@ -313,7 +314,7 @@ def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> N
         raise DataError("the sample cannot be read")
     if as_json:
         place = None if out is None else (out.parent, out.stem)
-        print(json.dumps(shown(prediction, place), ensure_ascii=False))
+        print(printed(shown(prediction, place)))
     else:
         for each in prediction.n_best or (prediction,):
             print(each.text)
@@ -339,6 +340,7 @@ def _many(model: Generalist, asked: _Asked, source: RowSource | None, given: arg
     else:
         total = len(source) if given.limit is None else min(given.limit, len(source))
         _tell_trained(model, asked, source, total)
+        _tell_values(asked, source)
         blocks = items_of_source(source, total, _BLOCK if given.out is not None else _PRINTED)
     count = failed = 0
     with writing_rows(given.out) as write:
@@ -347,7 +349,7 @@ def _many(model: Generalist, asked: _Asked, source: RowSource | None, given: arg
             write(rows)
             count, failed = count + len(rows), failed + sum("error" in row for row in rows)
     if given.out is not None:
-        print(f"{given.out}: {count} rows", file=sys.stderr)
+        print(f"{given.out}: {count} row{'' if count == 1 else 's'}", file=sys.stderr)
     if failed:
         print(f"{failed} of {count} rows could not be read; their lines say why", file=sys.stderr)
     return 1 if failed else 0
@@ -363,6 +365,17 @@ def _looking(
         return list(map(candidates.as_json, index.nearest(requests, candidates.top, reasons)))
 
     return nearest
+
+
+def _tell_values(asked: _Asked, source: RowSource) -> None:
+    """Says which columns of the rows are not read, because one value was given for all of them."""
+    from ofasys_lite.data.source import has_column
+
+    for name, value in asked.values.items():
+        if has_column(source.columns, asked.columns.get(name, name)):
+            print(
+                f"note: `{name}` is {value!r:.60} for every row, as said; {source.name}'s is not read", file=sys.stderr
+            )
 
 
 def _tell_trained(model: Generalist, asked: _Asked, source: RowSource, total: int) -> None:

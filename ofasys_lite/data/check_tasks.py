@@ -290,7 +290,8 @@ class _TaskCheck:
         except DataError as error:
             self.data_error(error.message, "E311", error.help)
             return {}
-        little = [f"only {len(splits['train'])} rows to train on"] if len(splits["train"]) < _LITTLE else []
+        rows = len(splits["train"])
+        little = [f"only {rows} row{'' if rows == 1 else 's'} to train on"] if rows < _LITTLE else []
         self.note(*notes, *shared_rows(self.plan, splits), *little)
         return splits
 

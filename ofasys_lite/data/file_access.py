@@ -191,7 +191,7 @@ class DataFile:
     def digest(self) -> str:
         """The hash of its content; remembered for as long as the file's time and size stay the same."""
         stamp = self._stamp()
-        key = hashlib.blake2b(stamp.encode(), digest_size=16).hexdigest()
+        key = hashlib.blake2b(stamp.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         memo = cache_folder() / "hashes" / f"{key}.json"
         try:
             return str(json.loads(memo.read_text(encoding="utf-8"))["digest"])

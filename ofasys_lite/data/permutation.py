@@ -32,7 +32,7 @@ def key_of(*parts: str | int, size: int = 8) -> int:
     """A key of `size` bytes; equal on every machine, and different parts (`1` and `"1"`, too) give other keys."""
     state = hashlib.blake2b(digest_size=size)
     for part in parts:
-        text = str(part).encode()
+        text = str(part).encode("utf-8", "surrogatepass")
         state.update(f"{type(part).__name__}{len(text)}:".encode() + text)
     return int.from_bytes(state.digest(), "little")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ofasys_lite.errors import DataError
-from ofasys_lite.writing import atomic
+from ofasys_lite.writing import as_utf8, atomic
 
 #: What to do where a task loses more rows than it may.
 TOO_MANY = (
@@ -151,4 +151,4 @@ class Quarantine:
         """Writes the entries as jsonl, whole or not at all."""
         lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in self.entries]
         with atomic(path) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+            temporary.write_bytes(as_utf8("".join(lines)))

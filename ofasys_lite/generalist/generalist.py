@@ -88,7 +88,7 @@ class Generalist(Export):
             like: A card whose sets, settings and decoding the line takes.
         """
         key = f"{like.name}\n{line}" if like is not None else line
-        name = "line-" + hashlib.sha256(key.encode()).hexdigest()[:12]
+        name = "line-" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
         if name in self._lines:
             return name
         lines = {task: entry.plan.line for task, entry in self.tasks.items()}

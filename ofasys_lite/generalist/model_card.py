@@ -22,7 +22,7 @@ from ofasys_lite.generalist.trained import TaskEntry
 from ofasys_lite.plan import Plan
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.version import __version__
-from ofasys_lite.writing import write_atomic
+from ofasys_lite.writing import as_utf8, write_atomic
 
 CARD = "README.md"
 #: Last line of a card that is as we wrote it; the number is a hash of what stands above.
@@ -106,7 +106,7 @@ def may_write_card(folder: Path) -> bool:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256(as_utf8(text)).hexdigest()[:16]
 
 
 def _head(

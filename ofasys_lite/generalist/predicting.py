@@ -36,6 +36,7 @@ from ofasys_lite.plan.decoding import wrong_for
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import Piece
+from ofasys_lite.writing import as_utf8
 
 #: Source rows decoded at once.
 _BUDGET = 16_384
@@ -182,7 +183,7 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], bf16: bool)
     first = np.cumsum([0, *(len(each) for each in examples)])
     makers = [model.maker(r.task, r.folder) for r in requests]
     options = [p.options for p in prepared]
-    keys = [int.from_bytes(hashlib.sha256(f"{r.task}\n{r.id}".encode()).digest()[:6], "big") for r in requests]
+    keys = [int.from_bytes(hashlib.sha256(as_utf8(f"{r.task}\n{r.id}")).digest()[:6], "big") for r in requests]
     targets = [len(p.constraints) for p in prepared]
     values: list[dict[str, Any]] = [{} for _ in requests]
     scores = [0.0] * len(requests)

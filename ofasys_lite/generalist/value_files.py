@@ -11,7 +11,7 @@ from typing import Any
 
 from ofasys_lite.plan.segments import GroupSegment, Segment, SlotSegment, ToolKey, walk
 from ofasys_lite.preprocess.base import Preprocess
-from ofasys_lite.writing import behind, claim_file, holds, write_atomic
+from ofasys_lite.writing import as_utf8, behind, claim_file, holds, write_atomic
 
 #: What knows the values of a column.
 Tools = Mapping[str, Preprocess]
@@ -74,7 +74,7 @@ def save_value(value: Any, tool: Preprocess, path: str | Path, overwrite: bool =
 
 def write_file(content: bytes | str, place: Path, overwrite: bool) -> Path:
     """Writes a file that is not what it should be; the path."""
-    content = content.encode("utf-8") if isinstance(content, str) else content
+    content = content if isinstance(content, bytes) else as_utf8(content)
     if not holds(place, content):
         claim_file(place, overwrite, flag="overwrite=True")
         write_atomic(behind(place), content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -23,10 +24,14 @@ from ofasys_lite.plan.sense import (
     check_objectives,
     check_preference,
     check_targets,
+    note_copied,
     note_near_group,
 )
 from ofasys_lite.plan.slot_segment import Builder, read_attributes
 from ofasys_lite.plan.written_together import check_in_rounds
+
+#: A slot without its brackets.
+_BARE = re.compile(r"(?<![\[\w])([A-Z_]+):\w+(?!\])")
 
 
 def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
@@ -50,6 +55,7 @@ def build_plan(card: TaskCard, modalities: Mapping[str, ModalityCard]) -> Plan:
         check_guided(builder, template)
         check_ways(builder, template)
         check_masked(builder, template)
+        note_copied(builder, template)
         check_in_rounds(builder, template)
         check_targets(builder, template, node)
         check_aligned(builder, template)
@@ -214,4 +220,7 @@ def _check_sense(builder: Builder, template: PlannedTemplate, node: Template) ->
     learned = any(s.learned for s in targets) or any(s.losses for s in sources)
     if not learned and not template.align and not builder.errors:
         help = "put a slot without `no_loss` right of the arrow, or give a source slot an objective (loss=...)"
+        bare = _BARE.search(builder.card.instruction[node.span.start : node.span.end])
+        if bare is not None and bare[1] in builder.modalities:
+            help = f"did you mean `[{bare[0]}]` for `{bare[0]}`? {help}"
         builder.error("E201", "nothing would be learned from this line", node.span, help)

@@ -28,6 +28,8 @@ _LEARNING = ("weight", "loss", "closed_set", "decode", "codec", "grammar")
 #: Attributes of free text, which a closed set has not.
 _FREE = ("grammar", "max_length", "min_length", "noise_ratio", "no_punctuation", "spelled", "uncased")
 _CLOSED_HELP = "write closed_set (the values of the training column), closed_set=(a,b) or the name of a set of the card"
+#: Beginnings of attributes by which a source slot does not show all of its value.
+_HIDING = ("mask", "noise")
 #: Attributes that decide how a text is cut into tokens.
 _READING = ("max_length", "no_punctuation", "spelled", "uncased")
 #: What others write for a repetition: `)+`, `) *`, `) {2}`, attributes of a group; right of the arrow `)?` too.
@@ -191,6 +193,24 @@ def check_masked(planning: Planning, template: PlannedTemplate) -> None:
             planning.error("E207", message, slot.span, help)
         else:
             planning.note(f"`mask_style=mass`: of `{slot.column}` only the hidden span is learned (arXiv 1905.02450)")
+
+
+def note_copied(planning: Planning, template: PlannedTemplate) -> None:
+    """Notes a target that stands in the source as it is: the model learns to copy, and nothing of the data."""
+    plain = {
+        (s.modality, s.key, _read_as(s))
+        for s in walk(template.source)
+        if not (s.drop or s.losses or any(key.startswith(_HIDING) for key, value in s.options if value))
+    }
+    for slot in (s for side in template.written for s in walk(side) if s.learned):
+        if (slot.modality, slot.key, _read_as(slot)) in plain:
+            planning.note(f"`{slot.column}` is read and written: the answer stands in the source, and is copied")
+
+
+def _read_as(slot: SlotSegment) -> tuple[object, ...]:
+    """What a slot makes of a value: another case, say, is another text."""
+    said = dict(slot.options)
+    return tuple(bool(said.get(key)) for key in ("uncased", "no_punctuation"))
 
 
 def check_targets(planning: Planning, template: PlannedTemplate, node: Template) -> None:

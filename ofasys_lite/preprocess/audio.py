@@ -18,6 +18,7 @@ from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, log_mel
 from ofasys_lite.preprocess.base import READ, Look, Piece, Preprocess, RowContext, Size, line_positions
 from ofasys_lite.preprocess.kinds import Shown
 from ofasys_lite.preprocess.media import Source, elsewhere, found, locate, setting
+from ofasys_lite.preprocess.sound_sizes import WHOLE, cut_off
 
 #: Base64 of the first bytes of WAV, FLAC, OGG and MP3 files.
 BASE64_HEADS = ("UklGR", "ZkxhQ", "T2dnU", "SUQz", "//uQ", "//sw", "//NA")
@@ -31,6 +32,12 @@ def _at_16k(frames: int, rate: Any) -> int:
 #: What soundfile raises on broken files (its own errors are RuntimeErrors).
 _BROKEN = (OSError, RuntimeError, TypeError, ValueError)
 _HELP = "an AUDIO is a path, URL, bytes, base64 text, (array, rate), {array, sampling_rate} or {bytes, path}"
+
+
+_AGAIN = "write or fetch the file again, or leave the row out"
+_FORMATS = "WAV, FLAC, OGG, MP3, AIFF and others of libsndfile's are read; write the file again, or leave the row out"
+#: Share of the samples that a header tells of which must be there: of some compressed files it is an estimate.
+_THERE = 0.95
 
 
 class _Memory(io.BytesIO):
@@ -68,11 +75,16 @@ def read_audio(value: Any, folder: str | None, rate: int | None, longest: float)
         with _opened(source) as file:
             _not_too_long(file.frames / file.samplerate, longest)
             array, rate = file.read(dtype="float32", always_2d=True), int(file.samplerate)
+            if len(array) < _THERE * file.frames:
+                raise _ends_early(source, f"{len(array) / rate:.2f} of {file.frames / rate:.2f} s")
     if not array.size:
-        raise DataError("cannot read audio: it has no samples")
+        raise DataError("cannot read audio: it has no samples", help="leave the row out")
     signal = _mono(array)
     if not np.isfinite(signal).all():
-        raise DataError(f"cannot read audio: {int((~np.isfinite(signal)).sum())} samples are infinite or no numbers")
+        raise DataError(
+            f"cannot read audio: {int((~np.isfinite(signal)).sum())} samples are infinite or no numbers",
+            help="leave the row out",
+        )
     _not_too_long(len(signal) / rate, longest)
     return signal, rate
 
@@ -92,15 +104,24 @@ def _opened(source: Source) -> Iterator[Any]:
 
     what = found(source) if isinstance(source, bytes) else str(source)
     if isinstance(source, Path) and not source.stat().st_size:
-        raise DataError(f"cannot read audio {source}: it is empty (0 bytes)")
+        raise DataError(f"cannot read audio {source}: it is empty (0 bytes)", help=_AGAIN)
     try:
         with soundfile.SoundFile(_Memory(source) if isinstance(source, bytes) else str(source)) as file:
+            if file.format in WHOLE and (cut := cut_off(source)) is not None:
+                raise _ends_early(source, f"{cut[0]:,} of {cut[1]:,} bytes")
             yield file
     except DataError:
         raise
     except _BROKEN as error:
         said = str(getattr(error, "error_string", error)).strip().rstrip(".")
-        raise DataError(f"cannot read audio: {what} is broken or no sound of a known format ({said})") from error
+        raise DataError(
+            f"cannot read audio: {what} is broken or no sound of a known format ({said})", help=_FORMATS
+        ) from error
+
+
+def _ends_early(source: Source, there: str) -> DataError:
+    what = found(source) if isinstance(source, bytes) else str(source)
+    return DataError(f"cannot read audio: {what} ends early, {there} of sound are there", help=_AGAIN)
 
 
 def _given(value: Any, rate: int | None) -> tuple[npt.NDArray[Any], int]:

@@ -18,6 +18,7 @@ from ofasys_lite.preprocess.box_text import LONGEST, parsed, spelled
 
 #: Boxes may stick out of their picture by this share of its side; they are cut.
 _SLACK = 0.02
+_HELP = 'a list of four numbers, or text such as "1, 2, 30, 40"; several boxes of a row: ([BOX:...])*<over=column>'
 #: Pieces of a box that is text, about.
 _PIECES = 18
 
@@ -35,14 +36,14 @@ def read_box(value: Any, form: str = "xyxy") -> tuple[float, float, float, float
         try:
             found = json.loads(text if text.startswith("[") else f"[{text}]")
         except (ValueError, RecursionError):
-            raise DataError(f"BOX reads four numbers; found the text `{text[:40]}`") from None
+            raise DataError(f"BOX reads four numbers; found the text `{text[:40]}`", help=_HELP) from None
     if not isinstance(found, (list, tuple, np.ndarray)) or len(found) != 4:
         what = f"{len(found)} values" if isinstance(found, (list, tuple, np.ndarray)) else type(found).__name__
-        raise DataError(f"BOX reads four numbers x0, y0, x1, y1; found {what}")
+        raise DataError(f"BOX reads four numbers x0, y0, x1, y1; found {what}", help=_HELP)
     try:
         x0, y0, x1, y1 = (float(v) for v in found)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"BOX reads four numbers; found {list(found)!r:.60}") from None
+        raise DataError(f"BOX reads four numbers; found {list(found)!r:.60}", help=_HELP) from None
     if form == "xywh":
         x1, y1 = x0 + x1, y0 + y1
     if not all(np.isfinite((x0, y0, x1, y1))):

@@ -48,6 +48,12 @@ _TURNS = {
 _HELP = "an IMAGE is a path, URL, bytes, base64 text, PIL image, array (h, w) or (h, w, c), or {bytes, path}"
 
 
+_AGAIN = "write or fetch the file again, or leave the row out"
+_FORMATS = (
+    "PNG, JPEG, WEBP, GIF, BMP, TIFF and others of Pillow's are read; a drawing (SVG, PDF) is saved as one of them"
+)
+
+
 @contextmanager
 def reading(of: Image.Image | str) -> Iterator[None]:
     """Turns Pillow's many exceptions into DataErrors and keeps its warnings about broken metadata quiet."""
@@ -67,8 +73,8 @@ def _unread(error: Exception, what: str) -> DataError:
         size = f"{int(number[1]) / 1e6:.0f} megapixels" if number else str(error)
         return DataError(f"cannot read image: {size} are too many", help=f"found {what}; shrink it first")
     if isinstance(error, UnidentifiedImageError):
-        return DataError(f"cannot read image: {what} is no image of a known format")
-    return DataError(f"cannot read image: {what} is broken or truncated ({error})")
+        return DataError(f"cannot read image: {what} is no image of a known format", help=_FORMATS)
+    return DataError(f"cannot read image: {what} is broken or truncated ({error})", help=_AGAIN)
 
 
 def open_image(value: Any, folder: str | None, limit: float) -> Image.Image:
@@ -87,11 +93,11 @@ def open_image(value: Any, folder: str | None, limit: float) -> Image.Image:
             what = found(source) if isinstance(source, bytes) else str(source)
             with reading(what):
                 if not isinstance(source, bytes) and source.stat().st_size == 0:
-                    raise DataError(f"cannot read image {source}: it is empty (0 bytes)")
+                    raise DataError(f"cannot read image {source}: it is empty (0 bytes)", help=_AGAIN)
                 image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     width, height = image.size
     if not width or not height:
-        raise DataError(f"cannot read image: {what} has no pixels ({width} x {height})")
+        raise DataError(f"cannot read image: {what} has no pixels ({width} x {height})", help=_AGAIN)
     if width * height > limit * 1e6:
         raise DataError(
             f"cannot read image: {width * height / 1e6:.0f} megapixels, the limit is {limit:g}",
@@ -202,7 +208,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
-        values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError(
+                f"cannot read image: its pixels range from {values.min()} to {values.max()}",
+                help="whole numbers of 16 bits are read, 0 to 65535: scale it first",
+            )
         return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         return _from_array(np.asarray(image)).convert("RGB")

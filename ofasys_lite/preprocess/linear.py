@@ -21,7 +21,7 @@ import numpy as np
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Json
-from ofasys_lite.preprocess.plain import plain
+from ofasys_lite.preprocess.plain import HALF, plain
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
 #: What numbers are made of.
@@ -90,7 +90,7 @@ def _text(value: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise DataError("STRUCT: text holds half of a surrogate pair, which is no character") from None
+        raise DataError("STRUCT: text holds half of a surrogate pair, which is no character", help=HALF) from None
     return value
 
 

@@ -25,6 +25,9 @@ import numpy as np
 #: What is left as it is; by far the most values are of these.
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
+#: What to do about text that JSON could spell and nothing else can.
+HALF = "a character was cut in two (an emoji, say), or bytes are no UTF-8: write the text anew, or leave the row out"
+
 
 def all_plain(values: Iterable[Any]) -> bool:
     """Whether `plain` would leave all values as they are; quick, and false for some lists that it would leave."""

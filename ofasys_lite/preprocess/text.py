@@ -18,13 +18,16 @@ from ofasys_lite.plan.constraints import Constraint, Free, OneOf
 from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess.base import READ, Piece, Preprocess, RowContext, Size
 from ofasys_lite.preprocess.closed import closed_ids, closed_sequences, closed_value
-from ofasys_lite.preprocess.plain import plain
+from ofasys_lite.preprocess.plain import HALF, plain
 from ofasys_lite.preprocess.text_grammar import check_grammar, check_spelt, grammar_constraint, spelling_of
 
 Ids = npt.NDArray[np.int64]
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 #: Mean length of a masked span in tokens, as in BART.
 _SPAN = 3.0
+
+
+_NO_UTF8 = 'make text of the column first, such as .decode("latin-1"), or leave the row out'
 
 
 def read_text(value: Any, modality: str = "TEXT") -> str:
@@ -48,7 +51,9 @@ def read_text(value: Any, modality: str = "TEXT") -> str:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            raise DataError(f"{modality} reads text; found {len(value)} bytes that are not UTF-8") from None
+            raise DataError(
+                f"{modality} reads text; found {len(value)} bytes that are not UTF-8", help=_NO_UTF8
+            ) from None
     found = "a list" if isinstance(value, (list, tuple, np.ndarray)) else type(value).__name__
     help = "name the list in a group: ([TEXT:...])*<over=column>" if found == "a list" else ""
     raise DataError(f"{modality} reads text or a number; found {found}", help=help)
@@ -59,7 +64,8 @@ def _whole(text: str, modality: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise DataError(f"{modality}: the text holds half of a surrogate pair, which is no character") from None
+        what = f"{modality}: the text holds half of a surrogate pair, which is no character"
+        raise DataError(what, help=HALF) from None
 
 
 def normal_text(text: str, said: Mapping[str, object]) -> str:

@@ -105,7 +105,7 @@ def _cached(
     values = as_plain(found, _listed)
     try:
         with atomic(path) as temporary:
-            temporary.write_text(json.dumps({"values": values, "said": said}, ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(json.dumps({"values": values, "said": said}), encoding="utf-8")
     except (OSError, WriteError):
         pass  # a cache that cannot be written costs time, not the result
     return Answers(name, kind, values, _joined(said, note))

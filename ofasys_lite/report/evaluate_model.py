@@ -99,8 +99,8 @@ def _open_all(
     for said, value, words in (("split", split, SPLITS), ("value of seen", seen, SEEN)):
         if value not in words:
             raise DataError(f"unknown {said} `{value}`", help=did_you_mean(value, words))
-    if limit is not None and limit < 1:
-        raise DataError(f"limit is {limit}", help="a whole number from 1, or none for all rows")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise DataError(f"limit is {limit!r}", help="a whole number from 1, or none for all rows")
     for name in data:
         model.entry(name)
     # lines that the model was only asked once have no data

@@ -84,6 +84,12 @@ class RunFolder:
                 f"{self.path} already holds a run",
                 help="resume=true goes on with it, name=NEW starts another one, overwrite=true replaces it",
             )
+        around = next((f for f in self.path.absolute().parents if RunFolder(f).trained()), None)
+        if around is not None and not self.trained():
+            raise CheckpointError(
+                f"{self.path} lies in the folder of another run, {_from_here(around)}",
+                help="a run's folder holds that run alone; give another name",
+            )
         claim_folder(self.path, _ours, "a run", "name another run, or move them away", _WRITTEN)
 
     @contextmanager
@@ -164,7 +170,7 @@ class RunFolder:
         """Appends rows to metrics.jsonl."""
         with telling(self.metrics):
             self.path.mkdir(parents=True, exist_ok=True)
-            with self.metrics.open("a", encoding="utf-8") as file:
+            with self.metrics.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def history(self) -> list[dict[str, Any]]:
@@ -184,6 +190,10 @@ class RunFolder:
         rows = [r for r in self.history() if r.get("step", 0) <= step]
         if self.metrics.exists():
             write_atomic(self.metrics, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+
+
+def _from_here(folder: Path) -> Path:
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def environment(data: Mapping[str, Any]) -> None:

@@ -69,7 +69,12 @@ def sync_file(path: Path) -> None:
 def write_atomic(path: Path, content: str | bytes, sync: bool = False) -> None:
     """Writes a whole file: text as UTF-8 with line ends as they are, or bytes; see `atomic`."""
     with atomic(path, sync) as partial:
-        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        partial.write_bytes(content if isinstance(content, bytes) else as_utf8(content))
+
+
+def as_utf8(text: str) -> bytes:
+    """UTF-8 of any text: half of a surrogate pair, which has none, is spelled as JSON spells it, `\\ud83d`."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def claim_file(path: Path, overwrite: bool, inputs: Iterable[str | Path] = (), flag: str = "--overwrite") -> None:

@@ -209,6 +209,18 @@ def test_a_mistake_says_what_to_do(kind: str) -> None:
     assert words in str(raised.value)
 
 
+@pytest.mark.parametrize("tasks", [None, 3, {"reverse": "reverse"}])
+def test_what_is_no_list_of_tasks_is_told(tasks: Any) -> None:
+    with pytest.raises(CardError, match="not a list of tasks"):
+        fit(tiny(), tasks, steps=1, **QUICK)
+
+
+@pytest.mark.parametrize("limit", ["2", 1.5, True, 0])
+def test_a_limit_that_is_no_number_of_rows_is_told(model: GeneralistModel, limit: Any) -> None:
+    with pytest.raises(DataError, match="limit is"):
+        evaluate(model, limit=limit)
+
+
 def test_every_mistake_in_the_rows_is_told_before_anything_is_built() -> None:
     wrong = [
         Task("one", "[TEXT:wrod] -> [TEXT:answer]", data=word_rows()),

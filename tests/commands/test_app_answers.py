@@ -51,6 +51,47 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+HALF = "\ud83d"
+
+
+def test_texts_that_no_encoding_holds_are_answered_and_written_in_every_form(
+    place: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = [{"id": f"{HALF}1", "title": "word 1"}, {"id": "b", "title": f"word {HALF}"}]
+    (tmp_path / "half.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for ending in ("jsonl", "csv", "tsv", "parquet"):
+        assert predict("--data", str(tmp_path / "half.jsonl"), "--out", str(tmp_path / f"out.{ending}")) == 1
+        assert "1 of 2 rows could not be read" in capsys.readouterr().err
+    told = list(map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()))
+    assert [row["id"] for row in told] == [f"{HALF}1", "b"]
+    assert "half of a surrogate pair" in told[1]["error"]
+    table = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert [row["id"] for row in table] == ["\\ud83d1", "b"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_what_is_printed_fits_every_terminal(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str
+) -> None:
+    rows = [{"title": "\u0645\u0631 \U0001f44d", f"other{HALF}": 1}, {"title": HALF}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert predict("--data", str(tmp_path / "rows.jsonl")) == 1
+    told = screen.buffer.getvalue().decode(encoding).splitlines()
+    assert [json.loads(line)["inputs"] for line in told] == [{"title": row["title"]} for row in rows]
+    assert main(["check", "[TEXT:title] -> [TEXT:titel]", str(tmp_path / "rows.jsonl")]) == 1
+    assert r"other\ud83d" in screen.buffer.getvalue().decode(encoding)
+    assert main(["explain", "[TEXT:title] -> [TEXT:colour]"]) == 0
+
+
+def test_a_value_for_all_rows_is_told_where_the_rows_have_their_own(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict("--data", "rows.csv", "title=word", "--limit", "1") == 0
+    assert "note: `title` is 'word' for every row, as said; rows.csv's is not read" in capsys.readouterr().err
+
+
 def predict(*more: str) -> int:
     return main(["predict", "runs/paint", "paint", *more])
 

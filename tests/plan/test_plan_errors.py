@@ -81,3 +81,30 @@ def test_a_closed_set_file_that_is_empty_or_doubled_is_refused(tmp_path: Path) -
     (tmp_path / "set.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InstructionError, match="it is not UTF-8"):
         build_plan(load_task_card(card), CARDS)
+
+
+def test_a_slot_without_its_brackets_is_told() -> None:
+    with pytest.raises(InstructionError) as told:
+        plan_of("TEXT:q what? -> TEXT:a")
+    assert "did you mean `[TEXT:q]` for `TEXT:q`?" in told.value.help
+    with pytest.raises(InstructionError) as told:
+        plan_of("NOTE:q -> note:a")
+    assert "did you mean" not in told.value.help
+
+
+@pytest.mark.parametrize(
+    ("line", "copied"),
+    [
+        ("[TEXT:q] what? -> [TEXT:q]", True),
+        ("[TEXT:q] what? -> [TEXT:q,closed_set]", True),
+        ("[TEXT:a] [TEXT:q,uncased] -> [TEXT:q,uncased]", True),
+        ("[TEXT:q,mask_ratio=0.3] what? -> [TEXT:q]", False),
+        ("[TEXT:q,drop=0.1] what? -> [TEXT:q]", False),
+        ("[TEXT:q,uncased,no_punctuation] in full? -> [TEXT:q]", False),
+        ("[TEXT:q] what? -> [TEXT:q,no_loss] [TEXT:a]", False),
+        ("[TEXT:q] what? -> [PHONE:q]", False),
+        ("[TEXT:q] what? -> [TEXT:a]", False),
+    ],
+)
+def test_an_answer_that_stands_in_the_source_is_told(line: str, copied: bool) -> None:
+    assert any("is copied" in note for note in plan_of(line).notes) == copied

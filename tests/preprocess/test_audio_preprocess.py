@@ -177,7 +177,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "text file": ("notes.txt", r"notes\.txt is broken or no sound of a known format"),
     "raw file": ("one.raw", r"one\.raw is broken or no sound of a known format"),
     "truncated": (wav(tone(), kind="FLAC")[:30], r"30 bytes that begin with b'fLaC.* is broken or no sound"),
-    "header only": (wav(tone())[:44], r"no samples|broken"),
+    "header only": (wav(tone())[:44], r"no samples|broken|ends early, 0 of 16,000 bytes"),
     "no numbers": ((np.array([0.0, np.nan] * 500), 16000), r"500 samples are infinite or no numbers"),
     "too short": ((tone(0.02), 16000), r"20 ms are too short: 0 frames of 25 ms, at least 1 needed"),
     "too long": (wav(tone(31.0, 8000), 8000), r"it lasts 31\.0 s, the limit is 30 s\n  help: cut it"),
@@ -272,3 +272,32 @@ def test_speed_changes_the_length_in_training_only() -> None:
 def test_a_wrong_setting_is_refused() -> None:
     with pytest.raises(CardError, match="setting `mels` is 2"):
         read((tone(), 16000), mels=2)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_a_sound_that_ends_early_is_told_by_the_header_and_when_read(tmp_path: Path, kind: str, subtype: str) -> None:
+    whole = wav(tone(), kind=kind, subtype=subtype)
+    cut = whole[: len(whole) // 2]
+    (tmp_path / "cut.wav").write_bytes(cut)
+    for value in (cut, str(tmp_path / "cut.wav")):
+        for look in (lambda v: read_audio(v, None, None, 30), lambda v: AudioPreprocess.check(v, (), {"folder": ""})):
+            with pytest.raises(DataError, match="ends early") as told:
+                look(value)
+            assert "leave the row out" in told.value.help
+    AudioPreprocess.check(whole, (), {})
+
+
+def test_a_header_of_a_writer_that_did_not_know_the_end_tells_nothing() -> None:
+    whole = bytearray(wav(tone()))
+    at = whole.index(b"data") + 4
+    for size in (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\xf0\xff\x7f"):
+        whole[at : at + 4] = size
+        assert len(read_audio(bytes(whole), None, None, 30)[0]) == 8000
+
+
+def test_headers_that_count_themselves_in_are_whole() -> None:
+    whole = bytearray(wav(tone()))
+    at = whole.index(b"data") + 4
+    whole[at : at + 4] = len(whole).to_bytes(4, "little")
+    assert len(read_audio(bytes(whole), None, None, 30)[0]) == 8000

@@ -298,3 +298,11 @@ def test_length_and_kind_are_known_from_the_header(tmp_path: Path) -> None:
         ImagePreprocess.check("relative.png", (), settings)
     with pytest.raises(DataError, match="120 megapixels"):
         ImagePreprocess.check(png_header(12000, 10000), (), {})
+
+
+@pytest.mark.parametrize("values", [[0, 70_000], [-1, 5]])
+def test_whole_numbers_beyond_16_bits_are_refused_not_cut(values: list[int]) -> None:
+    image = Image.fromarray(np.tile(np.array(values, dtype=np.int32), (8, 4)))
+    with pytest.raises(DataError, match=f"range from {values[0]} to {values[1]}") as told:
+        ImagePreprocess.look(image, (), {}, whole=True)
+    assert "scale it" in told.value.help

@@ -157,3 +157,14 @@ def test_what_a_killed_run_left_half_written_is_taken_away(tmp_path: Path) -> No
     left.write_text("half")
     with RunFolder(tmp_path).held(resume=True):
         assert not left.exists()
+
+
+def test_a_run_does_not_begin_inside_another_ones_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cards = worlds.tasks("spell")
+    worlds.run(cards, tmp_path / "runs" / "outer", steps=1)
+    for below in ("inner", "export", "logs/again"):
+        with pytest.raises((CheckpointError, WriteError), match="lies in the folder of another run, runs/outer"):
+            worlds.run(cards, tmp_path / "runs" / "outer" / below, steps=1)
+    worlds.run(cards, tmp_path / "runs" / "beside", steps=1)
+    worlds.run(cards, tmp_path / "runs" / "outer", steps=2, resume=True)
