@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -98,6 +98,17 @@ def _outside(value: Any, box: tuple[float, ...], side: tuple[float, float], form
     return DataError(f"box {list(box)} lies outside its image of {width:g} x {height:g} pixels", help=help)
 
 
+def _resized(known: RowContext) -> Iterator[tuple[str, str]]:
+    """A remark where the row's `width` and `height`, as COCO has them, are not those of its picture."""
+    if known.frame is None or not isinstance(known.row, Mapping):
+        return
+    told = [known.row.get(key) for key in ("width", "height")]
+    width, height = (round(number) for number in known.frame)
+    if all(isinstance(n, int) and n > 0 for n in told) and told != [width, height]:
+        example = f"{told[0]} x {told[1]} where the picture has {width} x {height}"
+        yield "the row's `width` and `height`, which boxes may be of, are not its picture's in", example
+
+
 class BoxPreprocess(Preprocess):
     """Boxes in pixels of the row's first image <-> four of the vocabulary's bins, or text (`format=text`).
 
@@ -175,10 +186,11 @@ class BoxPreprocess(Preprocess):
     def look(
         cls, value: Any, options: Options, settings: Mapping[str, Any], known: RowContext = READ, whole: bool = False
     ) -> Look:
-        """How large its numbers are, where they are pixels of a picture."""
+        """How large its numbers are, where they are pixels of a picture; whether the row says another size of it."""
         if option(options, "size") is not None or known.frame is None:
             return Look()
-        return Look(largest=max(0.0, *read_box(value, str(option(options, "format", "xyxy")))))
+        largest = max(0.0, *read_box(value, str(option(options, "format", "xyxy"))))
+        return Look(largest=largest, remarks=tuple(_resized(known)))
 
     @classmethod
     def read(cls, value: Any, options: Options, folder: str | None = None) -> list[float]:

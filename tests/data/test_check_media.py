@@ -47,6 +47,7 @@ BROKEN_MEDIA: dict[str, tuple[str, Any, str]] = {
     "a strip": ("IMAGE", encoded(Image.new("RGB", (900, 2)), "PNG"), "more than 200 times"),
     "an empty sound": ("AUDIO", wave(np.zeros(0, dtype=np.float32)), "it has no samples"),
     "a very short sound": ("AUDIO", wave(np.ones(100, dtype=np.float32)), "6 ms are too short"),
+    "a sound that ends early": ("AUDIO", SOUND[:9000], "ends early, 8,920 of 32,000 bytes of sound are there"),
     "a sound with NaN": ("AUDIO", wave(np.array([np.nan] * 8000, dtype=np.float32)), "infinite or no numbers"),
     "a sound with inf": ("AUDIO", wave(np.array([np.inf] * 8000, dtype=np.float32)), "infinite or no numbers"),
     "a sound of no bytes": ("AUDIO", b"", "empty"),

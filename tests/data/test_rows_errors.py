@@ -79,6 +79,8 @@ FILES: list[tuple[str, bytes, Any, int | None, str, str]] = [
     ("qa.parquet", b"PAR1 not really", None, None, "qa.parquet cannot be read as parquet", "cut off"),
     ("qa.arrow", b"ARROW1 not really", None, None, "qa.arrow cannot be read as arrow", "cut off"),
     ("s.tar", b"x" * 700, None, None, "s.tar is no complete tar", "write it again"),
+    # cut off between two of its members
+    ("s.tar", tar_of(["1.a", "2.a"])[:2048], None, None, "its end mark is missing: it was cut off", "write it again"),
     ("s.tar", tar_of(["README"]), None, None, "s.tar holds no samples", "0001.jpg"),
     ("s.tar", tar_of(["1.a", "2.a", "1.b"]), None, None, "the files of sample 1 do not stand together", "--sort=name"),
     ("s.tar", tar_of(["1.a", "1.a"]), None, None, "sample 1 has the file .a twice", ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,38 @@ def test_coco_is_a_row_per_image_with_its_boxes_and_labels() -> None:
     named = {"path": "coco/annotations/instances.json", "media": "coco/train2017"}
     assert open_source(named).base == "coco/train2017"
     assert not report_of(line, named).errors
+
+
+def test_what_coco_leaves_out_and_says_wrongly_is_told() -> None:
+    for number in (7, 8):
+        picture(f"{number}.png")
+    line = "[IMAGE:file] -> ([BOX:box] [TEXT:label,closed_set])*<over=objects>"
+    annotations = [*coco()["annotations"], {"id": 4, "image_id": 8, "category_id": 3}]
+    Path("left.json").write_text(json.dumps(coco(annotations=annotations)))
+    assert "(1 crowds, 1 annotations without `bbox` left out)" in open_source("left.json").notes[0]
+    images = [{"id": 7, "file_name": "7.png"}, {"id": 7, "file_name": "8.png"}]
+    Path("twice.json").write_text(json.dumps(coco(images=images)))
+    with pytest.raises(DataError, match="image 2 has the `id` of another, 7"):
+        open_source("twice.json")
+    images = [{"id": n, "file_name": f"{n}.png", "width": 640, "height": 480} for n in (7, 8)]
+    Path("size.json").write_text(json.dumps(coco(images=images)))
+    told = report_of(line, "size.json").notes
+    assert any("`width` and `height`" in note and "such as 640 x 480 where the picture has" in note for note in told)
+    Path("right.json").write_text(json.dumps(coco()))
+    assert not any("`width` and `height`" in note for note in report_of(line, "right.json").notes)
+
+
+def test_a_stream_of_a_tar_that_is_cut_off_between_two_samples_says_so() -> None:
+    picture("1.png")
+    with tarfile.open("whole.tar", "w") as tar:
+        for number in range(4):
+            tar.add("1.png", f"{number}.png")
+    with tarfile.open("whole.tar") as tar:
+        third = tar.getmembers()[2]
+    Path("cut.tar").write_bytes(Path("whole.tar").read_bytes()[: third.offset])
+    for spec in ("cut.tar", {"path": "cut.tar", "stream": True}):
+        told = report_of("[IMAGE:png] -> [IMAGE:png,size=16,codec=dnd]", spec).errors
+        assert any("its end mark is missing" in str(error) for error in told)
 
 
 def test_captions_of_coco_are_a_list() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def is_coco(content: Any) -> bool:
 def coco_source(file: DataFile, content: Mapping[str, Any]) -> ListSource:
     """Rows `id`, `file`, `width`, `height` and `objects` (records `box`, `label`), and `captions` where there are some.
 
-    Boxes are corners (x0, y0, x1, y1) in pixels. Crowds (`iscrowd`) are left out.
+    Boxes are corners (x0, y0, x1, y1) in pixels. Crowds (`iscrowd`) and what has neither box nor caption are left out.
 
     Raises:
         DataError: An image without id or file, an annotation without image, a box of another form.
@@ -194,27 +195,33 @@ def coco_source(file: DataFile, content: Mapping[str, Any]) -> ListSource:
         if not isinstance(image, dict) or "id" not in image or not isinstance(image.get("file_name"), str):
             raise DataError(f"{file.name}: image {number} has no `id` or no `file_name`", help="it is not COCO's form")
         sizes = {key: image[key] for key in ("width", "height") if key in image}
+        if image["id"] in rows:
+            what = f"{file.name}: image {number} has the `id` of another, {image['id']}"
+            raise DataError(what, help="it is not COCO's form: ids are unique")
         rows[image["id"]] = {"id": str(image["id"]), "file": image["file_name"], **sizes, "objects": []}
     names = {
         each.get("id"): str(each.get("name")) for each in content.get("categories") or () if isinstance(each, dict)
     }
-    crowds = objects = 0
+    left: Counter[str] = Counter()
+    objects = 0
     for number, each in enumerate(content["annotations"], 1):
         place = f"{file.name}, annotation {number}"
         row = rows.get(each.get("image_id")) if isinstance(each, dict) else None
         if row is None:
             raise DataError(f"{place}: its `image_id` is of no image", help="it is not COCO's form, or cut off")
         if each.get("iscrowd"):
-            crowds += 1
+            left["crowds"] += 1
         elif "bbox" in each:
             row["objects"].append(_annotated(each, names, place))
             objects += 1
+        elif not isinstance(each.get("caption"), str):
+            left["annotations without `bbox`"] += 1
         if isinstance(each.get("caption"), str):
             row.setdefault("captions", []).append(each["caption"])
     source = ListSource(
         list(rows.values()), file.name, _pictures(file, rows), combined("coco-1", file.digest(), file.folder)
     )
-    source.notes = tuple(_told(file, source, objects, len(names), crowds))
+    source.notes = tuple(_told(file, source, objects, len(names), left))
     return source
 
 
@@ -233,8 +240,9 @@ def _annotated(annotation: Mapping[str, Any], names: Mapping[Any, str], place: s
     return record
 
 
-def _told(file: DataFile, source: ListSource, objects: int, classes: int, crowds: int) -> Iterator[str]:
-    left = f" ({crowds:,} crowds left out)" if crowds else ""
+def _told(file: DataFile, source: ListSource, objects: int, classes: int, without: Mapping[str, int]) -> Iterator[str]:
+    said = ", ".join(f"{count:,} {what}" for what, count in without.items())
+    left = f" ({said} left out)" if said else ""
     yield (
         f"{file.name} is COCO's: {len(source):,} images, {objects:,} objects of {classes} classes{left}; "
         f"columns {', '.join(source.columns)}; boxes are corners in pixels"

@@ -22,7 +22,7 @@ from ofasys_lite.data.readers.arrow import arrow_library
 from ofasys_lite.data.readers.arrow_values import Reading, readings
 from ofasys_lite.data.readers.delimited import Dialect, header_names
 from ofasys_lite.data.readers.lines import scan_records
-from ofasys_lite.data.readers.tar import no_tar, split_name, twice
+from ofasys_lite.data.readers.tar import EndMarked, no_tar, split_name, twice
 from ofasys_lite.errors import DataError, OfasysError
 from ofasys_lite.preprocess.web import fetching, is_web
 
@@ -208,7 +208,7 @@ def _samples(part: Part, mark: Mark) -> Iterator[Raw]:
     key, files = "", dict[str, bytes]()
     with content(part, start) as handle:
         try:
-            with tarfile.open(fileobj=handle, mode="r|") as tar:
+            with tarfile.open(fileobj=handle, mode="r|", tarinfo=EndMarked) as tar:
                 while (member := tar.next()) is not None:
                     tar.members = []  # type: ignore[attr-defined]  # it would keep every member that it has met
                     parts = split_name(member.name) if member.isfile() else None

@@ -40,7 +40,7 @@ class TarSource(RowSource):
         self._fingerprint = combined("tar", digest)
         self.name = file.name
         self.base = ""
-        arrays = cached_arrays("tar-1", digest, lambda: _index(file, progress))
+        arrays = cached_arrays("tar-2", digest, lambda: _index(file, progress))
         self._keys = _texts(arrays["keys"], arrays["key_ends"])
         self._names = _texts(arrays["names"], arrays["name_ends"])
         self.columns = (KEY, *self._names)
@@ -151,12 +151,31 @@ def _texts(letters: NDArray[np.int64], ends: NDArray[np.int64]) -> list[str]:
 def _members(handle: Any, name: str) -> Iterator[tarfile.TarInfo]:
     """The files of an open tar in order; DataError if it is broken or cut off."""
     try:
-        with tarfile.open(fileobj=handle, mode="r:") as tar:
+        with tarfile.open(fileobj=handle, mode="r:", tarinfo=EndMarked) as tar:
             for member in tar:
                 if member.isfile():
                     yield member
     except (tarfile.TarError, EOFError, OSError) as error:
         raise no_tar(name, error) from None
+
+
+class EndMarked(tarfile.TarInfo):
+    """Members of a tar that must end with the empty block that every writer puts there last.
+
+    tarfile takes the end of the file for the end of the tar: one that was cut off between two members would lose the
+    rest without a word.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> EndMarked:
+        """The next member; ReadError where the file ends without the mark."""
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ != "EmptyHeaderError":  # a private name: no block is left
+                raise
+            what = "its end mark is missing: it was cut off, or not closed when it was written"
+            raise tarfile.ReadError(what if tar.offset else "empty file") from error
 
 
 def no_tar(name: str, error: Exception) -> DataError:
