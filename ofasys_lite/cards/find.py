@@ -86,9 +86,11 @@ def own_task_names(folders: Sequence[str | Path]) -> list[str]:
     """Names of the task cards in users' folders, sorted; CardError if there are none."""
     found = {path.stem for folder in folders for path in (_user_folder(folder) / "tasks").glob("*.yaml")}
     if not found:
-        raise CardError(
-            f"{', '.join(map(str, folders))}: no cards of tasks", help="they lie in tasks/NAME.yaml below it"
-        )
+        others = [path for folder in folders for path in sorted((Path(folder) / "tasks").glob("*.*"))]
+        others += [path for folder in folders for path in sorted(Path(folder).glob("*.y*ml"))]
+        seen = f"; found: {', '.join(map(str, others[:3]))}" if others else ""
+        help = f"they lie in tasks/NAME.yaml below it{seen}"
+        raise CardError(f"{', '.join(map(str, folders))}: no cards of tasks", help=help)
     return sorted(found)
 
 

@@ -121,7 +121,8 @@ def _sets(fields: Fields) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for key, value in inner.item.pairs():
         if value.kind != "list" or not value.value:
-            inner.wrong(value, f"set `{key.text}` is {kind_name(value)}", "it is a list of labels: [yes, no]")
+            what = "empty" if value.kind == "list" else kind_name(value)
+            inner.wrong(value, f"set `{key.text}` is {what}", "it is a list of labels: [yes, no]")
             continue
         labels = inner.as_texts(value, key.text)
         doubled = next((label for label in labels if labels.count(label) > 1), None)

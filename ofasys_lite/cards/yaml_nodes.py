@@ -112,6 +112,10 @@ def _syntax_error(path: Path, lines: tuple[str, ...], error: yaml.MarkedYAMLErro
     problem = (error.problem or "syntax error").replace("\n", " ")
     deeper = shown[:1] == " " and "mapping values" in problem
     help = "indent with spaces, not tabs" if tab else "indent it as the key above it" if deeper else ""
+    if not help and "mapping values" in problem:
+        help = "a value that holds `: ` stands in quotes"
+    elif not help and "another document" in problem:
+        help = "one card a file: leave the line `---` out, or divide the file"
     return CardError(f"not YAML: {problem}", place=_place(str(path), lines, mark.line, mark.column), help=help)
 
 

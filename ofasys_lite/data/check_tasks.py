@@ -170,6 +170,15 @@ class _TaskCheck:
         if not written and not plan.cannot_train and not any(slot.losses for slot in plan.slots()):
             help = "put a slot that is written right of the arrow"
             self.error(CardError(f"task {card.name} has no learned target to judge", code="E310", help=help))
+        asked = {use.column for use in uses(plan)}
+        asked |= {column.partition(".")[0] for column in asked}
+        for name in card.columns:
+            if name not in asked | {"id", card.group, card.crossed}:
+                what = f"task {card.name}: `columns` names `{name}`, which the line does not ask for"
+                help = (
+                    f"{did_you_mean(name, sorted(asked), 'it asks for')}; form: column of the line: column of the data"
+                )
+                self.error(CardError(what, code="E301", help=help))
         for metric in card.metrics:
             if metric.column and metric.column not in written:
                 judges = f"metric {metric.name} judges column `{metric.column}`, which the line does not write"

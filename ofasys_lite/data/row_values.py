@@ -239,7 +239,10 @@ class Looker:
             if value is MISSING or value is None:
                 if slot is not None and slot.optional:
                     continue
-                if column not in gone:
+                if value is None:
+                    help = "write [] where it has no elements, or leave the row out"
+                    tally.add("E304", span, f"column `{column}` is empty, where a group reads a list", help)
+                elif column not in gone:
                     _missing(tally, "the group" if slot is None else label(slot), column, span, row)
                 return None
             try:
@@ -267,8 +270,10 @@ def _kind(message: str) -> str:
 
 def _missing(tally: Tally, who: str, column: str, span: Span, row: Any) -> None:
     if not isinstance(row, Mapping):
-        message = f"{who} asks for `{column}`; this element is {type(row).__name__}, not a record"
-        tally.add("E301", span, message, kind=column)
+        said = "empty" if row is None else "text" if isinstance(row, str) else type(row).__name__
+        help = "leave the element out" if row is None else "elements that are values have no name: ([TEXT])*<over=...>"
+        message = f"{who} asks for `{column}`; this element is {said}, not a record"
+        tally.add("E301", span, message, help, kind=column)
         return
     prefix, names = _reached(row, column)
     where = f"`{prefix}`" if prefix else "the row"

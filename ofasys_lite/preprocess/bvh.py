@@ -115,7 +115,10 @@ def parse_skeleton(text: str) -> Skeleton:
     try:
         reader.read()
     except (StopIteration, RecursionError):
-        raise DataError("cannot read motion: the HIERARCHY of the BVH ends before its joints do") from None
+        raise DataError(
+            "cannot read motion: the HIERARCHY of the BVH ends before its joints do",
+            help="it may be cut off: write it again",
+        ) from None
     if not reader.names:
         raise DataError("cannot read motion: the HIERARCHY of the BVH has no ROOT")
     if not any(name in _TURNS for names in reader.channels for name in names):

@@ -23,7 +23,8 @@ def _phones(value: Any) -> list[str]:
         return value.split()
     if isinstance(value, (list, tuple, np.ndarray)) and all(isinstance(v, str) for v in value):
         return list(value)
-    raise DataError(f"PHONE reads phones separated by spaces, or a list of them; found {type(value).__name__}")
+    what = f"PHONE reads phones separated by spaces, or a list of them; found {type(value).__name__}"
+    raise DataError(what, help='such as "HH AH L OW", or ["HH", "AH", "L", "OW"]')
 
 
 class PhonePreprocess(Preprocess):

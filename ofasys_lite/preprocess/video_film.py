@@ -51,7 +51,8 @@ def _reading(av: Any, what: str) -> Iterator[None]:
         raise
     except (av.FFmpegError, *_BROKEN) as error:
         said = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
-        raise DataError(f"cannot read video: {what} is broken or no clip of a known format ({said})") from error
+        what = f"cannot read video: {what} is broken or no clip of a known format ({said})"
+        raise DataError(what, help="write or fetch the file again, or leave the row out") from error
 
 
 class Film(Clip):

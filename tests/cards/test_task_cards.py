@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from ofasys_lite.cards import MetricSpec, find_card, load_task_card, modalities, modality
+from ofasys_lite.cards.find import own_task_names
 from ofasys_lite.cards.yaml_nodes import overlay, plain, read_yaml
 from ofasys_lite.errors import CardError, ErrorGroup, InstructionError, OfasysError
 from ofasys_lite.instruction import parse
@@ -162,6 +163,9 @@ LINE = "instruction: |\n  [TEXT:a] -> [TEXT:b]\n"
         ("data: {test_unseen: a.csv}", "3:8", "unknown split `test_unseen` in task mine"),
         ("metrics: [{name: accuracy, options: {digits: 3}}]", "3:28", "unknown key `options` in a metric of task mine"),
         ("sets: {labels: yes}", "3:16", "it is a list of labels: [yes, no]"),
+        ("sets: {labels: []}", "3:16", "set `labels` is empty"),
+        ("help: a: b", "3:8", "help: a value that holds `: ` stands in quotes"),
+        ("---\nweight: 1", "3:1", "help: one card a file"),
         ("sets: {labels: [a, a]}", "3:16", "label `a` stands twice"),
         ("metrics: [{nam: accuracy}]", "3:12", "did you mean `name`?"),
         ("decoding: beam", "3:11", "`decoding` is `beam`"),
@@ -267,3 +271,13 @@ def test_a_users_modality_stands_beside_ours_and_may_not_take_its_name(tmp_path:
     path.write_text(text.replace("SENSOR", "IMAGE"))
     with pytest.raises(CardError, match="modality IMAGE is ambiguous"):
         modalities([tmp_path])
+
+
+def test_cards_that_are_called_or_lie_otherwise_are_named(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "mine.yml").write_text(LINE)
+    (tmp_path / "loose.yaml").write_text(LINE)
+    with pytest.raises(CardError, match="no cards of tasks") as told:
+        own_task_names([tmp_path])
+    assert "mine.yml" in told.value.help
+    assert "loose.yaml" in told.value.help

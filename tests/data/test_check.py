@@ -174,6 +174,25 @@ def test_columns_of_a_card_are_mapped_and_unnamed_slots_are_filled_by_position()
     assert [e.code for e in report_of("[TEXT] [TEXT] -> [TEXT]", rows).errors] == ["E301"]
 
 
+def test_a_column_of_a_card_that_the_line_does_not_ask_for_is_told() -> None:
+    rows = [{"q": "x", "a": "y", "o": [{"b": "z"}], "i": "1"}]
+    (error,) = report_of("[TEXT:q] -> [TEXT:a]", rows, columns={"qq": "q"}).errors
+    assert "`columns` names `qq`, which the line does not ask for" in error.message
+    assert "did you mean `q`?" in error.help
+    rows = [{**rows[0], "q": f"x{n}"} for n in range(30)]
+    mapping = {"rec.b": "o.0.b", "id": "i", "g": "q"}
+    assert not report_of("[TEXT:rec.b] -> [TEXT:a]", rows, columns=mapping, group="g").errors
+
+
+def test_a_list_that_is_null_and_elements_that_are_values_are_told_as_they_are() -> None:
+    line = "[TEXT:q] -> ([TEXT:t])*<over=o>"
+    (error,) = report_of(line, [{"q": "x", "o": None}]).errors
+    assert "column `o` is empty, where a group reads a list" in error.message
+    assert "write []" in error.help
+    (error,) = report_of(line, [{"q": "x", "o": [{"t": "a"}, None]}]).errors
+    assert "this element is empty, not a record" in error.message
+
+
 def test_a_stream_is_looked_at_without_reading_it_all() -> None:
     rows = "".join(json.dumps({"q": "x", "a": "y"}) + "\n" for _ in range(500))
     Path("qa.jsonl").write_text(rows, encoding="utf-8")
