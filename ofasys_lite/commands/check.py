@@ -131,6 +131,9 @@ def _give_data(cards: list[TaskCard], text: str, names: Sequence[str]) -> None:
     looks = _there(text) or any(mark in text for mark in "./:{[")
     if not cards and Path(home(text)).is_file():
         raise CardError(f"{text} stands alone", help=f"rows follow a line or a task: '[TEXT:q] -> [TEXT:a]' {text}")
+    if not cards and (Path(home(text)) / "export" / "config.json").is_file():
+        help = f"its tasks are judged by: ofasys-lite evaluate {text}; what it learned stands in {text}/plans.txt"
+        raise CardError(f"{text} is a run, and no task", help=help)
     if not looks or not cards:
         raise CardError(f"no card for task `{text}`", help=did_you_mean(text, names, "cards"))
     # a card's own paths start at its folder, those typed here at the working directory

@@ -69,6 +69,10 @@ def run_config(content: Mapping[str, Any], folders: tuple[str, ...] = (), job: s
         CardError: A wrong value, or several as an ErrorGroup.
     """
     errors: list[OfasysError] = []
+    if not content.get("tasks") and content.get("resume") is True:
+        where = f"runs/{content['name']}" if content.get("name") else "runs/NAME"
+        help = f"say its tasks again, or go on with the tasks and settings that the run has: train resume={where}"
+        raise CardError("resume=true goes on with the tasks that are named, and none is", help=help)
     tasks = _tasks(content.get("tasks") or {}, folders, errors)
     seed = _number(content, "seed", int, errors)
     steps = _number(content, "steps", int, errors)

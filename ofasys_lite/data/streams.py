@@ -141,7 +141,7 @@ def _files(paths: list[str], asked: Spec) -> Stream:
     if first.kind in ("csv", "jsonl"):
         head, _ = head_of(first.path, LOOK)
         kind = file_format(paths[0], asked)
-        refuse_head(head[:HEAD], first.name, kind)
+        refuse_head(head[:HEAD], first.name, kind, stream=True)
         dialect = asked.dialect(kind).check(first.name)
         if first.kind == "csv":
             dialect, notes = head_dialect(head, first.name, dialect, asked.separator is not None)

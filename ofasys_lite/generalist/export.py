@@ -259,7 +259,9 @@ def load_weights(network: Network, path: Path) -> None:
     try:
         tensors = load_file(path)
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
+        raise CheckpointError(
+            f"{path} is missing", help="the export is not whole: copy it again, or train on"
+        ) from None
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}", help="copy it again, or export the run again") from None
     own = dict(network.state_dict(keep_vars=True))

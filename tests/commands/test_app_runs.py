@@ -264,3 +264,15 @@ def test_a_rank_of_several_heeds_a_signal_together_with_the_others(ranks: str, m
     monkeypatch.setattr("ofasys_lite.commands.train.main", trains)
     assert main(["train"]) == 128 + signal.SIGTERM
     assert len(reached) == (ranks == "2")
+
+
+def test_a_run_in_place_of_a_task_and_resume_without_tasks_say_what_to_type(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("check", "explain"):
+        assert main([verb, "runs/shades"]) == 1
+        told = capsys.readouterr().err
+        assert "runs/shades is a run, and no task" in told
+        assert "ofasys-lite evaluate runs/shades" in told
+    assert main(["train", "resume=true", "name=shades"]) == 1
+    assert "train resume=runs/shades" in capsys.readouterr().err

@@ -172,3 +172,11 @@ def test_a_reader_of_ones_own_may_be_a_generator(tmp_path: Path, monkeypatch: py
     with pytest.raises(DataError, match="AttributeError") as found:
         opened(tmp_path / "t.txt", format=f"{Path(__file__).stem}.draws")
     assert f"it is read by {Path(__file__).stem}.draws" in str(found.value.help)
+
+
+@pytest.mark.parametrize("more", [{}, {"encoding": "utf-16"}, {"encoding": "utf-16-le"}])
+def test_utf_16_is_refused_with_what_helps_a_stream(tmp_path: Path, more: dict[str, str]) -> None:
+    (tmp_path / "a.csv").write_text("q,a\n" + "x,y\n" * 20, encoding="utf-16")
+    with pytest.raises(DataError, match=r"null bytes|cannot be read at random places|UTF-16") as told:
+        open_training({"path": str(tmp_path / "a.csv"), "stream": True, **more})
+    assert "save it as UTF-8" in told.value.help

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +37,8 @@ class Marks(Protocol):
         """Before a quote that is none."""
 
 
+#: Bytes that are quotes, dashes and the like in cp1252, and control characters in latin-1.
+_WINDOWS = re.compile(rb"[\x80-\x9f]")
 _BOM8 = b"\xef\xbb\xbf"
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
 _EVERY = 1 << 22
@@ -156,11 +161,26 @@ def _ends_inside(line: bytes, separator: bytes, quote: bytes, inside: bool) -> b
 
 
 def decode(record: bytes, encoding: str, place: str) -> str:
-    """The text of a record; DataError with the place and the byte if it is not in that encoding."""
-    try:
-        return record.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{place}: byte {record[error.start]:#04x} at position {error.start + 1} is not {encoding}",
-            help="save the file as UTF-8, or name its encoding, such as `encoding: latin-1`",
-        ) from None
+    """The text of a record; DataError with the place and the byte if it is not in that encoding.
+
+    latin-1 gives every byte a character; those that are control characters nobody writes, and quotes and dashes in
+    Windows' encoding, are refused in it.
+    """
+    windows = None if record.isascii() else _WINDOWS.search(record)
+    at = windows.start() if windows is not None and _is_latin_1(encoding) else None
+    if at is None:
+        try:
+            return record.decode(encoding)
+        except UnicodeDecodeError as error:
+            at = error.start
+    # of what is no UTF-8: bytes of a character that is some count for nothing
+    other = "cp1252" if re.search("[\udc80-\udc9f]", record.decode("utf-8", "surrogateescape")) else "latin-1"
+    raise DataError(
+        f"{place}: byte {record[at]:#04x} at position {at + 1} is not {encoding}",
+        help=f"save the file as UTF-8, or name its encoding, such as `encoding: {other}`",
+    )
+
+
+@lru_cache(maxsize=64)
+def _is_latin_1(encoding: str) -> bool:
+    return codecs.lookup(encoding).name == "iso8859-1"

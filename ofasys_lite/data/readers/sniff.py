@@ -45,13 +45,19 @@ def refuse_foreign(file: DataFile, kind: str) -> None:
         refuse_head(handle.read(HEAD), file.name, kind)
 
 
-def refuse_head(head: bytes, name: str, kind: str) -> None:
-    """`refuse_foreign` for the first bytes of a file, `HEAD` of them."""
+def refuse_head(head: bytes, name: str, kind: str, stream: bool = False) -> None:
+    """`refuse_foreign` for the first bytes of a file, `HEAD` of them.
+
+    Args:
+        stream: It is read as one: UTF-16 is not, with or without its mark.
+    """
     for start, what, help in _FOREIGN:
         if head.startswith(start):
             raise DataError(f"{name} is to be read as {kind}, and is {what}", help=help)
     if head.count(b"\0") > len(head) // 20:
         help = "if it is UTF-16 without a mark, give encoding: utf-16-le"
+        if stream:
+            help = "if it is UTF-16, save it as UTF-8, or leave `stream` out"
         raise DataError(f"{name} is to be read as {kind}, and is no text: it holds null bytes", help=help)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if kind in ("csv", "tsv") and start[:2] == b'{"':
