@@ -372,11 +372,13 @@ class GeneralistModel:
         folder: str | None,
         progress: Callable[[int], None] | None,
     ) -> list[Prediction]:
+        from ofasys_lite.generalist.cut_inputs import warn_cut
         from ofasys_lite.generalist.predicting import predict
         from ofasys_lite.generalist.prediction import Request
 
         options = self.generalist.entry(name).options(**given)
         requests = [Request(name, row, id, options, folder, own_holes=True) for row, id in rows]
+        warn_cut(self.generalist, requests)
         return [one for one in predict(self.generalist, requests, progress) if one is not None]
 
     def __repr__(self) -> str:

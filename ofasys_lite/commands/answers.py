@@ -23,6 +23,7 @@ from ofasys_lite.writing import as_utf8, atomic, behind, special
 
 if TYPE_CHECKING:
     from ofasys_lite.data.source import RowSource
+    from ofasys_lite.generalist.cut_inputs import CutInputs
     from ofasys_lite.generalist.generalist import Generalist
     from ofasys_lite.generalist.prediction import Prediction, Request
 
@@ -102,6 +103,7 @@ class Answering:
         options: Decoding in place of the task's, or None.
         files: Folder of values that stand in files of their own (generated pictures), or None.
         nearest: Instead of a prediction, what some rows find among candidates; takes what `Index.nearest` takes.
+        cuts: Counts inputs that are not read to their end.
     """
 
     model: Generalist
@@ -112,6 +114,7 @@ class Answering:
     options: DecodeOptions | None
     files: Path | None
     nearest: Callable[[Sequence[Request], dict[int, str]], list[Any]] | None = None
+    cuts: CutInputs | None = None
 
     def block(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """What is written for some rows: id, inputs, values, score and reference, or id with the error."""
@@ -128,6 +131,8 @@ class Answering:
                 continue
             requests.append(Request(self.task, row, item.id, self.options, item.folder, True))
             at.append(place)
+        if self.cuts is not None:
+            self.cuts.see(requests)
         reasons: dict[int, str] = {}
         if self.nearest is not None:
             for number, matches in enumerate(self.nearest(requests, reasons)):
@@ -145,6 +150,20 @@ class Answering:
             reference = shown_columns(requests[number].row, prediction.values)
             found[place].update({"reference": reference} if reference else {})
         return found
+
+
+def tell_values(values: Mapping[str, Any], columns: Mapping[str, str], source: RowSource) -> None:
+    """Says which columns of the rows are not read, because one value was given for all of them.
+
+    Args:
+        columns: Slot column -> data column.
+    """
+    from ofasys_lite.data.source import has_column
+
+    for name, value in values.items():
+        if has_column(source.columns, columns.get(name, name)):
+            told = f"note: `{name}` is {value!r:.60} for every row, as said; {source.name}'s is not read"
+            print(told, file=sys.stderr)
 
 
 def shown_columns(row: Mapping[str, Any], columns: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:

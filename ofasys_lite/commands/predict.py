@@ -297,6 +297,7 @@ def _task(model: Generalist, asked: _Asked) -> str:
 def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> None:
     from ofasys_lite.commands.answers import as_json as shown
     from ofasys_lite.commands.answers import printed
+    from ofasys_lite.generalist.cut_inputs import CutInputs
     from ofasys_lite.generalist.predicting import predict
     from ofasys_lite.generalist.prediction import Request
 
@@ -309,9 +310,12 @@ def _one(model: Generalist, asked: _Asked, out: Path | None, as_json: bool) -> N
         if out is not None:
             print(write_file(json.dumps(found, ensure_ascii=False, indent=1) + "\n", out, True), file=sys.stderr)
         return
-    prediction = predict(model, [Request(task, asked.values, options=asked.options, own_holes=True)])[0]
+    request = Request(task, asked.values, options=asked.options, own_holes=True)
+    prediction = predict(model, [request])[0]
     if prediction is None:
         raise DataError("the sample cannot be read")
+    for line in CutInputs(model).see([request]).lines():
+        print(f"note: {line}", file=sys.stderr)
     if as_json:
         place = None if out is None else (out.parent, out.stem)
         print(printed(shown(prediction, place)))
@@ -328,19 +332,21 @@ def _many(model: Generalist, asked: _Asked, source: RowSource | None, given: arg
     Args:
         source: The rows; None takes lines of JSON from the standard input, each answered as it comes.
     """
-    from ofasys_lite.commands.answers import Answering, items_of_lines, items_of_source, writing_rows
+    from ofasys_lite.commands.answers import Answering, items_of_lines, items_of_source, tell_values, writing_rows
+    from ofasys_lite.generalist.cut_inputs import CutInputs
 
     files = None if given.out is None else given.out.with_suffix("")
     inputs = tuple(column.name for column in asked.inputs)
     task = _task(model, asked)
     nearest = None if asked.candidates is None else _looking(model, task, asked.candidates)
-    answering = Answering(model, task, asked.columns, asked.values, inputs, asked.options, files, nearest)
+    cuts = CutInputs(model)
+    answering = Answering(model, task, asked.columns, asked.values, inputs, asked.options, files, nearest, cuts)
     if source is None:
         blocks = items_of_lines(sys.stdin.buffer, given.limit, _BLOCK)
     else:
         total = len(source) if given.limit is None else min(given.limit, len(source))
         _tell_trained(model, asked, source, total)
-        _tell_values(asked, source)
+        tell_values(asked.values, asked.columns, source)
         blocks = items_of_source(source, total, _BLOCK if given.out is not None else _PRINTED)
     count = failed = 0
     with writing_rows(given.out) as write:
@@ -348,6 +354,8 @@ def _many(model: Generalist, asked: _Asked, source: RowSource | None, given: arg
             rows = answering.block(block)
             write(rows)
             count, failed = count + len(rows), failed + sum("error" in row for row in rows)
+    for line in cuts.lines():
+        print(f"note: {line}", file=sys.stderr)
     if given.out is not None:
         print(f"{given.out}: {count} row{'' if count == 1 else 's'}", file=sys.stderr)
     if failed:
@@ -365,17 +373,6 @@ def _looking(
         return list(map(candidates.as_json, index.nearest(requests, candidates.top, reasons)))
 
     return nearest
-
-
-def _tell_values(asked: _Asked, source: RowSource) -> None:
-    """Says which columns of the rows are not read, because one value was given for all of them."""
-    from ofasys_lite.data.source import has_column
-
-    for name, value in asked.values.items():
-        if has_column(source.columns, asked.columns.get(name, name)):
-            print(
-                f"note: `{name}` is {value!r:.60} for every row, as said; {source.name}'s is not read", file=sys.stderr
-            )
 
 
 def _tell_trained(model: Generalist, asked: _Asked, source: RowSource, total: int) -> None:

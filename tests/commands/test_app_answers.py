@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import tiny_worlds as worlds
 
+from ofasys_lite import GeneralistModel
 from ofasys_lite.commands.answers import items_of_lines
 from ofasys_lite.commands.app import main
 
@@ -90,6 +91,30 @@ def test_a_value_for_all_rows_is_told_where_the_rows_have_their_own(
 ) -> None:
     assert predict("--data", "rows.csv", "title=word", "--limit", "1") == 0
     assert "note: `title` is 'word' for every row, as said; rows.csv's is not read" in capsys.readouterr().err
+
+
+def test_what_is_not_read_of_a_long_input_is_told(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    long = "word " * 2000
+    told = "note: slot [TEXT:title]: max_length=512 cuts"
+    assert predict(f"title={long}") == 0
+    assert f"{told} 1 of 1 value: what stands behind is not read" in capsys.readouterr().err
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps({"title": t}) + "\n" for t in (long, "short", long)))
+    for out in ([], ["--out", str(tmp_path / "out.csv")]):
+        assert predict("--data", str(tmp_path / "long.jsonl"), *out) == 0
+        assert f"{told} 2 of 3 values" in capsys.readouterr().err
+    lines = SimpleNamespace(buffer=io.BytesIO((tmp_path / "long.jsonl").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", lines)
+    assert predict("--data", "-") == 0
+    assert f"{told} 2 of 3 values" in capsys.readouterr().err
+    assert predict("title=short") == 0
+    assert "cuts" not in capsys.readouterr().err
+    model = GeneralistModel.from_pretrained("runs/paint")
+    with pytest.warns(UserWarning, match="max_length=512 cuts 1 of 1 value"):
+        model("paint", title=long)
+    with pytest.warns(UserWarning, match="max_length=512 cuts 1 of 2 values"):
+        model.predict("paint", [{"title": long}, {"title": "short"}])
 
 
 def predict(*more: str) -> int:
