@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -130,13 +131,16 @@ def _set_notes(key: str, train: Counter[str], rows: int) -> Iterator[str]:
         yield f"the closed set of `{key}` has {count} values"
     folded: dict[str, list[str]] = {}
     for name in train:
-        folded.setdefault(" ".join(name.split()).casefold(), []).append(name)
+        # one character may be spelled by two, an accent behind its letter
+        folded.setdefault(" ".join(unicodedata.normalize("NFKC", name).split()).casefold(), []).append(name)
     alike = [sorted(names) for names in folded.values() if len(names) > 1]
     if alike:
         named = [f"`{name}`" for name in alike[0][:_SHOWN]]
         more = f", and {len(alike) - 1} more such group{'' if len(alike) == 2 else 's'}" if len(alike) > 1 else ""
         shown = f"{', '.join(named[:-1])} and {named[-1]}"
-        yield f"the closed set of `{key}` holds {shown}, which differ in case or white space only{more}"
+        one = len({" ".join(name.split()).casefold() for name in alike[0]}) == 1
+        how = "case or white space" if one else "how Unicode spells their characters, case or white space"
+        yield f"the closed set of `{key}` holds {shown}, which differ in {how} only{more}"
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -56,6 +56,11 @@ def test_labels_that_differ_in_case_or_space_only_are_a_note() -> None:
     assert said(report, "`Yes`, `yes` and `yes `, which differ in case or white space only")
 
 
+def test_labels_that_look_alike_and_are_spelled_otherwise_in_unicode_are_a_note() -> None:
+    report = report_of(CLOSED, rows_of("train", ["caf\u00e9", "cafe\u0301", "no"] * 10))
+    assert said(report, "which differ in how Unicode spells their characters, case or white space only")
+
+
 def test_few_rows_are_a_note() -> None:
     report = report_of(CLOSED, rows_of("train", ["yes", "no", "yes"]))
     assert said(report, "only 3 rows to train on")

@@ -72,6 +72,8 @@ FILES: list[tuple[str, bytes, Any, int | None, str, str]] = [
     ("qa.csv.bz2", b"BZh9 not really", None, None, "qa.csv.bz2 is no complete bzip2 file", "fetch or write"),
     ("qa.csv.xz", b"\xfd7zXZ not really", None, None, "qa.csv.xz is no complete xz file", "fetch or write"),
     ("qa.csv.zst", b"\x28\xb5\x2f\xfd not really", None, None, "qa.csv.zst is no complete zstd file", "fetch or write"),
+    ("qa.jsonl", b'{\n "q": 1\n}\n', None, None, "row 1: bad JSON at character 2", "give `format: json`"),
+    ("qa.jsonl", b'{"q": 1},\n{"q": 2}\n', None, None, "row 1: bad JSON", "without a comma behind it"),
     ("qa.jsonl", b"", None, None, "qa.jsonl is empty", "each line holds one row"),
     ("qa.jsonl", b'{"a": 1}\n{"a": }\n', None, 1, "qa.jsonl, row 2: bad JSON at character 7", "each line"),
     ("qa.jsonl", b'{"a": 1}\n[1]\n', None, 1, "qa.jsonl, row 2: found list `[1]`, not an object", "each line"),

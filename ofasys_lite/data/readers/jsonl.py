@@ -119,6 +119,15 @@ def line_row(record: bytes, encoding: str, place: str, columns: Collection[str])
     return found
 
 
+def _help_for(text: str) -> str:
+    """What to do about a line that is no JSON, by the forms that are often taken for lines of JSON."""
+    if text in ("{", "[", "[{"):
+        return f"{_HELP}; an object over several lines is none: write a list of them, [...], and give `format: json`"
+    if text.endswith("},"):
+        return f"{_HELP}; without a comma behind it"
+    return _HELP
+
+
 def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:
     """The object of one line; DataError with the place if it is none."""
     text = decode(record, encoding, place)
@@ -126,9 +135,8 @@ def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:
         found = _load(text)
     except json.JSONDecodeError as error:
         shown = text[max(0, error.pos - 20) : error.pos + 20]
-        raise row_error(
-            place, f"bad JSON at character {error.pos + 1}: {error.msg} (near `{shown}`)", help=_HELP
-        ) from None
+        what = f"bad JSON at character {error.pos + 1}: {error.msg} (near `{shown}`)"
+        raise row_error(place, what, help=_help_for(text.strip())) from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
         raise row_error(place, f"bad JSON: {error}", help=_HELP) from None
     if not isinstance(found, dict):
