@@ -42,6 +42,8 @@ class Muon(torch.optim.Optimizer):
         iteration: `minimax`: `MINIMAX` on singular values over a bound of the largest, or `quintic`: as torch does it.
         ns_steps: Iterations, at most five of `minimax`; None takes the usual number (`ITERATIONS`).
         adjust_lr_fn: `match_rms_adamw`: updates as large as those of AdamW, or `original`.
+        beta2: Decay of the mean squares of each output's updates, by whose root they are divided, the whole update as
+            long as before (NorMuon, arXiv 2510.05491, takes .95); 0 leaves updates as they are.
 
     Raises:
         ValueError: A parameter is no matrix or kernel.
@@ -58,14 +60,20 @@ class Muon(torch.optim.Optimizer):
         iteration: str = "minimax",
         ns_steps: int | None = None,
         adjust_lr_fn: str = "original",
+        beta2: float = 0.0,
         eps: float = 1e-7,
     ) -> None:
         given: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
         given |= {"iteration": iteration, "ns_steps": ns_steps or ITERATIONS[iteration]}
-        super().__init__(params, given | {"adjust_lr_fn": adjust_lr_fn, "eps": eps})
+        super().__init__(params, given | {"adjust_lr_fn": adjust_lr_fn, "beta2": beta2, "eps": eps})
         shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"] if p.ndim < 2]
         if shapes:
             raise ValueError(f"muon takes matrices and kernels, not a parameter of shape {shapes[0]}")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # of a checkpoint from before there was one
+            group.setdefault("beta2", 0.0)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -91,8 +99,7 @@ class Muon(torch.optim.Optimizer):
                     self._update(pairs[first : first + most], group)
         return loss
 
-    @staticmethod
-    def _update(pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
+    def _update(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
         """Takes the step of parameters of one shape."""
         rows, columns = pairs[0][1].shape
         x_NAB = torch.stack([update for _, update in pairs])
@@ -101,11 +108,26 @@ class Muon(torch.optim.Optimizer):
         bounded = group["iteration"] == "minimax"
         polynomials = MINIMAX[: group["ns_steps"]] if bounded else (QUINTIC,) * group["ns_steps"]
         updates = orthogonal(x_NAB, polynomials, group["eps"], bounded)
+        if group["beta2"]:
+            updates = torch.stack(
+                [
+                    even(update, self.state[parameter], group["beta2"])
+                    for (parameter, _), update in zip(pairs, updates, strict=True)
+                ]
+            )
         original = group["adjust_lr_fn"] == "original"
         factor = math.sqrt(max(1.0, rows / columns)) if original else 0.2 * math.sqrt(max(rows, columns))
         for (parameter, _), update in zip(pairs, updates, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(update.view(parameter.shape), alpha=-group["lr"] * factor)
+
+
+def even(update_AB: Tensor, state: dict[str, Any], beta2: float) -> Tensor:
+    """(A, B): the update whose rows are divided by the root of their mean squares so far, as long as it was."""
+    squares_A1 = update_AB.float().square().mean(1, keepdim=True)
+    held_A1 = state.setdefault("second_momentum_buffer", torch.zeros_like(squares_A1)).lerp_(squares_A1, 1 - beta2)
+    even_AB = update_AB / held_A1.sqrt().clamp(min=1e-10)
+    return even_AB * (update_AB.norm() / even_AB.norm().clamp(min=1e-10))
 
 
 def update_flops(shape: Sequence[int], iterations: int) -> float:

@@ -24,6 +24,7 @@ OPTIMIZERS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
         "iteration": ("minimax", "minimax or quintic"),
         "ns_steps": (None, "a whole number of at least 1, at most 5 of minimax"),
         "adjust_lr_fn": ("match_rms_adamw", "match_rms_adamw or original"),
+        "beta2": (0.0, "a number from 0 to below 1"),
     },
 }
 Spec = TypeVar("Spec")
@@ -258,6 +259,6 @@ def _fits(key: str, value: object) -> bool:
         return value in ("minimax", "quintic")
     if key == "adjust_lr_fn":
         return value in ("match_rms_adamw", "original")
-    if key == "momentum":
+    if key in ("momentum", "beta2"):
         return number and 0 <= value < 1  # type: ignore[operator]
     return number and value > 0  # type: ignore[operator]

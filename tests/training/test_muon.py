@@ -137,3 +137,36 @@ def test_parameters_without_a_gradient_stay_as_they_are() -> None:
     optimizer.step()
     assert bool((parameters[1] == 1).all())
     assert len(optimizer.state) == 1
+
+
+def test_rows_that_moved_little_so_far_move_as_far_as_the_others() -> None:
+    """NorMuon: rows over the root of their mean squares so far, the whole update as long as Muon's (written in float64)."""
+    generator = torch.Generator().manual_seed(5)
+    first = torch.randn(12, 20, generator=generator)
+    gradients = [torch.randn(12, 20, generator=generator) * torch.logspace(-2, 0, 12)[:, None] for _ in range(3)]
+    plain, even = (nn.Parameter(first.clone()) for _ in range(2))
+    one = Muon([plain], lr=1.0, weight_decay=0.0, momentum=0.0, nesterov=False)
+    other = Muon([even], lr=1.0, weight_decay=0.0, momentum=0.0, nesterov=False, beta2=0.9)
+    held = torch.zeros(12, 1, dtype=torch.float64)
+    for gradient in gradients:
+        before, before_even = plain.detach().clone(), even.detach().clone()
+        plain.grad, even.grad = gradient, gradient.clone()
+        one.step()
+        other.step()
+        update = (plain.detach() - before).double()
+        held = 0.9 * held + 0.1 * update.square().mean(1, keepdim=True)
+        expected = update / held.sqrt()
+        expected *= update.norm() / expected.norm()
+        torch.testing.assert_close((even.detach() - before_even).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_checkpoint_from_before_beta2_goes_on() -> None:
+    weight = nn.Parameter(torch.ones(4, 4))
+    optimizer = Muon([weight])
+    old = optimizer.state_dict()
+    for group in old["param_groups"]:
+        del group["beta2"]
+    optimizer.load_state_dict(old)
+    weight.grad = torch.eye(4)
+    optimizer.step()
+    assert optimizer.param_groups[0]["beta2"] == 0.0
