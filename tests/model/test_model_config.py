@@ -45,6 +45,8 @@ def test_what_is_left_out_is_filled_in() -> None:
         ({"near_bias": 8.0}, "qkv_bias: true"),
         ({"near_bias": 8.0, "qkv_bias": True, "qk_norm": True}, "no qk_norm"),
         ({"near_bias": 8.0, "bias": True, "positions": "none"}, "near_bias with positions `none`"),
+        ({"near_bias": 8.0, "qkv_bias": True, "cross_rotary": False}, "near_bias with cross_rotary: false"),
+        ({"near_bias": 8.0, "qkv_bias": True, "source": "prefix", "encoder_layers": 0}, "reads the source itself"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(changes: dict[str, object], message: str) -> None:

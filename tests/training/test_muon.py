@@ -140,7 +140,7 @@ def test_parameters_without_a_gradient_stay_as_they_are() -> None:
 
 
 def test_rows_that_moved_little_so_far_move_as_far_as_the_others() -> None:
-    """NorMuon: rows over the root of their mean squares so far, the whole update as long as Muon's (written in float64)."""
+    """NorMuon: rows over the root of their mean squares so far, the whole as long as Muon's (in float64)."""
     generator = torch.Generator().manual_seed(5)
     first = torch.randn(12, 20, generator=generator)
     gradients = [torch.randn(12, 20, generator=generator) * torch.logspace(-2, 0, 12)[:, None] for _ in range(3)]
