@@ -5,6 +5,7 @@
     python benchmarks/speedrun.py targets 2026-11-29-1     targets: what that try ended with (median of its seeds)
     python benchmarks/speedrun.py keep 2026-11-29-2 "half the samples for 25 lines of code"
     python benchmarks/speedrun.py test 2026-11-29-2        the whole test split, once, beside README's table of 9e93b69
+    python benchmarks/speedrun.py price 2026-11-29-2 OLD/bin/ofasys-lite       CPU seconds beside 9e93b69's own code
     python benchmarks/speedrun.py page                     docs/speedrun.md from the ledger
 
 A try trains `experiment=quickstart` with the Hydra values behind `--`, in this process, one thread, loader included,
@@ -21,28 +22,24 @@ import argparse
 import datetime
 import json
 import os
+import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common import RESULTS, commit, machine
+from speedrun_ledger import LAST, README_STEPS, page
 
 HERE = Path(__file__).resolve().parents[1]
 LEDGER = RESULTS / "speedrun.json"
 PAGE = HERE / "docs" / "speedrun.md"
 EVERY = 200
 ROWS = 200
-#: README's table at 9e93b69: scores on test after 75,200 samples with AdamW; of phones and speech errors.
-README = {
-    **{"digits": 0.946, "vqa": 0.739, "detection": 0.139, "g2p": 0.232, "intent": 0.906, "slots": 0.0108},
-    **{"speech": 0.0547, "sudoku": 0.458, "translation": 34.5, "text_to_sql": 0.265},
-}
-ERRORS = ("g2p", "speech")
-#: Steps over whose training losses a mean is taken: scores of one seed jump where a plateau ends, losses less.
-LAST = 100
 
 
 def tried(what: str, steps: int, seed: int, values: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -143,28 +140,37 @@ def tested(name: str) -> dict[str, dict[str, float]]:
     return {t: {k: each["metric"][k] for k in ("value", "low", "high")} for t, each in tasks.items()}
 
 
-def held_on_test(found: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Tasks whose score on test is at least README's of 9e93b69."""
-    sign = {task: -1 if task in ERRORS else 1 for task in README}
-    return [task for task, goal in README.items() if sign[task] * (found[task]["value"] - goal) >= 0]
+def price(found: Mapping[str, Any], old: Path, repetitions: int = 2) -> dict[str, Any]:
+    """CPU seconds of a step of a try and of the quickstart of 9e93b69 by its own code, in turns; one thread each.
+
+    A process of 80 steps less one of 20, so that what is done before the first step does not count.
+
+    Args:
+        old: The command of an environment in which 9e93b69 is installed.
+    """
+    here = Path(sys.executable).parent / "ofasys-lite"
+    size = f"trainer.samples_per_step={found['runs'][0]['samples_per_step']}"
+    values = {"try": [*found["values"], *(() if size in found["values"] else (size,))], "9e93b69": []}
+    spent: dict[str, list[float]] = {name: [] for name in values}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(repetitions):
+            for name, command in (("9e93b69", old), ("try", here)):
+                few, many = (_cpu_seconds(command, steps, values[name], Path(folder)) for steps in (20, 80))
+                spent[name].append(round((many - few) / 60, 4))
+    whole = {"9e93b69": README_STEPS, "try": found["runs"][0]["course"][-1]["step"]}
+    seconds = {name: statistics.median(each) * whole[name] for name, each in spent.items()}
+    return {"cpu_a_step": spent, "ratio": round(seconds["try"] / seconds["9e93b69"], 3), "machine": machine("torch")}
 
 
-def reached(run: Mapping[str, Any], targets: Mapping[str, float]) -> dict[str, Any]:
-    """Samples, CPU seconds and TFLOP until each target, and until all are held; None where that never was."""
-
-    def price(index: int | None) -> dict[str, float] | None:
-        if index is None:
-            return None
-        at = run["course"][index]
-        samples = at["step"] * run["samples_per_step"]
-        return {"samples": samples, "cpu": at["cpu"], "tflop": round(at["step"] * run["gflop_a_step"] / 1000, 1)}
-
-    def held(tasks: Mapping[str, float]) -> int | None:
-        good = [all(at["scores"].get(t, 0.0) >= goal for t, goal in tasks.items()) for at in run["course"]]
-        last = max((i for i, one in enumerate(good) if not one), default=-1)
-        return last + 1 if last + 1 < len(good) else None
-
-    return {"all": price(held(targets)), **{task: price(held({task: goal})) for task, goal in targets.items()}}
+def _cpu_seconds(command: Path, steps: int, values: Sequence[str], folder: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    arguments = ["train", "experiment=quickstart", "minutes=null", f"steps={steps}", "evaluate=false"]
+    arguments += ["trainer.workers=0", "trainer.threads=1", "trainer.precision=fp32", "trainer.valid_every=0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        subprocess.run([command, *arguments, *values], cwd=place, env=environment, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def ledger() -> dict[str, Any]:
@@ -183,123 +189,6 @@ def write(found: Mapping[str, Any]) -> None:
     renew()
 
 
-def _figure(values: Sequence[float | None]) -> str:
-    """Median and range of the seeds; how many of them never came there."""
-    there = [v for v in values if v is not None]
-    if not there:
-        return "–"
-    text = f"{statistics.median(there):,.0f}"
-    if len(there) > 1:
-        text += f" ({min(there):,.0f}-{max(there):,.0f})"
-    return text if len(there) == len(values) else f"{text}, {len(there)} of {len(values)} seeds"
-
-
-def page(found: Mapping[str, Any]) -> str:
-    """docs/speedrun.md."""
-    targets = found["targets"]
-    lines = [
-        "# Speed run\n",
-        "What the quickstart's ten tasks cost until fixed validation targets are held: samples, FLOPs (counted by",
-        "torch in one step, the optimizer's products included), CPU seconds of one thread (validation not counted).",
-        "Written by `python benchmarks/speedrun.py page` from benchmarks/results/speedrun.json; failures stay in it.",
-        f"Last losses are nats over the last {LAST} steps, all tasks alike: seeds differ by .02 in them and by .05 in",
-        "their scores, so short tries are told apart by losses. What was not kept is not in the code.\n",
-    ]
-    if targets:
-        lines += [
-            f"Targets: normalised validation scores with which {found['targets_of']} ended (median of its seeds).\n",
-            "| " + " | ".join(targets) + " |",
-            "|" + "---|" * len(targets),
-            "| " + " | ".join(f"{v:.3f}" for v in targets.values()) + " |\n",
-        ]
-    lines += [
-        "| try | what | commit | seeds | steps x samples | mean score at the end | mean of the last losses "
-        "| samples to all targets | CPU s to all | TFLOP to all | CPU s a step | kept |",
-        "|" + "---|" * 12,
-    ]
-    for each in found["tries"]:
-        runs = each["runs"]
-        ends = [statistics.mean(run["course"][-1]["scores"].values()) for run in runs]
-        prices = [reached(run, targets)["all"] for run in runs] if targets else [None] * len(runs)
-        cells = [[None if p is None else p[key] for p in prices] for key in ("samples", "cpu", "tflop")]
-        last = runs[0]["course"][-1]
-        mean = f"{statistics.median(ends):.3f}" + (f" ({min(ends):.3f}-{max(ends):.3f})" if len(ends) > 1 else "")
-        step = statistics.median(run["course"][-1]["cpu"] / run["course"][-1]["step"] for run in runs)
-        size = runs[0]["samples_per_step"]
-        shown = [each["id"], each["what"], each["commit"], str(len(runs)), f"{last['step']} x {size}", mean]
-        losses = [statistics.mean(run["losses"].values()) for run in runs if run.get("losses")]
-        shown += [f"{statistics.median(losses):.3f}" if losses else "–"]
-        shown += [*map(_figure, cells), f"{step:.2f}", each.get("kept", "not decided")]
-        lines.append(f"| {' | '.join(shown)} |")
-    if found["tries"]:
-        names = list(found["tries"][0]["runs"][0]["course"][-1]["scores"])
-        lines += ["\nScores at the end (normalised, median of the seeds):\n", "| try | " + " | ".join(names) + " |"]
-        lines.append("|" + "---|" * (len(names) + 1))
-        for each in found["tries"]:
-            held = [run["course"][-1]["scores"] for run in each["runs"]]
-            scores = [f"{statistics.median(s.get(n, 0.0) for s in held):.3f}" for n in names]
-            lines.append(f"| {each['id']} | " + " | ".join(scores) + " |")
-    return "\n".join([*lines, *tests(found), *screenings(found), *together(found)]) + "\n"
-
-
-def screenings(found: Mapping[str, Any]) -> list[str]:
-    """The table of ideas that were tried on one task alone."""
-    lines = [
-        "\n## Screened on one task alone\n",
-        "`model=quick`, the quickstart's settings; nats of a number of a box, mean of steps 181 to 240.\n",
-        "| date, commit | task | what | steps x samples, seed | loss | kept |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in found.get("screenings", ()):
-        cells = [
-            f"{row['date']}, {row['commit']}",
-            row["task"],
-            row["what"],
-            f"{row['steps']} x {row['samples']}, {row['seed']}",
-        ]
-        lines.append(f"| {' | '.join(cells)} | {row['loss']:.2f} | {row['kept']} |")
-    return lines
-
-
-def together(found: Mapping[str, Any]) -> list[str]:
-    """The table of ideas that were tried on the tasks with plateaus, learned together."""
-    rows = found.get("together", ())
-    names = list(rows[0]["losses"]) if rows else []
-    return [
-        "\n## Screened on the tasks with plateaus together\n",
-        "sudoku 2.2, detection 2.4, easy-vqa 2.0 and speech 1.7, `model=quick`, Muon x3, coordinates_deviation .15,",
-        "480 steps of 24 samples; nats, mean of steps 401 to 480. Seeds of the base differ as much as most rows.\n",
-        "| date, commit | what | seed | " + " | ".join(names) + " | kept |",
-        "|---|---|---|" + "---|" * len(names) + "---|",
-        *(
-            f"| {row['date']}, {row['commit']} | {row['what']} | {row['seed']} | "
-            f"{' | '.join(f'{loss:.2f}' for loss in row['losses'].values())} | {row['kept']} |"
-            for row in rows
-        ),
-    ]
-
-
-def tests(found: Mapping[str, Any]) -> list[str]:
-    """The table of tries whose models were scored on the test split."""
-    lines = [
-        "\n## On test, beside README's table of 9e93b69\n",
-        "Whole test splits, scored once, of tries chosen on validation; README's column is AdamW after 75,200 samples.",
-        "Phones and speech are errors. Behind a score its 95 % interval; bold: at least README's.\n",
-        "| try, seed | samples | " + " | ".join(README) + " | held |",
-        "|---|---|" + "---|" * len(README) + "---|",
-        "| README | 75,200 | " + " | ".join(f"{goal:g}" for goal in README.values()) + " | |",
-    ]
-    for each in found["tries"]:
-        for run in each["runs"]:
-            if "test" in run:
-                held = held_on_test(run["test"])
-                shown = {t: f"{v['value']:.3g} [{v['low']:.3g}, {v['high']:.3g}]" for t, v in run["test"].items()}
-                cells = [f"**{shown[t]}**" if t in held else shown[t] for t in README]
-                samples = run["course"][-1]["step"] * run["samples_per_step"]
-                lines.append(f"| {each['id']}, {run['seed']} | {samples:,} | {' | '.join(cells)} | {len(held)} of 10 |")
-    return lines
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Tries, or changes what the ledger says."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -313,11 +202,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     trying.add_argument("what")
     trying.add_argument("--steps", type=int, default=1200)
     trying.add_argument("--seeds", type=int, nargs="+", default=[0])
-    for name in ("targets", "keep", "test"):
+    for name in ("targets", "keep", "test", "price"):
         verb = verbs.add_parser(name)
         verb.add_argument("id")
         if name == "keep":
             verb.add_argument("reason")
+        if name == "price":
+            verb.add_argument("old", type=Path)
     verbs.add_parser("page")
     asked = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -343,6 +234,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise SystemExit(f"no try {asked.id}; there are: {', '.join(t['id'] for t in found['tries'])}")
         if asked.verb == "keep":
             each["kept"] = asked.reason
+        elif asked.verb == "price":
+            each["price"] = price(each, asked.old.absolute())
+            print(each["price"])
         elif asked.verb == "test":
             for run in each["runs"]:
                 run["test"] = tested(run["run"])
