@@ -203,6 +203,7 @@ def _constant_why(found: Found) -> str:
                 f"{name}: {step['gflop']:.0f} GFLOP by the project's formula are {least:.2f} s at this machine's peak "
                 f"of {peak:.0f} GFLOP/s, a ratio of {step['recorded_s'] / least:.1f} at best; ours runs at "
                 f"{step['use_of_peak']:.2f} of the peak"
+                + (f", and in bf16 the ratio is {step['ratio_in_bf16']:.2f}" if "ratio_in_bf16" in step else "")
             )
     return "; ".join(parts) or "the peak of the machine of the recorded constant is not known"
 
