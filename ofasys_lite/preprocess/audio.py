@@ -18,7 +18,7 @@ from ofasys_lite.preprocess.audio_features import Floats, FrameSettings, log_mel
 from ofasys_lite.preprocess.base import READ, Look, Piece, Preprocess, RowContext, Size, line_positions
 from ofasys_lite.preprocess.kinds import Shown
 from ofasys_lite.preprocess.media import Source, elsewhere, found, locate, setting
-from ofasys_lite.preprocess.sound_sizes import WHOLE, cut_off
+from ofasys_lite.preprocess.sound_sizes import WHOLE, counts_frames, cut_off
 
 #: Base64 of the first bytes of WAV, FLAC, OGG and MP3 files.
 BASE64_HEADS = ("UklGR", "ZkxhQ", "T2dnU", "SUQz", "//uQ", "//sw", "//NA")
@@ -75,7 +75,8 @@ def read_audio(value: Any, folder: str | None, rate: int | None, longest: float)
         with _opened(source) as file:
             _not_too_long(file.frames / file.samplerate, longest)
             array, rate = file.read(dtype="float32", always_2d=True), int(file.samplerate)
-            if len(array) < _THERE * file.frames:
+            short = len(array) < _THERE * file.frames
+            if short and (file.format != "MP3" or counts_frames(source)):
                 raise _ends_early(source, f"{len(array) / rate:.2f} of {file.frames / rate:.2f} s")
     if not array.size:
         raise DataError("cannot read audio: it has no samples", help="leave the row out")

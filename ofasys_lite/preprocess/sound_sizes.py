@@ -14,6 +14,8 @@ WHOLE = ("WAV", "WAVEX", "AIFF", "AU")
 _UNKNOWN = 0x7FFFF000
 #: Bytes that some writers count too many: they count the headers in.
 _SPARE = 64
+#: Bytes in which the first frame of an MP3 lies, behind its tags.
+_FIRST = 4096
 #: What begins a file -> (byte order, the chunk that holds the samples).
 _CHUNKED = {b"RIFF": ("<", b"data"), b"RIFX": (">", b"data"), b"FORM": (">", b"SSND")}
 
@@ -29,6 +31,18 @@ def cut_off(source: Path | bytes) -> tuple[int, int] | None:
     start, told = found
     there = max(0, end - start)
     return None if told == 0 or told >= _UNKNOWN or told - there <= _SPARE else (there, told)
+
+
+def counts_frames(source: Path | bytes) -> bool:
+    """Whether an MP3 says how many frames it has; that of one that does not is guessed by its size and first frame."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        head, start = file.read(10), 0
+        if head[:3] == b"ID3" and len(head) == 10:
+            seven_bits = head[6:10]
+            start = 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(seven_bits)))
+        file.seek(start)
+        first = file.read(_FIRST)
+    return any(tag in first for tag in (b"Xing", b"Info", b"VBRI"))
 
 
 def _samples(file: BinaryIO) -> tuple[int, int] | None:

@@ -58,6 +58,8 @@ FILES: list[tuple[str, bytes, Any, int | None, str, str]] = [
     ("qa.csv", b"q,a\n1,\xe4\x96\n", None, 0, "byte 0xe4 at position 3 is not utf-8", "encoding: cp1252"),
     ("qa.csv", "q,a\n1,\u20ac".encode() + b"\xe4\n", None, 0, "byte 0xe4 at position 6 is not utf-8", "latin-1"),
     ("qa.csv", b"q,a\n1,\xe4\x96\n", {"path": "qa.csv", "encoding": "latin1"}, 0, "4 is not latin1", "cp1252"),
+    ("qa.csv", b"q,a\n1,\x96\x81\n", {"path": "qa.csv", "encoding": "cp1252"}, 0, "4 is not cp1252", "neither latin-1"),
+    ("qa.csv", b"q,a\n1,\x81\n", None, 0, "byte 0x81 at position 3 is not utf-8", "neither latin-1 nor cp1252"),
     ("qa.csv", b"q,a\n1,\xe4\n", None, 0, "qa.csv, row 1: byte 0xe4 at position 3 is not utf-8", "encoding: latin-1"),
     ("qa.csv", b"q,a\r1,2\r", None, None, "its lines end with carriage returns only", "Unix line ends"),
     ("qa.csv", b"q", {"path": "qa.csv", "encoding": "klingon"}, None, "unknown encoding `klingon`", "such as utf-8"),
@@ -86,6 +88,9 @@ FILES: list[tuple[str, bytes, Any, int | None, str, str]] = [
     ("s.tar", b"x" * 700, None, None, "s.tar is no complete tar", "write it again"),
     # cut off between two of its members
     ("s.tar", tar_of(["1.a", "2.a"])[:2048], None, None, "its end mark is missing: it was cut off", "write it again"),
+    ("s.tar", tar_of(["1.a", "2.a"])[:2048], None, None, "its end mark", "head -c 1024 /dev/zero >> s.tar"),
+    ("s.tar", tar_of(["1.a", "2.a"])[:1300], None, None, "truncated header at byte 1,024", "write it again"),
+    ("s.tar", tar_of(["1.a", "2.a"])[:1024] + b"x" * 1024, None, None, "invalid header at byte 1,024", "it again"),
     ("s.tar", tar_of(["README"]), None, None, "s.tar holds no samples", "0001.jpg"),
     ("s.tar", tar_of(["1.a", "2.a", "1.b"]), None, None, "the files of sample 1 do not stand together", "--sort=name"),
     ("s.tar", tar_of(["1.a", "1.a"]), None, None, "sample 1 has the file .a twice", ""),

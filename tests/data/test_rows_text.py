@@ -100,3 +100,8 @@ def test_slot_columns_come_from_data_columns_and_the_exact_name_wins() -> None:
 def test_a_slot_may_take_the_name_of_another_column() -> None:
     source = open_source([{"text": "t", "label": "l"}], columns={"text": "label", "label": "text"})
     assert source.row(0) == {"text": "l", "label": "t"}
+
+
+def test_latin_1_keeps_control_characters_that_are_none_of_windows(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"q,a\nf\xfcr,\x81\n")
+    assert open_source({"path": str(tmp_path / "t.csv"), "encoding": "latin-1"}).row(0) == {"q": "für", "a": "\x81"}

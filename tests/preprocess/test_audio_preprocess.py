@@ -301,3 +301,18 @@ def test_headers_that_count_themselves_in_are_whole() -> None:
     at = whole.index(b"data") + 4
     whole[at : at + 4] = len(whole).to_bytes(4, "little")
     assert len(read_audio(bytes(whole), None, None, 30)[0]) == 8000
+
+
+def test_an_mp3_that_does_not_say_how_long_it_is_is_read_whatever_its_first_frame_makes_of_it() -> None:
+    """Its length is guessed by the rate of its first frame: silence costs little, and what follows more."""
+    noise = np.random.default_rng(0).standard_normal(16000 * 4).astype(np.float32) * 0.3
+    sound = wav(np.concatenate([np.zeros(16000 * 2, np.float32), noise]), kind="MP3", bitrate_mode="VARIABLE")
+    second = sound.find(sound[:2], 40)
+    untold = sound[second:]
+    assert soundfile.SoundFile(io.BytesIO(untold)).frames > 1.5 * 16000 * 6
+    tag = b"ID3\x04\x00\x00\x00\x00\x02\x00" + bytes(256)
+    for value in (sound, untold, tag + untold, tag + sound):
+        assert len(read_audio(value, None, None, 60)[0]) / 16000 == pytest.approx(6, abs=0.2)
+    for value in (sound, tag + sound):
+        with pytest.raises(DataError, match="ends early"):
+            read_audio(value[: len(value) // 2], None, None, 60)

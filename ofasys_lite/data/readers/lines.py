@@ -164,23 +164,39 @@ def decode(record: bytes, encoding: str, place: str) -> str:
     """The text of a record; DataError with the place and the byte if it is not in that encoding.
 
     latin-1 gives every byte a character; those that are control characters nobody writes, and quotes and dashes in
-    Windows' encoding, are refused in it.
+    Windows' encoding, are refused in it, unless the record holds bytes that are none of Windows' either.
     """
-    windows = None if record.isascii() else _WINDOWS.search(record)
-    at = windows.start() if windows is not None and _is_latin_1(encoding) else None
+    at = None
+    if not record.isascii() and _is_latin_1(encoding) and _is_windows(record):
+        windows = _WINDOWS.search(record)
+        at = None if windows is None else windows.start()
     if at is None:
         try:
             return record.decode(encoding)
         except UnicodeDecodeError as error:
             at = error.start
+    raise DataError(f"{place}: byte {record[at]:#04x} at position {at + 1} is not {encoding}", help=_help_for(record))
+
+
+def _help_for(record: bytes) -> str:
+    """What encoding a record may have that is none of its own."""
     # of what is no UTF-8: bytes of a character that is some count for nothing
-    other = "cp1252" if re.search("[\udc80-\udc9f]", record.decode("utf-8", "surrogateescape")) else "latin-1"
-    raise DataError(
-        f"{place}: byte {record[at]:#04x} at position {at + 1} is not {encoding}",
-        help=f"save the file as UTF-8, or name its encoding, such as `encoding: {other}`",
-    )
+    if re.search("[\udc80-\udc9f]", record.decode("utf-8", "surrogateescape")) is None:
+        return "save the file as UTF-8, or name its encoding, such as `encoding: latin-1`"
+    if _is_windows(record):
+        return "save the file as UTF-8, or name its encoding, such as `encoding: cp1252`"
+    return "save the file as UTF-8, or name its encoding: neither latin-1 nor cp1252; cp437, mac-roman, shift_jis?"
 
 
 @lru_cache(maxsize=64)
 def _is_latin_1(encoding: str) -> bool:
     return codecs.lookup(encoding).name == "iso8859-1"
+
+
+def _is_windows(record: bytes) -> bool:
+    """Whether all bytes have a character in cp1252: five have none."""
+    try:
+        record.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -40,7 +40,7 @@ class TarSource(RowSource):
         self._fingerprint = combined("tar", digest)
         self.name = file.name
         self.base = ""
-        arrays = cached_arrays("tar-2", digest, lambda: _index(file, progress))
+        arrays = cached_arrays("tar-3", digest, lambda: _index(file, progress))
         self._keys = _texts(arrays["keys"], arrays["key_ends"])
         self._names = _texts(arrays["names"], arrays["name_ends"])
         self.columns = (KEY, *self._names)
@@ -162,25 +162,32 @@ def _members(handle: Any, name: str) -> Iterator[tarfile.TarInfo]:
 class EndMarked(tarfile.TarInfo):
     """Members of a tar that must end with the empty block that every writer puts there last.
 
-    tarfile takes the end of the file for the end of the tar: one that was cut off between two members would lose the
-    rest without a word.
+    tarfile takes the end of the file, or behind its first member what is no header, for the end of the tar: one that
+    was cut off between two members or within a header, or is broken there, would lose the rest without a word.
     """
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> EndMarked:
-        """The next member; ReadError where the file ends without the mark."""
+        """The next member; ReadError where there is neither one nor the mark."""
         try:
             return super().fromtarfile(tar)
         except tarfile.HeaderError as error:
-            if type(error).__name__ != "EmptyHeaderError":  # a private name: no block is left
+            kind = type(error).__name__  # private names: no block, an empty one, part of one, another one
+            if not tar.offset or kind == "EOFHeaderError":
                 raise
-            what = "its end mark is missing: it was cut off, or not closed when it was written"
-            raise tarfile.ReadError(what if tar.offset else "empty file") from error
+            said = _UNMARKED if kind == "EmptyHeaderError" else f"{error} at byte {tar.offset:,}"
+            raise tarfile.ReadError(said) from error
+
+
+_UNMARKED = "its end mark is missing: it was cut off, or not closed when it was written"
 
 
 def no_tar(name: str, error: Exception) -> DataError:
     """The error for a tar that is broken or cut off."""
-    return DataError(f"{name} is no complete tar: {error}", help="fetch or write it again")
+    help = "fetch or write it again"
+    if str(error) == _UNMARKED:
+        help += f"; if all of it is there, mark its end: head -c 1024 /dev/zero >> {name}"
+    return DataError(f"{name} is no complete tar: {error}", help=help)
 
 
 def twice(name: str, key: str, column: str) -> DataError:
