@@ -15,6 +15,7 @@ from ofasys_lite.api.task import Task
 from ofasys_lite.cards.overrides import given_settings
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean, raise_all
+from ofasys_lite.model.config import DRAWN
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Interrupted, preparing
 from ofasys_lite.training.begun_parts import Begun, begin_parts
@@ -161,7 +162,7 @@ def _begun(model: GeneralistModel, start: Any, replay: float, cards: Mapping[str
 
     found = Generalist.from_pretrained(begun.path, "cpu")
     for key, value in found.network.config.stored().items():
-        if key != "near_bias" and model.config.stored()[key] != value:  # which fresh weights alone are drawn by
+        if key not in DRAWN and model.config.stored()[key] != value:
             raise CheckpointError(
                 f"start={begun.path}: {key} is {value} there, and {model.config.stored()[key]} in this model",
                 help="its sizes come with its weights: fit(GeneralistModel.from_pretrained(path), ...) takes them",

@@ -16,7 +16,7 @@ from ofasys_lite.cards.stored import stored_card
 from ofasys_lite.cards.types import ModalityCard
 from ofasys_lite.commands.run_config import RunConfig
 from ofasys_lite.errors import CardError, CheckpointError
-from ofasys_lite.model.config import SWITCHES, ModelConfig
+from ofasys_lite.model.config import DRAWN, ModelConfig
 from ofasys_lite.run.find_run import find_run
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.begun_parts import begin_parts
@@ -54,8 +54,7 @@ def begin_with(config: RunConfig, given: Collection[str]) -> tuple[RunConfig, tu
     keys = _keys(given)
     asked = config.settings.model.to_dict()
     # as loading has them: an export of before a choice was named has what was usual, whatever a preset asks for now
-    sizes = {key: value for key, value in stored["model"].items() if key not in SWITCHES}
-    model = ModelConfig.from_dict(sizes).stored()
+    model = ModelConfig.of_export(stored["model"]).stored()
     _same_sizes(start.path, asked, model, keys)
     _same_data(start.path, config.data, stored["data"], keys)
     _same_modalities(start.path, config.modalities, found.modalities, keys)
@@ -111,7 +110,7 @@ def measurable(folder: Path) -> tuple[str, ...]:
 
 def _same_sizes(path: str, asked: Mapping[str, Any], stored: Mapping[str, Any], keys: Collection[str]) -> None:
     for key, value in stored.items():
-        named = "model" in keys or f"model.{key}" in keys
+        named = f"model.{key}" in keys or ("model" in keys and key not in DRAWN)
         if named and asked.get(key) is not None and asked[key] != value:
             raise CheckpointError(
                 f"start={path}: model.{key} is {value} there, and {asked[key]} is asked for",

@@ -23,7 +23,6 @@ from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.trained import TaskEntry, read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings
 from ofasys_lite.model import ModelConfig, pick_device
-from ofasys_lite.model.config import SWITCHES
 from ofasys_lite.plan import build_plan, freeze
 from ofasys_lite.plan.codecs import MODEL_KEYS, adapter_facts, codec_slots, with_codecs
 from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
@@ -242,9 +241,7 @@ def _described(config: Mapping[str, Any], vocabulary: Vocabulary) -> Export:
     if vocabulary.hash != config["vocabulary"]["hash"]:
         raise CheckpointError("it and the tokenizer do not belong together", help="do not mix files of two exports")
     specs = {n: AdapterSpec(v["path"], v["settings"]).stored() for n, v in config["adapters"].items()}
-    # older exports hold the switches of their training, too
-    sizes = {key: value for key, value in config["model"].items() if key not in SWITCHES}
-    network = Network(ModelConfig.from_dict(sizes), len(vocabulary), specs)
+    network = Network(ModelConfig.of_export(config["model"]), len(vocabulary), specs)
     modalities = stored_modalities(config["modalities"])
     tasks = {name: _entry(name, value, modalities) for name, value in config["tasks"].items()}
     # lines may name modalities that the export does not use: those are today's

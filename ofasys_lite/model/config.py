@@ -32,6 +32,8 @@ _CHOICES = {
 }
 #: How, not what, a model computes: choices of a training, which belong to no export and may change on resume.
 SWITCHES = ("gradient_checkpointing", "compile_blocks")
+#: By what fresh weights are drawn: it means nothing to weights that are there.
+DRAWN = ("near_bias",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ class ModelConfig:
             "qk_norm": self.qk_norm,
             "cross_rotary: false": not self.cross_rotary,
             "a decoder that reads the source itself": self.source == "prefix",
+            "no cross-attention": not (self.encoder_layers and self.decoder_layers),
         }
         for other, stands in hindered.items():
             if self.near_bias and stands:
@@ -272,6 +275,18 @@ class ModelConfig:
     def stored(self) -> dict[str, object]:
         """`to_dict` without the switches of how it is computed: what an export says of the model."""
         return {key: value for key, value in self.to_dict().items() if key not in SWITCHES}
+
+    @classmethod
+    def of_export(cls, values: Mapping[str, object]) -> ModelConfig:
+        """What an export says of its model; `from_dict` where what is said no longer goes together, too.
+
+        Older ones hold switches of their training, and were drawn by `near_bias` where there is no cross-attention.
+        """
+        sizes = {key: value for key, value in values.items() if key not in SWITCHES}
+        try:
+            return cls.from_dict(sizes)
+        except CardError:
+            return cls.from_dict({key: value for key, value in sizes.items() if key not in DRAWN})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> ModelConfig:

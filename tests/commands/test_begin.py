@@ -17,6 +17,7 @@ from ofasys_lite.commands.run_cost import composed
 from ofasys_lite.commands.train import main
 from ofasys_lite.errors import CardError, CheckpointError, OfasysError
 from ofasys_lite.generalist.generalist import Generalist
+from ofasys_lite.model import ModelConfig
 from ofasys_lite.training.start import Start, replayed
 
 OLD = "[TEXT:q] what? -> [TEXT:a,closed_set]"
@@ -130,6 +131,13 @@ def test_what_an_older_export_does_not_name_is_what_was_usual_whatever_a_preset_
         assert run.settings.model == Generalist.from_pretrained(here / "runs" / "old").network.config
         with pytest.raises(CheckpointError, match=r"model.near_bias is 0.0 there, and 8.0 is asked for"):
             begin_with(replace(asked, start={"path": "runs/old"}), ["model.near_bias=8"])
+        # a model by its name says how weights are drawn, and there is nothing to draw
+        content["model"] |= {"qkv_bias": True, "near_bias": 8.0}
+        config.write_text(json.dumps(content), encoding="utf-8")
+        model = ModelConfig.from_dict({**asked.settings.model.to_dict(), **content["model"], "near_bias": 0.0})
+        asked = replace(asked, start={"path": "runs/old"}, settings=replace(asked.settings, model=model))
+        run, _ = begin_with(asked, ["model=quick"])
+        assert run.settings.model.near_bias == 8.0
     finally:
         config.write_text(text, encoding="utf-8")
 
