@@ -17,7 +17,7 @@ import numpy as np
 from ofasys_lite.cards.types import ModalityCard, TaskCard
 from ofasys_lite.data.attributes import wrong_attributes
 from ofasys_lite.data.codec_facts import named_codec
-from ofasys_lite.data.columns import data_columns, has_use, separated, uses
+from ofasys_lite.data.columns import asked_columns, data_columns, has_use, separated, uses
 from ofasys_lite.data.contents import NOT_COMPARED, shared_rows
 from ofasys_lite.data.fields import column_help
 from ofasys_lite.data.findings import Finding, Tally
@@ -170,7 +170,7 @@ class _TaskCheck:
         if not written and not plan.cannot_train and not any(slot.losses for slot in plan.slots()):
             help = "put a slot that is written right of the arrow"
             self.error(CardError(f"task {card.name} has no learned target to judge", code="E310", help=help))
-        asked = {use.column for use in uses(plan)}
+        asked = asked_columns(plan)
         asked |= {column.partition(".")[0] for column in asked}
         for name in card.columns:
             if name not in asked | {"id", card.group, card.crossed}:

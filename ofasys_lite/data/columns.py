@@ -87,11 +87,16 @@ def named_uses(segment: Segment) -> Iterator[Use]:
 
 def data_columns(card: TaskCard, plan: Plan) -> frozenset[str]:
     """Columns of the data that the task looks at in any way: those of the line, of the mapping, id and group."""
-    names = {"id", card.group, card.crossed, *card.columns, *card.columns.values(), *(use.column for use in uses(plan))}
-    # within a group candidates are the records' own, or the row's
-    names |= {s.closed.name for s in plan.all_slots() if s.closed is not None and s.closed.kind == "candidates"}
+    names = {"id", card.group, card.crossed, *card.columns, *card.columns.values(), *asked_columns(plan)}
     heads = {".".join(name.split(".")[: i + 1]) for name in names for i in range(name.count(".") + 1)}
     return frozenset(heads)
+
+
+def asked_columns(plan: Plan) -> set[str]:
+    """Columns of a row that the line asks for, whether every row must have them or not."""
+    names = {use.column for use in uses(plan)}
+    # within a group candidates are the records' own, or the row's
+    return names | {s.closed.name for s in plan.all_slots() if s.closed is not None and s.closed.kind == "candidates"}
 
 
 def has_use(source: RowSource, use: Use) -> bool:

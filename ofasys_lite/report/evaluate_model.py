@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 from ofasys_lite.data.columns import lacking
@@ -99,7 +100,7 @@ def _open_all(
     for said, value, words in (("split", split, SPLITS), ("value of seen", seen, SEEN)):
         if value not in words:
             raise DataError(f"unknown {said} `{value}`", help=did_you_mean(value, words))
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
         raise DataError(f"limit is {limit!r}", help="a whole number from 1, or none for all rows")
     for name in data:
         model.entry(name)

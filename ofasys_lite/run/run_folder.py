@@ -84,7 +84,7 @@ class RunFolder:
                 f"{self.path} already holds a run",
                 help="resume=true goes on with it, name=NEW starts another one, overwrite=true replaces it",
             )
-        around = next((f for f in self.path.absolute().parents if RunFolder(f).trained()), None)
+        around = next((f for f in self.path.absolute().parents if _trained(f)), None)
         if around is not None and not self.trained():
             raise CheckpointError(
                 f"{self.path} lies in the folder of another run, {_from_here(around)}",
@@ -190,6 +190,13 @@ class RunFolder:
         rows = [r for r in self.history() if r.get("step", 0) <= step]
         if self.metrics.exists():
             write_atomic(self.metrics, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+
+
+def _trained(folder: Path) -> bool:
+    try:
+        return RunFolder(folder).trained()
+    except OSError:  # an `export` of somebody else, which may not be looked into
+        return False
 
 
 def _from_here(folder: Path) -> Path:

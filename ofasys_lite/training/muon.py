@@ -125,7 +125,8 @@ class Muon(torch.optim.Optimizer):
 def even(update_AB: Tensor, state: dict[str, Any], beta2: float) -> Tensor:
     """(A, B): the update whose rows are divided by the root of their mean squares so far, as long as it was."""
     squares_A1 = update_AB.float().square().mean(1, keepdim=True)
-    held_A1 = state.setdefault("second_momentum_buffer", torch.zeros_like(squares_A1)).lerp_(squares_A1, 1 - beta2)
+    held_A1: Tensor = state.setdefault("second_momentum_buffer", torch.zeros_like(squares_A1))
+    held_A1.lerp_(squares_A1.to(held_A1.dtype), 1 - beta2)  # loaded, it is of the parameter's type
     even_AB: Tensor = update_AB / held_A1.sqrt().clamp(min=1e-10)
     return even_AB.mul_(update_AB.norm() / even_AB.norm().clamp(min=1e-10))
 

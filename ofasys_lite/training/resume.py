@@ -20,7 +20,7 @@ from ofasys_lite.model import ModelConfig
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.training.rules import ConverterSpec
-from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
+from ofasys_lite.training.settings import COOLDOWN, TrainSettings, learning_rate, progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,10 @@ def rate_note(before: Beginning, settings: TrainSettings, given: bool = True) ->
     was, now = before.rate, learning_rate(settings, before.step, before.seconds, given)
     if not was or now <= 1.5 * was or done < settings.warmup:
         return ""
+    usual = "" if settings.cooldown == COOLDOWN else f" trainer.cooldown={COOLDOWN}"
     return (
         f"the learning rate was {was:.2g} and rises to {now:.2g}: the run is {done:.0%} done now and goes back on its "
-        f"schedule; to go on at the rate it had: trainer.schedule=constant trainer.lr={was:.2g}"
+        f"schedule; to go on at the rate it had: trainer.schedule=constant{usual} trainer.lr={was:.2g}"
     )
 
 

@@ -163,7 +163,7 @@ class TrainSettings:
         if self.schedule != "wsd" and self.cooldown != COOLDOWN:
             raise CardError(
                 f"trainer: cooldown is {self.cooldown}, and the schedule is `{self.schedule}`",
-                help="cooldown is of trainer.schedule=wsd alone: set that, or leave cooldown out",
+                help=f"cooldown is of trainer.schedule=wsd alone: set that, or leave cooldown at {COOLDOWN}",
             )
         if self.schedule == "wsd" and self.warmup + self.cooldown > 1:
             raise CardError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from api_worlds import COLOUR, QUICK, REVERSE, SMALL, colour_rows, picture, tiny, word_rows
@@ -161,6 +162,7 @@ def test_every_task_is_evaluated_on_its_own_rows(model: GeneralistModel) -> None
     assert results.tasks[1].metric.name == "accuracy"
     again = evaluate(model, "colour", split="train", limit=3)
     assert [(t.task, t.metric.items) for t in again.tasks] == [("colour", 3)]
+    assert evaluate(model, "colour", split="train", limit=np.int64(3)).tasks[0].metric.items == 3  # type: ignore[arg-type]
 
 
 def test_a_loaded_model_is_evaluated_on_rows_that_are_given(model: GeneralistModel) -> None:

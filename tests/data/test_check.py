@@ -182,6 +182,9 @@ def test_a_column_of_a_card_that_the_line_does_not_ask_for_is_told() -> None:
     rows = [{**rows[0], "q": f"x{n}"} for n in range(30)]
     mapping = {"rec.b": "o.0.b", "id": "i", "g": "q"}
     assert not report_of("[TEXT:rec.b] -> [TEXT:a]", rows, columns=mapping, group="g").errors
+    rows = [{**row, "names": ["z", "y"]} for row in rows]
+    line = "[TEXT:q] -> ([TEXT:b,closed_set=@offered])*<over=o>"
+    assert not report_of(line, rows, columns={"offered": "names"}).errors
 
 
 def test_a_list_that_is_null_and_elements_that_are_values_are_told_as_they_are() -> None:

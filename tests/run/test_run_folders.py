@@ -168,3 +168,17 @@ def test_a_run_does_not_begin_inside_another_ones_folder(tmp_path: Path, monkeyp
             worlds.run(cards, tmp_path / "runs" / "outer" / below, steps=1)
     worlds.run(cards, tmp_path / "runs" / "beside", steps=1)
     worlds.run(cards, tmp_path / "runs" / "outer", steps=2, resume=True)
+
+
+def test_a_folder_around_that_may_not_be_looked_into_does_not_hinder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = RunFolder.trained
+
+    def closed(self: RunFolder) -> bool:
+        if self.path == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "export" / "config.json"))
+        return trained(self)
+
+    monkeypatch.setattr(RunFolder, "trained", closed)
+    RunFolder(tmp_path / "runs" / "a").claim()

@@ -170,3 +170,33 @@ def test_a_checkpoint_from_before_beta2_goes_on() -> None:
     weight.grad = torch.eye(4)
     optimizer.step()
     assert optimizer.param_groups[0]["beta2"] == 0.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_run_with_beta2_goes_on_bit_for_bit(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(5)
+    shapes = ((6, 8), (6, 8), (4, 3, 3, 3))
+    gradients = [[torch.randn(s, generator=generator).to(dtype) for s in shapes] for _ in range(6)]
+
+    def begun() -> tuple[list[nn.Parameter], Muon]:
+        made = [nn.Parameter(torch.ones(shape, dtype=dtype)) for shape in shapes]
+        return made, Muon(made, lr=0.1, beta2=0.9)
+
+    def stepped(parameters: list[nn.Parameter], optimizer: Muon, steps: list[list[Tensor]]) -> None:
+        for step in steps:
+            for parameter, gradient in zip(parameters, step, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+
+    whole, first = begun()
+    stepped(whole, first, gradients)
+    half, second = begun()
+    stepped(half, second, gradients[:3])
+    rest, third = begun()
+    for parameter, value in zip(rest, half, strict=True):
+        parameter.data.copy_(value.data)
+    third.load_state_dict(copy.deepcopy(second.state_dict()))
+    stepped(rest, third, gradients[3:])
+    assert [tuple(s["second_momentum_buffer"].shape) for s in third.state.values()] == [(6, 1), (6, 1), (4, 1)]
+    if dtype == torch.float32:  # torch loads what is held of bfloat16 weights as bfloat16
+        assert all(torch.equal(a, b) for a, b in zip(whole, rest, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ofasys_lite.data.mixture import Mixture, MixtureTask
 from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.layout.loader import Steps
 from ofasys_lite.run.run_folder import RunFolder
+from ofasys_lite.training.resume import Beginning, rate_note
 from ofasys_lite.training.settings import TrainSettings, learning_rate, progress
 
 
@@ -135,6 +136,15 @@ def test_a_straight_line_falls_from_the_warm_up_or_from_where_the_cooldown_begin
     late = TrainSettings(steps=100, lr=1.0, warmup=0.1, final=0.1, schedule="wsd", cooldown=0.2)
     assert {learning_rate(late, step, 0.0) for step in range(10, 81)} == {1.0}
     assert [learning_rate(late, step, 0.0) for step in (85, 90, 100, 130)] == pytest.approx([0.775, 0.55, 0.1, 0.1])
+
+
+def test_what_a_run_that_goes_back_on_its_schedule_is_told_to_type_is_taken() -> None:
+    settings = TrainSettings(steps=200, lr=1.0, schedule="wsd", cooldown=0.3)
+    note = rate_note(Beginning(95, 0.0, {}, rate=0.2), settings)
+    typed = dict(pair.removeprefix("trainer.").split("=") for pair in note.rpartition(": ")[2].split())
+    assert typed == {"schedule": "constant", "cooldown": "0.4", "lr": "0.2"}
+    replace(settings, schedule="constant", cooldown=0.4, lr=0.2)
+    assert "cooldown" not in rate_note(Beginning(95, 0.0, {}, rate=0.2), replace(settings, cooldown=0.4))
 
 
 def test_a_constant_rate_warms_up_and_stays() -> None:
