@@ -174,11 +174,14 @@ class _TaskCheck:
         asked |= {column.partition(".")[0] for column in asked}
         for name in card.columns:
             if name not in asked | {"id", card.group, card.crossed}:
-                what = f"task {card.name}: `columns` names `{name}`, which the line does not ask for"
+                what = f"`columns` names `{name}`, which the line does not ask for"
+                if self.limits.tolerate:  # nothing is lost by it: a run of before goes on, a card takes another line
+                    self.note(what)
+                    continue
                 help = (
                     f"{did_you_mean(name, sorted(asked), 'it asks for')}; form: column of the line: column of the data"
                 )
-                self.error(CardError(what, code="E301", help=help))
+                self.error(CardError(f"task {card.name}: {what}", code="E301", help=help))
         for metric in card.metrics:
             if metric.column and metric.column not in written:
                 judges = f"metric {metric.name} judges column `{metric.column}`, which the line does not write"

@@ -197,20 +197,22 @@ def check_masked(planning: Planning, template: PlannedTemplate) -> None:
 
 def note_copied(planning: Planning, template: PlannedTemplate) -> None:
     """Notes a target that stands in the source as it is: the model learns to copy, and nothing of the data."""
-    plain = {
-        (s.modality, s.key, _read_as(s))
+    plain = [
+        s
         for s in walk(template.source)
         if not (s.drop or s.losses or any(key.startswith(_HIDING) for key, value in s.options if value))
-    }
+    ]
     for slot in (s for side in template.written for s in walk(side) if s.learned):
-        if (slot.modality, slot.key, _read_as(slot)) in plain:
+        if any(_shows(source, slot) for source in plain):
             planning.note(f"`{slot.column}` is read and written: the answer stands in the source, and is copied")
 
 
-def _read_as(slot: SlotSegment) -> tuple[object, ...]:
-    """What a slot makes of a value: another case, say, is another text."""
-    said = dict(slot.options)
-    return tuple(bool(said.get(key)) for key in ("uncased", "no_punctuation"))
+def _shows(source: SlotSegment, target: SlotSegment) -> bool:
+    """Whether a source holds what a target writes: another case is another text, a smaller size shows less."""
+    read, written = dict(source.options), dict(target.options)
+    same = (source.modality, source.key) == (target.modality, target.key)
+    alike = all(bool(read.get(key)) == bool(written.get(key)) for key in ("uncased", "no_punctuation"))
+    return same and alike and all(written.get(key) == value for key, value in read.items() if value)
 
 
 def check_targets(planning: Planning, template: PlannedTemplate, node: Template) -> None:

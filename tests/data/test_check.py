@@ -179,6 +179,12 @@ def test_a_column_of_a_card_that_the_line_does_not_ask_for_is_told() -> None:
     (error,) = report_of("[TEXT:q] -> [TEXT:a]", rows, columns={"qq": "q"}).errors
     assert "`columns` names `qq`, which the line does not ask for" in error.message
     assert "did you mean `q`?" in error.help
+    card = load_task_card(
+        {"instruction": "[TEXT:q] -> [TEXT:a]", "data": {"train": rows}, "columns": {"qq": "q"}}, name="line"
+    )
+    report = check_tasks([card], CARDS)  # as training looks at it, of a run of before, too
+    assert not report.errors
+    assert any("`columns` names `qq`, which the line does not ask for" in note for note in report.notes)
     rows = [{**rows[0], "q": f"x{n}"} for n in range(30)]
     mapping = {"rec.b": "o.0.b", "id": "i", "g": "q"}
     assert not report_of("[TEXT:rec.b] -> [TEXT:a]", rows, columns=mapping, group="g").errors
