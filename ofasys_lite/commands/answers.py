@@ -255,9 +255,9 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def printed(value: Any, stream: TextIO | None = None) -> str:
-    """`value` as one line of JSON that `stream` (stdout) can write: in ASCII where it is no UTF-8."""
-    stream = sys.stdout if stream is None else stream
-    return json.dumps(value, ensure_ascii=not (stream.encoding or "").lower().replace("-", "").startswith("utf"))
+    """`value` as one line of JSON that `stream` (stdout) can write: in ASCII if its encoding is no UTF."""
+    encoding = getattr(sys.stdout if stream is None else stream, "encoding", None) or "utf-8"
+    return json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf"))
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny_worlds as worlds
 
 from ofasys_lite import GeneralistModel
-from ofasys_lite.commands.answers import items_of_lines
+from ofasys_lite.commands.answers import items_of_lines, printed
 from ofasys_lite.commands.app import main
 
 ROWS = [{"id": f"r{n}", "title": f"word {n}", "colour": ("red", "green")[n % 2]} for n in range(8)]
@@ -84,6 +85,16 @@ def test_what_is_printed_fits_every_terminal(
     assert main(["check", "[TEXT:title] -> [TEXT:titel]", str(tmp_path / "rows.jsonl")]) == 1
     assert r"other\ud83d" in screen.buffer.getvalue().decode(encoding)
     assert main(["explain", "[TEXT:title] -> [TEXT:colour]"]) == 0
+
+
+def test_what_is_printed_into_text_in_memory_and_streams_of_others_is_as_it_is() -> None:
+    class Tee:
+        def write(self, text: str) -> int:
+            return len(text)
+
+    streams: list[Any] = [io.StringIO(), Tee()]
+    for stream in streams:
+        assert printed({"a": "ä"}, stream) == '{"a": "ä"}'
 
 
 def test_a_value_for_all_rows_is_told_where_the_rows_have_their_own(

@@ -167,9 +167,9 @@ def decode(record: bytes, encoding: str, place: str) -> str:
     Windows' encoding, are refused in it, unless the record holds bytes that are none of Windows' either.
     """
     at = None
-    if not record.isascii() and _is_latin_1(encoding) and _is_windows(record):
+    if not record.isascii() and _is_latin_1(encoding):
         windows = _WINDOWS.search(record)
-        at = None if windows is None else windows.start()
+        at = windows.start() if windows is not None and _is_windows(record) else None
     if at is None:
         try:
             return record.decode(encoding)
