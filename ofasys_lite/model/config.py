@@ -59,8 +59,8 @@ class ModelConfig:
             `reglu`, `gelu_tanh`, `relu`, `silu`.
         bias: Whether linear layers and LayerNorms have biases.
         qkv_bias: Whether queries, keys and values have, where `bias` is false (Qwen2, arXiv 2407.10671).
-        near_bias: Score that fresh biases of queries and keys of cross-attention give to the source's row at the
-            target's own place; the farther away, the less. 0: biases begin at 0, and heads know nothing of places.
+        near_bias: Score of a key at its query's own place that fresh biases of queries and keys give; the farther away,
+            the less. 0: biases begin at 0, and heads know nothing of places until they are learned.
         dropout: Probability with which what a sublayer adds is dropped in training.
         query_gain: Factor of queries beside 1 / sqrt(channels); T5 has sqrt(channels).
         positions: How rows know where they are: `rotary`; `learned` or `sinusoidal` rows added to what is embedded
@@ -144,17 +144,9 @@ class ModelConfig:
             raise CardError(f"model: near_bias is {self.near_bias}", help="a score: 0 for none, often 8")
         if self.near_bias and not (self.bias or self.qkv_bias):
             raise CardError("model: near_bias without biases", help="write qkv_bias: true, or near_bias: 0")
-        hindered = {
-            f"positions `{self.positions}`": self.positions != "rotary",
-            "qk_norm": self.qk_norm,
-            "cross_rotary: false": not self.cross_rotary,
-            "a decoder that reads the source itself": self.source == "prefix",
-            "no cross-attention": not (self.encoder_layers and self.decoder_layers),
-        }
-        for other, stands in hindered.items():
-            if self.near_bias and stands:
-                help = "cross-attention with rotary positions and no qk_norm; or near_bias: 0"
-                raise CardError(f"model: near_bias with {other}", help=help)
+        if self.near_bias and (self.positions != "rotary" or self.qk_norm):
+            other = "qk_norm" if self.qk_norm else f"positions `{self.positions}`"
+            raise CardError(f"model: near_bias with {other}", help="rotary positions, no qk_norm; or near_bias: 0")
 
     def _check_sizes(self) -> None:
         for name in ("width", "heads"):
@@ -278,15 +270,8 @@ class ModelConfig:
 
     @classmethod
     def of_export(cls, values: Mapping[str, object]) -> ModelConfig:
-        """What an export says of its model; `from_dict` where what is said no longer goes together, too.
-
-        Older ones hold switches of their training, and were drawn by `near_bias` where there is no cross-attention.
-        """
-        sizes = {key: value for key, value in values.items() if key not in SWITCHES}
-        try:
-            return cls.from_dict(sizes)
-        except CardError:
-            return cls.from_dict({key: value for key, value in sizes.items() if key not in DRAWN})
+        """What an export says of its model; older ones hold switches of their training, too."""
+        return cls.from_dict({key: value for key, value in values.items() if key not in SWITCHES})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> ModelConfig:

@@ -362,20 +362,25 @@ def initialise(module: nn.Module, depth: int) -> None:
 
 @torch.no_grad()
 def draw_near_biases(module: nn.Module, score: float) -> None:
-    """Gives queries and keys of all cross-attention in `module` equal random biases of such a size that they score
-    `score`.
+    """Gives queries and keys of all attention in `module` equal random biases of such a size that they score `score`.
 
     Turned by rotary positions, what they score is largest at distance 0 and, on average over heads, falls with the
-    distance on each axis (that of one head wavers: it is a sum of few cosines), so that a target's rows begin with the
-    source's rows of about their own place. Self-attention knows its own row without them and began to learn later.
+    distance on each axis (that of one head wavers: it is a sum of few cosines), so that heads begin with what lies
+    near, whatever it is. Cross-attention that is not turned is left alone: there they would add the same to all keys.
     They are drawn by a generator of their own, seeded by torch's: what is drawn behind them is what it is without.
     """
     state = torch.get_rng_state()
     own = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
     torch.set_rng_state(state)
     for part in module.modules():
-        if isinstance(part, CrossAttention):
-            drawn_GC = torch.randn(part.groups, part.channels, generator=own, device="cpu")
-            drawn_GC *= (score * part.channels**0.5) ** 0.5 / drawn_GC.norm(dim=1, keepdim=True)
-            part.q.bias.copy_(drawn_GC.repeat_interleave(part.heads // part.groups, 0).flatten() / part.gain)
-            part.kv.bias[: drawn_GC.numel()].copy_(drawn_GC.flatten())
+        if not isinstance(part, (SelfAttention, CrossAttention)) or (
+            isinstance(part, CrossAttention) and not part.rotary
+        ):
+            continue
+        drawn_GC = torch.randn(part.groups, part.channels, generator=own, device="cpu")
+        drawn_GC *= (score * part.channels**0.5) ** 0.5 / drawn_GC.norm(dim=1, keepdim=True)
+        queries = drawn_GC.repeat_interleave(part.heads // part.groups, 0).flatten() / part.gain
+        into, keys = (part.qkv, part.qkv) if isinstance(part, SelfAttention) else (part.q, part.kv)
+        first = len(queries) if isinstance(part, SelfAttention) else 0
+        into.bias[: len(queries)].copy_(queries)
+        keys.bias[first : first + drawn_GC.numel()].copy_(drawn_GC.flatten())

@@ -26,16 +26,15 @@ def scores(part: SelfAttention | CrossAttention, model: EncoderDecoder) -> Tenso
     return torch.einsum("qhc,khc->hqk", q_SHC, k_SHC) * part.channels**-0.5
 
 
-def crossing(model: EncoderDecoder) -> list[CrossAttention]:
-    found = [each for each in model.modules() if isinstance(each, CrossAttention)]
-    assert len(found) == 2
-    return found
+def parts(model: EncoderDecoder) -> list[SelfAttention | CrossAttention]:
+    return [each for each in model.modules() if isinstance(each, SelfAttention | CrossAttention)]
 
 
 @pytest.mark.parametrize("changes", [{}, {"kv_heads": 2}, {"bias": True}])
 def test_a_rows_own_place_gets_the_score_and_what_is_far_gets_less(changes: dict[str, object]) -> None:
     model = build(**{"width": 256, "qkv_bias": True, "near_bias": 8.0, "rotary_theta": 100.0, **changes})
-    for part in crossing(model):
+    assert len(parts(model)) == 6
+    for part in parts(model):
         found_HSS = scores(part, model)
         own_HS = found_HSS.diagonal(dim1=1, dim2=2)
         torch.testing.assert_close(own_HS, torch.full_like(own_HS, 8.0))
@@ -48,17 +47,16 @@ def test_a_rows_own_place_gets_the_score_and_what_is_far_gets_less(changes: dict
 
 def test_heads_differ_and_without_it_places_say_nothing() -> None:
     near = build(qkv_bias=True, near_bias=8.0)
-    first, second = scores(crossing(near)[0], near)[:2]
+    first, second = scores(parts(near)[0], near)[:2]
     assert not torch.allclose(first, second)
     plain = build(qkv_bias=True)
-    assert all((scores(part, plain) == 0).all() for part in crossing(plain))
+    assert all((scores(part, plain) == 0).all() for part in parts(plain))
 
 
-def test_self_attention_begins_without() -> None:
-    model = build(qkv_bias=True, near_bias=8.0)
-    found = [each for each in model.modules() if isinstance(each, SelfAttention)]
-    assert len(found) == 4
-    assert all((scores(part, model) == 0).all() for part in found)
+def test_cross_attention_that_is_not_turned_begins_without() -> None:
+    model = build(qkv_bias=True, near_bias=8.0, cross_rotary=False)
+    for part in parts(model):
+        assert (scores(part, model).abs().sum() > 0) == isinstance(part, SelfAttention)
 
 
 def test_all_else_of_the_body_is_drawn_as_without() -> None:
@@ -67,7 +65,7 @@ def test_all_else_of_the_body_is_drawn_as_without() -> None:
         torch.manual_seed(5)
         made.append(EncoderDecoder(config))
     for (name, a), b in zip(made[0].named_parameters(), made[1].parameters(), strict=True):
-        assert torch.equal(a, b) != name.endswith(("cross.q.bias", "cross.kv.bias")), name
+        assert torch.equal(a, b) != name.endswith(("qkv.bias", "q.bias", "kv.bias")), name
 
 
 def test_what_is_drawn_behind_the_body_is_what_it_is_without() -> None:
