@@ -1,15 +1,17 @@
-"""Muon at a third less than the products of torch.optim.Muon: minimax iterations, a shape at once, fp32 on a CPU."""
+"""Muon at a third less than the products of torch.optim.Muon: minimax iterations, a shape at once."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ofasys_lite.model import matmul
+from ofasys_lite.model.fast_linear import best_seconds
 
 #: Coefficients of x, x^3 and x^5 of one iteration.
 Polynomial = tuple[float, float, float]
@@ -27,6 +29,10 @@ MINIMAX: tuple[Polynomial, ...] = (
 QUINTIC: Polynomial = (3.4445, -4.7750, 2.0315)
 #: Iterations by kind of polynomial: the choices of `iteration`, and how many it makes where nothing is said.
 ITERATIONS = {"minimax": 3, "quintic": 5}
+#: How much faster bf16 has to be: processors with its instructions reach twice, so that others beside decide nothing.
+CLEARLY = 1.4
+#: On a CPU matrices with a shorter side are iterated in fp32: they cost nothing, and bf16 leads them farther astray.
+SMALL = 64
 #: Most values that are iterated on at once: 64 MB.
 _AT_ONCE = 1 << 24
 
@@ -34,8 +40,7 @@ _AT_ONCE = 1 << 24
 class Muon(torch.optim.Optimizer):
     """Momentum whose updates are brought near the nearest orthogonal matrix (arXiv 2502.16982), as torch.optim.Muon.
 
-    Kernels of convolutions are the matrices of their outputs and all the rest. On a CPU always in fp32, also where bf16
-    would be faster, so that a run learns the same on every machine; elsewhere the iterations are in bf16.
+    Kernels of convolutions are the matrices of their outputs and all the rest.
 
     Args:
         params: Matrices and kernels, or groups of them.
@@ -44,6 +49,9 @@ class Muon(torch.optim.Optimizer):
         adjust_lr_fn: `match_rms_adamw`: updates as large as those of AdamW, or `original`.
         beta2: Decay of the mean squares of each output's updates, by whose root they are divided, the whole update as
             long as before (NorMuon, arXiv 2510.05491, takes .95); 0 leaves updates as they are.
+        precision: Of the iterations. `auto`: fp32 on a CPU, so that a run learns the same on every machine, and bf16
+            elsewhere; `fp32`; `bf16`: on a CPU where a probe finds it clearly faster (avx512_bf16, AMX), else fp32.
+            What a run began with it keeps when it is resumed.
 
     Raises:
         ValueError: A parameter is no matrix or kernel.
@@ -61,11 +69,14 @@ class Muon(torch.optim.Optimizer):
         ns_steps: int | None = None,
         adjust_lr_fn: str = "original",
         beta2: float = 0.0,
+        precision: str = "auto",
         eps: float = 1e-7,
     ) -> None:
         given: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
         given |= {"iteration": iteration, "ns_steps": ns_steps or ITERATIONS[iteration]}
-        super().__init__(params, given | {"adjust_lr_fn": adjust_lr_fn, "beta2": beta2, "eps": eps})
+        super().__init__(
+            params, given | {"adjust_lr_fn": adjust_lr_fn, "beta2": beta2, "precision": precision, "eps": eps}
+        )
         shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"] if p.ndim < 2]
         if shapes:
             raise ValueError(f"muon takes matrices and kernels, not a parameter of shape {shapes[0]}")
@@ -74,6 +85,7 @@ class Muon(torch.optim.Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:  # of a checkpoint from before there was one
             group.setdefault("beta2", 0.0)
+            group.setdefault("precision", "auto")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -103,7 +115,10 @@ class Muon(torch.optim.Optimizer):
         """Takes the step of parameters of one shape."""
         rows, columns = pairs[0][1].shape
         x_NAB = torch.stack([update for _, update in pairs])
-        if not x_NAB.is_cpu:
+        if "bf16" not in group:  # where parameters lie is known by now
+            wanted = group["precision"]
+            group["bf16"] = wanted == "bf16" and bf16_is_faster() if x_NAB.is_cpu else wanted != "fp32"
+        if group["bf16"] and not (x_NAB.is_cpu and min(rows, columns) < SMALL):
             x_NAB = x_NAB.bfloat16()
         bounded = group["iteration"] == "minimax"
         polynomials = MINIMAX[: group["ns_steps"]] if bounded else (QUINTIC,) * group["ns_steps"]
@@ -129,6 +144,16 @@ def even(update_AB: Tensor, state: dict[str, Any], beta2: float) -> Tensor:
     held_A1.lerp_(squares_A1.to(held_A1.dtype), 1 - beta2)  # loaded, it is of the parameter's type
     even_AB: Tensor = update_AB / held_A1.sqrt().clamp(min=1e-10)
     return even_AB.mul_(update_AB.norm() / even_AB.norm().clamp(min=1e-10))
+
+
+@lru_cache(maxsize=1)
+def bf16_is_faster() -> bool:
+    """Whether products of matrices on this CPU are clearly faster in bf16: twice and more with its instructions, slower
+    without. Asked once per process."""
+    a_MK = torch.randn(256, 512, generator=torch.Generator().manual_seed(0))
+    b_MK = a_MK.bfloat16()
+    fp32, bf16 = (best_seconds(lambda x=x: x @ x.mT) for x in (a_MK, b_MK))  # type: ignore[misc]
+    return fp32 > CLEARLY * bf16
 
 
 def update_flops(shape: Sequence[int], iterations: int) -> float:

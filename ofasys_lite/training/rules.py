@@ -25,6 +25,7 @@ OPTIMIZERS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
         "ns_steps": (None, "a whole number of at least 1, at most 5 of minimax"),
         "adjust_lr_fn": ("match_rms_adamw", "match_rms_adamw or original"),
         "beta2": (0.0, "a number from 0 to below 1"),
+        "precision": ("auto", "auto, fp32 or bf16"),
     },
 }
 Spec = TypeVar("Spec")
@@ -257,6 +258,8 @@ def _fits(key: str, value: object) -> bool:
         return isinstance(value, int) and number and value >= 1
     if key == "iteration":
         return value in ("minimax", "quintic")
+    if key == "precision":
+        return value in ("auto", "fp32", "bf16")
     if key == "adjust_lr_fn":
         return value in ("match_rms_adamw", "original")
     if key in ("momentum", "beta2"):

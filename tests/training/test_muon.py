@@ -1,4 +1,4 @@
-"""Muon on a CPU takes the steps of torch's, in fp32."""
+"""Muon takes the steps of torch's, on a CPU in fp32 unless bf16 is asked for and faster."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ofasys_lite.training import muon
 from ofasys_lite.training.muon import ITERATIONS, MINIMAX, QUINTIC, Muon, orthogonal
 from ofasys_lite.training.rules import MOST_MINIMAX
 
@@ -200,3 +201,39 @@ def test_a_run_with_beta2_goes_on_bit_for_bit(dtype: torch.dtype) -> None:
     assert [tuple(s["second_momentum_buffer"].shape) for s in third.state.values()] == [(6, 1), (6, 1), (4, 1)]
     if dtype == torch.float32:  # torch loads what is held of bfloat16 weights as bfloat16
         assert all(torch.equal(a, b) for a, b in zip(whole, rest, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 192), (192, 64)], ids=str)
+def test_iterations_in_bf16_bring_singular_values_where_fp32_does(shape: tuple[int, int]) -> None:
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(6))
+    exact = orthogonal(x, MINIMAX[:3], 1e-7, bounded=True)
+    found = orthogonal(x.bfloat16(), MINIMAX[:3], 1e-7, bounded=True).float()
+    assert float((exact * found).sum() / exact.norm() / found.norm()) > 0.97
+    assert float(torch.linalg.svdvals(found).max()) < 2.0
+
+
+@pytest.mark.parametrize(
+    ("precision", "faster", "in_bf16"),
+    [("auto", True, False), ("fp32", True, False), ("bf16", True, True), ("bf16", False, False)],
+)
+def test_a_cpu_takes_bf16_where_it_is_asked_for_and_faster(
+    monkeypatch: pytest.MonkeyPatch, precision: str, faster: bool, in_bf16: bool
+) -> None:
+    seen: list[torch.dtype] = []
+    plain = muon.orthogonal
+    monkeypatch.setattr(muon, "bf16_is_faster", lambda: faster)
+    monkeypatch.setattr(muon, "orthogonal", lambda x, *rest: (seen.append(x.dtype), plain(x, *rest))[1])
+    weight, small = nn.Parameter(torch.ones(64, 64)), nn.Parameter(torch.ones(8, 8))
+    optimizer = Muon([weight, small], precision=precision)
+    weight.grad, small.grad = torch.eye(64), torch.eye(8)
+    optimizer.step()
+    assert seen == [torch.bfloat16 if in_bf16 else torch.float32, torch.float32]
+    # another machine goes on with what the run began with, and so do copies
+    monkeypatch.setattr(muon, "bf16_is_faster", lambda: not faster)
+    other, small = nn.Parameter(torch.ones(64, 64)), nn.Parameter(torch.ones(8, 8))
+    resumed = Muon([other, small], precision=precision)
+    resumed.load_state_dict(copy.deepcopy(optimizer).state_dict())
+    other.grad = torch.eye(64)
+    resumed.step()
+    assert seen[2] == seen[0]
+    assert other.dtype == torch.float32
