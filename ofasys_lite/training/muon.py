@@ -25,6 +25,8 @@ MINIMAX: tuple[Polynomial, ...] = (
     (2.1082, -1.49014, 0.39973),
     (1.87823, -1.25357, 0.37535),
 )
+#: In bf16 all singular values are taken for so much smaller, as the paper does.
+SAFE = 1.02
 #: The polynomial of torch.optim.Muon, the same in each iteration.
 QUINTIC: Polynomial = (3.4445, -4.7750, 2.0315)
 #: Iterations by kind of polynomial: the choices of `iteration`, and how many it makes where nothing is said.
@@ -115,10 +117,11 @@ class Muon(torch.optim.Optimizer):
         """Takes the step of parameters of one shape."""
         rows, columns = pairs[0][1].shape
         x_NAB = torch.stack([update for _, update in pairs])
-        if "bf16" not in group:  # where parameters lie is known by now
-            wanted = group["precision"]
-            group["bf16"] = wanted == "bf16" and bf16_is_faster() if x_NAB.is_cpu else wanted != "fp32"
-        if group["bf16"] and not (x_NAB.is_cpu and min(rows, columns) < SMALL):
+        # where parameters lie is known by now; what was found for one wish does not answer another of a resumed run
+        found, wanted = group.setdefault("bf16", {}), group["precision"]
+        if wanted not in found:
+            found[wanted] = wanted == "bf16" and bf16_is_faster() if x_NAB.is_cpu else wanted != "fp32"
+        if found[wanted] and not (x_NAB.is_cpu and min(rows, columns) < SMALL):
             x_NAB = x_NAB.bfloat16()
         bounded = group["iteration"] == "minimax"
         polynomials = MINIMAX[: group["ns_steps"]] if bounded else (QUINTIC,) * group["ns_steps"]
@@ -169,6 +172,7 @@ def orthogonal(x_NAB: Tensor, polynomials: Sequence[Polynomial], eps: float, bou
 
     Where a side is longer than the other the iterations go on in the Gram matrix of the shorter side: P(G) X with
     G = X X^T, whose next G is P G P; the same in exact arithmetic, and half the products where the sides are 1 : 4.
+    Only in fp32: bf16 rounds the product of all P, whose largest value is near 100, and updates become noise.
 
     Args:
         x_NAB: N matrices.
@@ -180,12 +184,15 @@ def orthogonal(x_NAB: Tensor, polynomials: Sequence[Polynomial], eps: float, bou
     tall = x_NAB.shape[1] > x_NAB.shape[2]
     x_NLM = x_NAB.mT if tall else x_NAB
     x_NLM = x_NLM / x_NLM.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
-    in_gram = x_NLM.shape[1] < x_NLM.shape[2]
+    in_gram = x_NLM.shape[1] < x_NLM.shape[2] and x_NAB.dtype == torch.float32
     gram_NLL = matmul(x_NLM, x_NLM.mT)
     square_NLL = matmul(gram_NLL, gram_NLL)
     if bounded:
         bound_N11 = square_NLL.norm(dim=(1, 2), keepdim=True).sqrt().clamp(min=eps * eps)  # of the squares
         x_NLM, gram_NLL, square_NLL = x_NLM / bound_N11.sqrt(), gram_NLL / bound_N11, square_NLL / bound_N11**2
+    if bounded and x_NAB.dtype != torch.float32:
+        # beyond their bound the polynomials shoot up, and rounding leads there
+        polynomials = [(a / SAFE, b / SAFE**3, c / SAFE**5) for a, b, c in polynomials]
     whole_NLL: Tensor | None = None
     for step, (a, b, c) in enumerate(polynomials):
         if step and not in_gram:

@@ -40,6 +40,7 @@ class Optimization:
         self.optimizers: list[torch.optim.Optimizer] = []
         #: Per optimizer, its groups.
         self.held: list[list[Group]] = []
+        self._asked: list[dict[str, Any]] = []
         #: The trainer's learning rate in the last step.
         self.rate = 0.0
         self.build()
@@ -51,10 +52,15 @@ class Optimization:
             parts.setdefault(group.optimizer.key, []).append(group)
         self.held = list(parts.values())
         self.optimizers = [_built(held, self.settings) for held in self.held]
+        # of those with a short name: what a checkpoint brings back is what was asked for when the run began
+        self._asked = [
+            {key: made.param_groups[0][key] for key in OPTIMIZERS.get(held[0].optimizer.name, ())}
+            for made, held in zip(self.optimizers, self.held, strict=True)
+        ]
         return self.optimizers
 
     def begin(self, step: int, rate: float, alone: bool) -> None:
-        """Makes ready for step number `step`: rates and decay, and no gradients computed for what it leaves.
+        """Makes ready for step number `step`: rates, decay, options, and no gradients computed for what it leaves.
 
         Args:
             step: From 0.
@@ -63,8 +69,9 @@ class Optimization:
                 expected by DDP in every step, and only taken away (`drop_frozen`).
         """
         self.rate = rate
-        for optimizer, held in zip(self.optimizers, self.held, strict=True):
+        for optimizer, held, asked in zip(self.optimizers, self.held, self._asked, strict=True):
             for values, group in zip(optimizer.param_groups, held, strict=True):
+                values.update(asked)
                 values["lr"] = rate * group.lr
                 if "weight_decay" in values:
                     values["weight_decay"] = group.decay

@@ -175,6 +175,21 @@ def test_other_groups_than_the_checkpoints_are_refused_and_other_rates_are_not(t
     assert {group["weight_decay"] for held in groups for group in held["param_groups"]} >= {0.5}
 
 
+def test_options_that_a_resumed_run_is_given_are_taken(tmp_path: Path) -> None:
+    """A checkpoint brings its own back with the state, which nobody asked for again."""
+    cards = worlds.tasks("spell")
+    began = {"path": "muon", "momentum": 0.9, "precision": "fp32"}
+    worlds.run(cards, tmp_path / "run", steps=1, optimizer=began)
+    asked = {"path": "muon", "momentum": 0.5, "iteration": "quintic", "beta2": 0.9, "precision": "auto"}
+    worlds.run(cards, tmp_path / "run", steps=2, optimizer=asked, betas=[0.8, 0.9], resume=True)
+    found = [group for held in checkpoint(tmp_path / "run")["optimizer_states"] for group in held["param_groups"]]
+    muon = next(group for group in found if "momentum" in group)
+    adamw = next(group for group in found if "betas" in group)
+    assert {key: muon[key] for key in asked if key != "path"} == {k: v for k, v in asked.items() if k != "path"}
+    assert muon["ns_steps"] == 5
+    assert tuple(adamw["betas"]) == (0.8, 0.9)
+
+
 def test_a_checkpoint_from_before_there_was_a_choice_is_read(tmp_path: Path) -> None:
     cards = worlds.tasks("spell")
     worlds.run(cards, tmp_path / "run", steps=1)
