@@ -160,7 +160,7 @@ def bf16_is_faster() -> bool:
 
 
 def update_flops(shape: Sequence[int], iterations: int) -> float:
-    """Floating point operations of the update of a matrix or kernel: the products of `orthogonal`."""
+    """Floating point operations of the update of a matrix or kernel: the products of `orthogonal` in fp32."""
     short, long = sorted((float(shape[0]), float(math.prod(shape[1:]))))
     if short == long:
         return 6 * iterations * short**3
