@@ -119,7 +119,7 @@ class _Stream:
             learned.setdefault(item.piece, []).append(item)
         while causal and pieces and len(pieces) - 1 not in learned and not pieces[-1].tokens:
             pieces = pieces[:-1]  # neither learned nor fed: nobody looks at it
-        counts = [len(piece.positions_P3) for piece in pieces]
+        counts, joined = [len(piece.positions_P3) for piece in pieces], False
         total = sum(counts)
         if not total and self.side == "target":
             return 0
@@ -130,6 +130,12 @@ class _Stream:
         for index, (piece, count) in enumerate(zip(pieces, counts, strict=True)):
             if not count:
                 continue
+            # neighbouring pieces of token ids count their places together, others each from 0
+            joined, before = "ids" in piece.arrays, joined
+            if joined and before:
+                self.runs[-1] = (self.runs[-1][0] + count, None)
+            else:
+                self.runs.append((count, piece.grid))
             self.positions.append(piece.positions_P3 + start)
             start = int(self.positions[-1].max()) + 1
             rows = fed = np.arange(self.row, self.row + count)
@@ -148,7 +154,6 @@ class _Stream:
             for item in own:
                 self.learning.add(item, piece, rows, self.side, place, sample, causal or self.side == "source")
         self.lengths.append(total)
-        self.runs += _runs(pieces, counts)
         if causal:
             self.causal_rows = self.row
         return total
@@ -160,17 +165,3 @@ class _Stream:
         before = self.counts.get(piece.adapter, 0)
         self.counts[piece.adapter] = before + count
         return len(held) - 1, before
-
-
-def _runs(pieces: Sequence[Piece], counts: Sequence[int]) -> list[tuple[int, Grid | None]]:
-    """What counts its places from 0: neighbouring pieces of token ids together, else each piece."""
-    found: list[tuple[int, Grid | None]] = []
-    joined = False
-    for piece, count in zip(pieces, counts, strict=True):
-        tokens = "ids" in piece.arrays
-        if count and tokens and joined:
-            found[-1] = (found[-1][0] + count, None)
-        elif count:
-            found.append((count, piece.grid))
-        joined = tokens if count else joined
-    return found

@@ -5,7 +5,7 @@ What is learned stands in `learned.py`. Shapes: S source rows, T target rows, P 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,11 +118,6 @@ class Stream:
     runs: tuple[tuple[int, Grid | None], ...] = ()
 
 
-def _joined(arrays: Sequence[Ints]) -> Ints:
-    """The arrays one behind another; one alone as it is."""
-    return arrays[0] if len(arrays) == 1 else np.concatenate([_NOTHING, *arrays])
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One pack.
@@ -147,17 +142,17 @@ class Batch:
     @property
     def terms_U(self) -> Ints:
         """Index into `terms` of each loss value."""
-        return _joined([rows.terms_U for rows in self.losses])
+        return np.concatenate([_NOTHING, *(rows.terms_U for rows in self.losses)])
 
     @property
     def samples_U(self) -> Ints:
         """Index into `samples` of each loss value."""
-        return _joined([rows.samples_U for rows in self.losses])
+        return np.concatenate([_NOTHING, *(rows.samples_U for rows in self.losses)])
 
     @property
     def units_U(self) -> Ints:
         """Loss units that each loss value is the sum of."""
-        return _joined([rows.units_U for rows in self.losses])
+        return np.concatenate([_NOTHING, *(rows.units_U for rows in self.losses)])
 
     def part_of(self, rows: LossRows) -> Part:
         """The pieces of the adapter that learns `rows`, in their stream."""

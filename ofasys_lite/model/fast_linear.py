@@ -30,8 +30,8 @@ SMALL_LEARNED, SMALL = 2**15, 2**16
 FEW = 128
 #: Behind so many of them a copy is laid out: that costs what about two of them gain, and most outputs are longer.
 WORTH = 2
-#: Rows that stand for many.
-MANY = 256
+#: Rows that stand for few and for many where a probe asks.
+FEW_ROWS, MANY = 16, 256
 #: How much faster oneDNN has to be, with weights as they are and laid out, and by how much it may differ, relative to
 #: the largest number.
 FASTER, FASTER_LAID_OUT, NEAR = 1.15, 1.05, 1e-5
@@ -68,8 +68,8 @@ def matmul(a_MK: Tensor, b_KN: Tensor) -> Tensor:
     if few or not isinstance(_NOW.get(), _Learning) or a_MK.dtype != torch.float32:
         return a_MK @ b_KN
     if a_MK.ndim == 2:
-        return _multiply(a_MK, b_KN.t(), None)
-    return torch.stack([_multiply(a, b.t(), None) for a, b in zip(a_MK, b_KN, strict=True)])
+        return multiply(a_MK, b_KN.t(), None)
+    return torch.stack([multiply(a, b.t(), None) for a, b in zip(a_MK, b_KN, strict=True)])
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def products(device: torch.device, bf16: bool = False) -> Iterator[None]:
         bf16: Products in bfloat16, as under autocast, which has to be on for all else.
     """
     many = device.type == "cpu" and (bf16 or laid_out_is_faster(MANY))
-    few = many or (device.type == "cpu" and laid_out_is_faster(FEW // 8))
+    few = many or (device.type == "cpu" and laid_out_is_faster(FEW_ROWS))
     token = _NOW.set(_Products(bf16, many) if few else None)
     try:
         yield
@@ -117,7 +117,7 @@ class _Learned(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(x_RI, weight_OI)
-        return _multiply(x_RI, weight_OI, bias_O)
+        return multiply(x_RI, weight_OI, bias_O)
 
     @staticmethod
     @once_differentiable
@@ -125,8 +125,8 @@ class _Learned(torch.autograd.Function):
         x_RI, weight_OI = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
-            _multiply(grad_RO, weight_OI.t(), None) if of_x else None,
-            _multiply(grad_RO.t(), x_RI.t(), None) if of_weight else None,
+            multiply(grad_RO, weight_OI.t(), None) if of_x else None,
+            multiply(grad_RO.t(), x_RI.t(), None) if of_weight else None,
             grad_RO.sum(0) if of_bias else None,
         )
 
@@ -171,15 +171,22 @@ class _Held:
         if taken and not self.laid_out:
             self.left -= 1
             if self.left < 0:
-                self.weight, self.laid_out = torch.ops.mkldnn._reorder_linear_weight(self.weight, None), True
+                self.weight, self.laid_out = lay_out_weight(self.weight), True
         if not (self.many or (taken and self.laid_out)):
             return F.linear(x_RI, self.own_OI, bias_O)
         bias_O = None if bias_O is None else bias_O.to(self.dtype)
-        return _multiply(x_RI.to(self.dtype), self.weight, bias_O)
+        return multiply(x_RI.to(self.dtype), self.weight, bias_O)
 
 
-def _multiply(x_RI: Tensor, weight: Tensor, bias_O: Tensor | None) -> Tensor:
+def multiply(x_RI: Tensor, weight: Tensor, bias_O: Tensor | None) -> Tensor:
+    """(R, O) by oneDNN: x W^T + b, of a weight as it is or one of `lay_out_weight`."""
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, weight, bias_O, "none", [], "")
+    return found
+
+
+def lay_out_weight(weight_OI: Tensor) -> Tensor:
+    """The weight as oneDNN reads it, a copy that only `multiply` understands."""
+    found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None)
     return found
 
 
@@ -211,15 +218,15 @@ def _ratio(rows: int, laid_out: bool) -> float:
     """Time of a product by torch over that by oneDNN; 0 where they differ."""
     generator = torch.Generator().manual_seed(0)
     x_RI, weight_OI = (torch.randn(n, 512, generator=generator) for n in (rows, 1024))
-    weight = torch.ops.mkldnn._reorder_linear_weight(weight_OI, None) if laid_out else weight_OI
-    plain, other = F.linear(x_RI, weight_OI), _multiply(x_RI, weight, None)
+    weight = lay_out_weight(weight_OI) if laid_out else weight_OI
+    plain, other = F.linear(x_RI, weight_OI), multiply(x_RI, weight, None)
     if float((plain - other).abs().max()) > NEAR * float(plain.abs().max()):
         return 0.0
     # in turns and by this thread's own time: others may use the machine
     by_torch, by_onednn = list[float](), list[float]()
     for _ in range(8):
         by_torch.append(seconds(lambda: F.linear(x_RI, weight_OI)))
-        by_onednn.append(seconds(lambda: _multiply(x_RI, weight, None)))
+        by_onednn.append(seconds(lambda: multiply(x_RI, weight, None)))
     return min(by_torch) / min(by_onednn)
 
 

@@ -1,10 +1,10 @@
 """Decoder blocks laid out for steps of a few rows on a CPU.
 
-A step of eight rows is bound by the bytes of the weights and by the number of calls. Here weights stand transposed and
-in panels (products of few rows then run 1.3 to 1.5 times faster), gains of norms and the scale of the queries are
-worked into them, positions turn in three calls, and all blocks work in the same buffers, whose views are made once. The
-copies are made when a generation starts, so they are never stale; they pay from about a hundred steps on, so
-`EncoderDecoder.start` makes them where so many are announced.
+A step of eight rows is bound by the bytes of the weights and by the number of calls. Here weights are laid out as
+oneDNN reads them (products of few rows run 1.3 to 1.6 times faster than of transposed weights in panels by MKL), gains
+of norms and the scale of the queries are worked into them, positions turn in three calls, and all blocks work in the
+same buffers, whose views are made once. The copies are made when a generation starts, so they are never stale; they pay
+from about a hundred steps on, so `EncoderDecoder.start` makes them where so many are announced.
 
 Shape suffixes: B live rows, D width, O outputs of a product, H query heads, G key and value heads, C channels of a
 head, P = C / 2 pairs of channels, F channels inside the feed-forward layer.
@@ -12,20 +12,18 @@ head, P = C / 2 pairs of channels, F channels inside the feed-forward layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofasys_lite.model.config import ModelConfig
+from ofasys_lite.model.fast_linear import FEW_ROWS, laid_out_is_faster, lay_out_weight, multiply
 from ofasys_lite.model.layers import DecoderBlock, SelfAttention, StepCache, Swiglu
-from ofasys_lite.model.pages import large_zeros
 from ofasys_lite.model.rotary import Rotation, axes_on
 
-#: Outputs of a panel of weights.
-PANEL = 128
-#: Weights of at most so many numbers stay whole: they are read as fast, and nothing has to be put in order behind them.
+#: Weights of at most so many numbers are read as fast by torch's own products, which can add and take a buffer.
 WHOLE = 2**16
 #: From so many steps on, copies of the weights are worth their making.
 WORTH = 96
@@ -61,22 +59,19 @@ def lay_out(decoder: nn.ModuleList, steps: int | None) -> list[FewRows] | None:
         return None
     with torch.no_grad():
         spaces: dict[int, _Space] = {}
-        laid_out = [FewRows(block, spaces) for block in blocks]
-        _settle([linear for block in laid_out for linear in block.linears])
-    return laid_out
+        return [FewRows(block, spaces) for block in blocks]
 
 
 def lay_out_heads(
     norms: Iterable[nn.Module], heads: Iterable[nn.Module], steps: int | None
-) -> list[NormedLinear] | None:
-    """Norms and the linear layers behind them for a generation of `steps`; None where they would not pay."""
+) -> list[Callable[[Tensor], Tensor]] | None:
+    """Norms and the linear layers behind them, (B, D) -> (B, O), for a generation of `steps`; None where they would not
+    pay."""
     pairs = [(norm, head) for norm, head in zip(norms, heads, strict=True) if isinstance(head, nn.Linear)]
     if not pairs or not all(_worth(head.weight, steps) for _, head in pairs):
         return None
     with torch.no_grad():
-        laid_out = [NormedLinear(norm, head) for norm, head in pairs]
-        _settle(laid_out)
-    return laid_out
+        return [NormedLinear(norm, head).behind_norm for norm, head in pairs]
 
 
 def hooked(module: nn.Module) -> bool:
@@ -105,18 +100,12 @@ class FewRows:
         self.gated = isinstance(mlp, Swiglu)
         self.inner = mlp.out.in_features
         self.into = NormedLinear(block.mlp_norm, mlp.into)
-        self.mlp_out = _Linear(mlp.out.weight, mlp.out.bias)
+        self.mlp_out = _Linear.of(mlp.out)
         self.cross_q: NormedLinear | None = None
         if cross is not None and block.cross_norm is not None:
             self.cross_q = NormedLinear(block.cross_norm, cross.q, torch.full((cross.q.out_features,), scale))
             self.cross_out = _Linear.of(cross.out)
             self.cross_rotary = cross.rotary
-
-    @property
-    def linears(self) -> list[_Linear]:
-        """All linear layers, in the order of their use."""
-        cross = [] if self.cross_q is None else [self.cross_q, self.cross_out]
-        return [self.qkv, self.out, *cross, self.into, self.mlp_out]
 
     def __call__(self, layer: int, x_BD: Tensor, rotation: Rotation, cache: StepCache) -> Tensor:
         """(B, D): the stream behind this block, in a buffer that the next block writes to."""
@@ -124,21 +113,21 @@ class FewRows:
         if space is None:
             self.spaces.clear()  # rows come to an end one by one: old counts do not return
             space = self.spaces[len(x_BD)] = _Space(self, len(x_BD))
-        space.qkv.product(self.qkv, self.qkv.norm(x_BD, space))
+        self.qkv(self.qkv.norm(x_BD, space), space.qkv_BO)
         space.turn(rotation)
         cache.write(layer, space.k_BGC, space.v_BGC)
-        x_BD = space.out.add(self.out, cache.attend(layer, space.q_BHC, scaled=True).reshape(x_BD.shape), x_BD)
+        x_BD = self.out.add(cache.attend(layer, space.q_BHC, scaled=True).reshape(x_BD.shape), x_BD)
         if self.cross_q is not None:
-            q_BHC = space.cross_q.product(self.cross_q, self.cross_q.norm(x_BD, space)).view(space.q_BHC.shape)
+            q_BHC = self.cross_q(self.cross_q.norm(x_BD, space)).view(space.q_BHC.shape)
             q_BHC = _turned(q_BHC, rotation) if self.cross_rotary else q_BHC
-            x_BD = space.out.add(self.cross_out, cache.read(layer, q_BHC, scaled=True).reshape(x_BD.shape), x_BD)
-        inside = space.into.product(self.into, self.into.norm(x_BD, space))
+            x_BD = self.cross_out.add(cache.read(layer, q_BHC, scaled=True).reshape(x_BD.shape), x_BD)
+        inside_BF = self.into(self.into.norm(x_BD, space), space.into_BO)
         if self.gated:
             F.silu(space.gate_BF, inplace=True)
-            inside = torch.mul(space.gate_BF, space.value_BF, out=space.inside_BF)
+            inside_BF = torch.mul(space.gate_BF, space.value_BF, out=space.inside_BF)
         else:
-            inside = F.gelu(inside)
-        return space.mlp_out.add(self.mlp_out, inside, x_BD)
+            inside_BF = F.gelu(inside_BF)
+        return self.mlp_out.add(inside_BF, x_BD)
 
 
 class _Space:
@@ -147,24 +136,18 @@ class _Space:
 
     def __init__(self, block: FewRows, rows: int) -> None:
         width, heads, turned = block.qkv.width, block.heads, block.heads + block.groups
-        like = block.qkv.panels_NIO
-        self.stream_BD = like.new_empty(rows, width)
-        self.normed_BD, self.length_B1 = torch.empty_like(self.stream_BD), like.new_empty(rows, 1)
-        self.qkv, self.into = _Product(block.qkv, rows), _Product(block.into, rows)
-        self.out = _Product(block.out, rows, self.stream_BD)
-        self.mlp_out = _Product(block.mlp_out, rows, self.stream_BD)
-        if block.cross_q is not None:
-            self.cross_q = _Product(block.cross_q, rows)
-        qkv_BHC = self.qkv.out_BO.view(rows, -1, block.channels)
+        self.normed_BD, self.length_B1 = torch.empty(rows, width), torch.empty(rows, 1)
+        self.qkv_BO, self.into_BO = torch.empty(rows, block.qkv.outputs), torch.empty(rows, block.into.outputs)
+        qkv_BHC = self.qkv_BO.view(rows, -1, block.channels)
         self.v_BGC = qkv_BHC[:, turned:]
         self.halves_BH2P = qkv_BHC[:, :turned].unflatten(-1, (2, -1))  # type: ignore[no-untyped-call]
         self.first_BHP, self.second_BHP = self.halves_BH2P.unbind(2)
-        self.turned_BH2P = like.new_empty(self.halves_BH2P.shape)
+        self.turned_BH2P = torch.empty(self.halves_BH2P.shape)
         self.turned_first_BHP, self.turned_second_BHP = self.turned_BH2P.unbind(2)
         turned_BHC = self.turned_BH2P.flatten(2)
         self.q_BHC, self.k_BGC = turned_BHC[:, :heads], turned_BHC[:, heads:]
-        self.gate_BF, self.value_BF = self.into.out_BO[:, : block.inner], self.into.out_BO[:, block.inner :]
-        self.inside_BF = like.new_empty(rows, block.inner)
+        self.gate_BF, self.value_BF = self.into_BO[:, : block.inner], self.into_BO[:, block.inner :]
+        self.inside_BF = torch.empty(rows, block.inner)
         self._rotation: Rotation | None = None
 
     def turn(self, rotation: Rotation) -> None:
@@ -178,14 +161,13 @@ class _Space:
 
 
 class _Linear:
-    """x W + b; W stands transposed, large ones in panels (N, inputs, PANEL) that are read from end to end."""
+    """x W + b; W is laid out for oneDNN where that reads it faster, and stands transposed where it is small or not."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None) -> None:
-        outputs, inputs = weight_OI.shape
-        self.width = inputs
-        self.count = outputs // PANEL if outputs % PANEL == 0 and outputs * inputs > WHOLE else 1
-        panels = weight_OI.detach().view(self.count, -1, inputs).transpose(1, 2).contiguous()
-        self.panels_NIO = panels
+        self.outputs, self.width = weight_OI.shape
+        self.laid_out = weight_OI.numel() > WHOLE and laid_out_is_faster(FEW_ROWS)
+        weight_OI = weight_OI.detach()
+        self.weight = lay_out_weight(weight_OI) if self.laid_out else weight_OI.t().contiguous()
         self.bias_O = None if bias_O is None else bias_O.detach().clone()
 
     @classmethod
@@ -195,50 +177,21 @@ class _Linear:
             raise TypeError(f"{type(linear).__name__} cannot be laid out for few rows")
         return cls(linear.weight, linear.bias)
 
-    @property
-    def outputs(self) -> int:
-        """O."""
-        return self.count * int(self.panels_NIO.shape[2])
+    def __call__(self, x_BI: Tensor, out_BO: Tensor | None = None) -> Tensor:
+        """(B, O): x W + b, in `out_BO` if it is given."""
+        if self.laid_out:
+            found_BO = multiply(x_BI, self.weight, self.bias_O)
+            return found_BO if out_BO is None else out_BO.copy_(found_BO)
+        if self.bias_O is None:
+            return torch.mm(x_BI, self.weight, out=out_BO)
+        return torch.addmm(self.bias_O, x_BI, self.weight, out=out_BO)
 
-    def __call__(self, x_BD: Tensor) -> Tensor:
-        """(B, O), fresh."""
-        return _Product(self, len(x_BD)).product(self, x_BD)
-
-
-class _Product:
-    """Buffers for the products of B rows with linear layers of one shape.
-
-    Args:
-        linear: One of the layers.
-        rows: B.
-        out_BO: Where results are written; a buffer of its own if not given.
-    """
-
-    def __init__(self, linear: _Linear, rows: int, out_BO: Tensor | None = None) -> None:
-        self.out_BO = linear.panels_NIO.new_empty(rows, linear.outputs) if out_BO is None else out_BO
-        self.count = linear.count
-        self.panels_NBO = linear.panels_NIO.new_empty(linear.count, rows, linear.outputs // linear.count)
-        self.panels_BNO = self.panels_NBO.transpose(0, 1)
-        self.out_BNO = self.out_BO.view(self.panels_BNO.shape)
-
-    def product(self, linear: _Linear, x_BI: Tensor) -> Tensor:
-        """(B, O): x W + b."""
-        if self.count == 1:
-            torch.mm(x_BI, linear.panels_NIO[0], out=self.out_BO)
-        else:
-            torch.bmm(x_BI.expand(self.count, -1, -1), linear.panels_NIO, out=self.panels_NBO)
-            self.out_BNO.copy_(self.panels_BNO)
-        return self.out_BO if linear.bias_O is None else self.out_BO.add_(linear.bias_O)
-
-    def add(self, linear: _Linear, x_BI: Tensor, rest_BO: Tensor) -> Tensor:
-        """(B, O): rest + x W + b; the rest may be the buffer itself."""
-        if self.count == 1:
-            torch.addmm(rest_BO, x_BI, linear.panels_NIO[0], out=self.out_BO)
-        else:
-            torch.bmm(x_BI.expand(self.count, -1, -1), linear.panels_NIO, out=self.panels_NBO)
-            rest_BNO = self.out_BNO if rest_BO is self.out_BO else rest_BO.view(self.out_BNO.shape)
-            torch.add(rest_BNO, self.panels_BNO, out=self.out_BNO)
-        return self.out_BO if linear.bias_O is None else self.out_BO.add_(linear.bias_O)
+    def add(self, x_BI: Tensor, rest_BO: Tensor) -> Tensor:
+        """(B, O), fresh: rest + x W + b."""
+        if self.laid_out:
+            return multiply(x_BI, self.weight, self.bias_O).add_(rest_BO)
+        found_BO = torch.addmm(rest_BO, x_BI, self.weight)
+        return found_BO if self.bias_O is None else found_BO.add_(self.bias_O)
 
 
 class NormedLinear(_Linear):
@@ -272,20 +225,12 @@ class NormedLinear(_Linear):
         length_B1 = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True, out=space.length_B1)
         return torch.div(x_BD, torch.hypot(length_B1, self.floor, out=length_B1), out=space.normed_BD)
 
-    def __call__(self, x_BD: Tensor) -> Tensor:
-        """(B, O), fresh."""
+    def behind_norm(self, x_BD: Tensor) -> Tensor:
+        """(B, O), fresh, of rows that are not normed yet."""
         if self.centre:
-            return super().__call__(F.layer_norm(x_BD, (self.width,), eps=self.epsilon))
+            return self(F.layer_norm(x_BD, (self.width,), eps=self.epsilon))
         length_B1 = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True)
-        return super().__call__(x_BD / torch.hypot(length_B1, self.floor))
-
-
-def _settle(linears: Sequence[_Linear]) -> None:
-    """Puts the panels of all layers behind each other, in large pages."""
-    panels = [linear.panels_NIO for linear in linears]
-    pool = large_zeros([sum(x.numel() for x in panels)], panels[0])
-    for linear, old, new in zip(linears, panels, pool.split_with_sizes([x.numel() for x in panels]), strict=True):
-        linear.panels_NIO = new.view(old.shape).copy_(old)
+        return self(x_BD / torch.hypot(length_B1, self.floor))
 
 
 def _query_scale(layer: SelfAttention, scale: float) -> Tensor:

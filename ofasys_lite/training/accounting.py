@@ -57,10 +57,6 @@ class RunTerms:
             self._index = np.array([self._term[t] for t in batch.terms], dtype=np.int64)
         return self._index
 
-    def terms_U(self, batch: Batch) -> Ints:
-        """(U,) number in the run of the term of each of the pack's loss values."""
-        return self.term_index(batch)[batch.terms_U]
-
     def count(self, packs: Sequence[Batch]) -> StepCounts:
         """Counts over the packs of one rank."""
         units = np.zeros(len(self.terms), dtype=np.int64)
@@ -74,21 +70,21 @@ class RunTerms:
         return StepCounts(units, samples)
 
 
-def unit_weights(batch: Batch, terms_U: Ints, ledger: RunTerms, counts: StepCounts, mode: str) -> Floats:
-    """(U,) weight of each loss value of a pack.
+def unit_weights(batch: Batch, ledger: RunTerms, counts: StepCounts, mode: str) -> tuple[Floats, Ints]:
+    """(U,) weight of each loss value of a pack, and (U,) the number in the run of its term.
 
     Args:
-        terms_U: Their terms (`RunTerms.terms_U`).
         mode: `share`, `token` or `sample`.
     """
+    terms_U = ledger.term_index(batch)[batch.terms_U]
     if mode == "sample":
-        return _per_sample(batch, terms_U, ledger, counts)
+        return _per_sample(batch, terms_U, ledger, counts), terms_U
     if mode == "token":
         per_term = ledger.weights / max(1, int(counts.units.sum()))
     else:
         share = counts.samples[ledger.task_of_term] / max(1, int(counts.samples.sum()))
         per_term = share * ledger.weights / np.maximum(1, counts.units)
-    return per_term.astype(np.float32)[terms_U]
+    return per_term.astype(np.float32)[terms_U], terms_U
 
 
 def _per_sample(batch: Batch, terms_U: Ints, ledger: RunTerms, counts: StepCounts) -> Floats:

@@ -177,7 +177,7 @@ class Logs(L.Callback):
             if not math.isfinite(value):
                 raise _diverged(trainer, f"loss of task {term.task}, slot {term.slot} is")
         self.speed = float(found.rows.sum()) / max(1e-9, span)
-        step, seconds = trainer.global_step, module.seconds()
+        step, seconds = trainer.global_step, module.state.seconds()
         lr = learning_rate(module.settings, step, module.state.clock, module.given)
         if not trainer.is_global_zero:
             return
@@ -320,7 +320,7 @@ class Validating(L.Callback):
             module.network.eval()
             try:
                 with module.stop.interruptible():
-                    score = self.function(trainer.global_step, module.seconds())
+                    score = self.function(trainer.global_step, module.state.seconds())
             finally:
                 module.network.train()
             if score is not None and score > self.best:

@@ -108,7 +108,7 @@ class Progressing(L.Callback):
             return
         self.printed = now
         share = min(1.0, module.progress_share())
-        text = _status(trainer.global_step, share, module.seconds(), self.logs.speed, self.logs.tasks)
+        text = _status(trainer.global_step, share, module.state.seconds(), self.logs.speed, self.logs.tasks)
         if self.bar is not None:
             self.bar.update(self.row, completed=share, text=text)
             self.bar.refresh()

@@ -90,10 +90,6 @@ class TrainingModule(L.LightningModule):
 
     # ------------------------------------------------------------------ progress
 
-    def seconds(self) -> float:
-        """Training time so far in seconds, earlier sessions of a resumed run included."""
-        return self.state.seconds()
-
     def progress_share(self) -> float:
         """How much of the run is done (0 to 1), alike on all ranks: the larger share of `steps` and `minutes`."""
         return progress(self.settings, self.global_step, self.state.clock)
@@ -209,8 +205,7 @@ class TrainingModule(L.LightningModule):
     def _backward(
         self, pack: Batch, counts: StepCounts, step: int, number: int, steps: Mapping[LossKey, WholeStep]
     ) -> None:
-        terms = self.ledger.terms_U(pack)
-        weights = unit_weights(pack, terms, self.ledger, counts, self.settings.accounting)
+        weights, terms = unit_weights(pack, self.ledger, counts, self.settings.accounting)
         weights_U, terms_U = moved(weights, self.device), moved(terms, self.device)
         batch = to_device(pack, self.device)
         frozen = self._frozen(pack) if self.reference else {}
@@ -244,7 +239,7 @@ class TrainingModule(L.LightningModule):
         """
         packs = [used(self.sections, pack) for pack in share.packs]
         through = [sum(counts) for counts in zip(*packs, strict=True)] or [0] * len(self.sections)
-        clock = int(1000 * self.seconds()) if self.ranks.number == 0 else 0
+        clock = int(1000 * self.state.seconds()) if self.ranks.number == 0 else 0
         # a lone pack sees the whole step anyway
         alone = self.ranks.count == len(share.packs) == 1
         told = [*(int(self.stop.number == number) for number in SIGNALS), 0 if alone else asking(share.packs)]
@@ -299,7 +294,7 @@ class TrainingModule(L.LightningModule):
         log = {name: getattr(found, name).tolist() for name in ("sums", "units", "samples", "rows", "tokens")}
         checkpoint["ofasys"] = {
             "average": dict(self.average),
-            "seconds": self.seconds(),
+            "seconds": self.state.seconds(),
             "log": log,
             "facts": self.facts,
             "rate": self.optimization.rate,

@@ -53,8 +53,7 @@ def step(model: Generalist, task: ReadyTask, data: Sequence[Any], packs: Sequenc
     for batch, seen in zip(batches, steps, strict=True):
         found = network(to_device(batch, CPU), 0.0, seen)
         (
-            (found.values_U * torch.from_numpy(unit_weights(batch, terms.terms_U(batch), terms, counts, "share"))).sum()
-            + found.touch
+            (found.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share")[0])).sum() + found.touch
         ).backward()
         losses.append(found.values_U.detach())
     grads = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}

@@ -145,9 +145,7 @@ def step(model: Generalist, task: Any, packs: Sequence[Sequence[int]]) -> dict[s
     found = []
     for batch in batches:
         losses = model.network(to_device(batch, torch.device("cpu")))
-        weighted = (
-            losses.values_U * torch.from_numpy(unit_weights(batch, terms.terms_U(batch), terms, counts, "share"))
-        ).sum()
+        weighted = (losses.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share")[0])).sum()
         (weighted + losses.touch).backward()
         found.append(losses.values_U.detach())
     grads = {n: p.grad.clone() for n, p in model.network.named_parameters() if p.grad is not None}

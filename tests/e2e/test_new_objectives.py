@@ -284,11 +284,7 @@ def step(network: Network, task: Any, packs: list[list[int]]) -> dict[str, torch
     found = []
     for batch, seen in zip(batches, steps, strict=True):
         losses = network(to_device(batch, torch.device("cpu")), 0.0, seen)
-        (
-            (
-                losses.values_U * torch.from_numpy(unit_weights(batch, terms.terms_U(batch), terms, counts, "share"))
-            ).sum()
-        ).backward()
+        ((losses.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share")[0])).sum()).backward()
         (own,) = worlds.learned(batch, "contrast")
         contrasts = torch.from_numpy(np.isin(batch.terms_U, own.terms_U))
         found.append(losses.values_U.detach()[contrasts])

@@ -159,9 +159,7 @@ def step(model: Generalist, task: Any, packs: Sequence[Sequence[int]]) -> dict[s
     found = []
     for number, batch in enumerate(batches):
         made = network(to_device(batch, host), 0.0, steps[number], frozen[number])
-        (
-            made.values_U * torch.from_numpy(unit_weights(batch, terms.terms_U(batch), terms, counts, "share"))
-        ).sum().backward()
+        (made.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share")[0])).sum().backward()
         found.append(made.values_U.detach())
     grads = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
     return {**grads, "losses": torch.cat(found)}

@@ -169,9 +169,7 @@ def gradients(
     found = []
     for batch in batches:
         losses = model.network(to_device(batch, torch.device("cpu")))
-        (
-            losses.values_U * torch.from_numpy(unit_weights(batch, terms.terms_U(batch), terms, counts, "share"))
-        ).sum().backward()
+        (losses.values_U * torch.from_numpy(unit_weights(batch, terms, counts, "share")[0])).sum().backward()
         found.append(losses.values_U.detach().sort().values)
     grads = {n: p.grad.clone() for n, p in model.network.named_parameters() if p.grad is not None}
     return {**grads, "losses": torch.cat(found).sort().values}

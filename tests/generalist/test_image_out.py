@@ -230,7 +230,7 @@ def gradients(world: WORLD, packs: list[list[Example]], mode: str) -> tuple[floa
     network.zero_grad()
     total = 0.0
     for batch in batches:
-        weights_U = unit_weights(batch, ledger.terms_U(batch), ledger, counts, mode)
+        weights_U = unit_weights(batch, ledger, counts, mode)[0]
         losses = network(to_device(batch, torch.device("cpu")))
         assert len(losses.values_U) == len(weights_U)
         loss = (losses.values_U * torch.from_numpy(weights_U)).sum() + losses.touch

@@ -231,7 +231,7 @@ def test_weights_of_verdicts_are_means_over_samples(tmp_path: Path) -> None:
     prepared, _ = world(tmp_path)
     batch = collate(examples(prepared, 48))
     ledger = RunTerms(prepared.tasks[0].maker.terms(), ["fill"])
-    rows = unit_weights(batch, ledger.terms_U(batch), ledger, ledger.count([batch]), "share")
+    rows = unit_weights(batch, ledger, ledger.count([batch]), "share")[0]
     for name, total in (("img", 2.0), ("img:relevance", 0.5), ("img:fidelity", 0.5)):
         index = next(i for i, t in enumerate(batch.terms) if t.slot == name)
         assert rows[batch.terms_U == index].sum() == pytest.approx(total, rel=1e-5)

@@ -156,7 +156,7 @@ def step(model: Any, task: Any, packs: Sequence[Sequence[int]]) -> dict[str, Any
     found = list[torch.Tensor]()
     for batch, seen in zip(batches, steps, strict=True):
         made = network(to_device(batch, CPU), 0.0, seen)
-        weights = torch.from_numpy(unit_weights(batch, terms.terms_U(batch), terms, counts, "share"))
+        weights = torch.from_numpy(unit_weights(batch, terms, counts, "share")[0])
         ((made.values_U * weights).sum() + made.touch).backward()
         found.append(made.values_U.detach())
     grads = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}

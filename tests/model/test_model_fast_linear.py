@@ -20,13 +20,13 @@ CPU = torch.device("cpu")
 def by_onednn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """oneDNN's products, faster here or not; counts them."""
     counted: list[int] = []
-    real = fast_linear._multiply
+    real = fast_linear.multiply
 
     def counting(*given: Tensor) -> Tensor:
         counted.append(len(given[0]))
         return real(*given)
 
-    monkeypatch.setattr(fast_linear, "_multiply", counting)
+    monkeypatch.setattr(fast_linear, "multiply", counting)
     monkeypatch.setattr(fast_linear, "laid_out_is_faster", lambda rows: True)
     return counted
 
@@ -134,7 +134,7 @@ def test_a_torch_without_onednn_keeps_its_own_products(monkeypatch: pytest.Monke
         raise broken
 
     monkeypatch.undo()
-    monkeypatch.setattr(fast_linear, "_multiply", refuse)
+    monkeypatch.setattr(fast_linear, "multiply", refuse)
     probe: Callable[[], bool] = fast_linear.onednn_is_faster.__wrapped__
     assert not probe()
 

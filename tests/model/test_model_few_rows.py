@@ -10,6 +10,7 @@ import torch
 from model_packs import build, make_pack
 from torch import Tensor
 
+import ofasys_lite.model.few_rows as few_rows
 from ofasys_lite.model import DecodeCache, EncoderDecoder
 from ofasys_lite.model.few_rows import WORTH
 from ofasys_lite.model.pages import PAGE, large_zeros
@@ -19,7 +20,7 @@ TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 KINDS: list[dict[str, object]] = [
     {},
     {"kv_heads": 2, "cross_rotary": False, "bias": True, "norm": "layernorm", "mlp": "gelu"},
-    # large enough for panels, one and several
+    # large enough to be laid out for oneDNN, next to small ones
     {"width": 256, "ffn": 384, "encoder_layers": 0, "rotary_blank": True},
 ]
 
@@ -49,12 +50,18 @@ def _same_steps(model: EncoderDecoder, a: DecodeCache, b: DecodeCache, steps: in
 
 
 @pytest.mark.parametrize("changes", KINDS)
+@pytest.mark.parametrize("onednn", [True, False])
 @torch.no_grad()
-def test_laid_out_blocks_give_the_states_of_the_decoders_own(changes: dict[str, object]) -> None:
+def test_laid_out_blocks_give_the_states_of_the_decoders_own(
+    changes: dict[str, object], onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_rows, "laid_out_is_faster", lambda rows: onednn)
     model = _shaken(build(**changes))
     plain, fast = model.start(*_source(model)), model.start(*_source(model), room=WORTH)
     assert plain.blocks is None
     assert fast.blocks is not None
+    linears = [x for block in fast.blocks for x in vars(block).values() if isinstance(x, few_rows._Linear)]
+    assert any(x.laid_out for x in linears) == (onednn and model.config.width == 256)
     _same_steps(model, plain, fast, 4)
     for cache in (plain, fast):
         cache.reorder([2, 2, 0])
@@ -62,8 +69,12 @@ def test_laid_out_blocks_give_the_states_of_the_decoders_own(changes: dict[str, 
 
 
 @pytest.mark.parametrize("changes", KINDS)
+@pytest.mark.parametrize("onednn", [True, False])
 @torch.no_grad()
-def test_what_laid_out_blocks_give_stays_as_it_was_given(changes: dict[str, object]) -> None:
+def test_what_laid_out_blocks_give_stays_as_it_was_given(
+    changes: dict[str, object], onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_rows, "laid_out_is_faster", lambda rows: onednn)
     model = _shaken(build(**changes))
     plain, fast = model.start(*_source(model)), model.start(*_source(model), room=WORTH)
     layers = range(model.config.decoder_layers)

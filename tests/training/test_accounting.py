@@ -57,7 +57,7 @@ def step(
     model.network.zero_grad(set_to_none=True)
     total = 0.0
     for pack in packs:
-        weights_U = unit_weights(pack, ledger.terms_U(pack), ledger, counts, mode)
+        weights_U = unit_weights(pack, ledger, counts, mode)[0]
         losses = model.network(to_device(pack, torch.device("cpu")), smoothing)
         loss = (losses.values_U * torch.from_numpy(weights_U)).sum() + losses.touch
         loss.backward()
@@ -113,7 +113,7 @@ def test_share_weighs_a_task_by_its_samples_and_a_slot_by_its_mean_unit(prepared
     samples = [e for e in examples(prepared, 4) if e.task in ("caption", "both")][:6]
     pack = collate(samples)
     ledger = ledger_of(prepared)
-    rows_L = unit_weights(pack, ledger.terms_U(pack), ledger, ledger.count([pack]), "share")
+    rows_L = unit_weights(pack, ledger, ledger.count([pack]), "share")[0]
     for number, term in enumerate(pack.terms):
         share = sum(task == term.task for task, _ in pack.samples) / len(samples)
         assert rows_L[np.asarray(pack.terms_U) == number].sum() == pytest.approx(share * term.weight, rel=1e-5)
@@ -123,7 +123,7 @@ def test_sample_weighs_every_sample_the_same(prepared: Ready) -> None:
     samples = [e for e in examples(prepared, 3) if e.task == "caption"]
     pack = collate(samples)
     ledger = ledger_of(prepared)
-    rows_L = unit_weights(pack, ledger.terms_U(pack), ledger, ledger.count([pack]), "sample")
+    rows_L = unit_weights(pack, ledger, ledger.count([pack]), "sample")[0]
     sums = [rows_L[np.asarray(pack.samples_U) == n].sum() for n in range(len(samples))]
     assert sums == pytest.approx([1 / len(samples)] * len(samples), rel=1e-5)
 
@@ -131,7 +131,7 @@ def test_sample_weighs_every_sample_the_same(prepared: Ready) -> None:
 def test_token_weighs_every_unit_the_same(prepared: Ready) -> None:
     pack = collate([e for e in examples(prepared, 2) if e.task in ("caption", "speech")])
     ledger = ledger_of(prepared)
-    weights_U = unit_weights(pack, ledger.terms_U(pack), ledger, ledger.count([pack]), "token")
+    weights_U = unit_weights(pack, ledger, ledger.count([pack]), "token")[0]
     units = pack.units_U.sum()
     assert units == len(weights_U) - 2 + sum(len(rows.host["labels"]) for rows in pack.losses if rows.side == "source")
     for rows, start in zip(pack.losses, np.cumsum([0, *(len(r.terms_U) for r in pack.losses)]), strict=False):

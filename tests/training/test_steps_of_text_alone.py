@@ -39,7 +39,7 @@ def test_a_step_of_texts_calls_nothing_of_codes_judges_infilling_or_the_whole_st
             source = task.sources["train"]
             examples += [task.maker.example(source.row(i), str(i), np.random.default_rng(i), True) for i in range(3)]
         batch = collate(examples)
-        weights = unit_weights(batch, terms.terms_U(batch), terms, terms.count([batch]), "share")
+        weights = unit_weights(batch, terms, terms.count([batch]), "share")[0]
         assert used(sections, batch)
         losses = network(to_device(batch, torch.device("cpu")), 0.1)
     finally:
