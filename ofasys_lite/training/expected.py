@@ -132,8 +132,9 @@ def expect(
     update = 0.0
     for parameter, group in moved:
         if group.optimizer.path == "muon":
-            kind = group.optimizer.options.get("iteration", OPTIMIZERS["muon"]["iteration"][0])
-            update += update_flops(parameter.shape, group.optimizer.options.get("ns_steps") or ITERATIONS[kind])
+            given = group.optimizer.options
+            kind = given.get("iteration", OPTIMIZERS["muon"]["iteration"][0])
+            update += update_flops(parameter.shape, given.get("ns_steps") or ITERATIONS[kind], given.get("block"))
     found = {}
     for count in dict.fromkeys((ranks, *beside)):
         packs, widest, kept = _packs(tasks, works, costs, mixture, settings, count)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ofasys_lite.model import matmul
@@ -51,6 +52,10 @@ class Muon(torch.optim.Optimizer):
         adjust_lr_fn: `match_rms_adamw`: updates as large as those of AdamW, or `original`.
         beta2: Decay of the mean squares of each output's updates, by whose root they are divided, the whole update as
             long as before (NorMuon, arXiv 2510.05491, takes .95); 0 leaves updates as they are.
+        block: Matrices are cut along their longer side (along their outputs where both are alike) into blocks of so
+            many rows or columns, each of which is iterated by itself, with fewer products (MuonBP, arXiv 2510.16981,
+            without its steps of whole matrices); None leaves them whole. A rate that suits whole matrices is too large
+            for blocks: updates of several may add up, where those of a whole matrix are orthogonal.
         precision: Of the iterations. `auto`: fp32 on a CPU, so that a run learns the same on every machine, and bf16
             elsewhere; `fp32`; `bf16`: on a CPU where a probe finds it clearly faster (avx512_bf16, AMX), else fp32.
             What a run began with it keeps when it is resumed.
@@ -71,14 +76,13 @@ class Muon(torch.optim.Optimizer):
         ns_steps: int | None = None,
         adjust_lr_fn: str = "original",
         beta2: float = 0.0,
+        block: int | None = None,
         precision: str = "auto",
         eps: float = 1e-7,
     ) -> None:
         given: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
-        given |= {"iteration": iteration, "ns_steps": ns_steps or ITERATIONS[iteration]}
-        super().__init__(
-            params, given | {"adjust_lr_fn": adjust_lr_fn, "beta2": beta2, "precision": precision, "eps": eps}
-        )
+        given |= {"iteration": iteration, "ns_steps": ns_steps or ITERATIONS[iteration], "adjust_lr_fn": adjust_lr_fn}
+        super().__init__(params, given | {"beta2": beta2, "block": block, "precision": precision, "eps": eps})
         shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"] if p.ndim < 2]
         if shapes:
             raise ValueError(f"muon takes matrices and kernels, not a parameter of shape {shapes[0]}")
@@ -87,6 +91,7 @@ class Muon(torch.optim.Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:  # of a checkpoint from before there was one
             group.setdefault("beta2", 0.0)
+            group.setdefault("block", None)
             group.setdefault("precision", "auto")
 
     @torch.no_grad()
@@ -115,17 +120,18 @@ class Muon(torch.optim.Optimizer):
 
     def _update(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
         """Takes the step of parameters of one shape."""
-        rows, columns = pairs[0][1].shape
         x_NAB = torch.stack([update for _, update in pairs])
+        parts_MCB = x_NAB if group["block"] is None else cut(x_NAB, group["block"])
         # where parameters lie is known by now; what was found for one wish does not answer another of a resumed run
         found, wanted = group.setdefault("bf16", {}), group["precision"]
         if wanted not in found:
             found[wanted] = wanted == "bf16" and bf16_is_faster() if x_NAB.is_cpu else wanted != "fp32"
-        if found[wanted] and not (x_NAB.is_cpu and min(rows, columns) < SMALL):
-            x_NAB = x_NAB.bfloat16()
+        if found[wanted] and not (x_NAB.is_cpu and min(parts_MCB.shape[1:]) < SMALL):
+            parts_MCB = parts_MCB.bfloat16()
         bounded = group["iteration"] == "minimax"
         polynomials = MINIMAX[: group["ns_steps"]] if bounded else (QUINTIC,) * group["ns_steps"]
-        updates = orthogonal(x_NAB, polynomials, group["eps"], bounded)
+        parts_MCB = orthogonal(parts_MCB, polynomials, group["eps"], bounded)
+        updates = parts_MCB if group["block"] is None else joined(parts_MCB, x_NAB.shape)
         if group["beta2"]:
             updates = torch.stack(
                 [
@@ -133,11 +139,33 @@ class Muon(torch.optim.Optimizer):
                     for (parameter, _), update in zip(pairs, updates, strict=True)
                 ]
             )
+        # of the blocks: their updates are as large as those of whole matrices
+        rows, columns = parts_MCB.shape[1:]
         original = group["adjust_lr_fn"] == "original"
         factor = math.sqrt(max(1.0, rows / columns)) if original else 0.2 * math.sqrt(max(rows, columns))
         for (parameter, _), update in zip(pairs, updates, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(update.view(parameter.shape), alpha=-group["lr"] * factor)
+
+
+def cut(x_NAB: Tensor, size: int) -> Tensor:
+    """(M, size, B): matrices cut along their longer side, columns standing as rows, the last block filled with zeros.
+
+    Matrices whose longer side is no longer than `size` stay as they are.
+    """
+    x_NLS = x_NAB.mT if x_NAB.shape[1] < x_NAB.shape[2] else x_NAB
+    if x_NLS.shape[1] <= size:
+        return x_NAB
+    return F.pad(x_NLS, (0, 0, 0, -x_NLS.shape[1] % size)).reshape(-1, size, x_NLS.shape[2])
+
+
+def joined(parts_MCB: Tensor, shape: torch.Size) -> Tensor:
+    """(N, A, B), `shape`: the matrices that were `cut`."""
+    count, rows, columns = shape
+    if parts_MCB.shape == shape:
+        return parts_MCB
+    x_NLS = parts_MCB.reshape(count, -1, min(rows, columns))[:, : max(rows, columns)]
+    return x_NLS.mT if rows < columns else x_NLS
 
 
 def even(update_AB: Tensor, state: dict[str, Any], beta2: float) -> Tensor:
@@ -159,9 +187,11 @@ def bf16_is_faster() -> bool:
     return fp32 > CLEARLY * bf16
 
 
-def update_flops(shape: Sequence[int], iterations: int) -> float:
+def update_flops(shape: Sequence[int], iterations: int, block: int | None = None) -> float:
     """Floating point operations of the update of a matrix or kernel: the products of `orthogonal` in fp32."""
     short, long = sorted((float(shape[0]), float(math.prod(shape[1:]))))
+    if block is not None and long > block:
+        return math.ceil(long / block) * update_flops((block, int(short)), iterations)
     if short == long:
         return 6 * iterations * short**3
     return 4 * short**2 * long + (8 * iterations - 6) * short**3
@@ -183,13 +213,20 @@ def orthogonal(x_NAB: Tensor, polynomials: Sequence[Polynomial], eps: float, bou
     """
     tall = x_NAB.shape[1] > x_NAB.shape[2]
     x_NLM = x_NAB.mT if tall else x_NAB
-    x_NLM = x_NLM / x_NLM.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     in_gram = x_NLM.shape[1] < x_NLM.shape[2] and x_NAB.dtype == torch.float32
+    if not in_gram:
+        x_NLM = x_NLM / x_NLM.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     gram_NLL = matmul(x_NLM, x_NLM.mT)
+    length_N11 = gram_NLL.new_ones(len(gram_NLL), 1, 1)
+    if in_gram:  # what a matrix is divided by is worked into the last product
+        length_N11 = gram_NLL.diagonal(dim1=1, dim2=2).sum(1).sqrt().clamp(min=eps)[:, None, None]
+        gram_NLL /= length_N11**2
     square_NLL = matmul(gram_NLL, gram_NLL)
     if bounded:
         bound_N11 = square_NLL.norm(dim=(1, 2), keepdim=True).sqrt().clamp(min=eps * eps)  # of the squares
-        x_NLM, gram_NLL, square_NLL = x_NLM / bound_N11.sqrt(), gram_NLL / bound_N11, square_NLL / bound_N11**2
+        gram_NLL, square_NLL = gram_NLL / bound_N11, square_NLL / bound_N11**2
+        length_N11 = length_N11 * bound_N11.sqrt()
+        x_NLM = x_NLM if in_gram else x_NLM / bound_N11.sqrt()
     if bounded and x_NAB.dtype != torch.float32:
         # beyond their bound the polynomials shoot up, and rounding leads there
         polynomials = [(a / SAFE, b / SAFE**3, c / SAFE**5) for a, b, c in polynomials]
@@ -208,5 +245,5 @@ def orthogonal(x_NAB: Tensor, polynomials: Sequence[Polynomial], eps: float, bou
         whole_NLL = factor_NLL if whole_NLL is None else matmul(factor_NLL, whole_NLL)
         if step < len(polynomials) - 1:
             gram_NLL = matmul(matmul(factor_NLL, gram_NLL), factor_NLL)
-    found_NLM: Tensor = x_NLM if whole_NLL is None else matmul(whole_NLL, x_NLM)
+    found_NLM: Tensor = x_NLM if whole_NLL is None else matmul(whole_NLL / length_N11, x_NLM)
     return found_NLM.mT if tall else found_NLM

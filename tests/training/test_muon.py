@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ofasys_lite.training import muon
-from ofasys_lite.training.muon import ITERATIONS, MINIMAX, QUINTIC, Muon, orthogonal
+from ofasys_lite.training.muon import ITERATIONS, MINIMAX, QUINTIC, Muon, orthogonal, update_flops
 from ofasys_lite.training.rules import MOST_MINIMAX
 
 SHAPES = [(16, 16), (16, 16), (16, 48), (48, 16), (8, 64), (3, 3)]
@@ -161,12 +162,38 @@ def test_rows_that_moved_little_so_far_move_as_far_as_the_others() -> None:
         torch.testing.assert_close((even.detach() - before_even).double(), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((24, 10), 0), ((10, 24), 1), ((24, 24), 0), ((6, 4, 3, 2), 1)], ids=str)
+@pytest.mark.parametrize("size", [8, 7, 30])
+def test_blocks_are_iterated_each_by_itself(shape: tuple[int, ...], axis: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(7)
+    whole = nn.Parameter(torch.randn(*shape, generator=generator))
+    begun, gradient = whole.detach().clone().flatten(1), torch.randn(*shape, generator=generator)
+    whole.grad = gradient.clone()
+    options: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
+    Muon([whole], block=size, **options).step()
+    parts = zip(*(x.split(size, axis) for x in (begun, gradient.flatten(1), whole.detach().flatten(1))), strict=True)
+    # the last block moves as far as a full one
+    longest = max(min(size, begun.shape[axis]), begun.shape[1 - axis])
+    for start, moving, found in parts:
+        alone = nn.Parameter(start.clone())
+        alone.grad = moving.clone()
+        Muon([alone], **options).step()
+        expected = (alone.detach() - start) * math.sqrt(longest / max(start.shape))
+        torch.testing.assert_close(found - start, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_what_a_block_costs_is_counted() -> None:
+    assert update_flops((256, 256), 3, 64) == 4 * update_flops((64, 256), 3)
+    assert update_flops((100, 256), 3, 64) == 4 * update_flops((64, 100), 3)
+    assert update_flops((48, 32), 3, 64) == update_flops((48, 32), 3)
+
+
 def test_a_checkpoint_from_before_beta2_goes_on() -> None:
     weight = nn.Parameter(torch.ones(4, 4))
     optimizer = Muon([weight])
     old = optimizer.state_dict()
     for group in old["param_groups"]:
-        del group["beta2"]
+        del group["beta2"], group["block"]
     optimizer.load_state_dict(old)
     weight.grad = torch.eye(4)
     optimizer.step()
