@@ -260,14 +260,13 @@ class EncoderDecoder(nn.Module):
         else:
             for layer, laid_out in enumerate(cache.blocks):
                 x_BD = laid_out(layer, x_BD, turned, cache)
-                if taps and layer in taps:
-                    # a tap may keep what it is shown, and the next block writes to the same buffer
-                    x_BD = _tapped(x_BD.clone(), layer, taps)
+                if taps:
+                    x_BD = _tapped(x_BD, layer, taps)
         cache.advance()
         if self.decoder_norm is not None and normed:
             states_BD: Tensor = self.decoder_norm(x_BD)
             return states_BD
-        return x_BD if cache.blocks is None else x_BD.clone()
+        return x_BD
 
     def _where(
         self, positions_R3: Tensor, own: tuple[Tensor, Tensor] | None = None, cross: Tensor | None = None

@@ -1,10 +1,10 @@
 """Decoder blocks laid out for steps of a few rows on a CPU.
 
 A step of eight rows is bound by the bytes of the weights and by the number of calls. Here weights are laid out as
-oneDNN reads them (products of few rows run 1.3 to 1.6 times faster than of transposed weights in panels by MKL), gains
-of norms and the scale of the queries are worked into them, positions turn in three calls, and all blocks work in the
-same buffers, whose views are made once. The copies are made when a generation starts, so they are never stale; they pay
-from about a hundred steps on, so `EncoderDecoder.start` makes them where so many are announced.
+oneDNN reads them (on Zen 4 products of few rows run 1.1 to 1.6 times faster than of transposed weights in panels by
+MKL), gains of norms and the scale of the queries are worked into them, positions turn in three calls, and all blocks
+work in the same buffers, whose views are made once. The copies are made when a generation starts, so they are never
+stale; they pay from about a hundred steps on, so `EncoderDecoder.start` makes them where so many are announced.
 
 Shape suffixes: B live rows, D width, O outputs of a product, H query heads, G key and value heads, C channels of a
 head, P = C / 2 pairs of channels, F channels inside the feed-forward layer.
@@ -108,7 +108,7 @@ class FewRows:
             self.cross_rotary = cross.rotary
 
     def __call__(self, layer: int, x_BD: Tensor, rotation: Rotation, cache: StepCache) -> Tensor:
-        """(B, D): the stream behind this block, in a buffer that the next block writes to."""
+        """(B, D): the stream behind this block, a tensor of its own."""
         space = self.spaces.get(len(x_BD))
         if space is None:
             self.spaces.clear()  # rows come to an end one by one: old counts do not return

@@ -36,6 +36,9 @@ ITERATIONS = {"minimax": 3, "quintic": 5}
 CLEARLY = 1.4
 #: On a CPU matrices with a shorter side are iterated in fp32: they cost nothing, and bf16 leads them farther astray.
 SMALL = 64
+#: Share of the mean length of its matrix's blocks below which a block moves less: what nothing asks to move would go on
+#: at full speed, by what is left of its momentum or by rounding.
+FAINT = 1e-4
 #: Most values that are iterated on at once: 64 MB.
 _AT_ONCE = 1 << 24
 
@@ -52,16 +55,16 @@ class Muon(torch.optim.Optimizer):
         adjust_lr_fn: `match_rms_adamw`: updates as large as those of AdamW, or `original`.
         beta2: Decay of the mean squares of each output's updates, by whose root they are divided, the whole update as
             long as before (NorMuon, arXiv 2510.05491, takes .95); 0 leaves updates as they are.
-        block: Matrices are cut along their longer side (along their outputs where both are alike) into blocks of so
-            many rows or columns, each of which is iterated by itself, with fewer products (MuonBP, arXiv 2510.16981,
-            without its steps of whole matrices); None leaves them whole. A rate that suits whole matrices is too large
-            for blocks: updates of several may add up, where those of a whole matrix are orthogonal.
+        block: Matrices are cut along their longer side (along their outputs where both are alike) into blocks of at
+            most so many rows or columns, each of which is iterated by itself, with fewer products (MuonBP, arXiv
+            2510.16981, without its steps of whole matrices); None leaves them whole. A rate that suits whole matrices
+            is too large for blocks: updates of several may add up, where those of a whole matrix are orthogonal.
         precision: Of the iterations. `auto`: fp32 on a CPU, so that a run learns the same on every machine, and bf16
             elsewhere; `fp32`; `bf16`: on a CPU where a probe finds it clearly faster (avx512_bf16, AMX), else fp32.
             What a run began with it keeps when it is resumed.
 
     Raises:
-        ValueError: A parameter is no matrix or kernel.
+        ValueError: A parameter is no matrix or kernel, or `block` is below 1.
     """
 
     def __init__(
@@ -80,6 +83,8 @@ class Muon(torch.optim.Optimizer):
         precision: str = "auto",
         eps: float = 1e-7,
     ) -> None:
+        if block is not None and (not isinstance(block, int) or block < 1):
+            raise ValueError(f"block is {block!r}, no whole number of at least 1")
         given: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
         given |= {"iteration": iteration, "ns_steps": ns_steps or ITERATIONS[iteration], "adjust_lr_fn": adjust_lr_fn}
         super().__init__(params, given | {"beta2": beta2, "block": block, "precision": precision, "eps": eps})
@@ -130,7 +135,9 @@ class Muon(torch.optim.Optimizer):
             parts_MCB = parts_MCB.bfloat16()
         bounded = group["iteration"] == "minimax"
         polynomials = MINIMAX[: group["ns_steps"]] if bounded else (QUINTIC,) * group["ns_steps"]
+        share_M = shares(parts_MCB, len(x_NAB)) if len(parts_MCB) > len(x_NAB) else None
         parts_MCB = orthogonal(parts_MCB, polynomials, group["eps"], bounded)
+        parts_MCB = parts_MCB if share_M is None else parts_MCB.mul_(share_M[:, None, None])
         updates = parts_MCB if group["block"] is None else joined(parts_MCB, x_NAB.shape)
         if group["beta2"]:
             updates = torch.stack(
@@ -139,8 +146,10 @@ class Muon(torch.optim.Optimizer):
                     for (parameter, _), update in zip(pairs, updates, strict=True)
                 ]
             )
-        # of the blocks: their updates are as large as those of whole matrices
+        # of the blocks as they lie in the matrix: their updates are as large as those of whole matrices
         rows, columns = parts_MCB.shape[1:]
+        if parts_MCB.shape != x_NAB.shape and x_NAB.shape[1] < x_NAB.shape[2]:
+            rows, columns = columns, rows
         original = group["adjust_lr_fn"] == "original"
         factor = math.sqrt(max(1.0, rows / columns)) if original else 0.2 * math.sqrt(max(rows, columns))
         for (parameter, _), update in zip(pairs, updates, strict=True):
@@ -149,14 +158,32 @@ class Muon(torch.optim.Optimizer):
 
 
 def cut(x_NAB: Tensor, size: int) -> Tensor:
-    """(M, size, B): matrices cut along their longer side, columns standing as rows, the last block filled with zeros.
+    """(M, C, B): matrices cut along their longer side into blocks of C <= size, columns standing as rows.
 
-    Matrices whose longer side is no longer than `size` stay as they are.
+    Blocks are of like size, so that the last is no lone row; it may end in zeros. Matrices whose longer side is at most
+    `size` stay as they are.
     """
     x_NLS = x_NAB.mT if x_NAB.shape[1] < x_NAB.shape[2] else x_NAB
-    if x_NLS.shape[1] <= size:
+    long = x_NLS.shape[1]
+    if long <= size:
         return x_NAB
-    return F.pad(x_NLS, (0, 0, 0, -x_NLS.shape[1] % size)).reshape(-1, size, x_NLS.shape[2])
+    size = like_size(long, size)
+    if long % size:
+        x_NLS = F.pad(x_NLS, (0, 0, 0, -long % size))
+    return x_NLS.reshape(-1, size, x_NLS.shape[2])
+
+
+def like_size(long: int, size: int) -> int:
+    """Rows of the blocks of a side of `long`, at most `size` of them."""
+    return math.ceil(long / math.ceil(long / size))
+
+
+def shares(parts_MCB: Tensor, count: int) -> Tensor:
+    """(M,): 1, and less where a block is shorter than `FAINT` of the mean block of its matrix, one of `count`."""
+    length_NM: Tensor = parts_MCB.flatten(1).norm(dim=1).view(count, -1)
+    mean_N1 = length_NM.square().mean(1, keepdim=True).sqrt().clamp(min=torch.finfo(length_NM.dtype).tiny)
+    share_NM: Tensor = (length_NM / (FAINT * mean_N1)).clamp(max=1)
+    return share_NM.flatten()
 
 
 def joined(parts_MCB: Tensor, shape: torch.Size) -> Tensor:
@@ -191,7 +218,7 @@ def update_flops(shape: Sequence[int], iterations: int, block: int | None = None
     """Floating point operations of the update of a matrix or kernel: the products of `orthogonal` in fp32."""
     short, long = sorted((float(shape[0]), float(math.prod(shape[1:]))))
     if block is not None and long > block:
-        return math.ceil(long / block) * update_flops((block, int(short)), iterations)
+        return math.ceil(long / block) * update_flops((like_size(int(long), block), int(short)), iterations)
     if short == long:
         return 6 * iterations * short**3
     return 4 * short**2 * long + (8 * iterations - 6) * short**3
@@ -207,25 +234,27 @@ def orthogonal(x_NAB: Tensor, polynomials: Sequence[Polynomial], eps: float, bou
     Args:
         x_NAB: N matrices.
         polynomials: Of each iteration, at least one.
-        eps: Least norm by which a matrix is divided.
+        eps: Norm below which a matrix becomes no whole step.
         bounded: Whether the largest singular value is first brought nearer to 1 than the Frobenius norm does it: by the
             Schatten norm of order 8, which the first iteration's products hold, four times as near on 256 equal values.
     """
     tall = x_NAB.shape[1] > x_NAB.shape[2]
     x_NLM = x_NAB.mT if tall else x_NAB
     in_gram = x_NLM.shape[1] < x_NLM.shape[2] and x_NAB.dtype == torch.float32
+    length_N11 = x_NLM.norm(dim=(1, 2), keepdim=True)
+    # the norm of squares is a sum of eighth powers and vanishes first: minimax is given matrices of length 1 all the
+    # same, and the updates of short ones are made short behind it
+    divisor_N11 = length_N11.clamp(min=eps * eps if bounded else eps)
     if not in_gram:
-        x_NLM = x_NLM / x_NLM.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+        x_NLM = x_NLM / divisor_N11
     gram_NLL = matmul(x_NLM, x_NLM.mT)
-    length_N11 = gram_NLL.new_ones(len(gram_NLL), 1, 1)
     if in_gram:  # what a matrix is divided by is worked into the last product
-        length_N11 = gram_NLL.diagonal(dim1=1, dim2=2).sum(1).sqrt().clamp(min=eps)[:, None, None]
-        gram_NLL /= length_N11**2
+        gram_NLL /= divisor_N11**2
     square_NLL = matmul(gram_NLL, gram_NLL)
     if bounded:
-        bound_N11 = square_NLL.norm(dim=(1, 2), keepdim=True).sqrt().clamp(min=eps * eps)  # of the squares
+        bound_N11 = square_NLL.norm(dim=(1, 2), keepdim=True).sqrt().clamp(min=eps)  # of the squares
         gram_NLL, square_NLL = gram_NLL / bound_N11, square_NLL / bound_N11**2
-        length_N11 = length_N11 * bound_N11.sqrt()
+        divisor_N11 = divisor_N11 * bound_N11.sqrt()
         x_NLM = x_NLM if in_gram else x_NLM / bound_N11.sqrt()
     if bounded and x_NAB.dtype != torch.float32:
         # beyond their bound the polynomials shoot up, and rounding leads there
@@ -245,5 +274,6 @@ def orthogonal(x_NAB: Tensor, polynomials: Sequence[Polynomial], eps: float, bou
         whole_NLL = factor_NLL if whole_NLL is None else matmul(factor_NLL, whole_NLL)
         if step < len(polynomials) - 1:
             gram_NLL = matmul(matmul(factor_NLL, gram_NLL), factor_NLL)
-    found_NLM: Tensor = x_NLM if whole_NLL is None else matmul(whole_NLL / length_N11, x_NLM)
+    gain_N11 = (length_N11 / eps).clamp(max=1) if bounded else torch.ones_like(length_N11)
+    found_NLM: Tensor = x_NLM * gain_N11 if whole_NLL is None else matmul(whole_NLL * (gain_N11 / divisor_N11), x_NLM)
     return found_NLM.mT if tall else found_NLM

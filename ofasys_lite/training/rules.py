@@ -25,7 +25,7 @@ OPTIMIZERS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
         "ns_steps": (None, "a whole number of at least 1, at most 5 of minimax"),
         "adjust_lr_fn": ("match_rms_adamw", "match_rms_adamw or original"),
         "beta2": (0.0, "a number from 0 to below 1"),
-        "block": (None, "a whole number of at least 1"),
+        "block": (None, "a whole number of at least 1, or null"),
         "precision": ("auto", "auto, fp32 or bf16"),
     },
 }
@@ -255,6 +255,8 @@ def _fits(key: str, value: object) -> bool:
         return len(pair) == 2 and all(type(beta) in (int, float) and 0 <= beta < 1 for beta in pair)
     if key == "nesterov":
         return isinstance(value, bool)
+    if key == "block" and value is None:
+        return True
     if key in ("ns_steps", "block"):
         return isinstance(value, int) and number and value >= 1
     if key == "iteration":
