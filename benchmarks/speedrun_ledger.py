@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -53,7 +54,8 @@ def mean_on_test(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def best(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Of what was kept, the try of fewest samples that holds all of README's scores, by the means of its seeds."""
+    """Of what was kept, the try of fewest samples, then of the least price, that holds all of README's scores, by the
+    means of its seeds."""
     able = [
         each
         for each in found["tries"]
@@ -61,7 +63,7 @@ def best(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
         and sum("test" in run for run in each["runs"]) >= SEEDS
         and len(held_on_test(mean_on_test(each))) == len(README)
     ]
-    return min(able, key=samples_of, default=None)
+    return min(able, key=lambda each: (samples_of(each), each.get("price", {}).get("ratio", math.inf)), default=None)
 
 
 def samples_of(found: Mapping[str, Any]) -> int:

@@ -15,21 +15,24 @@ from ofasys_lite.model.probe import wait_for
 from ofasys_lite.model.rotary import rotary_table
 from ofasys_lite.model.work import body_work
 
-#: Seconds that one measurement may take; there are four at most.
+#: Seconds that one measurement may take; there are five at most.
 _SECONDS = 0.2
+#: Numbers of a pass over memory, more than caches hold.
+_PASS = 1 << 22
 #: Times that one is made, at most; the fastest counts, since what else runs only ever slows.
 _TIMES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What the probe found, in floating point operations a second.
+    """What the probe found, in floating point operations a second, of memory in bytes.
 
     Attributes:
         rows: Of the products, which read `width` columns and make `inner`, and of the block.
         fp32: Products in fp32.
         bf16: Products in bf16, where the run takes it; else 0.
         block: A block of the model forward and backward, in the run's precision: what a step does most of its time.
+        memory: Bytes a second that a pass over numbers reads and writes.
     """
 
     rows: int
@@ -38,6 +41,7 @@ class Speed:
     fp32: float
     bf16: float
     block: float
+    memory: float
 
 
 def probe_speed(
@@ -71,7 +75,10 @@ def probe_speed(
     length = max(1, min(length, count))
     fp32 = products(count, torch.float32)
     half = products(count, torch.bfloat16) if bf16 else 0.0
-    return Speed(count, width, inner, fp32, half, _block(config, count, length, device, bf16, clock))
+    block = _block(config, count, length, device, bf16, clock)
+    one, other = (torch.ones(_PASS, device=device) for _ in range(2))
+    passing = 12 * _PASS / _fastest(lambda: one.lerp_(other, 0.1), device, clock)
+    return Speed(count, width, inner, fp32, half, block, passing)
 
 
 def _block(

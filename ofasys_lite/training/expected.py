@@ -37,6 +37,11 @@ ROWS = 16
 _READ = 2
 #: Samples whose packs are looked at for the largest one.
 _SAMPLES = 512
+#: Bytes that an update reads and writes for each number: AdamW (others are taken for it) its state, weights, gradients;
+#: Muon's momentum, its matrices side by side, their norms, what is read and written beside the products of their Grams.
+_PASSED = {"adamw": 28.0, "muon": 88.0}
+#: The same of clipping (a norm, a factor) and of averages.
+_CLIPPED, _AVERAGED = 12.0, 12.0
 #: Steps that stand for a run without a number of steps.
 _STEPS = 1000
 
@@ -81,6 +86,7 @@ class Expected:
         parameters: Numbers of the model by part.
         trained: How many of them some step trains.
         update: Operations of an optimizer's update beside those on single numbers (Muon's products).
+        passed: Bytes that updates, clipping and averages read and write.
         rank: What a rank takes.
         others: What a rank takes with other numbers of processes, where that was asked for.
         rough: Adapters whose cost could not be counted and is taken from their weights, with the error.
@@ -90,6 +96,7 @@ class Expected:
     trained: int
     tasks: tuple[TaskCost, ...]
     update: float
+    passed: float
     rank: OneRank
     ranks: int = 1
     others: Mapping[int, OneRank] = field(default_factory=dict)
@@ -129,8 +136,10 @@ def expect(
         target = _mean([sum(side.count for side in each.targets) for each in examples])
         costs.append(TaskCost(task.card.name, samples, source, target, work * samples))
     moved = [(p, g) for g in groups if g.last != 0 for p in g.parameters.values() if p.requires_grad]
-    update = 0.0
+    update = passed = 0.0
     for parameter, group in moved:
+        each = _PASSED.get(str(group.optimizer.path), _PASSED["adamw"])
+        passed += parameter.numel() * (each + _CLIPPED * (settings.clip > 0) + _AVERAGED * (settings.ema > 0))
         if group.optimizer.path == "muon":
             given = group.optimizer.options
             kind = given.get("iteration", OPTIMIZERS["muon"]["iteration"][0])
@@ -144,6 +153,7 @@ def expect(
         trained=sum(p.numel() for p, _ in moved),
         tasks=tuple(costs),
         update=update,
+        passed=passed,
         rank=found[ranks],
         ranks=ranks,
         others={count: found[count] for count in beside},

@@ -40,11 +40,11 @@ class Outlook:
 
     @property
     def seconds(self) -> float:
-        """Of a step: its share of the operations at a block's speed, the update's at that of products."""
+        """Of a step: its share of the operations at a block's speed, the update's at that of products and of memory."""
         again = 4 / 3 if self.config.gradient_checkpointing else 1.0
         products = self.speed.bf16 if self.device.type == "cuda" and self.speed.bf16 else self.speed.fp32
         share = again * self.expected.flops / self.expected.ranks / self.speed.block
-        return share + self.expected.update / products
+        return share + self.expected.update / products + self.expected.passed / self.speed.memory
 
     @property
     def steps(self) -> int:

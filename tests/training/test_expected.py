@@ -114,7 +114,7 @@ def test_an_adapter_that_cannot_be_counted_makes_an_estimate_rougher_and_is_name
     found = expect(*given)
     assert found.rough == {"image": "ValueError: asks for values"}
     assert 0 < found.flops != exact.flops
-    speed = Speed(512, 1024, 4096, 1e12, 0.0, 5e11)
+    speed = Speed(512, 1024, 4096, 1e12, 0.0, 5e11, 1e11)
     shown = Outlook(found, settings, network.config, speed, torch.device("cpu"), 0).lines()
     said = " ".join(" ".join(shown).split())
     assert "note: rougher for the adapter image: what it computes could not be counted (ValueError: asks for" in said
@@ -205,9 +205,14 @@ def test_a_mixture_costs_what_its_shares_cost() -> None:
 def outlook(room: int = 0, **settings: Any) -> Outlook:
     memory = {"weights": 4e9, "gradients": 4e9, "optimizer": 8e9, "activations": 64e9}
     found = Expected(
-        {"token table": 10**8, "encoder": 9 * 10**8, "adapter x": 7}, 10**9, (), 1e12, OneRank(memory, 2.0, (9, 9))
+        {"token table": 10**8, "encoder": 9 * 10**8, "adapter x": 7},
+        10**9,
+        (),
+        0.6e12,
+        0.4e11,
+        OneRank(memory, 2.0, (9, 9)),
     )
-    speed = Speed(512, 1024, 4096, 1e12, 0.0, 5e11)
+    speed = Speed(512, 1024, 4096, 1e12, 0.0, 5e11, 1e11)
     return Outlook(found, TrainSettings(**settings), worlds.tiny(), speed, torch.device("cpu"), room)
 
 
