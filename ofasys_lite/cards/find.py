@@ -60,8 +60,16 @@ def find_card(kind: str, name: str, folders: Iterable[str | Path] = ()) -> Path:
     paths = files.get(name)
     if paths is None:
         singular = {"tasks": "task", "modalities": "modality"}[kind]
-        raise CardError(f"no card for {singular} `{name}`", help=did_you_mean(name, sorted(files)))
+        raise CardError(f"no card for {singular} `{name}`", help=near_card(kind, name, sorted(files)))
     return the_one(kind, name, paths)
+
+
+def near_card(kind: str, name: str, names: Sequence[str], label: str = "allowed") -> str:
+    """The help for a name that no card has: a task of that name that lies here, else the nearest of `names`."""
+    here = Path(kind) / f"{name}.yaml"
+    if kind == "tasks" and here.is_file():
+        return f"{here} lies here: `check` and `explain` take its path, all take tasks=[{name}] data.cards=."
+    return did_you_mean(name, names, label)
 
 
 def the_one(kind: str, name: str, paths: tuple[Path, ...]) -> Path:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.cards.find import find_task, modalities, own_task_names, task_names
+from ofasys_lite.cards.find import find_task, modalities, near_card, own_task_names, task_names
 from ofasys_lite.cards.load import load_task_card
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.cards.types import TaskCard
 from ofasys_lite.commands.flags import FlagParser
 from ofasys_lite.commands.run_cost import composed, has_weights, outlook_of, say_cost, values_of
-from ofasys_lite.errors import CardError, OfasysError, did_you_mean
+from ofasys_lite.errors import CardError, OfasysError
 from ofasys_lite.instruction.quotes import unquoted
 from ofasys_lite.preprocess.absence import home
 
@@ -135,7 +135,7 @@ def _give_data(cards: list[TaskCard], text: str, names: Sequence[str]) -> None:
         help = f"its tasks are judged by: ofasys-lite evaluate {text}; what it learned stands in {text}/plans.txt"
         raise CardError(f"{text} is a run, and no task", help=help)
     if not looks or not cards:
-        raise CardError(f"no card for task `{text}`", help=did_you_mean(text, names, "cards"))
+        raise CardError(f"no card for task `{text}`", help=near_card("tasks", text, names, "cards"))
     # a card's own paths start at its folder, those typed here at the working directory
     value = typed_source(text)
     cards[-1] = replace(cards[-1], data={"train": _from_here(value) if cards[-1].path else value})

@@ -18,12 +18,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ofasys_lite.cards.find import content_folder, modalities, task_names
+from ofasys_lite.cards.find import content_folder, modalities, near_card, task_names
 from ofasys_lite.cards.typed import typed_source
 from ofasys_lite.commands.arguments import MANY, literal, quoted
 from ofasys_lite.commands.hydra_sources import cards_as_groups
 from ofasys_lite.commands.run_keys import refuse_unknown, settings_of, unknown_key
-from ofasys_lite.errors import CardError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.errors import CardError, OfasysError, raise_all
 from ofasys_lite.preprocess.absence import home
 
 PRESETS = "pkg://ofasys_lite.presets"
@@ -212,7 +212,7 @@ def _translated(error: Exception, verb: str, arguments: Sequence[str], config_di
         options = [each for each in error.options or () if each != "all"]
         if group == "tasks":
             options = task_names(user_folders(arguments, config_dir))
-        return CardError(f"{group}={name}: there is no {group}/{name}", help=did_you_mean(name, options, group))
+        return CardError(f"{group}={name}: there is no {group}/{name}", help=near_card(group, name, options, group))
     if isinstance(error, OverrideParseException):
         help = "write key=value; quote a value with spaces or marks: 'key=\"a value\"'"
         bare = str(error.override).lstrip("+")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ofasys_lite.cards import MetricSpec, find_card, load_task_card, modalities, modality
-from ofasys_lite.cards.find import own_task_names
+from ofasys_lite.cards.find import find_task, own_task_names
 from ofasys_lite.cards.yaml_nodes import overlay, plain, read_yaml
 from ofasys_lite.errors import CardError, ErrorGroup, InstructionError, OfasysError
 from ofasys_lite.instruction import parse
@@ -281,3 +281,15 @@ def test_cards_that_are_called_or_lie_otherwise_are_named(tmp_path: Path) -> Non
         own_task_names([tmp_path])
     assert "mine.yml" in told.value.help
     assert "loose.yaml" in told.value.help
+
+
+def test_a_card_that_lies_here_unnamed_is_pointed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "mine.yaml").write_text("instruction: '[TEXT:q] -> [TEXT:a]'\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CardError, match="no card for task `mine`") as caught:
+        find_task("mine")
+    assert "mine.yaml lies here: `check` and `explain` take its path, all take tasks=[mine] data.cards=." in str(
+        caught.value.help
+    )
+    assert find_task("mine", ["."]).instruction
