@@ -92,8 +92,11 @@ def measure(preset: str) -> dict[str, Any]:
             numbers.append(sum(p.numel() for p in self.network.parameters()))
             speeds.append(asked[0]())
         if number % 10 == COUNTED:
+            # torch counts its own products only
+            kept, self.onednn = self.onednn, False
             with FlopCounterMode(display=False) as counter:
                 work()
+            self.onednn = kept
             flops.append(counter.get_total_flops())
         elif number % 10 == TRACED:
             memory.append(tensors(self) + traced(work))
