@@ -181,8 +181,10 @@ def like_size(long: int, size: int) -> int:
 def shares(parts_MCB: Tensor, count: int) -> Tensor:
     """(M,): 1, and less where a block is shorter than `FAINT` of the mean block of its matrix, one of `count`."""
     length_NM: Tensor = parts_MCB.flatten(1).norm(dim=1).view(count, -1)
-    mean_N1 = length_NM.square().mean(1, keepdim=True).sqrt().clamp(min=torch.finfo(length_NM.dtype).tiny)
-    share_NM: Tensor = (length_NM / (FAINT * mean_N1)).clamp(max=1)
+    least_N1 = FAINT * length_NM.square().mean(1, keepdim=True).sqrt()
+    # behind the factor: what is smaller counts as nothing on some devices, and nothing over nothing is no number
+    least_N1 = least_N1.clamp(min=torch.finfo(length_NM.dtype).tiny)
+    share_NM: Tensor = (length_NM / least_N1).clamp(max=1)
     return share_NM.flatten()
 
 

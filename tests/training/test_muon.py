@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ofasys_lite.training import muon
-from ofasys_lite.training.muon import ITERATIONS, MINIMAX, QUINTIC, Muon, cut, joined, orthogonal, update_flops
+from ofasys_lite.training.muon import ITERATIONS, MINIMAX, QUINTIC, Muon, cut, joined, orthogonal, shares, update_flops
 from ofasys_lite.training.rules import MOST_MINIMAX
 
 SHAPES = [(16, 16), (16, 16), (16, 48), (48, 16), (8, 64), (3, 3)]
@@ -208,6 +208,16 @@ def test_a_block_that_nothing_moves_comes_to_rest() -> None:
         optimizer.step()
         moved.append([float(part.norm()) for part in (weight.detach() - before).split(16)])
     assert max(moved[400][0], moved[-1][0]) < 1e-5 < 1e-3 < min(moved[-1][1:])
+
+
+def test_blocks_of_zeros_alone_have_no_share_where_the_smallest_numbers_count_as_nothing() -> None:
+    parts = torch.zeros(4, 2, 3)
+    parts[2:] = 1.0
+    torch.set_flush_denormal(True)
+    try:
+        assert shares(parts, 2).tolist() == [0.0, 0.0, 1.0, 1.0]
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_a_gradient_that_is_zeros_for_long_does_no_harm() -> None:
