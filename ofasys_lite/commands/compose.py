@@ -58,6 +58,7 @@ def run_hydra(verb: str, arguments: Sequence[str], function: Callable[[dict[str,
     """
 
     _refuse_flags(arguments)
+    _refuse_folder(verb, arguments)
     errors: list[OfasysError] = []
 
     def job(config: DictConfig) -> None:
@@ -139,6 +140,17 @@ def _refuse_flags(arguments: Sequence[str]) -> None:
             help = f"values are written without dashes: {name[2:]}=...; flags: {shown}"
             print(CardError(f"there is no flag `{name}`", help=help), file=sys.stderr)
             raise SystemExit(2)
+
+
+def _refuse_folder(verb: str, arguments: Sequence[str]) -> None:
+    """Hydra's own folder of a run would be made, and stay empty."""
+    for argument in arguments:
+        key, _, value = argument.lstrip("+").partition("=")
+        if key == "hydra.run.dir":
+            ours = (
+                "name=NAME writes to runs/NAME" if verb == "train" else f"output={value or 'FOLDER'} names its folder"
+            )
+            raise CardError("`hydra.run.dir` has no effect here", help=ours)
 
 
 def _refuse_doubles(folder: Path) -> None:

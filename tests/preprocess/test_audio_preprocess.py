@@ -16,6 +16,7 @@ from ofasys_lite.errors import CardError, DataError
 from ofasys_lite.preprocess.audio import AudioPreprocess, read_audio, rows_of_frames
 from ofasys_lite.preprocess.audio_features import FrameSettings, log_mel, mel_filters, normalised, specaugment
 from ofasys_lite.preprocess.base import READ, Context, RowContext
+from ofasys_lite.preprocess.sound_sizes import cut_off
 
 
 def read(
@@ -274,7 +275,7 @@ def test_a_wrong_setting_is_refused() -> None:
         read((tone(), 16000), mels=2)
 
 
-@pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU"])
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU", "RF64", "W64"])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
 def test_a_sound_that_ends_early_is_told_by_the_header_and_when_read(tmp_path: Path, kind: str, subtype: str) -> None:
     whole = wav(tone(), kind=kind, subtype=subtype)
@@ -294,6 +295,17 @@ def test_a_header_of_a_writer_that_did_not_know_the_end_tells_nothing() -> None:
     for size in (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\xf0\xff\x7f"):
         whole[at : at + 4] = size
         assert len(read_audio(bytes(whole), None, None, 30)[0]) == 8000
+
+
+@pytest.mark.parametrize(("kind", "behind"), [("RF64", b"ds64"), ("W64", b"data")])
+def test_so_does_one_with_sizes_of_64_bits(kind: str, behind: bytes) -> None:
+    whole = bytearray(wav(tone(), kind=kind))
+    at = whole.index(behind) + 16
+    for size in (b"\xff" * 8, b"\0" * 8):
+        whole[at : at + 8] = size
+        assert cut_off(bytes(whole)) is None
+    assert cut_off(bytes(whole[: at + 4])) is None  # within its header
+    assert cut_off(bytes(whole[:12])) is None
 
 
 def test_headers_that_count_themselves_in_are_whole() -> None:
