@@ -93,7 +93,7 @@ def measure(preset: str) -> dict[str, Any]:
             speeds.append(asked[0]())
         if number % 10 == COUNTED:
             # torch counts its own products only
-            kept, self.onednn = self.onednn, False
+            kept, self.onednn = self.onednn, 0
             with FlopCounterMode(display=False) as counter:
                 work()
             self.onednn = kept

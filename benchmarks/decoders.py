@@ -20,7 +20,7 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.decoding.search import decode
 from ofasys_lite.generalist.network import Network, NetworkSession
 from ofasys_lite.layout.pack import Part, Stream
-from ofasys_lite.model import ModelConfig, products
+from ofasys_lite.model import ModelConfig, autocast, products
 from ofasys_lite.plan.constraints import Free
 from ofasys_lite.preprocess.base import TOKEN_ADAPTER
 
@@ -62,8 +62,8 @@ def ours(made: Network, precision: str, open_calls: ExitStack) -> Side:
     Args:
         open_calls: Ends the call. Until then its weights stay laid out, as CTranslate2's do; nobody else sees them.
     """
-    bf16, call = precision == "bf16", copy_context()
-    laid_out = products(torch.device("cpu"), bf16)
+    cpu, call = torch.device("cpu"), copy_context()
+    laid_out = products(cpu, precision)
     call.run(laid_out.__enter__)
     open_calls.callback(call.run, laid_out.__exit__, None, None, None)
 
@@ -81,7 +81,7 @@ def ours(made: Network, precision: str, open_calls: ExitStack) -> Side:
         options = [
             DecodeOptions("beam" if beam > 1 else "greedy", beam, min_length=n + 1, max_length=n + 1) for n in lengths
         ]
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, bf16):
+        with torch.inference_mode(), autocast(cpu, precision):
             sources = Sources(made.body, stream, made.encode(stream))
             session = NetworkSession(made, sources.stream, sources.states_SD)
             found = [list(h.ids[:-1]) for h in decode(session, [line] * len(batch), options)]
@@ -187,6 +187,7 @@ def sides(sizes: Sizes, names: Sequence[str], open_calls: ExitStack) -> dict[str
     known: dict[str, Callable[[], Side]] = {
         "ours fp32": lambda: ours(made, "fp32", open_calls),
         "ours bf16": lambda: ours(made, "bf16", open_calls),
+        "ours int8": lambda: ours(made, "int8", open_calls),
         "HF fp32": lambda: hugging_face(theirs, "dynamic"),
         "HF bf16": lambda: hugging_face(theirs_half, "dynamic"),
         "HF fp32 static": lambda: hugging_face(theirs, "static"),

@@ -27,7 +27,7 @@ from common import Spread, interleave, machine, peak_flops, spread, table, top_o
 from decoders import Side, Sizes, parameters, sides
 from ragged import Sample, bucket, deal, draw
 
-SIDES = ("ours fp32", "ours bf16", "HF fp32", "HF bf16", "CTranslate2 fp32", "CTranslate2 int8")
+SIDES = ("ours fp32", "ours bf16", "ours int8", "HF fp32", "HF bf16", "CTranslate2 fp32", "CTranslate2 int8")
 FORCED, LONGEST = 32, 60
 PLANS = ("drawn", "sorted", "stops")
 

@@ -65,7 +65,7 @@ def tried(what: str, steps: int, seed: int, values: Sequence[str], folder: Path)
             from torch.utils.flop_counter import FlopCounterMode
 
             # torch counts its own products only
-            kept, self.onednn = self.onednn, False
+            kept, self.onednn = self.onednn, 0
             with FlopCounterMode(display=False) as counter:
                 plain_step(self, share, batch_idx)
             self.onednn = kept

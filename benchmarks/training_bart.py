@@ -29,7 +29,7 @@ from ofasys_lite.model import (
     flops,
     head_loss,
     learned_products,
-    onednn_is_faster,
+    onednn_from,
     probe_precision,
 )
 
@@ -140,7 +140,7 @@ class Trainer:
 
     def products(self) -> AbstractContextManager[Any]:
         """Ours as a training has them: oneDNN's where a probe finds them faster. Nobody's BART does that by itself."""
-        return learned_products(isinstance(self.module, Flat) and onednn_is_faster())
+        return learned_products(onednn_from() if isinstance(self.module, Flat) else 0)
 
     def run(self, batches: Batches) -> None:
         for batch in batches:

@@ -24,6 +24,7 @@ def evaluate(
     seed: int = 0,
     seen: str = "refuse",
     device: str | None = None,
+    precision: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> RunResults:
     """Every task's metric with its 95 % interval, its baselines, and the margin over the strongest trivial one.
@@ -39,6 +40,7 @@ def evaluate(
         seen: What is done with rows that were trained on, where the data are not what they were: `refuse` them, `drop`
             them or `keep` them.
         device: Where it computes (`auto`, `cpu`, `cuda` ...); None: where a model is, `auto` for a folder.
+        precision: Of matrix products (`fp32`, `bf16`, `int8`, `auto`); None: the model's, `fp32` for a folder.
         progress: Called with (task, rows done, rows in all).
 
     Raises:
@@ -64,6 +66,7 @@ def evaluate(
         samples=samples,
         progress=progress,
         data=data,
+        precision=precision,
         seed=seed,
         seen=seen,
     )

@@ -76,7 +76,7 @@ class OFASys(GeneralistModel):
             task_name: Not needed here, because `inference` takes task names; a name is checked.
             initialize_all_tasks: All tasks the model learned are there, whatever this says.
             device: Where it computes: `auto`, `cpu`, `cuda` ...
-            precision: Of its predictions: `fp32`, `bf16` or `auto`.
+            precision: Of its predictions: `fp32`, `bf16`, `int8` or `auto`.
         """
         model = super().from_pretrained(path, device=device, precision=precision)
         if task_name is not None:

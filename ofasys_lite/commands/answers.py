@@ -139,7 +139,7 @@ class Answering:
                 key = "error" if number in reasons else "nearest"
                 found[at[number]][key] = reasons.get(number, matches)
             return found
-        for number, prediction in enumerate(predict(self.model, requests, None, True, False, reasons)):
+        for number, prediction in enumerate(predict(self.model, requests, skip_unreadable=True, reasons=reasons)):
             place = at[number]
             if prediction is None:
                 found[place]["error"] = reasons.get(number, "cannot be read")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ofasys_lite.commands.run_keys import refuse_unknown
 from ofasys_lite.commands.sweep import Outcome, run_jobs
 from ofasys_lite.errors import CardError, CheckpointError, did_you_mean
+from ofasys_lite.model.config import PRECISIONS
 from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.run.find_run import Found, find_run, refuse_elsewhere
 from ofasys_lite.run.run_folder import environment
@@ -44,7 +45,7 @@ class EvaluateOptions:
         samples: Outputs per task in the report.
         report: Write report.html.
         output: Folder of what is written; None is the run.
-        bf16: Matrix products in bfloat16.
+        precision: Of matrix products: `fp32`, `bf16`, `int8` (on CPUs), or `auto` (what a probe finds clearly faster).
         seen: What is done with rows that were trained on: `refuse`, `drop` or `keep` them.
         device: Where it computes: `auto` (a CUDA device where there is one), `cpu`, `cuda`, `cuda:1` ...
     """
@@ -59,7 +60,7 @@ class EvaluateOptions:
     samples: int = 12
     report: bool = True
     output: str | None = None
-    bf16: bool = False
+    precision: str = "fp32"
     seen: str = "refuse"
     device: str = "auto"
 
@@ -68,13 +69,16 @@ class EvaluateOptions:
             raise CardError(f"split={self.split}: there is no such split", help=did_you_mean(self.split, SPLITS))
         if self.seen not in _SEEN:
             raise CardError(f"seen={self.seen}: it is not known", help=did_you_mean(str(self.seen), _SEEN))
+        if self.precision not in PRECISIONS:
+            help = did_you_mean(str(self.precision), PRECISIONS)
+            raise CardError(f"precision={self.precision}: it is not known", help=help)
         for name, low in (("limit", 1), ("seed", 0), ("bootstrap", 1), ("samples", 0)):
             value = getattr(self, name)
             if value is None and name == "limit":
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise CardError(f"`{name}` is `{value}`", help=f"a whole number from {low}")
-        for name in ("baselines", "report", "bf16"):
+        for name in ("baselines", "report"):
             if not isinstance(getattr(self, name), bool):
                 raise CardError(f"`{name}` is `{getattr(self, name)}`", help="true or false")
 
@@ -202,7 +206,7 @@ def _evaluated(found: Found, weights: Path | None, options: EvaluateOptions, out
     from ofasys_lite.generalist.generalist import Generalist
     from ofasys_lite.report import print_table
 
-    model = Generalist.from_pretrained(found.export, options.device)
+    model = Generalist.from_pretrained(found.export, options.device, options.precision)
     if weights is not None:
         from ofasys_lite.generalist.export import load_weights
 
@@ -249,7 +253,6 @@ def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
             options.baselines,
             options.samples,
             tell,
-            bf16=options.bf16,
             seed=options.seed,
             bootstrap=options.bootstrap,
             seen=options.seen,

@@ -25,6 +25,7 @@ from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.generalist.calls import ReadColumn, columns_of, decode_options, learned_line, split_keywords
 from ofasys_lite.generalist.value_files import write_file
 from ofasys_lite.instruction.quotes import unquoted
+from ofasys_lite.model.config import PRECISIONS
 from ofasys_lite.plan import Plan, SlotSegment, build_plan
 from ofasys_lite.plan.decoding import option_names
 from ofasys_lite.preprocess import kinds
@@ -152,8 +153,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         default="fp32",
-        choices=("fp32", "bf16", "auto"),
-        help="of the predictions; auto takes bf16 where a probe finds it clearly faster",
+        choices=PRECISIONS,
+        help="of the predictions; int8 is of CPUs, auto takes what a probe finds clearly faster",
     )
     parser.add_argument("--json", action="store_true", help="print all values, scores and hypotheses as JSON")
     return parser

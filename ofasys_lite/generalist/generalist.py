@@ -38,7 +38,7 @@ class Generalist(Export):
         #: Lines that were only used, not learned: known by name like tasks, but neither saved nor evaluated.
         self._lines: dict[str, TaskEntry] = {}
         self._makers: dict[str, ExampleMaker] = {}
-        #: Of its predictions, `fp32` or `bf16`.
+        #: Of its predictions: `fp32`, `bf16` or `int8`.
         self.precision = "fp32"
         for name, entry in self.tasks.items():
             wrong = self._unreadable(entry.plan)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from ofasys_lite.model.encoder_decoder import EncoderDecoder as EncoderDecoder
     from ofasys_lite.model.encoder_decoder import Tap as Tap
     from ofasys_lite.model.encoder_decoder import Taps as Taps
+    from ofasys_lite.model.fast_linear import autocast as autocast
     from ofasys_lite.model.fast_linear import learned_products as learned_products
     from ofasys_lite.model.fast_linear import make_linear as make_linear
     from ofasys_lite.model.fast_linear import matmul as matmul
-    from ofasys_lite.model.fast_linear import onednn_is_faster as onednn_is_faster
+    from ofasys_lite.model.fast_linear import onednn_from as onednn_from
     from ofasys_lite.model.fast_linear import product as product
     from ofasys_lite.model.fast_linear import products as products
     from ofasys_lite.model.head import head_loss as head_loss
@@ -48,7 +49,7 @@ _HANDED = {
     "config": "ModelConfig",
     "ctc": "ctc_losses",
     "encoder_decoder": "EncoderDecoder Tap Taps",
-    "fast_linear": "learned_products make_linear matmul onednn_is_faster product products",
+    "fast_linear": "autocast learned_products make_linear matmul onednn_from product products",
     "head": "head_loss",
     "kv_cache": "DecodeCache",
     "probe": "exact_types pick_device pick_precision probe_precision tensor_cores",

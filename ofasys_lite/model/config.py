@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, fields
 
 from ofasys_lite.errors import CardError, check_choice, check_keys, check_types
 
+#: Of predictions; `auto` is one of the others.
+PRECISIONS = ("fp32", "bf16", "int8", "auto")
+
 NORMS = ("rmsnorm", "layernorm")
 NORM_PLACES = ("before", "after")
 #: Two factors, one of them through an activation: `swiglu`, `geglu`, `reglu`; the others are a linear layer, it, and

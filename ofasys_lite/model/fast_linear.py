@@ -2,9 +2,12 @@
 
 torch's products in fp32 on a CPU are MKL's, which on AMD give away a tenth (Zen 4) or half (Zen 5); what a row gets
 from oneDNN's does not depend on the rows beside it. On others both are alike where rows are many, and a weight that is
-laid out is read for few rows in half of the time. A training takes them forward and backward (`learned_products`).
+laid out is read for few rows in half of the time. A training takes them forward and backward (`learned_products`);
+where they are a tenth faster only (Zen 4), of wide weights alone: of narrow ones gradients lose what the rest gains.
 Where nothing is learned (`products`), weights are laid out once they are used again, which is worth another twentieth
 where rows are many; copies live as long as `products`, in which no weight may change, so they are never stale.
+There products may also be of numbers in eight bits (W8A8, as LLM.int8() scales them, arXiv 2208.07339): a scale for
+each output of a weight and for each row that it is multiplied with, whole numbers added exactly, all else in fp32.
 
 Shape suffixes: R rows, I inputs, O outputs of a product.
 """
@@ -30,11 +33,18 @@ SMALL_LEARNED, SMALL = 2**15, 2**16
 FEW = 128
 #: Behind so many of them a copy is laid out: that costs what about two of them gain, and most outputs are longer.
 WORTH = 2
-#: Rows that stand for few and for many where a probe asks.
-FEW_ROWS, MANY = 16, 256
-#: How much faster oneDNN has to be, with weights as they are and laid out, and by how much it may differ, relative to
-#: the largest number.
-FASTER, FASTER_LAID_OUT, NEAR = 1.15, 1.05, 1e-5
+#: Rows that stand for few and for many where a probe asks, and for a training's.
+FEW_ROWS, MANY, LEARNED_ROWS = 16, 256, 1024
+#: Least width of weights of a training whose products are oneDNN's: all, or wide ones.
+ALL, WIDE = 1, 512
+#: Largest number in eight bits, of both signs; what makes rows of them the bytes without sign that oneDNN wants; the
+#: least scale, so that rows of zeros stay zeros.
+BYTE, SIGN, TINY = 127, 128, 1e-30
+#: How much faster oneDNN has to be: in a training (with many rows: 2.0 on Zen 5, 1.12 to 1.25 on Zen 4), in one of wide
+#: weights, and with weights that are laid out; by how much it may differ, relative to the largest number.
+FASTER, FASTER_WIDE, FASTER_LAID_OUT, NEAR = 1.4, 1.07, 1.05, 1e-5
+#: Likewise bf16: processors with its instructions reach twice, so that others beside decide nothing.
+FASTER_IN_BF16 = 1.4
 
 
 class FastLinear(nn.Linear):
@@ -64,8 +74,8 @@ def product(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
 
 def matmul(a_MK: Tensor, b_KN: Tensor) -> Tensor:
     """(M, N): the product of what a training has computed, through which nothing is learned; or (B, M, N) of many."""
-    few = a_MK.shape[-2:].numel() * b_KN.shape[-1] < FEW * SMALL_LEARNED
-    if few or not isinstance(_NOW.get(), _Learning) or a_MK.dtype != torch.float32:
+    few, now = a_MK.shape[-2:].numel() * b_KN.shape[-1] < FEW * SMALL_LEARNED, _NOW.get()
+    if few or not isinstance(now, _Learning) or a_MK.dtype != torch.float32 or b_KN.shape[-1] < now.least:
         return a_MK @ b_KN
     if a_MK.ndim == 2:
         return multiply(a_MK, b_KN.t(), None)
@@ -73,26 +83,33 @@ def matmul(a_MK: Tensor, b_KN: Tensor) -> Tensor:
 
 
 @contextmanager
-def products(device: torch.device, bf16: bool = False) -> Iterator[None]:
+def products(device: torch.device, precision: str = "fp32") -> Iterator[None]:
     """Inside it, and in this thread, products on a CPU are the fastest there are; elsewhere nothing changes.
 
     Args:
         device: Where the weights are. They must not change meanwhile, and nothing is learned.
-        bf16: Products in bfloat16, as under autocast, which has to be on for all else.
+        precision: `fp32`; `bf16`, products in bfloat16, as under `autocast`, which has to be on for all else; or
+            `int8`, products of large weights in eight bits, all else in fp32.
     """
-    many = device.type == "cpu" and (bf16 or laid_out_is_faster(MANY))
+    many = device.type == "cpu" and (precision != "fp32" or laid_out_is_faster(MANY))
     few = many or (device.type == "cpu" and laid_out_is_faster(FEW_ROWS))
-    token = _NOW.set(_Products(bf16, many) if few else None)
+    token = _NOW.set(_Products(precision, many) if few else None)
     try:
         yield
     finally:
         _NOW.reset(token)
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """What products outside of `products` take of a precision: bfloat16 where it is that."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
 @contextmanager
-def learned_products(onednn: bool) -> Iterator[None]:
-    """Inside it, and in this thread, a training's products in fp32 on a CPU are oneDNN's, if so `onednn`."""
-    token = _NOW.set(_Learning() if onednn else None)
+def learned_products(least: int) -> Iterator[None]:
+    """Inside it, and in this thread, a training's products in fp32 on a CPU are oneDNN's, of weights that are at least
+    `least` wide; 0: of none."""
+    token = _NOW.set(_Learning(least) if least else None)
     try:
         yield
     finally:
@@ -100,12 +117,16 @@ def learned_products(onednn: bool) -> Iterator[None]:
 
 
 class _Learning:
-    """Products of a training, with whatever a weight is made of."""
+    """Products of a training, with whatever a weight is made of, from a width on."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
 
     def __call__(self, x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         """(R, O)."""
         takes = x_RI.is_cpu and x_RI.dtype == torch.float32 and x_RI.ndim == 2 and x_RI.numel() > 0
-        if not takes or weight_OI.numel() < SMALL_LEARNED or torch.is_autocast_enabled("cpu"):
+        small = weight_OI.numel() < SMALL_LEARNED or min(weight_OI.shape) < self.least
+        if not takes or small or torch.is_autocast_enabled("cpu"):
             return F.linear(x_RI, weight_OI, bias_O)
         found: Tensor = _Learned.apply(x_RI, weight_OI, bias_O)  # type: ignore[no-untyped-call]
         return found
@@ -138,11 +159,11 @@ class _Products:
         many: Whether oneDNN's are taken of many rows, too, and of weights that are not laid out.
     """
 
-    def __init__(self, bf16: bool, many: bool) -> None:
-        self.bf16 = bf16
+    def __init__(self, precision: str, many: bool) -> None:
+        self.precision = precision
         self.many = many
         #: By the weight's id: the weight, which so stays what the id says; how it is multiplied; products of few rows.
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, _Held | _Bytes] = {}
 
     def __call__(self, x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         """(R, O)."""
@@ -152,18 +173,19 @@ class _Products:
             return F.linear(x_RI, weight_OI, bias_O)
         held = self._held.get(id(weight_OI))
         if held is None:
-            held = self._held[id(weight_OI)] = _Held(weight_OI, self.bf16, self.many)
+            held = _Bytes(weight_OI) if self.precision == "int8" else _Held(weight_OI, self.precision, self.many)
+            self._held[id(weight_OI)] = held
         return held(x_RI, bias_O)
 
 
 class _Held:
     """One weight as oneDNN takes it: as it is, or laid out."""
 
-    def __init__(self, weight_OI: Tensor, bf16: bool, many: bool) -> None:
+    def __init__(self, weight_OI: Tensor, precision: str, many: bool) -> None:
         self.many = many
-        self.dtype = torch.bfloat16 if bf16 else torch.float32
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.own_OI, self.weight = weight_OI, weight_OI.to(self.dtype)
-        self.left = 0 if bf16 else WORTH
+        self.left = WORTH if precision == "fp32" else 0
         self.laid_out = False
 
     def __call__(self, x_RI: Tensor, bias_O: Tensor | None) -> Tensor:
@@ -178,6 +200,62 @@ class _Held:
         return multiply(x_RI.to(self.dtype), self.weight, bias_O)
 
 
+class _Bytes:
+    """One weight in eight bits. What a row gets depends on no row beside it, as in fp32."""
+
+    def __init__(self, weight_OI: Tensor) -> None:
+        self.own_OI = weight_OI
+        scale_O = weight_OI.abs().amax(1).clamp_min_(TINY).div_(BYTE)
+        bytes_OI = (weight_OI / scale_O.unsqueeze(1)).round_().to(torch.int8)
+        self.weight = torch.ops.onednn.qlinear_prepack(bytes_OI, None)
+        self.scale_O, self.zero_O = scale_O, torch.zeros(len(scale_O), dtype=torch.int64)
+
+    def __call__(self, x_RI: Tensor, bias_O: Tensor | None) -> Tensor:
+        x_RI, shape = x_RI.float(), x_RI.shape[:-1]
+        if x_RI.ndim != 2:
+            x_RI = x_RI.reshape(-1, x_RI.shape[-1])
+        if len(x_RI) <= FEW:
+            found_RO = self._part(x_RI, bias_O)
+        else:  # what comes and goes of so many rows stays in the cache
+            found_RO = x_RI.new_empty(len(x_RI), len(self.scale_O))
+            for part_RI, out_RO in zip(torch.split(x_RI, FEW), torch.split(found_RO, FEW), strict=True):
+                self._part(part_RI, bias_O, out_RO)
+        return found_RO if len(shape) == 1 else found_RO.view(*shape, len(self.scale_O))
+
+    def _part(self, x_RI: Tensor, bias_O: Tensor | None, out_RO: Tensor | None = None) -> Tensor:
+        scale_R1 = x_RI.abs().amax(1, keepdim=True).clamp_min_(TINY).mul_(1 / BYTE)
+        # conversions to bytes without sign are slow in torch, and oneDNN's products of ones with sign
+        bytes_RI = torch.div(x_RI, scale_R1).round_().to(torch.int8).view(torch.uint8).bitwise_xor_(SIGN)
+        found_RO = multiply_bytes(bytes_RI, self.weight, self.scale_O, self.zero_O)
+        found_RO = torch.mul(found_RO, scale_R1, out=found_RO if out_RO is None else out_RO)
+        return found_RO if bias_O is None else found_RO.add_(bias_O)
+
+
+def multiply_bytes(x_RI: Tensor, weight: Tensor, scale_O: Tensor, zero_O: Tensor) -> Tensor:
+    """(R, O) in fp32 by oneDNN: whole numbers x - SIGN, x without sign, times a weight of `qlinear_prepack` times its
+    outputs' scales."""
+    found: Tensor = torch.ops.onednn.qlinear_pointwise(
+        x_RI, 1.0, SIGN, weight, scale_O, zero_O, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return found
+
+
+@lru_cache(maxsize=1)
+@torch.inference_mode()
+def bytes_are_exact() -> bool:
+    """Whether products in eight bits add exactly here; asked once.
+
+    Without the instructions for it (VNNI) sums of two products are cut at 16 bits, and old torch has no such products.
+    """
+    x_RI, weight_OI = torch.full((4, 512), 255, dtype=torch.uint8), torch.full((64, 512), BYTE, dtype=torch.int8)
+    try:
+        laid_out = torch.ops.onednn.qlinear_prepack(weight_OI, None)
+        found_RO = multiply_bytes(x_RI, laid_out, torch.ones(64), torch.zeros(64, dtype=torch.int64))
+    except (RuntimeError, AttributeError):
+        return False
+    return bool((found_RO == (255 - SIGN) * BYTE * 512).all())
+
+
 def multiply(x_RI: Tensor, weight: Tensor, bias_O: Tensor | None) -> Tensor:
     """(R, O) by oneDNN: x W^T + b, of a weight as it is or one of `lay_out_weight`."""
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, weight, bias_O, "none", [], "")
@@ -190,32 +268,56 @@ def lay_out_weight(weight_OI: Tensor) -> Tensor:
     return found
 
 
+def in_bytes() -> bool:
+    """Whether products are in eight bits here."""
+    now = _NOW.get()
+    return isinstance(now, _Products) and now.precision == "int8"
+
+
+def keeps_half() -> bool:
+    """Whether what is written here keeps its keys and values in bfloat16: where products are in eight bits, which are
+    less exact, and those of bfloat16 are faster than those of fp32."""
+    return in_bytes() and bf16_is_faster()
+
+
 @lru_cache(maxsize=1)
-def onednn_is_faster() -> bool:
-    """Whether products of many rows in fp32 are clearly faster by oneDNN, and the same; asked once per process."""
-    return _faster(64, laid_out=False, least=FASTER)
+def bf16_is_faster() -> bool:
+    """Whether products of matrices on this CPU are clearly faster in bf16: twice and more with its instructions, slower
+    without. Asked once per process."""
+    a_MK = torch.randn(256, 512, generator=torch.Generator().manual_seed(0))
+    b_MK = a_MK.bfloat16()
+    fp32, bf16 = (best_seconds(lambda x=x: x @ x.mT) for x in (a_MK, b_MK))  # type: ignore[misc]
+    return fp32 > FASTER_IN_BF16 * bf16
+
+
+@lru_cache(maxsize=1)
+def onednn_from() -> int:
+    """Least width of weights of which a training takes oneDNN's products: `ALL`, `WIDE`, or 0, where they are no faster
+    or not the same. Asked once per process; between what processors give there is room, so that they answer alike."""
+    ratio = _ratio(LEARNED_ROWS, laid_out=False)
+    return ALL if ratio > FASTER else WIDE if ratio > FASTER_WIDE else 0
 
 
 @lru_cache(maxsize=2)
 def laid_out_is_faster(rows: int) -> bool:
-    """The same for a weight that is laid out, and so many rows: few, as in steps that write, or many.
+    """Whether products of so many rows, few or many, with a weight that is laid out are faster by oneDNN, and the same.
 
     A processor on which torch's own products of many rows are as fast may still read a weight for a few rows at half
     the speed.
     """
-    return _faster(rows, laid_out=True, least=FASTER_LAID_OUT)
+    return _ratio(rows, laid_out=True) > FASTER_LAID_OUT
 
 
-def _faster(rows: int, laid_out: bool, least: float) -> bool:
+def _ratio(rows: int, laid_out: bool) -> float:
+    """Time of a product by torch over that by oneDNN; 0 where they differ, or torch comes without it."""
     try:
-        return _ratio(rows, laid_out) > least
-    except (RuntimeError, AttributeError):  # a torch without it
-        return False
+        return _measured(rows, laid_out)
+    except (RuntimeError, AttributeError):
+        return 0.0
 
 
 @torch.inference_mode()
-def _ratio(rows: int, laid_out: bool) -> float:
-    """Time of a product by torch over that by oneDNN; 0 where they differ."""
+def _measured(rows: int, laid_out: bool) -> float:
     generator = torch.Generator().manual_seed(0)
     x_RI, weight_OI = (torch.randn(n, 512, generator=generator) for n in (rows, 1024))
     weight = lay_out_weight(weight_OI) if laid_out else weight_OI

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ofasys_lite.model.attention import attend_parts, attend_within, outside_graphs
 from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import GATED, ModelConfig
-from ofasys_lite.model.fast_linear import make_linear
+from ofasys_lite.model.fast_linear import FEW, in_bytes, make_linear
 from ofasys_lite.model.rotary import Rotation, rotate
 from ofasys_lite.model.standing import Biases, Standing
 
@@ -94,6 +94,8 @@ class Swiglu(nn.Module):
 
     def forward(self, x_RD: Tensor) -> Tensor:
         """(R, D): every row on its own."""
+        if x_RD.shape[0] > FEW and in_bytes():  # what comes between its products stays in the cache
+            return torch.cat([self.forward(part_RD) for part_RD in torch.split(x_RD, FEW)])
         gate_RF, value_RF = self.into(x_RD).chunk(2, dim=-1)
         inner_RF = self.activation(gate_RF) * value_RF
         out_RD: Tensor = self.out(inner_RF if self.norm is None else self.norm(inner_RF))
@@ -114,6 +116,8 @@ class Gelu(nn.Module):
 
     def forward(self, x_RD: Tensor) -> Tensor:
         """(R, D): every row on its own."""
+        if x_RD.shape[0] > FEW and in_bytes():  # what comes between its products stays in the cache
+            return torch.cat([self.forward(part_RD) for part_RD in torch.split(x_RD, FEW)])
         inner_RF = self.activation(self.into(x_RD))
         out_RD: Tensor = self.out(inner_RF if self.norm is None else self.norm(inner_RF))
         return out_RD

@@ -13,12 +13,15 @@ from torch.nn import functional
 
 from ofasys_lite.errors import CheckpointError, did_you_mean
 from ofasys_lite.model.attention import attend
+from ofasys_lite.model.config import PRECISIONS
 from ofasys_lite.model.fast_linear import (
     FastLinear,
+    autocast,
     best_seconds,
+    bytes_are_exact,
     learned_products,
     make_linear,
-    onednn_is_faster,
+    onednn_from,
     products,
 )
 
@@ -27,8 +30,6 @@ WORTHWHILE = 1.2
 #: Rows of the packs of the probe: other ones each time, as in a training. On CPUs with AMX a product of new sizes in
 #: bf16 is prepared anew, which can take longer than itself: equal products alone said 30x where trainings lost half.
 PACKS = (777, 512, 641, 893, 580, 722)
-#: Of predictions.
-PRECISIONS = ("fp32", "bf16", "auto")
 
 
 def pick_device(wanted: str | torch.device = "auto") -> torch.device:
@@ -54,13 +55,20 @@ def pick_device(wanted: str | torch.device = "auto") -> torch.device:
 
 
 def pick_precision(wanted: str, device: torch.device) -> str:
-    """The precision of predictions: `fp32`, `bf16`, or with `auto` what is clearly faster on `device`.
+    """The precision of predictions: `fp32`, `bf16`, `int8`, or with `auto` what is clearly faster on `device`.
 
     Raises:
-        CheckpointError: There is no such precision.
+        CheckpointError: There is no such precision, or none on this device.
     """
     if wanted not in PRECISIONS:
         raise CheckpointError(f"precision `{wanted}` is not known", help=did_you_mean(str(wanted), PRECISIONS))
+    if wanted == "int8" and device.type != "cpu":
+        raise CheckpointError(f"precision `int8` is not of {device.type}", help="it is of CPUs; bf16 is of both")
+    if wanted == "int8" and not bytes_are_exact():
+        raise CheckpointError(
+            "precision `int8`: this processor (or this torch) does not add products in eight bits exactly",
+            help="fp32, or auto (what a probe finds clearly faster)",
+        )
     if wanted != "auto":
         return wanted
     return _fastest() if device.type == "cpu" else probe_precision(device)
@@ -68,15 +76,20 @@ def pick_precision(wanted: str, device: torch.device) -> str:
 
 @lru_cache(maxsize=1)
 def _fastest() -> str:
-    """`bf16` if it is clearly faster in products of few rows, as of steps that write; milliseconds, once."""
-    layer = FastLinear(512, 2048, bias=False)
+    """What is clearly faster in products of few rows, as of steps that write: of two alike the more exact one.
+
+    Milliseconds, once.
+    """
+    layer, cpu = FastLinear(512, 2048, bias=False), torch.device("cpu")
     x_RI = torch.randn(64, 512, generator=torch.Generator().manual_seed(0))
-    seconds = []
-    for bf16 in (False, True):
-        with products(torch.device("cpu"), bf16), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, bf16):
+    best, least = "fp32", 0.0
+    for precision in ("fp32", "bf16", "int8") if bytes_are_exact() else ("fp32", "bf16"):
+        with products(cpu, precision), torch.inference_mode(), autocast(cpu, precision):
             # the first ones lay weights out
-            seconds.append(best_seconds(lambda: layer(x_RI).float(), 32))
-    return "bf16" if seconds[0] >= WORTHWHILE * seconds[1] else "fp32"
+            taken = best_seconds(lambda: layer(x_RI).float(), 32)
+        if precision == "fp32" or least >= WORTHWHILE * taken:
+            best, least = precision, taken
+    return best
 
 
 @lru_cache(maxsize=8)
@@ -93,8 +106,8 @@ def _seconds(device: torch.device, width: int, bf16: bool) -> float:
     layer = nn.ModuleList(make_linear(*sizes) for sizes in ((width, 3 * width), (width, 4 * width), (4 * width, width)))
     layer.to(device)
     total = 0.0
-    onednn = device.type == "cpu" and onednn_is_faster()  # as a training has it
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), learned_products(onednn):
+    least = onednn_from() if device.type == "cpu" else 0  # as a training has it
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), learned_products(least):
         for number, rows in enumerate(PACKS):
             x_RD = torch.randn(rows, width, generator=generator).to(device)
             lengths = [40 + number, 60 - number] * (rows // 100) + [rows % 100]

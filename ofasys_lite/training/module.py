@@ -75,7 +75,8 @@ class TrainingModule(L.LightningModule):
         self.state = RunState()
         self.autocast_bf16 = False
         #: Products by oneDNN, where they are in fp32 on a CPU.
-        self.onednn = False
+        #: Least width of weights whose products are oneDNN's; 0: none.
+        self.onednn = 0
         # losses, units, samples of the steps since the last log row: flushed every n steps
         self.sums = torch.zeros(len(ledger.terms))
         self.units = np.zeros(len(ledger.terms), dtype=np.int64)
@@ -101,8 +102,8 @@ class TrainingModule(L.LightningModule):
         self.ranks = Ranks(self.trainer)
         self.ranks.agree({key: value for key, value in self.facts.items() if key not in ("precision", "products")})
         first = self.ranks.number == 0
-        bf16, onednn = self.ranks.total([int(self.autocast_bf16 and first), int(self.onednn and first)])
-        self.autocast_bf16, self.onednn = bool(bf16), bool(onednn)
+        bf16, onednn = self.ranks.total([int(self.autocast_bf16 and first), self.onednn * first])
+        self.autocast_bf16, self.onednn = bool(bf16), int(onednn)
 
     def interrupt(self, asked: npt.ArrayLike) -> None:
         """Raises Interrupted on all ranks alike if one of them was asked; `asked` is a sum over ranks."""

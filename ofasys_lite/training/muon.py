@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ofasys_lite.model import matmul
-from ofasys_lite.model.fast_linear import best_seconds
+from ofasys_lite.model.fast_linear import bf16_is_faster
 
 #: Coefficients of x, x^3 and x^5 of one iteration.
 Polynomial = tuple[float, float, float]
@@ -32,8 +31,6 @@ SAFE = 1.02
 QUINTIC: Polynomial = (3.4445, -4.7750, 2.0315)
 #: Iterations by kind of polynomial: the choices of `iteration`, and how many it makes where nothing is said.
 ITERATIONS = {"minimax": 3, "quintic": 5}
-#: How much faster bf16 has to be: processors with its instructions reach twice, so that others beside decide nothing.
-CLEARLY = 1.4
 #: On a CPU matrices with a shorter side are iterated in fp32: they cost nothing, and bf16 leads them farther astray.
 SMALL = 64
 #: Share of the mean length of its matrix's blocks below which a block moves less: what nothing asks to move would go on
@@ -204,16 +201,6 @@ def even(update_AB: Tensor, state: dict[str, Any], beta2: float) -> Tensor:
     held_A1.lerp_(squares_A1.to(held_A1.dtype), 1 - beta2)  # loaded, it is of the parameter's type
     even_AB: Tensor = update_AB / held_A1.sqrt().clamp(min=1e-10)
     return even_AB.mul_(update_AB.norm() / even_AB.norm().clamp(min=1e-10))
-
-
-@lru_cache(maxsize=1)
-def bf16_is_faster() -> bool:
-    """Whether products of matrices on this CPU are clearly faster in bf16: twice and more with its instructions, slower
-    without. Asked once per process."""
-    a_MK = torch.randn(256, 512, generator=torch.Generator().manual_seed(0))
-    b_MK = a_MK.bfloat16()
-    fp32, bf16 = (best_seconds(lambda x=x: x @ x.mT) for x in (a_MK, b_MK))  # type: ignore[misc]
-    return fp32 > CLEARLY * bf16
 
 
 def update_flops(shape: Sequence[int], iterations: int, block: int | None = None) -> float:

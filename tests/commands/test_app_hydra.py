@@ -276,6 +276,24 @@ def test_a_value_written_as_a_flag_is_told_how_it_is_written(
     assert "without dashes: steps=..." in err
 
 
+@pytest.mark.parametrize(("verb", "told"), [("train", "name=NAME writes to"), ("evaluate", "output=there names")])
+def test_hydras_own_folder_is_not_silently_left_empty(verb: str, told: str) -> None:
+    for argument in ("hydra.run.dir=there", "++hydra.run.dir=there"):
+        with pytest.raises(CardError, match=r"`hydra\.run\.dir` has no effect") as caught:
+            run_hydra(verb, ["run=runs/x", argument], lambda content, job: pytest.fail("it ran"))
+        assert told in caught.value.help
+
+
+def test_an_evaluation_takes_a_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found: list[dict[str, Any]] = []
+    run_hydra("evaluate", ["run=runs/x", "precision=int8"], lambda content, job: found.append(content))
+    assert EvaluateOptions.of(found[0]).precision == "int8"
+    with pytest.raises(CardError, match="precision=int4: it is not known") as caught:
+        EvaluateOptions.of({"precision": "int4"})
+    assert "int8" in caught.value.help
+
+
 def test_composing_imports_no_torch() -> None:
     import subprocess
 

@@ -181,7 +181,7 @@ def test_a_card_names_writers_that_it_has(tmp_path: Path) -> None:
 def test_bf16_writes_a_tone_of_the_same_pitch_and_length(run: tuple[Generalist, Path]) -> None:
     model, _ = run
     asked = [Request("t0", {"name": name}, name) for name in TONES]
-    for exact, half in zip(predict(model, asked), predict(model, asked, bf16=True), strict=True):
+    for exact, half in zip(predict(model, asked), predict(model, asked, precision="bf16"), strict=True):
         assert exact is not None
         assert half is not None
         assert pitch(half.values["wav"]) == pitch(exact.values["wav"])

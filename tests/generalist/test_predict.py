@@ -15,6 +15,7 @@ from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.predicting import predict
 from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.model import fast_linear, pick_precision, probe
+from ofasys_lite.model.fast_linear import bytes_are_exact
 
 FULL = "[TEXT:cap] beside [TEXT:text] is -> [TEXT:label,closed_set]"
 SHORT = "only [TEXT:cap] is -> [TEXT:label,closed_set]"
@@ -83,7 +84,7 @@ def test_a_model_predicts_in_its_precision(tmp_path: Path) -> None:
     for precision in ("fp32", "bf16"):
         model = Generalist.from_pretrained(tmp_path / "m", "cpu", precision)
         request = Request(model.task_of_line("read [TEXT:cap] -> [TEXT:label]"), {"cap": "a red sun"})
-        (one,), (other,) = predict(model, [request]), predict(model, [request], bf16=True)
+        (one,), (other,) = predict(model, [request]), predict(model, [request], precision="bf16")
         assert one is not None
         assert other is not None
         found[precision], said[precision] = one.score, other.score
@@ -91,14 +92,56 @@ def test_a_model_predicts_in_its_precision(tmp_path: Path) -> None:
     assert found["bf16"] == pytest.approx(found["fp32"], rel=0.05)
 
 
+@pytest.mark.skipif(not bytes_are_exact(), reason="no exact products in eight bits here")
+@pytest.mark.parametrize("beam", [1, 3])
+def test_predictions_in_eight_bits_are_near_and_do_not_depend_on_those_beside_them(tmp_path: Path, beam: int) -> None:
+    sizes = {"width": 256, "heads": 4, "ffn": 512}
+    worlds.generalist(worlds.ready([worlds.task("both")]), **sizes).save_pretrained(tmp_path / "m")
+    exact, near = (Generalist.from_pretrained(tmp_path / "m", "cpu", name) for name in ("fp32", "int8"))
+    assert near.precision == "int8"
+    options, words = DecodeOptions("beam", beam=beam), ("a red sun", "two", "green moons above the sea", "a")
+    asked = [Request("both", {"cap": each, "text": "b"}, each, options) for each in words]
+    plain, found = predict(exact, asked), predict(near, asked)
+    for one, other, request in zip(plain, found, asked, strict=True):
+        assert one is not None
+        assert other is not None
+        assert other.score != one.score
+        assert other.score == pytest.approx(one.score, rel=0.1)
+        (alone,) = predict(near, [request])
+        assert alone is not None
+        assert (alone.values, alone.score) == (other.values, pytest.approx(other.score, rel=1e-4))
+    assert predict(near, asked, precision="fp32") == plain
+
+
 def test_a_precision_is_known_and_auto_follows_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     with pytest.raises(CheckpointError, match="precision `bf61` is not known"):
         pick_precision("bf61", cpu)
-    for fastest in ("fp32", "bf16"):
+    for fastest in ("fp32", "bf16", "int8"):
         monkeypatch.setattr(probe, "_fastest", lambda fastest=fastest: fastest)
         assert pick_precision("auto", cpu) == fastest
         assert pick_precision("fp32", cpu) == "fp32"
+    with pytest.raises(CheckpointError, match="precision `int8` is not of cuda"):
+        pick_precision("int8", torch.device("cuda"))
+    for exact, taken in ((True, "int8"), (False, None)):
+        monkeypatch.setattr(probe, "bytes_are_exact", lambda exact=exact: exact)
+        if taken:
+            assert pick_precision("int8", cpu) == taken
+            continue
+        with pytest.raises(CheckpointError, match="does not add products in eight bits exactly"):
+            pick_precision("int8", cpu)
+
+
+def test_of_precisions_that_are_alike_the_more_exact_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, whole = iter(()), True
+    monkeypatch.setattr(probe, "bytes_are_exact", lambda: whole)
+    monkeypatch.setattr(probe, "best_seconds", lambda work, times: next(asked))
+    cases = (([3.0, 2.9, 2.8], "fp32"), ([3.0, 2.0, 1.9], "bf16"), ([3.0, 2.0, 1.0], "int8"), ([3.0, 4.0, 2.0], "int8"))
+    for seconds, taken in cases:
+        asked = iter(seconds)
+        assert probe._fastest.__wrapped__() == taken
+    whole, asked = False, iter([3.0, 2.0])
+    assert probe._fastest.__wrapped__() == "bf16"
 
 
 def test_every_hypothesis_has_its_own_score(model: Generalist) -> None:

@@ -10,8 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ofasys_lite.model import fast_linear, head_loss, learned_products, matmul, product, products
-from ofasys_lite.model.fast_linear import FEW, SMALL, SMALL_LEARNED, WORTH, FastLinear, make_linear
+from ofasys_lite.model import ModelConfig, fast_linear, head_loss, learned_products, matmul, product, products
+from ofasys_lite.model.fast_linear import (
+    ALL,
+    FEW,
+    LEARNED_ROWS,
+    SMALL,
+    SMALL_LEARNED,
+    WIDE,
+    WORTH,
+    FastLinear,
+    bytes_are_exact,
+    make_linear,
+)
+from ofasys_lite.model.layers import make_mlp
 
 CPU = torch.device("cpu")
 
@@ -69,7 +81,7 @@ def test_in_bf16_they_are_those_of_autocast() -> None:
     layer, x = _layer(), torch.randn(7, 256)
     with torch.autocast("cpu", torch.bfloat16):
         expected = layer(x)
-        with products(CPU, bf16=True):
+        with products(CPU, "bf16"):
             found = layer(x)
     assert found.dtype == expected.dtype == torch.bfloat16
     torch.testing.assert_close(found, expected)
@@ -83,6 +95,94 @@ def test_what_a_row_gets_does_not_depend_on_the_rows_beside_it(by_onednn: list[i
             together = layer(x)
         assert all(torch.equal(layer(x[: n + 1])[n], together[n]) for n in range(16))
     assert len(by_onednn) == WORTH + 17
+
+
+needs_bytes = pytest.mark.skipif(not bytes_are_exact(), reason="no exact products in eight bits here")
+
+
+def _plain_bytes(x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+    """The same in whole numbers, without a library for them."""
+    scales = [(each.abs().amax(1, keepdim=True) / 127).clamp_min(1e-30) for each in (x_RI, weight_OI)]
+    whole = [(each / scale).round().long() for each, scale in zip((x_RI, weight_OI), scales, strict=True)]
+    found_RO = (whole[0] @ whole[1].T).double() * scales[0].double() * scales[1].double().T
+    return (found_RO if bias_O is None else found_RO + bias_O).float()
+
+
+@needs_bytes
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 256), (5, 256), (FEW + 5, 256), (0, 256), (2, 3, 256)])
+@torch.inference_mode()
+def test_in_eight_bits_whole_numbers_are_added_exactly(shape: tuple[int, ...], bias: bool) -> None:
+    layer, x = _layer(bias), torch.randn(shape) * 10.0
+    if bias:
+        layer.bias.normal_()
+    x.view(-1, 256)[2:3] = 0.0  # a row of nothing
+    expected = _plain_bytes(x.view(-1, 256), layer.weight, layer.bias).view(*shape[:-1], 384)
+    with products(CPU, "int8"):
+        for _ in range(2):
+            # a number at the border of two bytes may fall to either
+            torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=0.02)
+        near = product(x, layer.weight)
+    plain = F.linear(x, layer.weight)
+    assert near.shape == plain.shape
+    assert float((near - plain).norm()) <= 0.02 * float(plain.norm())
+
+
+@needs_bytes
+@torch.inference_mode()
+def test_in_eight_bits_a_row_does_not_depend_on_the_rows_beside_it() -> None:
+    layer, x = _layer(), torch.randn(FEW + 40, 256)
+    x[7] *= 1000.0
+    with products(CPU, "int8"):
+        together = layer(x)
+        assert all(torch.equal(layer(x[n : n + 1])[0], together[n]) for n in range(0, FEW + 40, 9))
+        assert all(torch.equal(layer(x[: n + 1])[n], together[n]) for n in range(0, FEW + 40, 9))
+
+
+@needs_bytes
+@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
+@torch.inference_mode()
+def test_in_eight_bits_a_feed_forward_layer_takes_many_rows_in_parts(mlp: str) -> None:
+    torch.manual_seed(0)
+    layer = make_mlp(ModelConfig(width=256, heads=4, ffn=512, mlp=mlp))
+    x = torch.randn(2 * FEW + 9, 256)
+    plain = layer(x)
+    with products(CPU, "int8"):
+        found = layer(x)
+        assert all(torch.equal(layer(x[n : n + 1])[0], found[n]) for n in range(0, len(x), 50))
+    assert float((found - plain).norm()) <= 0.03 * float(plain.norm())
+
+
+@needs_bytes
+@torch.inference_mode()
+def test_in_eight_bits_what_is_not_finite_stays_so() -> None:
+    layer, x = _layer(), torch.randn(3, 256)
+    x[1, 4], x[2, 4] = float("nan"), float("inf")
+    with products(CPU, "int8"):
+        found = layer(x)
+    assert bool(found[0].isfinite().all())
+    assert not bool(found[1:].isfinite().any())
+
+
+@needs_bytes
+def test_in_eight_bits_small_weights_and_gradients_go_the_plain_way() -> None:
+    small, layer, x = _layer(inputs=8, outputs=SMALL // 8 - 1), _layer(), torch.randn(2, 256)
+    with products(CPU, "int8"):
+        with torch.inference_mode():
+            assert torch.equal(small(x[:, :8]), F.linear(x[:, :8], small.weight, small.bias))
+        assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+def test_products_that_cut_their_sums_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def saturating(x_RI: Tensor, weight: Tensor, scale_O: Tensor, zero_O: Tensor) -> Tensor:
+        return torch.full((len(x_RI), len(scale_O)), float(2**15 - 1))
+
+    bytes_are_exact.cache_clear()
+    monkeypatch.setattr(fast_linear, "multiply_bytes", saturating)
+    try:
+        assert not bytes_are_exact()
+    finally:
+        bytes_are_exact.cache_clear()
 
 
 def test_small_weights_gradients_and_what_is_no_parameter_go_the_plain_way(by_onednn: list[int]) -> None:
@@ -135,8 +235,28 @@ def test_a_torch_without_onednn_keeps_its_own_products(monkeypatch: pytest.Monke
 
     monkeypatch.undo()
     monkeypatch.setattr(fast_linear, "multiply", refuse)
-    probe: Callable[[], bool] = fast_linear.onednn_is_faster.__wrapped__
-    assert not probe()
+    probe: Callable[[], int] = fast_linear.onednn_from.__wrapped__
+    assert probe() == 0
+
+
+@pytest.mark.parametrize(("ratio", "least"), [(2.1, ALL), (1.25, WIDE), (1.12, WIDE), (1.03, 0), (0.0, 0)])
+def test_where_little_is_gained_only_wide_weights_of_a_training_take_them(
+    ratio: float, least: int, monkeypatch: pytest.MonkeyPatch, by_onednn: list[int]
+) -> None:
+    asked: list[tuple[int, bool]] = []
+    monkeypatch.setattr(fast_linear, "_measured", lambda rows, laid_out: (asked.append((rows, laid_out)), ratio)[1])
+    assert fast_linear.onednn_from.__wrapped__() == least
+    assert asked == [(LEARNED_ROWS, False)]
+    narrow, wide = _layer(inputs=WIDE - 1, outputs=1024), _layer(inputs=WIDE, outputs=WIDE)
+    table, labels = nn.Parameter(torch.randn(1000, WIDE)), torch.randint(0, 1000, (80,))
+    with learned_products(least):
+        for layer, taken in ((narrow, 3 * (least == ALL)), (wide, 3 * (least > 0))):
+            by_onednn.clear()
+            layer(torch.randn(9, layer.in_features, requires_grad=True)).sum().backward()
+            assert len(by_onednn) == taken
+        by_onednn.clear()
+        head_loss(torch.randn(80, WIDE, requires_grad=True), table, labels).sum().backward()
+        assert len(by_onednn) == 3 * (least > 0)
 
 
 def test_large_layers_take_them_and_small_ones_are_as_they_are() -> None:
@@ -157,7 +277,7 @@ def test_a_training_has_the_values_and_gradients_of_torch(rows: int, bias: bool,
         return (out.detach(), *torch.autograd.grad((out * read).sum(), learned))
 
     expected = run()
-    with learned_products(True):
+    with learned_products(ALL):
         found = run()
     assert len(by_onednn) == 3
     for one, other in zip(found, expected, strict=True):
@@ -167,7 +287,7 @@ def test_a_training_has_the_values_and_gradients_of_torch(rows: int, bias: bool,
 def test_what_needs_no_gradient_is_not_multiplied(by_onednn: list[int]) -> None:
     layer, x = _layer(), torch.randn(9, 256)
     layer.weight.requires_grad_(False)
-    with learned_products(True):
+    with learned_products(ALL):
         layer(x).sum().backward()
     assert len(by_onednn) == 1
     torch.testing.assert_close(layer.bias.grad, torch.full((384,), 9.0))
@@ -179,7 +299,7 @@ def test_the_loss_of_a_head_is_the_same(smoothing: float, by_onednn: list[int]) 
     states, weight = torch.randn(80, 64, requires_grad=True), nn.Parameter(torch.randn(1000, 64))
     labels = torch.randint(0, 1000, (80,))
     expected = torch.autograd.grad(head_loss(states, weight, labels, smoothing).sum(), [states, weight])
-    with learned_products(True):
+    with learned_products(ALL):
         found = torch.autograd.grad(head_loss(states, weight, labels, smoothing).sum(), [states, weight])
     assert len(by_onednn) == 3
     for one, other in zip(found, expected, strict=True):
@@ -188,7 +308,7 @@ def test_the_loss_of_a_head_is_the_same(smoothing: float, by_onednn: list[int]) 
 
 def test_a_trainings_own_products_are_those_of_torch_one_by_one_and_many(by_onednn: list[int]) -> None:
     a, b = torch.randn(3, 200, 300), torch.randn(3, 300, 250)
-    with learned_products(True):
+    with learned_products(ALL):
         for one, other in ((a, b), (b.mT, a.mT), (a[0], b[0]), (b[0].T, a[0].T)):
             torch.testing.assert_close(matmul(one, other), one @ other, rtol=1e-4, atol=1e-4)
     assert len(by_onednn) == 8
@@ -202,6 +322,6 @@ def test_what_onednn_does_not_take_goes_the_way_of_torch(kind: str, by_onednn: l
         layer, x = layer.double(), x.double()
     with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
         expected = layer(x)
-        with learned_products(True):
+        with learned_products(ALL):
             assert torch.equal(layer(x), expected)
     assert not by_onednn

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ofasys_lite.cards import modalities
 from ofasys_lite.errors import DataError
+from ofasys_lite.model.fast_linear import ALL, WIDE
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import SIGNALS, Interrupted
 from ofasys_lite.training import fit
@@ -226,26 +227,26 @@ def test_a_resumed_run_keeps_the_precision_it_began_with(
     assert console.export_text().count("note: the run began in bf16 and goes on in it") == told
 
 
-@pytest.mark.parametrize(
-    ("before", "faster", "taken"), [(None, True, True), (None, False, False), ("onednn", False, True)]
-)
+@pytest.mark.parametrize("said", ["torch", "onednn", "onednn from width 512"])
 def test_a_resumed_run_keeps_the_products_it_began_with(
-    before: str | None, faster: bool, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "onednn_is_faster", lambda: before == "onednn" or faster)
-    cards = [worlds.task("both", worlds.rows(16))]
-    worlds.run(cards, tmp_path / "run", steps=1)
-    if before is not None:
-        monkeypatch.setattr(fit, "onednn_is_faster", lambda: faster)
-        worlds.run(cards, tmp_path / "run", steps=2, resume=True)
-    facts = torch.load(RunFolder(tmp_path / "run").last, weights_only=True)["ofasys"]["facts"]
-    assert facts["products"] == ("onednn" if taken else "torch")
+    least = {"torch": 0, "onednn": ALL, "onednn from width 512": WIDE}
+    cards, taken = [worlds.task("both", worlds.rows(16))], list[int]()
+    plain = TrainingModule.on_fit_start
+    monkeypatch.setattr(TrainingModule, "on_fit_start", lambda self: (plain(self), taken.append(self.onednn))[0])
+    for steps, faster in ((1, said), (2, "torch"), (3, "onednn")):
+        monkeypatch.setattr(fit, "onednn_from", lambda faster=faster: least[faster])
+        worlds.run(cards, tmp_path / "run", steps=steps, resume=steps > 1)
+        facts = torch.load(RunFolder(tmp_path / "run").last, weights_only=True)["ofasys"]["facts"]
+        assert facts["products"] == said
+    assert taken == [least[said]] * 3
 
 
 def test_a_run_learns_the_same_by_either_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for faster in (False, True):
-        monkeypatch.setattr(fit, "onednn_is_faster", lambda faster=faster: faster)
+        monkeypatch.setattr(fit, "onednn_from", lambda faster=faster: ALL if faster else 0)
         model = {"width": 192, "heads": 4, "ffn": 256}
         more: dict[str, Any] = {"steps": 3, "optimizer": "muon", "model": model}
         found.append(worlds.weights(worlds.run(worlds.tasks("caption"), tmp_path / str(faster), **more)))
