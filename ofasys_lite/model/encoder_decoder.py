@@ -17,9 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from ofasys_lite.errors import ShapeError
 from ofasys_lite.model.borders import Borders, Parts
 from ofasys_lite.model.config import ModelConfig
-from ofasys_lite.model.fast_linear import keeps_half
 from ofasys_lite.model.few_rows import StepRotation, hooked, lay_out
-from ofasys_lite.model.kv_cache import DecodeCache, HalfCache
+from ofasys_lite.model.kv_cache import DecodeCache
 from ofasys_lite.model.layers import (
     DecoderBlock,
     EncoderBlock,
@@ -198,7 +197,7 @@ class EncoderDecoder(nn.Module):
         memories = self._memories(states_SD, source_positions_S3, source_lengths, source_runs)
         rotation = StepRotation(self.config, next(self.parameters()).device)
         blocks = lay_out(self.decoder, room) if self.own else None
-        cache = (HalfCache if keeps_half() else DecodeCache)(memories, source_lengths, rotation, blocks, room)
+        cache = DecodeCache(memories, source_lengths, rotation, blocks, room)
         cache.entries = [_entry(block) for block in self.decoder]
         if self.prefixed and states_SD is not None and source_positions_S3 is not None and len(states_SD):
             cache.expect(source_lengths, behind(source_positions_S3, source_lengths))

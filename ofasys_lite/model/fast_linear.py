@@ -7,7 +7,8 @@ where they are a tenth faster only (Zen 4), of wide weights alone: of narrow one
 Where nothing is learned (`products`), weights are laid out once they are used again, which is worth another twentieth
 where rows are many; copies live as long as `products`, in which no weight may change, so they are never stale.
 There products may also be of numbers in eight bits (W8A8, as LLM.int8() scales them, arXiv 2208.07339): a scale for
-each output of a weight and for each row that it is multiplied with, whole numbers added exactly, all else in fp32.
+each output of a weight and for each row that it is multiplied with, whole numbers added exactly, all else in bf16 where
+that is faster, or in fp32.
 
 Shape suffixes: R rows, I inputs, O outputs of a product.
 """
@@ -89,7 +90,7 @@ def products(device: torch.device, precision: str = "fp32") -> Iterator[None]:
     Args:
         device: Where the weights are. They must not change meanwhile, and nothing is learned.
         precision: `fp32`; `bf16`, products in bfloat16, as under `autocast`, which has to be on for all else; or
-            `int8`, products of large weights in eight bits, all else in fp32.
+            `int8`, products of large weights in eight bits, all else as `autocast` has it.
     """
     many = device.type == "cpu" and (precision != "fp32" or laid_out_is_faster(MANY))
     few = many or (device.type == "cpu" and laid_out_is_faster(FEW_ROWS))
@@ -101,8 +102,10 @@ def products(device: torch.device, precision: str = "fp32") -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """What products outside of `products` take of a precision: bfloat16 where it is that."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """What all else but the products of `products` takes of a precision: bfloat16 where it is that, and beside products
+    in eight bits, which are less exact, where this CPU multiplies clearly faster in it."""
+    half = precision == "bf16" or (precision == "int8" and bf16_is_faster())
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
 @contextmanager
@@ -211,31 +214,36 @@ class _Bytes:
         self.scale_O, self.zero_O = scale_O, torch.zeros(len(scale_O), dtype=torch.int64)
 
     def __call__(self, x_RI: Tensor, bias_O: Tensor | None) -> Tensor:
-        x_RI, shape = x_RI.float(), x_RI.shape[:-1]
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        bias_O = None if bias_O is None else bias_O.to(dtype)
+        shape = x_RI.shape[:-1]
         if x_RI.ndim != 2:
             x_RI = x_RI.reshape(-1, x_RI.shape[-1])
         if len(x_RI) <= FEW:
-            found_RO = self._part(x_RI, bias_O)
+            found_RO = self._part(x_RI, bias_O, dtype)
         else:  # what comes and goes of so many rows stays in the cache
-            found_RO = x_RI.new_empty(len(x_RI), len(self.scale_O))
+            found_RO = torch.empty(len(x_RI), len(self.scale_O), dtype=dtype)
             for part_RI, out_RO in zip(torch.split(x_RI, FEW), torch.split(found_RO, FEW), strict=True):
-                self._part(part_RI, bias_O, out_RO)
+                self._part(part_RI, bias_O, dtype, out_RO)
         return found_RO if len(shape) == 1 else found_RO.view(*shape, len(self.scale_O))
 
-    def _part(self, x_RI: Tensor, bias_O: Tensor | None, out_RO: Tensor | None = None) -> Tensor:
+    def _part(self, x_RI: Tensor, bias_O: Tensor | None, dtype: torch.dtype, out_RO: Tensor | None = None) -> Tensor:
+        x_RI = x_RI.float()
         scale_R1 = x_RI.abs().amax(1, keepdim=True).clamp_min_(TINY).mul_(1 / BYTE)
         # conversions to bytes without sign are slow in torch, and oneDNN's products of ones with sign
         bytes_RI = torch.div(x_RI, scale_R1).round_().to(torch.int8).view(torch.uint8).bitwise_xor_(SIGN)
-        found_RO = multiply_bytes(bytes_RI, self.weight, self.scale_O, self.zero_O)
-        found_RO = torch.mul(found_RO, scale_R1, out=found_RO if out_RO is None else out_RO)
+        found_RO = multiply_bytes(bytes_RI, self.weight, self.scale_O, self.zero_O, dtype)
+        found_RO = torch.mul(found_RO, scale_R1.to(dtype), out=found_RO if out_RO is None else out_RO)
         return found_RO if bias_O is None else found_RO.add_(bias_O)
 
 
-def multiply_bytes(x_RI: Tensor, weight: Tensor, scale_O: Tensor, zero_O: Tensor) -> Tensor:
-    """(R, O) in fp32 by oneDNN: whole numbers x - SIGN, x without sign, times a weight of `qlinear_prepack` times its
-    outputs' scales."""
+def multiply_bytes(
+    x_RI: Tensor, weight: Tensor, scale_O: Tensor, zero_O: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """(R, O) in `dtype` by oneDNN: whole numbers x - SIGN, x without sign, times a weight of `qlinear_prepack` times
+    its outputs' scales."""
     found: Tensor = torch.ops.onednn.qlinear_pointwise(
-        x_RI, 1.0, SIGN, weight, scale_O, zero_O, None, 1.0, 0, torch.float32, "none", [], ""
+        x_RI, 1.0, SIGN, weight, scale_O, zero_O, None, 1.0, 0, dtype, "none", [], ""
     )
     return found
 
@@ -272,12 +280,6 @@ def in_bytes() -> bool:
     """Whether products are in eight bits here."""
     now = _NOW.get()
     return isinstance(now, _Products) and now.precision == "int8"
-
-
-def keeps_half() -> bool:
-    """Whether what is written here keeps its keys and values in bfloat16: where products are in eight bits, which are
-    less exact, and those of bfloat16 are faster than those of fp32."""
-    return in_bytes() and bf16_is_faster()
 
 
 @lru_cache(maxsize=1)

@@ -301,30 +301,6 @@ class DecodeCache:
         return grown
 
 
-class HalfCache(DecodeCache):
-    """The same with keys and values in bfloat16, half of the bytes; queries read them so, whatever rows are in."""
-
-    def __init__(self, memories: list[tuple[Tensor, Tensor] | None], *rest: Any) -> None:
-        half = [None if pair is None else (pair[0].bfloat16(), pair[1].bfloat16()) for pair in memories]
-        super().__init__(half, *rest)
-
-    def fill(self, layer: int, k_SGC: Tensor, v_SGC: Tensor) -> None:
-        """Puts keys and values of all prefixes, end to end."""
-        super().fill(layer, k_SGC.bfloat16(), v_SGC.bfloat16())
-
-    def write(self, layer: int, k_BGC: Tensor, v_BGC: Tensor) -> None:
-        """Puts one new key and value per row at the place that `begin` prepared."""
-        super().write(layer, k_BGC.bfloat16(), v_BGC.bfloat16())
-
-    def attend(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
-        """What each row's newest query reads from the row's keys: (B, H, C) in the type of the queries."""
-        return super().attend(layer, q_BHC.bfloat16(), scaled).to(q_BHC.dtype)
-
-    def read(self, layer: int, q_BHC: Tensor, scaled: bool = False) -> Tensor:
-        """What each row's newest query reads from its source: (B, H, C) in the type of the queries."""
-        return super().read(layer, q_BHC.bfloat16(), scaled).to(q_BHC.dtype)
-
-
 class _Lines:
     """Views of a layer's buffers whose rows stand alone, made once and not at each step."""
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ofasys_lite.model import ModelConfig, fast_linear, head_loss, learned_products, matmul, product, products
+from ofasys_lite.model import ModelConfig, autocast, fast_linear, head_loss, learned_products, matmul, product, products
 from ofasys_lite.model.fast_linear import (
     ALL,
     FEW,
@@ -154,6 +154,30 @@ def test_in_eight_bits_a_feed_forward_layer_takes_many_rows_in_parts(mlp: str) -
 
 
 @needs_bytes
+@pytest.mark.parametrize("rows", [5, FEW + 5])
+@torch.inference_mode()
+def test_in_eight_bits_under_autocast_they_are_given_in_bfloat16(rows: int) -> None:
+    layer, x = _layer(), torch.randn(rows, 256)
+    with products(CPU, "int8"):
+        exact = layer(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            found, of_half = layer(x), layer(x.bfloat16())
+    assert found.dtype == of_half.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), exact, rtol=0.02, atol=0.02)
+    assert float((of_half.float() - exact).norm()) <= 0.02 * float(exact.norm())
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_beside_eight_bits_all_else_is_in_bfloat16_where_that_is_faster(
+    faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_linear, "bf16_is_faster", lambda: faster)
+    for precision, half in (("fp32", False), ("bf16", True), ("int8", faster)):
+        with autocast(CPU, precision):
+            assert torch.is_autocast_enabled("cpu") == half
+
+
+@needs_bytes
 @torch.inference_mode()
 def test_in_eight_bits_what_is_not_finite_stays_so() -> None:
     layer, x = _layer(), torch.randn(3, 256)
@@ -174,7 +198,7 @@ def test_in_eight_bits_small_weights_and_gradients_go_the_plain_way() -> None:
 
 
 def test_products_that_cut_their_sums_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def saturating(x_RI: Tensor, weight: Tensor, scale_O: Tensor, zero_O: Tensor) -> Tensor:
+    def saturating(x_RI: Tensor, weight: Tensor, scale_O: Tensor, zero_O: Tensor, *_: object) -> Tensor:
         return torch.full((len(x_RI), len(scale_O)), float(2**15 - 1))
 
     bytes_are_exact.cache_clear()
