@@ -117,8 +117,7 @@ class GeneralistModel:
         Args:
             path: The folder or repository.
             device: Where it computes: `auto` (a CUDA device where there is one), `cpu`, `cuda`, `cuda:1` ...
-            precision: Of its predictions: `fp32`, `bf16`, `int8` (on CPUs), or `auto` (what a probe finds clearly
-                faster).
+            precision: Of its predictions: `fp32`, `bf16`, `int8` (CPUs), or `auto`, what a probe finds clearly faster.
 
         Raises:
             CheckpointError: There is none, or it is damaged or of another kind; says what to use instead.

@@ -70,8 +70,7 @@ class EvaluateOptions:
         if self.seen not in _SEEN:
             raise CardError(f"seen={self.seen}: it is not known", help=did_you_mean(str(self.seen), _SEEN))
         if self.precision not in PRECISIONS:
-            help = did_you_mean(str(self.precision), PRECISIONS)
-            raise CardError(f"precision={self.precision}: it is not known", help=help)
+            raise CardError(f"`precision` is `{self.precision}`", help=did_you_mean(str(self.precision), PRECISIONS))
         for name, low in (("limit", 1), ("seed", 0), ("bootstrap", 1), ("samples", 0)):
             value = getattr(self, name)
             if value is None and name == "limit":

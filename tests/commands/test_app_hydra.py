@@ -289,9 +289,16 @@ def test_an_evaluation_takes_a_precision(tmp_path: Path, monkeypatch: pytest.Mon
     found: list[dict[str, Any]] = []
     run_hydra("evaluate", ["run=runs/x", "precision=int8"], lambda content, job: found.append(content))
     assert EvaluateOptions.of(found[0]).precision == "int8"
-    with pytest.raises(CardError, match="precision=int4: it is not known") as caught:
+    with pytest.raises(CardError, match="`precision` is `int4`") as caught:
         EvaluateOptions.of({"precision": "int4"})
     assert "int8" in caught.value.help
+
+
+def test_the_key_of_before_is_told_what_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CardError, match="unknown key `bf16`") as caught:
+        run_hydra("evaluate", ["run=runs/x", "bf16=true"], lambda content, job: None)
+    assert "precision=bf16 of an evaluation" in caught.value.help
 
 
 def test_composing_imports_no_torch() -> None:
