@@ -176,3 +176,10 @@ class RunResults:
     def clear(self) -> int:
         """Number of tasks that clear their strongest trivial baseline."""
         return sum(task.clear for task in self.tasks)
+
+    @property
+    def verdict(self) -> str:
+        """How many tasks clear their baselines, in a sentence without its end; where none was scored, just that."""
+        if self.tasks and not any(task.baselines for task in self.tasks):
+            return "no baselines were scored"
+        return f"{self.clear} of {len(self.tasks)} tasks clear their strongest trivial baseline"

@@ -104,7 +104,7 @@ def print_table(run: RunResults, console: Console) -> None:
         )
     keep_words(table, console)
     console.print(table)
-    console.print(f"{run.clear} of {len(run.tasks)} tasks clear their strongest trivial baseline (95 % interval).")
+    console.print(f"{run.verdict} (95 % interval).")
     if any(task.margin is not None and not task.margin.known for task in run.tasks):
         console.print(f"?: fewer than {FEWEST_GROUPS} independent groups of rows say too little to know.")
     if "not evaluated" in run.facts:

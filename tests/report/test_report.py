@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -156,6 +157,16 @@ def test_the_terminal_table_has_a_line_per_task_and_the_count(run):
     assert "1 row was left out" in text
     assert f"{run.clear} of {len(run.tasks)} tasks clear" in text
     assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_where_no_baseline_was_scored_none_is_said_to_be_missed(run):
+    console = Console(width=120, record=True, file=io.StringIO())
+    alone = replace(run, tasks=tuple(replace(task, baselines=(), margin=None) for task in run.tasks))
+    print_table(alone, console)
+    for text in (console.export_text(), render_report(alone)):
+        assert "no baselines were scored" in text
+        assert "clear their strongest" not in text
+    assert "clear their strongest trivial baseline" in render_report(run)
 
 
 def test_on_80_columns_the_terminal_table_breaks_no_words(run):
