@@ -33,6 +33,8 @@ _VALUED |= {"--config-dir", "-cd", "--info", "-i"}
 #: Hydra's other long flags.
 _BARE = frozenset(("--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun"))
 _BARE |= {"--shell-completion", "--experimental-rerun"}
+#: What Lightning adds to the command line of each further rank that it starts.
+_RANK = "hydra.job.name=train_ddp_process_"
 _CARDS = re.compile(r"\+{0,2}data\.cards=(?P<value>.*)")
 
 
@@ -143,7 +145,9 @@ def _refuse_flags(arguments: Sequence[str]) -> None:
 
 
 def _refuse_folder(verb: str, arguments: Sequence[str]) -> None:
-    """Hydra's own folder of a run would be made, and stay empty."""
+    """Hydra's own folder of a run would be made, and stay empty; Lightning names it to the ranks that it starts."""
+    if any(argument.startswith(_RANK) for argument in arguments):
+        return
     for argument in arguments:
         key, _, value = argument.lstrip("+").partition("=")
         if key == "hydra.run.dir":

@@ -294,6 +294,26 @@ def test_an_evaluation_takes_a_precision(tmp_path: Path, monkeypatch: pytest.Mon
     assert "int8" in caught.value.help
 
 
+def test_a_rank_that_lightning_starts_is_let_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.fabric.strategies.launchers import subprocess_script
+
+    monkeypatch.chdir(tmp_path)
+    found: list[dict[str, Any]] = []
+    typed: list[str] = []
+
+    def rank(content: dict[str, Any], job: str | None) -> None:
+        found.append(content)
+        if len(found) == 1:
+            command, _ = subprocess_script._hydra_subprocess_cmd(local_rank=1)
+            typed.extend(each for each in command if "=" in each)
+
+    monkeypatch.setattr(sys, "argv", ["ofasys.py", "train", *MINE])  # which the launcher repeats
+    run_hydra("train", list(MINE), rank)
+    assert any(each.startswith("hydra.run.dir=") for each in typed)
+    run_hydra("train", typed, rank)
+    assert found[1] == found[0]
+
+
 def test_the_key_of_before_is_told_what_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CardError, match="unknown key `bf16`") as caught:
