@@ -22,7 +22,7 @@ from ofasys_lite.generalist.prediction import Prediction, Request
 from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example
-from ofasys_lite.model import autocast, pick_precision, products, tensor_cores
+from ofasys_lite.model import autocast, products, tensor_cores
 from ofasys_lite.plan import Plan
 from ofasys_lite.plan.language import ALIGN_ADAPTER
 from ofasys_lite.plan.segments import SlotSegment, walk
@@ -77,7 +77,6 @@ def embed(
     requests: Sequence[Request],
     side: int,
     progress: Callable[[int], None] | None = None,
-    precision: str | None = None,
     reasons: dict[int, str] | None = None,
 ) -> Vectors:
     """(N, E) the vector of one side of each row; rows of zeros where `reasons` says why there is none.
@@ -86,14 +85,12 @@ def embed(
         requests: Rows by task; the other side's columns need not be there.
         side: 0 (left) or 1 (right).
         progress: Called with the number of rows done.
-        precision: Of matrix products, in place of the model's: `fp32`, `bf16`, `int8`, `auto`.
         reasons: Takes the number of each row that cannot be read, and what is wrong with it.
 
     Raises:
         DataError: Rows that cannot be read, all of them at once, where no `reasons` are taken.
     """
     head = cast(AlignAdapter, model.network.adapter(ALIGN_ADAPTER))
-    precision = pick_precision(precision or model.precision, model.device)
     read: list[tuple[int, Example]] = []
     errors: list[DataError] = []
     for number, each in enumerate(requests):
@@ -112,7 +109,7 @@ def embed(
     model.network.eval()
     done = 0
     for chunk in _chunks(read):
-        found_NE[[number for number, _ in chunk]] = _vectors(model, head, [e for _, e in chunk], precision)
+        found_NE[[number for number, _ in chunk]] = _vectors(model, head, [e for _, e in chunk])
         done += len(chunk)
         if progress is not None:
             progress(done)
@@ -134,22 +131,17 @@ def _chunks(read: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Exa
 
 
 @torch.inference_mode()
-def _vectors(model: Generalist, head: AlignAdapter, examples: Sequence[Example], precision: str) -> Vectors:
+def _vectors(model: Generalist, head: AlignAdapter, examples: Sequence[Example]) -> Vectors:
     batch = to_device(collate(examples), model.device)
     # the last row of each sequence is the side's own
     ends = torch.tensor(np.cumsum(batch.source.lengths) - 1, device=model.device)
-    with (
-        products(model.device, precision),
-        autocast(model.device, precision),
-        tensor_cores(model.device),
-    ):
+    device, precision = model.device, model.precision
+    with products(device, precision), autocast(device, precision), tensor_cores(device):
         found: Vectors = head.vectors(model.network.encode(batch.source)[ends]).cpu().numpy()
     return found
 
 
-def class_vectors(
-    model: Generalist, task: str, precision: str | None = None
-) -> tuple[int, SlotSegment, tuple[str, ...], Vectors]:
+def class_vectors(model: Generalist, task: str) -> tuple[int, SlotSegment, tuple[str, ...], Vectors]:
     """(side, slot, values, their vectors (C, E)) of the closed set of a task's line."""
     plan = model.entry(task).plan
     named = plan.named_slot()
@@ -158,13 +150,12 @@ def class_vectors(
     number, slot = named
     values = named[1].closed.values
     requests = [Request(task, {slot.column: value}, value) for value in values]
-    return number, slot, values, embed(model, requests, number, precision=precision)
+    return number, slot, values, embed(model, requests, number)
 
 
 def predict_pairs(
     model: Generalist,
     requests: Sequence[Request],
-    precision: str | None = None,
     reasons: dict[int, str] | None = None,
 ) -> list[Prediction | None]:
     """Of rows of one aligned task, the similarity of the two sides; with a closed set the value that is nearest.
@@ -175,9 +166,9 @@ def predict_pairs(
         return []
     missed: dict[int, str] | None = None if reasons is None else {}
     if model.entry(requests[0].task).plan.named_slot() is not None:
-        found = _classified(model, requests, precision, missed)
+        found = _classified(model, requests, missed)
     else:
-        left_NE, right_NE = (embed(model, requests, side, precision=precision, reasons=missed) for side in (0, 1))
+        left_NE, right_NE = (embed(model, requests, side, reasons=missed) for side in (0, 1))
         scores = (left_NE * right_NE).sum(1).tolist()
         pairs = zip(requests, scores, strict=True)
         found = [Prediction(each.task, each.id, {SIMILARITY: round(score, 6)}, score) for each, score in pairs]
@@ -186,11 +177,9 @@ def predict_pairs(
     return [None if number in (missed or {}) else each for number, each in enumerate(found)]
 
 
-def _classified(
-    model: Generalist, requests: Sequence[Request], precision: str | None, missed: dict[int, str] | None
-) -> list[Prediction]:
-    side, slot, values, class_CE = class_vectors(model, requests[0].task, precision)
-    scores_NC = embed(model, requests, 1 - side, precision=precision, reasons=missed) @ class_CE.T
+def _classified(model: Generalist, requests: Sequence[Request], missed: dict[int, str] | None) -> list[Prediction]:
+    side, slot, values, class_CE = class_vectors(model, requests[0].task)
+    scores_NC = embed(model, requests, 1 - side, reasons=missed) @ class_CE.T
     about = {slot.column: slot.modality}, {slot.column: model.maker(requests[0].task).preprocess[slot.tool_key]}
     found = []
     for each, scores_C in zip(requests, scores_NC, strict=True):

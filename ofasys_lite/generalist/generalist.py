@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,16 @@ class Generalist(Export):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.network.embedding.weight.device
+
+    @contextmanager
+    def in_precision(self, wanted: str | None) -> Iterator[None]:
+        """Inside it predictions are of this precision (`fp32`, `bf16`, `int8`, `auto`); None: of the model's own."""
+        own = self.precision
+        self.precision = own if wanted is None else pick_precision(wanted, self.device)
+        try:
+            yield
+        finally:
+            self.precision = own
 
     def parameters(self) -> int:
         """Number of weights."""

@@ -29,7 +29,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.generalist.value_files import tools_of
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example, Rendered
-from ofasys_lite.model import autocast, pick_precision, products, tensor_cores
+from ofasys_lite.model import autocast, products, tensor_cores
 from ofasys_lite.plan.codecs import codec_slots
 from ofasys_lite.plan.constraints import Codes, Constraint, Whole, whole_in
 from ofasys_lite.plan.decoding import wrong_for
@@ -65,11 +65,21 @@ def predict(
         DataError: Rows that cannot be read (all of them at once).
         CardError: Decoding options that the line has no use for.
     """
+    with model.in_precision(precision):
+        return _predict(model, requests, progress, skip_unreadable, reasons)
+
+
+def _predict(
+    model: Generalist,
+    requests: Sequence[Request],
+    progress: Callable[[int], None] | None,
+    skip_unreadable: bool,
+    reasons: dict[int, str] | None,
+) -> list[Prediction | None]:
     prepared: list[_Prepared] = []
-    precision = pick_precision(precision or model.precision, model.device)
     # most requests are decoded alike
     asked = {key: _options(model, *key) for key in dict.fromkeys((r.task, r.options) for r in requests)}
-    aligned = _aligned(model, requests, precision, skip_unreadable, reasons)
+    aligned = _aligned(model, requests, skip_unreadable, reasons)
     errors: list[DataError] = []
     for number, request in enumerate(requests):
         if number in aligned:
@@ -86,9 +96,9 @@ def predict(
     done = len(aligned)
     # samples of like length run together, so that rows finish together
     prepared.sort(key=lambda p: (p.request.task, p.examples[0].sources[0].count))
-    with products(model.device, precision):
+    with products(model.device, model.precision):
         for chunk in _chunks(prepared):
-            for each, prediction in zip(chunk, _predict_chunk(model, chunk, precision), strict=True):
+            for each, prediction in zip(chunk, _predict_chunk(model, chunk), strict=True):
                 results[each.number] = prediction
             done += len(chunk)
             if progress is not None:
@@ -97,7 +107,7 @@ def predict(
 
 
 def _aligned(
-    model: Generalist, requests: Sequence[Request], precision: str, skip: bool, reasons: dict[int, str] | None
+    model: Generalist, requests: Sequence[Request], skip: bool, reasons: dict[int, str] | None
 ) -> dict[int, Prediction | None]:
     """Predictions of the requests whose lines align, by their numbers."""
     tasks = dict.fromkeys(r.task for r in requests if model.entry(r.task).plan.alignment is not None)
@@ -105,7 +115,7 @@ def _aligned(
     for task in tasks:
         numbers = [number for number, request in enumerate(requests) if request.task == task]
         told: dict[int, str] | None = {} if skip else None
-        found.update(zip(numbers, predict_pairs(model, [requests[n] for n in numbers], precision, told), strict=True))
+        found.update(zip(numbers, predict_pairs(model, [requests[n] for n in numbers], told), strict=True))
         if reasons is not None and told:
             reasons.update({numbers[place]: reason for place, reason in told.items()})
     return found
@@ -174,7 +184,7 @@ def _chunks(prepared: Sequence[_Prepared]) -> Iterator[list[_Prepared]]:
 
 
 @torch.inference_mode()
-def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], precision: str) -> list[Prediction]:
+def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared]) -> list[Prediction]:
     requests, examples = [p.request for p in prepared], [p.examples for p in prepared]
     network = model.network
     network.eval()
@@ -191,7 +201,7 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], precision: 
     codes: list[dict[str, Any]] = [{} for _ in requests]
     # text-only tasks have nothing to do with codes
     coded = {r.task: codec_slots(model.entry(r.task).plan) for r in requests}
-    with autocast(model.device, precision):
+    with autocast(model.device, model.precision):
         # codes of what is given are made outside: they must be those of training
         with tensor_cores(model.device):
             start = model.vocabulary.control("start")
@@ -218,7 +228,7 @@ def _predict_chunk(model: Generalist, prepared: Sequence[_Prepared], precision: 
                 for i in live
             }
             with tensor_cores(model.device):
-                found = _written(network, sources, asked, steps if precision == "fp32" else None)
+                found = _written(network, sources, asked, steps if model.precision == "fp32" else None)
             if drawing:
                 rendering = Rendering(network)
                 for i in drawing:

@@ -16,7 +16,6 @@ from ofasys_lite.errors import DataError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.metrics import evaluate_metric
-from ofasys_lite.model import pick_precision
 from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.recipes.recipe import SPLITS
@@ -71,21 +70,21 @@ def evaluate(
             rows that were trained on: all at once, before anything is predicted.
     """
     start = time.monotonic()
-    precision = pick_precision(precision or model.precision, model.device)
-    splits, told = _open_all(model, tasks, split, limit, data or {}, seen)
-    raise_all([error for opened in splits if (error := _tried(model, opened)) is not None])
-    for opened in splits:
-        _try_metrics(opened)
-    # a baseline that does not fit a task is told before the model's predictions take their time
-    against = [_against(opened, seed) if baselines else [] for opened in splits]
-    results, refused = [], list[RefusedRow]()
-    for opened, held in zip(splits, against, strict=True):
-        made = predicted(model, opened, progress, precision)
-        if not made.numbers:
-            raise _unreadable(opened, made.refused[0].reason)
-        refused.extend(made.refused)
-        results.append(_result(model, opened, made, held, (samples, seed, bootstrap)))
-    facts = _facts(model, limit, time.monotonic() - start, precision)
+    with model.in_precision(precision):
+        splits, told = _open_all(model, tasks, split, limit, data or {}, seen)
+        raise_all([error for opened in splits if (error := _tried(model, opened)) is not None])
+        for opened in splits:
+            _try_metrics(opened)
+        # a baseline that does not fit a task is told before the model's predictions take their time
+        against = [_against(opened, seed) if baselines else [] for opened in splits]
+        results, refused = [], list[RefusedRow]()
+        for opened, held in zip(splits, against, strict=True):
+            made = predicted(model, opened, progress)
+            if not made.numbers:
+                raise _unreadable(opened, made.refused[0].reason)
+            refused.extend(made.refused)
+            results.append(_result(model, opened, made, held, (samples, seed, bootstrap)))
+        facts = _facts(model, limit, time.monotonic() - start)
     facts |= told
     return RunResults("evaluation", facts, tuple(results), quarantine=refused, split=split)
 
@@ -169,12 +168,10 @@ def open_split(
     return Split(found, rows(source), train, spread(len(source), limit), training)
 
 
-def predicted(
-    model: Generalist, opened: Split, progress: Progress | None = None, precision: str | None = None
-) -> Predicted:
+def predicted(model: Generalist, opened: Split, progress: Progress | None = None) -> Predicted:
     """The model's answers to the rows of a split, beside the references."""
     if opened.ranks:
-        return _ranked(model, opened, progress, precision)
+        return _ranked(model, opened, progress)
     source, task = opened.rows.source, opened.task
     kept, refused, rows = list[int](), list[RefusedRow](), list[dict[str, Any]]()
     sides: tuple[list[list[Any]], list[list[Any]]] = ([[] for _ in opened.judges], [[] for _ in opened.judges])
@@ -195,7 +192,7 @@ def predicted(
                 progress(task, min(total, before + done), total)
 
         reasons: dict[int, str] = {}
-        found = told(model, opened.judges, [request for _, request, _ in block], tell, precision, reasons)
+        found = told(model, opened.judges, [request for _, request, _ in block], tell, reasons)
         for number, ((i, request, references), prediction) in enumerate(zip(block, found, strict=True)):
             if prediction is None:
                 reason = reasons.get(number, "cannot be read").removeprefix(f"task {task}, id {request.id}: ")
@@ -211,9 +208,9 @@ def predicted(
     return Predicted(tuple(kept), tuple(sides[0]), tuple(sides[1]), rows, tuple(refused))
 
 
-def _ranked(model: Generalist, opened: Split, progress: Progress | None, precision: str | None) -> Predicted:
+def _ranked(model: Generalist, opened: Split, progress: Progress | None) -> Predicted:
     """What the sides of the rows find of each other."""
-    found = retrieved(model, opened.rows, opened.numbers, progress, precision)
+    found = retrieved(model, opened.rows, opened.numbers, progress)
     sides = [judge.side for judge in opened.judges if isinstance(judge, RankJudge)]
     rankings, right = (tuple(list[Any](held[side]) for side in sides) for held in (found.rankings, found.right))
     return Predicted(found.numbers, rankings, right, found.rows, found.refused)
@@ -363,7 +360,7 @@ def _sample(opened: Split, made: Predicted, place: int, items: Sequence[float] |
     return Sample(inputs, value, reference, right, rows.source.ids(i), (looks[0], looks[1]))
 
 
-def _facts(model: Generalist, limit: int | None, seconds: float, precision: str) -> dict[str, Any]:
+def _facts(model: Generalist, limit: int | None, seconds: float) -> dict[str, Any]:
     import torch
 
     config = model.network.config
@@ -373,6 +370,6 @@ def _facts(model: Generalist, limit: int | None, seconds: float, precision: str)
         "vocabulary": f"{len(model.vocabulary):,} rows",
         "tasks learned": str(len(model.tasks)),
         "rows evaluated": "all of the split" if limit is None else f"at most {limit:,} a task, evenly spread",
-        "evaluation": f"{seconds:.0f} s, {precision}, {model.device}",
+        "evaluation": f"{seconds:.0f} s, {model.precision}, {model.device}",
         "software": f"Python {platform.python_version()}, torch {torch.__version__}",
     }

@@ -21,7 +21,7 @@ from ofasys_lite.generalist.tensors import to_device
 from ofasys_lite.layout.collate import collate
 from ofasys_lite.layout.pack import Example
 from ofasys_lite.metrics import FORETELLING_METRICS
-from ofasys_lite.model import autocast, pick_precision, products
+from ofasys_lite.model import autocast, products
 from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.report.judge import Judge
 
@@ -34,7 +34,6 @@ def told(
     judges: Sequence[Judge],
     requests: Sequence[Request],
     tell: Callable[[int], None],
-    precision: str | None,
     reasons: dict[int, str],
 ) -> list[list[Any] | None]:
     """Per row what each judge is told of it: the answer, or what the model pays for the reference; None: unreadable.
@@ -43,14 +42,10 @@ def told(
     """
     foretelling = [judge.metric.name in FORETELLING_METRICS for judge in judges]
     found: list[list[Any] | None] = [[] for _ in requests]
-    answers = (
-        None
-        if all(foretelling)
-        else predict(model, requests, tell, skip_unreadable=True, precision=precision, reasons=reasons)
-    )
+    answers = None if all(foretelling) else predict(model, requests, tell, skip_unreadable=True, reasons=reasons)
     for judge, foretells in zip(judges, foretelling, strict=True):
         if foretells and isinstance(judge.segment, SlotSegment):
-            values: Sequence[Any] = foretold(model, requests, judge.segment, precision)
+            values: Sequence[Any] = foretold(model, requests, judge.segment)
         else:
             values = [None if p is None else judge.answer(p) for p in answers or ()]
         for number, value in enumerate(values):
@@ -64,9 +59,7 @@ def told(
     return found
 
 
-def foretold(
-    model: Generalist, requests: Sequence[Request], slot: SlotSegment, precision: str | None = None
-) -> list[float | DataError]:
+def foretold(model: Generalist, requests: Sequence[Request], slot: SlotSegment) -> list[float | DataError]:
     """Bits that the model pays for each row's text of a slot, its end included; or why a row cannot be read.
 
     Where what is written goes on from what the row has (the turns of a conversation), the last text counts: the answer.
@@ -86,12 +79,11 @@ def foretold(
         found.append(math.nan)
         kept.append((number, example, _counted(example, slot, maker.preprocess[slot.tool_key].goes_on)))
     model.network.eval()
-    precision = pick_precision(precision or model.precision, model.device)
-    with products(model.device, precision), torch.inference_mode():
+    with products(model.device, model.precision), torch.inference_mode():
         for start in range(0, len(kept), _PACK):
             held = kept[start : start + _PACK]
             batch = collate([example for _, example, _ in held])
-            with autocast(model.device, precision):
+            with autocast(model.device, model.precision):
                 values_U = model.network(to_device(batch, model.device)).values_U.float().cpu().numpy()
             terms_U, samples_U = batch.terms_U, batch.samples_U
             own_U = np.array([term.slot == slot.key for term in batch.terms])[terms_U]

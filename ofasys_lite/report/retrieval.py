@@ -92,7 +92,6 @@ def retrieved(
     rows: TaskRows,
     numbers: Sequence[int],
     progress: Callable[[str, int, int], None] | None = None,
-    precision: str | None = None,
 ) -> Found:
     """What each side of every row finds of the other."""
     contents, unread = contents_of(rows, numbers)
@@ -107,7 +106,7 @@ def retrieved(
             Request(rows.name, row, rows.source.ids(i, row), folder=base) for i, row in zip(block, given, strict=True)
         ]
         reasons: dict[int, str] = {}
-        vectors = [embed(model, requests, side, precision=precision, reasons=reasons) for side in (0, 1)]
+        vectors = [embed(model, requests, side, reasons=reasons) for side in (0, 1)]
         refused += [_refused(rows, block[place], reason) for place, reason in sorted(reasons.items())]
         places = [place for place in range(len(block)) if place not in reasons]
         kept += [block[place] for place in places]

@@ -26,7 +26,7 @@ from ofasys_lite.generalist.parts import Body, Part, house_of, put
 from ofasys_lite.generalist.trained import TaskEntry, read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
 from ofasys_lite.model import ModelConfig, onednn_from, pick_device, probe_precision
-from ofasys_lite.model.fast_linear import ALL, WIDE
+from ofasys_lite.model.fast_linear import LEARNED
 from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
 from ofasys_lite.run.run_folder import RunFolder
 from ofasys_lite.signals import Patient
@@ -59,9 +59,6 @@ from ofasys_lite.training.settings import TrainSettings
 from ofasys_lite.training.shares import means_note, repeat_notes
 from ofasys_lite.training.steps import StepsModule, read_once
 from ofasys_lite.writing import room_for, telling, write_atomic
-
-#: What the facts of a run say of its products in fp32 -> least width of weights whose products are oneDNN's.
-_PRODUCTS = {"torch": 0, "onednn": ALL, f"onednn from width {WIDE}": WIDE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +151,7 @@ def _train(
         same_converters(folder, before.facts, settings.converters)
         same_optimizers(folder, before, structure)
     module.onednn = _onednn(settings, before)
-    products = next(said for said, least in _PRODUCTS.items() if least == module.onednn)
+    products = next(said for said, least in LEARNED.items() if least == module.onednn)
     module.facts = {**facts, "precision": precision, "products": products, "optimizers": structure}
     module.facts |= {"converters": [spec.to_plain() for spec in settings.converters], "tokens": means}
     if before is None:
@@ -242,7 +239,7 @@ def _onednn(settings: TrainSettings, before: Beginning | None) -> int:
     """From which width on products in fp32 are oneDNN's: a probe decides once, and a resumed run keeps what it began
     with."""
     if before is not None:
-        return _PRODUCTS.get(str(before.facts.get("products")), 0)
+        return LEARNED.get(str(before.facts.get("products")), 0)
     return onednn_from() if _device(settings).type == "cpu" else 0
 
 

@@ -74,8 +74,7 @@ class TrainingModule(L.LightningModule):
         self.facts: dict[str, Any] = {}
         self.state = RunState()
         self.autocast_bf16 = False
-        #: Products by oneDNN, where they are in fp32 on a CPU.
-        #: Least width of weights whose products are oneDNN's; 0: none.
+        #: Least width of weights whose products in fp32 on a CPU are oneDNN's; 0: none.
         self.onednn = 0
         # losses, units, samples of the steps since the last log row: flushed every n steps
         self.sums = torch.zeros(len(ledger.terms))

@@ -88,6 +88,9 @@ def test_a_model_predicts_in_its_precision(tmp_path: Path) -> None:
         assert one is not None
         assert other is not None
         found[precision], said[precision] = one.score, other.score
+        with pytest.raises(DataError):
+            predict(model, [Request(request.task, {})], precision="bf16")
+        assert model.precision == precision
     assert found["bf16"] == said["bf16"] == said["fp32"] != found["fp32"]
     assert found["bf16"] == pytest.approx(found["fp32"], rel=0.05)
 

@@ -9,9 +9,12 @@ import pytest
 import tiny_worlds as worlds
 
 from ofasys_lite.errors import CardError
+from ofasys_lite.generalist import embedding, predicting
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.metrics import evaluate_metric, fit_predict
 from ofasys_lite.metrics.baselines.rankings import Candidates, rank_at_random, rank_by_words
+from ofasys_lite.model import autocast
+from ofasys_lite.report import foretold
 from ofasys_lite.report.evaluate_model import evaluate, open_split
 from ofasys_lite.report.judge import judges
 from ofasys_lite.report.predictions import load_predictions, save_predictions
@@ -102,3 +105,16 @@ def test_metrics_and_lines_must_fit(line: str, metrics: list[Any], message: str)
     card = worlds.task("pairs", line=line, data=DATA, metrics=metrics)
     with pytest.raises(CardError, match=message):
         judges(build_plan(card, modalities()), card, modalities())
+
+
+@pytest.mark.parametrize("line", [LINE, "[TEXT:q] -> [TEXT:a]", "-> [TEXT:a]"])
+def test_every_way_to_evaluate_takes_the_asked_precision_and_leaves_the_models(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, taken = worlds.generalist(worlds.ready([worlds.task("one", line=line, data=DATA)])), set[str]()
+    for way in (embedding, predicting, foretold):
+        monkeypatch.setattr(way, "autocast", lambda device, said: (taken.add(said), autocast(device, said))[1])
+    results = evaluate(model, limit=4, precision="bf16", seen="keep", baselines=False)
+    assert taken == {"bf16"}
+    assert "bf16" in results.facts["evaluation"]
+    assert model.precision == "fp32"
