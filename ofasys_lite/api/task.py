@@ -11,7 +11,6 @@ import numpy as np
 
 from ofasys_lite.cards import find_task, load_task_card, modalities
 from ofasys_lite.cards.types import ModalityCard, TaskCard
-from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.readers.arrow_values import table_rows
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.rows import open_source
@@ -21,6 +20,7 @@ from ofasys_lite.data.streams import of_object
 from ofasys_lite.errors import CardError, DataError, did_you_mean
 from ofasys_lite.interop.ofasys_spellings import current_line, weight_of
 from ofasys_lite.plan import build_plan
+from ofasys_lite.preprocess.doubled import column_names
 from ofasys_lite.preprocess.plain import plain
 from ofasys_lite.recipes.recipe import SPLITS
 

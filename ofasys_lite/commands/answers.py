@@ -19,6 +19,7 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import DataError, did_you_mean, needed
 from ofasys_lite.generalist.calls import slot_columns
 from ofasys_lite.generalist.value_files import files_in, written
+from ofasys_lite.preprocess.doubled import KEEP_ONE, Doubled, read_json
 from ofasys_lite.writing import as_utf8, atomic, behind, special
 
 if TYPE_CHECKING:
@@ -84,12 +85,14 @@ def items_of_lines(stream: BinaryIO, limit: int | None, most: int) -> Iterator[l
 
 def _item(line: bytes, number: int) -> Item:
     try:
-        row = json.loads(line)
+        row = read_json(line)
     except ValueError as error:
         return Item(number, str(number), {}, error=f"line {number + 1} is not JSON: {error}")
     if not isinstance(row, dict):
         what = f"line {number + 1} is no row: {line[:40].decode('utf-8', 'replace')}"
         return Item(number, str(number), {}, error=f'{what}; write {{"column": value, ...}}')
+    if isinstance(row, Doubled):
+        return Item(number, str(number), {}, error=f"line {number + 1}: the key `{row.key}` stands twice; {KEEP_ONE}")
     return Item(number, str(row.get("id") or number), row)
 
 

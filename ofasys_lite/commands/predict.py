@@ -29,6 +29,7 @@ from ofasys_lite.model.config import PRECISIONS
 from ofasys_lite.plan import Plan, SlotSegment, build_plan
 from ofasys_lite.plan.decoding import option_names
 from ofasys_lite.preprocess import kinds
+from ofasys_lite.preprocess.doubled import read_json
 from ofasys_lite.preprocess.image_values import ENDINGS as PICTURES
 from ofasys_lite.run.find_run import Found, find_run
 from ofasys_lite.writing import claim_file, claim_folder
@@ -198,7 +199,7 @@ def _pairs(texts: Sequence[str], plan: Plan) -> tuple[dict[str, Any], dict[str, 
 
 def _plain(text: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError:
         return text
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ofasys_lite.errors import DataError, did_you_mean
+from ofasys_lite.preprocess.doubled import KEEP_ONE, Doubled, read_json
 
 #: What `field` gives for a column that is not there and may be absent.
 MISSING: Any = object()
@@ -55,6 +54,8 @@ def _inside(value: Any, path: str) -> Any:
             found = _inside(value[head], ".".join(parts[count:])) if head in value else MISSING
             if found is not MISSING:
                 return found
+        if isinstance(value, Doubled) and value.key == parts[0]:
+            raise DataError(f"the key `{value.key}` stands twice", help=KEEP_ONE)
         return MISSING
     head, _, rest = path.partition(".")
     if not isinstance(value, (list, tuple, np.ndarray)) or not head.isdigit() or int(head) >= len(value):
@@ -66,8 +67,8 @@ def opened_text(value: Any) -> Any:
     """The list or record that a text spells in JSON; anything else as it is."""
     if isinstance(value, str) and value[:1] in "[{":
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return read_json(value)
+        except ValueError:
             return value
     return value
 
@@ -81,23 +82,6 @@ def as_list(value: Any, column: str) -> Sequence[Any]:
         shown = f"the text `{found[:40]}`" if isinstance(found, str) else type(found).__name__
         raise DataError(f"column `{column}` must hold a list; found {shown}")
     return found
-
-
-def column_names(names: Iterable[Any]) -> tuple[str, ...]:
-    """A name for every column of a table: its own, or its place where it has none or shares one.
-
-    Columns that no line asks for need no name; which of two alike is meant nobody can know, so neither bears it.
-
-    Example:
-        >>> column_names(["", "q", "a", "q"])
-        ('column 1', 'q (column 2)', 'a', 'q (column 4)')
-    """
-    found = [str(name) for name in names]
-    twice = {name for name, count in Counter(found).items() if count > 1 and name}
-    return tuple(
-        f"{name} (column {place})" if name in twice else name or f"column {place}"
-        for place, name in enumerate(found, 1)
-    )
 
 
 def column_help(column: str, columns: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ from ofasys_lite.plan.segments import Options, option
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.preprocess.base import READ, Look, Piece, Preprocess, RowContext
 from ofasys_lite.preprocess.box_text import LONGEST, parsed, spelled
+from ofasys_lite.preprocess.doubled import read_json
 
 #: Boxes may stick out of their picture by this share of its side; they are cut.
 _SLACK = 0.02
@@ -34,8 +34,8 @@ def read_box(value: Any, form: str = "xyxy") -> tuple[float, float, float, float
     if isinstance(value, str):
         text = value.strip()
         try:
-            found = json.loads(text if text.startswith("[") else f"[{text}]")
-        except (ValueError, RecursionError):
+            found = read_json(text if text.startswith("[") else f"[{text}]")
+        except ValueError:
             raise DataError(f"BOX reads four numbers; found the text `{text[:40]}`", help=_HELP) from None
     if not isinstance(found, (list, tuple, np.ndarray)) or len(found) != 4:
         what = f"{len(found)} values" if isinstance(found, (list, tuple, np.ndarray)) else type(found).__name__

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.preprocess.bvh import Skeleton, parse_bvh, to_frames, write_bvh
+from ofasys_lite.preprocess.doubled import read_json
 from ofasys_lite.preprocess.media import Source, found, locate, read_bytes
 
 Floats = npt.NDArray[np.float32]
@@ -227,7 +227,7 @@ def _given(value: Any) -> Clip:
             raise DataError(f"cannot read motion: a rate of {rate!r}", help="frames a second, a number above 0")
     if isinstance(array, str):
         try:
-            array = json.loads(array)
+            array = read_json(array)
         except ValueError:
             raise DataError(f"cannot read motion: {found(array)} is no list of numbers", help=_HELP) from None
     if not isinstance(array, (Sequence, np.ndarray)) and not hasattr(array, "__array__"):

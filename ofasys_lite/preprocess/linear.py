@@ -21,6 +21,7 @@ import numpy as np
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Json
+from ofasys_lite.preprocess.doubled import KEEP_ONE, Doubled, read_json
 from ofasys_lite.preprocess.plain import HALF, plain
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
@@ -48,9 +49,7 @@ def read_struct(value: Any, uncased: bool = False) -> Any:
             raise DataError(f"STRUCT reads JSON; found {len(value)} bytes that are not UTF-8") from None
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
-            value = json.loads(value)
-        except RecursionError:
-            raise DataError(f"STRUCT: JSON nested deeper than {_DEEPEST}") from None
+            value = read_json(value)
         except ValueError as error:
             help = "write valid JSON, or text that does not begin with { or ["
             raise DataError(f"STRUCT: the text begins like JSON and is not: {error}", help=help) from None
@@ -70,6 +69,8 @@ def _plain(value: Any, uncased: bool, depth: int) -> Any:
         return _text(value.lower() if uncased else value)
     if isinstance(value, (int, float)):
         return _finite(value)
+    if isinstance(value, Doubled):
+        raise DataError(f"STRUCT: the key `{value.key}` stands twice", help=KEEP_ONE)
     if isinstance(value, Mapping):
         found: dict[str, Any] = {}
         for key, inner in value.items():
@@ -235,7 +236,7 @@ def as_struct(value: Any) -> Any:
     """The structure in `value`, nothing refused: JSON text is read, other text and None stay what they are."""
     if isinstance(value, str) and value.strip()[:1] in ("{", "["):
         try:
-            return json.loads(value)
+            return read_json(value)
         except ValueError:
             return value
     return value.tolist() if hasattr(value, "tolist") else value

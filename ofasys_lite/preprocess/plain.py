@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from ofasys_lite.preprocess.doubled import Doubled
+
 #: What is left as it is; by far the most values are of these.
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
@@ -40,7 +42,8 @@ def plain(value: Any) -> Any:
     if kind in _PLAIN:
         return value
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
+        found = {key: plain(inner) for key, inner in value.items()}
+        return Doubled(found.items(), value.key) if isinstance(value, Doubled) else found
     if isinstance(value, (list, tuple)):
         return value if set(map(type, value)) <= _PLAIN else _elements(value)
     return _scalar(value)

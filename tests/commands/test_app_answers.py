@@ -212,12 +212,13 @@ def test_a_device_takes_lines_of_json(capfd: pytest.CaptureFixture[str]) -> None
 def test_rows_come_from_the_standard_input_line_by_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = '{"title": "a"}\n\nno row\n{"id": "x", "title": "b", "colour": "red"}\n{"text": "c"}\n[1]\n{"title": "d"}'
+    text = '{"title": "a"}\n\nno row\n{"id": "x", "title": "b", "colour": "red"}\n{"text": "c"}\n[1]\n{"title": "d"}\n'
+    text += '{"title": "e", "title": "f"}\n' + "[" * 100_000
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
     assert predict("--data", "-") == 1
     out, err = capsys.readouterr()
     found = [json.loads(line) for line in out.splitlines()]
-    assert [row["id"] for row in found] == ["0", "1", "x", "3", "4", "5"]
+    assert [row["id"] for row in found] == ["0", "1", "x", "3", "4", "5", "6", "7"]
     assert [sorted(row) for row in found[:3]] == [
         ["colour", "id", "inputs", "score"],
         ["error", "id", "inputs"],
@@ -225,7 +226,9 @@ def test_rows_come_from_the_standard_input_line_by_line(
     ]
     assert "title" in found[3]["error"]
     assert "is no row" in found[4]["error"]
-    assert "3 of 6 rows could not be read" in err
+    assert "the key `title` stands twice" in found[6]["error"]
+    assert "line 8 is not JSON" in found[7]["error"]
+    assert "5 of 8 rows could not be read" in err
 
 
 def test_a_line_is_answered_before_the_next_one_comes() -> None:

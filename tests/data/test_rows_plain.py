@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import decimal
+import io
 import json
 import pickle
+import tarfile
 import uuid
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ofasys_lite.api.task import as_source
+from ofasys_lite.data.fields import field
 from ofasys_lite.data.rows import open_source, open_training
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.linear import read_struct
 from ofasys_lite.preprocess.plain import plain
 from ofasys_lite.preprocess.text import read_text
 
@@ -273,6 +278,30 @@ def test_a_key_that_stands_twice_is_noticed_in_every_row_of_jsonl(record: str, t
     else:
         with pytest.raises(DataError, match=r"t.jsonl, row 1201: the key `q` stands twice"):
             source.row(1200)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "tar", "nested"])
+def test_a_key_that_stands_twice_within_a_value_is_told_where_it_is_asked_for(kind: str, tmp_path: Path) -> None:
+    text, path = '{"q": "1", "q": "2", "a": "3"}', tmp_path / f"t.{'jsonl' if kind == 'nested' else kind}"
+    if kind == "csv":
+        with path.open("w", newline="") as out:
+            csv.writer(out).writerows([["r"], [text]])
+    elif kind == "jsonl":
+        path.write_text(json.dumps({"r": text}) + "\n")
+    elif kind == "tar":
+        with tarfile.open(path, "w") as tar:
+            member = tarfile.TarInfo("0.r.json")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    else:
+        path.write_text(f'{{"r": {text}}}\n' if kind == "nested" else f'[{{"r": {text}}}]\n')
+    row = open_source(path).row(0)
+    column = "r.json" if kind == "tar" else "r"
+    assert field(row, f"{column}.a") == "3"
+    with pytest.raises(DataError, match="the key `q` stands twice"):
+        field(row, f"{column}.q")
+    with pytest.raises(DataError, match="STRUCT: the key `q` stands twice"):
+        read_struct(row[column])
 
 
 def test_a_data_frame_with_columns_of_one_name_keeps_both() -> None:

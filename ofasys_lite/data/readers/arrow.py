@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ofasys_lite.data.array_cache import turn
-from ofasys_lite.data.fields import MISSING, column_names, field
+from ofasys_lite.data.fields import MISSING, field
 from ofasys_lite.data.file_access import DataFile, Pool, is_url
 from ofasys_lite.data.readers.arrow_values import Reading, readings
 from ofasys_lite.data.readers.lines import Progress
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError, WriteError, needed
+from ofasys_lite.preprocess.doubled import column_names
 from ofasys_lite.writing import atomic, cache_folder
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ofasys_lite.data.fields import column_names
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.doubled import column_names
 from ofasys_lite.preprocess.plain import plain, plain_number
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets
 from ofasys_lite.data.source import NoRows, RowSource, combined, row_error
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.doubled import column_names
 
 _LONG_NAME = 200
 

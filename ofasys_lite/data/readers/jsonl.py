@@ -9,17 +9,15 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.file_access import DataFile, is_url
 from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, record_offsets
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.doubled import KEEP_ONE, Doubled, read_json
 
 # columns are those of the first rows together: a row may leave some out
 _LOOK = 1000
-#: What has to be in a text with white space between a key and its colon.
-_SPACED = (" :", "\t", "\r", "\n")
 _HELP = 'each line holds one row, such as {"image": "a.png", "answer": "red"}'
 
 
@@ -58,51 +56,6 @@ class JsonLinesSource(RowSource):
         return line_row(self.file.read(start, stop), self.encoding, self.place(i), self.columns)
 
 
-class _Doubled(dict[str, Any]):
-    """An object with a key twice: `key`; each of its values stands under a name of its place."""
-
-    key = ""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of its pairs; of keys that stand twice each value keeps its place, as columns of a table do."""
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    keys = [key for key, _ in pairs]
-    doubled = _Doubled(zip(column_names(keys), [value for _, value in pairs], strict=True))
-    doubled.key = next(key for key in keys if keys.count(key) > 1)
-    return doubled
-
-
-def _load(text: str) -> Any:
-    """What `text` says, read by `_object` only where a key may stand twice: that takes twice the time.
-
-    Each key has a colon. So where text has no more colons than the value has keys, no key was lost to another; nor
-    where colons behind a quote are no more, and none stands behind white space.
-    """
-    found = json.loads(text)
-    keys = len(found) if text.count("{") == 1 and isinstance(found, dict) else _keys(found)
-    if keys == text.count(":") or (keys == text.count('":') and not any(mark in text for mark in _SPACED)):
-        return found
-    return json.loads(text, object_pairs_hook=_object)
-
-
-def _keys(value: Any) -> int:
-    """Number of keys of all objects in a value; lists that begin with no object and no list are not looked into."""
-    inner: Collection[Any]
-    if type(value) is dict:
-        count, inner = len(value), value.values()
-    elif type(value) is list and value and type(value[0]) in (dict, list):
-        count, inner = 0, value
-    else:
-        return 0
-    for each in inner:
-        if type(each) is dict or type(each) is list:
-            count += _keys(each)
-    return count
-
-
 def line_row(record: bytes, encoding: str, place: str, columns: Collection[str]) -> dict[str, Any]:
     """The object of one line.
 
@@ -113,9 +66,9 @@ def line_row(record: bytes, encoding: str, place: str, columns: Collection[str])
         DataError: With the place, if it is none, or a key stands twice that did not so in the rows before.
     """
     found = _parse(record, encoding, place)
-    if type(found) is _Doubled and columns and not found.keys() <= set(columns):
+    if isinstance(found, Doubled) and columns and not found.keys() <= set(columns):
         where = f"{place}: the key `{found.key}` stands twice"
-        raise DataError(where, help="which is meant nobody can know; keep one of them")
+        raise DataError(where, help=KEEP_ONE)
     return found
 
 
@@ -132,12 +85,12 @@ def _parse(record: bytes, encoding: str, place: str) -> dict[str, Any]:
     """The object of one line; DataError with the place if it is none."""
     text = decode(record, encoding, place)
     try:
-        found = _load(text)
+        found = read_json(text)
     except json.JSONDecodeError as error:
         shown = text[max(0, error.pos - 20) : error.pos + 20]
         what = f"bad JSON at character {error.pos + 1}: {error.msg} (near `{shown}`)"
         raise row_error(place, what, help=_help_for(text.strip())) from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
+    except ValueError as error:  # numbers of thousands of digits, lists in lists in lists
         raise row_error(place, f"bad JSON: {error}", help=_HELP) from None
     if not isinstance(found, dict):
         raise row_error(place, f"found {type(found).__name__} `{text[:40]}`, not an object", help=_HELP)
@@ -155,8 +108,8 @@ def json_source(file: DataFile) -> ListSource:
     if not content.strip():
         raise DataError(f"{file.name} is empty", help="it holds one list of objects, or is a jsonl file")
     try:
-        rows = json.loads(content, object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:
+        rows = read_json(content)
+    except ValueError as error:
         where = str(error)
         if isinstance(error, json.JSONDecodeError):
             where = f"line {error.lineno}, column {error.colno}: {error.msg}"

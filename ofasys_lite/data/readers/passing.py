@@ -16,7 +16,6 @@ from typing import Any, BinaryIO, cast
 
 from ofasys_lite.cards.classes import load_object
 from ofasys_lite.data.copies import BROKEN, incomplete, packing_of, unpacking
-from ofasys_lite.data.fields import column_names
 from ofasys_lite.data.file_access import DataFile, unreadable
 from ofasys_lite.data.readers.arrow import arrow_library
 from ofasys_lite.data.readers.arrow_values import Reading, readings
@@ -24,6 +23,7 @@ from ofasys_lite.data.readers.delimited import Dialect, header_names
 from ofasys_lite.data.readers.lines import scan_records
 from ofasys_lite.data.readers.tar import EndMarked, no_tar, split_name, twice
 from ofasys_lite.errors import DataError, OfasysError
+from ofasys_lite.preprocess.doubled import column_names
 from ofasys_lite.preprocess.web import fetching, is_web
 
 Mark = tuple[int, ...]

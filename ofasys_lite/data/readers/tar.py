@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -17,6 +16,7 @@ from ofasys_lite.data.file_access import DataFile
 from ofasys_lite.data.readers.lines import Progress, decode
 from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.doubled import read_json
 
 _TEXT = frozenset({"txt", "text", "transcript", "cls", "cls2", "class", "count", "index", "id", "caption", "label"})
 #: The column of a sample's key.
@@ -78,8 +78,8 @@ def member_value(name: str, content: bytes, place: str) -> Any:
         return decode(content, "utf-8", f"{place}, file {name}")
     if kind == "json":
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
+            return read_json(content)
+        except ValueError as error:
             raise row_error(place, f"bad JSON: {error}", column=name) from None
     if kind == "npy":
         try:
