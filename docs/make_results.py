@@ -2,8 +2,8 @@
 
     python docs/make_results.py runs/quickstart
 
-copies runs/quickstart/metrics.json to docs/results/quickstart.json, writes the table from it and docs/references.md, and
-draws docs/results/quickstart.png from the run's evaluation, or takes its sheet of drawn pictures.
+copies runs/quickstart/metrics.json to docs/results/quickstart.json, writes the table from it and docs/references.md,
+and draws docs/results/quickstart.png from the run's evaluation, or takes its sheet of drawn pictures.
 """
 
 from __future__ import annotations
