@@ -19,7 +19,7 @@ from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.errors import DataError, did_you_mean, needed
 from ofasys_lite.generalist.calls import slot_columns
 from ofasys_lite.generalist.value_files import files_in, written
-from ofasys_lite.preprocess.doubled import KEEP_ONE, Doubled, read_json
+from ofasys_lite.preprocess.doubled import Doubled, read_json
 from ofasys_lite.writing import as_utf8, atomic, behind, special
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _item(line: bytes, number: int) -> Item:
         what = f"line {number + 1} is no row: {line[:40].decode('utf-8', 'replace')}"
         return Item(number, str(number), {}, error=f'{what}; write {{"column": value, ...}}')
     if isinstance(row, Doubled):
-        return Item(number, str(number), {}, error=f"line {number + 1}: the key `{row.key}` stands twice; {KEEP_ONE}")
+        return Item(number, str(number), {}, error=f"line {number + 1}: {row.error().message}")
     return Item(number, str(row.get("id") or number), row)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ofasys_lite.errors import DataError, did_you_mean
-from ofasys_lite.preprocess.doubled import KEEP_ONE, Doubled, read_json
+from ofasys_lite.preprocess.doubled import read_json
 
 #: What `field` gives for a column that is not there and may be absent.
 MISSING: Any = object()
@@ -54,8 +54,6 @@ def _inside(value: Any, path: str) -> Any:
             found = _inside(value[head], ".".join(parts[count:])) if head in value else MISSING
             if found is not MISSING:
                 return found
-        if isinstance(value, Doubled) and value.key == parts[0]:
-            raise DataError(f"the key `{value.key}` stands twice", help=KEEP_ONE)
         return MISSING
     head, _, rest = path.partition(".")
     if not isinstance(value, (list, tuple, np.ndarray)) or not head.isdigit() or int(head) >= len(value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from ofasys_lite.plan.prefixes import wrong_with_prefix
 from ofasys_lite.plan.segments import option
 from ofasys_lite.preprocess.vocabulary import WORDS, Vocabulary
 
+#: The model that is asked for another precision in this thread, and for which.
+_ASKED: ContextVar[tuple[Any, str]] = ContextVar("asked", default=(None, ""))
+
 
 @dataclass(eq=False)
 class Generalist(Export):
@@ -39,8 +43,7 @@ class Generalist(Export):
         #: Lines that were only used, not learned: known by name like tasks, but neither saved nor evaluated.
         self._lines: dict[str, TaskEntry] = {}
         self._makers: dict[str, ExampleMaker] = {}
-        #: Of its predictions: `fp32`, `bf16` or `int8`.
-        self.precision = "fp32"
+        self._precision = "fp32"
         for name, entry in self.tasks.items():
             wrong = self._unreadable(entry.plan)
             if wrong is not None:
@@ -55,15 +58,28 @@ class Generalist(Export):
         """Where the weights are."""
         return self.network.embedding.weight.device
 
+    @property
+    def precision(self) -> str:
+        """Of its predictions here: `fp32`, `bf16` or `int8`; CheckpointError if its device has no such precision."""
+        model, asked = _ASKED.get()
+        return pick_precision(asked if model is self else self._precision, self.device)
+
+    @precision.setter
+    def precision(self, wanted: str) -> None:
+        self._precision = pick_precision(wanted, self.device)
+
     @contextmanager
     def in_precision(self, wanted: str | None) -> Iterator[None]:
-        """Inside it predictions are of this precision (`fp32`, `bf16`, `int8`, `auto`); None: of the model's own."""
-        own = self.precision
-        self.precision = own if wanted is None else pick_precision(wanted, self.device)
+        """Inside it, and in this thread, predictions are of this precision, or `auto`; None: of what they were.
+
+        Raises:
+            CheckpointError: There is no such precision, or none on its device.
+        """
+        token = _ASKED.set((self, self.precision if wanted is None else pick_precision(wanted, self.device)))
         try:
             yield
         finally:
-            self.precision = own
+            _ASKED.reset(token)
 
     def parameters(self) -> int:
         """Number of weights."""
@@ -253,5 +269,5 @@ class Generalist(Export):
         `auto` takes a CUDA device where there is one, and the precision of predictions that a probe finds fastest.
         """
         found = Generalist(**vars(load(path, device)))
-        found.precision = pick_precision(precision, found.device)
+        found.precision = precision
         return found

@@ -38,7 +38,7 @@ WORTH = 2
 FEW_ROWS, MANY, LEARNED_ROWS = 16, 256, 1024
 #: Least width of weights of a training whose products are oneDNN's: all, or wide ones.
 ALL, WIDE = 1, 512
-#: What a run says it takes -> the least width; 0: of none.
+#: What the facts of a run say of its products in fp32 -> least width of weights whose products are oneDNN's.
 LEARNED = {"torch": 0, "onednn": ALL, f"onednn from width {WIDE}": WIDE}
 #: Largest number in eight bits, of both signs; what makes rows of them the bytes without sign that oneDNN wants; the
 #: least scale, so that rows of zeros stay zeros.

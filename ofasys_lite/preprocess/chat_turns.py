@@ -13,6 +13,7 @@ import numpy as np
 
 from ofasys_lite.errors import DataError, did_you_mean
 from ofasys_lite.plan.segments import Options, option
+from ofasys_lite.preprocess.doubled import single
 from ofasys_lite.preprocess.linear import as_struct
 from ofasys_lite.preprocess.text import read_text
 
@@ -83,7 +84,7 @@ def read_turns(value: Any, options: Options) -> tuple[Turn, ...]:
 
 
 def _listed(value: Any) -> Sequence[Any]:
-    found = as_struct(value)
+    found = single(as_struct(value))
     columns = list(found.values()) if isinstance(found, Mapping) else []
     lists = all(isinstance(column, (list, tuple, np.ndarray)) for column in columns)
     if isinstance(found, Mapping) and lists and len({len(column) for column in columns}) == 1:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ofasys_lite.errors import DataError
 from ofasys_lite.plan.constraints import Json
-from ofasys_lite.preprocess.doubled import KEEP_ONE, Doubled, read_json
+from ofasys_lite.preprocess.doubled import read_json, single
 from ofasys_lite.preprocess.plain import HALF, plain
 from ofasys_lite.preprocess.vocabulary import Vocabulary
 
@@ -69,11 +69,9 @@ def _plain(value: Any, uncased: bool, depth: int) -> Any:
         return _text(value.lower() if uncased else value)
     if isinstance(value, (int, float)):
         return _finite(value)
-    if isinstance(value, Doubled):
-        raise DataError(f"STRUCT: the key `{value.key}` stands twice", help=KEEP_ONE)
     if isinstance(value, Mapping):
         found: dict[str, Any] = {}
-        for key, inner in value.items():
+        for key, inner in single(value).items():
             if not isinstance(key, (str, int, float)) or isinstance(key, bool):
                 raise DataError(f"STRUCT: a record has the key {key!r}", help="keys are text or numbers")
             name = _text(str(key).lower() if uncased else str(key))
@@ -245,5 +243,5 @@ def as_struct(value: Any) -> Any:
 def without_none(value: Any) -> Any:
     """A structure without keys that hold nothing: tables store every key of every record."""
     if isinstance(value, Mapping):
-        return {str(key): without_none(inner) for key, inner in value.items() if inner is not None}
+        return {str(key): without_none(inner) for key, inner in single(value).items() if inner is not None}
     return [without_none(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -43,7 +43,7 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         found = {key: plain(inner) for key, inner in value.items()}
-        return Doubled(found.items(), value.key) if isinstance(value, Doubled) else found
+        return Doubled(found.items(), value.twice) if isinstance(value, Doubled) else found
     if isinstance(value, (list, tuple)):
         return value if set(map(type, value)) <= _PLAIN else _elements(value)
     return _scalar(value)

@@ -24,8 +24,11 @@ from ofasys_lite.data.fields import field
 from ofasys_lite.data.rows import open_source, open_training
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError
+from ofasys_lite.preprocess.clips import read_clip
+from ofasys_lite.preprocess.doubled import read_json
 from ofasys_lite.preprocess.linear import read_struct
 from ofasys_lite.preprocess.plain import plain
+from ofasys_lite.preprocess.struct import StructPreprocess
 from ofasys_lite.preprocess.text import read_text
 
 # how a value is written -> the value in the types of table libraries
@@ -300,8 +303,34 @@ def test_a_key_that_stands_twice_within_a_value_is_told_where_it_is_asked_for(ki
     assert field(row, f"{column}.a") == "3"
     with pytest.raises(DataError, match="the key `q` stands twice"):
         field(row, f"{column}.q")
-    with pytest.raises(DataError, match="STRUCT: the key `q` stands twice"):
-        read_struct(row[column])
+    for read in (read_struct, lambda value: StructPreprocess.read(value, ())):
+        with pytest.raises(DataError, match="the key `q` stands twice"):
+            read(row[column])
+
+
+def test_each_key_that_stands_twice_is_told_of_and_no_value_is_lost() -> None:
+    text = '{"a": 1, "a": 2, "c.d": 1, "c.d": 2, "a (column 1)": 3, "": 4, "b": {"array": [], "rate": 1, "rate": 2}}'
+    found = read_json(text)
+    assert list(dict.values(found)) == [1, 2, 1, 2, 3, 4, {"array": [], "rate (column 2)": 1, "rate (column 3)": 2}]
+    assert {"a (column 1)", "", "b"} < set(found)
+    for path in ("a", "c.d", "b.rate"):
+        with pytest.raises(DataError, match="stands twice"):
+            field({"r": found}, f"r.{path}")
+    with pytest.raises(DataError, match="the key `rate` stands twice"):
+        read_clip(found["b"], None)
+
+
+@pytest.mark.parametrize("depth", [300, 700, 5000])
+def test_what_stands_too_deep_is_an_error_of_its_row(depth: int, tmp_path: Path) -> None:
+    deep = "[" * depth + "]" * depth
+    (tmp_path / "t.jsonl").write_text(f'{{"q": 1}}\n{{"q": {deep}}}\n')
+    (tmp_path / "t.json").write_text(f'[{{"q": {deep}}}]')
+    with pytest.raises(DataError, match="row 2: bad JSON: more than 200 lists"):
+        open_source(tmp_path / "t.jsonl").row(1)
+    with pytest.raises(DataError, match="bad JSON at more than 200 lists"):
+        open_source(tmp_path / "t.json")
+    with pytest.raises(DataError, match="more than 200 lists"):
+        read_struct(deep)
 
 
 def test_a_data_frame_with_columns_of_one_name_keeps_both() -> None:

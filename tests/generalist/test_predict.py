@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,31 @@ def test_a_model_predicts_in_its_precision(tmp_path: Path) -> None:
         assert one is not None
         assert other is not None
         found[precision], said[precision] = one.score, other.score
-        with pytest.raises(DataError):
-            predict(model, [Request(request.task, {})], precision="bf16")
-        assert model.precision == precision
     assert found["bf16"] == said["bf16"] == said["fp32"] != found["fp32"]
     assert found["bf16"] == pytest.approx(found["fp32"], rel=0.05)
+
+
+def test_a_precision_that_is_asked_for_ends_with_the_call_and_stays_in_its_thread(tmp_path: Path) -> None:
+    worlds.generalist(worlds.ready([worlds.task("both")])).save_pretrained(tmp_path / "m")
+    model = Generalist.from_pretrained(tmp_path / "m", "cpu")
+    with pytest.raises(DataError, match="cap"):
+        predict(model, [Request("both", {"text": "b"})], precision="bf16")
+    assert model.precision == "fp32"
+    with model.in_precision("bf16"), model.in_precision(None), ThreadPoolExecutor(1) as pool:
+        assert model.precision == "bf16"
+        assert pool.submit(lambda: model.precision).result() == "fp32"
+    assert model.precision == "fp32"
+    with pytest.raises(CheckpointError, match="precision `bf61` is not known"), model.in_precision("bf61"):
+        pass
+
+
+@pytest.mark.skipif(not bytes_are_exact(), reason="no exact products in eight bits here")
+def test_a_precision_that_a_device_has_not_is_told_when_the_model_is_there(tmp_path: Path) -> None:
+    worlds.generalist(worlds.ready([worlds.task("both")])).save_pretrained(tmp_path / "m")
+    model = Generalist.from_pretrained(tmp_path / "m", "cpu", "int8")
+    model.network.to("meta")
+    with pytest.raises(CheckpointError, match="precision `int8` is not of meta"):
+        predict(model, [Request("both", {"cap": "a", "text": "b"})])
 
 
 @pytest.mark.skipif(not bytes_are_exact(), reason="no exact products in eight bits here")

@@ -150,6 +150,11 @@ def test_an_answer_by_itself_is_read_as_it_is() -> None:
         (7, "CHAT reads a list of turns; found int", "write "),
         ({"role": "user", "content": "x"}, "CHAT reads a list of turns; found dict", "write "),
         ([], "the conversation has no turn", "leave the row out"),
+        (
+            '[{"role": "assistant", "content": "x", "weight": 0, "weight": 0}]',
+            "the key `weight` stands twice",
+            "keep one of them",
+        ),
         (["hi"], "turn 1 is the text `hi`, and no record", "write "),
         ([{"role": "asistant", "content": "x"}], "turn 1: unknown role `asistant`", "did you mean `assistant`?"),
         ([TALK[0], {"role": "user", "content": "  "}], "turn 2 (user) is empty", "leave the turn out"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_worlds as worlds
+import torch
 
 from ofasys_lite.errors import CardError
 from ofasys_lite.generalist import embedding, predicting
@@ -112,8 +113,13 @@ def test_every_way_to_evaluate_takes_the_asked_precision_and_leaves_the_models(
     line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, taken = worlds.generalist(worlds.ready([worlds.task("one", line=line, data=DATA)])), set[str]()
+
+    def told(device: torch.device, precision: str) -> torch.autocast:
+        taken.add(precision)
+        return autocast(device, precision)
+
     for way in (embedding, predicting, foretold):
-        monkeypatch.setattr(way, "autocast", lambda device, said: (taken.add(said), autocast(device, said))[1])
+        monkeypatch.setattr(way, "autocast", told)
     results = evaluate(model, limit=4, precision="bf16", seen="keep", baselines=False)
     assert taken == {"bf16"}
     assert "bf16" in results.facts["evaluation"]

@@ -14,7 +14,7 @@ from ofasys_lite.data.readers.lines import Progress, check_encoding, decode, rec
 from ofasys_lite.data.readers.memory import ListSource
 from ofasys_lite.data.source import RowSource, combined, row_error
 from ofasys_lite.errors import DataError
-from ofasys_lite.preprocess.doubled import KEEP_ONE, Doubled, read_json
+from ofasys_lite.preprocess.doubled import Doubled, read_json
 
 # columns are those of the first rows together: a row may leave some out
 _LOOK = 1000
@@ -66,10 +66,12 @@ def line_row(record: bytes, encoding: str, place: str, columns: Collection[str])
         DataError: With the place, if it is none, or a key stands twice that did not so in the rows before.
     """
     found = _parse(record, encoding, place)
-    if isinstance(found, Doubled) and columns and not found.keys() <= set(columns):
-        where = f"{place}: the key `{found.key}` stands twice"
-        raise DataError(where, help=KEEP_ONE)
-    return found
+    if not isinstance(found, Doubled):
+        return found
+    if columns and not found.keys() <= set(columns):
+        error = found.error()
+        raise DataError(f"{place}: {error.message}", help=error.help)
+    return dict(found)  # columns that stand twice are told of by those who look for them
 
 
 def _help_for(text: str) -> str:
