@@ -77,12 +77,15 @@ class Looker:
         except DataError as error:
             tally.add("E304", None, error.message, error.help)
             return
-        known = _Known(row, gone, source.base or ".", self._frame(row, source.base or "."))
-        for segment, target in self.sides:
-            for use in named_uses(segment):
-                if field(row, use.column) is MISSING and use.column not in gone and not use.optional:
-                    _missing(tally, use.label, use.column, use.span, row)
-            self._segment(tally, segment, row, target, known)
+        try:
+            known = _Known(row, gone, source.base or ".", self._frame(row, source.base or "."))
+            for segment, target in self.sides:
+                for use in named_uses(segment):
+                    if field(row, use.column) is MISSING and use.column not in gone and not use.optional:
+                        _missing(tally, use.label, use.column, use.span, row)
+                self._segment(tally, segment, row, target, known)
+        except DataError as error:  # a key of a record that stands twice
+            tally.add("E304", None, f"{source.place(index)}: {error.message}", error.help, error.message)
 
     def _frame(self, row: Any, folder: str | None) -> tuple[int, int] | None:
         """(width, height) of the picture that boxes of a row refer to; None where there is none or it is unknown."""

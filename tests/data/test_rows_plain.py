@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ofasys_lite.api.task import as_source
+from ofasys_lite.commands.app import main
 from ofasys_lite.data.fields import field
 from ofasys_lite.data.rows import open_source, open_training
 from ofasys_lite.data.source import RowSource
@@ -318,6 +319,15 @@ def test_each_key_that_stands_twice_is_told_of_and_no_value_is_lost() -> None:
             field({"r": found}, f"r.{path}")
     with pytest.raises(DataError, match="the key `rate` stands twice"):
         read_clip(found["b"], None)
+
+
+def test_check_says_in_which_row_a_key_stands_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tmp_path / "t.jsonl"
+    rows.write_text('{"q": {"a": 1}, "t": "x"}\n{"q": {"a": 1, "a": 2}, "t": "y"}\n')
+    assert main(["check", "[TEXT:q.a] -> [TEXT:t]", str(rows)]) == 1
+    assert "E304" in (told := capsys.readouterr().err)
+    assert "the key `a` stands twice" in told
+    assert "row 2" in told
 
 
 @pytest.mark.parametrize("depth", [300, 700, 5000])
