@@ -4,9 +4,11 @@
     OMP_NUM_THREADS=1 python benchmarks/training_bart.py --smoke    # seconds, toy sizes: for tests, measures nothing
 
 Both sides get the same ids, sizes, precision and fused AdamW, no dropout, one thread; A B A B interleaved, process CPU
-time. Ours in flat packs with the head on target rows; theirs padded, in batches of 16: random, bucketed by source,
-and bucketed by source and then by target within 128 samples. Bucketed batches are taken evenly from the shortest to the
-longest; ours get the same samples at random.
+time, behind WARM batches of each side: later steps find their memory where earlier ones left it. The peak of a product
+is taken beside every repetition, since machines drift by a tenth within minutes. Ours in flat packs with the head on
+target rows; theirs padded, in batches of 16: random, bucketed by source, and bucketed by source and then by target
+within 128 samples. Bucketed batches are taken evenly from the shortest to the longest; ours get the same samples at
+random.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from ofasys_lite.model import (
     ModelConfig,
     flops,
     head_loss,
+    keep_freed_memory,
     learned_products,
     onednn_from,
     probe_precision,
@@ -37,6 +40,8 @@ START, PAD, IGNORED = 0, 1, -100
 PRECISIONS = ("fp32", "autocast", "bf16")
 #: name of a row -> samples sorted by target within (see `ragged.bucket`)
 BUCKETS = {"bucketed by source": 0, "bucketed by both": 128}
+#: Batches that each side learns before anything is measured.
+WARM = 8
 Batches = list[list[Sample]]
 
 
@@ -162,7 +167,7 @@ def layouts_agree(side: Trainer, batch: list[Sample]) -> tuple[float, float]:
     return together, sum(alone) / sum(len(s.target) for s in batch)
 
 
-def measure(sizes: Sizes, precision: str, peak: float) -> dict[str, Any]:
+def measure(sizes: Sizes, precision: str, peak: Callable[[], float]) -> dict[str, Any]:
     """All figures of one precision: tokens per second of both sides, their ratios, our use of the peak."""
     ours, theirs = Trainer(Flat, sizes, precision), Trainer(Padded, sizes, precision)
     drawn, repetitions = draw(sizes.batches, vocabulary=sizes.vocabulary), sizes.repetitions
@@ -173,6 +178,8 @@ def measure(sizes: Sizes, precision: str, peak: float) -> dict[str, Any]:
         limit = 1e-4 if precision == "fp32" else 2e-2
         if abs(agreement[name][0] / agreement[name][1] - 1) > limit:
             raise SystemExit(f"{precision}: {name} loss differs between layouts: {agreement[name]}")
+    for side in (ours, theirs):
+        side.run(drawn[-WARM:])
     operators = top_operators(lambda: ours.run(drawn[-2:-1]))
     plans = {"random": (random_, random_)}
     for name, pool in BUCKETS.items():
@@ -183,12 +190,14 @@ def measure(sizes: Sizes, precision: str, peak: float) -> dict[str, Any]:
         flat = ours.module
         assert isinstance(flat, Flat)
         flat.rows = [0, 0]
+        peaks: list[float] = []
         sides = {
+            "peak": lambda r, peaks=peaks: peaks.append(peak()),
             "ours": lambda r, own=own: ours.run(own[r] if r >= 0 else drawn[-2:-1]),
             "hf": lambda r, other=other: theirs.run(other[r] if r >= 0 else drawn[-2:-1]),
         }
         seconds = interleave(sides, repetitions)
-        result[name] = figures(seconds, own, other, sizes, peak)
+        result[name] = figures(seconds, own, other, sizes, peaks[1:])  # the first is of the warm-up
         seen = [s for batches in (drawn[-2:-1], *own) for batch in batches for s in batch]
         lengths = (sum(len(s.source) for s in seen), sum(len(s.target) for s in seen))
         result[name]["ours_padding"] = [1 - held / rows for held, rows in zip(lengths, flat.rows, strict=True)]
@@ -196,24 +205,25 @@ def measure(sizes: Sizes, precision: str, peak: float) -> dict[str, Any]:
 
 
 def figures(
-    seconds: dict[str, list[float]], own: list[Batches], other: list[Batches], sizes: Sizes, peak: float
+    seconds: dict[str, list[float]], own: list[Batches], other: list[Batches], sizes: Sizes, peaks: list[float]
 ) -> dict[str, Any]:
     """Tokens per second, ratio, padding and use of the peak from the seconds of every repetition."""
     config = Flat(Sizes(**{**asdict(sizes), "vocabulary": 8})).config
     tokens = [useful(batches) for batches in own]
-    rates = {side: [n / s for n, s in zip(tokens, times, strict=True)] for side, times in seconds.items()}
+    rates = {side: [n / s for n, s in zip(tokens, seconds[side], strict=True)] for side in ("ours", "hf")}
     samples = [[s for batch in batches for s in batch] for batches in own]
     work = [
         3 * flops(config, [len(s.source) for s in part], [len(s.target) for s in part], sizes.vocabulary)
         for part in samples
     ]
-    use = [w / s / peak for w, s in zip(work, seconds["ours"], strict=True)]
+    use = [w / s / peak for w, s, peak in zip(work, seconds["ours"], peaks, strict=True)]
     source, target = padding([batch for part in other for batch in part])
     return {
         "ours_tokens_per_s": spread(rates["ours"]).to_dict(),
         "hf_tokens_per_s": spread(rates["hf"]).to_dict(),
         "ratio": spread([a / b for a, b in zip(rates["ours"], rates["hf"], strict=True)]).to_dict(),
         "ours_use_of_peak": spread(use).to_dict(),
+        "peak_gflops": spread([peak / 1e9 for peak in peaks]).to_dict(),
         "hf_padding": [source, target],
         "seconds": seconds,
     }
@@ -256,17 +266,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Runs, prints and stores the benchmark; returns the stored row."""
     args = arguments(argv)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as our trainings do; theirs has it here, too
     sizes = Sizes(per_repetition=args.batches, repetitions=args.repetitions)
     if args.smoke:
         sizes = Sizes(32, 1, 2, 64, 200, batches=8, per_repetition=1, repetitions=2)
     probe = probe_precision("cpu")
     side = 256 if args.smoke else 2048
-    peaks = {"fp32": peak_flops("float32", side), "bf16": peak_flops("bfloat16", side)}
+    peaks = {n: lambda t=t: peak_flops(t, side, 2) for n, t in (("fp32", "float32"), ("bf16", "bfloat16"))}
     row: dict[str, Any] = {
         "smoke": args.smoke,
         "sizes": asdict(sizes),
         "machine": machine("torch", "transformers"),
-        "peak_gflops": {name: value / 1e9 for name, value in peaks.items()},
+        "peak_gflops": {name: peak() / 1e9 for name, peak in peaks.items()},
         "probe": {"dtype": probe},
         "parameters": {
             "ours": sum(p.numel() for p in Flat(sizes).parameters()),

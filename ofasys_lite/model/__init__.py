@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ofasys_lite.model.fast_linear import products as products
     from ofasys_lite.model.head import head_loss as head_loss
     from ofasys_lite.model.kv_cache import DecodeCache as DecodeCache
+    from ofasys_lite.model.pages import keep_freed_memory as keep_freed_memory
     from ofasys_lite.model.probe import exact_types as exact_types
     from ofasys_lite.model.probe import pick_device as pick_device
     from ofasys_lite.model.probe import pick_precision as pick_precision
@@ -52,6 +53,7 @@ _HANDED = {
     "fast_linear": "autocast learned_products make_linear matmul onednn_from product products",
     "head": "head_loss",
     "kv_cache": "DecodeCache",
+    "pages": "keep_freed_memory",
     "probe": "exact_types pick_device pick_precision probe_precision tensor_cores",
     "rotary": "RotaryAxes mrope_axes rotary_table rotate",
     "sampled_head": "sampled_loss",

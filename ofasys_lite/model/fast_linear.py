@@ -36,8 +36,9 @@ FEW = 128
 WORTH = 2
 #: Rows that stand for few and for many where a probe asks, and for a training's.
 FEW_ROWS, MANY, LEARNED_ROWS = 16, 256, 1024
-#: Least width of weights of a training whose products are oneDNN's: all, or wide ones.
-ALL, WIDE = 1, 512
+#: Least width of weights of a training whose products are oneDNN's: all, or wide ones; from so many numbers on they are
+#: so, too, however narrow: of a table of 59,457 rows of 256 numbers its products took .74 of torch's time on Zen 4.
+ALL, WIDE, LARGE = 1, 512, 2**22
 #: What the facts of a run say of its products in fp32 -> least width of weights whose products are oneDNN's.
 LEARNED = {"torch": 0, "onednn": ALL, f"onednn from width {WIDE}": WIDE}
 #: Largest number in eight bits, of both signs; what makes rows of them the bytes without sign that oneDNN wants; the
@@ -78,10 +79,11 @@ def product(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
 def matmul(a_MK: Tensor, b_KN: Tensor) -> Tensor:
     """(M, N): the product of what a training has computed, through which nothing is learned; or (B, M, N) of many."""
     few, now = a_MK.shape[-2:].numel() * b_KN.shape[-1] < FEW * SMALL_LEARNED, _NOW.get()
-    if few or not isinstance(now, _Learning) or a_MK.dtype != torch.float32 or b_KN.shape[-1] < now.least:
+    if few or not isinstance(now, _Learning) or a_MK.dtype != torch.float32 or not now.takes(a_MK, b_KN):
         return a_MK @ b_KN
     if a_MK.ndim == 2:
-        return multiply(a_MK, b_KN.t(), None)
+        across = not a_MK.is_contiguous() and a_MK.t().is_contiguous()
+        return multiply_across(a_MK.t(), b_KN) if across else multiply(a_MK, b_KN.t(), None)
     return torch.stack([multiply(a, b.t(), None) for a, b in zip(a_MK, b_KN, strict=True)])
 
 
@@ -127,10 +129,16 @@ class _Learning:
     def __init__(self, least: int) -> None:
         self.least = least
 
+    def takes(self, a_MK: Tensor, b_KN: Tensor) -> bool:
+        """Whether a product of two matrices, or of many of each, is oneDNN's."""
+        rows, inputs, outputs = *a_MK.shape[-2:], b_KN.shape[-1]
+        return outputs >= self.least or max(rows, inputs) * outputs >= LARGE  # a table's are among the first two
+
     def __call__(self, x_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         """(R, O)."""
         takes = x_RI.is_cpu and x_RI.dtype == torch.float32 and x_RI.ndim == 2 and x_RI.numel() > 0
-        small = weight_OI.numel() < SMALL_LEARNED or min(weight_OI.shape) < self.least
+        small = weight_OI.numel() < SMALL_LEARNED
+        small = small or (min(weight_OI.shape) < self.least and weight_OI.numel() < LARGE)
         if not takes or small or torch.is_autocast_enabled("cpu"):
             return F.linear(x_RI, weight_OI, bias_O)
         found: Tensor = _Learned.apply(x_RI, weight_OI, bias_O)  # type: ignore[no-untyped-call]
@@ -152,7 +160,7 @@ class _Learned(torch.autograd.Function):
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             multiply(grad_RO, weight_OI.t(), None) if of_x else None,
-            multiply(grad_RO.t(), x_RI.t(), None) if of_weight else None,
+            multiply_across(grad_RO, x_RI) if of_weight else None,
             grad_RO.sum(0) if of_bias else None,
         )
 
@@ -270,6 +278,18 @@ def multiply(x_RI: Tensor, weight: Tensor, bias_O: Tensor | None) -> Tensor:
     """(R, O) by oneDNN: x W^T + b, of a weight as it is or one of `lay_out_weight`."""
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, weight, bias_O, "none", [], "")
     return found
+
+
+def multiply_across(a_RO: Tensor, b_RI: Tensor) -> Tensor:
+    """(O, I) by oneDNN: a^T b, which sums over rows.
+
+    oneDNN copies what stands across in its first place; so what is narrower goes there, though the product then stands
+    across itself: a twentieth of a training's time on Zen 4 was such copies.
+    """
+    rows, outputs, inputs = *a_RO.shape, b_RI.shape[1]
+    if rows * outputs <= rows * inputs + outputs * inputs:
+        return multiply(a_RO.t(), b_RI.t(), None)
+    return multiply(b_RI.t(), a_RO.t(), None).t().contiguous()
 
 
 def lay_out_weight(weight_OI: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.parts import Body, Part, house_of, put
 from ofasys_lite.generalist.trained import TaskEntry, read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
-from ofasys_lite.model import ModelConfig, onednn_from, pick_device, probe_precision
+from ofasys_lite.model import ModelConfig, keep_freed_memory, onednn_from, pick_device, probe_precision
 from ofasys_lite.model.fast_linear import LEARNED
 from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
 from ofasys_lite.run.run_folder import RunFolder
@@ -125,6 +125,7 @@ def _train(
     converters = [make_converter(spec.path, spec.options) for spec in settings.converters]
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     before = begin(folder, run.resume)
     ready = _ready(run, folder, before is not None, console)
     generalist = _build(run, ready, before is not None)

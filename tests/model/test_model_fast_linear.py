@@ -283,6 +283,20 @@ def test_where_little_is_gained_only_wide_weights_of_a_training_take_them(
         assert len(by_onednn) == 3 * (least > 0)
 
 
+@pytest.mark.parametrize("least", [0, WIDE])
+def test_narrow_tables_of_many_rows_take_them_where_wide_weights_do(
+    least: int, monkeypatch: pytest.MonkeyPatch, by_onednn: list[int]
+) -> None:
+    monkeypatch.setattr(fast_linear, "LARGE", 1000 * 128)
+    labels = torch.randint(0, 999, (80,))
+    for rows, taken in ((999, 0), (1000, 3 * (least > 0))):
+        table = nn.Parameter(torch.randn(rows, 128))
+        with learned_products(least):
+            by_onednn.clear()
+            head_loss(torch.randn(80, 128, requires_grad=True), table, labels).sum().backward()
+            assert len(by_onednn) == taken
+
+
 def test_large_layers_take_them_and_small_ones_are_as_they_are() -> None:
     assert type(_layer()) is FastLinear
     assert type(_layer(inputs=8, outputs=SMALL_LEARNED // 8 - 1)) is nn.Linear
@@ -349,3 +363,20 @@ def test_what_onednn_does_not_take_goes_the_way_of_torch(kind: str, by_onednn: l
         with learned_products(ALL):
             assert torch.equal(layer(x), expected)
     assert not by_onednn
+
+
+@pytest.mark.parametrize(("rows", "copied"), [(40, "what comes"), (900, "what was read")])
+def test_of_a_sum_over_rows_what_is_narrower_is_copied(
+    rows: int, copied: str, monkeypatch: pytest.MonkeyPatch, by_onednn: list[int]
+) -> None:
+    layer, x = _layer(bias=False, inputs=256, outputs=1024), torch.randn(rows, 256)
+    layer(x).square().sum().backward()
+    expected, layer.weight.grad = layer.weight.grad, None
+    with learned_products(ALL):
+        layer(x).square().sum().backward()
+    found = layer.weight.grad
+    assert found is not None
+    assert expected is not None
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+    assert by_onednn[1:] == [1024 if copied == "what comes" else 256]

@@ -1,0 +1,47 @@
+"""Memory that a step frees is the next one's, as far as the system's allocator can be told so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ofasys_lite.model import keep_freed_memory
+
+_FAULTS = """
+import resource
+import statistics
+import torch
+from ofasys_lite.model import keep_freed_memory
+if {keep}:
+    assert keep_freed_memory()
+counts = []
+for _ in range(40):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(15 * 2**20).fill_(1.0)  # 60 MiB: more than glibc keeps by itself
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(statistics.median_low(counts))
+"""
+
+
+def _faults(keep: bool) -> int:
+    """Pages of a block, median of its rounds."""
+    command = [sys.executable, "-c", _FAULTS.format(keep=keep)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="the allocator here is not glibc's")
+def test_pages_of_what_was_freed_are_not_cleared_anew() -> None:
+    # large pages or pages of 64 KiB make fewer faults than 4 KiB do, but not few
+    kept, given_back = _faults(True), _faults(False)
+    assert kept < 20 < given_back
+
+
+def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other:
+        def __init__(self, name: str | None) -> None:
+            pass
+
+    monkeypatch.setattr("ctypes.CDLL", Other)
+    assert keep_freed_memory() is False
