@@ -30,7 +30,7 @@ from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError, DataError, did_you_mean
-from ofasys_lite.model import pick_device
+from ofasys_lite.model import keep_freed_memory, pick_device
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 from ofasys_lite.signals import Patient
 from ofasys_lite.writing import (
@@ -192,6 +192,7 @@ def _train_codec(run: CodecRun, console: Console) -> ImageCodec:
     state = _begin(run, facts)
     rows = _rows(run, console)
     torch.manual_seed(run.seed)
+    keep_freed_memory()
     device = pick_device(run.device)
     codec = ImageCodec(run.config).to(device)
     learner = CodecLearner(codec, run.losses, perceptual)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from collections.abc import Sequence
 from math import prod
 
@@ -22,14 +23,22 @@ PAGE = 2**21
 #: What glibc's `mallopt` calls its two limits, and what they become, in bytes: as much as fits in its numbers.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT, _IN_THE_HEAP = 2**31 - 1, 2**30
+#: Variables by which a user sets them; then nothing is changed.
+_USERS_OWN = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
 def keep_freed_memory() -> bool:
     """From now on this process keeps what it frees, up to 2 GiB at the heap's end, for what it asks for next.
 
+    Its price is memory: blocks of other sizes leave holes (one block of 64 MiB made and freed in turn up to seven of
+    them), so it is for trainings and not for what stands beside a user's own work.
+
     Returns:
-        Whether the system's allocator follows: glibc's does, those of other systems are left as they are.
+        Whether the system's allocator follows: glibc's does, unless its own variables say what is kept; those of other
+        systems are left as they are.
     """
+    if any(name in os.environ for name in _USERS_OWN):
+        return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library; TypeError: on Windows
