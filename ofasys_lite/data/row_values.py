@@ -17,6 +17,7 @@ from ofasys_lite.data.groups import candidates, empty_target, raw_values, record
 from ofasys_lite.data.labels import Names, of_column
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import DataError, did_you_mean, few
+from ofasys_lite.instruction.slots import column_problem
 from ofasys_lite.instruction.syntax_tree import Span
 from ofasys_lite.plan.segments import GroupSegment, Plan, Segment, SlotSegment, WordsSegment, option, walk
 from ofasys_lite.preprocess.base import Preprocess, RowContext
@@ -329,23 +330,28 @@ def _inside(slot: SlotSegment, value: Any, check: Callable[[Any], None]) -> tupl
         held = list(held)
     kind, column = slot.modality, slot.column
     if isinstance(held, Mapping):
-        key = _readable_key(held, check)
+        key = None if slot.exact else _readable_key(held, check)
         return False, "" if key is None else f"name what is meant of the record, such as [{kind}:{column}.{key}]"
     if not isinstance(held, (list, tuple)) or not held:
         return False, ""
-    first = held[0]
+    first, over = held[0], f'"{column}"' if slot.exact else column
     if _reads(first, check):
-        return True, f"for the first of them write [{kind}:{column}.0], for all of them ([{kind}])*<over={column}>"
-    key = _readable_key(first, check) if isinstance(first, Mapping) else None
-    if key is None:
-        return False, ""
-    group = f"([{kind}:{key}])*<over={column}>"
-    return True, f"for the first of them write [{kind}:{column}.0.{key}], for all of them {group}"
+        inner, path = f"[{kind}]", f"{column}.0"
+    else:
+        key = _readable_key(first, check) if isinstance(first, Mapping) else None
+        if key is None:
+            return False, ""
+        inner, path = f"[{kind}:{key}]", f"{column}.0.{key}"
+    # a name in quotes opens nothing
+    one = "" if slot.exact else f"for the first of them write [{kind}:{path}], "
+    return True, f"{one}for all of them ({inner})*<over={over}>"
 
 
 def _readable_key(record: Mapping[Any, Any], check: Callable[[Any], None]) -> str | None:
-    """The first key whose value can be read, dots for records within."""
+    """The first key whose value can be read, dots for records within; of those that a line can name without quotes."""
     for key in list(record)[:_KEYS]:
+        if column_problem(str(key)):
+            continue
         if _reads(record[key], check):
             return str(key)
         deeper = _readable_key(record[key], check) if isinstance(record[key], Mapping) else None

@@ -300,6 +300,8 @@ LISTS = [  # line, value of column v, what is to be written instead
     ("[AUDIO:v] -> [TEXT:a]", ["s.wav"], "[AUDIO:v.0], for all of them ([AUDIO])*<over=v>"),
     ("[IMAGE:p] -> [BOX:v]", [[0, 0, 4, 4], [1, 1, 2, 2]], "[BOX:v.0], for all of them ([BOX])*<over=v>"),
     ("[TEXT:a] -> [TEXT:v]", {"de": "ja", "en": "yes"}, "such as [TEXT:v.de]"),
+    ("[TEXT:a] -> [TEXT:v]", {"in German": "ja", "en": "yes"}, "such as [TEXT:v.en]"),
+    ('[TEXT:a] -> [TEXT:"v"]', ["ja", "yes"], 'for all of them ([TEXT])*<over="v">'),
 ]  # fmt: skip
 
 
