@@ -3,7 +3,7 @@
 torch's products in fp32 on a CPU are MKL's, which on AMD give away a tenth (Zen 4) or half (Zen 5); what a row gets
 from oneDNN's does not depend on the rows beside it. On others both are alike where rows are many, and a weight that is
 laid out is read for few rows in half of the time. A training takes them forward and backward (`learned_products`);
-where they are a tenth faster only (Zen 4), of wide weights alone: narrow ones gain a twentieth at most.
+where they are a tenth faster only (Zen 4), of wide weights and large tables alone: with others two threads lose by it.
 Where nothing is learned (`products`), weights are laid out once they are used again, which is worth another twentieth
 where rows are many; copies live as long as `products`, in which no weight may change, so they are never stale.
 There products may also be of numbers in eight bits (W8A8, as LLM.int8() scales them, arXiv 2208.07339): a scale for

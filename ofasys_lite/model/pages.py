@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 PAGE = 2**21
-#: What glibc's `mallopt` calls its two limits, and what they become, in bytes: as much as fits in its numbers.
+#: What glibc's `mallopt` calls its two limits, and what they become, in bytes: as much as fits in its numbers; old ones
+#: refuse more than 32 MiB of the second.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_KEPT, _IN_THE_HEAP = 2**31 - 1, 2**30
+_KEPT, _IN_THE_HEAP, _AT_LEAST = 2**31 - 1, 2**30, 2**25
 #: Variables by which a user sets them; then nothing is changed.
 _USERS_OWN = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
@@ -34,8 +35,8 @@ def keep_freed_memory() -> bool:
     them), so it is for trainings and not for what stands beside a user's own work.
 
     Returns:
-        Whether the system's allocator follows: glibc's does, unless its own variables say what is kept; those of other
-        systems are left as they are.
+        Whether the system's allocator follows: glibc's does, unless its own variables say what is kept, or it is old
+        and lets large blocks go all the same; those of other systems are left as they are.
     """
     if any(name in os.environ for name in _USERS_OWN):
         return False
@@ -43,7 +44,12 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library; TypeError: on Windows
         return False
-    return bool(mallopt(_TRIM_THRESHOLD, _KEPT)) and bool(mallopt(_MMAP_THRESHOLD, _IN_THE_HEAP))
+    # once one limit is set, the other no longer grows by itself: without a value it would stay at 128 KiB
+    follows = bool(mallopt(_MMAP_THRESHOLD, _IN_THE_HEAP))
+    if not follows and not mallopt(_MMAP_THRESHOLD, _AT_LEAST):
+        return False
+    mallopt(_TRIM_THRESHOLD, _KEPT)
+    return follows
 
 
 def large_zeros(shape: Sequence[int], like: Tensor) -> Tensor:

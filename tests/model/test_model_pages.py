@@ -8,6 +8,15 @@ import sys
 import pytest
 
 from ofasys_lite.model import keep_freed_memory
+from ofasys_lite.model.pages import _USERS_OWN
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the user has set no limit."""
+    for name in _USERS_OWN:
+        monkeypatch.delenv(name, raising=False)
+
 
 _FAULTS = """
 import resource
@@ -38,6 +47,7 @@ def test_pages_of_what_was_freed_are_not_cleared_anew() -> None:
     assert kept < 20 < given_back
 
 
+@pytest.mark.usefixtures("unset")
 def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     class Other:
         def __init__(self, name: str | None) -> None:
@@ -45,6 +55,33 @@ def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("ctypes.CDLL", Other)
     assert keep_freed_memory() is False
+
+
+@pytest.mark.usefixtures("unset")
+@pytest.mark.parametrize(
+    ("most", "follows", "asked"),
+    [
+        (2**30, True, [(-3, 2**30), (-1, 2**31 - 1)]),
+        (2**25, False, [(-3, 2**30), (-3, 2**25), (-1, 2**31 - 1)]),
+        (0, False, [(-3, 2**30), (-3, 2**25)]),
+    ],
+)
+def test_an_old_glibc_is_left_no_worse_than_it_was(
+    most: int, follows: bool, asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, int]] = []
+
+    class Old:
+        def __init__(self, name: str | None) -> None:
+            pass
+
+        def mallopt(self, what: int, value: int) -> int:
+            given.append((what, value))
+            return int(what == -1 or value <= most)
+
+    monkeypatch.setattr("ctypes.CDLL", Old)
+    assert keep_freed_memory() is follows
+    assert given == asked
 
 
 def test_limits_that_a_user_sets_stay(monkeypatch: pytest.MonkeyPatch) -> None:
