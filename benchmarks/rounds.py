@@ -27,7 +27,7 @@ from ofasys_lite.metrics import evaluate_metric
 from ofasys_lite.report.task_rows import open_task
 
 #: How each kind of run is asked: greedy and a beam, rounds and lengths that are tried.
-LEFT: tuple[dict[str, Any], ...] = ({}, {"beam": 4})
+LEFT: tuple[dict[str, Any], ...] = ({"beam": 1}, {"beam": 4})
 ROUNDS: tuple[dict[str, Any], ...] = (
     *({"steps": steps, "lengths": 1} for steps in (1, 2, 4, 8)),
     {"steps": 4, "lengths": 3},

@@ -23,6 +23,7 @@ def evaluate(
     samples: int = 12,
     seed: int = 0,
     seen: str = "refuse",
+    decoding: Mapping[str, Any] | None = None,
     device: str | None = None,
     precision: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -39,6 +40,8 @@ def evaluate(
         seed: Of baselines that draw, and of the intervals.
         seen: What is done with rows that were trained on, where the data are not what they were: `refuse` them, `drop`
             them or `keep` them.
+        decoding: How answers are decoded, in place of what lines and cards say, for all of the tasks: `{"beam": 4}`
+            (docs/decoding.md); None: as they say.
         device: Where it computes (`auto`, `cpu`, `cuda` ...); None: where a model is, `auto` for a folder.
         precision: Of matrix products (`fp32`, `bf16`, `int8`, `auto`); None: the model's, `fp32` for a folder.
         progress: Called with (task, rows done, rows in all).
@@ -47,6 +50,7 @@ def evaluate(
         CheckpointError: The model is not trained, or has not learned a task.
         DataError: Rows are not there: a model that was trained on rows in memory and then loaded has none; a column
             is missing; rows were trained on.
+        CardError: Decoding that a task has no use for.
     """
     from ofasys_lite.report.evaluate_model import evaluate as judge
 
@@ -69,4 +73,5 @@ def evaluate(
         precision=precision,
         seed=seed,
         seen=seen,
+        decoding=decoding,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _FILES = ("metrics{}.json", "evaluation{}.json", "report{}.html", "samples{}", "predictions{}")
 #: Without torch; report/task_rows.py tells what they do.
 _SEEN = ("refuse", "drop", "keep")
+#: What does not go into the name of a file.
+_UNFIT = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class EvaluateOptions:
         output: Folder of what is written; None is the run.
         precision: Of matrix products: `fp32`, `bf16`, `int8` (on CPUs), or `auto` (what a probe finds clearly faster).
         seen: What is done with rows that were trained on: `refuse`, `drop` or `keep` them.
+        decoding: Options in place of those of lines and cards, for all tasks that are evaluated.
         device: Where it computes: `auto` (a CUDA device where there is one), `cpu`, `cuda`, `cuda:1` ...
     """
 
@@ -62,6 +66,7 @@ class EvaluateOptions:
     output: str | None = None
     precision: str = "fp32"
     seen: str = "refuse"
+    decoding: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -77,6 +82,8 @@ class EvaluateOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise CardError(f"`{name}` is `{value}`", help=f"a whole number from {low}")
+        if not isinstance(self.decoding, Mapping):
+            raise CardError(f"`decoding` is `{self.decoding}`", help="options by name, such as decoding.beam=4")
         for name in ("baselines", "report"):
             if not isinstance(getattr(self, name), bool):
                 raise CardError(f"`{name}` is `{getattr(self, name)}`", help="true or false")
@@ -101,6 +108,8 @@ def main(arguments: Sequence[str]) -> int:
         raise CardError("`run` is not given", help="name a folder under runs/: ofasys-lite evaluate run=runs/x")
 
     _refuse_tasks(given)
+    # which options there are the lines say: the preset names none, and Hydra takes further keys behind a plus only
+    given = [f"+{argument}" if argument.startswith(("decoding.", "decoding={")) else argument for argument in given]
 
     def one(content: dict[str, Any], folder: str | None) -> Outcome:
         refuse_unknown(content, "evaluate")
@@ -153,8 +162,8 @@ def evaluate_run(run: str | Path, options: EvaluateOptions | None = None) -> Run
 def _tail(options: EvaluateOptions, part: Sequence[str], folder: Path) -> str:
     """What follows the files' names: all tasks on all rows of the test split have the plain ones.
 
-    Another split and some of the tasks always stand beside them; some of the rows, and other weights than the last,
-    where an evaluation of all stands there already.
+    Another split and some of the tasks always stand beside them; some of the rows, another decoding than the cards'
+    and other weights than the last, where an evaluation of all stands there already.
     """
     split = "" if options.split == "test" else f"-{options.split}"
     names = "-".join(part)
@@ -163,14 +172,15 @@ def _tail(options: EvaluateOptions, part: Sequence[str], folder: Path) -> str:
     if not _whole(folder / f"metrics{tail}.json"):
         return tail
     limit = "" if options.limit is None else f"-limit{options.limit}"
-    return tail + limit + ("" if options.checkpoint == "last" else f"-{Path(options.checkpoint).stem}")
+    ways = "".join(f"-{name}{_UNFIT.sub('_', str(value))[:40]}" for name, value in options.decoding.items())
+    return tail + limit + ways + ("" if options.checkpoint == "last" else f"-{Path(options.checkpoint).stem}")
 
 
 def _whole(metrics: Path) -> bool:
-    """Whether an evaluation of all rows by the exported weights stands there."""
+    """Whether an evaluation of all rows by the exported weights, decoded as the cards say, stands there."""
     try:
         facts = json.loads(metrics.read_text(encoding="utf-8"))["facts"]
-        return str(facts["rows evaluated"]).startswith("all") and "weights" not in facts
+        return str(facts["rows evaluated"]).startswith("all") and not {"weights", "decoding given"} & set(facts)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -255,6 +265,7 @@ def _progressed(model: Generalist, options: EvaluateOptions) -> RunResults:
             seed=options.seed,
             bootstrap=options.bootstrap,
             seen=options.seen,
+            decoding=options.decoding,
         )
 
 

@@ -44,9 +44,12 @@ LEARNED = {"torch": 0, "onednn": ALL, f"onednn from width {WIDE}": WIDE}
 #: Largest number in eight bits, of both signs; what makes rows of them the bytes without sign that oneDNN wants; the
 #: least scale, so that rows of zeros stay zeros.
 BYTE, SIGN, TINY = 127, 128, 1e-30
-#: How much faster oneDNN has to be: in a training (with many rows: 2.0 on Zen 5, 1.12 to 1.25 on Zen 4), in one of wide
-#: weights, and with weights that are laid out; by how much it may differ, relative to the largest number.
-FASTER, FASTER_WIDE, FASTER_LAID_OUT, NEAR = 1.4, 1.07, 1.05, 1e-5
+#: How much faster oneDNN has to be: in a training (with many rows: 2.0 on Zen 5, 1.1 to 1.35 on Zen 4, also beside busy
+#: programs), in one of wide weights, and with weights that are laid out; by how much it may differ, relative to the
+#: largest number.
+FASTER, FASTER_WIDE, FASTER_LAID_OUT, NEAR = 1.6, 1.07, 1.05, 1e-5
+#: Rounds of a probe, and of that of a training, whose choice holds for hours.
+ROUNDS, ROUNDS_LEARNED = 8, 24
 #: Likewise bf16: processors with its instructions reach twice, so that others beside decide nothing.
 FASTER_IN_BF16 = 1.4
 
@@ -317,8 +320,17 @@ def bf16_is_faster() -> bool:
 @lru_cache(maxsize=1)
 def onednn_from() -> int:
     """Least width of weights of which a training takes oneDNN's products: `ALL`, `WIDE`, or 0, where they are no faster
-    or not the same. Asked once per process; between what processors give there is room, so that they answer alike."""
-    ratio = _ratio(LEARNED_ROWS, laid_out=False)
+    or not the same. Asked once per process; between what processors give there is room, so that they answer alike.
+
+    Asked in one thread: of two, one may wait for a core that another program holds, and then oneDNN's products seem
+    twice as fast where they are a sixth slower.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ratio = _ratio(LEARNED_ROWS, laid_out=False, rounds=ROUNDS_LEARNED)
+    finally:
+        torch.set_num_threads(threads)
     return ALL if ratio > FASTER else WIDE if ratio > FASTER_WIDE else 0
 
 
@@ -332,16 +344,16 @@ def laid_out_is_faster(rows: int) -> bool:
     return _ratio(rows, laid_out=True) > FASTER_LAID_OUT
 
 
-def _ratio(rows: int, laid_out: bool) -> float:
+def _ratio(rows: int, laid_out: bool, rounds: int = ROUNDS) -> float:
     """Time of a product by torch over that by oneDNN; 0 where they differ, or torch comes without it."""
     try:
-        return _measured(rows, laid_out)
+        return _measured(rows, laid_out, rounds)
     except (RuntimeError, AttributeError):
         return 0.0
 
 
 @torch.inference_mode()
-def _measured(rows: int, laid_out: bool) -> float:
+def _measured(rows: int, laid_out: bool, rounds: int) -> float:
     generator = torch.Generator().manual_seed(0)
     x_RI, weight_OI = (torch.randn(n, 512, generator=generator) for n in (rows, 1024))
     weight = lay_out_weight(weight_OI) if laid_out else weight_OI
@@ -350,7 +362,7 @@ def _measured(rows: int, laid_out: bool) -> float:
         return 0.0
     # in turns and by this thread's own time: others may use the machine
     by_torch, by_onednn = list[float](), list[float]()
-    for _ in range(8):
+    for _ in range(rounds):
         by_torch.append(seconds(lambda: F.linear(x_RI, weight_OI)))
         by_onednn.append(seconds(lambda: multiply(x_RI, weight, None)))
     return min(by_torch) / min(by_onednn)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 from ofasys_lite.data.columns import lacking
 from ofasys_lite.data.permutation import sample_rng
 from ofasys_lite.data.source import RowSource, spread
-from ofasys_lite.errors import DataError, OfasysError, did_you_mean, raise_all
+from ofasys_lite.errors import CardError, DataError, OfasysError, did_you_mean, raise_all
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.metrics import evaluate_metric
@@ -21,6 +20,7 @@ from ofasys_lite.preprocess import kinds
 from ofasys_lite.recipes.recipe import SPLITS
 from ofasys_lite.report.against import TrainSplit, answers
 from ofasys_lite.report.chance import chance_levels
+from ofasys_lite.report.facts import decoding_of, facts_of
 from ofasys_lite.report.foretold import told
 from ofasys_lite.report.judge import RankJudge, judges
 from ofasys_lite.report.predictions import items_of, scored
@@ -53,6 +53,7 @@ def evaluate(
     seed: int = 0,
     bootstrap: int = 1000,
     seen: str = "refuse",
+    decoding: Mapping[str, Any] | None = None,
 ) -> RunResults:
     """Every task's metric with its interval, its baselines and the margin over the strongest trivial one.
 
@@ -67,11 +68,11 @@ def evaluate(
     Raises:
         NoRows: The split of every task is empty; where some have rows, the others are named in the facts.
         OfasysError: Unknown task, split, metric or baseline; sources that cannot be opened, lack a column or hold
-            rows that were trained on: all at once, before anything is predicted.
+            rows that were trained on; decoding that a task has no use for: all at once, before anything is predicted.
     """
     start = time.monotonic()
     with model.in_precision(precision):
-        splits, told = _open_all(model, tasks, split, limit, data or {}, seen)
+        splits, told = _open_all(model, tasks, split, limit, data or {}, seen, decoding)
         raise_all([error for opened in splits if (error := _tried(model, opened)) is not None])
         for opened in splits:
             _try_metrics(opened)
@@ -84,8 +85,8 @@ def evaluate(
                 raise _unreadable(opened, made.refused[0].reason)
             refused.extend(made.refused)
             results.append(_result(model, opened, made, held, (samples, seed, bootstrap)))
-        facts = _facts(model, limit, time.monotonic() - start)
-    facts |= told
+        facts = facts_of(model, limit, time.monotonic() - start)
+    facts |= decoding_of(model, [opened.task for opened in splits], decoding) | told
     return RunResults("evaluation", facts, tuple(results), quarantine=refused, split=split)
 
 
@@ -96,6 +97,7 @@ def _open_all(
     limit: int | None,
     data: Mapping[str, Mapping[str, Any]],
     seen: str,
+    decoding: Mapping[str, Any] | None,
 ) -> tuple[list[Split], dict[str, str]]:
     """The splits, and what should be said: tasks that have no rows in theirs, rows that were trained on."""
     for said, value, words in (("split", split, SPLITS), ("value of seen", seen, SEEN)):
@@ -112,7 +114,7 @@ def _open_all(
     silent = list[str]()
     for name in known if tasks is None else tasks:
         try:
-            found = open_split(model, name, split, limit, data.get(name))
+            found = open_split(model, name, split, limit, data.get(name), decoding)
             if not found.judges:
                 silent.append(name)
                 continue
@@ -147,11 +149,20 @@ def _open_all(
 
 
 def open_split(
-    model: Generalist, task: str, split: str, limit: int | None = None, data: Mapping[str, Any] | None = None
+    model: Generalist,
+    task: str,
+    split: str,
+    limit: int | None = None,
+    data: Mapping[str, Any] | None = None,
+    decoding: Mapping[str, Any] | None = None,
 ) -> Split:
     """One split of a task the model learned, with the task's metrics; raises OfasysError as `evaluate` does."""
     entry = model.entry(task)
     found = judges(entry.plan, entry.card, model.modalities)
+    try:
+        options = entry.options(**decoding) if decoding else None
+    except CardError as error:
+        raise CardError(f"task {task}: {error.message}", help=error.help) from error
     sources = open_task(entry.card, data)
     source = sources[split]
     if not len(source):
@@ -165,7 +176,7 @@ def open_split(
     train = rows(sources["train"])
     shared = {judge.column: TrainSplit(judge, train) for judge in found}
     training = tuple(shared[judge.column] for judge in found)
-    return Split(found, rows(source), train, spread(len(source), limit), training)
+    return Split(found, rows(source), train, spread(len(source), limit), training, options)
 
 
 def predicted(model: Generalist, opened: Split, progress: Progress | None = None) -> Predicted:
@@ -185,7 +196,7 @@ def predicted(model: Generalist, opened: Split, progress: Progress | None = None
             except DataError as error:
                 refused.append(RefusedRow(task, source.ids(i), error.message, source.place(i)))
                 continue
-            block.append((i, Request(task, row, source.ids(i, row), folder=source.base or None), references))
+            block.append((i, Request(task, row, source.ids(i, row), opened.options, source.base or None), references))
 
         def tell(done: int, before: int = start) -> None:
             if progress is not None:
@@ -358,18 +369,3 @@ def _sample(opened: Split, made: Predicted, place: int, items: Sequence[float] |
     tool = rows.maker.preprocess[segment.tool_key] if isinstance(segment, SlotSegment) else None
     looks = [None if tool is None or each is None else tool.show(each) for each in (value, reference)]
     return Sample(inputs, value, reference, right, rows.source.ids(i), (looks[0], looks[1]))
-
-
-def _facts(model: Generalist, limit: int | None, seconds: float) -> dict[str, Any]:
-    import torch
-
-    config = model.network.config
-    return {
-        "model": f"{config.encoder_layers} + {config.decoder_layers} layers, width {config.width}",
-        "parameters": f"{model.parameters():,}",
-        "vocabulary": f"{len(model.vocabulary):,} rows",
-        "tasks learned": str(len(model.tasks)),
-        "rows evaluated": "all of the split" if limit is None else f"at most {limit:,} a task, evenly spread",
-        "evaluation": f"{seconds:.0f} s, {model.precision}, {model.device}",
-        "software": f"Python {platform.python_version()}, torch {torch.__version__}",
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ofasys_lite.decoding.options import DecodeOptions
 from ofasys_lite.report.against import TrainSplit
 from ofasys_lite.report.judge import Judge, RankJudge
 from ofasys_lite.report.results import RefusedRow
@@ -20,6 +21,7 @@ class Split:
         train: The rows that baselines are fitted on.
         numbers: Which rows of the split.
         training: The same for metrics that look at them, one per judge.
+        options: Decoding in place of the task's, or None.
     """
 
     judges: tuple[Judge, ...]
@@ -27,6 +29,7 @@ class Split:
     train: TaskRows
     numbers: tuple[int, ...]
     training: tuple[TrainSplit, ...]
+    options: DecodeOptions | None = None
 
     @property
     def task(self) -> str:

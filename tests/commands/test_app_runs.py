@@ -106,6 +106,20 @@ def test_an_evaluation_of_some_tasks_leaves_the_runs_files_alone(place: Path) ->
     assert (run / "report-colour.html").exists()
 
 
+def test_another_decoding_stands_beside_the_evaluation_of_all(place: Path) -> None:
+    order = ["evaluate", "runs/shades", "baselines=false", "report=false", "bootstrap=10", "output=ways"]
+    assert main(order) == 0
+    before = (place / "ways" / "metrics.json").read_bytes()
+    assert "decoding given" not in json.loads(before)["facts"]
+    assert main([*order, "decoding.beam=2", "decoding.length_penalty=0.5"]) == 0
+    assert (place / "ways" / "metrics.json").read_bytes() == before
+    facts = json.loads((place / "ways" / "metrics-beam2-length_penalty0.5.json").read_text())["facts"]
+    assert facts["decoding given"] == "beam=2 length_penalty=0.5"
+    assert main([*order[:-1], "output=beams", "decoding={beam: 2}"]) == 0
+    assert main([*order[:-1], "output=beams"]) == 0  # what the cards say takes the plain name
+    assert "decoding given" not in json.loads((place / "beams" / "metrics.json").read_text())["facts"]
+
+
 def test_predict_answers_a_task_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "runs/shades", "colour", "img=rows/test-0.png"]) == 0
     first = capsys.readouterr().out.strip()
@@ -168,6 +182,10 @@ MISTAKES = [
     ("evaluate runs/shades split=tset", "did you mean `test`?"),
     ("evaluate runs/shades limit=0", "`limit` is `0`"),
     ("evaluate runs/shades baselines=3", "`baselines` is `3`"),
+    ("evaluate runs/shades decoding=4", "`decoding` is `4`\n  help: options by name, such as decoding.beam=4"),
+    ("evaluate runs/shades decoding.baem=4", "task colour: decoding: unknown key `baem`"),
+    ("evaluate runs/shades decoding.beam=no", "beam is 'no'"),
+    ("evaluate runs/shades decoding.steps=4", "task colour: decoding: `steps` does nothing"),
     ("evaluate runs/shades checkpoint=best", "keeps no best checkpoint"),
     ("evaluate runs/shades checkpoint=x.safetensors", "there is no such file"),
     ("evaluate runs/shades limti=3", "did you mean `limit`?"),

@@ -245,6 +245,19 @@ def test_what_was_not_learned_is_refused_with_the_near_name(coloured: Generalist
         evaluate(coloured, limit=0)
 
 
+def test_answers_are_decoded_as_the_card_says_or_as_asked_for() -> None:
+    model = worlds.generalist(worlds.ready([worlds.task("sound", decoding={"max_length": 12})]))
+    held = evaluate(model, baselines=False)
+    assert held.facts["decoding"] == "max_length=12 in sound"
+    short = evaluate(model, baselines=False, decoding={"max_length": 1})
+    assert short.facts["decoding given"] == "max_length=1"
+    assert "decoding" not in short.facts
+    longest = [max(len(str(v)) for v in each.tasks[0].said.told[0].predictions) for each in (held, short)]
+    assert longest[0] > longest[1]
+    with pytest.raises(OfasysError, match="task sound: decoding: `steps` does nothing"):
+        evaluate(model, decoding={"steps": 4})
+
+
 def test_a_model_read_from_disk_says_that_its_rows_were_python_objects(coloured: Generalist, tmp_path: Path) -> None:
     loaded = Generalist.from_pretrained(coloured.save_pretrained(tmp_path / "export"))
     with pytest.raises(OfasysError, match=r"train rows were Python objects \(list in memory\)"):
