@@ -30,7 +30,7 @@ from ofasys_lite.data.contents import media_key
 from ofasys_lite.data.fields import MISSING
 from ofasys_lite.data.source import RowSource
 from ofasys_lite.errors import CardError, CheckpointError, DataError, did_you_mean
-from ofasys_lite.model import keep_freed_memory, pick_device
+from ofasys_lite.model import give_way, keep_freed_memory, pick_device
 from ofasys_lite.preprocess.image_decode import open_image, resized, turned
 from ofasys_lite.signals import Patient
 from ofasys_lite.writing import (
@@ -202,7 +202,7 @@ def _train_codec(run: CodecRun, console: Console) -> ImageCodec:
         first = int(state["step"])
     codec.train()
     columns = (TextColumn("codec"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-    with Patient() as stop, Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+    with give_way(device), Patient() as stop, Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         shown = bar.add_task("codec", total=run.steps, completed=first, text="")
         for step, picked in _order(run, rows, first):
             if stop.number is not None:

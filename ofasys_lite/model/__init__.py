@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ofasys_lite.model.borders import BACKENDS as BACKENDS
     from ofasys_lite.model.borders import Borders as Borders
     from ofasys_lite.model.config import ModelConfig as ModelConfig
+    from ofasys_lite.model.crowded import give_way as give_way
     from ofasys_lite.model.ctc import ctc_losses as ctc_losses
     from ofasys_lite.model.encoder_decoder import EncoderDecoder as EncoderDecoder
     from ofasys_lite.model.encoder_decoder import Tap as Tap
@@ -48,6 +49,7 @@ _HANDED = {
     "attention": "attend",
     "borders": "BACKENDS Borders",
     "config": "ModelConfig",
+    "crowded": "give_way",
     "ctc": "ctc_losses",
     "encoder_decoder": "EncoderDecoder Tap Taps",
     "fast_linear": "autocast learned_products make_linear matmul onednn_from product products",

@@ -325,12 +325,8 @@ def onednn_from() -> int:
     Asked in one thread: of two, one may wait for a core that another program holds, and then oneDNN's products seem
     twice as fast where they are a sixth slower.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         ratio = _ratio(LEARNED_ROWS, laid_out=False, rounds=ROUNDS_LEARNED)
-    finally:
-        torch.set_num_threads(threads)
     return ALL if ratio > FASTER else WIDE if ratio > FASTER_WIDE else 0
 
 
@@ -366,6 +362,17 @@ def _measured(rows: int, laid_out: bool, rounds: int) -> float:
         by_torch.append(seconds(lambda: F.linear(x_RI, weight_OI)))
         by_onednn.append(seconds(lambda: multiply(x_RI, weight, None)))
     return min(by_torch) / min(by_onednn)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside it torch computes in one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def seconds(work: Callable[[], object]) -> float:

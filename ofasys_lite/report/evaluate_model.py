@@ -15,6 +15,7 @@ from ofasys_lite.errors import CardError, DataError, OfasysError, did_you_mean, 
 from ofasys_lite.generalist.generalist import Generalist
 from ofasys_lite.generalist.prediction import Request
 from ofasys_lite.metrics import evaluate_metric
+from ofasys_lite.model import give_way
 from ofasys_lite.plan.segments import SlotSegment
 from ofasys_lite.preprocess import kinds
 from ofasys_lite.recipes.recipe import SPLITS
@@ -71,7 +72,7 @@ def evaluate(
             rows that were trained on; decoding that a task has no use for: all at once, before anything is predicted.
     """
     start = time.monotonic()
-    with model.in_precision(precision):
+    with model.in_precision(precision), give_way(model.device):
         splits, told = _open_all(model, tasks, split, limit, data or {}, seen, decoding)
         raise_all([error for opened in splits if (error := _tried(model, opened)) is not None])
         for opened in splits:

@@ -25,7 +25,7 @@ from ofasys_lite.generalist.network import AdapterSpec, Network
 from ofasys_lite.generalist.parts import Body, Part, house_of, put
 from ofasys_lite.generalist.trained import TaskEntry, read_contents, write_contents
 from ofasys_lite.layout.ready import DataSettings, Ready, make_ready
-from ofasys_lite.model import ModelConfig, keep_freed_memory, onednn_from, pick_device, probe_precision
+from ofasys_lite.model import ModelConfig, give_way, keep_freed_memory, onednn_from, pick_device, probe_precision
 from ofasys_lite.model.fast_linear import LEARNED
 from ofasys_lite.preprocess.foreign_vocabulary import load_vocabulary
 from ofasys_lite.run.run_folder import RunFolder
@@ -177,7 +177,7 @@ def _train(
     data = StepsModule(ready, mixture, settings, *begun)
     lost = Quarantine({t.card.name: len(t.sources["train"]) for t in ready.tasks}, settings.quarantine)
     callbacks = callbacks_of(settings, folder, lost, mixture, generalist, console, validate)
-    with Patient() as module.stop:
+    with Patient() as module.stop, give_way(_device(settings)):
         learn(folder, module, data, callbacks, loggers, before)
         module.stop.check()
         # the averaged weights are what is evaluated and exported

@@ -76,15 +76,15 @@ def test_the_package_itself_imports_no_torch() -> None:
 
 def test_precision_is_measured_once_and_follows_from_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probe_precision("cpu", 100) in ("fp32", "bf16")  # a width that no head of 64 divides
-    times: list[float] = []
+    threads: list[int] = []
 
-    def seconds(device: torch.device, width: int, bf16: bool) -> float:
-        times.append(10.0 if bf16 else float(width))
-        return times[-1]
+    def seconds(device: torch.device, width: int) -> tuple[float, float]:
+        threads.append(torch.get_num_threads())  # of two threads one may wait for a core
+        return float(width), 10.0
 
     monkeypatch.setattr("ofasys_lite.model.probe._seconds", seconds)
     assert [probe_precision("cpu", width) for width in (11, 12, 13, 13)] == ["fp32", "bf16", "bf16", "bf16"]
-    assert len(times) == 6
+    assert threads == [1, 1, 1]
     probe_precision.cache_clear()
 
 
