@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import sys
 import threading
 import time
@@ -88,6 +90,32 @@ def test_a_team_has_threads_of_its_own_as_long_as_it_stands() -> None:
     team.leave.set()
     team.join()
     assert until(lambda: len(os.listdir("/proc/self/task")) <= before)
+
+
+@linux
+def test_turns_are_short_for_every_thread_and_as_before_again() -> None:
+    """What `sched_getattr` tells: Linux before 6.12 keeps no turns."""
+    number = {"x86_64": 315, "aarch64": 275}.get(platform.machine())
+    if number is None:
+        pytest.skip("its number of sched_getattr is not known here")
+
+    def turns() -> set[tuple[int, int]]:
+        found = set()
+        for thread in map(int, os.listdir("/proc/self/task")):
+            attributes = ctypes.create_string_buffer(crowded._ATTRIBUTES.size)
+            if ctypes.CDLL(None).syscall(number, thread, attributes, len(attributes), 0) == 0:
+                _, _, _, nice, _, runtime, *_ = crowded._ATTRIBUTES.unpack(attributes.raw)
+                found.add((nice, runtime))
+        return found
+
+    before = turns()
+    crowded._turns(crowded._SHORT)
+    short = turns()
+    crowded._turns(crowded._USUAL)
+    assert turns() == before
+    if short == before:
+        pytest.skip("this Linux keeps no turns")
+    assert short == {(os.getpriority(os.PRIO_PROCESS, 0), crowded._SHORT)}
 
 
 @linux
