@@ -162,25 +162,25 @@ def evaluate_run(run: str | Path, options: EvaluateOptions | None = None) -> Run
 def _tail(options: EvaluateOptions, part: Sequence[str], folder: Path) -> str:
     """What follows the files' names: all tasks on all rows of the test split have the plain ones.
 
-    Another split and some of the tasks always stand beside them; some of the rows, another decoding than the cards'
+    Another split, some of the tasks and another decoding than the cards' always stand beside them; some of the rows,
     and other weights than the last, where an evaluation of all stands there already.
     """
     split = "" if options.split == "test" else f"-{options.split}"
     names = "-".join(part)
     names = names if len(names) <= 100 else f"{len(part)}-tasks-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
-    tail = split + (f"-{names}" if part else "")
+    ways = "".join(f"-{name}{_UNFIT.sub('_', str(value))[:40]}" for name, value in options.decoding.items())
+    tail = split + (f"-{names}" if part else "") + ways
     if not _whole(folder / f"metrics{tail}.json"):
         return tail
     limit = "" if options.limit is None else f"-limit{options.limit}"
-    ways = "".join(f"-{name}{_UNFIT.sub('_', str(value))[:40]}" for name, value in options.decoding.items())
-    return tail + limit + ways + ("" if options.checkpoint == "last" else f"-{Path(options.checkpoint).stem}")
+    return tail + limit + ("" if options.checkpoint == "last" else f"-{Path(options.checkpoint).stem}")
 
 
 def _whole(metrics: Path) -> bool:
-    """Whether an evaluation of all rows by the exported weights, decoded as the cards say, stands there."""
+    """Whether an evaluation of all rows by the exported weights stands there."""
     try:
         facts = json.loads(metrics.read_text(encoding="utf-8"))["facts"]
-        return str(facts["rows evaluated"]).startswith("all") and not {"weights", "decoding given"} & set(facts)
+        return str(facts["rows evaluated"]).startswith("all") and "weights" not in facts
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -6,13 +6,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from ofasys_lite.generalist.generalist import Generalist
 
 
 def facts_of(model: Generalist, limit: int | None, seconds: float) -> dict[str, str]:
     """The model, the share of rows, the time and the software of an evaluation, as texts by name."""
+    import torch
+
     config = model.network.config
     return {
         "model": f"{config.encoder_layers} + {config.decoder_layers} layers, width {config.width}",
