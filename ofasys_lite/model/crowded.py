@@ -59,21 +59,25 @@ def give_way(device: torch.device) -> Iterator[None]:
 
 
 def _watch(over: threading.Event, threads: int) -> None:
-    """Keeps teams while others want the cores, until `over`."""
+    """Keeps teams while others want the cores, until `over`, or until the system no longer tells."""
     cores = sorted(os.sched_getaffinity(0))
     teams = list[_Team]()
-    quiet, before = 0, _Used.now(cores)
-    while not over.wait(EVERY):
-        now = _Used.now(cores)
-        crowded = now.others_since(before) > len(cores) - threads + SPARE
-        quiet, before = 0 if crowded else quiet + 1, now
-        if crowded and not teams:
-            teams = [_Team() for _ in range(-(-len(cores) // threads))]
-            _turns(_SHORT)
-        elif teams and quiet >= QUIET:
+    try:
+        quiet, before = 0, _Used.now(cores)
+        while not over.wait(EVERY):
+            now = _Used.now(cores)
+            crowded = now.others_since(before) > len(cores) - threads + SPARE
+            quiet, before = 0 if crowded else quiet + 1, now
+            if crowded and not teams:
+                teams = [_Team() for _ in range(-(-len(cores) // threads))]
+                _turns(_SHORT)
+            elif teams and quiet >= QUIET:
+                _dismiss(teams)
+    except (OSError, ValueError):  # speed alone is lost by it
+        pass
+    finally:
+        if teams:
             _dismiss(teams)
-    if teams:
-        _dismiss(teams)
 
 
 def _dismiss(teams: list[_Team]) -> None:

@@ -71,6 +71,18 @@ def test_a_further_team_stands_while_others_want_the_cores(others: dict[str, flo
 
 
 @linux
+def test_a_system_that_tells_nonsense_costs_nothing_but_speed(
+    others: dict[str, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with give_way(CPU):
+        others["cores"] = 1.0
+        assert until(teams)
+        (tmp_path / "stat").write_text("cpu0 one two\n")
+        monkeypatch.setattr(crowded, "_STAT", tmp_path / "stat")
+        assert until(lambda: not teams())
+
+
+@linux
 def test_one_quiet_look_dismisses_nobody(others: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowded, "QUIET", 10**9)
     with give_way(CPU):
