@@ -96,12 +96,15 @@ def test_one_quiet_look_dismisses_nobody(others: dict[str, float], monkeypatch: 
 @linux
 def test_a_team_has_threads_of_its_own_as_long_as_it_stands() -> None:
     torch.zeros(crowded._SHARED).add_(1)  # the main thread's team
-    before = len(os.listdir("/proc/self/task"))
+    before = set(os.listdir("/proc/self/task"))  # those of teams before may still be ending
     team = crowded._Team()
-    assert until(lambda: len(os.listdir("/proc/self/task")) >= before + 2)
-    team.leave.set()
-    team.join()
-    assert until(lambda: len(os.listdir("/proc/self/task")) <= before)
+    try:
+        assert until(lambda: len(set(os.listdir("/proc/self/task")) - before) >= 2)
+        own = set(os.listdir("/proc/self/task")) - before
+    finally:
+        team.leave.set()
+        team.join()
+    assert until(lambda: not own & set(os.listdir("/proc/self/task")))
 
 
 @linux
