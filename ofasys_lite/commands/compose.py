@@ -240,8 +240,9 @@ def _translated(error: Exception, verb: str, arguments: Sequence[str], config_di
     )
     if several is not None:
         point = re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", several["value"])
-        decimal = f"decimals have a point: {several['argument']}={point}; " if point != several["value"] else ""
-        return CardError(f"`{several['argument']}` is given several values", help=decimal + MANY)
+        key = several["argument"].lstrip("+")  # which a verb may have put in front
+        decimal = f"decimals have a point: {key}={point}; " if point != several["value"] else ""
+        return CardError(f"`{key}` is given several values", help=decimal + MANY)
     merged = re.match(r"Error merging override \+*(?P<key>[^=]+)=", text)
     if merged is not None:
         return unknown_key(merged["key"], verb, modalities(user_folders(arguments, config_dir)))

@@ -184,6 +184,7 @@ MISTAKES = [
     ("evaluate runs/shades decoding=4", "`decoding` is `4`\n  help: options by name, such as decoding.beam=4"),
     ("evaluate runs/shades decoding.baem=4", "task colour: decoding: unknown key `baem`"),
     ("evaluate runs/shades decoding.beam=no", "beam is 'no'"),
+    ("evaluate runs/shades decoding.beam=2,4", "`decoding.beam` is given several values"),
     ("evaluate runs/shades decoding.steps=4", "task colour: decoding: `steps` does nothing"),
     ("evaluate runs/shades checkpoint=best", "keeps no best checkpoint"),
     ("evaluate runs/shades checkpoint=x.safetensors", "there is no such file"),
